@@ -1,0 +1,103 @@
+//! Time, as a port: the only file that reads a clock.
+//!
+//! Policies take a [`Moment`] and never ask for one. A [`Clock`] gives two readings that must not be mixed:
+//! the monotonic one, which measures, and the wall clock, which only labels what people and other members
+//! read.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// A point on one process's monotonic clock: the time since that clock's origin. Moments of different
+/// processes can not be compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// The clock's origin.
+    pub const ORIGIN: Self = Self(Duration::ZERO);
+
+    /// The moment `since_origin` after the origin.
+    pub const fn at(since_origin: Duration) -> Self {
+        Self(since_origin)
+    }
+
+    /// The time since `earlier`; zero if `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl std::ops::Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, after: Duration) -> Self {
+        Self(self.0.saturating_add(after))
+    }
+}
+
+/// Milliseconds since the Unix epoch on a wall clock. A label: never subtracted to decide anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct WallTime(pub u64);
+
+impl fmt::Display for WallTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What reads time.
+pub trait Clock: Send + Sync + 'static {
+    /// The monotonic reading. It goes on while the process is stopped by a signal.
+    fn now(&self) -> Moment;
+    /// The wall clock's reading.
+    fn wall(&self) -> WallTime;
+}
+
+/// The machine's clocks. The monotonic one is tokio's, so that a paused runtime makes it virtual.
+#[derive(Debug)]
+pub struct SystemClock {
+    origin: tokio::time::Instant,
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self { origin: tokio::time::Instant::now() }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Moment {
+        Moment(self.origin.elapsed())
+    }
+
+    fn wall(&self) -> WallTime {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        WallTime(since_epoch.as_millis() as u64)
+    }
+}
+
+/// A clock that moves when told, for tests.
+#[derive(Debug, Default)]
+pub struct ManualClock {
+    millis: AtomicU64,
+}
+
+impl ManualClock {
+    /// Moves both readings forward.
+    pub fn advance(&self, by: Duration) {
+        self.millis.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Moment {
+        Moment(Duration::from_millis(self.millis.load(Ordering::SeqCst)))
+    }
+
+    fn wall(&self) -> WallTime {
+        WallTime(self.millis.load(Ordering::SeqCst))
+    }
+}

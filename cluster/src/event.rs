@@ -1,0 +1,243 @@
+//! Every fact worth telling, one closed enum, and the bus that carries it to whoever tells.
+//!
+//! Events are told, never asked for: no decision waits for one, and a listener that is slow misses some and
+//! is told how many.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+
+use crate::clock::{Clock, WallTime};
+use crate::health::HealthStatus;
+use crate::id::{ActorName, BlockHeight, Incarnation, NodeId};
+
+/// Events a slow listener may lag behind before it loses the oldest.
+const BUS_CAPACITY: usize = 4096;
+
+/// A fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterEvent {
+    /// A child runs.
+    ChildStarted {
+        /// Its supervisor.
+        supervisor: ActorName,
+        /// The child.
+        child: ActorName,
+        /// Automatic restarts so far; 0 for the first start.
+        restarts: u64,
+    },
+    /// A child ended, or failed to start.
+    ChildEnded {
+        /// Its supervisor.
+        supervisor: ActorName,
+        /// The child.
+        child: ActorName,
+        /// Why.
+        reason: String,
+    },
+    /// A supervisor restarted too often and ends itself.
+    SupervisorGaveUp {
+        /// The supervisor.
+        supervisor: ActorName,
+        /// Why.
+        reason: String,
+    },
+    /// An actor's health changed.
+    ActorHealthChanged {
+        /// The actor.
+        actor: ActorName,
+        /// What it is now.
+        status: HealthStatus,
+        /// Why; empty when healthy.
+        reason: String,
+    },
+    /// A member answers heartbeats.
+    PeerUp {
+        /// The member.
+        node: NodeId,
+        /// Its incarnation.
+        incarnation: Incarnation,
+    },
+    /// A member is lost.
+    PeerDown {
+        /// The member.
+        node: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// The gate decided anew, or the number of healthy members changed.
+    VerdictChanged {
+        /// Counts this incarnation's decisions from 1.
+        sequence: u64,
+        /// Whether the federation may work.
+        open: bool,
+        /// Healthy members.
+        healthy: usize,
+        /// Healthy members required.
+        required: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A link carries envelopes.
+    LinkUp {
+        /// To whom.
+        peer: NodeId,
+    },
+    /// A link was lost.
+    LinkDown {
+        /// To whom.
+        peer: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// A connection or an envelope was refused.
+    LinkRefused {
+        /// Whose, as far as known.
+        peer: String,
+        /// Why.
+        reason: String,
+    },
+    /// A height is final on this node.
+    HeightCommitted {
+        /// The height.
+        height: BlockHeight,
+        /// The round that decided it.
+        round: u32,
+        /// Whether it was fetched from a peer instead of decided here.
+        adopted: bool,
+        /// Since the height before was committed, where this process saw it.
+        interval: Option<Duration>,
+        /// From seeing the proposal to the decision, where this process saw both.
+        deciding: Option<Duration>,
+    },
+    /// A round of a height began on this node.
+    RoundStarted {
+        /// The height.
+        height: BlockHeight,
+        /// The round.
+        round: u32,
+    },
+    /// A signature was asked for and refused.
+    SignatureRefused {
+        /// The height.
+        height: BlockHeight,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ClusterEvent {
+    /// The kind, in `snake_case`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ChildStarted { .. } => "child_started",
+            Self::ChildEnded { .. } => "child_ended",
+            Self::SupervisorGaveUp { .. } => "supervisor_gave_up",
+            Self::ActorHealthChanged { .. } => "actor_health_changed",
+            Self::PeerUp { .. } => "peer_up",
+            Self::PeerDown { .. } => "peer_down",
+            Self::VerdictChanged { .. } => "verdict_changed",
+            Self::LinkUp { .. } => "link_up",
+            Self::LinkDown { .. } => "link_down",
+            Self::LinkRefused { .. } => "link_refused",
+            Self::HeightCommitted { .. } => "height_committed",
+            Self::RoundStarted { .. } => "round_started",
+            Self::SignatureRefused { .. } => "signature_refused",
+        }
+    }
+
+    /// Whether an operator should look at it.
+    pub fn is_warning(&self) -> bool {
+        match self {
+            Self::ChildEnded { .. }
+            | Self::SupervisorGaveUp { .. }
+            | Self::PeerDown { .. }
+            | Self::LinkDown { .. }
+            | Self::LinkRefused { .. }
+            | Self::SignatureRefused { .. } => true,
+            Self::ActorHealthChanged { status, .. } => *status != HealthStatus::Healthy,
+            Self::VerdictChanged { open, .. } => !open,
+            Self::ChildStarted { restarts, .. } => *restarts > 0,
+            Self::PeerUp { .. }
+            | Self::LinkUp { .. }
+            | Self::HeightCommitted { .. }
+            | Self::RoundStarted { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for ClusterEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ChildStarted { supervisor, child, restarts: 0 } => {
+                write!(f, "{supervisor} started {child}")
+            }
+            Self::ChildStarted { supervisor, child, restarts } => {
+                write!(f, "{supervisor} restarted {child} (restart {restarts})")
+            }
+            Self::ChildEnded { supervisor, child, reason } => {
+                write!(f, "{child} under {supervisor} ended: {reason}")
+            }
+            Self::SupervisorGaveUp { supervisor, reason } => write!(f, "{supervisor} gave up: {reason}"),
+            Self::ActorHealthChanged { actor, status, reason } if reason.is_empty() => {
+                write!(f, "{actor} is {status}")
+            }
+            Self::ActorHealthChanged { actor, status, reason } => write!(f, "{actor} is {status}: {reason}"),
+            Self::PeerUp { node, incarnation } => write!(f, "{node} is up (incarnation {incarnation})"),
+            Self::PeerDown { node, reason } => write!(f, "{node} is down: {reason}"),
+            Self::VerdictChanged { open, healthy, required, reason, .. } => {
+                let decision = if *open { "open" } else { "closed" };
+                write!(f, "the gate is {decision}, {healthy} healthy, {required} required: {reason}")
+            }
+            Self::LinkUp { peer } => write!(f, "the link to {peer} is up"),
+            Self::LinkDown { peer, reason } => write!(f, "the link to {peer} is down: {reason}"),
+            Self::LinkRefused { peer, reason } => write!(f, "refused {peer}: {reason}"),
+            Self::HeightCommitted { height, round, adopted: false, .. } => {
+                write!(f, "height {height} decided in round {round}")
+            }
+            Self::HeightCommitted { height, round, adopted: true, .. } => {
+                write!(f, "height {height} adopted from a peer, decided in round {round}")
+            }
+            Self::RoundStarted { height, round } => write!(f, "height {height} entered round {round}"),
+            Self::SignatureRefused { height, reason } => {
+                write!(f, "a signature at height {height} was refused: {reason}")
+            }
+        }
+    }
+}
+
+/// An event and when it was observed.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// On this node's wall clock.
+    pub at: WallTime,
+    /// The fact.
+    pub event: ClusterEvent,
+}
+
+/// Where events are told. Cheap to clone; telling never waits.
+#[derive(Clone)]
+pub struct EventBus {
+    clock: Arc<dyn Clock>,
+    sender: broadcast::Sender<Arc<Recorded>>,
+}
+
+impl EventBus {
+    /// A bus without listeners.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, sender: broadcast::Sender::new(BUS_CAPACITY) }
+    }
+
+    /// Tells every listener there is.
+    pub fn tell(&self, event: ClusterEvent) {
+        // An error only says that nobody listens.
+        let _ = self.sender.send(Arc::new(Recorded { at: self.clock.wall(), event }));
+    }
+
+    /// Hears everything told from now on.
+    pub fn listen(&self) -> broadcast::Receiver<Arc<Recorded>> {
+        self.sender.subscribe()
+    }
+}

@@ -1,0 +1,312 @@
+//! The gate: with enough healthy members the federation may work, else it halts and says why.
+//!
+//! It closes at once and opens only after a number of stable rounds, so that a flapping member does not make
+//! the chain work in bursts. What it publishes is a [`Verdict`] with a lease: whoever asks after the lease has
+//! run out finds the gate closed, because a coordinator that hangs, or a process that was stopped by a signal,
+//! can not know that the federation is still healthy.
+//!
+//! A closed gate is a verdict, not an error: the member is alive and must not be restarted for it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use crate::clock::{Moment, WallTime};
+use crate::id::BlockHeight;
+
+/// Decisions kept for whoever asks why.
+const HISTORY_MAX: usize = 1024;
+
+/// What a member may want to do. Each class has its own demand on the federation's health; by default all
+/// ask for the same quorum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperationClass {
+    /// Begin a height or a round, propose a block.
+    Propose,
+    /// Vote for a block.
+    Vote,
+}
+
+/// What a gate says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The federation may work.
+    Open,
+    /// It may not.
+    Closed,
+}
+
+/// A decision, why it was taken, and until when it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Counts the incarnation's records from 1; 0 before the first.
+    pub sequence: u64,
+    /// What was decided.
+    pub decision: Decision,
+    /// Healthy members, this one included.
+    pub healthy: usize,
+    /// Healthy members required.
+    pub required: usize,
+    /// Why, as a sentence.
+    pub reason: String,
+    /// What would change the decision, as a sentence.
+    pub would_change: String,
+    /// When the lease runs out.
+    pub expires: Moment,
+}
+
+/// One decision that differed from the one before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateRecord {
+    /// Counts the incarnation's records from 1.
+    pub sequence: u64,
+    /// On this node's wall clock.
+    pub at: WallTime,
+    /// What was decided.
+    pub decision: Decision,
+    /// Healthy members, this one included.
+    pub healthy: usize,
+    /// Healthy members required.
+    pub required: usize,
+    /// Why, as a sentence.
+    pub reason: String,
+}
+
+/// Why an operation may not begin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the gate is closed: {reason}")]
+pub struct Halt {
+    /// The verdict's reason.
+    pub reason: String,
+}
+
+/// Whether enough members are healthy, for long enough.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    required: usize,
+    stable_rounds: u32,
+    rounds: u32,
+    decision: Decision,
+}
+
+impl Gate {
+    /// A closed gate.
+    pub fn new(required: usize, stable_rounds: u32) -> Self {
+        Self { required, stable_rounds, rounds: 0, decision: Decision::Closed }
+    }
+
+    /// Healthy members required.
+    pub fn required(&self) -> usize {
+        self.required
+    }
+
+    /// Stable rounds still missing before an opening; 0 when open.
+    pub fn rounds_missing(&self) -> u32 {
+        match self.decision {
+            Decision::Open => 0,
+            Decision::Closed => self.stable_rounds - self.rounds,
+        }
+    }
+
+    /// Too few are healthy at this instant: closes and starts counting anew. Enough: changes nothing.
+    pub fn observe(&mut self, healthy: usize) -> Decision {
+        if healthy < self.required {
+            self.rounds = 0;
+            self.decision = Decision::Closed;
+        }
+        self.decision
+    }
+
+    /// A whole round passed with this many healthy: opens after enough of them in a row.
+    pub fn round(&mut self, healthy: usize) -> Decision {
+        self.observe(healthy);
+        if healthy >= self.required {
+            self.rounds = (self.rounds + 1).min(self.stable_rounds);
+            if self.rounds == self.stable_rounds {
+                self.decision = Decision::Open;
+            }
+        }
+        self.decision
+    }
+
+    /// Closes without a count, because the counts can not be trusted.
+    pub fn close(&mut self) {
+        self.rounds = 0;
+        self.decision = Decision::Closed;
+    }
+}
+
+struct Published {
+    verdict: Verdict,
+    history: VecDeque<GateRecord>,
+}
+
+/// What the gate says, for everyone on the node who must ask before acting.
+#[derive(Clone)]
+pub struct GateReader {
+    published: Arc<RwLock<Published>>,
+}
+
+impl GateReader {
+    /// A gate about which nothing is known yet: closed.
+    pub fn unknown(required: usize) -> Self {
+        let reason = "the health of the federation is not known yet".to_owned();
+        let verdict = Verdict {
+            sequence: 0,
+            decision: Decision::Closed,
+            healthy: 0,
+            required,
+            reason,
+            would_change: "the first round of heartbeats".to_owned(),
+            expires: Moment::ORIGIN,
+        };
+        Self { published: Arc::new(RwLock::new(Published { verdict, history: VecDeque::new() })) }
+    }
+
+    /// The verdict at `now`: the last one published, or a closed one if its lease has run out.
+    pub fn verdict(&self, now: Moment) -> Verdict {
+        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        let mut verdict = published.verdict.clone();
+        if verdict.decision == Decision::Open && now >= verdict.expires {
+            let late = now.since(verdict.expires);
+            verdict.decision = Decision::Closed;
+            verdict.reason =
+                format!("the last verdict ran out {late:.1?} ago; the federation's health is not being watched");
+            verdict.would_change = "a new verdict of the federation actor".to_owned();
+        }
+        verdict
+    }
+
+    /// Admits an operation at `now`, giving the number of the decision that did, or says why not.
+    pub fn admit(&self, now: Moment, _class: OperationClass, _height: BlockHeight) -> Result<u64, Halt> {
+        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        let verdict = &published.verdict;
+        if verdict.decision == Decision::Open && now < verdict.expires {
+            return Ok(verdict.sequence);
+        }
+        drop(published);
+        Err(Halt { reason: self.verdict(now).reason })
+    }
+
+    /// The decisions so far, oldest first, at most 1,024.
+    pub fn history(&self) -> Vec<GateRecord> {
+        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        published.history.iter().cloned().collect()
+    }
+
+    /// Publishes `verdict`. One that differs from the one before in more than its lease is recorded, under the
+    /// next sequence number, and returned.
+    pub(super) fn publish(&self, mut verdict: Verdict, at: WallTime) -> Option<GateRecord> {
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        let last = &published.verdict;
+        let same = (last.decision, last.healthy) == (verdict.decision, verdict.healthy);
+        if same && last.sequence > 0 {
+            verdict.sequence = last.sequence;
+            published.verdict = verdict;
+            return None;
+        }
+        verdict.sequence = last.sequence + 1;
+        let record = GateRecord {
+            sequence: verdict.sequence,
+            at,
+            decision: verdict.decision,
+            healthy: verdict.healthy,
+            required: verdict.required,
+            reason: verdict.reason.clone(),
+        };
+        published.verdict = verdict;
+        if published.history.len() == HISTORY_MAX {
+            published.history.pop_front();
+        }
+        published.history.push_back(record.clone());
+        Some(record)
+    }
+}
+
+/// A verdict's lease from `now`.
+pub(super) fn lease(now: Moment, lasting: Duration) -> Moment {
+    now + lasting
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn verdict(decision: Decision, healthy: usize, expires_ms: u64) -> Verdict {
+        Verdict {
+            sequence: 0,
+            decision,
+            healthy,
+            required: 3,
+            reason: "because".into(),
+            would_change: String::new(),
+            expires: Moment::at(Duration::from_millis(expires_ms)),
+        }
+    }
+
+    #[test]
+    fn the_gate_closes_at_once_and_opens_after_stable_rounds() {
+        let mut gate = Gate::new(3, 2);
+        assert_eq!(gate.round(4), Decision::Closed);
+        assert_eq!(gate.round(3), Decision::Open);
+        assert_eq!(gate.observe(2), Decision::Closed);
+        assert_eq!(gate.observe(4), Decision::Closed, "a glimpse is not a round");
+        assert_eq!(gate.round(3), Decision::Closed);
+        assert_eq!(gate.observe(2), Decision::Closed);
+        assert_eq!(gate.round(3), Decision::Closed, "the rounds are counted anew");
+        assert_eq!(gate.round(3), Decision::Open);
+    }
+
+    #[test]
+    fn a_verdict_that_ran_out_halts_whoever_asks() {
+        let reader = GateReader::unknown(3);
+        reader.publish(verdict(Decision::Open, 4, 800), WallTime(0));
+        let admit =
+            |ms| reader.admit(Moment::at(Duration::from_millis(ms)), OperationClass::Vote, BlockHeight(1));
+        assert_eq!(admit(799), Ok(1));
+        let halt = admit(800).expect_err("the lease ran out");
+        assert!(halt.reason.contains("ran out"), "{}", halt.reason);
+    }
+
+    #[test]
+    fn renewals_keep_the_sequence_and_changes_are_recorded() {
+        let reader = GateReader::unknown(3);
+        let publish = |decision, healthy, expires| {
+            reader.publish(verdict(decision, healthy, expires), WallTime(expires)).map(|r| r.sequence)
+        };
+        assert_eq!(publish(Decision::Closed, 1, 100), Some(1));
+        assert_eq!(publish(Decision::Closed, 1, 200), None);
+        assert_eq!(publish(Decision::Open, 3, 300), Some(2));
+        assert_eq!(publish(Decision::Open, 4, 400), Some(3));
+        assert_eq!(publish(Decision::Open, 4, 500), None);
+        assert_eq!(reader.history().iter().map(|r| r.healthy).collect::<Vec<_>>(), [1, 3, 4]);
+    }
+
+    #[test]
+    fn the_history_is_bounded_and_keeps_the_newest() {
+        let reader = GateReader::unknown(3);
+        for n in 0..HISTORY_MAX + 10 {
+            reader.publish(verdict(Decision::Closed, n % 2, 1), WallTime(n as u64));
+        }
+        let history = reader.history();
+        assert_eq!((history.len(), history[0].sequence), (HISTORY_MAX, 11));
+    }
+
+    proptest! {
+        #[test]
+        fn an_open_gate_has_seen_enough_healthy_members_since_it_last_saw_too_few(
+            steps in prop::collection::vec((any::<bool>(), 0usize..=4), 0..60),
+            stable_rounds in 1u32..5,
+        ) {
+            let mut gate = Gate::new(3, stable_rounds);
+            let mut in_a_row = 0;
+            for (is_round, healthy) in steps {
+                let decision = if is_round { gate.round(healthy) } else { gate.observe(healthy) };
+                if healthy < 3 { in_a_row = 0 } else if is_round { in_a_row += 1 }
+                let expected = if in_a_row >= stable_rounds { Decision::Open } else { Decision::Closed };
+                prop_assert_eq!(decision, expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The configured members, and how many of them a decision needs.
+
+use crate::id::NodeId;
+
+/// Every member of the federation, in the order all members agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roster {
+    members: Vec<NodeId>,
+    own: usize,
+}
+
+impl Roster {
+    /// The roster as seen by `own`; `None` if `own` is not in it.
+    pub fn new(members: Vec<NodeId>, own: &NodeId) -> Option<Self> {
+        let own = members.iter().position(|member| member == own)?;
+        Some(Self { members, own })
+    }
+
+    /// This member.
+    pub fn own(&self) -> &NodeId {
+        &self.members[self.own]
+    }
+
+    /// All members.
+    pub fn members(&self) -> &[NodeId] {
+        &self.members
+    }
+
+    /// All members but this one.
+    pub fn peers(&self) -> impl Iterator<Item = &NodeId> {
+        self.members.iter().enumerate().filter(|(index, _)| *index != self.own).map(|(_, member)| member)
+    }
+
+    /// Whether `node` is a member other than this one.
+    pub fn is_peer(&self, node: &NodeId) -> bool {
+        node != self.own() && self.members.contains(node)
+    }
+
+    /// Members that must be healthy: more than two thirds of the configured ones, so 3 of 4.
+    pub fn required(&self) -> usize {
+        self.members.len() * 2 / 3 + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn required_is_more_than_two_thirds() {
+        for (members, required) in [(4, 3), (5, 4), (6, 5), (7, 5), (10, 7), (13, 9)] {
+            let names: Vec<_> =
+                (1..=members).map(|n| NodeId::new(&format!("node-{n}")).expect("a name")).collect();
+            let own = names[0].clone();
+            assert_eq!(Roster::new(names, &own).map(|r| r.required()), Some(required), "{members} members");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Names and numbers that everything else refers to.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Longest accepted name in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// A name that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{name:?} is no name; expected 1 to 64 characters of a-z, 0-9, '-' and '/', beginning with a letter")]
+pub struct NameError {
+    name: String,
+}
+
+fn checked(name: &str) -> Result<Arc<str>, NameError> {
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '/';
+    let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
+    if begins && name.len() <= NAME_BYTES_MAX && name.chars().all(legal) {
+        Ok(name.into())
+    } else {
+        Err(NameError { name: name.chars().take(NAME_BYTES_MAX).collect() })
+    }
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks the form of `name`.
+            pub fn new(name: &str) -> Result<Self, NameError> {
+                checked(name).map(Self)
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(name: String) -> Result<Self, NameError> {
+                Self::new(&name)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(name: &str) -> Result<Self, NameError> {
+                Self::new(name)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0.as_ref().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name_type! {
+    /// A member of the federation, by the name genesis gives it.
+    NodeId
+}
+name_type! {
+    /// An actor within one node; the same on every node (`chain`, `link/node-2`).
+    ActorName
+}
+
+impl ActorName {
+    /// A name known when the program was written.
+    ///
+    /// # Panics
+    ///
+    /// If the name does not have the form of a name.
+    pub fn literal(name: &'static str) -> Self {
+        Self::new(name).expect("a literal name has the form of a name")
+    }
+}
+
+/// How often a member has started on its data directory, from 1. What an earlier incarnation said is
+/// refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Incarnation(pub u64);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The height of a block; 0 stands for genesis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BlockHeight(pub u64);
+
+impl BlockHeight {
+    /// The height above.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for BlockHeight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How much depends on an actor, most first. Tiers of the supervision tree, health intervals and the order
+/// of shutdown follow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActorPriority {
+    /// Without it the member does not count as healthy.
+    Critical,
+    /// Consensus waits for it.
+    High,
+    /// Serves the links between members.
+    Normal,
+    /// Tells, and is not waited for.
+    Background,
+}
+
+impl ActorPriority {
+    /// The name in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Background => "background",
+        }
+    }
+}
+
+impl fmt::Display for ActorPriority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_wrong_form_are_refused_with_the_name() {
+        for bad in ["", "1node", "Node", "node 1", "node\n", &"n".repeat(65), "nöde"] {
+            let error = NodeId::new(bad).expect_err(bad).to_string();
+            assert!(error.contains("expected 1 to 64 characters"), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_of_the_right_form_read_back() {
+        for good in ["node-1", "link/node-2", "a", &"n".repeat(64)] {
+            assert_eq!(NodeId::new(good).map(|n| n.to_string()), Ok(good.to_owned()));
+        }
+    }
+}

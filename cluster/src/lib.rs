@@ -1,0 +1,26 @@
+//! The actor cluster: supervised actors, their health, the links between members, and the gate that says
+//! whether the federation may work. It knows no blockchain but heights and rounds.
+//!
+//! Layers, each using only those above it:
+//!
+//! 1. ground: [`id`], [`clock`], [`config`], [`event`], [`port`], [`mailbox`]
+//! 2. policies: pure, told what time it is (`supervision::intensity`, `health::accrual`, `federation::gate`,
+//!    `transport::queue`, …)
+//! 3. state: one per subsystem, `handle(now, Input)` giving effects (`supervision::state`, `health::state`,
+//!    `federation::coordinator`, `transport::peer`)
+//! 4. actors: thin shells that read the clock, call the state and apply its effects
+//! 5. [`transport`]: the links, over `ractor_cluster`; [`telemetry`]: told of every event
+//!
+//! Start with [`federation`], which says what all this is for.
+
+pub mod clock;
+pub mod config;
+pub mod event;
+pub mod federation;
+pub mod health;
+pub mod id;
+pub mod mailbox;
+pub mod port;
+pub mod supervision;
+pub mod telemetry;
+pub mod transport;

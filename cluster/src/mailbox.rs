@@ -1,0 +1,286 @@
+//! Bounded mailboxes and addresses that outlive the actor.
+//!
+//! A ractor mailbox has no bound and no depth. Here every message between actors travels as [`Mail`], which
+//! holds a slot of its mailbox until it is handled or dropped, and an [`Address`] refuses new mail when all
+//! slots are taken. The address is made before the actor and stays valid when a supervisor restarts it: the
+//! new actor binds itself to the same address, so that callers keep what they hold.
+//!
+//! The road not taken is ractor's name registry: it is global to the process, so that two nodes in one
+//! process share it, and it knows no message types.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use ractor::{ActorRef, RpcReplyPort};
+use thiserror::Error;
+
+use crate::id::ActorName;
+
+/// A message that holds a slot of its mailbox until dropped.
+pub struct Mail<M> {
+    body: M,
+    _slot: Option<Slot>,
+}
+
+impl<M> Mail<M> {
+    /// A message an actor sends itself: it takes no slot, for refusing it would stop the actor's clockwork.
+    /// An actor has at most one of them waiting for each timer it set.
+    pub fn to_self(body: M) -> Self {
+        Self { body, _slot: None }
+    }
+
+    /// The message; its slot is free from here on.
+    pub fn open(self) -> M {
+        self.body
+    }
+}
+
+impl<M: Send + 'static> ractor::Message for Mail<M> {}
+
+struct Slot(Arc<AtomicUsize>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Why mail was not taken. The message is dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum MailError {
+    /// No actor is bound: it is not started, has ended, or is being restarted.
+    #[error("actor {0} is not running")]
+    Absent(ActorName),
+    /// Every slot is taken.
+    #[error("the mailbox of actor {name} is full ({capacity} messages)")]
+    Full {
+        /// Whose mailbox.
+        name: ActorName,
+        /// Its slots.
+        capacity: usize,
+    },
+}
+
+/// Why a call has no answer. Whether the message was handled is not known, except for [`CallError::Mail`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CallError {
+    /// The message was not taken.
+    #[error(transparent)]
+    Mail(#[from] MailError),
+    /// The deadline passed.
+    #[error("actor {name} did not answer within {deadline:?}")]
+    Deadline {
+        /// Who was asked.
+        name: ActorName,
+        /// How long the caller waited.
+        deadline: Duration,
+    },
+    /// The actor dropped the question, or ended while it held it.
+    #[error("actor {0} ended without an answer")]
+    Dropped(ActorName),
+}
+
+/// Where an actor is reached, whichever incarnation of it runs.
+pub struct Address<M> {
+    shared: Arc<Shared<M>>,
+}
+
+struct Shared<M> {
+    name: ActorName,
+    capacity: usize,
+    depth: Arc<AtomicUsize>,
+    refused: AtomicU64,
+    target: RwLock<Option<ActorRef<Mail<M>>>>,
+}
+
+impl<M> Clone for Address<M> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<M> std::fmt::Debug for Address<M> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Address({})", self.shared.name)
+    }
+}
+
+impl<M: Send + 'static> Address<M> {
+    /// An address with `capacity` slots and nobody behind it yet.
+    pub fn new(name: ActorName, capacity: usize) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                name,
+                capacity,
+                depth: Arc::default(),
+                refused: AtomicU64::new(0),
+                target: RwLock::new(None),
+            }),
+        }
+    }
+
+    /// The actor's name within its node.
+    pub fn name(&self) -> &ActorName {
+        &self.shared.name
+    }
+
+    /// Messages waiting or being handled.
+    pub fn depth(&self) -> usize {
+        self.shared.depth.load(Ordering::Acquire)
+    }
+
+    /// Messages refused since the address was made because the mailbox was full.
+    pub fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::Relaxed)
+    }
+
+    /// Puts `actor` behind this address. An actor does this first thing when it starts.
+    pub fn bind(&self, actor: ActorRef<Mail<M>>) {
+        *self.shared.target.write().unwrap_or_else(PoisonError::into_inner) = Some(actor);
+    }
+
+    /// The actor behind this address now, if one was ever bound; it may have ended.
+    pub fn target(&self) -> Option<ActorRef<Mail<M>>> {
+        self.shared.target.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends `body`, or says why not.
+    pub fn cast(&self, body: M) -> Result<(), MailError> {
+        let shared = &self.shared;
+        let absent = || MailError::Absent(shared.name.clone());
+        let target = self.target().ok_or_else(absent)?;
+        let slot = self.take_slot().ok_or_else(|| {
+            shared.refused.fetch_add(1, Ordering::Relaxed);
+            MailError::Full { name: shared.name.clone(), capacity: shared.capacity }
+        })?;
+        target.cast(Mail { body, _slot: Some(slot) }).map_err(|_| absent())
+    }
+
+    /// Asks, and waits for the answer until the deadline.
+    pub async fn call<R: Send + 'static>(
+        &self,
+        deadline: Duration,
+        question: impl FnOnce(RpcReplyPort<R>) -> M,
+    ) -> Result<R, CallError> {
+        let (sender, receiver) = ractor::concurrency::oneshot();
+        self.cast(question(sender.into()))?;
+        match tokio::time::timeout(deadline, receiver).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(CallError::Dropped(self.shared.name.clone())),
+            Err(_) => Err(CallError::Deadline { name: self.shared.name.clone(), deadline }),
+        }
+    }
+
+    fn take_slot(&self) -> Option<Slot> {
+        let depth = &self.shared.depth;
+        depth
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < self.shared.capacity).then_some(n + 1))
+            .is_ok()
+            .then(|| Slot(depth.clone()))
+    }
+}
+
+/// Sends `body` to `actor` itself after `delay`. Dropping the handle does not cancel it; a message that
+/// comes too late is recognised by what it carries.
+pub fn remind<M: Send + 'static>(actor: &ActorRef<Mail<M>>, delay: Duration, body: M) {
+    // The handle only serves to abort; the reminder ends by itself when the actor has ended.
+    drop(actor.send_after(delay, move || Mail::to_self(body)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ractor::{Actor, ActorProcessingErr};
+
+    enum Question {
+        Echo(u32, RpcReplyPort<u32>),
+        Ignore(RpcReplyPort<u32>),
+        Hold(tokio::sync::oneshot::Receiver<()>),
+        Panic,
+    }
+
+    struct Echo(Address<Question>);
+
+    impl Actor for Echo {
+        type Msg = Mail<Question>;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+            self.0.bind(me);
+            Ok(())
+        }
+
+        async fn handle(
+            &self,
+            _: ActorRef<Self::Msg>,
+            mail: Self::Msg,
+            (): &mut (),
+        ) -> Result<(), ActorProcessingErr> {
+            match mail.open() {
+                Question::Echo(n, reply) => reply.send(n)?,
+                Question::Ignore(reply) => drop(reply),
+                Question::Hold(until) => drop(until.await),
+                Question::Panic => panic!("on purpose"),
+            }
+            Ok(())
+        }
+    }
+
+    async fn echo(address: &Address<Question>) -> ractor::concurrency::JoinHandle<()> {
+        Actor::spawn(None, Echo(address.clone()), ()).await.expect("starts").1
+    }
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn an_address_reaches_the_actor_that_replaced_a_dead_one() {
+        let address = Address::new(ActorName::literal("echo"), 4);
+        let first = echo(&address).await;
+        assert_eq!(address.call(SOON, |reply| Question::Echo(1, reply)).await, Ok(1));
+        address.cast(Question::Panic).expect("taken");
+        first.await.expect("ended");
+        let absent = address.call(SOON, |reply| Question::Echo(2, reply)).await;
+        assert_eq!(absent, Err(MailError::Absent(ActorName::literal("echo")).into()));
+        let _second = echo(&address).await;
+        assert_eq!(address.call(SOON, |reply| Question::Echo(3, reply)).await, Ok(3));
+    }
+
+    #[tokio::test]
+    async fn a_full_mailbox_refuses_and_counts_and_takes_again_when_emptied() {
+        let address = Address::new(ActorName::literal("echo"), 2);
+        let _actor = echo(&address).await;
+        let (release, held) = tokio::sync::oneshot::channel();
+        address.cast(Question::Hold(held)).expect("handled at once");
+        while address.depth() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let ask = |n| {
+            let address = address.clone();
+            tokio::spawn(async move { address.call(SOON, |reply| Question::Echo(n, reply)).await })
+        };
+        let (one, two) = (ask(1), ask(2));
+        while address.depth() < 2 {
+            tokio::task::yield_now().await;
+        }
+        let refusal = address.call(SOON, |reply| Question::Echo(3, reply)).await;
+        let full = MailError::Full { name: ActorName::literal("echo"), capacity: 2 };
+        assert_eq!((refusal, address.refused()), (Err(full.into()), 1));
+        release.send(()).expect("still held");
+        assert_eq!((one.await.expect("joined"), two.await.expect("joined")), (Ok(1), Ok(2)));
+        assert_eq!(address.call(SOON, |reply| Question::Echo(4, reply)).await, Ok(4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_ends_at_its_deadline_or_when_its_question_is_dropped() {
+        let address = Address::new(ActorName::literal("echo"), 4);
+        let _actor = echo(&address).await;
+        let dropped = address.call(SOON, Question::Ignore).await;
+        assert_eq!(dropped, Err(CallError::Dropped(ActorName::literal("echo"))));
+        let (_never, held) = tokio::sync::oneshot::channel();
+        address.cast(Question::Hold(held)).expect("taken");
+        let late = address.call(SOON, |reply| Question::Echo(1, reply)).await;
+        assert_eq!(late, Err(CallError::Deadline { name: ActorName::literal("echo"), deadline: SOON }));
+    }
+}

@@ -1,0 +1,49 @@
+//! What the cluster asks of the outside, and what its subsystems ask of each other without knowing who
+//! answers.
+
+use std::sync::Arc;
+
+use crate::id::{BlockHeight, Incarnation, NodeId};
+
+/// Takes messages of one kind to the same actor on another member.
+///
+/// Sending is at most once and never waits: a message is dropped when the link is down or its queue is full.
+/// Whoever needs an answer asks again.
+pub trait Outbox<W>: Send + Sync + 'static {
+    /// Hands `message` over for `to`.
+    fn send(&self, to: &NodeId, message: W);
+}
+
+impl<W, T: Outbox<W>> Outbox<W> for Arc<T> {
+    fn send(&self, to: &NodeId, message: W) {
+        (**self).send(to, message);
+    }
+}
+
+/// What became of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerChange {
+    /// It answers heartbeats.
+    Up {
+        /// The member.
+        node: NodeId,
+        /// Its incarnation.
+        incarnation: Incarnation,
+    },
+    /// It is lost; told once for each loss.
+    Down {
+        /// The member.
+        node: NodeId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Hears of every change of every member. Must not wait.
+pub type PeerWatcher = Arc<dyn Fn(&PeerChange) + Send + Sync>;
+
+/// How far this node's chain has come.
+pub trait Progress: Send + Sync + 'static {
+    /// The height of the last committed block.
+    fn height(&self) -> BlockHeight;
+}

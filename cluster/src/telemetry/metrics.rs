@@ -1,0 +1,215 @@
+//! Counts events as Prometheus metrics. Labels are bounded: member, actor, decision; never a text or a hash.
+
+use std::sync::Arc;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+
+use super::{Listening, forward};
+use crate::clock::Clock;
+use crate::event::{ClusterEvent, EventBus, Recorded};
+use crate::health::actor::answer;
+use crate::health::{HealthCheckResult, PingMessage, PongMessage};
+use crate::id::NodeId;
+use crate::mailbox::{Address, Mail};
+
+/// Buckets around the 2 s slot, in seconds.
+const INTERVAL_BUCKETS: [f64; 11] = [0.5, 1.0, 1.5, 1.8, 1.9, 1.95, 2.05, 2.1, 2.3, 3.0, 10.0];
+/// Buckets for the time to a decision, in seconds.
+const DECIDING_BUCKETS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0];
+
+/// What the collector is told and asked.
+pub enum MetricsMessage {
+    /// An event, or how many were missed.
+    Event(Result<Arc<Recorded>, u64>),
+    /// Everything in Prometheus' text format.
+    Render(RpcReplyPort<String>),
+    /// Is the actor itself well?
+    Ping(PingMessage, RpcReplyPort<PongMessage>),
+}
+
+/// The metrics of a node.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    restarts: IntCounterVec,
+    child_exits: IntCounterVec,
+    supervisors_gave_up: IntCounter,
+    actor_healthy: IntGaugeVec,
+    peer_up: IntGaugeVec,
+    peer_losses: IntCounterVec,
+    gate_open: IntGauge,
+    gate_healthy: IntGauge,
+    gate_required: IntGauge,
+    gate_decisions: IntCounterVec,
+    link_up: IntGaugeVec,
+    link_losses: IntCounterVec,
+    link_refusals: IntCounter,
+    chain_height: IntGauge,
+    blocks: IntCounterVec,
+    rounds: IntCounter,
+    block_interval: Histogram,
+    deciding: Histogram,
+    signature_refusals: IntCounter,
+    events_missed: IntCounter,
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
+    let metric = metric.expect("a metric's name and labels are literals of the right form");
+    registry.register(Box::new(metric.clone())).expect("every metric has a name of its own");
+    metric
+}
+
+impl Metrics {
+    /// Every metric at zero, labelled with the member's name.
+    pub fn new(node: &NodeId) -> Self {
+        let labels = [("node".to_owned(), node.to_string())].into();
+        let registry = Registry::new_custom(None, Some(labels)).expect("a label of the right form");
+        let r = &registry;
+        let counter = |name: &str, help: &str| register(r, IntCounter::new(name, help));
+        let counters =
+            |name: &str, help: &str, by: &[&str]| register(r, IntCounterVec::new(Opts::new(name, help), by));
+        let gauge = |name: &str, help: &str| register(r, IntGauge::new(name, help));
+        let gauges =
+            |name: &str, help: &str, by: &[&str]| register(r, IntGaugeVec::new(Opts::new(name, help), by));
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            register(r, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
+        };
+        let build = gauges("alys_build_info", "Constant 1; the version is a label.", &["version"]);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        r.register(Box::new(process)).expect("the process collector is registered once");
+        Self {
+            restarts: counters("supervision_restarts_total", "Children started again.", &["actor"]),
+            child_exits: counters("supervision_child_exits_total", "Children that ended.", &["actor"]),
+            supervisors_gave_up: counter(
+                "supervision_gave_up_total",
+                "Supervisors that exceeded their restart intensity.",
+            ),
+            actor_healthy: gauges("health_actor_serving", "1 if the actor serves, else 0.", &["actor"]),
+            peer_up: gauges("federation_peer_up", "1 if the peer answers heartbeats, else 0.", &["peer"]),
+            peer_losses: counters("federation_peer_losses_total", "Times the peer was lost.", &["peer"]),
+            gate_open: gauge("federation_gate_open", "1 if the gate is open, else 0."),
+            gate_healthy: gauge("federation_healthy_members", "Healthy members, this one included."),
+            gate_required: gauge("federation_required_members", "Healthy members required."),
+            gate_decisions: counters("federation_gate_decisions_total", "Changed verdicts.", &["decision"]),
+            link_up: gauges("link_up", "1 if the link carries envelopes, else 0.", &["peer"]),
+            link_losses: counters("link_losses_total", "Times the link was lost.", &["peer"]),
+            link_refusals: counter("link_refusals_total", "Connections and envelopes refused."),
+            chain_height: gauge("chain_height", "The height of the last committed block."),
+            blocks: counters("chain_blocks_total", "Blocks committed.", &["origin"]),
+            rounds: counter("consensus_rounds_total", "Rounds begun."),
+            block_interval: histogram(
+                "chain_block_interval_seconds",
+                "Between two committed blocks.",
+                &INTERVAL_BUCKETS,
+            ),
+            deciding: histogram(
+                "consensus_deciding_seconds",
+                "From seeing a proposal to its certificate.",
+                &DECIDING_BUCKETS,
+            ),
+            signature_refusals: counter("consensus_signature_refusals_total", "Signatures refused."),
+            events_missed: counter("telemetry_events_missed_total", "Events the collector was too slow for."),
+            registry,
+        }
+    }
+
+    /// Counts one event.
+    pub fn observe(&self, event: &ClusterEvent) {
+        match event {
+            ClusterEvent::ChildStarted { child, restarts, .. } if *restarts > 0 => {
+                self.restarts.with_label_values(&[child.as_str()]).inc();
+            }
+            ClusterEvent::ChildStarted { .. } => {}
+            ClusterEvent::ChildEnded { child, .. } => {
+                self.child_exits.with_label_values(&[child.as_str()]).inc();
+            }
+            ClusterEvent::SupervisorGaveUp { .. } => self.supervisors_gave_up.inc(),
+            ClusterEvent::ActorHealthChanged { actor, status, .. } => {
+                self.actor_healthy.with_label_values(&[actor.as_str()]).set(status.is_serving().into());
+            }
+            ClusterEvent::PeerUp { node, .. } => self.peer_up.with_label_values(&[node.as_str()]).set(1),
+            ClusterEvent::PeerDown { node, .. } => {
+                self.peer_up.with_label_values(&[node.as_str()]).set(0);
+                self.peer_losses.with_label_values(&[node.as_str()]).inc();
+            }
+            ClusterEvent::VerdictChanged { open, healthy, required, .. } => {
+                self.gate_open.set((*open).into());
+                self.gate_healthy.set(*healthy as i64);
+                self.gate_required.set(*required as i64);
+                let decision = if *open { "open" } else { "closed" };
+                self.gate_decisions.with_label_values(&[decision]).inc();
+            }
+            ClusterEvent::LinkUp { peer } => self.link_up.with_label_values(&[peer.as_str()]).set(1),
+            ClusterEvent::LinkDown { peer, .. } => {
+                self.link_up.with_label_values(&[peer.as_str()]).set(0);
+                self.link_losses.with_label_values(&[peer.as_str()]).inc();
+            }
+            ClusterEvent::LinkRefused { .. } => self.link_refusals.inc(),
+            ClusterEvent::HeightCommitted { height, adopted, interval, deciding, .. } => {
+                self.chain_height.set(height.0 as i64);
+                let origin = if *adopted { "adopted" } else { "decided" };
+                self.blocks.with_label_values(&[origin]).inc();
+                interval.iter().for_each(|d| self.block_interval.observe(d.as_secs_f64()));
+                deciding.iter().for_each(|d| self.deciding.observe(d.as_secs_f64()));
+            }
+            ClusterEvent::RoundStarted { .. } => self.rounds.inc(),
+            ClusterEvent::SignatureRefused { .. } => self.signature_refusals.inc(),
+        }
+    }
+
+    /// Everything in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("metrics have a text form");
+        String::from_utf8(text).expect("the text format is UTF-8")
+    }
+}
+
+/// What the collector works with. The metrics outlive a restart of the actor, so that counters do not fall.
+#[derive(Clone)]
+pub struct MetricsActor {
+    /// Where it is reached.
+    pub address: Address<MetricsMessage>,
+    /// What it counts into.
+    pub metrics: Metrics,
+    /// Reads time.
+    pub clock: Arc<dyn Clock>,
+    /// What it hears.
+    pub events: EventBus,
+}
+
+impl Actor for MetricsActor {
+    type Msg = Mail<MetricsMessage>;
+    type State = Listening;
+    type Arguments = ();
+
+    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Listening, ActorProcessingErr> {
+        self.address.bind(me);
+        Ok(forward(&self.events, self.address.clone(), MetricsMessage::Event))
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        mail: Self::Msg,
+        _: &mut Listening,
+    ) -> Result<(), ActorProcessingErr> {
+        match mail.open() {
+            MetricsMessage::Event(Ok(recorded)) => self.metrics.observe(&recorded.event),
+            MetricsMessage::Event(Err(missed)) => self.metrics.events_missed.inc_by(missed),
+            MetricsMessage::Render(reply) => {
+                let _ = reply.send(self.metrics.render());
+            }
+            MetricsMessage::Ping(ping, reply) => {
+                answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
+            }
+        }
+        Ok(())
+    }
+}

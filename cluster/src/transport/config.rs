@@ -1,0 +1,88 @@
+//! Where peers are, and how links behave.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{FieldError, require, require_between};
+use crate::id::NodeId;
+
+/// One peer's address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeerConfig {
+    /// The peer's name in genesis.
+    pub name: NodeId,
+    /// Where its link listens. Dialled by the member with the greater name only.
+    pub address: SocketAddr,
+}
+
+/// The links of one member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkConfig {
+    /// Where this member listens for the others. Loopback only, for links are not encrypted and members are
+    /// not authenticated. No default.
+    pub listen: SocketAddr,
+    /// Every other member of genesis. No default.
+    pub peers: Vec<PeerConfig>,
+    /// Envelopes that wait for one peer before some are dropped. 16 to 65,536. Default 1,024.
+    #[serde(default = "default_queue")]
+    pub queue: usize,
+    /// How long connecting and shaking hands may take together. 50 ms to 30 s. Default 1 s.
+    #[serde(default = "default_handshake", with = "humantime_serde")]
+    pub handshake_timeout: Duration,
+    /// How long a batch may stay unacknowledged before its session is given up. 500 ms to 10 min. Default
+    /// 4 s: longer than any suspicion of the failure detector, shorter than TCP's own patience.
+    #[serde(default = "default_stale", with = "humantime_serde")]
+    pub stale_after: Duration,
+    /// Pause before the first redial; it doubles up to `redial_max`. 10 ms to 10 s. Default 50 ms.
+    #[serde(default = "default_redial_min", with = "humantime_serde")]
+    pub redial_min: Duration,
+    /// Longest pause between two dials. From `redial_min` to 60 s. Default 400 ms: a peer that returns is
+    /// linked well within a slot.
+    #[serde(default = "default_redial_max", with = "humantime_serde")]
+    pub redial_max: Duration,
+}
+
+fn default_queue() -> usize {
+    1_024
+}
+
+fn default_handshake() -> Duration {
+    Duration::from_secs(1)
+}
+
+fn default_stale() -> Duration {
+    Duration::from_secs(4)
+}
+
+fn default_redial_min() -> Duration {
+    Duration::from_millis(50)
+}
+
+fn default_redial_max() -> Duration {
+    Duration::from_millis(400)
+}
+
+impl LinkConfig {
+    /// Checks ranges and relations.
+    pub fn validate(&self) -> Result<(), FieldError> {
+        require(self.listen.ip().is_loopback(), "listen", self.listen, "a loopback address")?;
+        for (index, peer) in self.peers.iter().enumerate() {
+            require(peer.address.ip().is_loopback(), "peers.address", peer.address, "a loopback address")?;
+            let unique = self.peers[..index].iter().all(|other| other.name != peer.name);
+            require(unique, "peers.name", &peer.name, "each peer named once")?;
+        }
+        require((16..=65_536).contains(&self.queue), "queue", self.queue, "16 to 65536")?;
+        let range = (Duration::from_millis(50), Duration::from_secs(30));
+        require_between("handshake_timeout", self.handshake_timeout, range, "between 50ms and 30s")?;
+        let range = (Duration::from_millis(500), Duration::from_secs(600));
+        require_between("stale_after", self.stale_after, range, "between 500ms and 10m")?;
+        let range = (Duration::from_millis(10), Duration::from_secs(10));
+        require_between("redial_min", self.redial_min, range, "between 10ms and 10s")?;
+        let range = (self.redial_min, Duration::from_secs(60));
+        require_between("redial_max", self.redial_max, range, "between redial_min and 60s")
+    }
+}

@@ -1,0 +1,296 @@
+//! The life of the link to one peer: when to dial, what a session is worth, when to give it up.
+//!
+//! The member with the greater name dials; the other waits. A fixed direction matters: ractor_cluster elects
+//! among sessions of one pair, and a stale one can refuse its successor, more surely so from the other side.
+//! For the same reason a stale session is stopped before the next dial.
+//!
+//! ```text
+//!            Dial                 opened             ready
+//!   idle ───────────► dialling ───────────► awaiting ───────► up
+//!    ▲ pause, doubled    │ failed, too late    │ closed, too late │ closed, stale
+//!    └───────────────────┴─────────────────────┴──────────────────┘
+//! ```
+
+use std::time::Duration;
+
+use super::config::LinkConfig;
+use crate::clock::Moment;
+
+/// A session as the link knows it: the number of its actor in this process.
+pub type SessionId = u64;
+
+/// Where the link stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No session. The dialler dials again at the given moment.
+    Idle(Moment),
+    /// A connection is being made; it is given up at the given moment.
+    Dialling(Moment),
+    /// A session shakes hands; it is given up at the given moment.
+    Awaiting(SessionId, Moment),
+    /// A session carries envelopes.
+    Up(SessionId),
+}
+
+impl Phase {
+    /// The name in lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle(_) => "idle",
+            Self::Dialling(_) => "dialling",
+            Self::Awaiting(..) => "awaiting",
+            Self::Up(_) => "up",
+        }
+    }
+}
+
+/// What the link learns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Time passes. `oldest_unacknowledged` is when the oldest batch in flight was sent.
+    Tick {
+        /// See above; `None` if nothing is in flight.
+        oldest_unacknowledged: Option<Moment>,
+    },
+    /// The connection of this attempt could not be made.
+    DialFailed {
+        /// The attempt.
+        attempt: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The connection of this attempt became a session.
+    Opened {
+        /// The attempt.
+        attempt: u64,
+        /// The session.
+        session: SessionId,
+    },
+    /// A session with this peer, dialled or accepted, can carry envelopes.
+    Ready(SessionId),
+    /// A session ended.
+    Closed(SessionId),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Connect.
+    Dial {
+        /// Counts attempts from 1.
+        attempt: u64,
+    },
+    /// Stop this session.
+    StopSession(SessionId, &'static str),
+    /// Envelopes flow.
+    Up(SessionId),
+    /// Envelopes no longer flow.
+    Down(String),
+}
+
+/// The link to one peer.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    dials: bool,
+    handshake_timeout: Duration,
+    stale_after: Duration,
+    redial: (Duration, Duration),
+    phase: Phase,
+    attempt: u64,
+    pause: Duration,
+    last_loss: String,
+}
+
+impl Peer {
+    /// No session yet. `jitter` between 0 and 1 spreads the first dials of members started together.
+    pub fn new(dials: bool, config: &LinkConfig, now: Moment, jitter: f64) -> Self {
+        Self {
+            dials,
+            handshake_timeout: config.handshake_timeout,
+            stale_after: config.stale_after,
+            redial: (config.redial_min, config.redial_max),
+            phase: Phase::Idle(now + config.redial_min.mul_f64(jitter.clamp(0.0, 1.0))),
+            attempt: 0,
+            pause: config.redial_min,
+            last_loss: String::new(),
+        }
+    }
+
+    /// Whether this member dials.
+    pub fn dials(&self) -> bool {
+        self.dials
+    }
+
+    /// Where the link stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Why it was last lost; empty if it never was.
+    pub fn last_loss(&self) -> &str {
+        &self.last_loss
+    }
+
+    /// What follows from `input`.
+    pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Effect> {
+        match (self.phase, input) {
+            (Phase::Idle(at), Input::Tick { .. }) if self.dials && now >= at => {
+                self.attempt += 1;
+                self.phase = Phase::Dialling(now + self.handshake_timeout);
+                vec![Effect::Dial { attempt: self.attempt }]
+            }
+            (Phase::Dialling(until), Input::Tick { .. }) if now >= until => {
+                self.idle(now, format!("no connection within {:?}", self.handshake_timeout));
+                vec![]
+            }
+            (Phase::Dialling(_), Input::DialFailed { attempt, reason }) if attempt == self.attempt => {
+                self.idle(now, reason);
+                vec![]
+            }
+            (Phase::Dialling(until), Input::Opened { attempt, session }) if attempt == self.attempt => {
+                self.phase = Phase::Awaiting(session, until);
+                vec![]
+            }
+            // The connection of an attempt that was given up.
+            (_, Input::Opened { session, .. }) => vec![Effect::StopSession(session, "too late")],
+            (Phase::Awaiting(session, until), Input::Tick { .. }) if now >= until => {
+                self.idle(now, format!("no handshake within {:?}", self.handshake_timeout));
+                vec![Effect::StopSession(session, "no handshake in time")]
+            }
+            (Phase::Awaiting(session, _), Input::Closed(closed)) if session == closed => {
+                self.idle(now, "the peer closed the connection during the handshake".to_owned());
+                vec![]
+            }
+            (Phase::Up(session), Input::Closed(closed)) if session == closed => {
+                let reason = "the connection was closed".to_owned();
+                self.idle(now, reason.clone());
+                vec![Effect::Down(reason)]
+            }
+            (Phase::Up(session), Input::Tick { oldest_unacknowledged: Some(sent) })
+                if now.since(sent) >= self.stale_after =>
+            {
+                let reason = format!("nothing was acknowledged for {:?}", now.since(sent));
+                self.idle(now, reason.clone());
+                vec![Effect::StopSession(session, "stale"), Effect::Down(reason)]
+            }
+            (Phase::Up(session), Input::Ready(ready)) if session == ready => vec![],
+            // ractor_cluster elected this session over the one known so far.
+            (phase, Input::Ready(session)) => {
+                self.phase = Phase::Up(session);
+                self.pause = self.redial.0;
+                let mut effects = match phase {
+                    Phase::Up(old) => vec![
+                        Effect::StopSession(old, "replaced"),
+                        Effect::Down("replaced by a new session".to_owned()),
+                    ],
+                    Phase::Awaiting(old, _) if old != session => vec![Effect::StopSession(old, "replaced")],
+                    _ => vec![],
+                };
+                effects.push(Effect::Up(session));
+                effects
+            }
+            (_, Input::Tick { .. } | Input::DialFailed { .. } | Input::Closed(_)) => vec![],
+        }
+    }
+
+    fn idle(&mut self, now: Moment, reason: String) {
+        self.phase = Phase::Idle(now + self.pause);
+        self.pause = (self.pause * 2).min(self.redial.1);
+        self.last_loss = reason;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Input = Input::Tick { oldest_unacknowledged: None };
+
+    fn at(ms: u64) -> Moment {
+        Moment::at(Duration::from_millis(ms))
+    }
+
+    fn peer(dials: bool) -> Peer {
+        let listen = "127.0.0.1:1".parse().expect("an address");
+        let config = LinkConfig {
+            listen,
+            peers: vec![],
+            queue: 16,
+            handshake_timeout: Duration::from_secs(1),
+            stale_after: Duration::from_secs(4),
+            redial_min: Duration::from_millis(50),
+            redial_max: Duration::from_millis(400),
+        };
+        Peer::new(dials, &config, at(0), 0.0)
+    }
+
+    fn up(session: SessionId) -> Peer {
+        let mut peer = peer(true);
+        peer.handle(at(0), TICK);
+        peer.handle(at(1), Input::Opened { attempt: 1, session });
+        assert_eq!(peer.handle(at(2), Input::Ready(session)), [Effect::Up(session)]);
+        peer
+    }
+
+    #[test]
+    fn only_the_dialler_dials_and_not_again_while_it_does() {
+        assert_eq!(peer(false).handle(at(10_000), TICK), []);
+        let mut peer = peer(true);
+        assert_eq!(peer.handle(at(0), TICK), [Effect::Dial { attempt: 1 }]);
+        assert_eq!(peer.handle(at(500), TICK), []);
+    }
+
+    #[test]
+    fn pauses_between_dials_double_up_to_the_longest_and_begin_anew_after_a_session() {
+        let mut peer = peer(true);
+        let mut now = 0;
+        let mut pauses = vec![];
+        for attempt in 1..=6 {
+            let failed_at = now;
+            while peer.handle(at(now), TICK).is_empty() {
+                now += 10;
+            }
+            pauses.push(now - failed_at);
+            peer.handle(at(now), Input::DialFailed { attempt, reason: "refused".into() });
+        }
+        assert_eq!(pauses, [0, 50, 100, 200, 400, 400]);
+        peer.handle(at(now), Input::Ready(9));
+        peer.handle(at(now), Input::Closed(9));
+        assert_eq!(peer.handle(at(now + 50), TICK), [Effect::Dial { attempt: 7 }]);
+    }
+
+    #[test]
+    fn a_handshake_that_takes_too_long_is_stopped_before_the_next_dial() {
+        let mut peer = peer(true);
+        peer.handle(at(0), TICK);
+        peer.handle(at(10), Input::Opened { attempt: 1, session: 5 });
+        assert_eq!(peer.handle(at(1_000), TICK), [Effect::StopSession(5, "no handshake in time")]);
+        assert_eq!(peer.handle(at(1_050), TICK), [Effect::Dial { attempt: 2 }]);
+        let late = Input::Opened { attempt: 1, session: 6 };
+        assert_eq!(peer.handle(at(1_060), late), [Effect::StopSession(6, "too late")]);
+    }
+
+    #[test]
+    fn a_session_that_acknowledges_nothing_is_stopped_and_the_loss_told_once() {
+        let mut peer = up(5);
+        let sent = Input::Tick { oldest_unacknowledged: Some(at(100)) };
+        assert_eq!(peer.handle(at(4_000), sent.clone()), []);
+        let effects = peer.handle(at(4_100), sent);
+        assert!(matches!(&effects[..], [Effect::StopSession(5, "stale"), Effect::Down(_)]), "{effects:?}");
+        assert_eq!(peer.handle(at(4_101), Input::Closed(5)), []);
+    }
+
+    #[test]
+    fn a_new_session_replaces_the_old_one() {
+        let mut peer = up(5);
+        let effects = peer.handle(at(100), Input::Ready(6));
+        let expected = [
+            Effect::StopSession(5, "replaced"),
+            Effect::Down("replaced by a new session".into()),
+            Effect::Up(6),
+        ];
+        assert_eq!(effects, expected);
+        assert_eq!(peer.handle(at(101), Input::Closed(5)), []);
+        assert_eq!(peer.phase(), Phase::Up(6));
+    }
+}

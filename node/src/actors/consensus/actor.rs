@@ -1,0 +1,309 @@
+//! Consensus as an actor.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alys_cluster::clock::{Clock, Moment};
+use alys_cluster::event::{ClusterEvent, EventBus};
+use alys_cluster::federation::{GateReader, OperationClass, Roster};
+use alys_cluster::health::HealthCheckResult;
+use alys_cluster::health::actor::answer;
+use alys_cluster::id::{BlockHeight, Incarnation};
+use alys_cluster::mailbox::{Address, Mail, remind};
+use alys_cluster::port::Outbox;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use super::conductor::{Action, Conductor, Decision, Input, Instant, Tools};
+use super::message::{ConsensusMessage, EngineRequest};
+use crate::actors::chain::{ChainMessage, HeadReader};
+use crate::actors::engine::EngineMessage;
+use crate::consensus::core::MalachiteCore;
+use crate::consensus::guard::{GuardedSigner, Journal};
+use crate::consensus::log::WriteAheadLog;
+use crate::consensus::message::ConsensusWire;
+use crate::consensus::{Block, Certificate, ConsensusConfig};
+use crate::genesis::Genesis;
+use crate::keys::SecretKey;
+use crate::ports::{Head, Observed, PayloadStatus, StoredBlock};
+
+/// How often the gate and the beat are looked at.
+const TICK: Duration = Duration::from_millis(20);
+/// The longest a commit or an execution may take. Longer, and consensus fails and is restarted.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Pause before an engine that could not build is asked again.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// What consensus works with.
+#[derive(Clone)]
+pub struct ConsensusActor {
+    /// Where it is reached.
+    pub address: Address<ConsensusMessage>,
+    /// What all members agree on.
+    pub genesis: Arc<Genesis>,
+    /// All members, and which one this is.
+    pub roster: Roster,
+    /// This member's key.
+    pub key: SecretKey,
+    /// This node's incarnation.
+    pub incarnation: Incarnation,
+    /// Time-outs.
+    pub config: ConsensusConfig,
+    /// The write-ahead log.
+    pub log_path: PathBuf,
+    /// The signer's journal.
+    pub journal_path: PathBuf,
+    /// Whether steps may be taken.
+    pub gate: GateReader,
+    /// Where the chain ends.
+    pub head: HeadReader,
+    /// Stores blocks.
+    pub chain: Address<ChainMessage>,
+    /// Executes blocks.
+    pub engine: Address<EngineMessage>,
+    /// Takes messages to the other members.
+    pub outbox: Arc<dyn Outbox<ConsensusWire>>,
+    /// Reads time.
+    pub clock: Arc<dyn Clock>,
+    /// Hears of rounds and blocks.
+    pub events: EventBus,
+}
+
+/// The shell's memory.
+pub struct Shell {
+    conductor: Conductor,
+    signer: GuardedSigner,
+    log: WriteAheadLog,
+    last_commit: Option<Moment>,
+}
+
+type Me = ActorRef<Mail<ConsensusMessage>>;
+
+impl ConsensusActor {
+    fn instant(&self, height: u64) -> Instant {
+        let now = self.clock.now();
+        let gate_open = self.gate.admit(now, OperationClass::Vote, BlockHeight(height)).is_ok();
+        Instant { now, wall: self.clock.wall(), gate_open }
+    }
+
+    /// Hands an input to the conductor and does what follows, until nothing does.
+    async fn input(&self, me: &Me, shell: &mut Shell, input: Input) -> Result<(), ActorProcessingErr> {
+        let mut next = Some(input);
+        while let Some(input) = next.take() {
+            let at = self.instant(shell.conductor.head().height + 1);
+            let mut tools = Tools { signer: &mut shell.signer, log: &mut shell.log };
+            for action in shell.conductor.handle(at, &mut tools, input)? {
+                if let Action::Commit(decision) = action {
+                    let head = self.commit(shell, *decision).await?;
+                    next = Some(Input::Committed { head, adopted: false });
+                } else {
+                    self.act(me, shell, action);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn act(&self, me: &Me, shell: &Shell, action: Action) {
+        match action {
+            Action::Send(message) => {
+                for peer in self.roster.peers() {
+                    self.outbox.send(peer, message.clone());
+                }
+            }
+            Action::SendTo(peer, message) => self.outbox.send(&peer, message),
+            Action::SetTimer(timer, generation, after) => {
+                remind(me, after, ConsensusMessage::Timer(timer, generation));
+            }
+            Action::Build { round } => {
+                self.request(me, shell.conductor.head(), EngineRequest::Build { round });
+            }
+            Action::Check { block, round } => {
+                self.request(me, shell.conductor.head(), EngineRequest::Check { block, round });
+            }
+            Action::TellRound { height, round } => {
+                self.events.tell(ClusterEvent::RoundStarted { height: BlockHeight(height), round });
+            }
+            Action::TellAbstention { height, reason } => {
+                self.events.tell(ClusterEvent::SignatureRefused { height: BlockHeight(height), reason });
+            }
+            Action::Commit(_) => unreachable!("commits are awaited where they arise"),
+        }
+    }
+
+    /// Asks the engine. What it can not give yet is asked for again a little later.
+    fn request(&self, me: &Me, head: Head, request: EngineRequest) {
+        let (height, answer_to, retry) = (head.height + 1, me.clone(), request.clone());
+        // An actor that ended meanwhile asks anew after its restart.
+        let tell = move |message| drop(answer_to.cast(Mail::to_self(message)));
+        let message = match request {
+            EngineRequest::Build { round } => EngineMessage::Build(
+                head.hash,
+                Box::new(move |payload| tell(ConsensusMessage::Built { height, round, payload })),
+            ),
+            EngineRequest::Check { block, round } => EngineMessage::Check(
+                block.clone(),
+                Box::new(move |status| tell(ConsensusMessage::Checked { block, round, status })),
+            ),
+        };
+        if self.engine.cast(message).is_err() {
+            remind(me, RETRY, ConsensusMessage::Retry { height, request: retry });
+        }
+    }
+
+    /// Stores a decided block. The log is emptied only when the next height begins: until then the decision
+    /// can be derived again.
+    async fn commit(&self, shell: &mut Shell, decision: Decision) -> Result<Head, ActorProcessingErr> {
+        let Decision { block, certificate, observed, deciding } = decision;
+        let round = certificate.round;
+        let stored = Box::new(StoredBlock { block: block.clone(), certificate, observed });
+        let head = self.chain.call(DEADLINE, |reply| ChainMessage::Commit(stored, reply)).await??;
+        // An engine that misses this begins anew at the head when it is asked to build on it.
+        let _ = self.engine.cast(EngineMessage::Committed(Box::new(block)));
+        let now = self.clock.now();
+        let interval = shell.last_commit.replace(now).map(|last| now.since(last));
+        self.events.tell(ClusterEvent::HeightCommitted {
+            height: BlockHeight(head.height),
+            round,
+            adopted: observed.adopted,
+            interval,
+            deciding,
+        });
+        Ok(head)
+    }
+
+    /// Takes a block that other members decided, if its certificate and its execution hold.
+    async fn adopt(
+        &self,
+        shell: &mut Shell,
+        block: Block,
+        certificate: Certificate,
+    ) -> Result<Result<Head, String>, ActorProcessingErr> {
+        let head = shell.conductor.head();
+        if (block.height, block.parent) != (head.height + 1, head.hash) {
+            return Ok(Err(format!("block {} does not follow height {}", block.height, head.height)));
+        }
+        if (certificate.height, certificate.block) != (block.height, block.hash()) {
+            return Ok(Err(format!("the certificate is not of block {}", block.hash())));
+        }
+        if let Err(error) = certificate.verify(&self.genesis) {
+            return Ok(Err(error.to_string()));
+        }
+        let (sender, receiver) = ractor::concurrency::oneshot();
+        // The answer is lost only with this actor.
+        let answer = Box::new(move |status| drop(sender.send(status)));
+        self.engine.cast(EngineMessage::Check(block.clone(), answer))?;
+        match tokio::time::timeout(DEADLINE, receiver).await?? {
+            PayloadStatus::Valid => {}
+            // A quorum decided what this member's engine refuses: one of them is broken, and this member must
+            // not pretend to follow.
+            PayloadStatus::Invalid(reason) => {
+                return Err(format!("the decided block {} is not valid here: {reason}", block.height).into());
+            }
+            PayloadStatus::Syncing => return Ok(Err("the engine is not at the head".to_owned())),
+        }
+        let observed = Observed { proposal_at_ms: None, decided_at_ms: self.clock.wall().0, adopted: true };
+        let decision = Decision { block, certificate, observed, deciding: None };
+        self.commit(shell, decision).await.map(Ok)
+    }
+}
+
+impl Actor for ConsensusActor {
+    type Msg = Mail<ConsensusMessage>;
+    type State = Shell;
+    type Arguments = ();
+
+    async fn pre_start(&self, me: Me, (): ()) -> Result<Shell, ActorProcessingErr> {
+        let own = self.genesis.index_of(self.roster.own()).ok_or("this member is not in genesis")?;
+        let journal = Journal::open(&self.journal_path)?;
+        let log = WriteAheadLog::open(&self.log_path)?;
+        let signer = GuardedSigner::new(
+            self.key.clone(),
+            self.genesis.chain_id(),
+            self.incarnation,
+            journal,
+            self.gate.clone(),
+            self.clock.clone(),
+        );
+        let core = Box::new(MalachiteCore::new(&self.genesis, own, self.config));
+        let conductor = Conductor::new(
+            core,
+            self.config,
+            self.roster.members().to_vec(),
+            own,
+            self.head.head(),
+            self.genesis.block_time(),
+        );
+        self.address.bind(me.clone());
+        remind(&me, Duration::ZERO, ConsensusMessage::Tick);
+        Ok(Shell { conductor, signer, log, last_commit: None })
+    }
+
+    async fn handle(&self, me: Me, mail: Self::Msg, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+        match mail.open() {
+            ConsensusMessage::Tick => {
+                remind(&me, TICK, ConsensusMessage::Tick);
+                self.input(&me, shell, Input::Tick).await
+            }
+            ConsensusMessage::Wire(_, message) => self.input(&me, shell, Input::Message(message)).await,
+            ConsensusMessage::Timer(timer, generation) => {
+                self.input(&me, shell, Input::Timer(timer, generation)).await
+            }
+            ConsensusMessage::Built { height, round, payload } => {
+                if height != shell.conductor.head().height + 1 {
+                    return Ok(());
+                }
+                let Some(payload) = payload else {
+                    let request = EngineRequest::Build { round };
+                    remind(&me, RETRY, ConsensusMessage::Retry { height, request });
+                    return Ok(());
+                };
+                let block = shell.conductor.assemble(self.clock.wall(), payload);
+                self.input(&me, shell, Input::Built { round, block }).await
+            }
+            ConsensusMessage::Checked { block, round, status } => {
+                let valid = match status {
+                    PayloadStatus::Valid => true,
+                    PayloadStatus::Syncing if block.parent == shell.conductor.head().hash => {
+                        let (height, request) = (block.height, EngineRequest::Check { block, round });
+                        remind(&me, RETRY, ConsensusMessage::Retry { height, request });
+                        return Ok(());
+                    }
+                    PayloadStatus::Syncing | PayloadStatus::Invalid(_) => {
+                        tracing::warn!(height = block.height, round, ?status, "a proposed block is not valid");
+                        false
+                    }
+                };
+                self.input(&me, shell, Input::Checked { block, round, valid }).await
+            }
+            ConsensusMessage::Retry { height, request } => {
+                let head = shell.conductor.head();
+                if height == head.height + 1 {
+                    self.request(&me, head, request);
+                }
+                Ok(())
+            }
+            ConsensusMessage::PeersAt(height) => self.input(&me, shell, Input::PeersAt(height)).await,
+            ConsensusMessage::Adopt(decided, reply) => {
+                let (block, certificate) = *decided;
+                let outcome = self.adopt(shell, block, certificate).await?;
+                let adopted = outcome.map(|head| Input::Committed { head, adopted: true });
+                let _ = reply.send(adopted.as_ref().map(|_| ()).map_err(Clone::clone));
+                match adopted {
+                    Ok(input) => self.input(&me, shell, input).await,
+                    Err(_) => Ok(()),
+                }
+            }
+            ConsensusMessage::Peer(change) => self.input(&me, shell, Input::Peer(change)).await,
+            ConsensusMessage::Signatures(from, reply) => {
+                let records = shell.signer.journal().records();
+                let _ = reply.send(records.filter(|r| r.statement.height >= from).copied().collect());
+                Ok(())
+            }
+            ConsensusMessage::Ping(ping, reply) => {
+                answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! When the protocol may take a step.
+//!
+//! ```text
+//!              due, gate open              decided             committed
+//!   waiting ──────────────────► deciding ───────────► committing ───────► waiting
+//!      ▲                            │ a peer's block adopted                  ▲
+//!      └────────────────────────────┴────────────────────────────────────────┘
+//! ```
+//!
+//! While the gate is closed, and between two heights, what arrives is held; the oldest goes when there is
+//! too much, for whoever needs an answer asks again. When the gate opens, and when a peer comes back, this
+//! member repeats what it said in the present round, so that nobody waits for a repetition timer.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use alys_cluster::clock::{Moment, WallTime};
+use alys_cluster::id::NodeId;
+use alys_cluster::port::PeerChange;
+
+use crate::consensus::config::ConsensusConfig;
+use crate::consensus::context::proposer_index;
+use crate::consensus::core::{
+    BftCore, CoreError, CoreInput, Effect, Ports, RoundTimer, waits_for_proposal,
+};
+use crate::consensus::guard::Signer;
+use crate::consensus::log::{LogError, MessageLog};
+use crate::consensus::message::{ConsensusWire, LogEntry};
+use crate::consensus::pacing::Pacing;
+use crate::consensus::{Block, BlockHash, Certificate};
+use crate::ports::{Head, Observed};
+
+/// Inputs held while no step may be taken.
+const HELD_MAX: usize = 512;
+/// Own messages of the present round that can be repeated.
+const SAID_MAX: usize = 32;
+
+/// The time of an input, on both clocks, and whether the gate is open at that moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Instant {
+    /// Monotonic.
+    pub now: Moment,
+    /// For time stamps.
+    pub wall: WallTime,
+    /// Whether steps may be taken.
+    pub gate_open: bool,
+}
+
+/// A log that knows where each height begins.
+pub trait HeightLog: MessageLog {
+    /// What it holds of `height`, the one above the chain's head.
+    fn begin(&mut self, height: u64) -> Result<Vec<LogEntry>, LogError>;
+}
+
+impl HeightLog for crate::consensus::log::WriteAheadLog {
+    fn begin(&mut self, height: u64) -> Result<Vec<LogEntry>, LogError> {
+        Self::begin(self, height)
+    }
+}
+
+/// What a step signs and logs with.
+pub struct Tools<'a> {
+    /// Signs, or refuses.
+    pub signer: &'a mut dyn Signer,
+    /// Remembers.
+    pub log: &'a mut dyn HeightLog,
+}
+
+/// What the conductor learns.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Time passes.
+    Tick,
+    /// A member says something.
+    Message(ConsensusWire),
+    /// A timer set under this generation ran out.
+    Timer(RoundTimer, u64),
+    /// A block was built.
+    Built {
+        /// For which round.
+        round: u32,
+        /// The block.
+        block: Block,
+    },
+    /// A block was executed.
+    Checked {
+        /// The block.
+        block: Block,
+        /// In which round it was offered.
+        round: u32,
+        /// Whether it gave what it says.
+        valid: bool,
+    },
+    /// The chain ends here now; `adopted` if the block came from a peer.
+    Committed {
+        /// The new end.
+        head: Head,
+        /// See above.
+        adopted: bool,
+    },
+    /// A member was lost or came back.
+    Peer(PeerChange),
+    /// More members than can lie say that their chain has come this far.
+    PeersAt(u64),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send to every other member.
+    Send(ConsensusWire),
+    /// Send to one member.
+    SendTo(NodeId, ConsensusWire),
+    /// Set a timer; it comes back with its generation.
+    SetTimer(RoundTimer, u64, Duration),
+    /// Build a block on the head.
+    Build {
+        /// For which round.
+        round: u32,
+    },
+    /// Execute a block.
+    Check {
+        /// The block.
+        block: Block,
+        /// In which round it is offered.
+        round: u32,
+    },
+    /// Write a decided block to the chain.
+    Commit(Box<Decision>),
+    /// Tell that a round began.
+    TellRound {
+        /// The height.
+        height: u64,
+        /// The round.
+        round: u32,
+    },
+    /// Tell that a signature was refused.
+    TellAbstention {
+        /// The height.
+        height: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A decided block and what was observed of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The block.
+    pub block: Block,
+    /// Its proof.
+    pub certificate: Certificate,
+    /// When it was seen and decided.
+    pub observed: Observed,
+    /// From seeing the proposal to the decision.
+    pub deciding: Option<Duration>,
+}
+
+/// Where the height above the head stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    Deciding,
+    Committing,
+}
+
+/// The protocol with its pace, its gate and its timers.
+pub struct Conductor {
+    core: Box<dyn BftCore>,
+    config: ConsensusConfig,
+    members: Vec<NodeId>,
+    own: usize,
+    head: Head,
+    stage: Stage,
+    pacing: Pacing,
+    was_open: bool,
+    held: VecDeque<CoreInput>,
+    said: VecDeque<ConsensusWire>,
+    timers: BTreeMap<TimerKey, u64>,
+    last_generation: u64,
+    proposer: usize,
+    lost: BTreeSet<NodeId>,
+    peers_at: u64,
+    seen: BTreeMap<BlockHash, (Moment, WallTime)>,
+}
+
+/// Malachite's timers have no order of their own; their names do.
+type TimerKey = String;
+
+fn key(timer: &RoundTimer) -> TimerKey {
+    timer.to_string()
+}
+
+impl Conductor {
+    /// A conductor above `head`, waiting for the gate.
+    pub fn new(
+        core: Box<dyn BftCore>,
+        config: ConsensusConfig,
+        members: Vec<NodeId>,
+        own: usize,
+        head: Head,
+        block_time: Duration,
+    ) -> Self {
+        Self {
+            core,
+            config,
+            members,
+            own,
+            head,
+            stage: Stage::Waiting,
+            pacing: Pacing::new(block_time),
+            was_open: false,
+            held: VecDeque::new(),
+            said: VecDeque::new(),
+            timers: BTreeMap::new(),
+            last_generation: 0,
+            proposer: 0,
+            lost: BTreeSet::new(),
+            peers_at: 0,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// Where the chain ends.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// What follows from `input`.
+    pub fn handle(
+        &mut self,
+        at: Instant,
+        tools: &mut Tools<'_>,
+        input: Input,
+    ) -> Result<Vec<Action>, CoreError> {
+        let mut actions = Vec::new();
+        if at.gate_open && !self.was_open && self.stage == Stage::Deciding {
+            self.resume(at, tools, &mut actions)?;
+        }
+        self.was_open = at.gate_open;
+        match input {
+            Input::Tick => {}
+            Input::Message(message) if message.height() <= self.head.height => {}
+            Input::Message(message) => {
+                self.saw(at, &message);
+                if self.stage == Stage::Waiting && at.gate_open && self.is_call_to_begin(at.now, &message) {
+                    self.begin(at, tools, &mut actions)?;
+                }
+                self.take(at, tools, CoreInput::Message(message), &mut actions)?;
+            }
+            Input::Timer(timer, generation) => {
+                if self.timers.get(&key(&timer)) == Some(&generation) {
+                    self.timers.remove(&key(&timer));
+                    self.take(at, tools, CoreInput::Timer(timer), &mut actions)?;
+                }
+            }
+            Input::Built { round, block } => {
+                self.seen.entry(block.hash()).or_insert((at.now, at.wall));
+                self.take(at, tools, CoreInput::Built { round, block }, &mut actions)?;
+            }
+            Input::Checked { block, round, valid } => {
+                self.take(at, tools, CoreInput::Checked { block, round, valid }, &mut actions)?;
+            }
+            Input::Committed { head, adopted } => self.committed(head, adopted),
+            Input::Peer(change) => self.peer(change, &mut actions),
+            Input::PeersAt(height) => self.peers_at = height,
+        }
+        // A height that others have decided is fetched, not decided again.
+        let is_behind = self.peers_at > self.head.height;
+        if self.stage == Stage::Waiting && at.gate_open && !is_behind && at.now >= self.pacing.due() {
+            self.begin(at, tools, &mut actions)?;
+        }
+        Ok(actions)
+    }
+
+    /// Lets the core take a step, or holds the input until it may.
+    fn take(
+        &mut self,
+        at: Instant,
+        tools: &mut Tools<'_>,
+        input: CoreInput,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), CoreError> {
+        if self.stage != Stage::Deciding || !at.gate_open {
+            if self.held.len() == HELD_MAX {
+                self.held.pop_front();
+            }
+            self.held.push_back(input);
+            return Ok(());
+        }
+        let effects = self.core.step(ports(tools), input)?;
+        self.follow(at, tools, effects, actions)
+    }
+
+    fn begin(&mut self, at: Instant, tools: &mut Tools<'_>, actions: &mut Vec<Action>) -> Result<(), CoreError> {
+        let height = self.head.height + 1;
+        self.pacing.begin(at.now);
+        self.stage = Stage::Deciding;
+        let log = tools.log.begin(height)?;
+        let effects = self.core.start(ports(tools), height, log)?;
+        self.follow(at, tools, effects, actions)?;
+        self.drain(at, tools, actions)
+    }
+
+    /// The gate opened in the middle of a height.
+    fn resume(&mut self, at: Instant, tools: &mut Tools<'_>, actions: &mut Vec<Action>) -> Result<(), CoreError> {
+        actions.extend(self.said.iter().cloned().map(Action::Send));
+        self.drain(at, tools, actions)
+    }
+
+    fn drain(&mut self, at: Instant, tools: &mut Tools<'_>, actions: &mut Vec<Action>) -> Result<(), CoreError> {
+        for input in std::mem::take(&mut self.held) {
+            self.take(at, tools, input, actions)?;
+        }
+        Ok(())
+    }
+
+    fn follow(
+        &mut self,
+        at: Instant,
+        tools: &mut Tools<'_>,
+        effects: Vec<Effect>,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), CoreError> {
+        let height = self.core.height();
+        for effect in effects {
+            match effect {
+                Effect::Publish(message) => {
+                    self.remember(&message);
+                    actions.push(Action::Send(message));
+                }
+                Effect::SetTimer(timer, after) => actions.push(self.set_timer(timer, after)),
+                Effect::CancelTimer(timer) => {
+                    self.timers.remove(&key(&timer));
+                }
+                Effect::CancelTimers => self.timers.clear(),
+                Effect::Build { round, .. } => actions.push(Action::Build { round }),
+                Effect::Check { block, round } => {
+                    if self.is_timely(at.wall, &block) {
+                        actions.push(Action::Check { block, round });
+                    } else {
+                        let checked = CoreInput::Checked { block, round, valid: false };
+                        self.take(at, tools, checked, actions)?;
+                    }
+                }
+                Effect::RoundStarted { round, proposer } => {
+                    self.proposer = proposer;
+                    self.said.clear();
+                    actions.push(Action::TellRound { height, round });
+                }
+                Effect::Decided(decided) => {
+                    self.stage = Stage::Committing;
+                    let (block, certificate) = *decided;
+                    let seen = self.seen.get(&certificate.block);
+                    let observed = Observed {
+                        proposal_at_ms: seen.map(|(_, wall)| wall.0),
+                        decided_at_ms: at.wall.0,
+                        adopted: false,
+                    };
+                    let deciding = seen.map(|(moment, _)| at.now.since(*moment));
+                    actions.push(Action::Commit(Box::new(Decision { block, certificate, observed, deciding })));
+                }
+                Effect::Abstained(reason) => actions.push(Action::TellAbstention { height, reason }),
+            }
+        }
+        Ok(())
+    }
+
+    fn set_timer(&mut self, timer: RoundTimer, after: Duration) -> Action {
+        self.last_generation += 1;
+        self.timers.insert(key(&timer), self.last_generation);
+        let is_lost = self.members.get(self.proposer).is_some_and(|proposer| self.lost.contains(proposer));
+        let after = if waits_for_proposal(&timer) && is_lost { self.config.propose_lost } else { after };
+        Action::SetTimer(timer, self.last_generation, after)
+    }
+
+    fn remember(&mut self, message: &ConsensusWire) {
+        if self.said.contains(message) {
+            return;
+        }
+        if self.said.len() == SAID_MAX {
+            self.said.pop_front();
+        }
+        self.said.push_back(message.clone());
+    }
+
+    fn saw(&mut self, at: Instant, message: &ConsensusWire) {
+        // Bounded: a proposer has few proposals that matter, and the map is emptied with each height.
+        if let ConsensusWire::Proposal(proposal, _) = message
+            && self.seen.len() < SAID_MAX
+        {
+            self.seen.entry(proposal.block.hash()).or_insert((at.now, at.wall));
+        }
+    }
+
+    /// A proposal for the next height by whose turn it is, not long before this member's own beat.
+    fn is_call_to_begin(&self, now: Moment, message: &ConsensusWire) -> bool {
+        let ConsensusWire::Proposal(proposal, _) = message else { return false };
+        let turn = proposer_index(self.members.len(), proposal.height.0, 0);
+        message.height() == self.head.height + 1
+            && message.round() == 0
+            && usize::from(proposal.proposer.0) == turn
+            && self.pacing.may_follow(now)
+    }
+
+    /// A block's time stamp must be later than its parent's, and not far ahead of this member's clock.
+    fn is_timely(&self, wall: WallTime, block: &Block) -> bool {
+        let latest = wall.0 + self.config.max_clock_drift.as_millis() as u64;
+        block.timestamp_ms > self.head.timestamp_ms && block.timestamp_ms <= latest
+    }
+
+    fn committed(&mut self, head: Head, adopted: bool) {
+        self.head = head;
+        self.stage = Stage::Waiting;
+        self.said.clear();
+        self.timers.clear();
+        self.seen.clear();
+        self.held.retain(|input| match input {
+            CoreInput::Message(message) => message.height() > head.height,
+            CoreInput::Built { .. } | CoreInput::Checked { .. } | CoreInput::Timer(_) => false,
+        });
+        if adopted {
+            self.pacing.catch_up();
+        }
+    }
+
+    fn peer(&mut self, change: PeerChange, actions: &mut Vec<Action>) {
+        match change {
+            PeerChange::Up { node, .. } => {
+                self.lost.remove(&node);
+                if self.was_open && self.stage == Stage::Deciding {
+                    let said = self.said.iter().cloned();
+                    actions.extend(said.map(|message| Action::SendTo(node.clone(), message)));
+                }
+            }
+            PeerChange::Down { node, .. } => {
+                self.lost.insert(node);
+            }
+        }
+    }
+
+    /// A block with this payload on the head, for this member to offer.
+    pub fn assemble(&self, wall: WallTime, payload: crate::ports::Payload) -> Block {
+        Block {
+            height: self.head.height + 1,
+            parent: self.head.hash,
+            timestamp_ms: wall.0.max(self.head.timestamp_ms + 1),
+            proposer: self.own as u8,
+            state_root: payload.state_root,
+            transactions: payload.transactions,
+        }
+    }
+}
+
+fn ports<'a>(tools: &'a mut Tools<'_>) -> Ports<'a> {
+    Ports { signer: &mut *tools.signer, log: tools.log }
+}

@@ -1,0 +1,74 @@
+//! What consensus is told and asked.
+
+use alys_cluster::health::{PingMessage, PongMessage};
+use alys_cluster::id::NodeId;
+use alys_cluster::port::PeerChange;
+use ractor::RpcReplyPort;
+
+use crate::consensus::core::RoundTimer;
+use crate::consensus::guard::SignedStatement;
+use crate::consensus::message::ConsensusWire;
+use crate::consensus::{Block, Certificate};
+use crate::ports::{Payload, PayloadStatus};
+
+/// What consensus is told and asked.
+pub enum ConsensusMessage {
+    /// Look at the gate and at the time.
+    Tick,
+    /// Another member says something.
+    Wire(NodeId, ConsensusWire),
+    /// A timer ran out.
+    Timer(RoundTimer, u64),
+    /// The engine built what was asked for.
+    Built {
+        /// For which height.
+        height: u64,
+        /// For which round.
+        round: u32,
+        /// The payload, or `None` if the engine could not build on the parent.
+        payload: Option<Payload>,
+    },
+    /// The engine executed a block.
+    Checked {
+        /// The block.
+        block: Block,
+        /// The round in which it was offered.
+        round: u32,
+        /// What the engine found.
+        status: PayloadStatus,
+    },
+    /// Ask the engine again for what it could not give.
+    Retry {
+        /// At which height it was wanted.
+        height: u64,
+        /// What was wanted.
+        request: EngineRequest,
+    },
+    /// More members than can lie say that their chain has come this far.
+    PeersAt(u64),
+    /// A block that other members decided. Its certificate is verified here.
+    Adopt(Box<(Block, Certificate)>, RpcReplyPort<Result<(), String>>),
+    /// A member was lost or came back.
+    Peer(PeerChange),
+    /// Statements signed for heights from here on, oldest first.
+    Signatures(u64, RpcReplyPort<Vec<SignedStatement>>),
+    /// Is the actor well?
+    Ping(PingMessage, RpcReplyPort<PongMessage>),
+}
+
+/// What consensus wants of the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineRequest {
+    /// A block on the head.
+    Build {
+        /// For which round.
+        round: u32,
+    },
+    /// The execution of a block.
+    Check {
+        /// The block.
+        block: Block,
+        /// The round in which it is offered.
+        round: u32,
+    },
+}

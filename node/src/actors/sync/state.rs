@@ -1,0 +1,230 @@
+//! Whom to ask for what.
+//!
+//! One request is under way at a time. A member that is one block behind waits a moment first, for the block
+//! is usually about to be decided here too.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alys_cluster::clock::Moment;
+use alys_cluster::id::NodeId;
+
+/// How long a request waits for its answer before another member is asked.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a member may be a single block behind before it asks.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// What the state learns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Time passes: the own height, and the height of every peer that is up.
+    Tick {
+        /// Own.
+        height: u64,
+        /// Peers'.
+        peers: Vec<(NodeId, u64)>,
+    },
+    /// The answer to a request came; whether it brought the chain forward.
+    Answered {
+        /// From whom.
+        from: NodeId,
+        /// To which request.
+        id: u64,
+        /// Whether every block in it was taken.
+        useful: bool,
+    },
+    /// A member was lost.
+    Down(NodeId),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask a member for blocks.
+    Request {
+        /// Whom.
+        to: NodeId,
+        /// Which request.
+        id: u64,
+        /// From which height on.
+        from: u64,
+    },
+    /// Tell consensus how far more members than can lie have come.
+    PeersAt(u64),
+}
+
+#[derive(Clone, Debug)]
+struct UnderWay {
+    to: NodeId,
+    id: u64,
+    since: Moment,
+}
+
+/// The state: the request under way, and who disappointed how often.
+#[derive(Clone, Debug)]
+pub struct SyncState {
+    tolerated: usize,
+    under_way: Option<UnderWay>,
+    last_id: u64,
+    behind_since: Option<(u64, Moment)>,
+    disappointments: BTreeMap<NodeId, u32>,
+}
+
+impl SyncState {
+    /// Nothing under way. `tolerated` members may lie about their height.
+    pub fn new(tolerated: usize) -> Self {
+        Self {
+            tolerated,
+            under_way: None,
+            last_id: 0,
+            behind_since: None,
+            disappointments: BTreeMap::new(),
+        }
+    }
+
+    /// Whether `id` is the request under way, asked of `from`.
+    pub fn expects(&self, from: &NodeId, id: u64) -> bool {
+        self.under_way.as_ref().is_some_and(|request| request.to == *from && request.id == id)
+    }
+
+    /// What follows from `input`.
+    pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Effect> {
+        match input {
+            Input::Tick { height, peers } => self.tick(now, height, &peers),
+            Input::Answered { from, id, useful } => {
+                if self.expects(&from, id) {
+                    self.under_way = None;
+                    if useful {
+                        self.disappointments.remove(&from);
+                    } else {
+                        self.disappointed_by(from);
+                    }
+                }
+                vec![]
+            }
+            Input::Down(node) => {
+                if self.under_way.as_ref().is_some_and(|request| request.to == node) {
+                    self.under_way = None;
+                }
+                vec![]
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Moment, height: u64, peers: &[(NodeId, u64)]) -> Vec<Effect> {
+        let mut heights: Vec<_> = peers.iter().map(|(_, height)| *height).collect();
+        heights.sort_unstable_by(|a, b| b.cmp(a));
+        let peers_at = heights.get(self.tolerated).copied().unwrap_or(0);
+        let mut effects = vec![Effect::PeersAt(peers_at)];
+        if let Some(request) = &self.under_way
+            && now.since(request.since) >= REQUEST_TIMEOUT
+        {
+            let late = request.to.clone();
+            self.under_way = None;
+            self.disappointed_by(late);
+        }
+        let highest = heights.first().copied().unwrap_or(0);
+        if highest <= height {
+            self.behind_since = None;
+            return effects;
+        }
+        let since = match self.behind_since {
+            Some((at, since)) if at == height => since,
+            _ => now,
+        };
+        self.behind_since = Some((height, since));
+        let is_patient = highest == height + 1 && now.since(since) < PATIENCE;
+        if self.under_way.is_none() && !is_patient {
+            effects.extend(self.request(now, height, peers));
+        }
+        effects
+    }
+
+    /// Asks whoever has more and disappointed least.
+    fn request(&mut self, now: Moment, height: u64, peers: &[(NodeId, u64)]) -> Option<Effect> {
+        let disappointments = |node: &NodeId| self.disappointments.get(node).copied().unwrap_or(0);
+        let ahead = peers.iter().filter(|(_, theirs)| *theirs > height);
+        let (to, _) = ahead.min_by_key(|(node, theirs)| (disappointments(node), std::cmp::Reverse(*theirs)))?;
+        self.last_id += 1;
+        let (to, id) = (to.clone(), self.last_id);
+        self.under_way = Some(UnderWay { to: to.clone(), id, since: now });
+        Some(Effect::Request { to, id, from: height + 1 })
+    }
+
+    fn disappointed_by(&mut self, node: NodeId) {
+        *self.disappointments.entry(node).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Moment {
+        Moment::at(Duration::from_millis(ms))
+    }
+
+    fn node(n: u32) -> NodeId {
+        NodeId::new(&format!("node-{n}")).expect("a name")
+    }
+
+    fn tick(height: u64, peers: [u64; 3]) -> Input {
+        Input::Tick { height, peers: (2..).map(node).zip(peers).collect() }
+    }
+
+    fn request(to: u32, id: u64, from: u64) -> Effect {
+        Effect::Request { to: node(to), id, from }
+    }
+
+    #[test]
+    fn a_member_far_behind_asks_the_highest_at_once_and_only_one_at_a_time() {
+        let mut state = SyncState::new(1);
+        assert_eq!(state.handle(at(0), tick(3, [9, 10, 8])), [Effect::PeersAt(9), request(3, 1, 4)]);
+        assert_eq!(state.handle(at(100), tick(3, [9, 10, 8])), [Effect::PeersAt(9)]);
+    }
+
+    #[test]
+    fn a_single_block_is_waited_for_a_moment() {
+        let mut state = SyncState::new(1);
+        assert_eq!(state.handle(at(0), tick(3, [4, 4, 4])), [Effect::PeersAt(4)]);
+        assert_eq!(state.handle(at(399), tick(3, [4, 4, 4])), [Effect::PeersAt(4)]);
+        assert_eq!(state.handle(at(400), tick(3, [4, 4, 4])), [Effect::PeersAt(4), request(2, 1, 4)]);
+        let mut state = SyncState::new(1);
+        state.handle(at(0), tick(3, [4, 4, 4]));
+        state.handle(at(300), tick(4, [4, 4, 4]));
+        assert_eq!(state.handle(at(600), tick(4, [5, 5, 5])), [Effect::PeersAt(5)], "the patience begins anew");
+    }
+
+    #[test]
+    fn who_does_not_answer_or_answers_uselessly_is_asked_last() {
+        let mut state = SyncState::new(1);
+        state.handle(at(0), tick(3, [9, 10, 8]));
+        let effects = state.handle(at(1_000), tick(3, [9, 10, 8]));
+        assert_eq!(effects, [Effect::PeersAt(9), request(2, 2, 4)]);
+        state.handle(at(1_100), Input::Answered { from: node(2), id: 2, useful: false });
+        let effects = state.handle(at(1_200), tick(3, [9, 10, 8]));
+        assert_eq!(effects, [Effect::PeersAt(9), request(4, 3, 4)]);
+        state.handle(at(1_300), Input::Answered { from: node(4), id: 3, useful: true });
+        let effects = state.handle(at(1_400), tick(8, [9, 10, 8]));
+        assert_eq!(effects, [Effect::PeersAt(9), request(3, 4, 9)]);
+    }
+
+    #[test]
+    fn a_lost_member_is_not_waited_for_and_stale_answers_are_not_expected() {
+        let mut state = SyncState::new(1);
+        state.handle(at(0), tick(3, [9, 10, 8]));
+        state.handle(at(10), Input::Down(node(3)));
+        assert!(!state.expects(&node(3), 1));
+        let peers = vec![(node(2), 9)];
+        let effects = state.handle(at(20), Input::Tick { height: 3, peers });
+        assert_eq!(effects, [Effect::PeersAt(0), request(2, 2, 4)]);
+        assert!(state.expects(&node(2), 2) && !state.expects(&node(4), 2));
+    }
+
+    #[test]
+    fn one_member_alone_can_not_make_the_others_believe_in_a_height() {
+        let mut state = SyncState::new(1);
+        let effects = state.handle(at(0), tick(3, [1_000_000, 3, 3]));
+        assert_eq!(effects[0], Effect::PeersAt(3));
+    }
+}

@@ -1,0 +1,275 @@
+//! A member's configuration: defaults < file < environment (`ALYS_…__…`) < flags.
+//!
+//! Unknown keys are errors, every value is checked once, here, and [`NodeConfig::sources`] can say where
+//! each value came from. Paths in the file are relative to the file.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use alys_cluster::federation::HeartbeatConfig;
+use alys_cluster::health::HealthConfig;
+use alys_cluster::id::NodeId;
+use alys_cluster::supervision::RestartIntensity;
+use alys_cluster::transport::LinkConfig;
+use figment::Figment;
+use figment::providers::{Env, Format as _, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::consensus::ConsensusConfig;
+use crate::genesis::{Genesis, GenesisError};
+
+/// Prefix of environment variables; `__` separates levels: `ALYS_LINK__LISTEN`.
+pub const ENVIRONMENT_PREFIX: &str = "ALYS_";
+
+/// Who this member is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityConfig {
+    /// The member's name in genesis. No default.
+    pub name: NodeId,
+    /// Its secret key file, mode 0600. No default.
+    pub key_file: PathBuf,
+}
+
+/// The ops HTTP server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OpsConfig {
+    /// Where it listens. Loopback only, for it has no authentication. Default `127.0.0.1:3000`.
+    pub address: SocketAddr,
+}
+
+impl Default for OpsConfig {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 3000)) }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// One readable line an event.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged, to standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,alys_node=debug`. Default
+    /// `info`.
+    pub level: String,
+    /// Default `auto`.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Auto }
+    }
+}
+
+/// Everything a member is told before it starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Who this member is.
+    pub identity: IdentityConfig,
+    /// The genesis file, the same for every member. No default.
+    pub genesis_file: PathBuf,
+    /// Where chain, logs and the signer's journal are kept. Created if missing. No default.
+    pub data_dir: PathBuf,
+    /// The ops HTTP server.
+    #[serde(default)]
+    pub ops: OpsConfig,
+    /// The links to the other members.
+    pub link: LinkConfig,
+    /// Heartbeats between members, and the gate they feed.
+    #[serde(default)]
+    pub heartbeat: HeartbeatConfig,
+    /// Health checks of this member's own actors.
+    #[serde(default)]
+    pub health: HealthConfig,
+    /// The consensus time-outs.
+    #[serde(default)]
+    pub consensus: ConsensusConfig,
+    /// How often a supervisor may restart its children before it gives up.
+    #[serde(default)]
+    pub supervision: RestartIntensity,
+    /// The longest a graceful stop may take, 1 s to 10 min. Default 8 s, below the 10 s most orchestrators
+    /// wait before they kill.
+    #[serde(default = "default_stop_deadline", with = "humantime_serde")]
+    pub stop_deadline: Duration,
+    /// What is logged.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+fn default_stop_deadline() -> Duration {
+    Duration::from_secs(8)
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The configuration file does not exist or can not be read.
+    #[error("configuration file {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A key is unknown, missing, or has a value of the wrong shape.
+    #[error("configuration: {0}")]
+    Shape(Box<figment::Error>),
+    /// A value is outside its range, or two values contradict each other.
+    #[error("configuration field `{field}` is {value}; expected {expected}")]
+    Field {
+        /// The field's path, as in the file.
+        field: String,
+        /// The value found.
+        value: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// The genesis it names is refused.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+}
+
+/// Flags of the command line that override the file and the environment.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Overrides {
+    /// `--data-dir`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// `--log-level`, `--log-format`
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub log: BTreeMap<&'static str, String>,
+}
+
+impl NodeConfig {
+    /// Reads, layers and checks a configuration. The genesis it names is read and checked too.
+    pub fn load(path: &Path, overrides: &Overrides) -> Result<(Self, Genesis), ConfigError> {
+        let figment = Self::figment(path, overrides)?;
+        let mut config: Self = figment.extract().map_err(|e| ConfigError::Shape(Box::new(e)))?;
+        let base = path.parent().unwrap_or(Path::new("."));
+        for file in [&mut config.identity.key_file, &mut config.genesis_file, &mut config.data_dir] {
+            if file.is_relative() {
+                *file = base.join(&*file);
+            }
+        }
+        let genesis = Genesis::from_file(&config.genesis_file)?;
+        config.validate(&genesis)?;
+        Ok((config, genesis))
+    }
+
+    /// The layers, before they are read as a configuration.
+    fn figment(path: &Path, overrides: &Overrides) -> Result<Figment, ConfigError> {
+        std::fs::metadata(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        Ok(Figment::new()
+            .merge(Toml::file_exact(path))
+            .merge(Env::prefixed(ENVIRONMENT_PREFIX).split("__"))
+            .merge(Serialized::defaults(overrides)))
+    }
+
+    /// Every value with the layer it came from, as (`key`, `value`, `source`), for `config show`.
+    pub fn sources(path: &Path, overrides: &Overrides) -> Result<Vec<(String, String, String)>, ConfigError> {
+        let figment = Self::figment(path, overrides)?;
+        let config: Self = figment.extract().map_err(|e| ConfigError::Shape(Box::new(e)))?;
+        let complete = toml::Value::try_from(&config).expect("every configuration value has a TOML form");
+        let mut rows = Vec::new();
+        flatten("", &complete, &mut rows);
+        Ok(rows
+            .into_iter()
+            .map(|(key, value)| {
+                let source = match figment.find_metadata(&key) {
+                    None => "default".to_owned(),
+                    Some(metadata) => match metadata.source.as_ref().and_then(figment::Source::file_path) {
+                        Some(file) => format!("file {}", file.display()),
+                        None if metadata.name.contains("environment") => "environment".to_owned(),
+                        None => "flag".to_owned(),
+                    },
+                };
+                (key, value, source)
+            })
+            .collect())
+    }
+
+    fn validate(&self, genesis: &Genesis) -> Result<(), ConfigError> {
+        let error = |field: &str, value: &dyn std::fmt::Display, expected: String| ConfigError::Field {
+            field: field.to_owned(),
+            value: value.to_string(),
+            expected,
+        };
+        let own = &self.identity.name;
+        if genesis.index_of(own).is_none() {
+            let names: Vec<_> = genesis.members().iter().map(|member| member.name.as_str()).collect();
+            return Err(error("identity.name", own, format!("a member of genesis: {}", names.join(", "))));
+        }
+        if !self.ops.address.ip().is_loopback() {
+            return Err(error("ops.address", &self.ops.address, "a loopback address".to_owned()));
+        }
+        for (index, peer) in self.link.peers.iter().enumerate() {
+            let field = format!("link.peers[{index}].name");
+            if peer.name == *own {
+                return Err(error(&field, &peer.name, "another member, not this one".to_owned()));
+            }
+            if genesis.index_of(&peer.name).is_none() {
+                return Err(error(&field, &peer.name, "a member of genesis".to_owned()));
+            }
+        }
+        for member in genesis.members().iter().filter(|member| member.name != *own) {
+            if !self.link.peers.iter().any(|peer| peer.name == member.name) {
+                let expected = format!("an address for every other member; {} has none", member.name);
+                return Err(error("link.peers", &format!("{} peers", self.link.peers.len()), expected));
+            }
+        }
+        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.stop_deadline) {
+            let value = humantime::format_duration(self.stop_deadline);
+            return Err(error("stop_deadline", &value, "between 1s and 10m".to_owned()));
+        }
+        let checks = [
+            ("link", self.link.validate()),
+            ("heartbeat", self.heartbeat.validate()),
+            ("health", self.health.validate()),
+            ("consensus", self.consensus.validate()),
+            ("supervision", self.supervision.validate()),
+        ];
+        for (section, check) in checks {
+            check.map_err(|e| error(&format!("{section}.{}", e.field), &e.value, e.expected.to_owned()))?;
+        }
+        if self.heartbeat.lease >= genesis.block_time() {
+            let value = humantime::format_duration(self.heartbeat.lease);
+            return Err(error("heartbeat.lease", &value, "less than the genesis block time".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn flatten(prefix: &str, value: &toml::Value, rows: &mut Vec<(String, String)>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                flatten(&path, value, rows);
+            }
+        }
+        toml::Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                flatten(&format!("{prefix}.{index}"), value, rows);
+            }
+        }
+        leaf => rows.push((prefix.to_owned(), leaf.to_string())),
+    }
+}

@@ -1,0 +1,610 @@
+//! The protocol itself, as a step function: an input goes in, effects come out.
+//!
+//! [`BftCore`] is what the consensus actor knows; [`MalachiteCore`] implements it with Malachite's core. Inside
+//! a step the core signs and logs through two ports, synchronously, so that the order is certain:
+//!
+//! 1. the input that led here is durable in the log,
+//! 2. the statement is durable in the signer's journal, and signed,
+//! 3. the signed message is durable in the log,
+//! 4. only then does it leave the step as [`Effect::Publish`], or the height as [`Effect::Decided`].
+//!
+//! A refused signature becomes an abstention: Malachite is handed the null signature, which verifies under
+//! no key, so that it drops the message itself and goes on.
+//!
+//! Traps of driving Malachite that this file answers: `process!` logs an effect handler's error and goes on,
+//! so that the first failure is kept and ends the step; a value asked for during replay is answered after it;
+//! the validity of a block is what its execution gave, not what its proposer said.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use malachite_consensus::{
+    self as malachite, Input, LocallyProposedValue, Params, ProposedValue, Resumable as _, Resume, State,
+    process,
+};
+use malachite_types::{
+    CertificateError, CommitCertificate, NilOrVal, PolkaCertificate, Round, RoundCertificate,
+    RoundCertificateType, SignedMessage, Timeout, TimeoutKind, Validator as _, ValidatorSet as _, Validity,
+    ValueOrigin, ValuePayload, VoteExtensionPolicy, VoteType,
+};
+use thiserror::Error;
+
+use super::block::{Block, BlockHash};
+use super::certificate::Certificate;
+use super::config::ConsensusConfig;
+use super::context::{
+    BlockVote, ConsensusHeight, Federation, MemberIndex, MemberSet, Statement, proposer_index,
+};
+use super::guard::{Refusal, Signer};
+use super::log::{LogError, MessageLog};
+use super::message::{ConsensusWire, LogEntry};
+use crate::genesis::Genesis;
+use crate::keys::{SIGNATURE_BYTES, Signature};
+
+/// A signature that verifies under no key: an abstention.
+const NULL_SIGNATURE: Signature = Signature([0; SIGNATURE_BYTES]);
+/// Heights ahead of the present one for which messages are kept, and messages kept for each. Enough for
+/// members that are a little ahead; who is behind by more fetches blocks instead.
+const FUTURE_HEIGHTS: usize = 2;
+const FUTURE_MESSAGES: usize = 64;
+
+/// A timer of a round.
+pub type RoundTimer = Timeout;
+
+/// What the core learns.
+#[derive(Clone, Debug)]
+pub enum CoreInput {
+    /// A member says something.
+    Message(ConsensusWire),
+    /// The block asked for by [`Effect::Build`].
+    Built {
+        /// For which round it was asked.
+        round: u32,
+        /// The block.
+        block: Block,
+    },
+    /// The block of an [`Effect::Check`] was executed.
+    Checked {
+        /// The block.
+        block: Block,
+        /// The round in which it was offered.
+        round: u32,
+        /// Whether it gave what it says.
+        valid: bool,
+    },
+    /// A timer ran out.
+    Timer(RoundTimer),
+}
+
+/// What is to be done after a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send this to every other member.
+    Publish(ConsensusWire),
+    /// Set a timer.
+    SetTimer(RoundTimer, Duration),
+    /// Forget a timer.
+    CancelTimer(RoundTimer),
+    /// Forget every timer.
+    CancelTimers,
+    /// Build a block and answer with [`CoreInput::Built`].
+    Build {
+        /// The height.
+        height: u64,
+        /// The round.
+        round: u32,
+    },
+    /// Execute this block and answer with [`CoreInput::Checked`].
+    Check {
+        /// The block.
+        block: Block,
+        /// The round in which it is offered.
+        round: u32,
+    },
+    /// A round began.
+    RoundStarted {
+        /// The round.
+        round: u32,
+        /// Whose turn it is.
+        proposer: usize,
+    },
+    /// A block is final.
+    Decided(Box<(Block, Certificate)>),
+    /// A signature was refused; the member abstained.
+    Abstained(String),
+}
+
+/// Why a step failed. The actor must end: what the step would have sent may not be sent.
+#[derive(Debug, Error)]
+pub enum CoreError {
+    /// The log could not be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The signer's journal could not be written.
+    #[error("the signer failed: {0}")]
+    Signer(Refusal),
+    /// Malachite found itself in a state it can not go on from.
+    #[error("the consensus core failed: {0}")]
+    Protocol(String),
+    /// A decision came for a block that was never seen, or does not add up. A bug.
+    #[error("the decision at height {height} can not be used: {reason}")]
+    Decision {
+        /// The height.
+        height: u64,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The ports a step uses.
+pub struct Ports<'a> {
+    /// Signs, or refuses.
+    pub signer: &'a mut dyn Signer,
+    /// Remembers.
+    pub log: &'a mut dyn MessageLog,
+}
+
+/// The protocol.
+pub trait BftCore: Send {
+    /// The height being decided; 0 before the first start.
+    fn height(&self) -> u64;
+    /// The round of that height.
+    fn round(&self) -> u32;
+    /// Begins `height`, replaying what the log holds of it.
+    fn start(&mut self, ports: Ports<'_>, height: u64, log: Vec<LogEntry>) -> Result<Vec<Effect>, CoreError>;
+    /// Takes one step.
+    fn step(&mut self, ports: Ports<'_>, input: CoreInput) -> Result<Vec<Effect>, CoreError>;
+}
+
+/// [`BftCore`] by Malachite.
+pub struct MalachiteCore {
+    state: State<Federation>,
+    host: Host,
+}
+
+/// What a step knows besides Malachite's state.
+struct Host {
+    chain_id: String,
+    members: MemberSet,
+    own: MemberIndex,
+    config: ConsensusConfig,
+    height: u64,
+    blocks: BTreeMap<BlockHash, Block>,
+    /// Blocks this member built, by round: a second question for the same round gets the same answer.
+    built: BTreeMap<u32, Block>,
+    replay: Option<Replay>,
+    effects: Vec<Effect>,
+    failure: Option<CoreError>,
+}
+
+/// A log being replayed.
+struct Replay {
+    entries: Vec<LogEntry>,
+    wanted: Option<u32>,
+}
+
+impl MalachiteCore {
+    /// A core for the member at place `own` of genesis, not started.
+    pub fn new(genesis: &Genesis, own: usize, config: ConsensusConfig) -> Self {
+        let members = MemberSet::of(genesis);
+        let own = MemberIndex(own as u8);
+        let params = Params {
+            address: own,
+            threshold_params: malachite::ThresholdParams::default(),
+            // The block travels with the proposal, but its validity is fed separately once it was executed.
+            value_payload: ValuePayload::ProposalAndParts,
+            enabled: true,
+        };
+        let height = ConsensusHeight(1);
+        let state =
+            State::new(Federation, height, members.clone(), params, FUTURE_HEIGHTS, FUTURE_MESSAGES);
+        let host = Host {
+            chain_id: genesis.chain_id().to_owned(),
+            members,
+            own,
+            config,
+            height: 0,
+            blocks: BTreeMap::new(),
+            built: BTreeMap::new(),
+            replay: None,
+            effects: Vec::new(),
+            failure: None,
+        };
+        Self { state, host }
+    }
+
+    fn process(&mut self, ports: &mut Ports<'_>, input: Input<Federation>) -> Result<(), CoreError> {
+        let Self { state, host } = self;
+        let outcome: Result<(), malachite::Error<Federation>> =
+            process!(input: input, state: state, metrics: &(), with: effect => host.handle(ports, effect));
+        match (host.failure.take(), outcome) {
+            (Some(failure), _) => Err(failure),
+            (None, Err(error)) => Err(CoreError::Protocol(error.to_string())),
+            (None, Ok(())) => Ok(()),
+        }
+    }
+
+    /// The effects of a step, which may leave only once the log is durable.
+    fn finish(&mut self, ports: &mut Ports<'_>, outcome: Result<(), CoreError>) -> Result<Vec<Effect>, CoreError> {
+        let effects = std::mem::take(&mut self.host.effects);
+        outcome?;
+        ports.log.flush()?;
+        Ok(effects)
+    }
+
+    fn replay(&mut self, ports: &mut Ports<'_>, entries: Vec<LogEntry>) -> Result<(), CoreError> {
+        let inputs: Vec<_> = entries.iter().cloned().map(LogEntry::into_input).collect();
+        self.state.index_wal_entries(inputs.iter());
+        self.host.replay = Some(Replay { entries, wanted: None });
+        let start = self.start_input(true);
+        let mut outcome = self.process(ports, start);
+        for input in inputs {
+            outcome = outcome.and_then(|()| self.process(ports, input));
+        }
+        self.state.reset_entries_index();
+        let wanted = self.host.replay.take().and_then(|replay| replay.wanted);
+        outcome?;
+        match wanted {
+            Some(round) if self.is_proposing(round) => self.want(ports, round),
+            _ => Ok(()),
+        }
+    }
+
+    fn start_input(&self, is_restart: bool) -> Input<Federation> {
+        Input::StartHeight(
+            ConsensusHeight(self.host.height),
+            self.host.members.clone(),
+            is_restart,
+            // The actor paces heights itself, on a clock that tests can turn.
+            None,
+            VoteExtensionPolicy::Disabled,
+        )
+    }
+
+    fn is_proposing(&self, round: u32) -> bool {
+        self.state.round() == Round::new(round) && self.state.driver.step_is_propose()
+    }
+
+    /// Malachite wants a block for `round`: one built before, or a new one.
+    fn want(&mut self, ports: &mut Ports<'_>, round: u32) -> Result<(), CoreError> {
+        match self.host.built.get(&round).cloned() {
+            Some(block) => self.propose(ports, round, block),
+            None => {
+                self.host.effects.push(Effect::Build { height: self.host.height, round });
+                Ok(())
+            }
+        }
+    }
+
+    fn propose(&mut self, ports: &mut Ports<'_>, round: u32, block: Block) -> Result<(), CoreError> {
+        let height = ConsensusHeight(self.host.height);
+        let value = LocallyProposedValue::new(height, Round::new(round), block);
+        self.process(ports, Input::Propose(value))
+    }
+}
+
+impl BftCore for MalachiteCore {
+    fn height(&self) -> u64 {
+        self.host.height
+    }
+
+    fn round(&self) -> u32 {
+        self.state.round().as_u32().unwrap_or(0)
+    }
+
+    fn start(
+        &mut self,
+        mut ports: Ports<'_>,
+        height: u64,
+        log: Vec<LogEntry>,
+    ) -> Result<Vec<Effect>, CoreError> {
+        self.host.height = height;
+        self.host.blocks.clear();
+        self.host.built.clear();
+        let outcome = if log.is_empty() {
+            let start = self.start_input(false);
+            self.process(&mut ports, start)
+        } else {
+            self.replay(&mut ports, log)
+        };
+        self.finish(&mut ports, outcome)
+    }
+
+    fn step(&mut self, mut ports: Ports<'_>, input: CoreInput) -> Result<Vec<Effect>, CoreError> {
+        let outcome = match input {
+            CoreInput::Message(message) => self.process(&mut ports, message.into_input()),
+            CoreInput::Timer(timer) => self.process(&mut ports, Input::TimeoutElapsed(timer)),
+            CoreInput::Built { round, block } if block.height == self.host.height && self.is_proposing(round) => {
+                self.propose(&mut ports, round, block)
+            }
+            // The round went on without it.
+            CoreInput::Built { .. } => Ok(()),
+            CoreInput::Checked { block, round, valid } => {
+                let value = ProposedValue {
+                    height: ConsensusHeight(block.height),
+                    round: Round::new(round),
+                    valid_round: Round::Nil,
+                    proposer: MemberIndex(block.proposer),
+                    value: block,
+                    validity: if valid { Validity::Valid } else { Validity::Invalid },
+                };
+                self.process(&mut ports, Input::ProposedValue(value, ValueOrigin::Consensus))
+            }
+        };
+        self.finish(&mut ports, outcome)
+    }
+}
+
+type HandlerResult = Result<Resume<Federation>, &'static str>;
+
+impl Host {
+    /// Does what Malachite asks within a step. An `Err` is only seen by a log line of Malachite's; what counts
+    /// is `failure`, and that an effect that wants an answer gets none.
+    fn handle(&mut self, ports: &mut Ports<'_>, effect: malachite::Effect<Federation>) -> HandlerResult {
+        use malachite::Effect as E;
+        if self.failure.is_some() {
+            return Err("the step has failed");
+        }
+        match effect {
+            E::CancelAllTimeouts(_) => Ok(self.emit(Effect::CancelTimers)),
+            E::CancelTimeout(timer, _) => Ok(self.emit(Effect::CancelTimer(timer))),
+            E::ScheduleTimeout(timer, _) => {
+                let after = self.config.timeouts().duration_for(timer);
+                Ok(self.emit(Effect::SetTimer(timer, after)))
+            }
+            E::StartRound(height, round, ..) => {
+                let round = round.as_u32().unwrap_or(0);
+                let proposer = proposer_index(self.members.count(), height.0, round);
+                Ok(self.emit(Effect::RoundStarted { round, proposer }))
+            }
+            E::PublishConsensusMsg(message, _) => Ok(self.publish(message.into())),
+            E::PublishLivenessMsg(message, _) => Ok(self.publish(message.into())),
+            E::RepublishVote(vote, _) => Ok(self.publish(ConsensusWire::Vote(vote.message, vote.signature))),
+            E::RepublishRoundCertificate(certificate, _) => Ok(self.publish(certificate.into())),
+            // The block travels with every proposal, which is published next.
+            E::RestreamProposal(.., resume) => Ok(resume.resume_with(())),
+            E::GetValue(_, round, _, resume) => {
+                self.value_wanted(round.as_u32().unwrap_or(0));
+                Ok(resume.resume_with(()))
+            }
+            E::SignVote(vote, resume) => {
+                let signature = self.sign(ports, &Statement::of_vote(&vote))?;
+                Ok(resume.resume_with(SignedMessage::new(vote, signature)))
+            }
+            E::SignProposal(proposal, resume) => {
+                let signature = self.sign(ports, &Statement::of_proposal(&proposal))?;
+                Ok(resume.resume_with(SignedMessage::new(proposal, signature)))
+            }
+            E::VerifySignature(signed, key, resume) => {
+                let statement = match &signed.message {
+                    malachite::ConsensusMsg::Vote(vote) => Statement::of_vote(vote),
+                    malachite::ConsensusMsg::Proposal(proposal) => Statement::of_proposal(proposal),
+                };
+                let holds = signed.signature != NULL_SIGNATURE
+                    && key.verify(&statement.bytes(&self.chain_id), &signed.signature);
+                Ok(resume.resume_with(holds))
+            }
+            E::VerifyPolkaCertificate(certificate, .., resume) => {
+                Ok(resume.resume_with(self.verify_polka(&certificate)))
+            }
+            E::VerifyRoundCertificate(certificate, .., resume) => {
+                Ok(resume.resume_with(self.verify_round(&certificate)))
+            }
+            E::VerifyCommitCertificate(certificate, .., resume) => {
+                Ok(resume.resume_with(self.verify_commit(&certificate)))
+            }
+            E::WalAppend(_, input, resume) => {
+                self.append(ports, input)?;
+                Ok(resume.resume_with(()))
+            }
+            E::Decide(certificate, _, resume) => {
+                self.decide(ports, &certificate)?;
+                Ok(resume.resume_with(()))
+            }
+            // The actor begins the next height when the block is committed and the slot has come.
+            E::Finalize(.., resume) => Ok(resume.resume_with(())),
+            // Blocks from peers are adopted by their aggregate certificate, not through Malachite; vote
+            // extensions are disabled. Refusing is the safe answer to what is never asked.
+            E::CertVerifiedSyncValue(.., resume) | E::CertRejectedSyncValue(.., resume) => {
+                Ok(resume.resume_with(()))
+            }
+            E::VerifyExtendedCommitCertificate(.., resume) => {
+                Ok(resume.resume_with(Err(CertificateError::VerificationError(None))))
+            }
+            E::ExtendVote(.., resume) => Ok(resume.resume_with(None)),
+            E::VerifyVoteExtension(.., resume) => {
+                Ok(resume.resume_with(Err(malachite::VoteExtensionError::InvalidVoteExtension)))
+            }
+        }
+    }
+
+    fn emit(&mut self, effect: Effect) -> Resume<Federation> {
+        self.effects.push(effect);
+        Resume::Continue
+    }
+
+    fn publish(&mut self, message: ConsensusWire) -> Resume<Federation> {
+        let abstention = matches!(
+            &message,
+            ConsensusWire::Vote(_, signature) | ConsensusWire::Proposal(_, signature) if *signature == NULL_SIGNATURE
+        );
+        if !abstention {
+            self.effects.push(Effect::Publish(message));
+        }
+        Resume::Continue
+    }
+
+    fn value_wanted(&mut self, round: u32) {
+        match &mut self.replay {
+            // Answering now would offer a second block where the log may hold the first.
+            Some(replay) => replay.wanted = Some(round),
+            None => self.effects.push(Effect::Build { height: self.height, round }),
+        }
+    }
+
+    fn sign(&mut self, ports: &mut Ports<'_>, statement: &Statement) -> Result<Signature, &'static str> {
+        // What led to this statement is durable first: after a crash the same inputs lead to the same one.
+        if let Err(error) = ports.log.flush() {
+            return Err(self.fail(error.into()));
+        }
+        match ports.signer.sign(statement) {
+            Ok(signature) => Ok(signature),
+            Err(failure @ Refusal::Journal(_)) => Err(self.fail(CoreError::Signer(failure))),
+            Err(refusal) => {
+                self.effects.push(Effect::Abstained(refusal.to_string()));
+                Ok(NULL_SIGNATURE)
+            }
+        }
+    }
+
+    fn append(&mut self, ports: &mut Ports<'_>, input: Input<Federation>) -> Result<(), &'static str> {
+        self.note(&input);
+        let Some(entry) = LogEntry::of(input) else { return Ok(()) };
+        let is_logged = self.replay.as_ref().is_some_and(|replay| replay.entries.contains(&entry));
+        if !is_logged && let Err(error) = ports.log.append(&entry) {
+            return Err(self.fail(error.into()));
+        }
+        Ok(())
+    }
+
+    /// Remembers the blocks of this height. A proposal that reaches the log is one whose signature held: now
+    /// its block is worth executing.
+    fn note(&mut self, input: &Input<Federation>) {
+        match input {
+            Input::Proposal(proposal) => {
+                let block = proposal.message.block.clone();
+                let is_new = self.blocks.insert(block.hash(), block.clone()).is_none();
+                if is_new && proposal.message.proposer != self.own {
+                    let round = proposal.message.round.as_u32().unwrap_or(0);
+                    self.effects.push(Effect::Check { block, round });
+                }
+            }
+            Input::ProposedValue(value, _) => {
+                self.blocks.insert(value.value.hash(), value.value.clone());
+                if value.proposer == self.own
+                    && let Some(round) = value.round.as_u32()
+                {
+                    self.built.insert(round, value.value.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn decide(
+        &mut self,
+        ports: &mut Ports<'_>,
+        certificate: &CommitCertificate<Federation>,
+    ) -> Result<(), &'static str> {
+        let decision = |reason: String| CoreError::Decision { height: certificate.height.0, reason };
+        if let Err(error) = ports.log.flush() {
+            return Err(self.fail(error.into()));
+        }
+        let Some(block) = self.blocks.get(&certificate.value_id).cloned() else {
+            return Err(self.fail(decision(format!("block {} was never seen", certificate.value_id))));
+        };
+        match aggregate(certificate) {
+            Ok(certificate) => {
+                self.effects.push(Effect::Decided(Box::new((block, certificate))));
+                Ok(())
+            }
+            Err(reason) => Err(self.fail(decision(reason))),
+        }
+    }
+
+    fn fail(&mut self, failure: CoreError) -> &'static str {
+        self.failure = Some(failure);
+        "the step has failed"
+    }
+
+    fn verify_commit(
+        &self,
+        certificate: &CommitCertificate<Federation>,
+    ) -> Result<(), CertificateError<Federation>> {
+        let votes = certificate.commit_signatures.iter().map(|commit| {
+            let vote = BlockVote {
+                height: certificate.height,
+                round: certificate.round,
+                kind: VoteType::Precommit,
+                block: NilOrVal::Val(certificate.value_id),
+                voter: commit.address,
+            };
+            (vote, commit.signature)
+        });
+        self.verify_votes(votes, self.quorum())
+    }
+
+    fn verify_polka(
+        &self,
+        certificate: &PolkaCertificate<Federation>,
+    ) -> Result<(), CertificateError<Federation>> {
+        let votes = certificate.votes(&Federation).map(|vote| (vote.message, vote.signature));
+        self.verify_votes(votes, self.quorum())
+    }
+
+    fn verify_round(
+        &self,
+        certificate: &RoundCertificate<Federation>,
+    ) -> Result<(), CertificateError<Federation>> {
+        let required = match certificate.cert_type {
+            RoundCertificateType::Precommit => {
+                let prevote = certificate.round_signatures.iter().find(|s| s.vote_type == VoteType::Prevote);
+                if let Some(signature) = prevote {
+                    return Err(CertificateError::InvalidVoteType(signature.address));
+                }
+                self.quorum()
+            }
+            // More than a third: one of them is honest.
+            RoundCertificateType::Skip => self.members.count() / 3 + 1,
+        };
+        let votes = certificate.votes(&Federation).map(|vote| (vote.message, vote.signature));
+        self.verify_votes(votes, required)
+    }
+
+    fn verify_votes(
+        &self,
+        votes: impl Iterator<Item = (BlockVote, Signature)>,
+        required: usize,
+    ) -> Result<(), CertificateError<Federation>> {
+        let mut seen = 0u64;
+        for (vote, signature) in votes {
+            let Some(member) = self.members.get_by_address(&vote.voter) else {
+                return Err(CertificateError::UnknownValidator(vote.voter));
+            };
+            let bit = 1 << vote.voter.0;
+            if seen & bit != 0 {
+                return Err(CertificateError::DuplicateVote(vote.voter));
+            }
+            seen |= bit;
+            if !member.public_key().verify(&Statement::of_vote(&vote).bytes(&self.chain_id), &signature) {
+                return Err(CertificateError::VerificationError(None));
+            }
+        }
+        let signed = seen.count_ones() as usize;
+        if signed < required {
+            return Err(CertificateError::NotEnoughVotingPower {
+                signed: signed as u64,
+                total: self.members.total_voting_power(),
+                expected: required as u64,
+            });
+        }
+        Ok(())
+    }
+
+    fn quorum(&self) -> usize {
+        self.members.count() * 2 / 3 + 1
+    }
+}
+
+fn aggregate(certificate: &CommitCertificate<Federation>) -> Result<Certificate, String> {
+    let round = certificate.round.as_u32().ok_or("it has no round")?;
+    let precommits: Vec<_> =
+        certificate.commit_signatures.iter().map(|commit| (commit.address, commit.signature)).collect();
+    Certificate::aggregate(certificate.height.0, round, certificate.value_id, &precommits)
+        .map_err(|error| error.to_string())
+}
+
+/// Whether `timer` waits for the proposal of its round.
+pub fn waits_for_proposal(timer: &RoundTimer) -> bool {
+    timer.kind == TimeoutKind::Propose
+}

@@ -1,0 +1,171 @@
+//! The write-ahead log of consensus: every input that may lead to a signature, on disk before the signature
+//! leaves.
+//!
+//! It holds one height. After a crash the same inputs lead the core to the same signatures; without it, a
+//! member that crashed between two votes could contradict itself.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use alys_cluster::transport::codec::{self, CodecError};
+use malachite_wal::Log;
+use thiserror::Error;
+
+use super::message::LogEntry;
+
+/// Why the log can not be used.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The file could not be read or written.
+    #[error("the consensus log {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An entry is whole but means nothing: the file was written by something else.
+    #[error("the consensus log {path}, entry {entry}: {source}")]
+    Entry {
+        /// The file.
+        path: PathBuf,
+        /// Which entry, from 0.
+        entry: usize,
+        /// Why.
+        source: CodecError,
+    },
+    /// The log is of a height whose parent is not in the store.
+    #[error("the consensus log {path} is of height {log}, but the chain ends below at height {head}")]
+    Ahead {
+        /// The file.
+        path: PathBuf,
+        /// The log's height.
+        log: u64,
+        /// The chain's height.
+        head: u64,
+    },
+}
+
+/// Remembers inputs.
+pub trait MessageLog: Send {
+    /// Adds an entry, which is not yet durable.
+    fn append(&mut self, entry: &LogEntry) -> Result<(), LogError>;
+    /// Makes everything added durable. Costs nothing if nothing was.
+    fn flush(&mut self) -> Result<(), LogError>;
+}
+
+/// The log as a file.
+#[derive(Debug)]
+pub struct WriteAheadLog {
+    path: PathBuf,
+    log: Log,
+    dirty: bool,
+}
+
+impl WriteAheadLog {
+    /// Opens and locks the log.
+    pub fn open(path: &Path) -> Result<Self, LogError> {
+        let log = Log::open(path).map_err(|source| LogError::File { path: path.into(), source })?;
+        Ok(Self { path: path.into(), log, dirty: false })
+    }
+
+    /// The entries of `height`, the one above the chain's head. A log of an earlier height is emptied: its
+    /// block is in the store. An entry torn by a crash at the end is dropped, as it was never acted upon.
+    pub fn begin(&mut self, height: u64) -> Result<Vec<LogEntry>, LogError> {
+        let found = self.log.sequence();
+        if found > height {
+            return Err(LogError::Ahead { path: self.path.clone(), log: found, head: height - 1 });
+        }
+        if found < height {
+            self.restart(height)?;
+            return Ok(Vec::new());
+        }
+        let raw: io::Result<Vec<io::Result<Vec<u8>>>> = self.log.iter().map(Iterator::collect);
+        let raw = raw.map_err(|e| self.error(e))?;
+        let mut entries = Vec::with_capacity(raw.len());
+        for (index, bytes) in raw.into_iter().enumerate() {
+            let Ok(bytes) = bytes else {
+                self.log.truncate(index as u64).map_err(|e| self.error(e))?;
+                break;
+            };
+            let decoded = codec::decode(&bytes);
+            let path = || self.path.clone();
+            entries.push(decoded.map_err(|source| LogError::Entry { path: path(), entry: index, source })?);
+        }
+        Ok(entries)
+    }
+
+    /// Empties the log for `height`. The block below must be in the store.
+    pub fn restart(&mut self, height: u64) -> Result<(), LogError> {
+        self.dirty = false;
+        self.log.reset(height).map_err(|e| self.error(e))
+    }
+
+    fn error(&self, source: io::Error) -> LogError {
+        LogError::File { path: self.path.clone(), source }
+    }
+}
+
+impl MessageLog for WriteAheadLog {
+    fn append(&mut self, entry: &LogEntry) -> Result<(), LogError> {
+        let bytes = codec::encode(entry).map_err(|e| self.error(io::Error::other(e)))?;
+        self.dirty = true;
+        self.log.append(bytes).map_err(|e| self.error(e))
+    }
+
+    fn flush(&mut self) -> Result<(), LogError> {
+        if self.dirty {
+            self.log.flush().map_err(|e| self.error(e))?;
+            self.dirty = false;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use malachite_types::{Round, Timeout};
+
+    fn entry(round: u32) -> LogEntry {
+        LogEntry::Timeout(Timeout::propose(Round::new(round)))
+    }
+
+    #[test]
+    fn entries_of_the_height_come_back_and_those_of_a_lower_one_do_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("consensus.log");
+        let mut log = WriteAheadLog::open(&path).expect("opens");
+        assert_eq!(log.begin(5).expect("begins"), []);
+        (0..3).for_each(|round| log.append(&entry(round)).expect("appends"));
+        log.flush().expect("flushes");
+        drop(log);
+        let mut log = WriteAheadLog::open(&path).expect("opens again");
+        assert_eq!(log.begin(5).expect("begins"), [entry(0), entry(1), entry(2)]);
+        assert!(matches!(log.begin(4), Err(LogError::Ahead { log: 5, head: 3, .. })));
+        assert_eq!(log.begin(6).expect("begins"), []);
+        assert_eq!(log.begin(6).expect("begins"), []);
+    }
+
+    #[test]
+    fn a_torn_entry_is_dropped_wherever_it_is_torn_and_the_log_goes_on() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("consensus.log");
+        let mut log = WriteAheadLog::open(&path).expect("opens");
+        log.begin(1).expect("begins");
+        log.append(&entry(0)).and_then(|()| log.flush()).expect("appends");
+        let first = std::fs::metadata(&path).expect("exists").len() as usize;
+        log.append(&entry(1)).and_then(|()| log.flush()).expect("appends");
+        drop(log);
+        let whole = std::fs::read(&path).expect("reads");
+        for torn_at in first..whole.len() {
+            std::fs::write(&path, &whole[..torn_at]).expect("writes");
+            let mut log = WriteAheadLog::open(&path).expect("opens");
+            assert_eq!(log.begin(1).expect("begins"), [entry(0)], "torn at {torn_at}");
+            log.append(&entry(2)).and_then(|()| log.flush()).expect("appends");
+            drop(log);
+            let mut log = WriteAheadLog::open(&path).expect("opens");
+            assert_eq!(log.begin(1).expect("begins"), [entry(0), entry(2)], "torn at {torn_at}");
+        }
+    }
+}

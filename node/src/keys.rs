@@ -1,0 +1,257 @@
+//! BLS keys (`min_pk`: public keys of 48 bytes in G1, signatures of 96 bytes in G2) and their files.
+//!
+//! A key file holds the secret key as hexadecimal, alone, with mode 0600: wider permissions are refused
+//! rather than mended, because a key that was readable may have been read. Secrets are wiped when dropped
+//! and never printed.
+
+use std::fmt;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use blst::{BLST_ERROR, min_pk};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// Domain separation tag of every consensus signature (proof-of-possession ciphersuite).
+const SIGNATURE_TAG: &[u8] = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
+/// Domain separation tag of proofs of possession.
+const POSSESSION_TAG: &[u8] = b"BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
+
+/// A signature's length in bytes.
+pub const SIGNATURE_BYTES: usize = 96;
+/// A public key's length in bytes.
+pub const PUBLIC_KEY_BYTES: usize = 48;
+
+/// Why a key, a proof or a key file is refused.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// The file could not be read or written.
+    #[error("key file {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Others than the owner can reach the file.
+    #[error("key file {path} has mode {mode:04o}; expected 0600 (run `chmod 600 {path}`, and replace the key if others may have read it)")]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Not hexadecimal of the expected length.
+    #[error("{what} has {found} hexadecimal characters; expected {expected}")]
+    Length {
+        /// What was being read.
+        what: &'static str,
+        /// Characters found.
+        found: usize,
+        /// Characters expected.
+        expected: usize,
+    },
+    /// Characters that are not hexadecimal digits.
+    #[error("{0} holds a character that is not a hexadecimal digit")]
+    Digits(&'static str),
+    /// Bytes that are no point of the right group, or no scalar of the field.
+    #[error("{0} is not valid: {1}")]
+    Invalid(&'static str, String),
+    /// The proof of possession was not made by the secret of this public key.
+    #[error("the proof of possession does not belong to this public key")]
+    Possession,
+}
+
+fn blst_error(error: BLST_ERROR) -> String {
+    format!("{error:?}").trim_start_matches("BLST_").to_lowercase().replace('_', " ")
+}
+
+fn from_hex<const N: usize>(what: &'static str, text: &str) -> Result<Zeroizing<[u8; N]>, KeyError> {
+    if text.len() != N * 2 {
+        return Err(KeyError::Length { what, found: text.len(), expected: N * 2 });
+    }
+    let mut bytes = Zeroizing::new([0; N]);
+    hex::decode_to_slice(text, bytes.as_mut()).map_err(|_| KeyError::Digits(what))?;
+    Ok(bytes)
+}
+
+/// A public key that is on the curve, in the group, and not the identity.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PublicKey(min_pk::PublicKey);
+
+impl PublicKey {
+    /// Reads 96 hexadecimal characters and checks the group.
+    pub fn from_hex(text: &str) -> Result<Self, KeyError> {
+        Self::from_bytes(from_hex::<PUBLIC_KEY_BYTES>("the public key", text)?.as_ref())
+    }
+
+    /// Reads 48 bytes and checks the group.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
+        min_pk::PublicKey::key_validate(bytes)
+            .map(Self)
+            .map_err(|e| KeyError::Invalid("the public key", blst_error(e)))
+    }
+
+    /// The compressed point.
+    pub fn to_bytes(self) -> [u8; PUBLIC_KEY_BYTES] {
+        self.0.to_bytes()
+    }
+
+    /// Whether `signature` is this key's over `message`. Costs about a millisecond.
+    pub fn verify(&self, message: &[u8], signature: &Signature) -> bool {
+        min_pk::Signature::from_bytes(&signature.0).is_ok_and(|signature| {
+            signature.verify(true, message, SIGNATURE_TAG, &[], &self.0, false) == BLST_ERROR::BLST_SUCCESS
+        })
+    }
+
+    /// Checks a proof of possession given as 192 hexadecimal characters.
+    pub fn verify_possession(&self, proof: &str) -> Result<(), KeyError> {
+        let what = "the proof of possession";
+        let bytes = from_hex::<SIGNATURE_BYTES>(what, proof)?;
+        let proof = min_pk::Signature::from_bytes(bytes.as_ref())
+            .map_err(|e| KeyError::Invalid(what, blst_error(e)))?;
+        match proof.verify(true, &self.to_bytes(), POSSESSION_TAG, &[], &self.0, false) {
+            BLST_ERROR::BLST_SUCCESS => Ok(()),
+            _ => Err(KeyError::Possession),
+        }
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.to_bytes()))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({})", &self.to_string()[..8])
+    }
+}
+
+/// A signature as it travels: 96 bytes, checked only when verified.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Signature(pub [u8; SIGNATURE_BYTES]);
+
+impl Signature {
+    /// Adds up signatures over one message. Fails if one of them is no point of the curve.
+    pub fn aggregate<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Result<Self, KeyError> {
+        let invalid = |e| KeyError::Invalid("a signature of the aggregate", blst_error(e));
+        let points: Vec<_> = parts
+            .into_iter()
+            .map(|part| min_pk::Signature::from_bytes(&part.0))
+            .collect::<Result<_, _>>()
+            .map_err(invalid)?;
+        let points: Vec<_> = points.iter().collect();
+        let sum = min_pk::AggregateSignature::aggregate(&points, true).map_err(invalid)?;
+        Ok(Self(sum.to_signature().to_bytes()))
+    }
+
+    /// Whether this is the aggregate of all `keys` over `message`.
+    ///
+    /// Sound only for keys whose possession was proved, which holding a [`PublicKey`] from a checked
+    /// [`Genesis`](crate::genesis::Genesis) ensures.
+    pub fn verify_aggregate<'a>(
+        &self,
+        message: &[u8],
+        keys: impl IntoIterator<Item = &'a PublicKey>,
+    ) -> bool {
+        let keys: Vec<_> = keys.into_iter().map(|key| &key.0).collect();
+        !keys.is_empty()
+            && min_pk::Signature::from_bytes(&self.0).is_ok_and(|signature| {
+                signature.fast_aggregate_verify(true, message, SIGNATURE_TAG, &keys)
+                    == BLST_ERROR::BLST_SUCCESS
+            })
+    }
+}
+
+impl Serialize for Signature {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Signature {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Vec::<u8>::deserialize(deserializer)?;
+        let bytes = bytes.try_into().map_err(|bytes: Vec<u8>| {
+            serde::de::Error::custom(format!("a signature has {} bytes; expected {SIGNATURE_BYTES}", bytes.len()))
+        })?;
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Signature({})", hex::encode(&self.0[..4]))
+    }
+}
+
+/// A secret key. Wiped when dropped, never printed.
+#[derive(Clone)]
+pub struct SecretKey(min_pk::SecretKey);
+
+impl SecretKey {
+    /// Derives a key from 32 bytes of randomness.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(min_pk::SecretKey::key_gen(seed, &[]).expect("32 bytes of key material are enough"))
+    }
+
+    /// A new key from the system's randomness.
+    pub fn generate() -> Self {
+        let mut seed = Zeroizing::new([0; 32]);
+        rand::fill(seed.as_mut());
+        Self::from_seed(&seed)
+    }
+
+    /// The public half.
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey(self.0.sk_to_pk())
+    }
+
+    /// Signs `message`. Deterministic: the same message gives the same signature.
+    pub fn sign(&self, message: &[u8]) -> Signature {
+        Signature(self.0.sign(message, SIGNATURE_TAG, &[]).to_bytes())
+    }
+
+    /// Proves possession of this key, as hexadecimal for a genesis file.
+    pub fn prove_possession(&self) -> String {
+        hex::encode(self.0.sign(&self.public_key().to_bytes(), POSSESSION_TAG, &[]).to_bytes())
+    }
+
+    /// Writes the key to a new file with mode 0600. An existing file is never overwritten.
+    pub fn write(&self, path: &Path) -> Result<(), KeyError> {
+        let file_error = |source| KeyError::File { path: path.into(), source };
+        let text = Zeroizing::new(hex::encode(self.0.to_bytes()) + "\n");
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(file_error)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(file_error)
+    }
+
+    /// Reads a key file, refusing one that others than its owner can reach.
+    pub fn read(path: &Path) -> Result<Self, KeyError> {
+        let file_error = |source| KeyError::File { path: path.into(), source };
+        let mode = fs::metadata(path).map_err(file_error)?.mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(KeyError::Mode { path: path.into(), mode });
+        }
+        let text = Zeroizing::new(fs::read_to_string(path).map_err(file_error)?);
+        let bytes = from_hex::<32>("the secret key", text.trim_end())?;
+        min_pk::SecretKey::from_bytes(bytes.as_ref())
+            .map(Self)
+            .map_err(|e| KeyError::Invalid("the secret key", blst_error(e)))
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(…)")
+    }
+}

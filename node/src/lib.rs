@@ -1,0 +1,223 @@
+//! One member of the federation: its actors, its supervision tree, its ops API.
+//!
+//! [`Node`] starts a member from a checked configuration, says why it ended, and stops it in order. The tree
+//! is one page in [`tree`]; what the actors decide is in [`consensus`] and [`actors`]; what an operator reads
+//! is in [`ops`].
+
+pub mod actors;
+pub mod config;
+pub mod consensus;
+pub mod genesis;
+pub mod incarnation;
+pub mod keys;
+pub mod ops;
+pub mod ordering;
+pub mod ports;
+pub mod store;
+pub mod tree;
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alys_cluster::clock::Clock;
+use alys_cluster::event::EventBus;
+use alys_cluster::federation::{GateReader, Roster};
+use alys_cluster::id::{ActorName, Incarnation};
+use alys_cluster::supervision::actor::SupervisorMessage;
+use alys_cluster::supervision::{Supervisor, TreeBoard};
+use alys_cluster::telemetry::metrics::Metrics;
+use ractor::concurrency::JoinHandle;
+use ractor::{Actor, ActorRef};
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use actors::chain::HeadReader;
+use config::NodeConfig;
+use genesis::Genesis;
+use keys::{KeyError, SecretKey};
+use ports::{BlockStore, Head};
+use store::RedbStore;
+use tree::{Addresses, Parts};
+
+/// Why a node did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Its key does not serve.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Its key is not the one genesis names.
+    #[error("key file {path} holds the key {found}; genesis says {expected} for {name}")]
+    WrongKey {
+        /// The key file.
+        path: PathBuf,
+        /// The public half of the key in it.
+        found: String,
+        /// What genesis says.
+        expected: String,
+        /// The member.
+        name: String,
+    },
+    /// The data directory can not be used.
+    #[error("data directory {path}: {source}")]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process uses the data directory.
+    #[error("data directory {path} is in use by another process")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// An address can not be listened on.
+    #[error("configuration field `{field}` is {address}: {source}")]
+    Listen {
+        /// The field.
+        field: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The supervision tree did not start.
+    #[error("the supervision tree did not start: {0}")]
+    Tree(String),
+}
+
+/// A running member.
+pub struct Node {
+    root: ActorRef<SupervisorMessage>,
+    ended: JoinHandle<()>,
+    board: TreeBoard,
+    ops: ops::Server,
+    parts: Parts,
+    _lock: File,
+}
+
+impl Node {
+    /// Starts every actor and the ops API.
+    pub async fn start(config: NodeConfig, genesis: Genesis, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+        let key = read_key(&config, &genesis)?;
+        let lock = lock_data_dir(&config)?;
+        let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
+        let incarnation = incarnation::next(&config.data_dir).map_err(data_dir)?;
+        let link_listener = listen("link.listen", config.link.listen).await?;
+        let ops_listener = listen("ops.address", config.ops.address).await?;
+
+        let names = genesis.members().iter().map(|member| member.name.clone()).collect();
+        let roster = Roster::new(names, &config.identity.name).expect("the configuration was checked");
+        let parts = parts(config, genesis, roster, key, incarnation, clock, link_listener);
+        let (spec, context) = parts.tree();
+        let (name, board) = (format!("{}/{}", context.prefix, spec.name), context.board.clone());
+        let (root, ended) = Actor::spawn(Some(name), Supervisor::new(context), spec)
+            .await
+            .map_err(|error| StartError::Tree(error.to_string()))?;
+        let ops = ops::Server::start(ops_listener, ops::Ops::new(&parts));
+        Ok(Self { root, ended, board, ops, parts, _lock: lock })
+    }
+
+    /// What the node is made of, for whoever runs it in the same process.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Waits until the tree ends by itself, and says why it did.
+    pub async fn ended(&mut self) -> String {
+        // A panic of the root itself has no row to tell of.
+        let outcome = (&mut self.ended).await;
+        let row = self.board.row(&ActorName::literal("root"));
+        match (row.and_then(|row| row.gave_up), outcome) {
+            (Some(reason), _) => format!("the root supervisor gave up: {reason}"),
+            (None, Ok(())) => "the root supervisor was stopped".to_owned(),
+            (None, Err(error)) => format!("the root supervisor failed: {error}"),
+        }
+    }
+
+    /// Stops the tree in reverse start order, within the configured deadline; false if it had to be killed.
+    pub async fn stop(self) -> bool {
+        let deadline = self.parts.config.stop_deadline;
+        let in_time = self.root.stop_and_wait(Some("shutdown".to_owned()), Some(deadline)).await.is_ok();
+        if !in_time {
+            // The process ends anyway.
+            let _ = self.root.kill_and_wait(Some(Duration::from_millis(200))).await;
+        }
+        self.ops.stop().await;
+        in_time
+    }
+}
+
+/// Reads the key file and compares it with genesis.
+pub fn check_key(config: &NodeConfig, genesis: &Genesis) -> Result<(), StartError> {
+    read_key(config, genesis).map(drop)
+}
+
+fn read_key(config: &NodeConfig, genesis: &Genesis) -> Result<SecretKey, StartError> {
+    let identity = &config.identity;
+    let key = SecretKey::read(&identity.key_file)?;
+    let index = genesis.index_of(&identity.name).expect("the configuration was checked");
+    let expected = genesis.members()[index].public_key;
+    if key.public_key() != expected {
+        return Err(StartError::WrongKey {
+            path: identity.key_file.clone(),
+            found: key.public_key().to_string(),
+            expected: expected.to_string(),
+            name: identity.name.to_string(),
+        });
+    }
+    Ok(key)
+}
+
+fn lock_data_dir(config: &NodeConfig) -> Result<File, StartError> {
+    let path = &config.data_dir;
+    let error = |source| StartError::DataDir { path: path.clone(), source };
+    fs::create_dir_all(path).map_err(error)?;
+    let lock = File::create(path.join("lock")).map_err(error)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StartError::InUse { path: path.clone() }),
+        Err(TryLockError::Error(source)) => Err(error(source)),
+    }
+}
+
+async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { field, address, source })
+}
+
+fn parts(
+    config: NodeConfig,
+    genesis: Genesis,
+    roster: Roster,
+    key: SecretKey,
+    incarnation: Incarnation,
+    clock: Arc<dyn Clock>,
+    link_listener: TcpListener,
+) -> Parts {
+    let store_path = config.data_dir.join("chain.redb");
+    let genesis_hash = genesis.hash();
+    let open_store = Arc::new(move || {
+        let store = RedbStore::open(&store_path, genesis_hash)?;
+        Ok(Box::new(store) as Box<dyn BlockStore>)
+    });
+    Parts {
+        events: EventBus::new(clock.clone()),
+        board: TreeBoard::default(),
+        gate: GateReader::unknown(roster.required()),
+        head: HeadReader::new(Head::genesis(genesis_hash)),
+        open_store,
+        link_listener: Arc::new(link_listener),
+        metrics: Metrics::new(roster.own()),
+        addresses: Addresses::new(&roster),
+        config,
+        genesis: Arc::new(genesis),
+        roster,
+        key,
+        incarnation,
+        clock,
+    }
+}

@@ -1,0 +1,255 @@
+//! The command line of a member: `alys-node run | keys | config | healthcheck | version`.
+
+use std::io::{IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alys_cluster::clock::SystemClock;
+use alys_node::Node;
+use alys_node::config::{LogConfig, LogFormat, NodeConfig, Overrides};
+use alys_node::keys::SecretKey;
+use alys_node::ops::view::ReadyView;
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Exit codes, the same for every command.
+mod exit {
+    /// What was asked for failed.
+    pub(crate) const FAILED: u8 = 1;
+    /// The member is not ready.
+    pub(crate) const UNHEALTHY: u8 = 3;
+    /// Configuration, files or ports do not allow it.
+    pub(crate) const SETUP: u8 = 4;
+}
+
+/// One member of an Alys federation.
+#[derive(Parser)]
+#[command(name = "alys-node", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the member until it is told to stop (SIGTERM, SIGINT; twice: at once).
+    Run(Run),
+    /// Make and show keys.
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Check and show the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Ask a running member whether it is ready: exit code 0 if so, 3 if not.
+    Healthcheck {
+        /// The member's ops address.
+        #[arg(long, env = "ALYS_OPS__ADDRESS", default_value = "127.0.0.1:3000")]
+        ops: std::net::SocketAddr,
+    },
+    /// Print the version.
+    Version,
+}
+
+#[derive(Args)]
+struct ConfigFile {
+    /// The configuration file.
+    #[arg(long, env = "ALYS_CONFIG_FILE")]
+    config: PathBuf,
+    /// Overrides `data_dir`.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Overrides `log.level`.
+    #[arg(long)]
+    log_level: Option<String>,
+    /// Overrides `log.format`: auto, human or json.
+    #[arg(long)]
+    log_format: Option<String>,
+}
+
+impl ConfigFile {
+    fn overrides(&self) -> Overrides {
+        let log = [("level", &self.log_level), ("format", &self.log_format)];
+        let log = log.into_iter().filter_map(|(key, value)| Some((key, value.clone()?)));
+        Overrides { data_dir: self.data_dir.clone(), log: log.collect() }
+    }
+}
+
+#[derive(Args)]
+struct Run {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// End at once when standard input is closed: whoever started this member has ended.
+    #[arg(long)]
+    exit_with_parent: bool,
+}
+
+#[derive(Subcommand)]
+enum Keys {
+    /// Write a new secret key (mode 0600, never over an existing file) and print what genesis needs of it.
+    Generate {
+        /// The new key file.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Print what genesis needs of an existing key.
+    Show {
+        /// The key file.
+        #[arg(long)]
+        key: PathBuf,
+    },
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Say whether the configuration, the genesis and the key would let a member start.
+    Check(ConfigFile),
+    /// Print every value and where it comes from.
+    Show(ConfigFile),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Run(run) => run_node(&run),
+        Command::Keys(Keys::Generate { out }) => generate_key(&out),
+        Command::Keys(Keys::Show { key }) => show_key(&key),
+        Command::Config(ConfigCommand::Check(file)) => check_config(&file),
+        Command::Config(ConfigCommand::Show(file)) => show_config(&file),
+        Command::Healthcheck { ops } => return healthcheck(ops),
+        Command::Version => {
+            println!("alys-node {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("alys-node: {error:#}");
+        ExitCode::from(exit::SETUP)
+    })
+}
+
+fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
+    let (config, genesis) = NodeConfig::load(&run.file.config, &run.file.overrides())?;
+    start_logging(&config.log)?;
+    if run.exit_with_parent {
+        watch_parent();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime did not start")?;
+    let code = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut node = Node::start(config, genesis, Arc::new(SystemClock::default())).await?;
+        let name = node.parts().roster.own().clone();
+        tracing::info!(node = %name, incarnation = node.parts().incarnation.0, "started");
+        tokio::select! {
+            reason = node.ended() => {
+                tracing::error!(node = %name, reason, "ended");
+                return Ok(ExitCode::from(exit::FAILED));
+            }
+            _ = terminate.recv() => tracing::info!(node = %name, "stopping: SIGTERM"),
+            _ = interrupt.recv() => tracing::info!(node = %name, "stopping: SIGINT"),
+        }
+        let in_time = tokio::select! {
+            in_time = node.stop() => in_time,
+            _ = terminate.recv() => false,
+            _ = interrupt.recv() => false,
+        };
+        tracing::info!(node = %name, in_time, "stopped");
+        anyhow::Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+    })?;
+    // Tasks that do not yield can not hold the process up.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    Ok(code)
+}
+
+/// Ends the process when standard input does. On a thread, so that it works while the runtime does not.
+fn watch_parent() {
+    std::thread::spawn(|| {
+        let mut sink = [0; 64];
+        while std::io::stdin().read(&mut sink).is_ok_and(|n| n > 0) {}
+        std::process::exit(i32::from(exit::FAILED));
+    });
+}
+
+fn start_logging(config: &LogConfig) -> anyhow::Result<()> {
+    // The libraries tell every message and every vote; they speak only when the configuration names them.
+    let quiet = "ractor=warn,ractor_cluster=warn,arc_malachitebft_core_consensus=error,\
+                 arc_malachitebft_core_driver=error,informalsystems=error";
+    let filter = EnvFilter::try_new(format!("{quiet},{}", config.level))
+        .with_context(|| format!("configuration field `log.level` is {:?}", config.level))?;
+    let human = match config.format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if human {
+        builder.with_ansi(std::io::stderr().is_terminal()).init();
+    } else {
+        builder.json().init();
+    }
+    Ok(())
+}
+
+fn print_public(key: &SecretKey) {
+    println!("public_key = \"{}\"", key.public_key());
+    println!("proof_of_possession = \"{}\"", key.prove_possession());
+}
+
+fn generate_key(out: &Path) -> anyhow::Result<ExitCode> {
+    let key = SecretKey::generate();
+    key.write(out)?;
+    print_public(&key);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_key(path: &Path) -> anyhow::Result<ExitCode> {
+    print_public(&SecretKey::read(path)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check_config(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let (config, genesis) = NodeConfig::load(&file.config, &file.overrides())?;
+    alys_node::check_key(&config, &genesis)?;
+    println!("{} may start on chain {}", config.identity.name, genesis.chain_id());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_config(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let rows = NodeConfig::sources(&file.config, &file.overrides())?;
+    let width = rows.iter().map(|(key, ..)| key.len()).max().unwrap_or(0);
+    for (key, value, source) in rows {
+        println!("{key:width$} = {value}  # {source}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn healthcheck(ops: std::net::SocketAddr) -> ExitCode {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(2)))
+        .http_status_as_error(false)
+        .build()
+        .into();
+    let answer = agent.get(format!("http://{ops}/readyz")).call();
+    let ready = answer.and_then(|mut answer| answer.body_mut().read_json::<ReadyView>());
+    match ready {
+        Ok(ReadyView { ready: true, .. }) => {
+            println!("ready");
+            ExitCode::SUCCESS
+        }
+        Ok(ReadyView { reasons, .. }) => {
+            println!("not ready: {}", reasons.join("; "));
+            ExitCode::from(exit::UNHEALTHY)
+        }
+        Err(error) => {
+            eprintln!("alys-node: {ops} does not answer: {error}");
+            ExitCode::from(exit::UNHEALTHY)
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! The paths of the ops API.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alys_cluster::clock::Moment;
+use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
+use alys_cluster::federation::{Decision, FederationMessage, FederationStatus};
+use alys_cluster::health::actor::HealthMessage;
+use alys_cluster::id::{ActorName, ActorPriority};
+use alys_cluster::telemetry::{LoggingMessage, MetricsMessage};
+use alys_cluster::transport::link::{LinkMessage, LinkStatus};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+
+use super::view::{
+    ActorHealthView, BlockView, CertificateView, EventView, FederationView, GateDecision, GateRecord, GateView,
+    GenesisMemberView, GenesisView, HeadView, HealthView, LinkView, MemberView, Problem, ReadyView,
+    SignatureView, SignaturesView, TransactionReceipt, TransactionRequest, TreeView,
+};
+use crate::actors::chain::ChainMessage;
+use crate::actors::consensus::ConsensusMessage;
+use crate::actors::engine::EngineMessage;
+use crate::consensus::block::{TRANSACTION_BYTES_MAX, transaction_hash};
+use crate::ports::{StoredBlock, TransactionError};
+use crate::tree::Parts;
+
+/// The longest a request waits for an actor.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// The largest request body: a transaction in hexadecimal, and some JSON around it.
+const BODY_BYTES_MAX: usize = 2 * TRANSACTION_BYTES_MAX + 1024;
+/// Blocks a member may be behind and still be ready.
+const CAUGHT_UP_WITHIN: u64 = 1;
+
+/// What the paths work with.
+#[derive(Clone)]
+pub struct Ops {
+    parts: Arc<Parts>,
+    started: Moment,
+}
+
+type Answer<T> = Result<Json<T>, Problem>;
+
+impl Ops {
+    /// The ops API of a node that has just started.
+    pub fn new(parts: &Parts) -> Self {
+        Self { started: parts.clock.now(), parts: Arc::new(parts.clone()) }
+    }
+
+    /// Every path.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/livez", get(async || "the event loop turns\n"))
+            .route("/readyz", get(readyz))
+            .route("/federation/status", get(federation_status))
+            .route("/federation/gate", get(federation_gate))
+            .route("/health/status", get(health_status))
+            .route("/supervision/tree", get(supervision_tree))
+            .route("/chain/head", get(chain_head))
+            .route("/chain/blocks/{height}", get(chain_block))
+            .route("/consensus/signatures", get(consensus_signatures))
+            .route("/genesis", get(genesis))
+            .route("/transactions", axum::routing::post(submit))
+            .route("/events", get(events))
+            .route("/metrics", get(metrics))
+            .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
+            .method_not_allowed_fallback(async || {
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not answer this method")
+            })
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .with_state(self)
+    }
+
+    fn node(&self) -> String {
+        self.parts.roster.own().to_string()
+    }
+
+    fn member_name(&self, index: usize) -> String {
+        let member = self.parts.genesis.members().get(index);
+        member.map_or_else(|| format!("member {index}"), |member| member.name.to_string())
+    }
+
+    async fn federation(&self) -> Result<FederationStatus, Problem> {
+        Ok(self.parts.addresses.federation.call(DEADLINE, FederationMessage::Status).await?)
+    }
+
+    async fn links(&self) -> Result<Vec<LinkView>, Problem> {
+        let mut views = Vec::new();
+        for link in self.parts.addresses.links.values() {
+            views.push(link_view(link.call(DEADLINE, LinkMessage::Status).await?));
+        }
+        Ok(views)
+    }
+
+    fn tree(&self, name: &ActorName) -> Option<TreeView> {
+        let row = self.parts.board.row(name)?;
+        let children = row.children.into_iter().map(|(name, child)| {
+            let supervisor = self.tree(&name);
+            let of = |child: alys_cluster::supervision::state::Child, kind: &str| TreeView {
+                name: name.to_string(),
+                kind: kind.to_owned(),
+                state: child.phase.as_str().to_owned(),
+                restarts: child.restarts,
+                last_failure: child.last_failure,
+                max_restarts: None,
+                within_ms: None,
+                children: Vec::new(),
+            };
+            match supervisor {
+                None => of(child, "worker"),
+                Some(tree) => TreeView {
+                    max_restarts: tree.max_restarts,
+                    within_ms: tree.within_ms,
+                    children: tree.children,
+                    ..of(child, "supervisor")
+                },
+            }
+        });
+        Some(TreeView {
+            name: name.to_string(),
+            kind: "supervisor".to_owned(),
+            state: if row.gave_up.is_some() { "stopped" } else { "running" }.to_owned(),
+            restarts: 0,
+            last_failure: row.gave_up.clone().unwrap_or_default(),
+            max_restarts: Some(row.intensity.max_restarts),
+            within_ms: Some(row.intensity.within.as_millis() as u64),
+            children: children.collect(),
+        })
+    }
+}
+
+async fn readyz(State(ops): State<Ops>) -> Response {
+    let mut reasons = Vec::new();
+    let verdict = ops.parts.gate.verdict(ops.parts.clock.now());
+    if verdict.decision == Decision::Closed {
+        reasons.push(format!("the gate is closed: {}", verdict.reason));
+    }
+    match ops.federation().await {
+        Err(problem) => reasons.push(problem.detail),
+        Ok(status) => {
+            let own = ops.parts.head.head().height;
+            let heights = status.members.iter().filter(|m| m.state == MemberState::Up).filter_map(|m| m.height);
+            let highest = heights.map(|height| height.0).max().unwrap_or(0);
+            if highest > own + CAUGHT_UP_WITHIN {
+                reasons.push(format!("catching up: at height {own}, others are at {highest}"));
+            }
+            let own = status.members.iter().find(|member| member.state == MemberState::Own);
+            if let Some(own) = own.filter(|own| !own.healthy) {
+                reasons.push(own.reason.clone());
+            }
+        }
+    }
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(ReadyView { ready: reasons.is_empty(), reasons })).into_response()
+}
+
+fn decision_view(decision: Decision) -> GateDecision {
+    match decision {
+        Decision::Open => GateDecision::Open,
+        Decision::Closed => GateDecision::Closed,
+    }
+}
+
+fn member_view(member: MemberStatus) -> MemberView {
+    let state = match member.state {
+        MemberState::Own => "self",
+        MemberState::Unknown => "unknown",
+        MemberState::Up => "up",
+        MemberState::Down => "down",
+    };
+    MemberView {
+        name: member.name.to_string(),
+        healthy: member.healthy,
+        state: state.to_owned(),
+        incarnation: member.incarnation.map(|incarnation| incarnation.0),
+        last_seen_ms: member.last_seen.map(|ago| ago.as_millis() as u64),
+        phi: (member.state != MemberState::Own).then_some(member.phi),
+        height: member.height.map(|height| height.0),
+        reason: member.reason,
+    }
+}
+
+fn link_view(link: LinkStatus) -> LinkView {
+    LinkView {
+        peer: link.peer.to_string(),
+        state: link.phase.as_str().to_owned(),
+        dials: link.dials,
+        sessions: link.sessions,
+        queued: link.queued,
+        delivered: link.delivered,
+        dropped: link.dropped,
+        last_loss: link.last_loss,
+    }
+}
+
+async fn federation_status(State(ops): State<Ops>) -> Answer<FederationView> {
+    let FederationStatus { verdict, members } = ops.federation().await?;
+    Ok(Json(FederationView {
+        node: ops.node(),
+        chain_id: ops.parts.genesis.chain_id().to_owned(),
+        incarnation: ops.parts.incarnation.0,
+        uptime_ms: ops.parts.clock.now().since(ops.started).as_millis() as u64,
+        height: ops.parts.head.head().height,
+        gate: decision_view(verdict.decision),
+        healthy: verdict.healthy,
+        required: verdict.required,
+        reason: verdict.reason,
+        members: members.into_iter().map(member_view).collect(),
+        links: ops.links().await?,
+    }))
+}
+
+async fn federation_gate(State(ops): State<Ops>) -> Json<GateView> {
+    let verdict = ops.parts.gate.verdict(ops.parts.clock.now());
+    let history = ops.parts.gate.history().into_iter().map(|record| GateRecord {
+        sequence: record.sequence,
+        at_ms: record.at.0,
+        decision: decision_view(record.decision),
+        healthy: record.healthy,
+        required: record.required,
+        reason: record.reason,
+    });
+    Json(GateView {
+        node: ops.node(),
+        incarnation: ops.parts.incarnation.0,
+        decision: decision_view(verdict.decision),
+        healthy: verdict.healthy,
+        required: verdict.required,
+        reason: verdict.reason,
+        would_change: verdict.would_change,
+        history: history.collect(),
+    })
+}
+
+async fn health_status(State(ops): State<Ops>) -> Answer<HealthView> {
+    let actors = ops.parts.addresses.health.call(DEADLINE, HealthMessage::Board).await?;
+    let mut critical = actors.iter().filter(|actor| actor.priority == ActorPriority::Critical);
+    Ok(Json(HealthView {
+        node: ops.node(),
+        healthy: critical.all(|actor| actor.status.is_serving()),
+        actors: actors
+            .into_iter()
+            .map(|actor| ActorHealthView {
+                name: actor.name.to_string(),
+                priority: actor.priority.to_string(),
+                status: actor.status.to_string(),
+                consecutive_failures: actor.consecutive_failures,
+                response_time_us: actor.response_time.map(|time| time.as_micros() as u64),
+                reason: actor.reason,
+            })
+            .collect(),
+    }))
+}
+
+async fn supervision_tree(State(ops): State<Ops>) -> Answer<TreeView> {
+    let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the supervision tree is starting");
+    ops.tree(&ActorName::literal("root")).map(Json).ok_or_else(starting)
+}
+
+async fn chain_head(State(ops): State<Ops>) -> Json<HeadView> {
+    let head = ops.parts.head.head();
+    Json(HeadView {
+        height: head.height,
+        hash: head.hash.to_string(),
+        state_root: head.state_root.to_string(),
+        timestamp_ms: head.timestamp_ms,
+    })
+}
+
+fn block_view(ops: &Ops, stored: StoredBlock) -> BlockView {
+    let StoredBlock { block, certificate, observed } = stored;
+    BlockView {
+        height: block.height,
+        hash: block.hash().to_string(),
+        parent: block.parent.to_string(),
+        timestamp_ms: block.timestamp_ms,
+        proposer: ops.member_name(usize::from(block.proposer)),
+        state_root: block.state_root.to_string(),
+        transactions: block.transactions.iter().map(hex::encode).collect(),
+        certificate: CertificateView {
+            round: certificate.round,
+            block: certificate.block.to_string(),
+            signers: certificate.signer_indexes().map(|index| ops.member_name(index)).collect(),
+            bitmap: certificate.signers,
+            signature: hex::encode(certificate.signature.0),
+        },
+        proposal_at_ms: observed.proposal_at_ms,
+        decided_at_ms: observed.decided_at_ms,
+        adopted: observed.adopted,
+    }
+}
+
+async fn chain_block(
+    State(ops): State<Ops>,
+    height: Result<Path<u64>, PathRejection>,
+) -> Answer<BlockView> {
+    let Path(height) = height?;
+    let found = ops.parts.addresses.chain.call(DEADLINE, |reply| ChainMessage::Block(height, reply)).await?;
+    let found = found.map_err(|reason| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, reason))?;
+    found.map(|stored| Json(block_view(&ops, stored))).ok_or_else(|| {
+        let head = ops.parts.head.head().height;
+        let detail = format!("there is no block at height {height}; expected 1 to {head}");
+        Problem::new(StatusCode::NOT_FOUND, detail)
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FromHeight {
+    #[serde(default)]
+    from_height: u64,
+}
+
+async fn consensus_signatures(
+    State(ops): State<Ops>,
+    query: Result<Query<FromHeight>, QueryRejection>,
+) -> Answer<SignaturesView> {
+    let Query(FromHeight { from_height }) = query?;
+    let ask = |reply| ConsensusMessage::Signatures(from_height, reply);
+    let signed = ops.parts.addresses.consensus.call(DEADLINE, ask).await?;
+    let signatures = signed.into_iter().map(|signed| SignatureView {
+        incarnation: signed.incarnation.0,
+        height: signed.statement.height,
+        round: signed.statement.round,
+        step: signed.statement.step.as_str().to_owned(),
+        block: signed.statement.block.map(|block| block.to_string()),
+        at_ms: signed.at.0,
+        gate_sequence: signed.gate_sequence,
+    });
+    Ok(Json(SignaturesView { node: ops.node(), signatures: signatures.collect() }))
+}
+
+async fn genesis(State(ops): State<Ops>) -> Json<GenesisView> {
+    let genesis = &ops.parts.genesis;
+    let members = genesis.members().iter().map(|member| GenesisMemberView {
+        name: member.name.to_string(),
+        public_key: member.public_key.to_string(),
+    });
+    Json(GenesisView {
+        chain_id: genesis.chain_id().to_owned(),
+        hash: hex::encode(genesis.hash()),
+        block_time_ms: genesis.block_time().as_millis() as u64,
+        members: members.collect(),
+    })
+}
+
+async fn submit(
+    State(ops): State<Ops>,
+    request: Result<Json<TransactionRequest>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let Json(TransactionRequest { payload }) = request?;
+    let transaction = hex::decode(&payload).map_err(|error| {
+        let detail = format!("field `payload`: {error}; expected hexadecimal digits, two for each byte");
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    })?;
+    let hash = hex::encode(transaction_hash(&transaction));
+    let submit = |reply| EngineMessage::Submit(transaction, reply);
+    let pooled = ops.parts.addresses.engine.call(DEADLINE, submit).await?.map_err(|error| {
+        let status = match error {
+            TransactionError::Size { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            TransactionError::Known => StatusCode::CONFLICT,
+            TransactionError::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Problem::new(status, format!("field `payload`: {error}"))
+    })?;
+    Ok((StatusCode::ACCEPTED, Json(TransactionReceipt { hash, pooled })).into_response())
+}
+
+async fn events(State(ops): State<Ops>) -> Answer<Vec<EventView>> {
+    let history = ops.parts.addresses.logging.call(DEADLINE, LoggingMessage::History).await?;
+    let events = history.iter().map(|recorded| EventView {
+        at_ms: recorded.at.0,
+        kind: recorded.event.kind().to_owned(),
+        message: recorded.event.to_string(),
+    });
+    Ok(Json(events.collect()))
+}
+
+async fn metrics(State(ops): State<Ops>) -> Result<Response, Problem> {
+    let text = ops.parts.addresses.metrics.call(DEADLINE, MetricsMessage::Render).await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}

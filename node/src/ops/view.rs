@@ -1,0 +1,339 @@
+//! The JSON of the ops API: every body the HTTP server writes, as plain types.
+//!
+//! The types also read what they write, so that a client in Rust (the simulator, `alys-node healthcheck`)
+//! uses the very same definitions and the two can not drift apart. Times named `…_at_ms` are milliseconds
+//! since the Unix epoch on the answering member's wall clock; durations are named `…_ms`.
+
+use serde::{Deserialize, Serialize};
+
+/// What a gate says: the federation may work, or it may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GateDecision {
+    /// At least the required number of members is healthy, for long enough.
+    Open,
+    /// Too few members are healthy, or they have not been for long enough.
+    Closed,
+}
+
+impl std::fmt::Display for GateDecision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+        })
+    }
+}
+
+/// One decision of this member's gate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateRecord {
+    /// Counts this incarnation's decisions from 1.
+    pub sequence: u64,
+    /// When it was taken.
+    pub at_ms: u64,
+    /// What was decided.
+    pub decision: GateDecision,
+    /// Healthy members, this one included.
+    pub healthy: usize,
+    /// Healthy members required.
+    pub required: usize,
+    /// Why, as a sentence.
+    pub reason: String,
+}
+
+/// `GET /federation/gate`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateView {
+    /// The answering member.
+    pub node: String,
+    /// How often this member's process has started on its data directory, from 1.
+    pub incarnation: u64,
+    /// What holds now. Closed as well when the last verdict has outlived its lease.
+    pub decision: GateDecision,
+    /// Healthy members, this one included.
+    pub healthy: usize,
+    /// Healthy members required.
+    pub required: usize,
+    /// Why, as a sentence.
+    pub reason: String,
+    /// What would change the decision, as a sentence.
+    pub would_change: String,
+    /// The last decisions that differed from the one before, oldest first, at most 1,024.
+    pub history: Vec<GateRecord>,
+}
+
+/// What this member thinks of one member of the roster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemberView {
+    /// The member's name in genesis.
+    pub name: String,
+    /// Whether it counts towards the gate.
+    pub healthy: bool,
+    /// `self`, `up`, `down` or `unknown` (never heard of in this incarnation).
+    pub state: String,
+    /// Its incarnation, where known.
+    pub incarnation: Option<u64>,
+    /// Time since its last answer, where there was one.
+    pub last_seen_ms: Option<u64>,
+    /// Suspicion by the accrual detector: phi, 0 when unsuspected; absent for this member itself.
+    pub phi: Option<f64>,
+    /// The height of its chain, as last heard.
+    pub height: Option<u64>,
+    /// Why it is not healthy; empty when it is.
+    pub reason: String,
+}
+
+/// The link to one peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    /// The peer's name.
+    pub peer: String,
+    /// `idle`, `dialling`, `awaiting`, `up`.
+    pub state: String,
+    /// Whether this member dials (the greater name does) or waits to be dialled.
+    pub dials: bool,
+    /// Sessions that became usable since start.
+    pub sessions: u64,
+    /// Envelopes waiting to be sent.
+    pub queued: usize,
+    /// Envelopes handed to the peer and acknowledged.
+    pub delivered: u64,
+    /// Envelopes dropped because the queue was full or the link was down.
+    pub dropped: u64,
+    /// Why the link was last lost; empty if it never was.
+    pub last_loss: String,
+}
+
+/// `GET /federation/status`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FederationView {
+    /// The answering member.
+    pub node: String,
+    /// The chain id of its genesis.
+    pub chain_id: String,
+    /// How often this member's process has started on its data directory, from 1.
+    pub incarnation: u64,
+    /// Time since this process started.
+    pub uptime_ms: u64,
+    /// The height of the last committed block; 0 before the first.
+    pub height: u64,
+    /// The gate's decision now.
+    pub gate: GateDecision,
+    /// Healthy members, this one included.
+    pub healthy: usize,
+    /// Healthy members required.
+    pub required: usize,
+    /// The gate's reason.
+    pub reason: String,
+    /// The whole roster, in genesis order.
+    pub members: Vec<MemberView>,
+    /// One link per peer, in genesis order.
+    pub links: Vec<LinkView>,
+}
+
+/// The aggregate certificate of a block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateView {
+    /// The round in which the block was decided.
+    pub round: u32,
+    /// The block's hash, hexadecimal, 32 bytes.
+    pub block: String,
+    /// Names of the members whose precommits are aggregated, in genesis order.
+    pub signers: Vec<String>,
+    /// The same as a bitmap over the genesis order; bit 0 is the first member.
+    pub bitmap: u64,
+    /// The aggregate BLS signature, hexadecimal, 96 bytes.
+    pub signature: String,
+}
+
+/// `GET /chain/blocks/{height}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockView {
+    /// The block's height, from 1.
+    pub height: u64,
+    /// The block's hash, hexadecimal, 32 bytes.
+    pub hash: String,
+    /// The parent's hash; zeros for height 1.
+    pub parent: String,
+    /// The proposer's wall clock when it built the block.
+    pub timestamp_ms: u64,
+    /// The name of the member that built the block.
+    pub proposer: String,
+    /// The state root after the block, hexadecimal, 32 bytes.
+    pub state_root: String,
+    /// The transactions, hexadecimal, in order.
+    pub transactions: Vec<String>,
+    /// Proof that a quorum precommitted this block.
+    pub certificate: CertificateView,
+    /// When this member first saw the proposal; absent if it fetched the block from a peer.
+    pub proposal_at_ms: Option<u64>,
+    /// When this member decided or adopted the block.
+    pub decided_at_ms: u64,
+    /// Whether this member fetched the block from a peer instead of deciding it itself.
+    pub adopted: bool,
+}
+
+/// `GET /chain/head`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadView {
+    /// The height of the last committed block; 0 before the first.
+    pub height: u64,
+    /// Its hash; zeros before the first.
+    pub hash: String,
+    /// Its state root; the genesis state root before the first.
+    pub state_root: String,
+    /// Its timestamp; 0 before the first.
+    pub timestamp_ms: u64,
+}
+
+/// One signature this member's key has made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignatureView {
+    /// The incarnation that signed.
+    pub incarnation: u64,
+    /// The height signed for.
+    pub height: u64,
+    /// The round signed for.
+    pub round: u32,
+    /// `proposal`, `prevote` or `precommit`.
+    pub step: String,
+    /// The block's hash; absent for a nil vote.
+    pub block: Option<String>,
+    /// When it was signed.
+    pub at_ms: u64,
+    /// The number of the gate decision (`GateRecord::sequence`) that admitted it.
+    pub gate_sequence: u64,
+}
+
+/// `GET /consensus/signatures?from_height=H`: from the signer guard's journal, every incarnation's, oldest
+/// first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignaturesView {
+    /// The answering member.
+    pub node: String,
+    /// At most 4,096 signatures with `height >= from_height`.
+    pub signatures: Vec<SignatureView>,
+}
+
+/// `GET /genesis`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenesisView {
+    /// The chain id.
+    pub chain_id: String,
+    /// SHA-256 over the genesis, hexadecimal.
+    pub hash: String,
+    /// The time between blocks.
+    pub block_time_ms: u64,
+    /// Members in genesis order.
+    pub members: Vec<GenesisMemberView>,
+}
+
+/// A member in `GET /genesis`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenesisMemberView {
+    /// The member's name.
+    pub name: String,
+    /// Its BLS public key, hexadecimal, 48 bytes.
+    pub public_key: String,
+}
+
+/// One node of the supervision tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeView {
+    /// The child's name.
+    pub name: String,
+    /// `supervisor` or `worker`.
+    pub kind: String,
+    /// `starting`, `running`, `restarting`, `stopped`.
+    pub state: String,
+    /// Automatic restarts of this child by its supervisor, failed attempts included.
+    pub restarts: u64,
+    /// Why it last ended; empty if it never did.
+    pub last_failure: String,
+    /// For a supervisor: restarts allowed within `within_ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_restarts: Option<u32>,
+    /// For a supervisor: the window of the restart intensity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub within_ms: Option<u64>,
+    /// Children in start order; empty for a worker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<TreeView>,
+}
+
+/// The health of one actor of this member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActorHealthView {
+    /// The actor's name.
+    pub name: String,
+    /// `critical`, `high`, `normal` or `background`.
+    pub priority: String,
+    /// `unknown`, `healthy`, `degraded` or `unhealthy`.
+    pub status: String,
+    /// Checks failed in a row.
+    pub consecutive_failures: u32,
+    /// Time from ping to pong of the last check that was answered.
+    pub response_time_us: Option<u64>,
+    /// Why it is not healthy; empty when it is.
+    pub reason: String,
+}
+
+/// `GET /health/status`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthView {
+    /// The answering member.
+    pub node: String,
+    /// Whether every critical actor is healthy.
+    pub healthy: bool,
+    /// Every actor under health checks.
+    pub actors: Vec<ActorHealthView>,
+}
+
+/// `GET /readyz`: 200 when ready, 503 when not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadyView {
+    /// Whether the member takes part: gate open, caught up, critical actors healthy.
+    pub ready: bool,
+    /// Why not; empty when ready.
+    pub reasons: Vec<String>,
+}
+
+/// `POST /transactions`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransactionRequest {
+    /// The transaction's bytes, hexadecimal, 1 to 4,096 bytes.
+    pub payload: String,
+}
+
+/// 202 of `POST /transactions`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionReceipt {
+    /// SHA-256 of the payload, hexadecimal.
+    pub hash: String,
+    /// Transactions now waiting in this member's pool.
+    pub pooled: usize,
+}
+
+/// One entry of `GET /events`, oldest first, at most 1,024.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventView {
+    /// When it was observed.
+    pub at_ms: u64,
+    /// What kind it is, in `snake_case`.
+    pub kind: String,
+    /// The event as a sentence.
+    pub message: String,
+}
+
+/// Every error body (`application/problem+json`, RFC 9457).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// A short name of the problem.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What was wrong: the field, the value, and what was expected.
+    pub detail: String,
+}

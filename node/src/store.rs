@@ -1,0 +1,161 @@
+//! The block store on redb: one transaction a block.
+
+use std::path::Path;
+
+use alys_cluster::transport::codec;
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+
+use crate::consensus::BlockHash;
+use crate::ports::{BlockStore, Head, StoreError, StoredBlock};
+
+const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const HEAD: &str = "head";
+const GENESIS: &str = "genesis";
+
+/// Blocks in one file.
+pub struct RedbStore {
+    database: Database,
+    head: Head,
+}
+
+fn database_error(error: impl Into<redb::Error>) -> StoreError {
+    StoreError::Database(error.into().to_string())
+}
+
+fn decode<T: serde::de::DeserializeOwned>(what: String, bytes: &[u8]) -> Result<T, StoreError> {
+    codec::decode(bytes).map_err(|error| StoreError::Value { what, reason: error.to_string() })
+}
+
+fn encode<T: serde::Serialize>(what: &str, value: &T) -> Result<Vec<u8>, StoreError> {
+    codec::encode(value).map_err(|e| StoreError::Value { what: what.to_owned(), reason: e.to_string() })
+}
+
+impl RedbStore {
+    /// Opens the store of the chain with this genesis, or begins it.
+    pub fn open(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
+        let database = Database::create(path).map_err(database_error)?;
+        let transaction = database.begin_write().map_err(database_error)?;
+        let head = {
+            transaction.open_table(BLOCKS).map_err(database_error)?;
+            let mut meta = transaction.open_table(META).map_err(database_error)?;
+            let found = meta.get(GENESIS).map_err(database_error)?.map(|found| found.value().to_vec());
+            match found {
+                Some(found) => {
+                    let found: BlockHash = decode("genesis".to_owned(), &found)?;
+                    let expected = BlockHash(genesis);
+                    if found != expected {
+                        return Err(StoreError::Chain { found, expected });
+                    }
+                }
+                None => {
+                    let bytes = encode("genesis", &BlockHash(genesis))?;
+                    meta.insert(GENESIS, bytes.as_slice()).map_err(database_error)?;
+                }
+            }
+            let head = meta.get(HEAD).map_err(database_error)?.map(|head| head.value().to_vec());
+            head.map_or(Ok(Head::genesis(genesis)), |head| decode("head".to_owned(), &head))?
+        };
+        transaction.commit().map_err(database_error)?;
+        Ok(Self { database, head })
+    }
+}
+
+impl BlockStore for RedbStore {
+    fn head(&self) -> Head {
+        self.head
+    }
+
+    fn append(&mut self, stored: &StoredBlock) -> Result<(), StoreError> {
+        let block = &stored.block;
+        if (block.height, block.parent) != (self.head.height + 1, self.head.hash) {
+            return Err(StoreError::Order {
+                height: block.height,
+                parent: block.parent,
+                head: self.head.height,
+                head_hash: self.head.hash,
+            });
+        }
+        let head = Head::of(block);
+        let transaction = self.database.begin_write().map_err(database_error)?;
+        {
+            let mut blocks = transaction.open_table(BLOCKS).map_err(database_error)?;
+            let mut meta = transaction.open_table(META).map_err(database_error)?;
+            blocks
+                .insert(block.height, encode("block", stored)?.as_slice())
+                .map_err(database_error)?;
+            meta.insert(HEAD, encode("head", &head)?.as_slice()).map_err(database_error)?;
+        }
+        transaction.commit().map_err(database_error)?;
+        self.head = head;
+        Ok(())
+    }
+
+    fn block(&self, height: u64) -> Result<Option<StoredBlock>, StoreError> {
+        let transaction = self.database.begin_read().map_err(database_error)?;
+        let blocks = transaction.open_table(BLOCKS).map_err(database_error)?;
+        let bytes = blocks.get(height).map_err(database_error)?;
+        bytes.map(|bytes| decode(format!("block {height}"), bytes.value())).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::{Block, Certificate, StateRoot};
+    use crate::keys::Signature;
+    use crate::ports::Observed;
+
+    const GENESIS: [u8; 32] = [7; 32];
+
+    fn stored(height: u64, parent: BlockHash) -> StoredBlock {
+        let block = Block {
+            height,
+            parent,
+            timestamp_ms: height,
+            proposer: 0,
+            state_root: StateRoot([height as u8; 32]),
+            transactions: vec![vec![height as u8; 10]],
+        };
+        let block_hash = block.hash();
+        StoredBlock {
+            block,
+            certificate: Certificate {
+                height,
+                round: 0,
+                block: block_hash,
+                signers: 7,
+                signature: Signature([1; 96]),
+            },
+            observed: Observed { proposal_at_ms: Some(1), decided_at_ms: 2, adopted: false },
+        }
+    }
+
+    #[test]
+    fn blocks_and_head_survive_closing_and_only_the_next_block_is_taken() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("chain.redb");
+        let mut store = RedbStore::open(&path, GENESIS).expect("opens");
+        assert_eq!(store.head(), Head::genesis(GENESIS));
+        let first = stored(1, BlockHash(GENESIS));
+        store.append(&first).expect("follows genesis");
+        for wrong in [first.clone(), stored(3, first.block.hash()), stored(2, BlockHash(GENESIS))] {
+            let error = store.append(&wrong).expect_err("does not follow");
+            assert!(matches!(error, StoreError::Order { head: 1, .. }), "{error}");
+        }
+        drop(store);
+        let store = RedbStore::open(&path, GENESIS).expect("opens again");
+        assert_eq!(store.head(), Head::of(&first.block));
+        assert_eq!(store.block(1).expect("reads"), Some(first));
+        assert_eq!(store.block(2).expect("reads"), None);
+    }
+
+    #[test]
+    fn a_store_of_another_chain_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("chain.redb");
+        drop(RedbStore::open(&path, GENESIS).expect("opens"));
+        let error = RedbStore::open(&path, [8; 32]).err().expect("another chain").to_string();
+        assert!(error.contains("0707") && error.contains("0808"), "{error}");
+    }
+}

@@ -1,0 +1,359 @@
+//! The supervision tree of a member, on one page.
+//!
+//! ```text
+//!   root ─┬─ critical ───┬─ chain, engine, federation
+//!         ├─ high ───────┬─ consensus
+//!         ├─ normal ─────┬─ gateway, network, sync
+//!         │              └─ links ─── link/<peer>, one each
+//!         └─ background ─┬─ health, metrics, logging
+//! ```
+//!
+//! Tiers start from the most important to the least and stop in reverse. A tier that restarts too often gives
+//! up and is restarted whole by the root; when the root gives up the node ends.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use alys_cluster::clock::Clock;
+use alys_cluster::event::EventBus;
+use alys_cluster::federation::{FederationActor, FederationMessage, FederationWire, GateReader, Roster};
+use alys_cluster::health::actor::HealthMessage;
+use alys_cluster::health::{HealthMonitor, Pingable};
+use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
+use alys_cluster::mailbox::Address;
+use alys_cluster::port::{Outbox, PeerChange, PeerWatcher};
+use alys_cluster::supervision::actor::Context;
+use alys_cluster::supervision::{ChildSpec, SupervisorSpec, TreeBoard};
+use alys_cluster::telemetry::metrics::Metrics;
+use alys_cluster::telemetry::{LoggingActor, LoggingMessage, MetricsActor, MetricsMessage};
+use alys_cluster::transport::courier::Links;
+use alys_cluster::transport::gateway::GATEWAY;
+use alys_cluster::transport::{Class, Courier, Gateway, LinkActor, NetworkActor, NetworkMessage, Routes};
+use ractor::Actor;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use crate::actors::chain::actor::OpenStore;
+use crate::actors::chain::{ChainActor, ChainMessage, HeadReader};
+use crate::actors::consensus::{ConsensusActor, ConsensusMessage};
+use crate::actors::engine::{EngineActor, EngineMessage, EngineWire};
+use crate::actors::sync::{SyncActor, SyncMessage, SyncWire};
+use crate::config::NodeConfig;
+use crate::consensus::message::ConsensusWire;
+use crate::genesis::Genesis;
+use crate::keys::SecretKey;
+
+/// Slots of an actor's mailbox: several seconds of the busiest traffic seen.
+const MAILBOX: usize = 1_024;
+/// Slots of a link's mailbox: a few blocks of transactions passed on.
+const LINK_MAILBOX: usize = 4_096;
+
+/// Where every actor of the node is reached. Made once, valid across restarts.
+#[derive(Clone)]
+pub struct Addresses {
+    /// Stores blocks.
+    pub chain: Address<ChainMessage>,
+    /// Executes blocks.
+    pub engine: Address<EngineMessage>,
+    /// Watches members.
+    pub federation: Address<FederationMessage>,
+    /// Decides blocks.
+    pub consensus: Address<ConsensusMessage>,
+    /// Owns connections.
+    pub network: Address<NetworkMessage>,
+    /// One for each peer.
+    pub links: Links,
+    /// Catches up.
+    pub sync: Address<SyncMessage>,
+    /// Checks actors.
+    pub health: Address<HealthMessage>,
+    /// Counts.
+    pub metrics: Address<MetricsMessage>,
+    /// Writes and remembers.
+    pub logging: Address<LoggingMessage>,
+}
+
+impl Addresses {
+    /// Addresses with nobody behind them yet.
+    pub fn new(roster: &Roster) -> Self {
+        fn address<M: Send + 'static>(name: &'static str) -> Address<M> {
+            Address::new(ActorName::literal(name), MAILBOX)
+        }
+        let link = |peer| Address::new(LinkActor::name(peer), LINK_MAILBOX);
+        Self {
+            chain: address("chain"),
+            engine: address("engine"),
+            federation: address("federation"),
+            consensus: address("consensus"),
+            network: address("network"),
+            links: Arc::new(roster.peers().map(|peer| (peer.clone(), link(peer))).collect::<BTreeMap<_, _>>()),
+            sync: address("sync"),
+            health: address("health"),
+            metrics: address("metrics"),
+            logging: address("logging"),
+        }
+    }
+}
+
+/// What the actors are made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Everything the member was told.
+    pub config: NodeConfig,
+    /// What all members agree on.
+    pub genesis: Arc<Genesis>,
+    /// All members, and which one this is.
+    pub roster: Roster,
+    /// This member's key.
+    pub key: SecretKey,
+    /// Which start this is.
+    pub incarnation: Incarnation,
+    /// Reads time.
+    pub clock: Arc<dyn Clock>,
+    /// Carries events.
+    pub events: EventBus,
+    /// Shows the tree.
+    pub board: TreeBoard,
+    /// Shows the verdict.
+    pub gate: GateReader,
+    /// Shows where the chain ends.
+    pub head: HeadReader,
+    /// Opens the block store.
+    pub open_store: OpenStore,
+    /// Accepts links.
+    pub link_listener: Arc<TcpListener>,
+    /// Counts into these.
+    pub metrics: Metrics,
+    /// Where everyone is reached.
+    pub addresses: Addresses,
+}
+
+impl Parts {
+    fn context(&self) -> Context {
+        Context {
+            prefix: self.roster.own().as_str().into(),
+            clock: self.clock.clone(),
+            events: self.events.clone(),
+            board: self.board.clone(),
+        }
+    }
+
+    fn worker<A, F>(&self, name: &ActorName, make: F) -> ChildSpec
+    where
+        A: Actor<Arguments = ()>,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        ChildSpec::worker(self.roster.own().as_str(), name, move || (make(), ()))
+    }
+
+    fn supervisor(&self, name: &'static str, children: Vec<ChildSpec>) -> SupervisorSpec {
+        SupervisorSpec { name: ActorName::literal(name), intensity: self.config.supervision, children }
+    }
+
+    fn outbox<W: Serialize + 'static>(&self, destination: &ActorName, class: Class) -> Arc<dyn Outbox<W>> {
+        let source = self.roster.own().clone();
+        let links = self.addresses.links.clone();
+        Arc::new(Courier::new(source, self.incarnation, destination.clone(), class, links))
+    }
+
+    /// The whole tree.
+    pub fn tree(&self) -> (SupervisorSpec, Context) {
+        let tiers = [
+            self.supervisor("critical", vec![self.chain(), self.engine(), self.federation()]),
+            self.supervisor("high", vec![self.consensus()]),
+            self.supervisor("normal", vec![self.gateway(), self.network(), self.links(), self.sync()]),
+            self.supervisor("background", vec![self.health(), self.metrics(), self.logging()]),
+        ];
+        let tiers = tiers.map(|tier| ChildSpec::supervisor(tier, self.context()));
+        (self.supervisor("root", tiers.to_vec()), self.context())
+    }
+
+    fn chain(&self) -> ChildSpec {
+        let actor = ChainActor {
+            address: self.addresses.chain.clone(),
+            open: self.open_store.clone(),
+            head: self.head.clone(),
+            clock: self.clock.clone(),
+        };
+        self.worker(&actor.address.name().clone(), move || actor.clone())
+    }
+
+    fn engine(&self) -> ChildSpec {
+        let address = self.addresses.engine.clone();
+        let actor = EngineActor {
+            outbox: self.outbox::<EngineWire>(address.name(), Class::Bulk),
+            address,
+            head: self.head.clone(),
+            roster: self.roster.clone(),
+            clock: self.clock.clone(),
+        };
+        self.worker(&actor.address.name().clone(), move || actor.clone())
+    }
+
+    fn federation(&self) -> ChildSpec {
+        let address = self.addresses.federation.clone();
+        let (consensus, sync) = (self.addresses.consensus.clone(), self.addresses.sync.clone());
+        // Whoever misses a change because it is being restarted begins without memory of peers anyway.
+        let watchers: [PeerWatcher; 2] = [
+            Arc::new(move |change: &PeerChange| {
+                let _ = consensus.cast(ConsensusMessage::Peer(change.clone()));
+            }),
+            Arc::new(move |change: &PeerChange| {
+                let _ = sync.cast(SyncMessage::Peer(change.clone()));
+            }),
+        ];
+        let actor = FederationActor {
+            outbox: self.outbox::<FederationWire>(address.name(), Class::Heartbeat),
+            address,
+            roster: self.roster.clone(),
+            incarnation: self.incarnation,
+            config: self.config.heartbeat,
+            clock: self.clock.clone(),
+            events: self.events.clone(),
+            gate: self.gate.clone(),
+            progress: Arc::new(self.head.clone()),
+            watchers: watchers.into(),
+        };
+        self.worker(&actor.address.name().clone(), move || actor.clone())
+    }
+
+    fn consensus(&self) -> ChildSpec {
+        let address = self.addresses.consensus.clone();
+        let actor = ConsensusActor {
+            outbox: self.outbox::<ConsensusWire>(address.name(), Class::Consensus),
+            address,
+            genesis: self.genesis.clone(),
+            roster: self.roster.clone(),
+            key: self.key.clone(),
+            incarnation: self.incarnation,
+            config: self.config.consensus,
+            log_path: self.config.data_dir.join("consensus.log"),
+            journal_path: self.config.data_dir.join("signatures.journal"),
+            gate: self.gate.clone(),
+            head: self.head.clone(),
+            chain: self.addresses.chain.clone(),
+            engine: self.addresses.engine.clone(),
+            clock: self.clock.clone(),
+            events: self.events.clone(),
+        };
+        self.worker(&actor.address.name().clone(), move || actor.clone())
+    }
+
+    fn gateway(&self) -> ChildSpec {
+        let to = self.addresses.clone();
+        let routes = Routes::default()
+            .with(to.federation.name().clone(), move |from, wire: FederationWire| {
+                to.federation.cast(FederationMessage::Wire(from, wire))
+            });
+        let to = self.addresses.clone();
+        let routes = routes.with(to.consensus.name().clone(), move |from, wire: ConsensusWire| {
+            to.consensus.cast(ConsensusMessage::Wire(from, wire))
+        });
+        let to = self.addresses.clone();
+        let routes = routes.with(to.engine.name().clone(), move |from, wire: EngineWire| {
+            to.engine.cast(EngineMessage::Wire(from, wire))
+        });
+        let to = self.addresses.clone();
+        let routes = routes.with(to.sync.name().clone(), move |from, wire: SyncWire| {
+            to.sync.cast(SyncMessage::Wire(from, wire))
+        });
+        let actor = Gateway { roster: self.roster.clone(), routes, events: self.events.clone() };
+        self.worker(&ActorName::literal(GATEWAY), move || actor.clone())
+    }
+
+    fn network(&self) -> ChildSpec {
+        let actor = NetworkActor {
+            address: self.addresses.network.clone(),
+            roster: self.roster.clone(),
+            listener: self.link_listener.clone(),
+            cookie: hex::encode(self.genesis.hash()),
+            handshake_timeout: self.config.link.handshake_timeout,
+            links: self.addresses.links.clone(),
+            clock: self.clock.clone(),
+            events: self.events.clone(),
+        };
+        self.worker(&actor.address.name().clone(), move || actor.clone())
+    }
+
+    fn links(&self) -> ChildSpec {
+        let link = |peer: &alys_cluster::transport::PeerConfig| {
+            let actor = LinkActor {
+                address: self.addresses.links[&peer.name].clone(),
+                peer: peer.name.clone(),
+                peer_address: peer.address,
+                dials: *self.roster.own() > peer.name,
+                config: self.config.link.clone(),
+                network: self.addresses.network.clone(),
+                clock: self.clock.clone(),
+                events: self.events.clone(),
+            };
+            self.worker(&LinkActor::name(&peer.name), move || actor.clone())
+        };
+        let links = self.config.link.peers.iter().map(link).collect();
+        ChildSpec::supervisor(self.supervisor("links", links), self.context())
+    }
+
+    fn sync(&self) -> ChildSpec {
+        let address = self.addresses.sync.clone();
+        let actor = SyncActor {
+            outbox: self.outbox::<SyncWire>(address.name(), Class::Bulk),
+            address,
+            roster: self.roster.clone(),
+            head: self.head.clone(),
+            federation: self.addresses.federation.clone(),
+            chain: self.addresses.chain.clone(),
+            consensus: self.addresses.consensus.clone(),
+            clock: self.clock.clone(),
+        };
+        self.worker(&actor.address.name().clone(), move || actor.clone())
+    }
+
+    fn health(&self) -> ChildSpec {
+        use ActorPriority::{Background, Critical, Normal};
+        let to = &self.addresses;
+        let mut actors = vec![
+            Pingable::new(&to.chain, Critical, ChainMessage::Ping),
+            Pingable::new(&to.engine, Critical, EngineMessage::Ping),
+            Pingable::new(&to.federation, Critical, FederationMessage::Ping),
+            Pingable::new(&to.consensus, Critical, ConsensusMessage::Ping),
+            Pingable::new(&to.network, Normal, NetworkMessage::Ping),
+            Pingable::new(&to.sync, Normal, SyncMessage::Ping),
+            Pingable::new(&to.metrics, Background, MetricsMessage::Ping),
+            Pingable::new(&to.logging, Background, LoggingMessage::Ping),
+        ];
+        let link = |link| Pingable::new(link, Normal, alys_cluster::transport::LinkMessage::Ping);
+        actors.extend(to.links.values().map(link));
+        let federation = to.federation.clone();
+        let actor = HealthMonitor {
+            address: to.health.clone(),
+            config: self.config.health,
+            incarnation: self.incarnation,
+            clock: self.clock.clone(),
+            events: self.events.clone(),
+            actors: actors.into(),
+            // A report that is missed is followed by another; one that stays away is noticed by its age.
+            listener: Arc::new(move |report| drop(federation.cast(FederationMessage::OwnHealth(report)))),
+        };
+        self.worker(&actor.address.name().clone(), move || actor.clone())
+    }
+
+    fn metrics(&self) -> ChildSpec {
+        let actor = MetricsActor {
+            address: self.addresses.metrics.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            events: self.events.clone(),
+        };
+        self.worker(&actor.address.name().clone(), move || actor.clone())
+    }
+
+    fn logging(&self) -> ChildSpec {
+        let actor = LoggingActor {
+            address: self.addresses.logging.clone(),
+            node: self.roster.own().clone(),
+            clock: self.clock.clone(),
+            events: self.events.clone(),
+        };
+        self.worker(&actor.address.name().clone(), move || actor.clone())
+    }
+}
