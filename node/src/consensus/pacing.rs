@@ -1,14 +1,20 @@
 //! When the next height begins: one block time after this one did.
 //!
-//! Each member keeps its own beat and follows a faster one: a proposal for the next height that comes a
-//! little before the own beat moves it. Without that, members that started at different moments would each
-//! offer blocks on their own beat, and intervals would swing by the difference. A member can drag the beat
-//! forward by a quarter of the block time at most, so that a proposer can not make the chain run faster than
-//! that.
+//! All members see the proposal that is decided at about the same moment, and the next beat is counted from
+//! there, so that members which began at different moments fall into step with the first decision. Three
+//! corrections:
+//!
+//! - A proposal seen shortly after the own beginning leaves the own beat alone; otherwise the time a message
+//!   travels would be added to every block.
+//! - After a failed round the own beginning counts, so that the delay is made up in the next slot.
+//! - A decision that took longer than a block time (a halt lay between) starts a new beat.
+//!
+//! A proposal for the next height that comes before the own beat is followed, but by a quarter of the block
+//! time at most, so that a proposer can not make the chain run faster than that.
 //!
 //! ```text
-//!   own beat     |----------- block time -----------|start
-//!   proposal                                 x  follow: start now, the beat moves here
+//!   own beat     |----------- block time -----------| begin
+//!   proposal                                 x  follow: begin now
 //!                                     ^ no earlier than a quarter before
 //! ```
 
@@ -20,36 +26,61 @@ use alys_cluster::clock::Moment;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pacing {
     block_time: Duration,
-    beat: Option<Moment>,
+    begun: Moment,
+    /// What the next height is counted from; `None` if it may begin at any moment.
+    anchor: Option<Moment>,
+    may_follow_from: Moment,
 }
 
 impl Pacing {
     /// No height has begun yet: the first one may at once.
     pub fn new(block_time: Duration) -> Self {
-        Self { block_time, beat: None }
+        Self { block_time, begun: Moment::ORIGIN, anchor: None, may_follow_from: Moment::ORIGIN }
     }
 
     /// The moment from which the next height may begin, given that nothing else holds it up.
     pub fn due(&self) -> Moment {
-        self.beat.map_or(Moment::ORIGIN, |beat| beat + self.block_time)
+        self.anchor.map_or(Moment::ORIGIN, |anchor| anchor + self.block_time)
     }
 
     /// Whether a proposal for the next height, seen `now`, begins it.
     pub fn may_follow(&self, now: Moment) -> bool {
-        self.beat.is_none_or(|beat| now >= beat + self.block_time * 3 / 4)
+        now >= self.may_follow_from
     }
 
-    /// A height begins. If it is due for less than half a block time the beat goes on undisturbed, so that a
-    /// moment's delay is not carried on for ever; otherwise the beat begins anew.
+    /// A height begins. A beginning that is late by no more than a moment counts as punctual.
     pub fn begin(&mut self, now: Moment) {
         let due = self.due();
-        let keeps = self.beat.is_some() && now >= due && now.since(due) < self.block_time / 2;
-        self.beat = Some(if keeps { due } else { now });
+        let punctual = self.anchor.is_some() && now >= due && now.since(due) <= self.slack();
+        self.begun = if punctual { due } else { now };
     }
 
-    /// A block was fetched from a peer: the next height is due at once.
-    pub fn catch_up(&mut self) {
-        self.beat = None;
+    /// A height was decided `now` in `round`; its proposal was `seen` then, if it was.
+    pub fn decided(&mut self, now: Moment, round: u32, seen: Option<Moment>) {
+        let seen = seen.unwrap_or(now);
+        let anchor = if round == 0 {
+            let near_own = seen >= self.begun && seen.since(self.begun) <= self.slack();
+            if near_own { self.begun } else { seen }
+        } else if now.since(self.begun) <= self.block_time / 2 {
+            self.begun
+        } else {
+            seen
+        };
+        let anchor = if now.since(anchor) >= self.block_time { now } else { anchor };
+        self.anchor = Some(anchor);
+        self.may_follow_from = anchor + self.block_time * 3 / 4;
+    }
+
+    /// A block was fetched from a peer `now`. When the others begin the next height is not known: their
+    /// proposal is followed at any moment, and waited for as long as a block time.
+    pub fn catch_up(&mut self, now: Moment) {
+        self.anchor = Some(now);
+        self.may_follow_from = now;
+    }
+
+    /// What counts as the same moment.
+    fn slack(&self) -> Duration {
+        self.block_time / 20
     }
 }
 
@@ -61,42 +92,80 @@ mod tests {
         Moment::at(Duration::from_millis(ms))
     }
 
-    fn begun_at(ms: u64) -> Pacing {
-        let mut pacing = Pacing::new(Duration::from_secs(2));
-        pacing.begin(at(ms));
-        pacing
+    /// A member that begins a height at `begin_ms`, sees the proposal, and decides 30 ms later in round 0.
+    fn height(pacing: &mut Pacing, begin_ms: u64, seen_ms: u64) {
+        pacing.begin(at(begin_ms));
+        pacing.decided(at(seen_ms.max(begin_ms) + 30), 0, Some(at(seen_ms)));
+    }
+
+    fn pacing() -> Pacing {
+        Pacing::new(Duration::from_secs(2))
     }
 
     #[test]
     fn the_first_height_is_due_at_once_and_the_next_one_block_time_later() {
-        assert_eq!(Pacing::new(Duration::from_secs(2)).due(), Moment::ORIGIN);
-        assert_eq!(begun_at(500).due(), at(2_500));
+        let mut pacing = pacing();
+        assert_eq!(pacing.due(), Moment::ORIGIN);
+        height(&mut pacing, 500, 500);
+        assert_eq!(pacing.due(), at(2_500));
     }
 
     #[test]
-    fn small_delays_do_not_add_up_and_long_ones_start_a_new_beat() {
-        let mut pacing = begun_at(0);
+    fn neither_the_tick_nor_the_way_of_a_proposal_slows_the_beat() {
+        let mut pacing = pacing();
+        height(&mut pacing, 0, 5);
         for n in 1..=100 {
-            pacing.begin(at(n * 2_000 + 30));
+            height(&mut pacing, n * 2_000 + 18, n * 2_000 + 25);
             assert_eq!(pacing.due(), at((n + 1) * 2_000));
         }
-        pacing.begin(at(500_000));
-        assert_eq!(pacing.due(), at(502_000));
+    }
+
+    #[test]
+    fn members_that_began_apart_fall_into_step_with_the_first_decision() {
+        let (mut early, mut late) = (pacing(), pacing());
+        early.begin(at(0));
+        late.begin(at(1_900));
+        // The early one proposed at 0; the late one saw it then and could only vote at 1,900.
+        early.decided(at(1_930), 0, Some(at(0)));
+        late.decided(at(1_930), 0, Some(at(3)));
+        assert_eq!((early.due(), late.due()), (at(2_000), at(2_003)));
+    }
+
+    #[test]
+    fn a_failed_round_is_made_up_in_the_next_slot() {
+        let mut pacing = pacing();
+        height(&mut pacing, 0, 0);
+        pacing.begin(at(2_000));
+        pacing.decided(at(2_680), 1, Some(at(2_650)));
+        assert_eq!(pacing.due(), at(4_000));
+    }
+
+    #[test]
+    fn a_halt_starts_a_new_beat_for_everyone_with_the_decision() {
+        let (mut held_up, mut paused) = (pacing(), pacing());
+        held_up.begin(at(2_000));
+        paused.begin(at(13_950));
+        held_up.decided(at(14_000), 0, Some(at(2_000)));
+        paused.decided(at(14_001), 0, Some(at(13_950)));
+        assert_eq!((held_up.due(), paused.due()), (at(16_000), at(15_950)));
     }
 
     #[test]
     fn a_faster_member_is_followed_but_not_by_more_than_a_quarter() {
-        let mut pacing = begun_at(0);
+        let mut pacing = pacing();
+        height(&mut pacing, 0, 0);
         assert!(!pacing.may_follow(at(1_499)));
         assert!(pacing.may_follow(at(1_500)));
-        pacing.begin(at(1_900));
+        height(&mut pacing, 1_900, 1_900);
         assert_eq!(pacing.due(), at(3_900));
     }
 
     #[test]
-    fn after_catching_up_the_next_height_is_due() {
-        let mut pacing = begun_at(0);
-        pacing.catch_up();
-        assert_eq!(pacing.due(), Moment::ORIGIN);
+    fn after_catching_up_any_proposal_is_followed_and_none_waited_for_too_long() {
+        let mut pacing = pacing();
+        height(&mut pacing, 0, 0);
+        pacing.catch_up(at(900));
+        assert!(pacing.may_follow(at(901)));
+        assert_eq!(pacing.due(), at(2_900));
     }
 }

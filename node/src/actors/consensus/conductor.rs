@@ -261,7 +261,7 @@ impl Conductor {
             Input::Checked { block, round, valid } => {
                 self.take(at, tools, CoreInput::Checked { block, round, valid }, &mut actions)?;
             }
-            Input::Committed { head, adopted } => self.committed(head, adopted),
+            Input::Committed { head, adopted } => self.committed(at.now, head, adopted),
             Input::Peer(change) => self.peer(change, &mut actions),
             Input::PeersAt(height) => self.peers_at = height,
         }
@@ -357,6 +357,7 @@ impl Conductor {
                         decided_at_ms: at.wall.0,
                         adopted: false,
                     };
+                    self.pacing.decided(at.now, certificate.round, seen.map(|(moment, _)| *moment));
                     let deciding = seen.map(|(moment, _)| at.now.since(*moment));
                     actions.push(Action::Commit(Box::new(Decision { block, certificate, observed, deciding })));
                 }
@@ -409,7 +410,7 @@ impl Conductor {
         block.timestamp_ms > self.head.timestamp_ms && block.timestamp_ms <= latest
     }
 
-    fn committed(&mut self, head: Head, adopted: bool) {
+    fn committed(&mut self, now: Moment, head: Head, adopted: bool) {
         self.head = head;
         self.stage = Stage::Waiting;
         self.said.clear();
@@ -420,7 +421,7 @@ impl Conductor {
             CoreInput::Built { .. } | CoreInput::Checked { .. } | CoreInput::Timer(_) => false,
         });
         if adopted {
-            self.pacing.catch_up();
+            self.pacing.catch_up(now);
         }
     }
 
