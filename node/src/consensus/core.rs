@@ -8,8 +8,10 @@
 //! 3. the signed message is durable in the log,
 //! 4. only then does it leave the step as [`Effect::Publish`], or the height as [`Effect::Decided`].
 //!
-//! A refused signature becomes an abstention: Malachite is handed the null signature, which verifies under
-//! no key, so that it drops the message itself and goes on.
+//! A signature refused because it would contradict an earlier one becomes an abstention: Malachite is handed
+//! the null signature, which verifies under no key, so that it drops the message itself and goes on. A
+//! signature refused because the gate closed in the middle of the step fails the step: replaying the log takes
+//! it again once the gate is open, whereas an abstention would be a vote missing for good.
 //!
 //! Traps of driving Malachite that this file answers: `process!` logs an effect handler's error and goes on,
 //! so that the first failure is kept and ends the step; a value asked for during replay is answered after it;
@@ -120,8 +122,8 @@ pub enum CoreError {
     /// The log could not be written.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The signer's journal could not be written.
-    #[error("the signer failed: {0}")]
+    /// The signer's journal could not be written, or the gate closed in the middle of the step.
+    #[error("nothing could be signed: {0}")]
     Signer(Refusal),
     /// Malachite found itself in a state it can not go on from.
     #[error("the consensus core failed: {0}")]
@@ -449,8 +451,10 @@ impl Host {
         }
         match ports.signer.sign(statement) {
             Ok(signature) => Ok(signature),
-            Err(failure @ Refusal::Journal(_)) => Err(self.fail(CoreError::Signer(failure))),
-            Err(refusal) => {
+            Err(failure @ (Refusal::Journal(_) | Refusal::Gate(_))) => {
+                Err(self.fail(CoreError::Signer(failure)))
+            }
+            Err(refusal @ (Refusal::Conflict { .. } | Refusal::Regression(_))) => {
                 self.effects.push(Effect::Abstained(refusal.to_string()));
                 Ok(NULL_SIGNATURE)
             }

@@ -5,7 +5,8 @@
 //! lies before the last signed step, and everything while the gate is closed; it does so even when consensus
 //! itself is wrong, has lost its log, or runs twice.
 //!
-//! A refusal is not an error of the guard: the member abstains in that step, and may sign in a later one.
+//! A refused contradiction is not an error of the guard: the member abstains in that step, and may sign in a
+//! later one.
 //!
 //! The road not taken is a signer as an actor of its own: consensus signs in the middle of a step, and a
 //! mailbox between the decision and the journal would add a time-out whose outcome is unknown.
@@ -121,7 +122,7 @@ pub enum JournalError {
     },
 }
 
-/// Why a statement was not signed. The member abstains.
+/// Why a statement was not signed.
 #[derive(Debug, Error)]
 pub enum Refusal {
     /// The gate is closed.
@@ -266,8 +267,10 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
 
 /// Signs statements, or refuses.
 pub trait Signer: Send {
-    /// The signature over `statement`, or why the member abstains.
+    /// The signature over `statement`, or why there is none.
     fn sign(&mut self, statement: &Statement) -> Result<Signature, Refusal>;
+    /// Whether anything was ever signed for `height`.
+    fn has_signed_at(&self, height: u64) -> bool;
 }
 
 /// This member's key behind the journal and the gate.
@@ -314,6 +317,10 @@ impl Signer for GuardedSigner {
             self.journal.append(SignedStatement { incarnation, statement, at, gate_sequence })?;
         }
         Ok(self.key.sign(&statement.bytes(&self.chain_id)))
+    }
+
+    fn has_signed_at(&self, height: u64) -> bool {
+        self.journal.records().any(|record| record.statement.height == height)
     }
 }
 

@@ -7,6 +7,9 @@
 //!      └────────────────────────────┴────────────────────────────────────────┘
 //! ```
 //!
+//! A member whose log of the height is gone, but whose signer's journal says that it has voted there, may have
+//! locked a block without knowing it any more. It stays **silent** until others have decided that height.
+//!
 //! While the gate is closed, and between two heights, what arrives is held; the oldest goes when there is
 //! too much, for whoever needs an answer asks again. When the gate opens, and when a peer comes back, this
 //! member repeats what it said in the present round, so that nobody waits for a repetition timer.
@@ -162,6 +165,7 @@ enum Stage {
     Waiting,
     Deciding,
     Committing,
+    Silent,
 }
 
 /// The protocol with its pace, its gate and its timers.
@@ -295,8 +299,14 @@ impl Conductor {
     fn begin(&mut self, at: Instant, tools: &mut Tools<'_>, actions: &mut Vec<Action>) -> Result<(), CoreError> {
         let height = self.head.height + 1;
         self.pacing.begin(at.now);
-        self.stage = Stage::Deciding;
         let log = tools.log.begin(height)?;
+        if log.is_empty() && tools.signer.has_signed_at(height) {
+            self.stage = Stage::Silent;
+            let reason = "the consensus log is gone; silent until others have decided this height".to_owned();
+            actions.push(Action::TellAbstention { height, reason });
+            return Ok(());
+        }
+        self.stage = Stage::Deciding;
         let effects = self.core.start(ports(tools), height, log)?;
         self.follow(at, tools, effects, actions)?;
         self.drain(at, tools, actions)

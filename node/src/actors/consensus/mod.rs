@@ -7,6 +7,8 @@
 pub mod actor;
 pub mod conductor;
 pub mod message;
+#[cfg(test)]
+mod simulation;
 
 pub use actor::ConsensusActor;
 pub use message::ConsensusMessage;

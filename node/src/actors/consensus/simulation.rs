@@ -1,0 +1,509 @@
+//! Four conductors with the real protocol and real signatures, in virtual time: seeded delays, cuts, crashes
+//! that lose what was not flushed. Everything but the actors' shells.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::time::Duration;
+
+use alys_cluster::clock::{Moment, WallTime};
+use alys_cluster::id::{Incarnation, NodeId};
+use alys_cluster::port::PeerChange;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::conductor::{Action, Conductor, HeightLog, Input, Instant, Tools};
+use crate::consensus::context::{Statement, Step};
+use crate::consensus::core::MalachiteCore;
+use crate::consensus::guard::{Refusal, Signer};
+use crate::consensus::log::{LogError, MessageLog};
+use crate::consensus::message::LogEntry;
+use crate::consensus::{Block, BlockHash, Certificate, ConsensusConfig};
+use crate::genesis::Genesis;
+use crate::genesis::tests::{genesis, secret};
+use crate::keys::{SecretKey, Signature};
+use crate::ordering::OrderingEngine;
+use crate::ports::{ExecutionEngine as _, Head, PayloadStatus};
+
+const MEMBERS: usize = 4;
+const TICK_MS: u64 = 20;
+
+/// A log in memory: a crash loses what was not flushed.
+#[derive(Default)]
+struct MemoryLog {
+    height: u64,
+    entries: Vec<LogEntry>,
+    durable: usize,
+}
+
+impl MessageLog for MemoryLog {
+    fn append(&mut self, entry: &LogEntry) -> Result<(), LogError> {
+        self.entries.push(entry.clone());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), LogError> {
+        self.durable = self.entries.len();
+        Ok(())
+    }
+}
+
+impl HeightLog for MemoryLog {
+    fn begin(&mut self, height: u64) -> Result<Vec<LogEntry>, LogError> {
+        if self.height != height {
+            *self = Self { height, ..Self::default() };
+        }
+        Ok(self.entries.clone())
+    }
+}
+
+/// A key that remembers everything it ever signed, and refuses a contradiction only if it is `guarded`.
+struct RecordingSigner {
+    key: SecretKey,
+    chain_id: String,
+    guarded: bool,
+    gate_open: bool,
+    signed: BTreeMap<(u64, u32, Step), Option<BlockHash>>,
+    conflicts: usize,
+    refusals: usize,
+    signed_while_closed: usize,
+}
+
+impl Signer for RecordingSigner {
+    fn sign(&mut self, statement: &Statement) -> Result<Signature, Refusal> {
+        self.signed_while_closed += usize::from(!self.gate_open);
+        let key = (statement.height, statement.round, statement.step);
+        let signed = *self.signed.entry(key).or_insert(statement.block);
+        if signed != statement.block {
+            if self.guarded {
+                self.refusals += 1;
+                return Err(Refusal::Conflict { at: *statement, signed, asked: statement.block });
+            }
+            self.conflicts += 1;
+        }
+        Ok(self.key.sign(&statement.bytes(&self.chain_id)))
+    }
+
+    fn has_signed_at(&self, height: u64) -> bool {
+        self.guarded && self.signed.keys().any(|(signed, ..)| *signed == height)
+    }
+}
+
+struct Member {
+    conductor: Conductor,
+    log: MemoryLog,
+    signer: RecordingSigner,
+    engine: OrderingEngine,
+    chain: Vec<(Block, Certificate, u64)>,
+    up: bool,
+    life: u64,
+}
+
+enum Event {
+    Tick,
+    Input(Input),
+}
+
+struct Simulation {
+    genesis: Genesis,
+    members: Vec<Member>,
+    cut: BTreeSet<(usize, usize)>,
+    now_ms: u64,
+    rng: StdRng,
+    sequence: u64,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    events: BTreeMap<u64, (usize, u64, Event)>,
+}
+
+fn name(index: usize) -> NodeId {
+    NodeId::new(&format!("node-{}", index + 1)).expect("a name")
+}
+
+fn conductor(genesis: &Genesis, own: usize, head: Head) -> Conductor {
+    let config = ConsensusConfig::default();
+    let core = Box::new(MalachiteCore::new(genesis, own, config));
+    Conductor::new(core, config, (0..MEMBERS).map(name).collect(), own, head, genesis.block_time())
+}
+
+impl Simulation {
+    fn new(seed: u64, guarded: bool) -> Self {
+        let genesis = genesis();
+        let head = Head::genesis(genesis.hash());
+        let member = |own: usize| Member {
+            conductor: conductor(&genesis, own, head),
+            log: MemoryLog::default(),
+            signer: RecordingSigner {
+                key: secret(own as u8),
+                chain_id: genesis.chain_id().to_owned(),
+                guarded,
+                gate_open: false,
+                signed: BTreeMap::new(),
+                conflicts: 0,
+                refusals: 0,
+                signed_while_closed: 0,
+            },
+            engine: OrderingEngine::new(head),
+            chain: Vec::new(),
+            up: true,
+            life: 0,
+        };
+        let members = (0..MEMBERS).map(member).collect();
+        let mut simulation = Self {
+            genesis,
+            members,
+            cut: BTreeSet::new(),
+            now_ms: 0,
+            rng: StdRng::seed_from_u64(seed),
+            sequence: 0,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+        };
+        for index in 0..MEMBERS {
+            let start = simulation.rng.random_range(0..TICK_MS);
+            simulation.push(start, index, Event::Tick);
+        }
+        simulation
+    }
+
+    fn push(&mut self, after_ms: u64, to: usize, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse((self.now_ms + after_ms, self.sequence)));
+        self.events.insert(self.sequence, (to, self.members[to].life, event));
+    }
+
+    fn reaches(&self, from: usize, to: usize) -> bool {
+        self.members[from].up && self.members[to].up && !self.cut.contains(&(from, to))
+    }
+
+    /// A detector that is always right: members that reach this one and are reached by it.
+    fn gate_open(&self, index: usize) -> bool {
+        let healthy = (0..MEMBERS)
+            .filter(|&other| other == index || self.reaches(index, other) && self.reaches(other, index));
+        healthy.count() >= 3
+    }
+
+    fn run_until(&mut self, ms: u64) {
+        while let Some(Reverse((at, sequence))) = self.queue.peek().copied()
+            && at <= ms
+        {
+            self.queue.pop();
+            self.now_ms = at;
+            let (to, life, event) = self.events.remove(&sequence).expect("queued with its event");
+            if !self.members[to].up || self.members[to].life != life {
+                continue;
+            }
+            match event {
+                Event::Tick => {
+                    self.push(TICK_MS, to, Event::Tick);
+                    self.input(to, Input::Tick);
+                    self.catch_up(to);
+                }
+                Event::Input(input) => self.input(to, input),
+            }
+        }
+        self.now_ms = ms;
+    }
+
+    fn run_for(&mut self, ms: u64) {
+        self.run_until(self.now_ms + ms);
+    }
+
+    fn input(&mut self, index: usize, input: Input) {
+        let gate_open = self.gate_open(index);
+        let at = Instant {
+            now: Moment::at(Duration::from_millis(self.now_ms)),
+            wall: WallTime(1_000_000 + self.now_ms),
+            gate_open,
+        };
+        let member = &mut self.members[index];
+        member.signer.gate_open = gate_open;
+        let mut tools = Tools { signer: &mut member.signer, log: &mut member.log };
+        let actions = member.conductor.handle(at, &mut tools, input).expect("the step holds");
+        for action in actions {
+            self.act(index, at, action);
+        }
+    }
+
+    fn act(&mut self, index: usize, at: Instant, action: Action) {
+        match action {
+            Action::Send(message) => {
+                for to in (0..MEMBERS).filter(|&to| to != index) {
+                    self.send(index, to, Input::Message(message.clone()));
+                }
+            }
+            Action::SendTo(node, message) => {
+                let to = (0..MEMBERS).find(|&to| name(to) == node).expect("a member");
+                self.send(index, to, Input::Message(message));
+            }
+            Action::SetTimer(timer, generation, after) => {
+                let after = after.as_millis() as u64;
+                self.push(after, index, Event::Input(Input::Timer(timer, generation)));
+            }
+            Action::Build { round } => {
+                let member = &mut self.members[index];
+                let payload = member.engine.get_payload(&member.conductor.head().hash).expect("on the head");
+                let block = member.conductor.assemble(at.wall, payload);
+                self.push(1, index, Event::Input(Input::Built { round, block }));
+            }
+            Action::Check { block, round } => {
+                let valid = self.members[index].engine.new_payload(&block) == PayloadStatus::Valid;
+                self.push(1, index, Event::Input(Input::Checked { block, round, valid }));
+            }
+            Action::Commit(decision) => self.commit(index, decision.block, decision.certificate, false),
+            Action::TellRound { .. } | Action::TellAbstention { .. } => {}
+        }
+    }
+
+    fn send(&mut self, from: usize, to: usize, input: Input) {
+        if self.reaches(from, to) {
+            let delay = self.rng.random_range(1..20);
+            self.push(delay, to, Event::Input(input));
+        }
+    }
+
+    fn commit(&mut self, index: usize, block: Block, certificate: Certificate, adopted: bool) {
+        certificate.verify(&self.genesis).expect("a decision proves itself");
+        let member = &mut self.members[index];
+        let head = Head::of(&block);
+        member.engine.forkchoice_updated(&block);
+        member.chain.push((block, certificate, self.now_ms));
+        self.input(index, Input::Committed { head, adopted });
+    }
+
+    /// What the sync actor does, without its messages.
+    fn catch_up(&mut self, index: usize) {
+        let next = self.members[index].chain.len();
+        let reachable = |&peer: &usize| peer != index && self.reaches(peer, index) && self.reaches(index, peer);
+        let peers: Vec<_> = (0..MEMBERS).filter(reachable).collect();
+        let ahead = peers.iter().filter(|&&peer| self.members[peer].chain.len() > next + 1).count();
+        let source = peers.iter().find_map(|&peer| self.members[peer].chain.get(next).cloned());
+        if let Some((block, certificate, decided)) = source
+            && (ahead > 0 || self.now_ms > decided + 400)
+        {
+            self.commit(index, block, certificate, true);
+        }
+    }
+
+    /// Loses everything but what is durable: the chain, the flushed log, the signer's memory.
+    fn crash(&mut self, index: usize, keep_log: bool) {
+        let member = &mut self.members[index];
+        member.up = false;
+        member.life += 1;
+        if keep_log {
+            let durable = member.log.durable;
+            member.log.entries.truncate(durable);
+        } else {
+            member.log = MemoryLog::default();
+        }
+        self.tell_others(index, |node| PeerChange::Down { node, reason: "crashed".into() });
+    }
+
+    fn restart(&mut self, index: usize) {
+        let member = &mut self.members[index];
+        let head = member.chain.last().map_or(Head::genesis(self.genesis.hash()), |(block, ..)| Head::of(block));
+        member.conductor = conductor(&self.genesis, index, head);
+        member.engine.reset(head);
+        member.up = true;
+        self.push(0, index, Event::Tick);
+        self.tell_others(index, |node| PeerChange::Up { node, incarnation: Incarnation(2) });
+    }
+
+    fn tell_others(&mut self, about: usize, change: fn(NodeId) -> PeerChange) {
+        for other in (0..MEMBERS).filter(|&other| other != about) {
+            self.push(1, other, Event::Input(Input::Peer(change(name(about)))));
+        }
+    }
+
+    fn split(&mut self, sides: [&[usize]; 2]) {
+        for &a in sides[0] {
+            for &b in sides[1] {
+                self.cut.extend([(a, b), (b, a)]);
+            }
+        }
+    }
+
+    /// Heals every cut; each member hears that the others are back, as the federation actor tells it.
+    fn heal(&mut self) {
+        self.cut.clear();
+        for index in 0..MEMBERS {
+            self.tell_others(index, |node| PeerChange::Up { node, incarnation: Incarnation(1) });
+        }
+    }
+
+    fn heights(&self) -> Vec<usize> {
+        self.members.iter().map(|member| member.chain.len()).collect()
+    }
+
+    fn height(&self) -> usize {
+        self.heights().into_iter().max().expect("four members")
+    }
+
+    fn ms_until_height(&mut self, height: usize, at_most_ms: u64) -> u64 {
+        let start = self.now_ms;
+        while self.height() < height {
+            self.run_for(5);
+            assert!(self.now_ms - start <= at_most_ms, "no height {height} within {at_most_ms} ms");
+        }
+        self.now_ms - start
+    }
+
+    fn intervals(&self, index: usize) -> Vec<u64> {
+        self.members[index].chain.windows(2).map(|pair| pair[1].2 - pair[0].2).collect()
+    }
+
+    /// What must hold whatever happens.
+    fn assert_safe(&self) {
+        for height in 0..self.height() {
+            let blocks: BTreeSet<_> =
+                self.members.iter().filter_map(|m| m.chain.get(height)).map(|(block, ..)| block.hash()).collect();
+            assert_eq!(blocks.len(), 1, "a fork at height {}", height + 1);
+        }
+        for (index, member) in self.members.iter().enumerate() {
+            assert_eq!(member.signer.conflicts, 0, "member {index} signed twice");
+            assert_eq!(member.signer.signed_while_closed, 0, "member {index} signed while its gate was closed");
+        }
+    }
+}
+
+#[test]
+fn four_members_make_a_block_every_two_seconds() {
+    let mut simulation = Simulation::new(1, true);
+    simulation.run_until(60_000);
+    simulation.assert_safe();
+    assert!(simulation.heights().iter().all(|&height| height >= 29), "{:?}", simulation.heights());
+    for index in 0..MEMBERS {
+        let intervals = simulation.intervals(index);
+        assert!(intervals.iter().all(|ms| (1_930..=2_070).contains(ms)), "{intervals:?}");
+        let mean = intervals.iter().sum::<u64>() / intervals.len() as u64;
+        assert!((1_990..=2_010).contains(&mean), "the beat drifts: {mean} ms");
+    }
+}
+
+#[test]
+fn one_lost_member_does_not_slow_the_chain_and_catches_up_when_it_returns() {
+    let mut simulation = Simulation::new(2, true);
+    simulation.run_until(5_000);
+    simulation.crash(3, true);
+    simulation.run_until(65_000);
+    assert!(simulation.height() >= 31, "{:?}", simulation.heights());
+    simulation.restart(3);
+    simulation.run_for(5_000);
+    simulation.assert_safe();
+    let heights = simulation.heights();
+    assert!(heights.iter().max().expect("four") - heights[3] <= 1, "{heights:?}");
+}
+
+#[test]
+fn a_split_in_the_middle_halts_both_sides_and_healing_it_makes_a_block_soon() {
+    for seed in 0..10 {
+        let mut simulation = Simulation::new(seed, true);
+        simulation.run_until(10_000 + seed * 173);
+        simulation.split([&[0, 1], &[2, 3]]);
+        simulation.run_for(100);
+        let height = simulation.height();
+        simulation.run_for(20_000);
+        assert!(simulation.height() <= height + 1, "seed {seed}: blocks without a quorum");
+        let halted_at = simulation.height();
+        simulation.heal();
+        simulation.ms_until_height(halted_at + 1, 1_500);
+        simulation.run_for(10_000);
+        simulation.assert_safe();
+        assert!(simulation.height() >= halted_at + 5, "seed {seed}: {:?}", simulation.heights());
+    }
+}
+
+#[test]
+fn three_against_one_go_on_and_the_one_catches_up() {
+    let mut simulation = Simulation::new(4, true);
+    simulation.run_until(10_000);
+    simulation.split([&[0, 1, 2], &[3]]);
+    simulation.run_for(20_000);
+    let heights = simulation.heights();
+    assert!(heights[0] >= heights[3] + 8, "{heights:?}");
+    simulation.heal();
+    simulation.run_for(5_000);
+    simulation.assert_safe();
+    let heights = simulation.heights();
+    assert!(heights[0] - heights[3] <= 1, "{heights:?}");
+}
+
+/// Crashes all four at the same moment, at a different one in the slot for each seed, and restarts them.
+fn crash_all(seed: u64, keep_log: bool, guarded: bool) -> Simulation {
+    let mut simulation = Simulation::new(seed, guarded);
+    simulation.run_until(4_000 + seed * 3 % 120);
+    let before = simulation.height();
+    (0..MEMBERS).for_each(|index| simulation.crash(index, keep_log));
+    simulation.run_for(500);
+    (0..MEMBERS).for_each(|index| simulation.restart(index));
+    simulation.run_for(12_000);
+    if keep_log {
+        assert!(simulation.height() >= before + 4, "seed {seed}: stuck at {:?}", simulation.heights());
+    }
+    simulation
+}
+
+#[test]
+fn a_crash_of_all_four_in_the_middle_of_a_round_loses_nothing_and_signs_nothing_twice() {
+    for seed in 0..24 {
+        let simulation = crash_all(seed, true, false);
+        simulation.assert_safe();
+    }
+}
+
+#[test]
+fn members_that_lost_their_logs_are_kept_from_signing_twice_by_the_journal_alone() {
+    let conflicts = |simulation: Simulation| -> usize {
+        simulation.members.iter().map(|member| member.signer.conflicts).sum()
+    };
+    let unguarded: usize = (0..16).map(|seed| conflicts(crash_all(seed, false, false))).sum();
+    assert!(unguarded > 0, "these crashes do not even tempt a member to sign twice");
+    (0..16).for_each(|seed| crash_all(seed, false, true).assert_safe());
+}
+
+#[test]
+fn a_member_that_lost_its_log_is_silent_until_the_others_have_decided_and_then_votes_again() {
+    let mut simulation = Simulation::new(7, true);
+    // In the middle of a round, after its vote and before the decision.
+    while simulation.members[3].signer.signed.keys().all(|(height, ..)| *height < 3) {
+        simulation.run_for(1);
+    }
+    assert_eq!(simulation.height(), 2);
+    let signed_before = simulation.members[3].signer.signed.len();
+    simulation.crash(3, false);
+    simulation.restart(3);
+    simulation.run_for(20);
+    assert_eq!(simulation.members[3].signer.signed.len(), signed_before);
+    simulation.run_for(10_000);
+    simulation.assert_safe();
+    assert!(simulation.members[3].signer.signed.len() > signed_before + 4, "it votes again");
+    assert_eq!(simulation.members[3].signer.refusals, 0);
+}
+
+#[test]
+fn random_crashes_and_cuts_never_break_safety_and_the_chain_goes_on_after_them() {
+    for seed in 100..112 {
+        let mut simulation = Simulation::new(seed, false);
+        for _ in 0..12 {
+            let pause = simulation.rng.random_range(50..3_000);
+            simulation.run_for(pause);
+            let index = simulation.rng.random_range(0..MEMBERS);
+            match simulation.rng.random_range(0..3) {
+                0 if simulation.members[index].up => simulation.crash(index, true),
+                1 if !simulation.members[index].up => simulation.restart(index),
+                _ => {
+                    let other = simulation.rng.random_range(0..MEMBERS);
+                    simulation.cut.insert((index, other));
+                }
+            }
+            simulation.assert_safe();
+        }
+        for index in 0..MEMBERS {
+            if !simulation.members[index].up {
+                simulation.restart(index);
+            }
+        }
+        simulation.heal();
+        let height = simulation.height();
+        simulation.ms_until_height(height + 2, 10_000);
+        simulation.assert_safe();
+    }
+}
