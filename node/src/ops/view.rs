@@ -154,7 +154,7 @@ pub struct BlockView {
     pub height: u64,
     /// The block's hash, hexadecimal, 32 bytes.
     pub hash: String,
-    /// The parent's hash; zeros for height 1.
+    /// The parent's hash; the genesis hash for height 1.
     pub parent: String,
     /// The proposer's wall clock when it built the block.
     pub timestamp_ms: u64,
@@ -179,9 +179,9 @@ pub struct BlockView {
 pub struct HeadView {
     /// The height of the last committed block; 0 before the first.
     pub height: u64,
-    /// Its hash; zeros before the first.
+    /// Its hash; the genesis hash before the first.
     pub hash: String,
-    /// Its state root; the genesis state root before the first.
+    /// Its state root; zeros before the first.
     pub state_root: String,
     /// Its timestamp; 0 before the first.
     pub timestamp_ms: u64,

@@ -1,0 +1,177 @@
+//! Asks one member over its public HTTP. Blocking, every request with a deadline.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use alys_node::ops::view::{
+    BlockView, FederationView, GateView, GenesisView, Problem, ReadyView, SignatureView, SignaturesView,
+    TransactionReceipt, TransactionRequest,
+};
+use serde::de::DeserializeOwned;
+use ureq::Agent;
+use ureq::http::{Response, StatusCode};
+
+use crate::federation::{Answer, Depth};
+
+/// The longest one request may take. A member on a busy machine answers late, not never.
+const REQUEST: Duration = Duration::from_secs(2);
+/// Blocks read at one look, so that a long chain does not keep the look from ending.
+const BLOCKS_A_LOOK: u64 = 256;
+/// Most signatures a member gives in one answer.
+const SIGNATURES_A_PAGE: usize = 4_096;
+
+/// A member's public HTTP.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    base: String,
+    agent: Agent,
+}
+
+/// How far a member was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    incarnation: u64,
+    height: u64,
+}
+
+impl Client {
+    /// A client of the member that answers at `address`.
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let config = Agent::config_builder()
+            .timeout_global(Some(REQUEST))
+            .http_status_as_error(false)
+            // Members are on loopback, whatever the environment says of proxies.
+            .proxy(None)
+            .build();
+        Self {
+            base: format!("http://{address}"),
+            agent: config.into(),
+        }
+    }
+
+    /// Whether the member's process is up.
+    pub(crate) fn is_live(&self) -> bool {
+        self.request("/livez")
+            .is_ok_and(|response| response.status().is_success())
+    }
+
+    /// Posts a transaction.
+    pub(crate) fn submit(&self, payload: &str) -> Result<TransactionReceipt, String> {
+        let path = "/transactions";
+        let request = TransactionRequest {
+            payload: payload.to_owned(),
+        };
+        let response = self.agent.post(self.url(path)).send_json(&request);
+        read(
+            path,
+            StatusCode::ACCEPTED,
+            response.map_err(|error| format!("POST {path}: {error}"))?,
+        )
+    }
+
+    /// Reads what the member has beyond `cursor`, or everything. Returns it with the new cursor.
+    pub(crate) fn read(&self, cursor: Cursor, depth: Depth) -> Result<(Answer, Cursor), String> {
+        let status: FederationView = self.get("/federation/status")?;
+        let reborn = status.incarnation != cursor.incarnation;
+        let known = if reborn { 0 } else { cursor.height };
+        let first = if depth == Depth::Everything { 1 } else { known + 1 };
+        let last = match depth {
+            Depth::Everything => status.height,
+            Depth::News => status.height.min(known.saturating_add(BLOCKS_A_LOOK)),
+        };
+        let blocks: Vec<BlockView> = (first..=last)
+            .map(|height| self.get(&format!("/chain/blocks/{height}")))
+            .collect::<Result<_, _>>()?;
+        let signatures = if depth == Depth::Everything || reborn {
+            self.signatures(0)?
+        } else if blocks.is_empty() {
+            Vec::new()
+        } else {
+            // What was signed for the height under way when it was last read, and since.
+            self.signatures(known)?
+        };
+        let genesis: Option<GenesisView> = reborn.then(|| self.get("/genesis")).transpose()?;
+        let (_, ready): (_, ReadyView) = self.get_any("/readyz")?;
+        // Last, so that it has every decision by which the signatures above were made.
+        let gate: GateView = self.get("/federation/gate")?;
+        if gate.incarnation != status.incarnation {
+            let (before, after) = (status.incarnation, gate.incarnation);
+            return Err(format!(
+                "it restarted meanwhile (incarnation {before}, then {after})"
+            ));
+        }
+        let cursor = Cursor {
+            incarnation: status.incarnation,
+            height: last.max(known),
+        };
+        Ok((
+            Answer {
+                status,
+                gate,
+                ready,
+                genesis,
+                blocks,
+                signatures,
+            },
+            cursor,
+        ))
+    }
+
+    /// Every signature for `from_height` or higher, page by page.
+    fn signatures(&self, from_height: u64) -> Result<Vec<SignatureView>, String> {
+        let mut all = Vec::new();
+        let mut from = from_height;
+        loop {
+            let page: SignaturesView = self.get(&format!("/consensus/signatures?from_height={from}"))?;
+            let full = page.signatures.len() >= SIGNATURES_A_PAGE;
+            let highest = page.signatures.iter().map(|signature| signature.height).max();
+            all.extend(page.signatures);
+            match highest {
+                // The last height of a full page may go on; one that fills a page alone is passed over.
+                Some(highest) if full => from = highest.max(from + 1),
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
+        read(path, StatusCode::OK, self.request(path)?)
+    }
+
+    /// Reads a body whatever the status.
+    fn get_any<T: DeserializeOwned>(&self, path: &str) -> Result<(StatusCode, T), String> {
+        let response = self.request(path)?;
+        let status = response.status();
+        read(path, status, response).map(|body| (status, body))
+    }
+
+    fn request(&self, path: &str) -> Result<Response<ureq::Body>, String> {
+        self.agent
+            .get(self.url(path))
+            .call()
+            .map_err(|error| format!("GET {path}: {error}"))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+}
+
+fn read<T: DeserializeOwned>(
+    path: &str,
+    expected: StatusCode,
+    mut response: Response<ureq::Body>,
+) -> Result<T, String> {
+    let status = response.status();
+    if status != expected {
+        let problem: Option<Problem> = response.body_mut().read_json().ok();
+        let detail = problem
+            .map(|problem| format!(": {}", problem.detail))
+            .unwrap_or_default();
+        return Err(format!("{path} answered {status}{detail}; expected {expected}"));
+    }
+    response
+        .body_mut()
+        .read_json()
+        .map_err(|error| format!("{path} answered what can not be read: {error}"))
+}

@@ -1,0 +1,203 @@
+//! The invariants: named predicates over what was observed of a run.
+//!
+//! Each says how many facts it looked at, because a predicate that looked at none proves nothing: it does
+//! not hold. They trust no member: what one says is held against what it said before, against what the
+//! others say, and against its signatures. They read the record and nothing else.
+//!
+//! `chain` looks at blocks and heights, `certificate` at certificates, `signature` at what members
+//! signed and when.
+
+mod certificate;
+mod chain;
+mod signature;
+
+use crate::record::Record;
+use crate::step::{Action, Step};
+
+/// What came of one invariant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The invariant's name.
+    pub name: &'static str,
+    /// Facts it looked at.
+    pub observations: u64,
+    /// Facts that contradict it, in sentences.
+    pub violations: Vec<String>,
+}
+
+impl Finding {
+    /// Whether it looked at something and nothing contradicts it.
+    pub fn held(&self) -> bool {
+        self.observations > 0 && self.violations.is_empty()
+    }
+
+    /// Counts one fact, and a violation if it does not hold.
+    fn fact(&mut self, holds: bool, violation: impl FnOnce() -> String) {
+        self.observations += 1;
+        if !holds {
+            self.violations.push(violation());
+        }
+    }
+}
+
+/// A named predicate.
+struct Invariant {
+    name: &'static str,
+    /// Whether the scenario has what the invariant is about.
+    applies: fn(&Record) -> bool,
+    look: fn(&Record, &mut Finding),
+}
+
+/// Every invariant, in the order of the report.
+const ALL: [Invariant; 9] = [
+    Invariant {
+        name: "one-block-per-height",
+        applies: |_| true,
+        look: chain::one_block_per_height,
+    },
+    Invariant {
+        name: "heights-never-go-back",
+        applies: |_| true,
+        look: chain::heights_never_go_back,
+    },
+    Invariant {
+        name: "chain-linked",
+        applies: |_| true,
+        look: chain::chain_linked,
+    },
+    Invariant {
+        name: "certificates-verify",
+        applies: |_| true,
+        look: certificate::certificates_verify,
+    },
+    Invariant {
+        name: "no-signature-while-gate-closed",
+        applies: |_| true,
+        look: signature::no_signature_while_gate_closed,
+    },
+    Invariant {
+        name: "no-double-sign",
+        applies: |_| true,
+        look: signature::no_double_sign,
+    },
+    Invariant {
+        name: "no-finalised-block-lost",
+        applies: restarts,
+        look: chain::no_finalised_block_lost,
+    },
+    Invariant {
+        name: "transactions-at-most-once",
+        applies: submits,
+        look: chain::transactions_at_most_once,
+    },
+    Invariant {
+        name: "agreement-after-healing",
+        applies: |_| true,
+        look: chain::agreement_after_healing,
+    },
+];
+
+/// Looks at everything observed.
+pub fn check_all(record: &Record) -> Vec<Finding> {
+    let applying = ALL.iter().filter(|invariant| (invariant.applies)(record));
+    applying
+        .map(|invariant| {
+            let mut finding = Finding {
+                name: invariant.name,
+                observations: 0,
+                violations: Vec::new(),
+            };
+            (invariant.look)(record, &mut finding);
+            finding
+        })
+        .collect()
+}
+
+fn restarts(record: &Record) -> bool {
+    record
+        .steps
+        .iter()
+        .any(|step| matches!(step.step, Step::Act(Action::Restart { .. })))
+}
+
+fn submits(record: &Record) -> bool {
+    record
+        .steps
+        .iter()
+        .any(|step| matches!(step.step, Step::Act(Action::Submit { .. })))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::record::tests::{block, empty};
+    use crate::record::{Closing, ClosingMember, StepRecord};
+
+    pub(crate) fn look(record: &Record, name: &str) -> Finding {
+        let finding = check_all(record).into_iter().find(|finding| finding.name == name);
+        finding.unwrap_or_else(|| panic!("{name} does not apply"))
+    }
+
+    /// Held, with this many facts.
+    pub(crate) fn holds(record: &Record, name: &str, observations: u64) {
+        let finding = look(record, name);
+        assert!(finding.held(), "{finding:?}");
+        assert_eq!(finding.observations, observations, "{name}");
+    }
+
+    /// Not held, and this is said of it.
+    pub(crate) fn broken(record: &Record, name: &str, part: &str) {
+        let finding = look(record, name);
+        assert!(!finding.held(), "{name} held");
+        assert!(
+            finding
+                .violations
+                .iter()
+                .any(|violation| violation.contains(part)),
+            "{finding:?}"
+        );
+    }
+
+    pub(crate) fn after(mut record: Record, step: &str) -> Record {
+        let step = Step::from_table(step.parse().expect("TOML")).expect("a step");
+        record.steps.push(StepRecord {
+            step,
+            at_ms: 0,
+            done_ms: Some(0),
+        });
+        record
+    }
+
+    pub(crate) fn closing(record: &mut Record, members: &[(&str, u64, u8)], connected: bool) {
+        let members = members.iter().map(|(name, height, fork)| {
+            let hashes = (1..=*height)
+                .map(|height| (height, block(height, *fork).hash))
+                .collect();
+            (
+                (*name).to_owned(),
+                ClosingMember {
+                    incarnation: 1,
+                    height: *height,
+                    hashes,
+                },
+            )
+        });
+        record.closing = Some(Closing {
+            connected,
+            members: members.collect(),
+        });
+    }
+
+    #[test]
+    fn nothing_holds_that_was_never_looked_at() {
+        for finding in check_all(&empty()) {
+            assert!(!finding.held(), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_scenario_is_not_about_is_not_reported() {
+        let names: Vec<_> = check_all(&empty()).iter().map(|finding| finding.name).collect();
+        assert!(!names.contains(&"no-finalised-block-lost") && !names.contains(&"transactions-at-most-once"));
+    }
+}

@@ -1,0 +1,335 @@
+//! Judges a check over what was observed: met, not yet, or never.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::record::Record;
+use crate::step::{Check, Expectation};
+
+/// What a check has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It holds.
+    Met,
+    /// It does not hold yet; the text says what is missing.
+    Pending(String),
+    /// It can not hold any more; the text says what was seen.
+    Broken(String),
+}
+
+/// A check under way.
+#[derive(Clone, Debug)]
+pub struct Judge<'a> {
+    check: &'a Check,
+    members: Vec<String>,
+    since_ms: u64,
+    heights: BTreeMap<String, u64>,
+}
+
+impl<'a> Judge<'a> {
+    /// Begins to judge `check` on `members`, whose present heights are those in `record`.
+    pub fn new(check: &'a Check, members: Vec<String>, record: &Record, now_ms: u64) -> Self {
+        let heights = members
+            .iter()
+            .map(|name| (name.clone(), record.height(name)))
+            .collect();
+        Self {
+            check,
+            members,
+            since_ms: now_ms,
+            heights,
+        }
+    }
+
+    /// Judges what is recorded by now.
+    pub fn judge(&self, record: &Record, now_ms: u64) -> Verdict {
+        match self.check {
+            Check::Wait { duration } if now_ms >= self.after(*duration) => Verdict::Met,
+            Check::Wait { .. } => Verdict::Pending("the time is not over".to_owned()),
+            Check::WaitBlocks { count, within, .. } => {
+                let missing = self.each(record, |name| {
+                    let (height, target) = (record.height(name), self.heights[name] + count);
+                    (height < target).then(|| format!("{name} has height {height}, not yet {target}"))
+                });
+                self.until(missing, *within, now_ms)
+            }
+            Check::WaitGate { decision, within, .. } => {
+                let missing = self.each(record, |name| gate_differs(record, name, *decision));
+                self.until(missing, *within, now_ms)
+            }
+            Check::WaitReady { within, .. } => {
+                let missing = self.each(record, |name| {
+                    let reasons = record.fresh(name, self.since_ms)?.unready.as_ref()?;
+                    Some(format!("{name} is not ready: {}", reasons.join(", ")))
+                });
+                self.until(missing, *within, now_ms)
+            }
+            Check::Expect(facts) => self.expect(facts, record, now_ms),
+        }
+    }
+
+    fn expect(&self, facts: &Expectation, record: &Record, now_ms: u64) -> Verdict {
+        let missing = self.each(record, |name| {
+            let gate = facts
+                .gate
+                .and_then(|decision| gate_differs(record, name, decision));
+            let low = facts.min_height.filter(|least| record.height(name) < *least);
+            let low =
+                low.map(|least| format!("{name} has height {}, less than {least}", record.height(name)));
+            let absent = facts
+                .transactions_included
+                .then(|| transactions_missing(record, name))
+                .flatten();
+            gate.or(low).or(absent)
+        });
+        let missing = missing.or_else(|| facts.heights_equal.then(|| self.differ(record)).flatten());
+        let Some(duration) = facts.no_block_for else {
+            return self.until(missing, facts.within.unwrap_or_default(), now_ms);
+        };
+        if let Some(new) = self.new_block(record) {
+            return Verdict::Broken(new);
+        }
+        let over = now_ms >= self.after(duration);
+        match missing {
+            // A slow answer is no proof; the last one must be one, though.
+            Some(missing) if self.all_answered(record) || over => Verdict::Broken(missing),
+            Some(missing) => Verdict::Pending(missing),
+            None if over => Verdict::Met,
+            None => Verdict::Pending("the time is not over".to_owned()),
+        }
+    }
+
+    /// What the first member that misses something misses. A member that has not answered since the check
+    /// began misses that.
+    fn each(&self, record: &Record, missing: impl Fn(&str) -> Option<String>) -> Option<String> {
+        self.members.iter().find_map(|name| {
+            if record.fresh(name, self.since_ms).is_some() {
+                return missing(name);
+            }
+            let silence = record
+                .members
+                .get(name)
+                .and_then(|member| member.silence.as_deref());
+            Some(format!(
+                "{name} has not answered ({})",
+                silence.unwrap_or("not asked yet")
+            ))
+        })
+    }
+
+    fn until(&self, missing: Option<String>, within: Duration, now_ms: u64) -> Verdict {
+        match missing {
+            None => Verdict::Met,
+            Some(missing) if now_ms < self.after(within) => Verdict::Pending(missing),
+            Some(missing) if within.is_zero() => Verdict::Broken(missing),
+            Some(missing) => {
+                Verdict::Broken(format!("after {}: {missing}", humantime::format_duration(within)))
+            }
+        }
+    }
+
+    fn new_block(&self, record: &Record) -> Option<String> {
+        self.members.iter().find_map(|name| {
+            let (height, before) = (record.height(name), self.heights[name]);
+            (height > before).then(|| format!("{name} went from height {before} to {height}"))
+        })
+    }
+
+    fn differ(&self, record: &Record) -> Option<String> {
+        let heads: Vec<_> = self
+            .members
+            .iter()
+            .map(|name| {
+                let height = record.height(name);
+                let blocks = record
+                    .members
+                    .get(name)
+                    .and_then(|member| member.blocks.get(&height));
+                let hash = blocks
+                    .and_then(|blocks| blocks.last())
+                    .map(|block| block.hash.clone());
+                (name, height, hash.unwrap_or_default())
+            })
+            .collect();
+        let distinct: BTreeSet<_> = heads.iter().map(|(_, height, hash)| (height, hash)).collect();
+        (distinct.len() > 1).then(|| {
+            let say = |(name, height, hash): &(&String, u64, String)| {
+                format!("{name} at {height} {}", hash.get(..8).unwrap_or_default())
+            };
+            format!(
+                "heads differ: {}",
+                heads.iter().map(say).collect::<Vec<_>>().join(", ")
+            )
+        })
+    }
+
+    fn all_answered(&self, record: &Record) -> bool {
+        self.members
+            .iter()
+            .all(|name| record.fresh(name, self.since_ms).is_some())
+    }
+
+    fn after(&self, duration: Duration) -> u64 {
+        self.since_ms
+            .saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+fn gate_differs(record: &Record, name: &str, decision: alys_node::ops::view::GateDecision) -> Option<String> {
+    let last = record.fresh(name, 0)?;
+    (last.gate != decision).then(|| format!("{name}'s gate is {}: {}", last.gate, last.reason))
+}
+
+fn transactions_missing(record: &Record, name: &str) -> Option<String> {
+    let blocks = record.members.get(name)?.blocks.values().flatten();
+    let included: BTreeSet<_> = blocks.flat_map(|block| &block.transactions).collect();
+    let missing = record
+        .submitted
+        .iter()
+        .filter(|payload| !included.contains(payload))
+        .count();
+    (missing > 0).then(|| {
+        format!(
+            "{name} lacks {missing} of {} transactions",
+            record.submitted.len()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use alys_node::ops::view::{BlockView, GateDecision};
+
+    use super::*;
+    use crate::record::tests::{block, empty, give, say};
+    use crate::step::Step;
+
+    fn check(text: &str) -> Check {
+        match Step::from_table(text.parse().expect("TOML")).expect("a step") {
+            Step::Check(check) => check,
+            Step::Act(action) => panic!("{action} is no check"),
+        }
+    }
+
+    fn two() -> Vec<String> {
+        vec!["node-1".to_owned(), "node-2".to_owned()]
+    }
+
+    fn both(record: &mut Record, at_ms: u64, heights: [u64; 2], gate: GateDecision) {
+        for (name, height) in two().iter().zip(heights) {
+            say(record, name, at_ms, height, gate);
+        }
+    }
+
+    #[test]
+    fn blocks_are_waited_for_on_every_member_until_the_deadline() {
+        let check = check("do='wait_blocks'\ncount=2\nwithin='5s'");
+        let mut record = empty();
+        both(&mut record, 0, [3, 4], GateDecision::Open);
+        let judge = Judge::new(&check, two(), &record, 1_000);
+        let pending = |text: &str| Verdict::Pending(text.to_owned());
+        assert_eq!(
+            judge.judge(&record, 1_000),
+            pending("node-1 has not answered (not asked yet)")
+        );
+        both(&mut record, 1_000, [5, 5], GateDecision::Open);
+        assert_eq!(
+            judge.judge(&record, 1_100),
+            pending("node-2 has height 5, not yet 6")
+        );
+        let broken = Verdict::Broken("after 5s: node-2 has height 5, not yet 6".to_owned());
+        assert_eq!(judge.judge(&record, 6_000), broken);
+        both(&mut record, 6_000, [5, 6], GateDecision::Open);
+        assert_eq!(judge.judge(&record, 6_000), Verdict::Met);
+    }
+
+    #[test]
+    fn a_gate_is_waited_for_on_every_member() {
+        let check = check("do='wait_gate'\ndecision='closed'\nwithin='1s'");
+        let mut record = empty();
+        let judge = Judge::new(&check, two(), &record, 0);
+        both(&mut record, 0, [1, 1], GateDecision::Open);
+        assert!(
+            matches!(judge.judge(&record, 500), Verdict::Pending(text) if text.contains("node-1's gate is open"))
+        );
+        assert!(matches!(judge.judge(&record, 1_000), Verdict::Broken(_)));
+        both(&mut record, 900, [1, 1], GateDecision::Closed);
+        assert_eq!(judge.judge(&record, 1_000), Verdict::Met);
+    }
+
+    #[test]
+    fn a_block_breaks_the_expectation_of_none_at_once() {
+        let check = check("do='expect'\nno_block_for='10s'\ngate='closed'");
+        let mut record = empty();
+        both(&mut record, 0, [3, 3], GateDecision::Closed);
+        let judge = Judge::new(&check, two(), &record, 0);
+        assert!(matches!(judge.judge(&record, 9_999), Verdict::Pending(_)));
+        assert_eq!(judge.judge(&record, 10_000), Verdict::Met);
+        both(&mut record, 5_000, [3, 4], GateDecision::Closed);
+        let broken = Verdict::Broken("node-2 went from height 3 to 4".to_owned());
+        assert_eq!(judge.judge(&record, 5_000), broken);
+    }
+
+    #[test]
+    fn another_fact_must_hold_all_the_time_without_blocks() {
+        let check = check("do='expect'\nno_block_for='10s'\ngate='closed'");
+        let mut record = empty();
+        let judge = Judge::new(&check, two(), &record, 0);
+        both(&mut record, 100, [3, 3], GateDecision::Open);
+        assert!(
+            matches!(judge.judge(&record, 100), Verdict::Broken(_)),
+            "heights were unknown, so were gates"
+        );
+    }
+
+    #[test]
+    fn a_silent_member_never_meets_an_expectation() {
+        let check = check("do='expect'\nno_block_for='10s'");
+        let mut record = empty();
+        let judge = Judge::new(&check, two(), &record, 1_000);
+        say(&mut record, "node-1", 1_000, 0, GateDecision::Closed);
+        assert!(matches!(judge.judge(&record, 5_000), Verdict::Pending(_)));
+        assert!(matches!(judge.judge(&record, 11_000), Verdict::Broken(text) if text.contains("node-2")));
+    }
+
+    #[test]
+    fn heads_are_equal_when_height_and_hash_are() {
+        let check = check("do='expect'\nheights_equal=true");
+        let mut record = empty();
+        let judge = Judge::new(&check, two(), &record, 0);
+        both(&mut record, 0, [1, 1], GateDecision::Open);
+        give(&mut record, "node-1", block(1, 1));
+        give(&mut record, "node-2", block(1, 2));
+        assert!(matches!(judge.judge(&record, 0), Verdict::Broken(text) if text.contains("heads differ")));
+        give(&mut record, "node-2", block(1, 1));
+        assert_eq!(judge.judge(&record, 0), Verdict::Met);
+    }
+
+    #[test]
+    fn every_submitted_transaction_is_looked_for() {
+        let check = check("do='expect'\ntransactions_included=true");
+        let mut record = empty();
+        record.submitted = vec!["aa".to_owned(), "bb".to_owned()];
+        let judge = Judge::new(&check, vec!["node-1".to_owned()], &record, 0);
+        both(&mut record, 0, [1, 1], GateDecision::Open);
+        give(
+            &mut record,
+            "node-1",
+            BlockView {
+                transactions: vec!["aa".to_owned()],
+                ..block(1, 1)
+            },
+        );
+        let broken = Verdict::Broken("node-1 lacks 1 of 2 transactions".to_owned());
+        assert_eq!(judge.judge(&record, 0), broken);
+        give(
+            &mut record,
+            "node-1",
+            BlockView {
+                transactions: vec!["bb".to_owned()],
+                ..block(2, 1)
+            },
+        );
+        assert_eq!(judge.judge(&record, 0), Verdict::Met);
+    }
+}

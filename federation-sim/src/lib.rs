@@ -1,0 +1,45 @@
+//! Four members brought up, hurt and judged.
+//!
+//! A [`Scenario`](scenario::Scenario) is a federation and its story, as data. The [`runner`] tells the story
+//! to a [`Federation`](federation::Federation), which is four `alys-node` processes on loopback
+//! ([`loopback`]), and merges what it sees, through the members' public HTTP only, into a
+//! [`Record`](record::Record). From the record alone follow the [`judge`]'s verdicts, the [`invariant`]s, the
+//! [`timing`]s and the [`report`].
+//!
+//! ```text
+//! scenario ──► runner ──actions──► loopback: process, proxy, setup, client, guard
+//!                │ ◄─observations──┘
+//!                ▼
+//!              record ──► judge, invariant, timing ──► report
+//! ```
+//!
+//! The upper row acts and waits; the lower row is pure. Start reading at [`step`], then [`runner`], then
+//! [`invariant`].
+
+pub mod binary;
+mod client;
+mod clock;
+pub mod federation;
+pub mod guard;
+pub mod invariant;
+pub mod judge;
+pub mod link;
+pub mod live;
+pub mod loopback;
+mod ports;
+mod proc;
+mod process;
+mod proxy;
+pub mod record;
+pub mod report;
+pub mod runner;
+pub mod scenario;
+mod seed;
+mod setup;
+pub mod step;
+pub mod timing;
+pub mod topology;
+
+pub use clock::now_ms;
+pub use ports::NoPort;
+pub use setup::SetupError;

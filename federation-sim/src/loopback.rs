@@ -1,0 +1,339 @@
+//! A federation of real processes on loopback, linked through proxies.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rand::RngCore as _;
+use rand::rngs::StdRng;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use crate::clock;
+use crate::federation::{ActionError, Depth, Effect, Federation, Finding, MemberObservation, Observation};
+use crate::guard::Guardian;
+use crate::link::Link;
+use crate::process::Member;
+use crate::proxy::Proxies;
+use crate::scenario::Scenario;
+use crate::seed;
+use crate::setup::{self, SetupError};
+use crate::step::Action;
+use crate::topology::Topology;
+
+/// Setting up is tried again if another program took a port in between.
+const SETUP_TRIES: usize = 3;
+/// How long a member may take to answer after its start.
+const START: Duration = Duration::from_secs(30);
+/// Between two looks whether it does.
+const START_LOOK: Duration = Duration::from_millis(20);
+/// A kill of several members is one event only if it takes no longer.
+const KILL_SPREAD_MS_MAX: u64 = 50;
+/// Bytes of a submitted transaction.
+const PAYLOAD_BYTES: usize = 32;
+
+/// What a federation of processes is made with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// An empty directory for everything the members have.
+    pub directory: PathBuf,
+    /// The executable `alys-node`.
+    pub binary: PathBuf,
+    /// The executable that has the hidden subcommand `guard`: the simulator's own. Without one, members
+    /// paused when the simulator is killed stay behind.
+    pub guard: Option<PathBuf>,
+    /// The members' log level.
+    pub log_level: String,
+}
+
+/// A federation of processes. Dropping it kills them.
+#[derive(Debug)]
+pub struct Loopback {
+    members: Vec<Member>,
+    proxies: Proxies,
+    binary: PathBuf,
+    payloads: StdRng,
+    /// Declared last: the guardian is dismissed when nobody is left to guard.
+    guardian: Option<Guardian>,
+}
+
+impl Loopback {
+    /// Sets up and starts every member, and returns once all answer.
+    pub async fn start(options: &Options, scenario: &Scenario, seed: u64) -> Result<Self, SetupError> {
+        setup::claim(&options.directory)?;
+        setup::write_identities(&options.directory, scenario, seed)?;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match Self::try_start(options, scenario, seed).await {
+                Err(SetupError::NotUp { how, .. }) if is_port_clash(&how) && tries < SETUP_TRIES => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_start(options: &Options, scenario: &Scenario, seed: u64) -> Result<Self, SetupError> {
+        let start_error = |what: &str| {
+            let what = what.to_owned();
+            move |source| SetupError::Start { what, source }
+        };
+        let places = setup::choose_places(&options.directory, scenario)?;
+        let proxies = setup::start_proxies(&places).await?;
+        setup::write_configs(&places, scenario, &proxies, &options.log_level)?;
+        let guardian = options.guard.as_deref().map(Guardian::start).transpose();
+        let member = |place: &setup::Place| Member::new(&place.name, place.config(), place.log(), place.ops);
+        let mut federation = Self {
+            members: places.iter().map(member).collect(),
+            proxies,
+            binary: options.binary.clone(),
+            payloads: seed::stream(seed, "payloads"),
+            guardian: guardian.map_err(start_error("the guardian"))?,
+        };
+        for member in &mut federation.members {
+            member
+                .start(&federation.binary, federation.guardian.as_mut())
+                .map_err(start_error(&member.name))?;
+        }
+        for member in &mut federation.members {
+            let name = member.name.clone();
+            up(member).await.map_err(|how| SetupError::NotUp { name, how })?;
+        }
+        Ok(federation)
+    }
+
+    /// Every member's name, ops address and log, for people.
+    pub fn addresses(&self) -> impl Iterator<Item = (&str, String, &Path)> {
+        let line = |member: &Member| format!("http://{}", member.ops);
+        self.members
+            .iter()
+            .map(move |member| (member.name.as_str(), line(member), member.log.as_path()))
+    }
+
+    /// Stops every member that runs, gracefully while `within` lasts.
+    pub async fn stop(&mut self, within: Duration) {
+        for member in &mut self.members {
+            // One that does not run, or can not stop, is none of whom anything is left when this is dropped.
+            let _ = member.send_term();
+        }
+        for member in &mut self.members {
+            let _ = member.stopped(within).await;
+            let _ = member.send_kill();
+        }
+    }
+
+    fn select(&mut self, names: &[String]) -> Vec<&mut Member> {
+        self.members
+            .iter_mut()
+            .filter(|member| names.contains(&member.name))
+            .collect()
+    }
+
+    async fn kill(&mut self, names: &[String]) -> Result<(), ActionError> {
+        let begun_ms = clock::now_ms();
+        for member in self.select(names) {
+            member
+                .send_kill()
+                .map_err(|error| failed(member, "to be killed", &error))?;
+        }
+        let spread_ms = clock::now_ms().saturating_sub(begun_ms);
+        for member in self.select(names) {
+            member
+                .gone()
+                .await
+                .map_err(|error| failed(member, "to be gone", &error))?;
+        }
+        if spread_ms > KILL_SPREAD_MS_MAX {
+            return Err(ActionError {
+                expected: format!("{} to be killed within {KILL_SPREAD_MS_MAX} ms", names.join(", ")),
+                seen: format!("it took {spread_ms} ms"),
+            });
+        }
+        Ok(())
+    }
+
+    async fn terminate(&mut self, names: &[String], within: Duration) -> Result<(), ActionError> {
+        for member in self.select(names) {
+            member
+                .send_term()
+                .map_err(|error| failed(member, "to be stopped", &error))?;
+        }
+        for member in self.select(names) {
+            let expected = format!("to stop within {}", humantime::format_duration(within));
+            let unclean = member
+                .stopped(within)
+                .await
+                .map_err(|error| failed(member, &expected, &error))?;
+            if let Some(how) = unclean {
+                return Err(ActionError {
+                    expected: format!("{} to stop with exit code 0", member.name),
+                    seen: how,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn restart(&mut self, names: &[String]) -> Result<(), ActionError> {
+        for member in self
+            .members
+            .iter_mut()
+            .filter(|member| names.contains(&member.name))
+        {
+            let started = member.start(&self.binary, self.guardian.as_mut());
+            started.map_err(|error| failed(member, "to start", &error))?;
+        }
+        for member in self.select(names) {
+            let expected = format!("{} to answer after its restart", member.name);
+            up(member).await.map_err(|seen| ActionError { expected, seen })?;
+        }
+        Ok(())
+    }
+
+    async fn submit(&mut self, name: &str, count: usize) -> Result<Vec<String>, ActionError> {
+        let payloads: Vec<_> = (0..count)
+            .map(|_| {
+                let mut payload = [0; PAYLOAD_BYTES];
+                self.payloads.fill_bytes(&mut payload);
+                hex::encode(payload)
+            })
+            .collect();
+        let error = |seen| ActionError {
+            expected: format!("{name} to accept {count} transactions"),
+            seen,
+        };
+        let member = self.members.iter().find(|member| member.name == name);
+        let client = member
+            .ok_or_else(|| error("no such member".to_owned()))?
+            .client
+            .clone();
+        let posted = spawn_blocking(move || {
+            payloads
+                .iter()
+                .try_for_each(|payload| client.submit(payload).map(drop))
+                .map(|()| payloads)
+        });
+        posted
+            .await
+            .map_err(|panic| error(panic.to_string()))?
+            .map_err(error)
+    }
+
+    fn switch(&self, links: &[Link], turn: impl Fn(&Proxies, &Link) -> bool) -> Result<(), ActionError> {
+        match links.iter().find(|link| !turn(&self.proxies, link)) {
+            None => Ok(()),
+            Some(link) => Err(ActionError {
+                expected: format!("a proxy that carries {link}"),
+                seen: "there is none".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Federation for Loopback {
+    async fn apply(&mut self, action: &Action, topology: &Topology) -> Result<Effect, ActionError> {
+        let names = topology.members_of(action);
+        let links = topology.links_of(action);
+        let mut effect = Effect::default();
+        match action {
+            Action::Kill { .. } => self.kill(&names).await?,
+            Action::Stop { within, .. } => self.terminate(&names, *within).await?,
+            Action::Pause { .. } => {
+                for member in self.select(&names) {
+                    member
+                        .pause()
+                        .await
+                        .map_err(|error| failed(member, "to be paused", &error))?;
+                }
+            }
+            Action::Resume { .. } => {
+                for member in self.select(&names) {
+                    member
+                        .resume()
+                        .await
+                        .map_err(|error| failed(member, "to be resumed", &error))?;
+                }
+            }
+            Action::Restart { .. } => self.restart(&names).await?,
+            Action::Cut { .. } => self.switch(&links, Proxies::cut)?,
+            Action::Heal { .. } => self.switch(&links, Proxies::heal)?,
+            Action::Delay { by, .. } => self.switch(&links, |proxies, link| proxies.delay(link, *by))?,
+            Action::Submit { member, count } => effect.submitted = self.submit(member, *count).await?,
+        }
+        Ok(effect)
+    }
+
+    async fn observe(&mut self, depth: Depth) -> Observation {
+        let at_ms = clock::now_ms();
+        let mut asked = Vec::new();
+        for member in &mut self.members {
+            let question = if let Some(how) = member.ended() {
+                Err(Finding::Ended(how))
+            } else if member.is_active() {
+                let (client, cursor) = (member.client.clone(), member.cursor);
+                Ok(spawn_blocking(move || client.read(cursor, depth)))
+            } else {
+                Err(Finding::Absent)
+            };
+            asked.push(question);
+        }
+        let mut members = Vec::new();
+        for (member, question) in self.members.iter_mut().zip(asked) {
+            let finding = match question {
+                Err(finding) => finding,
+                Ok(question) => match question.await {
+                    Ok(Ok((answer, cursor))) => {
+                        member.cursor = cursor;
+                        Finding::Answer(Box::new(answer))
+                    }
+                    Ok(Err(how)) => Finding::Silent(how),
+                    Err(panic) => Finding::Silent(panic.to_string()),
+                },
+            };
+            members.push(MemberObservation {
+                name: member.name.clone(),
+                finding,
+            });
+        }
+        Observation { at_ms, members }
+    }
+
+    fn now_ms(&self) -> u64 {
+        clock::now_ms()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        sleep(duration).await;
+    }
+}
+
+fn failed(member: &Member, expected: &str, error: &std::io::Error) -> ActionError {
+    ActionError {
+        expected: format!("{} {expected}", member.name),
+        seen: error.to_string(),
+    }
+}
+
+/// Waits until a member that was started answers.
+async fn up(member: &mut Member) -> Result<(), String> {
+    let begun = clock::instant();
+    while begun.elapsed() < START {
+        if let Some(how) = member.ended() {
+            return Err(how);
+        }
+        let client = member.client.clone();
+        if spawn_blocking(move || client.is_live())
+            .await
+            .is_ok_and(|live| live)
+        {
+            return Ok(());
+        }
+        sleep(START_LOOK).await;
+    }
+    Err(format!(
+        "it does not answer after {}",
+        humantime::format_duration(START)
+    ))
+}
+
+fn is_port_clash(how: &str) -> bool {
+    how.to_lowercase().contains("address already in use")
+}

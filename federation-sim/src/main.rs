@@ -1,0 +1,254 @@
+//! `federation-sim`: arguments in, report and exit code out.
+
+mod args;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{ColorChoice, Parser as _};
+use federation_sim::live::{Progress, Style};
+use federation_sim::loopback::{Loopback, Options};
+use federation_sim::report::Report;
+use federation_sim::scenario::{self, Scenario};
+use federation_sim::{SetupError, binary, guard, now_ms, runner};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::args::{Cli, Command, Output, RunOptions, ScenarioCommand};
+
+/// A step failed, or an invariant did not hold.
+const FAILED: u8 = 1;
+/// The command line or the scenario is wrong.
+const USAGE: u8 = 2;
+/// The federation could not be set up.
+const SETUP: u8 = 4;
+/// How long members may take to stop when they are no longer needed.
+const STOP: Duration = Duration::from_secs(10);
+/// How long answers still awaited may keep the simulator from ending.
+const LINGER: Duration = Duration::from_millis(100);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        Some(Command::Guard) => {
+            guard::stand(std::io::stdin().lock());
+            ExitCode::SUCCESS
+        }
+        Some(Command::Scenario(ScenarioCommand::List)) => list(),
+        Some(Command::Scenario(ScenarioCommand::Show { name })) => show(&name),
+        Some(Command::Run { scenario, options }) => start(&scenario, &options),
+        None => start(scenario::DEFAULT, &cli.options),
+    }
+}
+
+fn list() -> ExitCode {
+    for name in scenario::names() {
+        match Scenario::load(name) {
+            Ok(scenario) => print(&format!("{name:<16} {}\n", scenario.about)),
+            Err(error) => return complain(USAGE, &error),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn show(name: &str) -> ExitCode {
+    match scenario::text_of(name) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => complain(USAGE, &error),
+    }
+}
+
+fn start(name: &str, options: &RunOptions) -> ExitCode {
+    let mut scenario = match Scenario::load(name) {
+        Ok(scenario) => scenario,
+        Err(error) => return complain(USAGE, &error),
+    };
+    scenario.timeout = options.timeout.unwrap_or(scenario.timeout);
+    // Short enough to be read out.
+    let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u16>()));
+    let binary = match binary::locate(options.node_binary.as_deref(), options.quiet) {
+        Ok(binary) => binary,
+        Err(error) => return complain(SETUP, &error),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(SETUP, &error),
+    };
+    let code = runtime.block_on(async {
+        let mut interrupts = match Interrupts::listen() {
+            Ok(interrupts) => interrupts,
+            Err(error) => return complain(SETUP, &error),
+        };
+        let directory = directory(options, &scenario, seed);
+        let run = Run {
+            name,
+            scenario: &scenario,
+            seed,
+            options,
+            binary,
+            directory: &directory,
+        };
+        let told = tokio::select! {
+            told = run.tell() => told,
+            code = interrupts.next() => Err(interrupted(code, &directory)),
+        };
+        match told {
+            Ok((federation, code)) if options.keep_running => {
+                keep_running(federation, &mut interrupts).await;
+                code
+            }
+            Ok((_, code)) | Err(code) => code,
+        }
+    });
+    runtime.shutdown_timeout(LINGER);
+    code
+}
+
+/// One run of one scenario.
+struct Run<'a> {
+    name: &'a str,
+    scenario: &'a Scenario,
+    seed: u64,
+    options: &'a RunOptions,
+    binary: PathBuf,
+    directory: &'a Path,
+}
+
+impl Run<'_> {
+    /// Sets the federation up, tells it the story, stops it unless it is to go on, and reports.
+    ///
+    /// Leaving this midway drops the federation, which kills its members.
+    async fn tell(self) -> Result<(Loopback, ExitCode), ExitCode> {
+        let options = self.options;
+        let colour = |terminal: bool| match options.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => {
+                terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
+        };
+        let on_terminal = std::io::stderr().is_terminal();
+        let style = match (options.quiet, on_terminal && options.output == Output::Table) {
+            (true, _) => Style::Quiet,
+            (false, true) => Style::Live,
+            (false, false) => Style::Plain,
+        };
+        let mut progress = Progress::new(style, colour(on_terminal));
+        progress.say(&self.scenario.to_string());
+        progress.say(&format!("seed {}, in {}", self.seed, self.directory.display()));
+
+        let mut federation = match self.set_up().await {
+            Ok(federation) => federation,
+            Err(error) => {
+                eprintln!("the members' logs are in {}", self.directory.display());
+                return Err(complain(SETUP, &error));
+            }
+        };
+        let outcome = runner::run(self.scenario, self.seed, &mut federation, &mut progress).await;
+        let ended_ms = now_ms();
+        if !options.keep_running {
+            federation.stop(STOP).await;
+        }
+        let report = Report::of(self.scenario, self.seed, &outcome, ended_ms);
+        self.write(&report);
+        match options.output {
+            Output::Table => print(&report.to_table(colour(std::io::stdout().is_terminal()))),
+            Output::Json => print(&(report.to_json() + "\n")),
+        }
+        if !report.passed {
+            eprintln!("\n{}", report.complaint());
+            eprintln!("logs      {}", self.directory.display());
+            eprintln!("repeat    {}", options.repeat(self.name, self.seed));
+        }
+        if report.passed && options.dir.is_none() && !options.keep_running {
+            // A directory in the system's temporary place that can not be removed harms nobody.
+            let _ = std::fs::remove_dir_all(self.directory);
+        }
+        Ok((federation, ExitCode::from(if report.passed { 0 } else { FAILED })))
+    }
+
+    async fn set_up(&self) -> Result<Loopback, SetupError> {
+        let options = Options {
+            directory: self.directory.to_owned(),
+            binary: self.binary.clone(),
+            guard: std::env::current_exe().ok(),
+            log_level: if self.options.verbose { "debug" } else { "info" }.to_owned(),
+        };
+        Loopback::start(&options, self.scenario, self.seed).await
+    }
+
+    /// Leaves the report where the logs are, for the case that they are kept.
+    fn write(&self, report: &Report) {
+        let path = self.directory.join("report.json");
+        if let Err(error) = std::fs::write(&path, report.to_json()) {
+            eprintln!("{}: {error}", path.display());
+        }
+    }
+}
+
+/// Shows where the members answer until Ctrl-C, then stops them; at once on a second Ctrl-C.
+async fn keep_running(mut federation: Loopback, interrupts: &mut Interrupts) {
+    eprintln!("\nthe federation goes on until Ctrl-C");
+    for (name, address, log) in federation.addresses() {
+        eprintln!("  {name}  {address}/federation/status  {}", log.display());
+    }
+    interrupts.next().await;
+    tokio::select! {
+        () = federation.stop(STOP) => {}
+        _ = interrupts.next() => {}
+    }
+}
+
+fn interrupted(code: u8, directory: &Path) -> ExitCode {
+    eprintln!("\ninterrupted; the members' files are in {}", directory.display());
+    ExitCode::from(code)
+}
+
+/// The signals that end the simulator.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Interrupts {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The exit code of the next signal, as shells have it.
+    async fn next(&mut self) -> u8 {
+        let number = tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.hangup.recv() => SignalKind::hangup(),
+        };
+        128 + u8::try_from(number.as_raw_value()).unwrap_or(0)
+    }
+}
+
+/// The directory given, or a fresh name in the system's temporary place.
+fn directory(options: &RunOptions, scenario: &Scenario, seed: u64) -> PathBuf {
+    options.dir.clone().unwrap_or_else(|| {
+        let name = format!("federation-sim-{}-{seed}-{}", scenario.name, std::process::id());
+        std::env::temp_dir().join(name)
+    })
+}
+
+/// Writes to standard output. A reader that went away is no error of ours.
+fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+fn complain(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,202 @@
+//! One member as a process of its own: started, killed, stopped, paused, resumed.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::time::{sleep, timeout};
+
+use crate::client::{Client, Cursor};
+use crate::guard::Guardian;
+use crate::proc::Stat;
+
+/// How long the system may take to end a killed process, or to stop or continue one.
+const SYSTEM: Duration = Duration::from_secs(5);
+/// Between two looks at a process.
+const LOOK: Duration = Duration::from_millis(5);
+/// Lines of a member's log shown when it ends unexpectedly.
+const LOG_LINES: usize = 3;
+
+/// One member.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) config: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) ops: SocketAddr,
+    pub(crate) client: Client,
+    pub(crate) cursor: Cursor,
+    running: Option<Running>,
+}
+
+/// A member's process.
+#[derive(Debug)]
+struct Running {
+    /// Killed when dropped.
+    child: Child,
+    /// The member ends when this pipe does.
+    _lifeline: Option<ChildStdin>,
+    paused: bool,
+}
+
+impl Member {
+    /// A member that is not started yet.
+    pub(crate) fn new(name: &str, config: PathBuf, log: PathBuf, ops: SocketAddr) -> Self {
+        let (client, cursor) = (Client::new(ops), Cursor::default());
+        Self {
+            name: name.to_owned(),
+            config,
+            log,
+            ops,
+            client,
+            cursor,
+            running: None,
+        }
+    }
+
+    /// Starts the process, its output appended to the member's log.
+    pub(crate) fn start(&mut self, binary: &Path, guardian: Option<&mut Guardian>) -> io::Result<()> {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(binary);
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(&self.config)
+            .arg("--exit-with-parent");
+        // Settings of this shell would override the member's file.
+        for (key, _) in std::env::vars_os().filter(|(key, _)| key.as_encoded_bytes().starts_with(b"ALYS_")) {
+            command.env_remove(key);
+        }
+        command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        // Ctrl-C is for the simulator, which then decides what becomes of its members.
+        command.process_group(0).kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let lifeline = child.stdin.take();
+        if let (Some(guardian), Some(pid)) = (guardian, child.id()) {
+            guardian.watch(pid)?;
+        }
+        self.client = Client::new(self.ops);
+        self.running = Some(Running {
+            child,
+            _lifeline: lifeline,
+            paused: false,
+        });
+        Ok(())
+    }
+
+    /// Whether it can be expected to answer.
+    pub(crate) fn is_active(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| !running.paused)
+    }
+
+    /// How the process ended, if it did without being told to.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        let status = self.running.as_mut()?.child.try_wait().ok()??;
+        Some(format!("{}{}", describe(status), self.log_tail()))
+    }
+
+    /// Sends SIGKILL.
+    pub(crate) fn send_kill(&mut self) -> io::Result<()> {
+        self.signal(Signal::SIGKILL)
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn send_term(&mut self) -> io::Result<()> {
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// Waits until the process is gone after it was killed.
+    pub(crate) async fn gone(&mut self) -> io::Result<()> {
+        self.wait(SYSTEM).await.map(drop)
+    }
+
+    /// Waits until the process has ended, and says with which exit code or signal unless it was code 0.
+    pub(crate) async fn stopped(&mut self, within: Duration) -> io::Result<Option<String>> {
+        let status = self.wait(within).await?;
+        Ok((!status.success()).then(|| format!("{}{}", describe(status), self.log_tail())))
+    }
+
+    /// Sends SIGSTOP and waits until the process is stopped.
+    pub(crate) async fn pause(&mut self) -> io::Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        if let Some(running) = &mut self.running {
+            running.paused = true;
+        }
+        self.reaches(Stat::is_stopped).await
+    }
+
+    /// Sends SIGCONT and waits until the process goes on.
+    pub(crate) async fn resume(&mut self) -> io::Result<()> {
+        self.signal(Signal::SIGCONT)?;
+        if let Some(running) = &mut self.running {
+            running.paused = false;
+        }
+        self.reaches(|stat| !stat.is_stopped()).await
+    }
+
+    async fn wait(&mut self, within: Duration) -> io::Result<ExitStatus> {
+        let running = self
+            .running
+            .as_mut()
+            .ok_or_else(|| io::Error::other("it does not run"))?;
+        let status = timeout(within, running.child.wait()).await.map_err(|_| {
+            let within = humantime::format_duration(within);
+            io::Error::new(io::ErrorKind::TimedOut, format!("it still runs after {within}"))
+        })??;
+        self.running = None;
+        Ok(status)
+    }
+
+    fn pid(&self) -> io::Result<u32> {
+        let pid = self.running.as_ref().and_then(|running| running.child.id());
+        pid.ok_or_else(|| io::Error::other("it does not run"))
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let pid = i32::try_from(self.pid()?).map_err(io::Error::other)?;
+        kill(Pid::from_raw(pid), signal).map_err(io::Error::from)
+    }
+
+    async fn reaches(&self, state: impl Fn(Stat) -> bool) -> io::Result<()> {
+        let pid = self.pid()?;
+        let reached = async {
+            while !Stat::of(pid).is_some_and(&state) {
+                sleep(LOOK).await;
+            }
+        };
+        timeout(SYSTEM, reached).await.map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("its state is {:?}", Stat::of(pid)),
+            )
+        })
+    }
+
+    fn log_tail(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<_> = text.lines().rev().take(LOG_LINES).collect();
+        if lines.is_empty() {
+            return String::new();
+        }
+        format!(
+            "; its log ends with\n{}",
+            lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+        )
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => status.to_string(),
+    }
+}

@@ -1,0 +1,397 @@
+//! Everything that was observed of a run, merged: the one thing checks, invariants, timings and the report
+//! are computed from.
+//!
+//! It only grows. Facts that contradict each other are kept side by side, for it is the invariants' work to
+//! find them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alys_node::ops::view::{BlockView, GateDecision, GateRecord, GenesisView, SignatureView};
+
+use crate::federation::{Answer, Finding, Observation};
+use crate::step::Step;
+
+/// Everything observed of a run.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// When the run began, in milliseconds since the Unix epoch.
+    pub started_ms: u64,
+    /// When it was last observed.
+    pub observed_ms: u64,
+    /// How many healthy members the gate requires.
+    pub required: usize,
+    /// Names in genesis order.
+    pub roster: Vec<String>,
+    /// By member.
+    pub members: BTreeMap<String, MemberRecord>,
+    /// Steps begun so far.
+    pub steps: Vec<StepRecord>,
+    /// Payloads of accepted transactions, hexadecimal.
+    pub submitted: Vec<String>,
+    /// The last look at everything, before the last members were stopped.
+    pub closing: Option<Closing>,
+}
+
+/// Everything observed of one member.
+#[derive(Clone, Debug, Default)]
+pub struct MemberRecord {
+    /// What it said its genesis is, once an incarnation; different ones only.
+    pub genesis: Vec<GenesisView>,
+    /// Gate decisions by incarnation and sequence.
+    pub gate: BTreeMap<(u64, u64), GateRecord>,
+    /// Blocks by height; several only if the member contradicted itself.
+    pub blocks: BTreeMap<u64, Vec<BlockView>>,
+    /// Signatures; see [`signature_key`].
+    pub signatures: BTreeMap<SignatureKey, SignatureView>,
+    /// The height it said it has, whenever it changed.
+    pub heights: Vec<HeightReading>,
+    /// How often its height was read.
+    pub height_readings: u64,
+    /// The incarnations that answered.
+    pub incarnations: BTreeSet<u64>,
+    /// What it last said of itself.
+    pub last: Option<Snapshot>,
+    /// Why it did not answer, if it did not when last asked.
+    pub silence: Option<String>,
+}
+
+/// A height as a member gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeightReading {
+    /// When.
+    pub at_ms: u64,
+    /// By which incarnation.
+    pub incarnation: u64,
+    /// The height.
+    pub height: u64,
+}
+
+/// What a member last said of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// It is at least that new.
+    pub at_ms: u64,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// The height of its chain.
+    pub height: u64,
+    /// Its gate's decision.
+    pub gate: GateDecision,
+    /// Healthy members it counts.
+    pub healthy: usize,
+    /// Links that are up.
+    pub links_up: usize,
+    /// Its gate's reason.
+    pub reason: String,
+    /// Why it is not ready; empty when it is.
+    pub unready: Option<Vec<String>>,
+}
+
+/// A step that was begun.
+#[derive(Clone, Debug)]
+pub struct StepRecord {
+    /// The step.
+    pub step: Step,
+    /// When it was applied.
+    pub at_ms: u64,
+    /// When its effect was observed; absent if it never was.
+    pub done_ms: Option<u64>,
+}
+
+/// The last look at everything.
+#[derive(Clone, Debug, Default)]
+pub struct Closing {
+    /// Whether no link was cut then.
+    pub connected: bool,
+    /// Who answered: incarnation, height, and hashes of the whole chain.
+    pub members: BTreeMap<String, ClosingMember>,
+}
+
+/// One member at the last look.
+#[derive(Clone, Debug, Default)]
+pub struct ClosingMember {
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// The height it said it has.
+    pub height: u64,
+    /// Hashes by height, all read then.
+    pub hashes: BTreeMap<u64, String>,
+}
+
+/// What makes two signatures the same fact.
+pub type SignatureKey = (u64, u32, String, Option<String>, u64, u64);
+
+/// Height, round, step, block, incarnation, time.
+pub fn signature_key(signature: &SignatureView) -> SignatureKey {
+    let SignatureView {
+        incarnation,
+        height,
+        round,
+        step,
+        block,
+        at_ms,
+        ..
+    } = signature;
+    (*height, *round, step.clone(), block.clone(), *incarnation, *at_ms)
+}
+
+impl Record {
+    /// A run that begins at `started_ms`.
+    pub fn new(roster: &[String], required: usize, started_ms: u64) -> Self {
+        Self {
+            started_ms,
+            observed_ms: started_ms,
+            required,
+            roster: roster.to_vec(),
+            members: roster
+                .iter()
+                .map(|name| (name.clone(), MemberRecord::default()))
+                .collect(),
+            steps: Vec::new(),
+            submitted: Vec::new(),
+            closing: None,
+        }
+    }
+
+    /// Merges an observation. Returns members that ended by themselves, with how.
+    pub fn absorb(&mut self, observation: &Observation) -> Vec<(String, String)> {
+        self.observed_ms = observation.at_ms;
+        let mut ended = Vec::new();
+        for found in &observation.members {
+            let member = self.members.entry(found.name.clone()).or_default();
+            member.silence = None;
+            match &found.finding {
+                Finding::Absent => {}
+                Finding::Answer(answer) => member.absorb(observation.at_ms, answer),
+                Finding::Silent(how) => member.silence = Some(how.clone()),
+                Finding::Ended(how) => {
+                    member.silence = Some(how.clone());
+                    ended.push((found.name.clone(), how.clone()));
+                }
+            }
+        }
+        ended
+    }
+
+    /// Merges an observation of everything as the last look at the members that answered.
+    pub fn close(&mut self, observation: &Observation, connected: bool) {
+        self.absorb(observation);
+        let answers = observation
+            .members
+            .iter()
+            .filter_map(|member| match &member.finding {
+                Finding::Answer(answer) => Some((member.name.clone(), ClosingMember::from(answer.as_ref()))),
+                _ => None,
+            });
+        self.closing = Some(Closing {
+            connected,
+            members: answers.collect(),
+        });
+    }
+
+    /// What `name` last said of itself, if it said so at or after `since_ms`.
+    pub fn fresh(&self, name: &str, since_ms: u64) -> Option<&Snapshot> {
+        self.members
+            .get(name)?
+            .last
+            .as_ref()
+            .filter(|snapshot| snapshot.at_ms >= since_ms)
+    }
+
+    /// The height `name` last gave; 0 before it gave one.
+    pub fn height(&self, name: &str) -> u64 {
+        self.members
+            .get(name)
+            .and_then(|member| member.last.as_ref())
+            .map_or(0, |last| last.height)
+    }
+
+    /// Every member's every block.
+    pub fn blocks(&self) -> impl Iterator<Item = (&str, &BlockView)> {
+        self.members.iter().flat_map(|(name, member)| {
+            member
+                .blocks
+                .values()
+                .flatten()
+                .map(move |block| (name.as_str(), block))
+        })
+    }
+
+    /// When each height was first decided by a member itself, in milliseconds since the Unix epoch.
+    pub fn decided(&self) -> BTreeMap<u64, u64> {
+        let mut decided = BTreeMap::new();
+        for (_, block) in self.blocks().filter(|(_, block)| !block.adopted) {
+            let first = decided.entry(block.height).or_insert(block.decided_at_ms);
+            *first = block.decided_at_ms.min(*first);
+        }
+        decided
+    }
+}
+
+impl MemberRecord {
+    fn absorb(&mut self, at_ms: u64, answer: &Answer) {
+        let incarnation = answer.status.incarnation;
+        let height = answer.status.height;
+        self.incarnations.insert(incarnation);
+        self.height_readings += 1;
+        let same = |last: &HeightReading| last.incarnation == incarnation && last.height == height;
+        if !self.heights.last().is_some_and(same) {
+            self.heights.push(HeightReading {
+                at_ms,
+                incarnation,
+                height,
+            });
+        }
+        if let Some(genesis) = answer
+            .genesis
+            .as_ref()
+            .filter(|genesis| !self.genesis.contains(genesis))
+        {
+            self.genesis.push(genesis.clone());
+        }
+        for record in &answer.gate.history {
+            self.gate
+                .insert((answer.gate.incarnation, record.sequence), record.clone());
+        }
+        for block in &answer.blocks {
+            let known = self.blocks.entry(block.height).or_default();
+            let same = |other: &BlockView| other.hash == block.hash && other.certificate == block.certificate;
+            if !known.iter().any(same) {
+                known.push(block.clone());
+            }
+        }
+        for signature in &answer.signatures {
+            self.signatures
+                .insert(signature_key(signature), signature.clone());
+        }
+        self.last = Some(Snapshot {
+            at_ms,
+            incarnation,
+            height,
+            gate: answer.gate.decision,
+            healthy: answer.gate.healthy,
+            links_up: answer
+                .status
+                .links
+                .iter()
+                .filter(|link| link.state == "up")
+                .count(),
+            reason: answer.gate.reason.clone(),
+            unready: (!answer.ready.ready).then(|| answer.ready.reasons.clone()),
+        });
+    }
+}
+
+impl From<&Answer> for ClosingMember {
+    fn from(answer: &Answer) -> Self {
+        Self {
+            incarnation: answer.status.incarnation,
+            height: answer.status.height,
+            hashes: answer
+                .blocks
+                .iter()
+                .map(|block| (block.height, block.hash.clone()))
+                .collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A block of the given height whose hash is that of `fork` and which links to the same fork.
+    pub(crate) fn block(height: u64, fork: u8) -> BlockView {
+        let hash = |height: u64| {
+            if height == 0 {
+                "00".repeat(32)
+            } else {
+                format!("{fork:02x}{height:062x}")
+            }
+        };
+        BlockView {
+            height,
+            hash: hash(height),
+            parent: hash(height - 1),
+            timestamp_ms: 1_000 + 2_000 * height,
+            proposer: "node-1".to_owned(),
+            state_root: "11".repeat(32),
+            transactions: Vec::new(),
+            certificate: alys_node::ops::view::CertificateView {
+                round: 0,
+                block: hash(height),
+                signers: vec!["node-1".to_owned(), "node-2".to_owned(), "node-3".to_owned()],
+                bitmap: 0b0111,
+                signature: "22".repeat(96),
+            },
+            proposal_at_ms: Some(1_000 + 2_000 * height),
+            decided_at_ms: 1_100 + 2_000 * height,
+            adopted: false,
+        }
+    }
+
+    /// A record of four members that know nothing yet.
+    pub(crate) fn empty() -> Record {
+        let roster: Vec<_> = (1..=4).map(|n| format!("node-{n}")).collect();
+        Record::new(&roster, 3, 0)
+    }
+
+    /// Gives `name` a block.
+    pub(crate) fn give(record: &mut Record, name: &str, block: BlockView) {
+        let member = record.members.get_mut(name).expect("a member of the roster");
+        member.blocks.entry(block.height).or_default().push(block);
+    }
+
+    /// Lets `name` have said so of itself.
+    pub(crate) fn say(record: &mut Record, name: &str, at_ms: u64, height: u64, gate: GateDecision) {
+        let member = record.members.get_mut(name).expect("a member of the roster");
+        let (healthy, reason) = (4, String::new());
+        member.heights.push(HeightReading {
+            at_ms,
+            incarnation: 1,
+            height,
+        });
+        member.height_readings += 1;
+        member.last = Some(Snapshot {
+            at_ms,
+            incarnation: 1,
+            height,
+            gate,
+            healthy,
+            links_up: 3,
+            reason,
+            unready: None,
+        });
+    }
+
+    #[test]
+    fn the_first_to_decide_a_height_gives_its_time_and_who_adopted_it_does_not() {
+        let mut record = empty();
+        give(
+            &mut record,
+            "node-1",
+            BlockView {
+                decided_at_ms: 3_200,
+                ..block(1, 7)
+            },
+        );
+        give(
+            &mut record,
+            "node-2",
+            BlockView {
+                decided_at_ms: 3_150,
+                ..block(1, 7)
+            },
+        );
+        give(
+            &mut record,
+            "node-3",
+            BlockView {
+                decided_at_ms: 3_000,
+                adopted: true,
+                ..block(1, 7)
+            },
+        );
+        assert_eq!(record.decided(), BTreeMap::from([(1, 3_150)]));
+    }
+}

@@ -1,0 +1,477 @@
+//! The report: what a run came to, as a table for people and as JSON for programs.
+//!
+//! Times named `at_ms` are milliseconds since the run began.
+
+use std::fmt::Write as _;
+
+use alys_node::ops::view::GateDecision;
+use serde::Serialize;
+
+use crate::invariant::{self, Finding};
+use crate::record::Record;
+use crate::runner::{Failure, Outcome};
+use crate::scenario::Scenario;
+use crate::timing::{Timings, percentile};
+
+/// What a run came to. Serialises as the JSON report.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The scenario's name.
+    pub scenario: String,
+    /// `process`: every member was a process of its own.
+    pub mode: &'static str,
+    /// The seed that all chance came from.
+    pub seed: u64,
+    /// Whether every step succeeded and every invariant held.
+    pub passed: bool,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// Every member as it was last seen.
+    pub members: Vec<MemberLine>,
+    /// Every step that was begun.
+    pub steps: Vec<StepLine>,
+    /// Every gate decision.
+    pub gate: Vec<GateLine>,
+    /// Every block.
+    pub blocks: Vec<BlockLine>,
+    /// How long things took.
+    pub timings_ms: TimingLines,
+    /// Every invariant that applies.
+    pub invariants: Vec<InvariantLine>,
+    /// Violations in sentences, for people.
+    #[serde(skip)]
+    pub violations: Vec<String>,
+    /// The step that failed, for people.
+    #[serde(skip)]
+    pub failure: Option<Failure>,
+}
+
+/// A member as it was last seen.
+#[derive(Clone, Debug, Serialize)]
+pub struct MemberLine {
+    /// Its name.
+    pub name: String,
+    /// The height of its chain.
+    pub height: u64,
+    /// Its gate's decision; closed if it was never seen.
+    pub gate: GateDecision,
+    /// How often its process was started.
+    pub incarnations: usize,
+    /// The gate's reason, for people.
+    #[serde(skip)]
+    pub reason: String,
+}
+
+/// A step that was begun.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepLine {
+    /// When it was applied.
+    pub at_ms: u64,
+    /// What it was, in a sentence.
+    pub step: String,
+    /// How long until its effect was observed; absent if it never was.
+    pub took_effect_ms: Option<u64>,
+}
+
+/// A gate decision.
+#[derive(Clone, Debug, Serialize)]
+pub struct GateLine {
+    /// When it was taken.
+    pub at_ms: u64,
+    /// Whose gate.
+    pub member: String,
+    /// What was decided.
+    pub decision: GateDecision,
+    /// Healthy members counted.
+    pub healthy: usize,
+    /// Healthy members required.
+    pub required: usize,
+    /// Why.
+    pub reason: String,
+}
+
+/// A block, as the first member that decided it has it.
+#[derive(Clone, Debug, Serialize)]
+pub struct BlockLine {
+    /// Its height.
+    pub height: u64,
+    /// When it was decided.
+    pub at_ms: u64,
+    /// Who built it.
+    pub proposer: String,
+    /// In which round it was decided.
+    pub round: u32,
+    /// Who signed that member's certificate.
+    pub signers: Vec<String>,
+}
+
+/// How long things took.
+#[derive(Clone, Debug, Serialize)]
+pub struct TimingLines {
+    /// Between consecutive blocks of an undisturbed federation.
+    pub block_interval: TimingLine,
+    /// From a proposal to its certificate, at the proposer.
+    pub proposal_to_certificate: TimingLine,
+    /// From the fault that leaves too few to each survivor's closed gate.
+    pub fault_to_halt: TimingLine,
+    /// From the step that brings enough together to the next block.
+    pub back_to_block: TimingLine,
+}
+
+/// Percentiles by nearest rank; absent of no samples.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TimingLine {
+    /// The median.
+    pub p50: Option<u64>,
+    /// 99 of 100 are not above.
+    pub p99: Option<u64>,
+    /// The greatest.
+    pub max: Option<u64>,
+    /// How many samples.
+    pub count: usize,
+}
+
+impl TimingLine {
+    fn of(samples: &[u64]) -> Self {
+        let [p50, p99, max] = [50, 99, 100].map(|percent| percentile(samples, percent));
+        Self {
+            p50,
+            p99,
+            max,
+            count: samples.len(),
+        }
+    }
+}
+
+/// An invariant.
+#[derive(Clone, Debug, Serialize)]
+pub struct InvariantLine {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it held.
+    pub held: bool,
+    /// How many facts it looked at; of none it does not hold.
+    pub observations: u64,
+}
+
+impl Report {
+    /// Draws up the report of a run. Verifies every certificate, which takes about a millisecond each.
+    pub fn of(scenario: &Scenario, seed: u64, outcome: &Outcome, now_ms: u64) -> Self {
+        let Outcome { record, failure } = outcome;
+        let findings = invariant::check_all(record);
+        let since = |at_ms: u64| at_ms.saturating_sub(record.started_ms);
+        Self {
+            scenario: scenario.name.clone(),
+            mode: "process",
+            seed,
+            passed: failure.is_none() && findings.iter().all(Finding::held),
+            duration_ms: since(now_ms),
+            members: member_lines(record),
+            steps: record
+                .steps
+                .iter()
+                .map(|step| StepLine {
+                    at_ms: since(step.at_ms),
+                    step: step.step.to_string(),
+                    took_effect_ms: step.done_ms.map(|done_ms| done_ms.saturating_sub(step.at_ms)),
+                })
+                .collect(),
+            gate: gate_lines(record),
+            blocks: block_lines(record),
+            timings_ms: TimingLines::from(&Timings::of(record)),
+            violations: violations(&findings),
+            invariants: findings
+                .iter()
+                .map(|finding| InvariantLine {
+                    name: finding.name,
+                    held: finding.held(),
+                    observations: finding.observations,
+                })
+                .collect(),
+            failure: failure.clone(),
+        }
+    }
+
+    /// The report as JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a report has string keys and finite numbers only")
+    }
+
+    /// The report as a table, with colours if `colour`.
+    pub fn to_table(&self, colour: bool) -> String {
+        let mut text = String::new();
+        self.write_table(&mut text, colour)
+            .expect("writing to a string does not fail");
+        text
+    }
+
+    fn write_table(&self, text: &mut String, colour: bool) -> std::fmt::Result {
+        let mark = |good: bool, words: &str| match (colour, good) {
+            (false, _) => words.to_owned(),
+            (true, true) => format!("\x1b[32m{words}\x1b[0m"),
+            (true, false) => format!("\x1b[31m{words}\x1b[0m"),
+        };
+        let seconds = |ms: u64| ms as f64 / 1_000.0;
+        writeln!(text, "\nsteps")?;
+        for step in &self.steps {
+            let took = step
+                .took_effect_ms
+                .map_or("never".to_owned(), |ms| format!("{:.2} s", seconds(ms)));
+            let took = mark(step.took_effect_ms.is_some(), &format!("{took:>9}"));
+            writeln!(text, "  {:>8.2} s  {took}  {}", seconds(step.at_ms), step.step)?;
+        }
+        writeln!(text, "\nmembers")?;
+        for member in &self.members {
+            let MemberLine {
+                name,
+                height,
+                gate,
+                incarnations,
+                ..
+            } = member;
+            writeln!(
+                text,
+                "  {name:<12}  height {height:>5}  gate {gate:<6}  incarnations {incarnations}"
+            )?;
+        }
+        let rounds = self.blocks.iter().filter(|block| block.round > 0).count();
+        let (blocks, decisions) = (self.blocks.len(), self.gate.len());
+        writeln!(
+            text,
+            "\n{blocks} blocks, {rounds} of them in a later round; {decisions} gate decisions"
+        )?;
+        writeln!(
+            text,
+            "\ntimings                       p50      p99      max    count   (ms)"
+        )?;
+        let number = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
+        for (name, line) in self.timings_ms.named() {
+            let [p50, p99, max] = [line.p50, line.p99, line.max].map(number);
+            writeln!(text, "  {name:<24} {p50:>8} {p99:>8} {max:>8} {:>8}", line.count)?;
+        }
+        writeln!(text, "\ninvariants                        observations")?;
+        for line in &self.invariants {
+            let held = mark(line.held, if line.held { "held" } else { "NOT HELD" });
+            writeln!(text, "  {:<32} {:>11}  {held}", line.name, line.observations)?;
+        }
+        let verdict = mark(self.passed, if self.passed { "passed" } else { "FAILED" });
+        let duration = seconds(self.duration_ms);
+        writeln!(
+            text,
+            "\n{} {verdict} in {duration:.1} s, seed {}",
+            self.scenario, self.seed
+        )
+    }
+
+    /// What went wrong, for people: expected and seen, violations, and every member as last seen. Empty if
+    /// the run passed.
+    pub fn complaint(&self) -> String {
+        let mut lines = Vec::new();
+        if let Some(Failure { expected, seen }) = &self.failure {
+            lines.push(format!("expected  {expected}"));
+            lines.push(format!("seen      {seen}"));
+        }
+        for line in self
+            .invariants
+            .iter()
+            .filter(|line| !line.held && line.observations == 0)
+        {
+            lines.push(format!(
+                "violated  {}: nothing was observed that could show it",
+                line.name
+            ));
+        }
+        lines.extend(
+            self.violations
+                .iter()
+                .map(|violation| format!("violated  {violation}")),
+        );
+        if !lines.is_empty() {
+            for MemberLine {
+                name,
+                height,
+                gate,
+                reason,
+                ..
+            } in &self.members
+            {
+                lines.push(format!(
+                    "member    {name}: height {height}, gate {gate}: {reason}"
+                ));
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+impl TimingLines {
+    fn named(&self) -> [(&'static str, &TimingLine); 4] {
+        [
+            ("block interval", &self.block_interval),
+            ("proposal to certificate", &self.proposal_to_certificate),
+            ("fault to halt", &self.fault_to_halt),
+            ("back to block", &self.back_to_block),
+        ]
+    }
+}
+
+impl From<&Timings> for TimingLines {
+    fn from(timings: &Timings) -> Self {
+        Self {
+            block_interval: TimingLine::of(&timings.block_interval),
+            proposal_to_certificate: TimingLine::of(&timings.proposal_to_certificate),
+            fault_to_halt: TimingLine::of(&timings.fault_to_halt),
+            back_to_block: TimingLine::of(&timings.back_to_block),
+        }
+    }
+}
+
+/// Violations an invariant lists in full; the rest is counted.
+const VIOLATIONS_LISTED: usize = 5;
+
+fn violations(findings: &[Finding]) -> Vec<String> {
+    let of_one = |finding: &Finding| {
+        let name = finding.name;
+        let listed = finding.violations.iter().take(VIOLATIONS_LISTED);
+        let mut lines: Vec<_> = listed.map(|violation| format!("{name}: {violation}")).collect();
+        if let Some(more) = finding
+            .violations
+            .len()
+            .checked_sub(VIOLATIONS_LISTED)
+            .filter(|more| *more > 0)
+        {
+            lines.push(format!("{name}: and {more} more"));
+        }
+        lines
+    };
+    findings.iter().flat_map(of_one).collect()
+}
+
+fn member_lines(record: &Record) -> Vec<MemberLine> {
+    let line = |name: &String| {
+        let member = record.members.get(name);
+        let last = member.and_then(|member| member.last.as_ref());
+        let silence = member.and_then(|member| member.silence.clone());
+        MemberLine {
+            name: name.clone(),
+            height: last.map_or(0, |last| last.height),
+            gate: last.map_or(GateDecision::Closed, |last| last.gate),
+            incarnations: member.map_or(0, |member| member.incarnations.len()),
+            reason: silence
+                .or(last.map(|last| last.reason.clone()))
+                .unwrap_or("never seen".to_owned()),
+        }
+    };
+    record.roster.iter().map(line).collect()
+}
+
+fn gate_lines(record: &Record) -> Vec<GateLine> {
+    let of_member = |(name, member): (&String, &crate::record::MemberRecord)| {
+        let line = |decision: &alys_node::ops::view::GateRecord| GateLine {
+            at_ms: decision.at_ms.saturating_sub(record.started_ms),
+            member: name.clone(),
+            decision: decision.decision,
+            healthy: decision.healthy,
+            required: decision.required,
+            reason: decision.reason.clone(),
+        };
+        member.gate.values().map(line).collect::<Vec<_>>()
+    };
+    let mut lines: Vec<_> = record.members.iter().flat_map(of_member).collect();
+    lines.sort_by_key(|line| line.at_ms);
+    lines
+}
+
+fn block_lines(record: &Record) -> Vec<BlockLine> {
+    let mut first = std::collections::BTreeMap::new();
+    for (_, block) in record.blocks() {
+        let known = first.entry(block.height).or_insert(block);
+        if (block.adopted, block.decided_at_ms) < (known.adopted, known.decided_at_ms) {
+            *known = block;
+        }
+    }
+    let line = |block: &alys_node::ops::view::BlockView| BlockLine {
+        height: block.height,
+        at_ms: block.decided_at_ms.saturating_sub(record.started_ms),
+        proposer: block.proposer.clone(),
+        round: block.certificate.round,
+        signers: block.certificate.signers.clone(),
+    };
+    first.into_values().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::{block, empty, give};
+
+    fn report(failure: Option<Failure>) -> Report {
+        let scenario = Scenario::load("gating").expect("a shipped scenario");
+        let mut record = empty();
+        give(&mut record, "node-1", block(1, 1));
+        give(&mut record, "node-2", block(1, 2));
+        Report::of(&scenario, 42, &Outcome { record, failure }, 10_000)
+    }
+
+    #[test]
+    fn the_json_has_exactly_the_agreed_keys() {
+        let json: serde_json::Value = serde_json::from_str(&report(None).to_json()).expect("JSON");
+        let keys = |value: &serde_json::Value| -> Vec<String> {
+            let mut keys: Vec<_> = value.as_object().expect("an object").keys().cloned().collect();
+            keys.sort();
+            keys
+        };
+        let sorted = |words: &str| {
+            let mut words: Vec<_> = words.split(' ').map(str::to_owned).collect();
+            words.sort();
+            words
+        };
+        let top = "scenario mode seed passed duration_ms members steps gate blocks timings_ms invariants";
+        assert_eq!(keys(&json), sorted(top));
+        assert_eq!(keys(&json["members"][0]), sorted("name height gate incarnations"));
+        assert_eq!(
+            keys(&json["blocks"][0]),
+            sorted("height at_ms proposer round signers")
+        );
+        assert_eq!(keys(&json["invariants"][0]), sorted("name held observations"));
+        let timings = "block_interval proposal_to_certificate fault_to_halt back_to_block";
+        assert_eq!(keys(&json["timings_ms"]), sorted(timings));
+        assert_eq!(
+            keys(&json["timings_ms"]["fault_to_halt"]),
+            sorted("p50 p99 max count")
+        );
+    }
+
+    #[test]
+    fn a_violated_invariant_fails_the_run_and_is_told() {
+        let report = report(None);
+        assert!(!report.passed);
+        let complaint = report.complaint();
+        assert!(
+            complaint.contains("violated  one-block-per-height: height 1"),
+            "{complaint}"
+        );
+        assert!(
+            complaint.contains("member    node-4: height 0, gate closed: never seen"),
+            "{complaint}"
+        );
+        assert!(
+            report
+                .to_table(false)
+                .contains("one-block-per-height                       2  NOT HELD")
+        );
+    }
+
+    #[test]
+    fn a_failed_step_is_told_with_what_was_expected_and_seen() {
+        let failure = Failure {
+            expected: "5 blocks".to_owned(),
+            seen: "none".to_owned(),
+        };
+        let complaint = report(Some(failure)).complaint();
+        assert!(
+            complaint.starts_with("expected  5 blocks\nseen      none\n"),
+            "{complaint}"
+        );
+    }
+}

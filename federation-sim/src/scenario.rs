@@ -1,0 +1,423 @@
+//! A scenario: a federation, and the story that happens to it, as data.
+//!
+//! Scenarios are TOML. Those shipped are in `scenarios/`, one story a file, and are read by the very same
+//! code as a user's file.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::step::{Action, Check, Step};
+use crate::topology::Topology;
+
+/// The scenario that runs when none is named.
+pub const DEFAULT: &str = "gating";
+
+/// Shipped scenarios, by name.
+const SHIPPED: [(&str, &str); 5] = [
+    ("gating", include_str!("scenarios/gating.toml")),
+    ("healthy", include_str!("scenarios/healthy.toml")),
+    ("partition", include_str!("scenarios/partition.toml")),
+    ("rolling-restart", include_str!("scenarios/rolling-restart.toml")),
+    ("all-crash", include_str!("scenarios/all-crash.toml")),
+];
+
+/// Members a scenario can have.
+const MEMBERS: std::ops::RangeInclusive<usize> = 4..=16;
+/// Steps a scenario can have.
+const STEPS_MAX: usize = 1_000;
+/// Transactions one step can submit.
+const SUBMIT_MAX: usize = 1_000;
+/// Block times a genesis accepts.
+const BLOCK_TIME: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_mins(1);
+
+/// A federation, and the story that happens to it.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name; of letters, digits and `-`.
+    pub name: String,
+    /// The story in a sentence.
+    pub about: String,
+    /// The members' names, in genesis order.
+    pub members: Vec<String>,
+    /// The time between blocks.
+    pub block_time: Duration,
+    /// How long the whole scenario may take.
+    pub timeout: Duration,
+    /// Sections of the members' configuration, handed to every member unchanged.
+    pub sections: Sections,
+    /// The story.
+    pub steps: Vec<Step>,
+}
+
+/// Sections of the members' configuration that a scenario may set.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sections {
+    /// Heartbeats between members, and the gate they feed.
+    pub heartbeat: Option<toml::Table>,
+    /// Consensus time-outs.
+    pub consensus: Option<toml::Table>,
+    /// Health checks of a member's own actors.
+    pub health: Option<toml::Table>,
+    /// How often a supervisor may restart its children.
+    pub supervision: Option<toml::Table>,
+}
+
+impl Sections {
+    /// The sections that are set, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &toml::Table)> {
+        let sections = [
+            ("heartbeat", &self.heartbeat),
+            ("consensus", &self.consensus),
+            ("health", &self.health),
+            ("supervision", &self.supervision),
+        ];
+        sections
+            .into_iter()
+            .filter_map(|(name, table)| table.as_ref().map(|table| (name, table)))
+    }
+}
+
+/// Why a scenario is refused.
+#[derive(Debug, Error)]
+pub enum ScenarioError {
+    /// Neither the name of a shipped scenario nor a file.
+    #[error("scenario is {0:?}; expected one of {known}, or a file that ends in .toml", known = names().join(", "))]
+    Unknown(String),
+    /// The file can not be read.
+    #[error("scenario file {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not TOML, or a key is unknown, missing, or of the wrong type.
+    #[error("scenario {origin}: {source}")]
+    Shape {
+        /// The file, or the scenario's name.
+        origin: String,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is out of its range.
+    #[error("scenario {origin}: `{field}` is {value}; expected {expected}")]
+    Field {
+        /// The file, or the scenario's name.
+        origin: String,
+        /// The field's path.
+        field: String,
+        /// The value found.
+        value: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// A step can not be read, or makes no sense where it stands.
+    #[error("scenario {origin}: `steps[{index}]` {problem}")]
+    Step {
+        /// The file, or the scenario's name.
+        origin: String,
+        /// The step's place, from 0.
+        index: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// A scenario as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    name: String,
+    #[serde(default)]
+    about: String,
+    #[serde(default = "four_members")]
+    members: Vec<String>,
+    #[serde(default = "two_seconds", with = "humantime_serde")]
+    block_time: Duration,
+    #[serde(default = "ten_minutes", with = "humantime_serde")]
+    timeout: Duration,
+    #[serde(default)]
+    node: Sections,
+    steps: Vec<toml::Table>,
+}
+
+fn four_members() -> Vec<String> {
+    (1..=4).map(|n| format!("node-{n}")).collect()
+}
+
+fn two_seconds() -> Duration {
+    Duration::from_secs(2)
+}
+
+fn ten_minutes() -> Duration {
+    Duration::from_mins(10)
+}
+
+/// Names of the shipped scenarios.
+pub fn names() -> Vec<&'static str> {
+    SHIPPED.iter().map(|(name, _)| *name).collect()
+}
+
+/// The text of a shipped scenario, or of a file that ends in `.toml`.
+pub fn text_of(name_or_file: &str) -> Result<String, ScenarioError> {
+    if let Some((_, text)) = SHIPPED.iter().find(|(name, _)| *name == name_or_file) {
+        return Ok((*text).to_owned());
+    }
+    let path = Path::new(name_or_file);
+    if path.extension().is_none_or(|extension| extension != "toml") {
+        return Err(ScenarioError::Unknown(name_or_file.to_owned()));
+    }
+    std::fs::read_to_string(path).map_err(|source| ScenarioError::Read {
+        path: path.into(),
+        source,
+    })
+}
+
+impl Scenario {
+    /// Reads and checks a shipped scenario, or a file that ends in `.toml`.
+    pub fn load(name_or_file: &str) -> Result<Self, ScenarioError> {
+        Self::parse(name_or_file, &text_of(name_or_file)?)
+    }
+
+    /// Reads and checks a scenario's text; `origin` says in errors where it came from.
+    pub fn parse(origin: &str, text: &str) -> Result<Self, ScenarioError> {
+        let file: File = toml::from_str(text).map_err(|source| ScenarioError::Shape {
+            origin: origin.to_owned(),
+            source: Box::new(source),
+        })?;
+        let step_error = |index, problem| ScenarioError::Step {
+            origin: origin.to_owned(),
+            index,
+            problem,
+        };
+        let steps = file
+            .steps
+            .into_iter()
+            .enumerate()
+            .map(|(index, table)| Step::from_table(table).map_err(|problem| step_error(index, problem)));
+        let scenario = Self {
+            steps: steps.collect::<Result<_, _>>()?,
+            name: file.name,
+            about: file.about,
+            members: file.members,
+            block_time: file.block_time,
+            timeout: file.timeout,
+            sections: file.node,
+        };
+        scenario
+            .check_fields()
+            .map_err(|(field, value, expected)| ScenarioError::Field {
+                origin: origin.to_owned(),
+                field,
+                value,
+                expected,
+            })?;
+        scenario
+            .check_story()
+            .map_err(|(index, problem)| step_error(index, problem))?;
+        Ok(scenario)
+    }
+
+    /// How many healthy members the gate requires: more than two thirds of the roster.
+    pub fn required(&self) -> usize {
+        self.members.len() * 2 / 3 + 1
+    }
+
+    fn check_fields(&self) -> Result<(), (String, String, String)> {
+        let wrong =
+            |field: &str, value: String, expected: &str| Err((field.to_owned(), value, expected.to_owned()));
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if self.name.is_empty() || !self.name.chars().all(legal) {
+            return wrong(
+                "name",
+                format!("{:?}", self.name),
+                "characters of a-z, 0-9 and '-'",
+            );
+        }
+        if !MEMBERS.contains(&self.members.len()) {
+            return wrong(
+                "members",
+                format!("{} names", self.members.len()),
+                "4 to 16 names",
+            );
+        }
+        for (index, name) in self.members.iter().enumerate() {
+            let field = format!("members[{index}]");
+            let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
+            if !begins || name.len() > 32 || !name.chars().all(legal) {
+                let expected = "1 to 32 characters of a-z, 0-9 and '-', beginning with a letter";
+                return wrong(&field, format!("{name:?}"), expected);
+            }
+            if self.members[..index].contains(name) {
+                return wrong(&field, format!("{name:?}"), "a name used once");
+            }
+        }
+        if !BLOCK_TIME.contains(&self.block_time) {
+            let value = humantime::format_duration(self.block_time).to_string();
+            return wrong("block_time", value, "between 200ms and 60s");
+        }
+        if self.timeout.is_zero() {
+            return wrong("timeout", "0s".to_owned(), "more than 0s");
+        }
+        if self.steps.is_empty() || self.steps.len() > STEPS_MAX {
+            return wrong("steps", format!("{} steps", self.steps.len()), "1 to 1000 steps");
+        }
+        Ok(())
+    }
+
+    /// Follows the story and refuses the first step that makes no sense where it stands.
+    fn check_story(&self) -> Result<(), (usize, String)> {
+        let mut topology = Topology::new(&self.members);
+        for (index, step) in self.steps.iter().enumerate() {
+            topology
+                .check(step)
+                .and_then(|()| check_numbers(step))
+                .map_err(|problem| (index, problem))?;
+            if let Step::Act(action) = step {
+                topology.apply(action);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if self.about.is_empty() { "" } else { ": " };
+        write!(f, "{}{separator}{}", self.name, self.about)
+    }
+}
+
+/// Ranges within one step.
+fn check_numbers(step: &Step) -> Result<(), String> {
+    match step {
+        Step::Act(Action::Submit { count, .. }) if !(1..=SUBMIT_MAX).contains(count) => {
+            Err(format!("has `count` = {count}; expected 1 to {SUBMIT_MAX}"))
+        }
+        Step::Act(Action::Delay { by, .. }) if *by > Duration::from_mins(1) => Err(format!(
+            "has `by` = {}; expected at most 60s",
+            humantime::format_duration(*by)
+        )),
+        Step::Check(Check::WaitBlocks { count: 0, .. }) => {
+            Err("has `count` = 0; expected 1 or more".to_owned())
+        }
+        Step::Check(Check::Expect(facts)) => {
+            let some = facts.no_block_for.is_some()
+                || facts.gate.is_some()
+                || facts.heights_equal
+                || facts.transactions_included
+                || facts.min_height.is_some();
+            if !some {
+                return Err(
+                    "expects nothing; expected one of no_block_for, gate, heights_equal, \
+                            transactions_included, min_height"
+                        .to_owned(),
+                );
+            }
+            if facts.no_block_for.is_some() && facts.within.is_some() {
+                return Err("has both `no_block_for` and `within`; expected one of them".to_owned());
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Scenario::parse("test.toml", text).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn every_shipped_scenario_reads_and_is_named_after_its_file() {
+        for name in names() {
+            let scenario = Scenario::load(name).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(scenario.name, name);
+            assert!(!scenario.about.is_empty(), "{name} says what it is about");
+            assert_eq!(scenario.members.len(), 4, "{name}");
+        }
+        assert!(names().contains(&DEFAULT));
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_those_that_exist() {
+        let error = Scenario::load("gaiting")
+            .expect_err("no such scenario")
+            .to_string();
+        assert!(
+            error.contains("\"gaiting\"") && error.contains("all-crash"),
+            "{error}"
+        );
+        let error = Scenario::load("/nowhere/story.toml")
+            .expect_err("no such file")
+            .to_string();
+        assert!(error.contains("/nowhere/story.toml"), "{error}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_value_and_what_was_expected() {
+        let steps = "steps = [{ do = 'wait', duration = '1s' }]";
+        let table = [
+            ("name = 'x'\nsteps = 3".to_owned(), "steps"),
+            (format!("name = 'x'\nsetps = 1\n{steps}"), "unknown field `setps`"),
+            (format!("name = 'a b'\n{steps}"), "`name` is \"a b\"; expected"),
+            (
+                format!("name = 'x'\nmembers = ['a', 'b', 'c']\n{steps}"),
+                "`members` is 3 names; expected 4 to 16",
+            ),
+            (
+                format!("name = 'x'\nmembers = ['a', 'b', 'c', 'a']\n{steps}"),
+                "`members[3]` is \"a\"; expected",
+            ),
+            (
+                format!("name = 'x'\nblock_time = '1ms'\n{steps}"),
+                "`block_time` is 1ms; expected",
+            ),
+            (format!("name = 'x'\nblock_time = 'soon'\n{steps}"), "block_time"),
+            (
+                "name = 'x'\nsteps = []".to_owned(),
+                "`steps` is 0 steps; expected",
+            ),
+            (
+                "name = 'x'\nsteps = [{ do = 'wait_blocks', count = 0, within = '1s' }]".to_owned(),
+                "`steps[0]` has `count` = 0; expected",
+            ),
+            (
+                "name = 'x'\nsteps = [{ do = 'expect' }]".to_owned(),
+                "`steps[0]` expects nothing; expected one of",
+            ),
+            (
+                "name = 'x'\nsteps = [{ do = 'kill', members = ['node-5'] }]".to_owned(),
+                "`steps[0]` names \"node-5\"; expected one of node-1",
+            ),
+            (
+                "name = 'x'\nsteps = [{ do = 'submit', member = 'node-1', count = 1001 }]".to_owned(),
+                "`steps[0]` has `count` = 1001; expected 1 to 1000",
+            ),
+        ];
+        for (text, expected) in table {
+            let error = error(&text);
+            assert!(
+                error.contains(expected) && error.contains("test.toml"),
+                "{text}\n{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn sections_of_the_members_configuration_are_kept() {
+        let text =
+            "name = 'x'\nsteps = [{ do = 'wait', duration = '1s' }]\n[node.heartbeat]\ninterval = '100ms'";
+        let scenario = Scenario::parse("test.toml", text).expect("a section is accepted");
+        let sections: Vec<_> = scenario.sections.iter().map(|(name, _)| name).collect();
+        assert_eq!(sections, ["heartbeat"]);
+    }
+}

@@ -1,0 +1,317 @@
+//! What a federation needs before it starts: a directory, keys, a genesis, ports, configurations.
+//!
+//! ```text
+//! genesis.toml
+//! node-1/  node.toml  node-1.key  node.log  data/
+//! node-2/  …
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use alys_node::genesis::{Genesis, GenesisError, GenesisFile, GenesisMember};
+use alys_node::keys::{KeyError, SecretKey};
+use rand::Rng as _;
+use thiserror::Error;
+use toml::{Table, Value};
+
+use crate::ports::{NoPort, free_port};
+use crate::proxy::Proxies;
+use crate::scenario::Scenario;
+use crate::seed;
+
+/// Why a federation could not be set up.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// The run's directory holds something already.
+    #[error("directory {0} is not empty; expected a new or an empty one")]
+    Occupied(PathBuf),
+    /// A file or directory could not be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A key could not be written.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The genesis made here is refused.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    /// No port could be taken.
+    #[error(transparent)]
+    Ports(#[from] NoPort),
+    /// A proxy could not be started.
+    #[error("the proxy from {from} to {to}: {source}")]
+    Proxy {
+        /// Who dials.
+        from: String,
+        /// Who is dialled.
+        to: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The node's executable could not be found or built.
+    #[error("{0}")]
+    Binary(String),
+    /// A process could not be started.
+    #[error("could not start {what}: {source}")]
+    Start {
+        /// The guardian, or a member's name.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A member ended, or did not answer, before the story began.
+    #[error("{name} did not come up: {how}")]
+    NotUp {
+        /// The member.
+        name: String,
+        /// What it did instead.
+        how: String,
+    },
+}
+
+/// Where one member's things are.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) name: String,
+    pub(crate) directory: PathBuf,
+    pub(crate) ops: SocketAddr,
+    pub(crate) link: SocketAddr,
+}
+
+impl Place {
+    pub(crate) fn config(&self) -> PathBuf {
+        self.directory.join("node.toml")
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.directory.join("node.log")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+}
+
+/// Takes an empty directory for a run, creating it if need be.
+pub(crate) fn claim(directory: &Path) -> Result<(), SetupError> {
+    let file = |source| SetupError::File {
+        path: directory.into(),
+        source,
+    };
+    fs::create_dir_all(directory).map_err(file)?;
+    match fs::read_dir(directory).map_err(file)?.next() {
+        None => Ok(()),
+        Some(_) => Err(SetupError::Occupied(directory.into())),
+    }
+}
+
+/// Writes keys and genesis, all from the seed.
+pub(crate) fn write_identities(directory: &Path, scenario: &Scenario, seed: u64) -> Result<(), SetupError> {
+    let mut chance = seed::stream(seed, "keys");
+    let mut members = Vec::new();
+    for name in &scenario.members {
+        let secret = SecretKey::from_seed(&chance.random());
+        let home = directory.join(name);
+        fs::create_dir_all(&home).map_err(|source| SetupError::File {
+            path: home.clone(),
+            source,
+        })?;
+        secret.write(&home.join(format!("{name}.key")))?;
+        members.push(GenesisMember {
+            name: name.parse().expect("a scenario's names are names of members"),
+            public_key: secret.public_key().to_string(),
+            proof_of_possession: secret.prove_possession(),
+        });
+    }
+    let chain_id = format!("simulation-{seed}");
+    let genesis = GenesisFile {
+        chain_id,
+        block_time: scenario.block_time,
+        members,
+    };
+    Genesis::check(&genesis)?;
+    let text = toml::to_string(&genesis).expect("a genesis has a TOML form");
+    write(&directory.join("genesis.toml"), &text)
+}
+
+/// Chooses ports for every member.
+pub(crate) fn choose_places(directory: &Path, scenario: &Scenario) -> Result<Vec<Place>, SetupError> {
+    // Held until all are chosen, so that none is chosen twice.
+    let mut taken = Vec::new();
+    let mut places = Vec::new();
+    for name in &scenario.members {
+        let mut port = || -> Result<SocketAddr, SetupError> {
+            let (listener, address) = free_port()?;
+            taken.push(listener);
+            Ok(address)
+        };
+        let (ops, link) = (port()?, port()?);
+        places.push(Place {
+            name: name.clone(),
+            directory: directory.join(name),
+            ops,
+            link,
+        });
+    }
+    Ok(places)
+}
+
+/// Starts a proxy for each pair: the greater name dials the lesser.
+pub(crate) async fn start_proxies(places: &[Place]) -> Result<Proxies, SetupError> {
+    let mut proxies = Proxies::default();
+    for dialler in places {
+        for target in places.iter().filter(|target| target.name < dialler.name) {
+            proxies
+                .add(&dialler.name, &target.name, target.link)
+                .await
+                .map_err(|source| SetupError::Proxy {
+                    from: dialler.name.clone(),
+                    to: target.name.clone(),
+                    source,
+                })?;
+        }
+    }
+    Ok(proxies)
+}
+
+/// Writes every member's configuration, and forgets what an earlier start has left.
+pub(crate) fn write_configs(
+    places: &[Place],
+    scenario: &Scenario,
+    proxies: &Proxies,
+    log_level: &str,
+) -> Result<(), SetupError> {
+    for place in places {
+        for leftover in [place.data(), place.log()] {
+            let removed = if leftover.is_dir() {
+                fs::remove_dir_all(&leftover)
+            } else {
+                remove(&leftover)
+            };
+            removed.map_err(|source| SetupError::File {
+                path: leftover,
+                source,
+            })?;
+        }
+        let peers = places.iter().filter(|peer| peer.name != place.name).map(|peer| {
+            let address = proxies.address(&place.name, &peer.name).unwrap_or(peer.link);
+            (peer.name.as_str(), address)
+        });
+        let config = config(place, &peers.collect(), scenario, log_level);
+        let text = toml::to_string(&config).expect("a table has a TOML form");
+        write(&place.config(), &text)?;
+    }
+    Ok(())
+}
+
+fn config(place: &Place, peers: &BTreeMap<&str, SocketAddr>, scenario: &Scenario, log_level: &str) -> Table {
+    let name = &place.name;
+    let peers = peers
+        .iter()
+        .map(|(name, address)| table([("name", *name), ("address", &address.to_string())]));
+    let mut link = Table::from_iter([("listen".to_owned(), place.link.to_string().into())]);
+    link.insert(
+        "peers".to_owned(),
+        Value::Array(peers.map(Value::Table).collect()),
+    );
+    let mut config = table([("genesis_file", "../genesis.toml"), ("data_dir", "data")]);
+    let mut section = |name: &str, table: Table| config.insert(name.to_owned(), Value::Table(table));
+    section(
+        "identity",
+        table([("name", name.as_str()), ("key_file", &format!("{name}.key"))]),
+    );
+    section("ops", table([("address", place.ops.to_string().as_str())]));
+    section("link", link);
+    section("log", table([("level", log_level), ("format", "human")]));
+    for (name, given) in scenario.sections.iter() {
+        section(name, given.clone());
+    }
+    config
+}
+
+fn table<const N: usize>(entries: [(&str, &str); N]) -> Table {
+    entries
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.into()))
+        .collect()
+}
+
+fn write(path: &Path, text: &str) -> Result<(), SetupError> {
+    fs::write(path, text).map_err(|source| SetupError::File {
+        path: path.into(),
+        source,
+    })
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scenario() -> Scenario {
+        let text = "name='x'\nsteps=[{do='wait',duration='1s'}]\n[node.heartbeat]\ninterval='100ms'";
+        Scenario::parse("test", text).expect("a scenario")
+    }
+
+    #[tokio::test]
+    async fn a_federation_is_written_with_the_proxy_where_the_member_dials() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let scenario = scenario();
+        claim(directory.path()).expect("an empty directory");
+        write_identities(directory.path(), &scenario, 1).expect("identities");
+        let places = choose_places(directory.path(), &scenario).expect("ports");
+        let proxies = start_proxies(&places).await.expect("proxies");
+        write_configs(&places, &scenario, &proxies, "info").expect("configurations");
+        Genesis::from_file(&directory.path().join("genesis.toml")).expect("the genesis holds");
+        SecretKey::read(&directory.path().join("node-2/node-2.key")).expect("the key can be read");
+
+        let text = fs::read_to_string(places[1].config()).expect("the configuration of node-2");
+        let config: Table = text.parse().expect("TOML");
+        assert_eq!(config["heartbeat"]["interval"].as_str(), Some("100ms"));
+        assert_eq!(config["identity"]["key_file"].as_str(), Some("node-2.key"));
+        let proxy = proxies
+            .address("node-2", "node-1")
+            .expect("node-2 dials node-1")
+            .to_string();
+        let expected = [
+            ("node-1", proxy),
+            ("node-3", places[2].link.to_string()),
+            ("node-4", places[3].link.to_string()),
+        ];
+        for (peer, (name, address)) in config["link"]["peers"]
+            .as_array()
+            .expect("peers")
+            .iter()
+            .zip(&expected)
+        {
+            assert_eq!(peer["name"].as_str(), Some(*name));
+            assert_eq!(peer["address"].as_str(), Some(address.as_str()));
+        }
+        assert!(matches!(claim(directory.path()), Err(SetupError::Occupied(_))));
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_genesis() {
+        let genesis = |seed| {
+            let directory = tempfile::tempdir().expect("a directory");
+            write_identities(directory.path(), &scenario(), seed).expect("identities");
+            fs::read_to_string(directory.path().join("genesis.toml")).expect("a genesis")
+        };
+        assert_eq!(genesis(1), genesis(1));
+        assert_ne!(genesis(1), genesis(2));
+    }
+}

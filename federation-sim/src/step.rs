@@ -1,0 +1,494 @@
+//! One step of a scenario: something done to the federation, or something asked of it.
+//!
+//! An [`Action`] is carried out by the federation; a [`Check`] is judged over what is observed of it. Both
+//! are plain data, read from TOML tables with a `do` key, and say themselves in a sentence.
+
+use std::fmt;
+use std::time::Duration;
+
+use alys_node::ops::view::GateDecision;
+use serde::Deserialize;
+
+use crate::link::Link;
+
+/// One step of a scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Something done to the federation.
+    Act(Action),
+    /// Something asked of it.
+    Check(Check),
+}
+
+/// What can be done to the federation. Where `members` may be left out, it means every member to which the
+/// action can apply.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// SIGKILL, all within 50 ms.
+    Kill {
+        /// Whom.
+        members: Vec<String>,
+        /// Strike at a seeded moment after the next block instead of at once.
+        #[serde(default)]
+        mid_slot: bool,
+    },
+    /// SIGTERM; every one must end with exit code 0.
+    Stop {
+        /// Whom; all running members if empty.
+        #[serde(default)]
+        members: Vec<String>,
+        /// How long it may take.
+        #[serde(default = "fifteen_seconds", with = "humantime_serde")]
+        within: Duration,
+    },
+    /// SIGSTOP: the process is there, its connections too, but it does nothing.
+    Pause {
+        /// Whom.
+        members: Vec<String>,
+    },
+    /// SIGCONT.
+    Resume {
+        /// Whom; all paused members if empty.
+        #[serde(default)]
+        members: Vec<String>,
+    },
+    /// Starts members that were killed or stopped, on their data.
+    Restart {
+        /// Whom; all that are down if empty.
+        #[serde(default)]
+        members: Vec<String>,
+    },
+    /// Holds every byte on links; connections stay open.
+    Cut {
+        /// Single directions.
+        #[serde(default)]
+        links: Vec<Link>,
+        /// Every link between two groups, both ways.
+        between: Option<[Vec<String>; 2]>,
+    },
+    /// Lets held bytes flow again, without delay. All links if none is named.
+    Heal {
+        /// Single directions.
+        #[serde(default)]
+        links: Vec<Link>,
+        /// Every link between two groups, both ways.
+        between: Option<[Vec<String>; 2]>,
+    },
+    /// Adds a fixed latency to links.
+    Delay {
+        /// Single directions.
+        #[serde(default)]
+        links: Vec<Link>,
+        /// Every link between two groups, both ways.
+        between: Option<[Vec<String>; 2]>,
+        /// The latency; 0 removes it.
+        #[serde(with = "humantime_serde")]
+        by: Duration,
+    },
+    /// Posts transactions with random payloads.
+    Submit {
+        /// To whom.
+        member: String,
+        /// How many.
+        count: usize,
+    },
+}
+
+/// What can be asked of the federation. An empty `members` means every running member.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Check {
+    /// More blocks than now, on each member.
+    WaitBlocks {
+        /// How many more.
+        count: u64,
+        /// On whom.
+        #[serde(default)]
+        members: Vec<String>,
+        /// Until when at the latest.
+        #[serde(with = "humantime_serde")]
+        within: Duration,
+    },
+    /// The gate decides so, on each member.
+    WaitGate {
+        /// The decision waited for.
+        decision: GateDecision,
+        /// On whom.
+        #[serde(default)]
+        members: Vec<String>,
+        /// Until when at the latest.
+        #[serde(with = "humantime_serde")]
+        within: Duration,
+    },
+    /// Ready: gate open, caught up, healthy.
+    WaitReady {
+        /// Who.
+        #[serde(default)]
+        members: Vec<String>,
+        /// Until when at the latest.
+        #[serde(with = "humantime_serde")]
+        within: Duration,
+    },
+    /// Time passes.
+    Wait {
+        /// How much.
+        #[serde(with = "humantime_serde")]
+        duration: Duration,
+    },
+    /// Facts that must hold: at once, within `within`, or all through `no_block_for`.
+    Expect(Expectation),
+}
+
+/// Facts that must hold together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Expectation {
+    /// On whom.
+    pub members: Vec<String>,
+    /// No new block for so long; every other fact must hold all the while.
+    #[serde(with = "humantime_serde")]
+    pub no_block_for: Option<Duration>,
+    /// What the gate decides.
+    pub gate: Option<GateDecision>,
+    /// Whether all have the same height and the same block there.
+    pub heights_equal: bool,
+    /// Whether every transaction submitted so far is in a block.
+    pub transactions_included: bool,
+    /// The least height.
+    pub min_height: Option<u64>,
+    /// How long the facts may take to become true. Not together with `no_block_for`.
+    #[serde(with = "humantime_serde")]
+    pub within: Option<Duration>,
+}
+
+fn fifteen_seconds() -> Duration {
+    Duration::from_secs(15)
+}
+
+/// Names of [`Action`]s, as written in a scenario.
+const ACTIONS: [&str; 9] = [
+    "kill", "stop", "pause", "resume", "restart", "cut", "heal", "delay", "submit",
+];
+/// Names of [`Check`]s, as written in a scenario.
+const CHECKS: [&str; 5] = ["wait_blocks", "wait_gate", "wait_ready", "wait", "expect"];
+
+impl Step {
+    /// Reads a step from a TOML table, choosing the kind by its `do`. An error names the key, its value and
+    /// what was expected.
+    pub fn from_table(table: toml::Table) -> Result<Self, String> {
+        let kind = match table.get("do") {
+            Some(toml::Value::String(kind)) => kind.clone(),
+            other => {
+                let found = other.map_or("missing".to_owned(), ToString::to_string);
+                return Err(format!("`do` is {found}; expected one of {}", known_kinds()));
+            }
+        };
+        let value = toml::Value::Table(table);
+        let read = if ACTIONS.contains(&kind.as_str()) {
+            value.try_into().map(Self::Act)
+        } else if CHECKS.contains(&kind.as_str()) {
+            value.try_into().map(Self::Check)
+        } else {
+            return Err(format!("`do` is {kind:?}; expected one of {}", known_kinds()));
+        };
+        read.map_err(|error| format!("(`do` = {kind:?}) {}", error.message()))
+    }
+
+    /// The members a step names; empty where it means a default.
+    pub fn members(&self) -> &[String] {
+        match self {
+            Self::Act(action) => action.members(),
+            Self::Check(check) => check.members(),
+        }
+    }
+}
+
+impl Action {
+    /// The members an action names; empty where it means a default, or links.
+    pub fn members(&self) -> &[String] {
+        match self {
+            Self::Kill { members, .. }
+            | Self::Stop { members, .. }
+            | Self::Pause { members }
+            | Self::Resume { members }
+            | Self::Restart { members } => members,
+            Self::Submit { member, .. } => std::slice::from_ref(member),
+            Self::Cut { .. } | Self::Heal { .. } | Self::Delay { .. } => &[],
+        }
+    }
+
+    /// The links an action names, groups spelt out; empty where it means all, or members.
+    pub fn links(&self) -> Vec<Link> {
+        match self {
+            Self::Cut { links, between }
+            | Self::Heal { links, between }
+            | Self::Delay { links, between, .. } => links
+                .iter()
+                .cloned()
+                .chain(between.iter().flat_map(Link::between))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether the action leaves members and links as they are.
+    pub fn is_harmless(&self) -> bool {
+        matches!(self, Self::Submit { .. })
+    }
+}
+
+impl Check {
+    /// The members a check names; empty where it means every running one.
+    pub fn members(&self) -> &[String] {
+        match self {
+            Self::WaitBlocks { members, .. }
+            | Self::WaitGate { members, .. }
+            | Self::WaitReady { members, .. } => members,
+            Self::Expect(expectation) => &expectation.members,
+            Self::Wait { .. } => &[],
+        }
+    }
+}
+
+fn known_kinds() -> String {
+    ACTIONS
+        .iter()
+        .chain(&CHECKS)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Names in a sentence, or what no name stands for.
+fn who<'a>(names: &[String], nobody: &'a str) -> std::borrow::Cow<'a, str> {
+    if names.is_empty() {
+        nobody.into()
+    } else {
+        names.join(", ").into()
+    }
+}
+
+fn span(duration: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(duration)
+}
+
+/// The links of a step in a sentence.
+struct Links<'a>(&'a [Link], Option<&'a [Vec<String>; 2]>);
+
+impl fmt::Display for Links<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let single = self.0.iter().map(ToString::to_string);
+        let groups = self
+            .1
+            .iter()
+            .map(|[a, b]| format!("{} | {}", a.join(", "), b.join(", ")));
+        let parts: Vec<_> = single.chain(groups).collect();
+        if parts.is_empty() {
+            f.write_str("all links")
+        } else {
+            f.write_str(&parts.join(", "))
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Act(action) => action.fmt(f),
+            Self::Check(check) => check.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill { members, mid_slot } => {
+                write!(f, "kill {}", members.join(", "))?;
+                if *mid_slot {
+                    f.write_str(" in mid-slot")
+                } else {
+                    Ok(())
+                }
+            }
+            Self::Stop { members, within } => {
+                write!(
+                    f,
+                    "stop {} within {}",
+                    who(members, "all running members"),
+                    span(*within)
+                )
+            }
+            Self::Pause { members } => write!(f, "pause {}", members.join(", ")),
+            Self::Resume { members } => write!(f, "resume {}", who(members, "all paused members")),
+            Self::Restart { members } => write!(f, "restart {}", who(members, "all members that are down")),
+            Self::Cut { links, between } => write!(f, "cut {}", Links(links, between.as_ref())),
+            Self::Heal { links, between } => write!(f, "heal {}", Links(links, between.as_ref())),
+            Self::Delay { links, between, by } => {
+                write!(f, "delay {} by {}", Links(links, between.as_ref()), span(*by))
+            }
+            Self::Submit { member, count } => write!(f, "submit {count} transactions to {member}"),
+        }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = "all running members";
+        match self {
+            Self::WaitBlocks {
+                count,
+                members,
+                within,
+            } => {
+                let blocks = if *count == 1 { "block" } else { "blocks" };
+                write!(
+                    f,
+                    "wait for {count} more {blocks} on {} within {}",
+                    who(members, all),
+                    span(*within)
+                )
+            }
+            Self::WaitGate {
+                decision,
+                members,
+                within,
+            } => {
+                write!(
+                    f,
+                    "wait for gate {decision} on {} within {}",
+                    who(members, all),
+                    span(*within)
+                )
+            }
+            Self::WaitReady { members, within } => {
+                write!(
+                    f,
+                    "wait until {} ready within {}",
+                    who(members, all),
+                    span(*within)
+                )
+            }
+            Self::Wait { duration } => write!(f, "wait {}", span(*duration)),
+            Self::Expect(expectation) => expectation.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut facts = Vec::new();
+        if let Some(duration) = self.no_block_for {
+            facts.push(format!("no block for {}", span(duration)));
+        }
+        if let Some(decision) = self.gate {
+            facts.push(format!("gate {decision}"));
+        }
+        if self.heights_equal {
+            facts.push("equal heights".to_owned());
+        }
+        if self.transactions_included {
+            facts.push("all transactions included".to_owned());
+        }
+        if let Some(height) = self.min_height {
+            facts.push(format!("height {height} or more"));
+        }
+        write!(
+            f,
+            "expect {} on {}",
+            facts.join(", "),
+            who(&self.members, "all running members")
+        )?;
+        self.within
+            .map_or(Ok(()), |within| write!(f, " within {}", span(within)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(text: &str) -> Result<Step, String> {
+        Step::from_table(text.parse().expect("the test's TOML is TOML"))
+    }
+
+    #[test]
+    fn steps_say_themselves_in_a_sentence() {
+        let table = [
+            (
+                "do='wait_blocks'\ncount=5\nwithin='30s'",
+                "wait for 5 more blocks on all running members within 30s",
+            ),
+            (
+                "do='wait_gate'\nmembers=['node-1']\ndecision='closed'\nwithin='3s'",
+                "wait for gate closed on node-1 within 3s",
+            ),
+            (
+                "do='wait_ready'\nwithin='20s'",
+                "wait until all running members ready within 20s",
+            ),
+            ("do='kill'\nmembers=['node-4']", "kill node-4"),
+            (
+                "do='kill'\nmembers=['node-3','node-4']\nmid_slot=true",
+                "kill node-3, node-4 in mid-slot",
+            ),
+            ("do='stop'", "stop all running members within 15s"),
+            ("do='restart'", "restart all members that are down"),
+            ("do='cut'\nlinks=['node-1>node-3']", "cut node-1>node-3"),
+            (
+                "do='cut'\nbetween=[['node-1','node-2'],['node-3','node-4']]",
+                "cut node-1, node-2 | node-3, node-4",
+            ),
+            ("do='heal'", "heal all links"),
+            (
+                "do='delay'\nlinks=['node-1>node-3']\nby='100ms'",
+                "delay node-1>node-3 by 100ms",
+            ),
+            (
+                "do='submit'\nmember='node-1'\ncount=3",
+                "submit 3 transactions to node-1",
+            ),
+            (
+                "do='expect'\nno_block_for='10s'\ngate='closed'",
+                "expect no block for 10s, gate closed on all running members",
+            ),
+            ("do='wait'\nduration='1s'", "wait 1s"),
+        ];
+        for (text, sentence) in table {
+            assert_eq!(
+                step(text).map(|step| step.to_string()).as_deref(),
+                Ok(sentence),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_step_is_refused_with_those_that_exist() {
+        let error = step("do='explode'").expect_err("no such step");
+        assert!(
+            error.contains("\"explode\"") && error.contains("wait_blocks"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_step_without_a_kind_is_refused() {
+        let error = step("count=5").expect_err("no kind");
+        assert!(error.contains("`do` is missing"), "{error}");
+    }
+
+    #[test]
+    fn unknown_and_missing_keys_of_a_step_are_refused_by_name() {
+        let unknown = step("do='kill'\nmembers=['node-4']\nforce=true").expect_err("unknown key");
+        assert!(unknown.contains("force"), "{unknown}");
+        let unknown = step("do='expect'\nno_blocks_for='1s'").expect_err("unknown key");
+        assert!(
+            unknown.contains("no_blocks_for") && unknown.contains("no_block_for"),
+            "{unknown}"
+        );
+        let missing = step("do='wait_blocks'\nwithin='1s'").expect_err("missing key");
+        assert!(missing.contains("count"), "{missing}");
+    }
+}

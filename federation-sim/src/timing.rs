@@ -1,0 +1,349 @@
+//! How long things took, from the members' own times.
+//!
+//! Members stamp blocks and gate decisions with the wall clock they share, so no figure includes how often
+//! the simulator looks. What is measured in which stretch of the story follows from the steps alone:
+//!
+//! ```text
+//! wait_ready ─┐ calm: block intervals ┌─ kill … pause ─► closed    resume ─► block
+//!             └───────────────────────┘         └ fault to halt ┘  └ back to block ┘
+//! ```
+
+use std::collections::BTreeMap;
+
+use alys_node::ops::view::GateDecision;
+
+use crate::record::{Record, StepRecord};
+use crate::step::{Check, Step};
+use crate::topology::Topology;
+
+/// Every figure of a run, in milliseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Between consecutive blocks, while all members are whole and no step disturbs them.
+    pub block_interval: Vec<u64>,
+    /// From a proposal to its certificate, at the proposer.
+    pub proposal_to_certificate: Vec<u64>,
+    /// From the step that leaves a member too few healthy ones to its gate's closing.
+    pub fault_to_halt: Vec<u64>,
+    /// From the step that brings enough members together to the next block.
+    pub back_to_block: Vec<u64>,
+}
+
+impl Timings {
+    /// Reads the figures off a record.
+    pub fn of(record: &Record) -> Self {
+        let mut turns = Turns::default();
+        let mut topology = Topology::new(&record.roster);
+        for (index, step) in record.steps.iter().enumerate() {
+            turns.follow(record, index, step, &mut topology);
+        }
+        turns.calm.close(record.observed_ms);
+        let decided = record.decided();
+        Self {
+            block_interval: block_intervals(&decided, &turns.calm.stretches),
+            proposal_to_certificate: proposals(record),
+            fault_to_halt: halts(record, &turns.faults),
+            back_to_block: resumptions(&decided, &turns.returns),
+        }
+    }
+}
+
+/// The steps that the figures are measured from.
+#[derive(Default)]
+struct Turns {
+    calm: Calm,
+    faults: Vec<Fault>,
+    returns: Vec<Stretch>,
+}
+
+/// From a moment, to the next step that changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stretch {
+    from_ms: u64,
+    to_ms: u64,
+}
+
+impl Stretch {
+    fn contains(self, at_ms: u64) -> bool {
+        (self.from_ms..=self.to_ms).contains(&at_ms)
+    }
+}
+
+/// A step that left members too few healthy ones.
+struct Fault {
+    member: String,
+    when: Stretch,
+}
+
+/// Stretches in which nothing disturbs a whole federation.
+#[derive(Default)]
+struct Calm {
+    since: Option<u64>,
+    stretches: Vec<Stretch>,
+}
+
+impl Calm {
+    fn open(&mut self, at_ms: u64) {
+        self.since.get_or_insert(at_ms);
+    }
+
+    fn close(&mut self, at_ms: u64) {
+        self.stretches.extend(self.since.take().map(|from_ms| Stretch {
+            from_ms,
+            to_ms: at_ms,
+        }));
+    }
+}
+
+impl Turns {
+    fn follow(&mut self, record: &Record, index: usize, step: &StepRecord, topology: &mut Topology) {
+        match &step.step {
+            Step::Act(action) if action.is_harmless() => {}
+            Step::Act(action) => {
+                self.calm.close(step.at_ms);
+                let changes =
+                    |later: &&StepRecord| matches!(&later.step, Step::Act(next) if !next.is_harmless());
+                let next = record.steps[index + 1..].iter().find(changes);
+                let when = Stretch {
+                    from_ms: step.at_ms,
+                    to_ms: next.map_or(u64::MAX, |next| next.at_ms),
+                };
+                let before = topology.clone();
+                topology.apply(action);
+                let required = record.required;
+                let falls = |name: &String| {
+                    before.healthy_seen_by(name) >= required
+                        && (1..required).contains(&topology.healthy_seen_by(name))
+                };
+                let fallen = record.roster.iter().filter(|name| falls(name));
+                self.faults.extend(fallen.map(|name| Fault {
+                    member: name.clone(),
+                    when,
+                }));
+                if before.healthy_at_best() < required && topology.healthy_at_best() >= required {
+                    self.returns.push(when);
+                }
+            }
+            Step::Check(check) => {
+                let settles = matches!(
+                    check,
+                    Check::WaitBlocks { .. } | Check::WaitReady { .. } | Check::WaitGate { .. }
+                );
+                if let Some(done_ms) = step.done_ms.filter(|_| settles && topology.is_whole()) {
+                    self.calm.open(done_ms);
+                }
+            }
+        }
+    }
+}
+
+fn block_intervals(decided: &BTreeMap<u64, u64>, calm: &[Stretch]) -> Vec<u64> {
+    let pairs = decided.iter().zip(decided.iter().skip(1));
+    pairs
+        .filter(|((below, before), (height, after))| {
+            **below + 1 == **height
+                && calm
+                    .iter()
+                    .any(|calm| calm.contains(**before) && calm.contains(**after))
+        })
+        .map(|((_, before), (_, after))| after.saturating_sub(*before))
+        .collect()
+}
+
+fn proposals(record: &Record) -> Vec<u64> {
+    let own = record
+        .blocks()
+        .filter(|(name, block)| *name == block.proposer && !block.adopted);
+    own.filter_map(|(_, block)| Some(block.decided_at_ms.saturating_sub(block.proposal_at_ms?)))
+        .collect()
+}
+
+fn halts(record: &Record, faults: &[Fault]) -> Vec<u64> {
+    let closing = |fault: &Fault| {
+        let decisions = record.members.get(&fault.member)?.gate.values();
+        let closed = decisions.filter(|decision| decision.decision == GateDecision::Closed);
+        let first = closed
+            .map(|decision| decision.at_ms)
+            .filter(|at_ms| fault.when.contains(*at_ms))
+            .min()?;
+        Some(first - fault.when.from_ms)
+    };
+    faults.iter().filter_map(closing).collect()
+}
+
+fn resumptions(decided: &BTreeMap<u64, u64>, returns: &[Stretch]) -> Vec<u64> {
+    let next = |back: &Stretch| {
+        let after = decided.values().filter(|at_ms| back.contains(**at_ms)).min()?;
+        Some(after - back.from_ms)
+    };
+    returns.iter().filter_map(next).collect()
+}
+
+/// The value at `percent` of sorted `samples` by nearest rank: the smallest that at least so many percent of
+/// the samples do not exceed. `None` of no samples.
+pub fn percentile(samples: &[u64], percent: usize) -> Option<u64> {
+    let mut sorted = samples.to_vec();
+    sorted.sort_unstable();
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use alys_node::ops::view::{BlockView, GateRecord};
+
+    use super::*;
+    use crate::record::tests::{block, empty, give};
+
+    fn step(record: &mut Record, text: &str, at_ms: u64, done_ms: u64) {
+        let step = Step::from_table(text.parse().expect("TOML")).expect("a step");
+        record.steps.push(StepRecord {
+            step,
+            at_ms,
+            done_ms: Some(done_ms),
+        });
+        record.observed_ms = record.observed_ms.max(done_ms);
+    }
+
+    fn decide(record: &mut Record, name: &str, sequence: u64, at_ms: u64, decision: GateDecision) {
+        let member = record.members.get_mut(name).expect("a member");
+        let (healthy, required, reason) = (2, 3, String::new());
+        member.gate.insert(
+            (1, sequence),
+            GateRecord {
+                sequence,
+                at_ms,
+                decision,
+                healthy,
+                required,
+                reason,
+            },
+        );
+    }
+
+    fn decided(record: &mut Record, height: u64, at_ms: u64) {
+        give(
+            record,
+            "node-2",
+            BlockView {
+                decided_at_ms: at_ms,
+                ..block(height, 1)
+            },
+        );
+    }
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let table: [(&[u64], usize, Option<u64>); 6] = [
+            (&[], 50, None),
+            (&[7], 50, Some(7)),
+            (&[7], 99, Some(7)),
+            (&[4, 1, 3, 2], 50, Some(2)),
+            (&[4, 1, 3, 2], 99, Some(4)),
+            (&[5, 1, 3, 2, 4], 50, Some(3)),
+        ];
+        for (samples, percent, expected) in table {
+            assert_eq!(
+                percentile(samples, percent),
+                expected,
+                "p{percent} of {samples:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn intervals_count_only_between_a_settled_wait_and_the_next_fault() {
+        let mut record = empty();
+        step(&mut record, "do='wait_ready'\nwithin='30s'", 0, 1_000);
+        step(&mut record, "do='submit'\nmember='node-1'\ncount=1", 4_000, 4_010);
+        step(&mut record, "do='kill'\nmembers=['node-4']", 8_000, 8_010);
+        step(
+            &mut record,
+            "do='wait_blocks'\ncount=2\nwithin='30s'",
+            8_010,
+            15_000,
+        );
+        step(&mut record, "do='restart'", 15_000, 16_000);
+        step(&mut record, "do='wait_ready'\nwithin='30s'", 16_000, 17_000);
+        step(
+            &mut record,
+            "do='wait_blocks'\ncount=2\nwithin='30s'",
+            17_000,
+            23_000,
+        );
+        let times = [
+            500, 2_500, 4_500, 6_510, 9_000, 11_000, 15_500, 17_500, 19_500, 21_490,
+        ];
+        for (height, at_ms) in (1..).zip(times) {
+            decided(&mut record, height, at_ms);
+        }
+        assert_eq!(Timings::of(&record).block_interval, [2_000, 2_010, 2_000, 1_990]);
+    }
+
+    #[test]
+    fn halts_are_measured_at_each_survivor_of_the_fault_that_leaves_too_few() {
+        let mut record = empty();
+        step(&mut record, "do='kill'\nmembers=['node-4']", 1_000, 1_010);
+        step(&mut record, "do='pause'\nmembers=['node-3']", 5_000, 5_010);
+        step(&mut record, "do='resume'", 20_000, 20_010);
+        decide(&mut record, "node-1", 1, 900, GateDecision::Closed);
+        decide(&mut record, "node-1", 2, 950, GateDecision::Open);
+        decide(&mut record, "node-1", 3, 6_100, GateDecision::Closed);
+        decide(&mut record, "node-2", 1, 6_200, GateDecision::Closed);
+        decide(&mut record, "node-3", 1, 20_050, GateDecision::Closed);
+        assert_eq!(Timings::of(&record).fault_to_halt, [1_100, 1_200]);
+    }
+
+    #[test]
+    fn a_split_in_half_halts_all_four_and_healing_it_brings_them_back() {
+        let mut record = empty();
+        step(
+            &mut record,
+            "do='cut'\nbetween=[['node-1','node-2'],['node-3','node-4']]",
+            1_000,
+            1_000,
+        );
+        step(&mut record, "do='heal'", 20_000, 20_000);
+        for (sequence, name) in (1..).zip(record.roster.clone()) {
+            decide(
+                &mut record,
+                &name,
+                sequence,
+                2_000 + sequence,
+                GateDecision::Closed,
+            );
+        }
+        decided(&mut record, 1, 900);
+        decided(&mut record, 2, 21_500);
+        decided(&mut record, 3, 23_500);
+        let timings = Timings::of(&record);
+        assert_eq!(timings.fault_to_halt, [1_001, 1_002, 1_003, 1_004]);
+        assert_eq!(timings.back_to_block, [1_500]);
+    }
+
+    #[test]
+    fn the_fourth_member_brings_nothing_back() {
+        let mut record = empty();
+        step(&mut record, "do='kill'\nmembers=['node-4']", 1_000, 1_010);
+        step(&mut record, "do='restart'", 5_000, 5_010);
+        decided(&mut record, 1, 6_000);
+        let timings = Timings::of(&record);
+        assert_eq!((timings.fault_to_halt, timings.back_to_block), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_certificate_is_timed_at_the_proposer_who_decided_it_itself() {
+        let mut record = empty();
+        give(&mut record, "node-1", block(1, 1));
+        give(
+            &mut record,
+            "node-1",
+            BlockView {
+                adopted: true,
+                ..block(2, 1)
+            },
+        );
+        give(&mut record, "node-2", block(1, 1));
+        assert_eq!(Timings::of(&record).proposal_to_certificate, [100]);
+    }
+}

@@ -1,0 +1,306 @@
+//! What the steps so far have made of the federation: who runs, which links carry.
+//!
+//! It follows the steps, not the members: a scenario is checked with it before anything starts, and the
+//! timings are read against it afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::link::Link;
+use crate::step::{Action, Step};
+
+/// What became of a member's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It runs.
+    Running,
+    /// It is stopped by SIGSTOP.
+    Paused,
+    /// It was killed or stopped.
+    Down,
+}
+
+/// Who runs, and which links carry.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    members: BTreeMap<String, Life>,
+    cut: BTreeSet<Link>,
+    delayed: BTreeSet<Link>,
+}
+
+impl Topology {
+    /// All members run, all links carry.
+    pub fn new(roster: &[String]) -> Self {
+        let members = roster.iter().map(|name| (name.clone(), Life::Running)).collect();
+        Self {
+            members,
+            cut: BTreeSet::new(),
+            delayed: BTreeSet::new(),
+        }
+    }
+
+    /// Members whose life is `life`.
+    pub fn with(&self, life: Life) -> Vec<String> {
+        self.members
+            .iter()
+            .filter(|(_, found)| **found == life)
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    /// Members that run.
+    pub fn running(&self) -> Vec<String> {
+        self.with(Life::Running)
+    }
+
+    /// The members `action` is about, defaults spelt out.
+    pub fn members_of(&self, action: &Action) -> Vec<String> {
+        match action {
+            Action::Stop { members, .. } if members.is_empty() => self.running(),
+            Action::Resume { members } if members.is_empty() => self.with(Life::Paused),
+            Action::Restart { members } if members.is_empty() => self.with(Life::Down),
+            other => other.members().to_vec(),
+        }
+    }
+
+    /// The links `action` is about, defaults spelt out.
+    pub fn links_of(&self, action: &Action) -> Vec<Link> {
+        match (action, action.links()) {
+            (Action::Heal { .. }, links) if links.is_empty() => {
+                let names = || self.members.keys();
+                let pairs = names().flat_map(|a| names().map(move |b| (a, b)));
+                pairs
+                    .filter(|(a, b)| a != b)
+                    .map(|(a, b)| Link::new(a, b))
+                    .collect()
+            }
+            (_, links) => links,
+        }
+    }
+
+    /// Whether every member runs and every link carries at full speed.
+    pub fn is_whole(&self) -> bool {
+        self.is_connected() && self.delayed.is_empty() && self.running().len() == self.members.len()
+    }
+
+    /// Whether no link is cut.
+    pub fn is_connected(&self) -> bool {
+        self.cut.is_empty()
+    }
+
+    /// How many running members `name` can exchange messages with, itself included; 0 if it does not run.
+    pub fn healthy_seen_by(&self, name: &str) -> usize {
+        let running = self.running();
+        if !running.iter().any(|member| member == name) {
+            return 0;
+        }
+        let carries = |link: &Link| !self.cut.contains(link) && !self.cut.contains(&link.reversed());
+        running
+            .iter()
+            .filter(|other| *other == name || carries(&Link::new(name, other)))
+            .count()
+    }
+
+    /// The most healthy members any member sees.
+    pub fn healthy_at_best(&self) -> usize {
+        self.members
+            .keys()
+            .map(|name| self.healthy_seen_by(name))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Follows an action.
+    pub fn apply(&mut self, action: &Action) {
+        let life = match action {
+            Action::Kill { .. } | Action::Stop { .. } => Some(Life::Down),
+            Action::Pause { .. } => Some(Life::Paused),
+            Action::Resume { .. } | Action::Restart { .. } => Some(Life::Running),
+            _ => None,
+        };
+        if let Some(life) = life {
+            for name in self.members_of(action) {
+                self.members.insert(name, life);
+            }
+        }
+        let links = self.links_of(action);
+        match action {
+            Action::Cut { .. } => self.cut.extend(links),
+            Action::Heal { .. } => {
+                for link in &links {
+                    self.cut.remove(link);
+                    self.delayed.remove(link);
+                }
+            }
+            Action::Delay { by, .. } if by.is_zero() => self.delayed.retain(|link| !links.contains(link)),
+            Action::Delay { .. } => self.delayed.extend(links),
+            _ => {}
+        }
+    }
+
+    /// Whether `step` makes sense now: members exist and are in a state the step can apply to. An error is a
+    /// sentence with the key, the value and what was expected.
+    pub fn check(&self, step: &Step) -> Result<(), String> {
+        for name in step.members() {
+            if !self.members.contains_key(name) {
+                return Err(format!("names {name:?}; expected one of {}", self.names()));
+            }
+        }
+        let needed: &[Life] = match step {
+            Step::Act(Action::Kill { .. }) => &[Life::Running, Life::Paused],
+            Step::Act(Action::Resume { .. }) => &[Life::Paused],
+            Step::Act(Action::Restart { .. }) => &[Life::Down],
+            Step::Act(_) | Step::Check(_) => &[Life::Running],
+        };
+        let concerned = match step {
+            Step::Act(action) => self.members_of(action),
+            Step::Check(check) if check.members().is_empty() => self.running(),
+            Step::Check(check) => check.members().to_vec(),
+        };
+        for name in &concerned {
+            let life = self.members[name];
+            if !needed.contains(&life) {
+                let expected: Vec<_> = needed.iter().map(|life| life.as_str()).collect();
+                let found = life.as_str();
+                return Err(format!(
+                    "names {name:?}, which is {found} then; expected {}",
+                    expected.join(" or ")
+                ));
+            }
+        }
+        match step {
+            Step::Act(action @ (Action::Cut { .. } | Action::Heal { .. } | Action::Delay { .. })) => {
+                self.check_links(action)
+            }
+            Step::Act(_) if concerned.is_empty() => {
+                Err("concerns no member then; expected at least one".to_owned())
+            }
+            Step::Check(_) if concerned.is_empty() => {
+                Err("is asked of all running members, but none runs then".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_links(&self, action: &Action) -> Result<(), String> {
+        let links = self.links_of(action);
+        if links.is_empty() {
+            return Err("names no link; expected `links` or `between`".to_owned());
+        }
+        for link in links {
+            for name in [&link.from, &link.to] {
+                if !self.members.contains_key(name) {
+                    return Err(format!(
+                        "names {name:?} in a link; expected one of {}",
+                        self.names()
+                    ));
+                }
+            }
+            if link.from == link.to {
+                return Err(format!(
+                    "has {:?} in both groups; expected each member in one",
+                    link.from
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&self) -> String {
+        self.members.keys().cloned().collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Life {
+    /// The life in a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Down => "down",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn four() -> Vec<String> {
+        (1..=4).map(|n| format!("node-{n}")).collect()
+    }
+
+    fn step(text: &str) -> Step {
+        Step::from_table(text.parse().expect("the test's TOML is TOML")).expect("the test's step is a step")
+    }
+
+    fn after(steps: &[&str]) -> Topology {
+        let mut topology = Topology::new(&four());
+        for text in steps {
+            let Step::Act(action) = step(text) else {
+                panic!("{text} is no action")
+            };
+            topology.apply(&action);
+        }
+        topology
+    }
+
+    #[test]
+    fn healthy_members_are_those_that_run_and_can_be_spoken_with() {
+        let table: [(&[&str], [usize; 4]); 6] = [
+            (&[], [4, 4, 4, 4]),
+            (&["do='kill'\nmembers=['node-4']"], [3, 3, 3, 0]),
+            (
+                &["do='kill'\nmembers=['node-4']", "do='pause'\nmembers=['node-3']"],
+                [2, 2, 0, 0],
+            ),
+            (
+                &["do='cut'\nbetween=[['node-1','node-2'],['node-3','node-4']]"],
+                [2, 2, 2, 2],
+            ),
+            (&["do='cut'\nlinks=['node-1>node-2']"], [3, 3, 4, 4]),
+            (&["do='cut'\nlinks=['node-1>node-2']", "do='heal'"], [4, 4, 4, 4]),
+        ];
+        for (steps, expected) in table {
+            let topology = after(steps);
+            let seen: Vec<_> = four().iter().map(|name| topology.healthy_seen_by(name)).collect();
+            assert_eq!(seen, expected, "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn a_delayed_link_leaves_the_federation_connected_but_not_whole() {
+        let delay = "do='delay'\nlinks=['node-1>node-2']\nby='1s'";
+        let topology = after(&[delay]);
+        assert!(topology.is_connected() && !topology.is_whole());
+        assert!(after(&[delay, "do='delay'\nlinks=['node-1>node-2']\nby='0s'"]).is_whole());
+    }
+
+    #[test]
+    fn steps_that_make_no_sense_are_refused_in_a_sentence() {
+        let kill = "do='kill'\nmembers=['node-4']";
+        let table: [(&[&str], &str, &str); 6] = [
+            (
+                &[],
+                "do='kill'\nmembers=['node-9']",
+                "\"node-9\"; expected one of node-1",
+            ),
+            (&[kill], kill, "which is down then; expected running or paused"),
+            (
+                &[],
+                "do='resume'\nmembers=['node-1']",
+                "which is running then; expected paused",
+            ),
+            (&[], "do='restart'", "concerns no member"),
+            (
+                &[kill],
+                "do='wait_blocks'\ncount=1\nwithin='1s'\nmembers=['node-4']",
+                "which is down then",
+            ),
+            (&[], "do='cut'", "names no link"),
+        ];
+        for (before, text, expected) in table {
+            let error = after(before).check(&step(text)).expect_err(text);
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}
