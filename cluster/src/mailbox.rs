@@ -175,7 +175,9 @@ impl<M: Send + 'static> Address<M> {
     fn take_slot(&self) -> Option<Slot> {
         let depth = &self.shared.depth;
         depth
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < self.shared.capacity).then_some(n + 1))
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
+                (n < self.shared.capacity).then_some(n + 1)
+            })
             .is_ok()
             .then(|| Slot(depth.clone()))
     }

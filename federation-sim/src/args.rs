@@ -8,11 +8,7 @@ use federation_sim::scenario;
 
 /// Brings up a federation of four members, hurts it, and judges what it does.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    arg_required_else_help = false,
-    args_conflicts_with_subcommands = true
-)]
+#[command(version, arg_required_else_help = false, args_conflicts_with_subcommands = true)]
 #[command(
     after_help = "Exit codes: 0 passed; 1 failed; 2 usage; 4 could not be set up; 130, 143 on signals."
 )]
@@ -98,17 +94,11 @@ impl RunOptions {
         let program = if std::env::var_os("CARGO").is_some() {
             "cargo run --release -p federation-sim --".to_owned()
         } else {
-            std::env::args()
-                .next()
-                .unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned())
+            std::env::args().next().unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned())
         };
-        let timeout = self
-            .timeout
-            .map(|timeout| format!(" --timeout '{}'", humantime::format_duration(timeout)));
-        let binary = self
-            .node_binary
-            .as_ref()
-            .map(|binary| format!(" --node-binary {}", binary.display()));
+        let timeout =
+            self.timeout.map(|timeout| format!(" --timeout '{}'", humantime::format_duration(timeout)));
+        let binary = self.node_binary.as_ref().map(|binary| format!(" --node-binary {}", binary.display()));
         let options = timeout.into_iter().chain(binary).collect::<String>();
         format!("{program} run {scenario} --seed {seed}{options}")
     }

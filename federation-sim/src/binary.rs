@@ -16,10 +16,7 @@ pub fn locate(given: Option<&Path>, quiet: bool) -> Result<PathBuf, SetupError> 
         return if given.is_file() {
             Ok(given.to_owned())
         } else {
-            Err(SetupError::Binary(format!(
-                "--node-binary is {}; expected an executable",
-                given.display()
-            )))
+            Err(SetupError::Binary(format!("--node-binary is {}; expected an executable", given.display())))
         };
     }
     let own = env::current_exe()
@@ -34,9 +31,7 @@ pub fn locate(given: Option<&Path>, quiet: bool) -> Result<PathBuf, SetupError> 
             .status()
             .map_err(|error| SetupError::Binary(format!("could not run cargo to build {NAME}: {error}")))?;
         if !status.success() {
-            return Err(SetupError::Binary(format!(
-                "cargo could not build {NAME} ({status})"
-            )));
+            return Err(SetupError::Binary(format!("cargo could not build {NAME} ({status})")));
         }
     }
     let binary = place.profile_directory.join(NAME);
@@ -63,18 +58,13 @@ impl Place {
         if directory.ends_with("deps") {
             directory = directory.parent().unwrap_or(directory);
         }
-        Self {
-            profile_directory: directory.to_owned(),
-        }
+        Self { profile_directory: directory.to_owned() }
     }
 
     /// The arguments of cargo that build the node here.
     fn build(&self, manifest: &Path, quiet: bool) -> Vec<String> {
         let name = |path: Option<&Path>| {
-            path.and_then(Path::file_name)
-                .and_then(|name| name.to_str())
-                .unwrap_or_default()
-                .to_owned()
+            path.and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default().to_owned()
         };
         let profile = match name(Some(&self.profile_directory)).as_str() {
             "debug" => "dev".to_owned(),
@@ -95,12 +85,7 @@ impl Place {
         let mut arguments: Vec<_> = ["build", "-p", NAME, "-p", env!("CARGO_PKG_NAME"), "--bin", NAME]
             .map(str::to_owned)
             .into_iter()
-            .chain([
-                "--profile".to_owned(),
-                profile,
-                "--manifest-path".to_owned(),
-                text(manifest),
-            ])
+            .chain(["--profile".to_owned(), profile, "--manifest-path".to_owned(), text(manifest)])
             .collect();
         for (flag, value) in [("--target-dir", target_directory.map(text)), ("--target", triple)] {
             arguments.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
@@ -122,14 +107,8 @@ mod tests {
         std::fs::write(target.path().join("CACHEDIR.TAG"), "").expect("a mark");
         let root = target.path().display();
         let table = [
-            (
-                "release/federation-sim",
-                format!("--profile release --manifest-path M --target-dir {root}"),
-            ),
-            (
-                "debug/deps/tests-0123",
-                format!("--profile dev --manifest-path M --target-dir {root}"),
-            ),
+            ("release/federation-sim", format!("--profile release --manifest-path M --target-dir {root}")),
+            ("debug/deps/tests-0123", format!("--profile dev --manifest-path M --target-dir {root}")),
             (
                 "arm/release/federation-sim",
                 format!("--profile release --manifest-path M --target-dir {root} --target arm"),
@@ -139,21 +118,13 @@ mod tests {
             let path = target.path().join(executable);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
             let arguments = Place::of(&path).build(Path::new("M"), false).join(" ");
-            assert_eq!(
-                arguments,
-                format!("build -p alys-node -p federation-sim --bin alys-node {expected}")
-            );
+            assert_eq!(arguments, format!("build -p alys-node -p federation-sim --bin alys-node {expected}"));
         }
     }
 
     #[test]
     fn a_given_binary_that_is_not_there_is_refused() {
-        let error = locate(Some(Path::new("/nowhere/alys-node")), true)
-            .expect_err("not there")
-            .to_string();
-        assert_eq!(
-            error,
-            "--node-binary is /nowhere/alys-node; expected an executable"
-        );
+        let error = locate(Some(Path::new("/nowhere/alys-node")), true).expect_err("not there").to_string();
+        assert_eq!(error, "--node-binary is /nowhere/alys-node; expected an executable");
     }
 }

@@ -43,30 +43,20 @@ impl Client {
             // Members are on loopback, whatever the environment says of proxies.
             .proxy(None)
             .build();
-        Self {
-            base: format!("http://{address}"),
-            agent: config.into(),
-        }
+        Self { base: format!("http://{address}"), agent: config.into() }
     }
 
     /// Whether the member's process is up.
     pub(crate) fn is_live(&self) -> bool {
-        self.request("/livez")
-            .is_ok_and(|response| response.status().is_success())
+        self.request("/livez").is_ok_and(|response| response.status().is_success())
     }
 
     /// Posts a transaction.
     pub(crate) fn submit(&self, payload: &str) -> Result<TransactionReceipt, String> {
         let path = "/transactions";
-        let request = TransactionRequest {
-            payload: payload.to_owned(),
-        };
+        let request = TransactionRequest { payload: payload.to_owned() };
         let response = self.agent.post(self.url(path)).send_json(&request);
-        read(
-            path,
-            StatusCode::ACCEPTED,
-            response.map_err(|error| format!("POST {path}: {error}"))?,
-        )
+        read(path, StatusCode::ACCEPTED, response.map_err(|error| format!("POST {path}: {error}"))?)
     }
 
     /// Reads what the member has beyond `cursor`, or everything. Returns it with the new cursor.
@@ -96,25 +86,10 @@ impl Client {
         let gate: GateView = self.get("/federation/gate")?;
         if gate.incarnation != status.incarnation {
             let (before, after) = (status.incarnation, gate.incarnation);
-            return Err(format!(
-                "it restarted meanwhile (incarnation {before}, then {after})"
-            ));
+            return Err(format!("it restarted meanwhile (incarnation {before}, then {after})"));
         }
-        let cursor = Cursor {
-            incarnation: status.incarnation,
-            height: last.max(known),
-        };
-        Ok((
-            Answer {
-                status,
-                gate,
-                ready,
-                genesis,
-                blocks,
-                signatures,
-            },
-            cursor,
-        ))
+        let cursor = Cursor { incarnation: status.incarnation, height: last.max(known) };
+        Ok((Answer { status, gate, ready, genesis, blocks, signatures }, cursor))
     }
 
     /// Every signature for `from_height` or higher, page by page.
@@ -146,10 +121,7 @@ impl Client {
     }
 
     fn request(&self, path: &str) -> Result<Response<ureq::Body>, String> {
-        self.agent
-            .get(self.url(path))
-            .call()
-            .map_err(|error| format!("GET {path}: {error}"))
+        self.agent.get(self.url(path)).call().map_err(|error| format!("GET {path}: {error}"))
     }
 
     fn url(&self, path: &str) -> String {
@@ -165,13 +137,8 @@ fn read<T: DeserializeOwned>(
     let status = response.status();
     if status != expected {
         let problem: Option<Problem> = response.body_mut().read_json().ok();
-        let detail = problem
-            .map(|problem| format!(": {}", problem.detail))
-            .unwrap_or_default();
+        let detail = problem.map(|problem| format!(": {}", problem.detail)).unwrap_or_default();
         return Err(format!("{path} answered {status}{detail}; expected {expected}"));
     }
-    response
-        .body_mut()
-        .read_json()
-        .map_err(|error| format!("{path} answered what can not be read: {error}"))
+    response.body_mut().read_json().map_err(|error| format!("{path} answered what can not be read: {error}"))
 }

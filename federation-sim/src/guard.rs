@@ -31,11 +31,7 @@ impl Guardian {
     /// Starts `program guard` in a process group of its own, so that Ctrl-C does not reach it.
     pub(crate) fn start(program: &Path) -> std::io::Result<Self> {
         let mut command = Command::new(program);
-        command
-            .arg(SUBCOMMAND)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.arg(SUBCOMMAND).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut process = command.process_group(0).spawn()?;
         let pipe = process.stdin.take();
         Ok(Self { process, pipe })
@@ -71,16 +67,9 @@ pub fn stand(input: impl BufRead) {
         signals.add(signal);
     }
     let _ = signals.thread_block();
-    let watched: Vec<_> = input
-        .lines()
-        .map_while(Result::ok)
-        .filter_map(|line| parse(&line))
-        .collect();
+    let watched: Vec<_> = input.lines().map_while(Result::ok).filter_map(|line| parse(&line)).collect();
     for (pid, started) in watched {
-        let same = u32::try_from(pid.as_raw())
-            .ok()
-            .and_then(Stat::of)
-            .is_some_and(|s| s.started == started);
+        let same = u32::try_from(pid.as_raw()).ok().and_then(Stat::of).is_some_and(|s| s.started == started);
         if same {
             // It may have ended in between, which is as good.
             let _ = kill(pid, Signal::SIGKILL);
@@ -103,11 +92,7 @@ mod tests {
     }
 
     fn line(child: &Child) -> String {
-        format!(
-            "{} {}\n",
-            child.id(),
-            Stat::of(child.id()).expect("it runs").started
-        )
+        format!("{} {}\n", child.id(), Stat::of(child.id()).expect("it runs").started)
     }
 
     #[test]

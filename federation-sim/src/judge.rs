@@ -29,16 +29,8 @@ pub struct Judge<'a> {
 impl<'a> Judge<'a> {
     /// Begins to judge `check` on `members`, whose present heights are those in `record`.
     pub fn new(check: &'a Check, members: Vec<String>, record: &Record, now_ms: u64) -> Self {
-        let heights = members
-            .iter()
-            .map(|name| (name.clone(), record.height(name)))
-            .collect();
-        Self {
-            check,
-            members,
-            since_ms: now_ms,
-            heights,
-        }
+        let heights = members.iter().map(|name| (name.clone(), record.height(name))).collect();
+        Self { check, members, since_ms: now_ms, heights }
     }
 
     /// Judges what is recorded by now.
@@ -70,16 +62,11 @@ impl<'a> Judge<'a> {
 
     fn expect(&self, facts: &Expectation, record: &Record, now_ms: u64) -> Verdict {
         let missing = self.each(record, |name| {
-            let gate = facts
-                .gate
-                .and_then(|decision| gate_differs(record, name, decision));
+            let gate = facts.gate.and_then(|decision| gate_differs(record, name, decision));
             let low = facts.min_height.filter(|least| record.height(name) < *least);
             let low =
                 low.map(|least| format!("{name} has height {}, less than {least}", record.height(name)));
-            let absent = facts
-                .transactions_included
-                .then(|| transactions_missing(record, name))
-                .flatten();
+            let absent = facts.transactions_included.then(|| transactions_missing(record, name)).flatten();
             gate.or(low).or(absent)
         });
         let missing = missing.or_else(|| facts.heights_equal.then(|| self.differ(record)).flatten());
@@ -106,14 +93,8 @@ impl<'a> Judge<'a> {
             if record.fresh(name, self.since_ms).is_some() {
                 return missing(name);
             }
-            let silence = record
-                .members
-                .get(name)
-                .and_then(|member| member.silence.as_deref());
-            Some(format!(
-                "{name} has not answered ({})",
-                silence.unwrap_or("not asked yet")
-            ))
+            let silence = record.members.get(name).and_then(|member| member.silence.as_deref());
+            Some(format!("{name} has not answered ({})", silence.unwrap_or("not asked yet")))
         })
     }
 
@@ -141,13 +122,8 @@ impl<'a> Judge<'a> {
             .iter()
             .map(|name| {
                 let height = record.height(name);
-                let blocks = record
-                    .members
-                    .get(name)
-                    .and_then(|member| member.blocks.get(&height));
-                let hash = blocks
-                    .and_then(|blocks| blocks.last())
-                    .map(|block| block.hash.clone());
+                let blocks = record.members.get(name).and_then(|member| member.blocks.get(&height));
+                let hash = blocks.and_then(|blocks| blocks.last()).map(|block| block.hash.clone());
                 (name, height, hash.unwrap_or_default())
             })
             .collect();
@@ -156,22 +132,16 @@ impl<'a> Judge<'a> {
             let say = |(name, height, hash): &(&String, u64, String)| {
                 format!("{name} at {height} {}", hash.get(..8).unwrap_or_default())
             };
-            format!(
-                "heads differ: {}",
-                heads.iter().map(say).collect::<Vec<_>>().join(", ")
-            )
+            format!("heads differ: {}", heads.iter().map(say).collect::<Vec<_>>().join(", "))
         })
     }
 
     fn all_answered(&self, record: &Record) -> bool {
-        self.members
-            .iter()
-            .all(|name| record.fresh(name, self.since_ms).is_some())
+        self.members.iter().all(|name| record.fresh(name, self.since_ms).is_some())
     }
 
     fn after(&self, duration: Duration) -> u64 {
-        self.since_ms
-            .saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+        self.since_ms.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -183,17 +153,8 @@ fn gate_differs(record: &Record, name: &str, decision: alys_node::ops::view::Gat
 fn transactions_missing(record: &Record, name: &str) -> Option<String> {
     let blocks = record.members.get(name)?.blocks.values().flatten();
     let included: BTreeSet<_> = blocks.flat_map(|block| &block.transactions).collect();
-    let missing = record
-        .submitted
-        .iter()
-        .filter(|payload| !included.contains(payload))
-        .count();
-    (missing > 0).then(|| {
-        format!(
-            "{name} lacks {missing} of {} transactions",
-            record.submitted.len()
-        )
-    })
+    let missing = record.submitted.iter().filter(|payload| !included.contains(payload)).count();
+    (missing > 0).then(|| format!("{name} lacks {missing} of {} transactions", record.submitted.len()))
 }
 
 #[cfg(test)]
@@ -228,15 +189,9 @@ mod tests {
         both(&mut record, 0, [3, 4], GateDecision::Open);
         let judge = Judge::new(&check, two(), &record, 1_000);
         let pending = |text: &str| Verdict::Pending(text.to_owned());
-        assert_eq!(
-            judge.judge(&record, 1_000),
-            pending("node-1 has not answered (not asked yet)")
-        );
+        assert_eq!(judge.judge(&record, 1_000), pending("node-1 has not answered (not asked yet)"));
         both(&mut record, 1_000, [5, 5], GateDecision::Open);
-        assert_eq!(
-            judge.judge(&record, 1_100),
-            pending("node-2 has height 5, not yet 6")
-        );
+        assert_eq!(judge.judge(&record, 1_100), pending("node-2 has height 5, not yet 6"));
         let broken = Verdict::Broken("after 5s: node-2 has height 5, not yet 6".to_owned());
         assert_eq!(judge.judge(&record, 6_000), broken);
         both(&mut record, 6_000, [5, 6], GateDecision::Open);
@@ -312,24 +267,10 @@ mod tests {
         record.submitted = vec!["aa".to_owned(), "bb".to_owned()];
         let judge = Judge::new(&check, vec!["node-1".to_owned()], &record, 0);
         both(&mut record, 0, [1, 1], GateDecision::Open);
-        give(
-            &mut record,
-            "node-1",
-            BlockView {
-                transactions: vec!["aa".to_owned()],
-                ..block(1, 1)
-            },
-        );
+        give(&mut record, "node-1", BlockView { transactions: vec!["aa".to_owned()], ..block(1, 1) });
         let broken = Verdict::Broken("node-1 lacks 1 of 2 transactions".to_owned());
         assert_eq!(judge.judge(&record, 0), broken);
-        give(
-            &mut record,
-            "node-1",
-            BlockView {
-                transactions: vec!["bb".to_owned()],
-                ..block(2, 1)
-            },
-        );
+        give(&mut record, "node-1", BlockView { transactions: vec!["bb".to_owned()], ..block(2, 1) });
         assert_eq!(judge.judge(&record, 0), Verdict::Met);
     }
 }

@@ -18,30 +18,20 @@ pub struct Link {
 impl Link {
     /// The link from `from` to `to`.
     pub fn new(from: &str, to: &str) -> Self {
-        Self {
-            from: from.to_owned(),
-            to: to.to_owned(),
-        }
+        Self { from: from.to_owned(), to: to.to_owned() }
     }
 
     /// The opposite direction.
     #[must_use]
     pub fn reversed(&self) -> Self {
-        Self {
-            from: self.to.clone(),
-            to: self.from.clone(),
-        }
+        Self { from: self.to.clone(), to: self.from.clone() }
     }
 
     /// Every directed link between members of different groups, both ways.
     pub fn between(groups: &[Vec<String>; 2]) -> Vec<Self> {
         let [left, right] = groups;
-        let pairs = left
-            .iter()
-            .flat_map(|a| right.iter().map(move |b| Self::new(a, b)));
-        pairs
-            .flat_map(|link| [link.reversed(), link].into_iter().rev())
-            .collect()
+        let pairs = left.iter().flat_map(|a| right.iter().map(move |b| Self::new(a, b)));
+        pairs.flat_map(|link| [link.reversed(), link].into_iter().rev()).collect()
     }
 }
 
@@ -57,9 +47,7 @@ impl FromStr for Link {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('>') {
             Some((from, to)) if !from.is_empty() && !to.is_empty() && from != to => Ok(Self::new(from, to)),
-            _ => Err(format!(
-                "{text:?} is no link; expected two members such as \"node-1>node-3\""
-            )),
+            _ => Err(format!("{text:?} is no link; expected two members such as \"node-1>node-3\"")),
         }
     }
 }

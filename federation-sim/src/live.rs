@@ -38,12 +38,7 @@ pub struct Progress {
 impl Progress {
     /// Shows in a style, with colours if `colour`.
     pub fn new(style: Style, colour: bool) -> Self {
-        Self {
-            style,
-            colour,
-            lines: 0,
-            step: String::new(),
-        }
+        Self { style, colour, lines: 0, step: String::new() }
     }
 
     /// Says something that stays.
@@ -64,11 +59,7 @@ impl Progress {
 
     fn paint(&self, good: bool, text: &str) -> String {
         let code = if good { 32 } else { 31 };
-        if self.colour {
-            format!("\x1b[{code}m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     fn member(&self, name: &str, member: &MemberRecord, width: usize) -> String {
@@ -102,13 +93,8 @@ impl Watch for Progress {
         let mut text = self.over();
         let elapsed = record.observed_ms.saturating_sub(record.started_ms) as f64 / 1_000.0;
         let width = record.roster.iter().map(String::len).max().unwrap_or(0);
-        let members = record
-            .roster
-            .iter()
-            .filter_map(|name| Some((name, record.members.get(name)?)));
-        let lines: Vec<_> = members
-            .map(|(name, member)| self.member(name, member, width))
-            .collect();
+        let members = record.roster.iter().filter_map(|name| Some((name, record.members.get(name)?)));
+        let lines: Vec<_> = members.map(|(name, member)| self.member(name, member, width)).collect();
         self.lines = lines.len() + 1;
         let step: String = self.step.chars().take(STEP_WIDTH).collect();
         let written = writeln!(text, "{step} ({elapsed:.0} s)\n{}", lines.join("\n"));

@@ -103,9 +103,7 @@ impl Loopback {
     /// Every member's name, ops address and log, for people.
     pub fn addresses(&self) -> impl Iterator<Item = (&str, String, &Path)> {
         let line = |member: &Member| format!("http://{}", member.ops);
-        self.members
-            .iter()
-            .map(move |member| (member.name.as_str(), line(member), member.log.as_path()))
+        self.members.iter().map(move |member| (member.name.as_str(), line(member), member.log.as_path()))
     }
 
     /// Stops every member that runs, gracefully while `within` lasts.
@@ -121,25 +119,17 @@ impl Loopback {
     }
 
     fn select(&mut self, names: &[String]) -> Vec<&mut Member> {
-        self.members
-            .iter_mut()
-            .filter(|member| names.contains(&member.name))
-            .collect()
+        self.members.iter_mut().filter(|member| names.contains(&member.name)).collect()
     }
 
     async fn kill(&mut self, names: &[String]) -> Result<(), ActionError> {
         let begun_ms = clock::now_ms();
         for member in self.select(names) {
-            member
-                .send_kill()
-                .map_err(|error| failed(member, "to be killed", &error))?;
+            member.send_kill().map_err(|error| failed(member, "to be killed", &error))?;
         }
         let spread_ms = clock::now_ms().saturating_sub(begun_ms);
         for member in self.select(names) {
-            member
-                .gone()
-                .await
-                .map_err(|error| failed(member, "to be gone", &error))?;
+            member.gone().await.map_err(|error| failed(member, "to be gone", &error))?;
         }
         if spread_ms > KILL_SPREAD_MS_MAX {
             return Err(ActionError {
@@ -152,16 +142,11 @@ impl Loopback {
 
     async fn terminate(&mut self, names: &[String], within: Duration) -> Result<(), ActionError> {
         for member in self.select(names) {
-            member
-                .send_term()
-                .map_err(|error| failed(member, "to be stopped", &error))?;
+            member.send_term().map_err(|error| failed(member, "to be stopped", &error))?;
         }
         for member in self.select(names) {
             let expected = format!("to stop within {}", humantime::format_duration(within));
-            let unclean = member
-                .stopped(within)
-                .await
-                .map_err(|error| failed(member, &expected, &error))?;
+            let unclean = member.stopped(within).await.map_err(|error| failed(member, &expected, &error))?;
             if let Some(how) = unclean {
                 return Err(ActionError {
                     expected: format!("{} to stop with exit code 0", member.name),
@@ -173,11 +158,7 @@ impl Loopback {
     }
 
     async fn restart(&mut self, names: &[String]) -> Result<(), ActionError> {
-        for member in self
-            .members
-            .iter_mut()
-            .filter(|member| names.contains(&member.name))
-        {
+        for member in self.members.iter_mut().filter(|member| names.contains(&member.name)) {
             let started = member.start(&self.binary, self.guardian.as_mut());
             started.map_err(|error| failed(member, "to start", &error))?;
         }
@@ -196,25 +177,13 @@ impl Loopback {
                 hex::encode(payload)
             })
             .collect();
-        let error = |seen| ActionError {
-            expected: format!("{name} to accept {count} transactions"),
-            seen,
-        };
+        let error = |seen| ActionError { expected: format!("{name} to accept {count} transactions"), seen };
         let member = self.members.iter().find(|member| member.name == name);
-        let client = member
-            .ok_or_else(|| error("no such member".to_owned()))?
-            .client
-            .clone();
+        let client = member.ok_or_else(|| error("no such member".to_owned()))?.client.clone();
         let posted = spawn_blocking(move || {
-            payloads
-                .iter()
-                .try_for_each(|payload| client.submit(payload).map(drop))
-                .map(|()| payloads)
+            payloads.iter().try_for_each(|payload| client.submit(payload).map(drop)).map(|()| payloads)
         });
-        posted
-            .await
-            .map_err(|panic| error(panic.to_string()))?
-            .map_err(error)
+        posted.await.map_err(|panic| error(panic.to_string()))?.map_err(error)
     }
 
     fn switch(&self, links: &[Link], turn: impl Fn(&Proxies, &Link) -> bool) -> Result<(), ActionError> {
@@ -238,18 +207,12 @@ impl Federation for Loopback {
             Action::Stop { within, .. } => self.terminate(&names, *within).await?,
             Action::Pause { .. } => {
                 for member in self.select(&names) {
-                    member
-                        .pause()
-                        .await
-                        .map_err(|error| failed(member, "to be paused", &error))?;
+                    member.pause().await.map_err(|error| failed(member, "to be paused", &error))?;
                 }
             }
             Action::Resume { .. } => {
                 for member in self.select(&names) {
-                    member
-                        .resume()
-                        .await
-                        .map_err(|error| failed(member, "to be resumed", &error))?;
+                    member.resume().await.map_err(|error| failed(member, "to be resumed", &error))?;
                 }
             }
             Action::Restart { .. } => self.restart(&names).await?,
@@ -288,10 +251,7 @@ impl Federation for Loopback {
                     Err(panic) => Finding::Silent(panic.to_string()),
                 },
             };
-            members.push(MemberObservation {
-                name: member.name.clone(),
-                finding,
-            });
+            members.push(MemberObservation { name: member.name.clone(), finding });
         }
         Observation { at_ms, members }
     }
@@ -306,10 +266,7 @@ impl Federation for Loopback {
 }
 
 fn failed(member: &Member, expected: &str, error: &std::io::Error) -> ActionError {
-    ActionError {
-        expected: format!("{} {expected}", member.name),
-        seen: error.to_string(),
-    }
+    ActionError { expected: format!("{} {expected}", member.name), seen: error.to_string() }
 }
 
 /// Waits until a member that was started answers.
@@ -320,18 +277,12 @@ async fn up(member: &mut Member) -> Result<(), String> {
             return Err(how);
         }
         let client = member.client.clone();
-        if spawn_blocking(move || client.is_live())
-            .await
-            .is_ok_and(|live| live)
-        {
+        if spawn_blocking(move || client.is_live()).await.is_ok_and(|live| live) {
             return Ok(());
         }
         sleep(START_LOOK).await;
     }
-    Err(format!(
-        "it does not answer after {}",
-        humantime::format_duration(START)
-    ))
+    Err(format!("it does not answer after {}", humantime::format_duration(START)))
 }
 
 fn is_port_clash(how: &str) -> bool {

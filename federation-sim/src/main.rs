@@ -84,14 +84,7 @@ fn start(name: &str, options: &RunOptions) -> ExitCode {
             Err(error) => return complain(SETUP, &error),
         };
         let directory = directory(options, &scenario, seed);
-        let run = Run {
-            name,
-            scenario: &scenario,
-            seed,
-            options,
-            binary,
-            directory: &directory,
-        };
+        let run = Run { name, scenario: &scenario, seed, options, binary, directory: &directory };
         let told = tokio::select! {
             told = run.tell() => told,
             code = interrupts.next() => Err(interrupted(code, &directory)),

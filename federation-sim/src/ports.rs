@@ -34,11 +34,7 @@ pub(crate) fn free_port() -> Result<(TcpListener, SocketAddr), NoPort> {
         };
         return Ok((listener, SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
     }
-    Err(NoPort {
-        tries: TRIES,
-        first: *ports.start(),
-        last: *ports.end(),
-    })
+    Err(NoPort { tries: TRIES, first: *ports.start(), last: *ports.end() })
 }
 
 fn ports() -> RangeInclusive<u16> {

@@ -22,10 +22,7 @@ impl Stat {
         let mut fields = fields.split_whitespace();
         let state = fields.next()?.chars().next()?;
         // The state is field 3 of the manual, the start time field 22.
-        Some(Self {
-            state,
-            started: fields.nth(18)?.parse().ok()?,
-        })
+        Some(Self { state, started: fields.nth(18)?.parse().ok()? })
     }
 
     /// Whether SIGSTOP has taken effect.
@@ -41,13 +38,7 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_and_spaces_is_skipped() {
         let text = "42 (a) b (c) T 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20";
-        assert_eq!(
-            Stat::parse(text),
-            Some(Stat {
-                state: 'T',
-                started: 777
-            })
-        );
+        assert_eq!(Stat::parse(text), Some(Stat { state: 'T', started: 777 }));
     }
 
     #[test]

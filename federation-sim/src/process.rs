@@ -50,26 +50,14 @@ impl Member {
     /// A member that is not started yet.
     pub(crate) fn new(name: &str, config: PathBuf, log: PathBuf, ops: SocketAddr) -> Self {
         let (client, cursor) = (Client::new(ops), Cursor::default());
-        Self {
-            name: name.to_owned(),
-            config,
-            log,
-            ops,
-            client,
-            cursor,
-            running: None,
-        }
+        Self { name: name.to_owned(), config, log, ops, client, cursor, running: None }
     }
 
     /// Starts the process, its output appended to the member's log.
     pub(crate) fn start(&mut self, binary: &Path, guardian: Option<&mut Guardian>) -> io::Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(binary);
-        command
-            .arg("run")
-            .arg("--config")
-            .arg(&self.config)
-            .arg("--exit-with-parent");
+        command.arg("run").arg("--config").arg(&self.config).arg("--exit-with-parent");
         // Settings of this shell would override the member's file.
         for (key, _) in std::env::vars_os().filter(|(key, _)| key.as_encoded_bytes().starts_with(b"ALYS_")) {
             command.env_remove(key);
@@ -83,11 +71,7 @@ impl Member {
             guardian.watch(pid)?;
         }
         self.client = Client::new(self.ops);
-        self.running = Some(Running {
-            child,
-            _lifeline: lifeline,
-            paused: false,
-        });
+        self.running = Some(Running { child, _lifeline: lifeline, paused: false });
         Ok(())
     }
 
@@ -142,10 +126,7 @@ impl Member {
     }
 
     async fn wait(&mut self, within: Duration) -> io::Result<ExitStatus> {
-        let running = self
-            .running
-            .as_mut()
-            .ok_or_else(|| io::Error::other("it does not run"))?;
+        let running = self.running.as_mut().ok_or_else(|| io::Error::other("it does not run"))?;
         let status = timeout(within, running.child.wait()).await.map_err(|_| {
             let within = humantime::format_duration(within);
             io::Error::new(io::ErrorKind::TimedOut, format!("it still runs after {within}"))
@@ -171,12 +152,9 @@ impl Member {
                 sleep(LOOK).await;
             }
         };
-        timeout(SYSTEM, reached).await.map_err(|_| {
-            io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("its state is {:?}", Stat::of(pid)),
-            )
-        })
+        timeout(SYSTEM, reached)
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, format!("its state is {:?}", Stat::of(pid))))
     }
 
     fn log_tail(&self) -> String {
@@ -186,10 +164,7 @@ impl Member {
         if lines.is_empty() {
             return String::new();
         }
-        format!(
-            "; its log ends with\n{}",
-            lines.into_iter().rev().collect::<Vec<_>>().join("\n")
-        )
+        format!("; its log ends with\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
     }
 }
 

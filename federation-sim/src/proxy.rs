@@ -42,10 +42,7 @@ const HELD_LOOK: Duration = Duration::from_millis(50);
 /// Rest after a connection could not be accepted, so that a lack of descriptors makes no busy loop.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-const _: () = assert!(
-    CHUNK_BYTES <= HELD_BYTES_MAX,
-    "a chunk must fit into what may be held"
-);
+const _: () = assert!(CHUNK_BYTES <= HELD_BYTES_MAX, "a chunk must fit into what may be held");
 
 /// How a directed link behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,12 +84,7 @@ impl Switch {
     }
 
     async fn healed(&self) {
-        let healed = self
-            .0
-            .subscribe()
-            .wait_for(|condition| !condition.cut)
-            .await
-            .map(drop);
+        let healed = self.0.subscribe().wait_for(|condition| !condition.cut).await.map(drop);
         healed.expect("the switch holds the sender of its own condition");
     }
 
@@ -116,20 +108,16 @@ impl Proxies {
     pub(crate) async fn add(&mut self, dialler: &str, target: &str, upstream: SocketAddr) -> io::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let (forth, back) = (Switch::default(), Switch::default());
-        self.addresses
-            .insert((dialler.to_owned(), target.to_owned()), listener.local_addr()?);
+        self.addresses.insert((dialler.to_owned(), target.to_owned()), listener.local_addr()?);
         self.switches.insert(Link::new(dialler, target), forth.clone());
         self.switches.insert(Link::new(target, dialler), back.clone());
-        self.listeners
-            .push(Listener(tokio::spawn(listen(listener, upstream, forth, back))));
+        self.listeners.push(Listener(tokio::spawn(listen(listener, upstream, forth, back))));
         Ok(())
     }
 
     /// Where `dialler` reaches `target`, if there is a proxy between them.
     pub(crate) fn address(&self, dialler: &str, target: &str) -> Option<SocketAddr> {
-        self.addresses
-            .get(&(dialler.to_owned(), target.to_owned()))
-            .copied()
+        self.addresses.get(&(dialler.to_owned(), target.to_owned())).copied()
     }
 
     /// Cuts a link. False if there is no such link.
@@ -250,11 +238,7 @@ async fn take(mut from: OwnedReadHalf, sender: mpsc::Sender<Chunk>, switch: &Swi
         let permits = u32::try_from(count).expect("a chunk is smaller than 4 GiB");
         let room = Arc::clone(&room).acquire_many_owned(permits).await;
         let room = room.expect("the semaphore is never closed");
-        let chunk = Chunk {
-            due,
-            bytes: buffer[..count].to_vec(),
-            _room: room,
-        };
+        let chunk = Chunk { due, bytes: buffer[..count].to_vec(), _room: room };
         if sender.send(chunk).await.is_err() {
             return Ok(());
         }
@@ -311,47 +295,29 @@ mod tests {
         let upstream = listener.local_addr().expect("an address");
         proxies.add("b", "a", upstream).await.expect("a proxy");
         let (b, a) = connection(&proxies, &listener).await;
-        Pair {
-            proxies,
-            listener,
-            b,
-            a,
-        }
+        Pair { proxies, listener, b, a }
     }
 
     async fn connection(proxies: &Proxies, listener: &TcpListener) -> (TcpStream, TcpStream) {
-        let b = TcpStream::connect(proxies.address("b", "a").expect("a proxy"))
-            .await
-            .expect("connects");
+        let b = TcpStream::connect(proxies.address("b", "a").expect("a proxy")).await.expect("connects");
         (b, accepted(listener).await.expect("is carried through"))
     }
 
     async fn accepted(listener: &TcpListener) -> Option<TcpStream> {
-        timeout(SOON, listener.accept())
-            .await
-            .ok()
-            .map(|accepted| accepted.expect("accepts").0)
+        timeout(SOON, listener.accept()).await.ok().map(|accepted| accepted.expect("accepts").0)
     }
 
     /// What arrives soon; empty at the end of the stream, `None` if nothing comes.
     async fn arrives(stream: &mut TcpStream) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 1024];
-        let count = timeout(SOON, stream.read(&mut buffer))
-            .await
-            .ok()?
-            .expect("reads");
+        let count = timeout(SOON, stream.read(&mut buffer)).await.ok()?.expect("reads");
         buffer.truncate(count);
         Some(buffer)
     }
 
     #[tokio::test]
     async fn bytes_pass_both_ways() {
-        let Pair {
-            proxies: _proxies,
-            mut a,
-            mut b,
-            ..
-        } = pair().await;
+        let Pair { proxies: _proxies, mut a, mut b, .. } = pair().await;
         b.write_all(b"ping").await.expect("writes");
         assert_eq!(arrives(&mut a).await.as_deref(), Some(&b"ping"[..]));
         a.write_all(b"pong").await.expect("writes");
@@ -360,12 +326,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cut_direction_holds_bytes_and_the_other_does_not() {
-        let Pair {
-            proxies,
-            mut a,
-            mut b,
-            ..
-        } = pair().await;
+        let Pair { proxies, mut a, mut b, .. } = pair().await;
         let link = Link::new("b", "a");
         assert!(proxies.cut(&link));
         b.write_all(b"held").await.expect("writes");
@@ -378,12 +339,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_end_of_a_stream_does_not_pass_a_cut_link() {
-        let Pair {
-            proxies,
-            mut a,
-            mut b,
-            ..
-        } = pair().await;
+        let Pair { proxies, mut a, mut b, .. } = pair().await;
         proxies.cut(&Link::new("b", "a"));
         b.write_all(b"last words").await.expect("writes");
         drop(b);
@@ -395,9 +351,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_receiver_that_is_gone_is_not_noticed_through_a_cut_link() {
-        let Pair {
-            proxies, a, mut b, ..
-        } = pair().await;
+        let Pair { proxies, a, mut b, .. } = pair().await;
         proxies.cut(&Link::new("a", "b"));
         // Bytes that were never read make the end a reset.
         b.write_all(b"unread").await.expect("writes");
@@ -413,21 +367,14 @@ mod tests {
 
     #[tokio::test]
     async fn when_one_side_closes_so_does_the_other() {
-        let Pair {
-            proxies: _proxies,
-            mut b,
-            a,
-            ..
-        } = pair().await;
+        let Pair { proxies: _proxies, mut b, a, .. } = pair().await;
         drop(a);
         assert_eq!(arrives(&mut b).await.as_deref(), Some(&b""[..]));
     }
 
     #[tokio::test]
     async fn a_new_connection_waits_until_the_link_is_healed() {
-        let Pair {
-            proxies, listener, ..
-        } = pair().await;
+        let Pair { proxies, listener, .. } = pair().await;
         proxies.cut(&Link::new("a", "b"));
         let address = proxies.address("b", "a").expect("a proxy");
         let mut b = TcpStream::connect(address).await.expect("is accepted");
@@ -440,9 +387,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_held_connection_that_was_given_up_never_arrives() {
-        let Pair {
-            proxies, listener, ..
-        } = pair().await;
+        let Pair { proxies, listener, .. } = pair().await;
         proxies.cut(&Link::new("b", "a"));
         let address = proxies.address("b", "a").expect("a proxy");
         let mut b = TcpStream::connect(address).await.expect("is accepted");
@@ -455,12 +400,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_delay_is_latency_and_not_bandwidth() {
-        let Pair {
-            proxies,
-            mut a,
-            mut b,
-            ..
-        } = pair().await;
+        let Pair { proxies, mut a, mut b, .. } = pair().await;
         let delay = Duration::from_millis(300);
         proxies.delay(&Link::new("b", "a"), delay);
         let begun = clock::instant();
@@ -469,10 +409,7 @@ mod tests {
             b.write_all(part).await.expect("writes");
         }
         let mut received = vec![0; sent.len()];
-        timeout(LONG, a.read_exact(&mut received))
-            .await
-            .expect("in time")
-            .expect("reads");
+        timeout(LONG, a.read_exact(&mut received)).await.expect("in time").expect("reads");
         assert_eq!(received, sent);
         assert!(begun.elapsed() >= delay, "{:?}", begun.elapsed());
         assert!(begun.elapsed() < delay * 3, "{:?}", begun.elapsed());
@@ -480,12 +417,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cut_link_takes_no_more_than_it_may_hold() {
-        let Pair {
-            proxies,
-            a: _a,
-            mut b,
-            ..
-        } = pair().await;
+        let Pair { proxies, a: _a, mut b, .. } = pair().await;
         proxies.cut(&Link::new("b", "a"));
         let part = vec![0; CHUNK_BYTES];
         let mut sent = 0;

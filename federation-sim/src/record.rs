@@ -123,15 +123,7 @@ pub type SignatureKey = (u64, u32, String, Option<String>, u64, u64);
 
 /// Height, round, step, block, incarnation, time.
 pub fn signature_key(signature: &SignatureView) -> SignatureKey {
-    let SignatureView {
-        incarnation,
-        height,
-        round,
-        step,
-        block,
-        at_ms,
-        ..
-    } = signature;
+    let SignatureView { incarnation, height, round, step, block, at_ms, .. } = signature;
     (*height, *round, step.clone(), block.clone(), *incarnation, *at_ms)
 }
 
@@ -143,10 +135,7 @@ impl Record {
             observed_ms: started_ms,
             required,
             roster: roster.to_vec(),
-            members: roster
-                .iter()
-                .map(|name| (name.clone(), MemberRecord::default()))
-                .collect(),
+            members: roster.iter().map(|name| (name.clone(), MemberRecord::default())).collect(),
             steps: Vec::new(),
             submitted: Vec::new(),
             closing: None,
@@ -176,44 +165,27 @@ impl Record {
     /// Merges an observation of everything as the last look at the members that answered.
     pub fn close(&mut self, observation: &Observation, connected: bool) {
         self.absorb(observation);
-        let answers = observation
-            .members
-            .iter()
-            .filter_map(|member| match &member.finding {
-                Finding::Answer(answer) => Some((member.name.clone(), ClosingMember::from(answer.as_ref()))),
-                _ => None,
-            });
-        self.closing = Some(Closing {
-            connected,
-            members: answers.collect(),
+        let answers = observation.members.iter().filter_map(|member| match &member.finding {
+            Finding::Answer(answer) => Some((member.name.clone(), ClosingMember::from(answer.as_ref()))),
+            _ => None,
         });
+        self.closing = Some(Closing { connected, members: answers.collect() });
     }
 
     /// What `name` last said of itself, if it said so at or after `since_ms`.
     pub fn fresh(&self, name: &str, since_ms: u64) -> Option<&Snapshot> {
-        self.members
-            .get(name)?
-            .last
-            .as_ref()
-            .filter(|snapshot| snapshot.at_ms >= since_ms)
+        self.members.get(name)?.last.as_ref().filter(|snapshot| snapshot.at_ms >= since_ms)
     }
 
     /// The height `name` last gave; 0 before it gave one.
     pub fn height(&self, name: &str) -> u64 {
-        self.members
-            .get(name)
-            .and_then(|member| member.last.as_ref())
-            .map_or(0, |last| last.height)
+        self.members.get(name).and_then(|member| member.last.as_ref()).map_or(0, |last| last.height)
     }
 
     /// Every member's every block.
     pub fn blocks(&self) -> impl Iterator<Item = (&str, &BlockView)> {
         self.members.iter().flat_map(|(name, member)| {
-            member
-                .blocks
-                .values()
-                .flatten()
-                .map(move |block| (name.as_str(), block))
+            member.blocks.values().flatten().map(move |block| (name.as_str(), block))
         })
     }
 
@@ -236,22 +208,13 @@ impl MemberRecord {
         self.height_readings += 1;
         let same = |last: &HeightReading| last.incarnation == incarnation && last.height == height;
         if !self.heights.last().is_some_and(same) {
-            self.heights.push(HeightReading {
-                at_ms,
-                incarnation,
-                height,
-            });
+            self.heights.push(HeightReading { at_ms, incarnation, height });
         }
-        if let Some(genesis) = answer
-            .genesis
-            .as_ref()
-            .filter(|genesis| !self.genesis.contains(genesis))
-        {
+        if let Some(genesis) = answer.genesis.as_ref().filter(|genesis| !self.genesis.contains(genesis)) {
             self.genesis.push(genesis.clone());
         }
         for record in &answer.gate.history {
-            self.gate
-                .insert((answer.gate.incarnation, record.sequence), record.clone());
+            self.gate.insert((answer.gate.incarnation, record.sequence), record.clone());
         }
         for block in &answer.blocks {
             let known = self.blocks.entry(block.height).or_default();
@@ -261,8 +224,7 @@ impl MemberRecord {
             }
         }
         for signature in &answer.signatures {
-            self.signatures
-                .insert(signature_key(signature), signature.clone());
+            self.signatures.insert(signature_key(signature), signature.clone());
         }
         self.last = Some(Snapshot {
             at_ms,
@@ -270,12 +232,7 @@ impl MemberRecord {
             height,
             gate: answer.gate.decision,
             healthy: answer.gate.healthy,
-            links_up: answer
-                .status
-                .links
-                .iter()
-                .filter(|link| link.state == "up")
-                .count(),
+            links_up: answer.status.links.iter().filter(|link| link.state == "up").count(),
             reason: answer.gate.reason.clone(),
             unready: (!answer.ready.ready).then(|| answer.ready.reasons.clone()),
         });
@@ -287,11 +244,7 @@ impl From<&Answer> for ClosingMember {
         Self {
             incarnation: answer.status.incarnation,
             height: answer.status.height,
-            hashes: answer
-                .blocks
-                .iter()
-                .map(|block| (block.height, block.hash.clone()))
-                .collect(),
+            hashes: answer.blocks.iter().map(|block| (block.height, block.hash.clone())).collect(),
         }
     }
 }
@@ -303,11 +256,7 @@ pub(crate) mod tests {
     /// A block of the given height whose hash is that of `fork` and which links to the same fork.
     pub(crate) fn block(height: u64, fork: u8) -> BlockView {
         let hash = |height: u64| {
-            if height == 0 {
-                "00".repeat(32)
-            } else {
-                format!("{fork:02x}{height:062x}")
-            }
+            if height == 0 { "00".repeat(32) } else { format!("{fork:02x}{height:062x}") }
         };
         BlockView {
             height,
@@ -346,11 +295,7 @@ pub(crate) mod tests {
     pub(crate) fn say(record: &mut Record, name: &str, at_ms: u64, height: u64, gate: GateDecision) {
         let member = record.members.get_mut(name).expect("a member of the roster");
         let (healthy, reason) = (4, String::new());
-        member.heights.push(HeightReading {
-            at_ms,
-            incarnation: 1,
-            height,
-        });
+        member.heights.push(HeightReading { at_ms, incarnation: 1, height });
         member.height_readings += 1;
         member.last = Some(Snapshot {
             at_ms,
@@ -367,31 +312,9 @@ pub(crate) mod tests {
     #[test]
     fn the_first_to_decide_a_height_gives_its_time_and_who_adopted_it_does_not() {
         let mut record = empty();
-        give(
-            &mut record,
-            "node-1",
-            BlockView {
-                decided_at_ms: 3_200,
-                ..block(1, 7)
-            },
-        );
-        give(
-            &mut record,
-            "node-2",
-            BlockView {
-                decided_at_ms: 3_150,
-                ..block(1, 7)
-            },
-        );
-        give(
-            &mut record,
-            "node-3",
-            BlockView {
-                decided_at_ms: 3_000,
-                adopted: true,
-                ..block(1, 7)
-            },
-        );
+        give(&mut record, "node-1", BlockView { decided_at_ms: 3_200, ..block(1, 7) });
+        give(&mut record, "node-2", BlockView { decided_at_ms: 3_150, ..block(1, 7) });
+        give(&mut record, "node-3", BlockView { decided_at_ms: 3_000, adopted: true, ..block(1, 7) });
         assert_eq!(record.decided(), BTreeMap::from([(1, 3_150)]));
     }
 }

@@ -134,12 +134,7 @@ pub struct TimingLine {
 impl TimingLine {
     fn of(samples: &[u64]) -> Self {
         let [p50, p99, max] = [50, 99, 100].map(|percent| percentile(samples, percent));
-        Self {
-            p50,
-            p99,
-            max,
-            count: samples.len(),
-        }
+        Self { p50, p99, max, count: samples.len() }
     }
 }
 
@@ -200,8 +195,7 @@ impl Report {
     /// The report as a table, with colours if `colour`.
     pub fn to_table(&self, colour: bool) -> String {
         let mut text = String::new();
-        self.write_table(&mut text, colour)
-            .expect("writing to a string does not fail");
+        self.write_table(&mut text, colour).expect("writing to a string does not fail");
         text
     }
 
@@ -214,36 +208,19 @@ impl Report {
         let seconds = |ms: u64| ms as f64 / 1_000.0;
         writeln!(text, "\nsteps")?;
         for step in &self.steps {
-            let took = step
-                .took_effect_ms
-                .map_or("never".to_owned(), |ms| format!("{:.2} s", seconds(ms)));
+            let took = step.took_effect_ms.map_or("never".to_owned(), |ms| format!("{:.2} s", seconds(ms)));
             let took = mark(step.took_effect_ms.is_some(), &format!("{took:>9}"));
             writeln!(text, "  {:>8.2} s  {took}  {}", seconds(step.at_ms), step.step)?;
         }
         writeln!(text, "\nmembers")?;
         for member in &self.members {
-            let MemberLine {
-                name,
-                height,
-                gate,
-                incarnations,
-                ..
-            } = member;
-            writeln!(
-                text,
-                "  {name:<12}  height {height:>5}  gate {gate:<6}  incarnations {incarnations}"
-            )?;
+            let MemberLine { name, height, gate, incarnations, .. } = member;
+            writeln!(text, "  {name:<12}  height {height:>5}  gate {gate:<6}  incarnations {incarnations}")?;
         }
         let rounds = self.blocks.iter().filter(|block| block.round > 0).count();
         let (blocks, decisions) = (self.blocks.len(), self.gate.len());
-        writeln!(
-            text,
-            "\n{blocks} blocks, {rounds} of them in a later round; {decisions} gate decisions"
-        )?;
-        writeln!(
-            text,
-            "\ntimings                       p50      p99      max    count   (ms)"
-        )?;
+        writeln!(text, "\n{blocks} blocks, {rounds} of them in a later round; {decisions} gate decisions")?;
+        writeln!(text, "\ntimings                       p50      p99      max    count   (ms)")?;
         let number = |value: Option<u64>| value.map_or("-".to_owned(), |value| value.to_string());
         for (name, line) in self.timings_ms.named() {
             let [p50, p99, max] = [line.p50, line.p99, line.max].map(number);
@@ -256,11 +233,7 @@ impl Report {
         }
         let verdict = mark(self.passed, if self.passed { "passed" } else { "FAILED" });
         let duration = seconds(self.duration_ms);
-        writeln!(
-            text,
-            "\n{} {verdict} in {duration:.1} s, seed {}",
-            self.scenario, self.seed
-        )
+        writeln!(text, "\n{} {verdict} in {duration:.1} s, seed {}", self.scenario, self.seed)
     }
 
     /// What went wrong, for people: expected and seen, violations, and every member as last seen. Empty if
@@ -271,33 +244,13 @@ impl Report {
             lines.push(format!("expected  {expected}"));
             lines.push(format!("seen      {seen}"));
         }
-        for line in self
-            .invariants
-            .iter()
-            .filter(|line| !line.held && line.observations == 0)
-        {
-            lines.push(format!(
-                "violated  {}: nothing was observed that could show it",
-                line.name
-            ));
+        for line in self.invariants.iter().filter(|line| !line.held && line.observations == 0) {
+            lines.push(format!("violated  {}: nothing was observed that could show it", line.name));
         }
-        lines.extend(
-            self.violations
-                .iter()
-                .map(|violation| format!("violated  {violation}")),
-        );
+        lines.extend(self.violations.iter().map(|violation| format!("violated  {violation}")));
         if !lines.is_empty() {
-            for MemberLine {
-                name,
-                height,
-                gate,
-                reason,
-                ..
-            } in &self.members
-            {
-                lines.push(format!(
-                    "member    {name}: height {height}, gate {gate}: {reason}"
-                ));
+            for MemberLine { name, height, gate, reason, .. } in &self.members {
+                lines.push(format!("member    {name}: height {height}, gate {gate}: {reason}"));
             }
         }
         lines.join("\n")
@@ -334,12 +287,7 @@ fn violations(findings: &[Finding]) -> Vec<String> {
         let name = finding.name;
         let listed = finding.violations.iter().take(VIOLATIONS_LISTED);
         let mut lines: Vec<_> = listed.map(|violation| format!("{name}: {violation}")).collect();
-        if let Some(more) = finding
-            .violations
-            .len()
-            .checked_sub(VIOLATIONS_LISTED)
-            .filter(|more| *more > 0)
-        {
+        if let Some(more) = finding.violations.len().checked_sub(VIOLATIONS_LISTED).filter(|more| *more > 0) {
             lines.push(format!("{name}: and {more} more"));
         }
         lines
@@ -357,9 +305,7 @@ fn member_lines(record: &Record) -> Vec<MemberLine> {
             height: last.map_or(0, |last| last.height),
             gate: last.map_or(GateDecision::Closed, |last| last.gate),
             incarnations: member.map_or(0, |member| member.incarnations.len()),
-            reason: silence
-                .or(last.map(|last| last.reason.clone()))
-                .unwrap_or("never seen".to_owned()),
+            reason: silence.or(last.map(|last| last.reason.clone())).unwrap_or("never seen".to_owned()),
         }
     };
     record.roster.iter().map(line).collect()
@@ -429,17 +375,11 @@ mod tests {
         let top = "scenario mode seed passed duration_ms members steps gate blocks timings_ms invariants";
         assert_eq!(keys(&json), sorted(top));
         assert_eq!(keys(&json["members"][0]), sorted("name height gate incarnations"));
-        assert_eq!(
-            keys(&json["blocks"][0]),
-            sorted("height at_ms proposer round signers")
-        );
+        assert_eq!(keys(&json["blocks"][0]), sorted("height at_ms proposer round signers"));
         assert_eq!(keys(&json["invariants"][0]), sorted("name held observations"));
         let timings = "block_interval proposal_to_certificate fault_to_halt back_to_block";
         assert_eq!(keys(&json["timings_ms"]), sorted(timings));
-        assert_eq!(
-            keys(&json["timings_ms"]["fault_to_halt"]),
-            sorted("p50 p99 max count")
-        );
+        assert_eq!(keys(&json["timings_ms"]["fault_to_halt"]), sorted("p50 p99 max count"));
     }
 
     #[test]
@@ -447,31 +387,15 @@ mod tests {
         let report = report(None);
         assert!(!report.passed);
         let complaint = report.complaint();
-        assert!(
-            complaint.contains("violated  one-block-per-height: height 1"),
-            "{complaint}"
-        );
-        assert!(
-            complaint.contains("member    node-4: height 0, gate closed: never seen"),
-            "{complaint}"
-        );
-        assert!(
-            report
-                .to_table(false)
-                .contains("one-block-per-height                       2  NOT HELD")
-        );
+        assert!(complaint.contains("violated  one-block-per-height: height 1"), "{complaint}");
+        assert!(complaint.contains("member    node-4: height 0, gate closed: never seen"), "{complaint}");
+        assert!(report.to_table(false).contains("one-block-per-height                       2  NOT HELD"));
     }
 
     #[test]
     fn a_failed_step_is_told_with_what_was_expected_and_seen() {
-        let failure = Failure {
-            expected: "5 blocks".to_owned(),
-            seen: "none".to_owned(),
-        };
+        let failure = Failure { expected: "5 blocks".to_owned(), seen: "none".to_owned() };
         let complaint = report(Some(failure)).complaint();
-        assert!(
-            complaint.starts_with("expected  5 blocks\nseen      none\n"),
-            "{complaint}"
-        );
+        assert!(complaint.starts_with("expected  5 blocks\nseen      none\n"), "{complaint}");
     }
 }

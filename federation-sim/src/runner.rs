@@ -76,10 +76,7 @@ pub async fn run<F: Federation>(
     if !runner.topology.running().is_empty() {
         runner.close().await;
     }
-    Outcome {
-        record: runner.record,
-        failure,
-    }
+    Outcome { record: runner.record, failure }
 }
 
 struct Runner<'a, F> {
@@ -119,11 +116,8 @@ impl<F: Federation> Runner<'_, F> {
 
     async fn check(&mut self, step: &Step, check: &Check) -> Result<(), Failure> {
         let number = self.begin(step);
-        let members = if check.members().is_empty() {
-            self.topology.running()
-        } else {
-            check.members().to_vec()
-        };
+        let members =
+            if check.members().is_empty() { self.topology.running() } else { check.members().to_vec() };
         // Heights are read before the check begins to count.
         self.look(Depth::News).await?;
         let judge = Judge::new(check, members, &self.record, self.record.steps[number].at_ms);
@@ -139,10 +133,7 @@ impl<F: Federation> Runner<'_, F> {
                     continue;
                 }
             };
-            return Err(Failure {
-                expected: check.to_string(),
-                seen,
-            });
+            return Err(Failure { expected: check.to_string(), seen });
         }
         self.record.steps[number].done_ms = Some(self.federation.now_ms());
         Ok(())
@@ -150,11 +141,7 @@ impl<F: Federation> Runner<'_, F> {
 
     fn begin(&mut self, step: &Step) -> usize {
         let at_ms = self.federation.now_ms();
-        self.record.steps.push(StepRecord {
-            step: step.clone(),
-            at_ms,
-            done_ms: None,
-        });
+        self.record.steps.push(StepRecord { step: step.clone(), at_ms, done_ms: None });
         self.record.steps.len() - 1
     }
 
@@ -165,10 +152,9 @@ impl<F: Federation> Runner<'_, F> {
         self.watch.observed(&self.record);
         match ended.into_iter().next() {
             None => Ok(()),
-            Some((name, how)) => Err(Failure {
-                expected: format!("{name} to run"),
-                seen: format!("it ended: {how}"),
-            }),
+            Some((name, how)) => {
+                Err(Failure { expected: format!("{name} to run"), seen: format!("it ended: {how}") })
+            }
         }
     }
 
@@ -195,22 +181,14 @@ impl<F: Federation> Runner<'_, F> {
             slot_ms - slot_ms / 40 + self.chance.random_range(0..slot_ms / 8)
         };
         self.look(Depth::News).await?;
-        let newest = |record: &Record| {
-            record
-                .decided()
-                .last_key_value()
-                .map(|(height, at)| (*height, *at))
-        };
+        let newest = |record: &Record| record.decided().last_key_value().map(|(height, at)| (*height, *at));
         let before = newest(&self.record).map_or(0, |(height, _)| height);
         let decided_ms = loop {
             match newest(&self.record) {
                 Some((height, at_ms)) if height > before => break at_ms,
                 _ if self.federation.now_ms() >= self.deadline_ms => {
                     let seen = self.too_late(&format!("height {before} all the time"));
-                    return Err(Failure {
-                        expected: "a block to strike after".to_owned(),
-                        seen,
-                    });
+                    return Err(Failure { expected: "a block to strike after".to_owned(), seen });
                 }
                 _ => {
                     self.federation.sleep(POLL).await;
@@ -250,22 +228,12 @@ mod tests {
         fn new() -> Self {
             let roster: Vec<_> = (1..=4).map(|n| format!("node-{n}")).collect();
             let topology = Topology::new(&roster);
-            Self {
-                now_ms: 0.into(),
-                height: 0,
-                next_ms: 2_000,
-                ended: None,
-                topology,
-            }
+            Self { now_ms: 0.into(), height: 0, next_ms: 2_000, ended: None, topology }
         }
 
         fn answer(&self, name: &str) -> Answer {
             let healthy = self.topology.healthy_seen_by(name);
-            let gate = if healthy >= 3 {
-                GateDecision::Open
-            } else {
-                GateDecision::Closed
-            };
+            let gate = if healthy >= 3 { GateDecision::Open } else { GateDecision::Closed };
             let (node, reason) = (name.to_owned(), String::new());
             let status = FederationView {
                 node: node.clone(),
@@ -290,18 +258,8 @@ mod tests {
                 would_change: reason,
                 history: Vec::new(),
             };
-            let ready = ReadyView {
-                ready: gate.decision == GateDecision::Open,
-                reasons: Vec::new(),
-            };
-            Answer {
-                status,
-                gate,
-                ready,
-                genesis: None,
-                blocks: Vec::new(),
-                signatures: Vec::new(),
-            }
+            let ready = ReadyView { ready: gate.decision == GateDecision::Open, reasons: Vec::new() };
+            Answer { status, gate, ready, genesis: None, blocks: Vec::new(), signatures: Vec::new() }
         }
     }
 
@@ -324,14 +282,8 @@ mod tests {
                 _ => Finding::Absent,
             };
             let names = (1..=4).map(|n| format!("node-{n}"));
-            let members = names.map(|name| MemberObservation {
-                finding: find(&name),
-                name,
-            });
-            Observation {
-                at_ms,
-                members: members.collect(),
-            }
+            let members = names.map(|name| MemberObservation { finding: find(&name), name });
+            Observation { at_ms, members: members.collect() }
         }
 
         fn now_ms(&self) -> u64 {
@@ -380,10 +332,7 @@ mod tests {
             { do='wait_blocks', count=1, within='5s' }, { do='wait', duration='1s' }";
         let outcome = tell(&mut Fake::new(), steps).await;
         let failure = outcome.failure.expect("two make no block");
-        assert_eq!(
-            failure.expected,
-            "wait for 1 more block on all running members within 5s"
-        );
+        assert_eq!(failure.expected, "wait for 1 more block on all running members within 5s");
         assert_eq!(failure.seen, "after 5s: node-1 has height 0, not yet 1");
         assert_eq!(outcome.record.steps.len(), 2);
     }
@@ -392,18 +341,12 @@ mod tests {
     async fn a_story_ends_when_its_time_is_over() {
         let outcome = tell(&mut Fake::new(), "{ do='wait', duration='2m' }").await;
         let failure = outcome.failure.expect("too long");
-        assert!(
-            failure.seen.starts_with("the scenario's time of 1m is over"),
-            "{failure:?}"
-        );
+        assert!(failure.seen.starts_with("the scenario's time of 1m is over"), "{failure:?}");
     }
 
     #[tokio::test]
     async fn a_member_that_ends_by_itself_fails_the_story() {
-        let mut fake = Fake {
-            ended: Some("node-2"),
-            ..Fake::new()
-        };
+        let mut fake = Fake { ended: Some("node-2"), ..Fake::new() };
         let outcome = tell(&mut fake, "{ do='wait', duration='5s' }").await;
         let failure = outcome.failure.expect("node-2 ended");
         assert_eq!(

@@ -76,9 +76,7 @@ impl Sections {
             ("health", &self.health),
             ("supervision", &self.supervision),
         ];
-        sections
-            .into_iter()
-            .filter_map(|(name, table)| table.as_ref().map(|table| (name, table)))
+        sections.into_iter().filter_map(|(name, table)| table.as_ref().map(|table| (name, table)))
     }
 }
 
@@ -172,10 +170,7 @@ pub fn text_of(name_or_file: &str) -> Result<String, ScenarioError> {
     if path.extension().is_none_or(|extension| extension != "toml") {
         return Err(ScenarioError::Unknown(name_or_file.to_owned()));
     }
-    std::fs::read_to_string(path).map_err(|source| ScenarioError::Read {
-        path: path.into(),
-        source,
-    })
+    std::fs::read_to_string(path).map_err(|source| ScenarioError::Read { path: path.into(), source })
 }
 
 impl Scenario {
@@ -186,15 +181,9 @@ impl Scenario {
 
     /// Reads and checks a scenario's text; `origin` says in errors where it came from.
     pub fn parse(origin: &str, text: &str) -> Result<Self, ScenarioError> {
-        let file: File = toml::from_str(text).map_err(|source| ScenarioError::Shape {
-            origin: origin.to_owned(),
-            source: Box::new(source),
-        })?;
-        let step_error = |index, problem| ScenarioError::Step {
-            origin: origin.to_owned(),
-            index,
-            problem,
-        };
+        let file: File = toml::from_str(text)
+            .map_err(|source| ScenarioError::Shape { origin: origin.to_owned(), source: Box::new(source) })?;
+        let step_error = |index, problem| ScenarioError::Step { origin: origin.to_owned(), index, problem };
         let steps = file
             .steps
             .into_iter()
@@ -209,17 +198,13 @@ impl Scenario {
             timeout: file.timeout,
             sections: file.node,
         };
-        scenario
-            .check_fields()
-            .map_err(|(field, value, expected)| ScenarioError::Field {
-                origin: origin.to_owned(),
-                field,
-                value,
-                expected,
-            })?;
-        scenario
-            .check_story()
-            .map_err(|(index, problem)| step_error(index, problem))?;
+        scenario.check_fields().map_err(|(field, value, expected)| ScenarioError::Field {
+            origin: origin.to_owned(),
+            field,
+            value,
+            expected,
+        })?;
+        scenario.check_story().map_err(|(index, problem)| step_error(index, problem))?;
         Ok(scenario)
     }
 
@@ -233,18 +218,10 @@ impl Scenario {
             |field: &str, value: String, expected: &str| Err((field.to_owned(), value, expected.to_owned()));
         let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if self.name.is_empty() || !self.name.chars().all(legal) {
-            return wrong(
-                "name",
-                format!("{:?}", self.name),
-                "characters of a-z, 0-9 and '-'",
-            );
+            return wrong("name", format!("{:?}", self.name), "characters of a-z, 0-9 and '-'");
         }
         if !MEMBERS.contains(&self.members.len()) {
-            return wrong(
-                "members",
-                format!("{} names", self.members.len()),
-                "4 to 16 names",
-            );
+            return wrong("members", format!("{} names", self.members.len()), "4 to 16 names");
         }
         for (index, name) in self.members.iter().enumerate() {
             let field = format!("members[{index}]");
@@ -274,10 +251,7 @@ impl Scenario {
     fn check_story(&self) -> Result<(), (usize, String)> {
         let mut topology = Topology::new(&self.members);
         for (index, step) in self.steps.iter().enumerate() {
-            topology
-                .check(step)
-                .and_then(|()| check_numbers(step))
-                .map_err(|problem| (index, problem))?;
+            topology.check(step).and_then(|()| check_numbers(step)).map_err(|problem| (index, problem))?;
             if let Step::Act(action) = step {
                 topology.apply(action);
             }
@@ -299,10 +273,9 @@ fn check_numbers(step: &Step) -> Result<(), String> {
         Step::Act(Action::Submit { count, .. }) if !(1..=SUBMIT_MAX).contains(count) => {
             Err(format!("has `count` = {count}; expected 1 to {SUBMIT_MAX}"))
         }
-        Step::Act(Action::Delay { by, .. }) if *by > Duration::from_mins(1) => Err(format!(
-            "has `by` = {}; expected at most 60s",
-            humantime::format_duration(*by)
-        )),
+        Step::Act(Action::Delay { by, .. }) if *by > Duration::from_mins(1) => {
+            Err(format!("has `by` = {}; expected at most 60s", humantime::format_duration(*by)))
+        }
         Step::Check(Check::WaitBlocks { count: 0, .. }) => {
             Err("has `count` = 0; expected 1 or more".to_owned())
         }
@@ -313,11 +286,9 @@ fn check_numbers(step: &Step) -> Result<(), String> {
                 || facts.transactions_included
                 || facts.min_height.is_some();
             if !some {
-                return Err(
-                    "expects nothing; expected one of no_block_for, gate, heights_equal, \
+                return Err("expects nothing; expected one of no_block_for, gate, heights_equal, \
                             transactions_included, min_height"
-                        .to_owned(),
-                );
+                    .to_owned());
             }
             if facts.no_block_for.is_some() && facts.within.is_some() {
                 return Err("has both `no_block_for` and `within`; expected one of them".to_owned());
@@ -349,16 +320,9 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_refused_with_those_that_exist() {
-        let error = Scenario::load("gaiting")
-            .expect_err("no such scenario")
-            .to_string();
-        assert!(
-            error.contains("\"gaiting\"") && error.contains("all-crash"),
-            "{error}"
-        );
-        let error = Scenario::load("/nowhere/story.toml")
-            .expect_err("no such file")
-            .to_string();
+        let error = Scenario::load("gaiting").expect_err("no such scenario").to_string();
+        assert!(error.contains("\"gaiting\"") && error.contains("all-crash"), "{error}");
+        let error = Scenario::load("/nowhere/story.toml").expect_err("no such file").to_string();
         assert!(error.contains("/nowhere/story.toml"), "{error}");
     }
 
@@ -377,15 +341,9 @@ mod tests {
                 format!("name = 'x'\nmembers = ['a', 'b', 'c', 'a']\n{steps}"),
                 "`members[3]` is \"a\"; expected",
             ),
-            (
-                format!("name = 'x'\nblock_time = '1ms'\n{steps}"),
-                "`block_time` is 1ms; expected",
-            ),
+            (format!("name = 'x'\nblock_time = '1ms'\n{steps}"), "`block_time` is 1ms; expected"),
             (format!("name = 'x'\nblock_time = 'soon'\n{steps}"), "block_time"),
-            (
-                "name = 'x'\nsteps = []".to_owned(),
-                "`steps` is 0 steps; expected",
-            ),
+            ("name = 'x'\nsteps = []".to_owned(), "`steps` is 0 steps; expected"),
             (
                 "name = 'x'\nsteps = [{ do = 'wait_blocks', count = 0, within = '1s' }]".to_owned(),
                 "`steps[0]` has `count` = 0; expected",
@@ -405,10 +363,7 @@ mod tests {
         ];
         for (text, expected) in table {
             let error = error(&text);
-            assert!(
-                error.contains(expected) && error.contains("test.toml"),
-                "{text}\n{error}"
-            );
+            assert!(error.contains(expected) && error.contains("test.toml"), "{text}\n{error}");
         }
     }
 

@@ -8,10 +8,7 @@ pub(crate) fn stream(seed: u64, purpose: &str) -> StdRng {
     let mut bytes = [0; 32];
     let (number, name) = bytes.split_at_mut(8);
     number.copy_from_slice(&seed.to_be_bytes());
-    debug_assert!(
-        purpose.len() <= name.len(),
-        "a purpose longer than 24 bytes would be cut off"
-    );
+    debug_assert!(purpose.len() <= name.len(), "a purpose longer than 24 bytes would be cut off");
     for (byte, letter) in name.iter_mut().zip(purpose.bytes()) {
         *byte = letter;
     }

@@ -102,10 +102,7 @@ impl Place {
 
 /// Takes an empty directory for a run, creating it if need be.
 pub(crate) fn claim(directory: &Path) -> Result<(), SetupError> {
-    let file = |source| SetupError::File {
-        path: directory.into(),
-        source,
-    };
+    let file = |source| SetupError::File { path: directory.into(), source };
     fs::create_dir_all(directory).map_err(file)?;
     match fs::read_dir(directory).map_err(file)?.next() {
         None => Ok(()),
@@ -120,10 +117,7 @@ pub(crate) fn write_identities(directory: &Path, scenario: &Scenario, seed: u64)
     for name in &scenario.members {
         let secret = SecretKey::from_seed(&chance.random());
         let home = directory.join(name);
-        fs::create_dir_all(&home).map_err(|source| SetupError::File {
-            path: home.clone(),
-            source,
-        })?;
+        fs::create_dir_all(&home).map_err(|source| SetupError::File { path: home.clone(), source })?;
         secret.write(&home.join(format!("{name}.key")))?;
         members.push(GenesisMember {
             name: name.parse().expect("a scenario's names are names of members"),
@@ -132,11 +126,7 @@ pub(crate) fn write_identities(directory: &Path, scenario: &Scenario, seed: u64)
         });
     }
     let chain_id = format!("simulation-{seed}");
-    let genesis = GenesisFile {
-        chain_id,
-        block_time: scenario.block_time,
-        members,
-    };
+    let genesis = GenesisFile { chain_id, block_time: scenario.block_time, members };
     Genesis::check(&genesis)?;
     let text = toml::to_string(&genesis).expect("a genesis has a TOML form");
     write(&directory.join("genesis.toml"), &text)
@@ -154,12 +144,7 @@ pub(crate) fn choose_places(directory: &Path, scenario: &Scenario) -> Result<Vec
             Ok(address)
         };
         let (ops, link) = (port()?, port()?);
-        places.push(Place {
-            name: name.clone(),
-            directory: directory.join(name),
-            ops,
-            link,
-        });
+        places.push(Place { name: name.clone(), directory: directory.join(name), ops, link });
     }
     Ok(places)
 }
@@ -169,14 +154,9 @@ pub(crate) async fn start_proxies(places: &[Place]) -> Result<Proxies, SetupErro
     let mut proxies = Proxies::default();
     for dialler in places {
         for target in places.iter().filter(|target| target.name < dialler.name) {
-            proxies
-                .add(&dialler.name, &target.name, target.link)
-                .await
-                .map_err(|source| SetupError::Proxy {
-                    from: dialler.name.clone(),
-                    to: target.name.clone(),
-                    source,
-                })?;
+            proxies.add(&dialler.name, &target.name, target.link).await.map_err(|source| {
+                SetupError::Proxy { from: dialler.name.clone(), to: target.name.clone(), source }
+            })?;
         }
     }
     Ok(proxies)
@@ -191,15 +171,8 @@ pub(crate) fn write_configs(
 ) -> Result<(), SetupError> {
     for place in places {
         for leftover in [place.data(), place.log()] {
-            let removed = if leftover.is_dir() {
-                fs::remove_dir_all(&leftover)
-            } else {
-                remove(&leftover)
-            };
-            removed.map_err(|source| SetupError::File {
-                path: leftover,
-                source,
-            })?;
+            let removed = if leftover.is_dir() { fs::remove_dir_all(&leftover) } else { remove(&leftover) };
+            removed.map_err(|source| SetupError::File { path: leftover, source })?;
         }
         let peers = places.iter().filter(|peer| peer.name != place.name).map(|peer| {
             let address = proxies.address(&place.name, &peer.name).unwrap_or(peer.link);
@@ -214,20 +187,13 @@ pub(crate) fn write_configs(
 
 fn config(place: &Place, peers: &BTreeMap<&str, SocketAddr>, scenario: &Scenario, log_level: &str) -> Table {
     let name = &place.name;
-    let peers = peers
-        .iter()
-        .map(|(name, address)| table([("name", *name), ("address", &address.to_string())]));
+    let peers =
+        peers.iter().map(|(name, address)| table([("name", *name), ("address", &address.to_string())]));
     let mut link = Table::from_iter([("listen".to_owned(), place.link.to_string().into())]);
-    link.insert(
-        "peers".to_owned(),
-        Value::Array(peers.map(Value::Table).collect()),
-    );
+    link.insert("peers".to_owned(), Value::Array(peers.map(Value::Table).collect()));
     let mut config = table([("genesis_file", "../genesis.toml"), ("data_dir", "data")]);
     let mut section = |name: &str, table: Table| config.insert(name.to_owned(), Value::Table(table));
-    section(
-        "identity",
-        table([("name", name.as_str()), ("key_file", &format!("{name}.key"))]),
-    );
+    section("identity", table([("name", name.as_str()), ("key_file", &format!("{name}.key"))]));
     section("ops", table([("address", place.ops.to_string().as_str())]));
     section("link", link);
     section("log", table([("level", log_level), ("format", "human")]));
@@ -238,17 +204,11 @@ fn config(place: &Place, peers: &BTreeMap<&str, SocketAddr>, scenario: &Scenario
 }
 
 fn table<const N: usize>(entries: [(&str, &str); N]) -> Table {
-    entries
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value.into()))
-        .collect()
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect()
 }
 
 fn write(path: &Path, text: &str) -> Result<(), SetupError> {
-    fs::write(path, text).map_err(|source| SetupError::File {
-        path: path.into(),
-        source,
-    })
+    fs::write(path, text).map_err(|source| SetupError::File { path: path.into(), source })
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -283,20 +243,14 @@ mod tests {
         let config: Table = text.parse().expect("TOML");
         assert_eq!(config["heartbeat"]["interval"].as_str(), Some("100ms"));
         assert_eq!(config["identity"]["key_file"].as_str(), Some("node-2.key"));
-        let proxy = proxies
-            .address("node-2", "node-1")
-            .expect("node-2 dials node-1")
-            .to_string();
+        let proxy = proxies.address("node-2", "node-1").expect("node-2 dials node-1").to_string();
         let expected = [
             ("node-1", proxy),
             ("node-3", places[2].link.to_string()),
             ("node-4", places[3].link.to_string()),
         ];
-        for (peer, (name, address)) in config["link"]["peers"]
-            .as_array()
-            .expect("peers")
-            .iter()
-            .zip(&expected)
+        for (peer, (name, address)) in
+            config["link"]["peers"].as_array().expect("peers").iter().zip(&expected)
         {
             assert_eq!(peer["name"].as_str(), Some(*name));
             assert_eq!(peer["address"].as_str(), Some(address.as_str()));

@@ -167,9 +167,7 @@ fn fifteen_seconds() -> Duration {
 }
 
 /// Names of [`Action`]s, as written in a scenario.
-const ACTIONS: [&str; 9] = [
-    "kill", "stop", "pause", "resume", "restart", "cut", "heal", "delay", "submit",
-];
+const ACTIONS: [&str; 9] = ["kill", "stop", "pause", "resume", "restart", "cut", "heal", "delay", "submit"];
 /// Names of [`Check`]s, as written in a scenario.
 const CHECKS: [&str; 5] = ["wait_blocks", "wait_gate", "wait_ready", "wait", "expect"];
 
@@ -223,11 +221,9 @@ impl Action {
         match self {
             Self::Cut { links, between }
             | Self::Heal { links, between }
-            | Self::Delay { links, between, .. } => links
-                .iter()
-                .cloned()
-                .chain(between.iter().flat_map(Link::between))
-                .collect(),
+            | Self::Delay { links, between, .. } => {
+                links.iter().cloned().chain(between.iter().flat_map(Link::between)).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -252,21 +248,12 @@ impl Check {
 }
 
 fn known_kinds() -> String {
-    ACTIONS
-        .iter()
-        .chain(&CHECKS)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ")
+    ACTIONS.iter().chain(&CHECKS).copied().collect::<Vec<_>>().join(", ")
 }
 
 /// Names in a sentence, or what no name stands for.
 fn who<'a>(names: &[String], nobody: &'a str) -> std::borrow::Cow<'a, str> {
-    if names.is_empty() {
-        nobody.into()
-    } else {
-        names.join(", ").into()
-    }
+    if names.is_empty() { nobody.into() } else { names.join(", ").into() }
 }
 
 fn span(duration: Duration) -> humantime::FormattedDuration {
@@ -279,16 +266,9 @@ struct Links<'a>(&'a [Link], Option<&'a [Vec<String>; 2]>);
 impl fmt::Display for Links<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let single = self.0.iter().map(ToString::to_string);
-        let groups = self
-            .1
-            .iter()
-            .map(|[a, b]| format!("{} | {}", a.join(", "), b.join(", ")));
+        let groups = self.1.iter().map(|[a, b]| format!("{} | {}", a.join(", "), b.join(", ")));
         let parts: Vec<_> = single.chain(groups).collect();
-        if parts.is_empty() {
-            f.write_str("all links")
-        } else {
-            f.write_str(&parts.join(", "))
-        }
+        if parts.is_empty() { f.write_str("all links") } else { f.write_str(&parts.join(", ")) }
     }
 }
 
@@ -306,19 +286,10 @@ impl fmt::Display for Action {
         match self {
             Self::Kill { members, mid_slot } => {
                 write!(f, "kill {}", members.join(", "))?;
-                if *mid_slot {
-                    f.write_str(" in mid-slot")
-                } else {
-                    Ok(())
-                }
+                if *mid_slot { f.write_str(" in mid-slot") } else { Ok(()) }
             }
             Self::Stop { members, within } => {
-                write!(
-                    f,
-                    "stop {} within {}",
-                    who(members, "all running members"),
-                    span(*within)
-                )
+                write!(f, "stop {} within {}", who(members, "all running members"), span(*within))
             }
             Self::Pause { members } => write!(f, "pause {}", members.join(", ")),
             Self::Resume { members } => write!(f, "resume {}", who(members, "all paused members")),
@@ -337,38 +308,15 @@ impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = "all running members";
         match self {
-            Self::WaitBlocks {
-                count,
-                members,
-                within,
-            } => {
+            Self::WaitBlocks { count, members, within } => {
                 let blocks = if *count == 1 { "block" } else { "blocks" };
-                write!(
-                    f,
-                    "wait for {count} more {blocks} on {} within {}",
-                    who(members, all),
-                    span(*within)
-                )
+                write!(f, "wait for {count} more {blocks} on {} within {}", who(members, all), span(*within))
             }
-            Self::WaitGate {
-                decision,
-                members,
-                within,
-            } => {
-                write!(
-                    f,
-                    "wait for gate {decision} on {} within {}",
-                    who(members, all),
-                    span(*within)
-                )
+            Self::WaitGate { decision, members, within } => {
+                write!(f, "wait for gate {decision} on {} within {}", who(members, all), span(*within))
             }
             Self::WaitReady { members, within } => {
-                write!(
-                    f,
-                    "wait until {} ready within {}",
-                    who(members, all),
-                    span(*within)
-                )
+                write!(f, "wait until {} ready within {}", who(members, all), span(*within))
             }
             Self::Wait { duration } => write!(f, "wait {}", span(*duration)),
             Self::Expect(expectation) => expectation.fmt(f),
@@ -394,14 +342,8 @@ impl fmt::Display for Expectation {
         if let Some(height) = self.min_height {
             facts.push(format!("height {height} or more"));
         }
-        write!(
-            f,
-            "expect {} on {}",
-            facts.join(", "),
-            who(&self.members, "all running members")
-        )?;
-        self.within
-            .map_or(Ok(()), |within| write!(f, " within {}", span(within)))
+        write!(f, "expect {} on {}", facts.join(", "), who(&self.members, "all running members"))?;
+        self.within.map_or(Ok(()), |within| write!(f, " within {}", span(within)))
     }
 }
 
@@ -424,15 +366,9 @@ mod tests {
                 "do='wait_gate'\nmembers=['node-1']\ndecision='closed'\nwithin='3s'",
                 "wait for gate closed on node-1 within 3s",
             ),
-            (
-                "do='wait_ready'\nwithin='20s'",
-                "wait until all running members ready within 20s",
-            ),
+            ("do='wait_ready'\nwithin='20s'", "wait until all running members ready within 20s"),
             ("do='kill'\nmembers=['node-4']", "kill node-4"),
-            (
-                "do='kill'\nmembers=['node-3','node-4']\nmid_slot=true",
-                "kill node-3, node-4 in mid-slot",
-            ),
+            ("do='kill'\nmembers=['node-3','node-4']\nmid_slot=true", "kill node-3, node-4 in mid-slot"),
             ("do='stop'", "stop all running members within 15s"),
             ("do='restart'", "restart all members that are down"),
             ("do='cut'\nlinks=['node-1>node-3']", "cut node-1>node-3"),
@@ -441,14 +377,8 @@ mod tests {
                 "cut node-1, node-2 | node-3, node-4",
             ),
             ("do='heal'", "heal all links"),
-            (
-                "do='delay'\nlinks=['node-1>node-3']\nby='100ms'",
-                "delay node-1>node-3 by 100ms",
-            ),
-            (
-                "do='submit'\nmember='node-1'\ncount=3",
-                "submit 3 transactions to node-1",
-            ),
+            ("do='delay'\nlinks=['node-1>node-3']\nby='100ms'", "delay node-1>node-3 by 100ms"),
+            ("do='submit'\nmember='node-1'\ncount=3", "submit 3 transactions to node-1"),
             (
                 "do='expect'\nno_block_for='10s'\ngate='closed'",
                 "expect no block for 10s, gate closed on all running members",
@@ -456,21 +386,14 @@ mod tests {
             ("do='wait'\nduration='1s'", "wait 1s"),
         ];
         for (text, sentence) in table {
-            assert_eq!(
-                step(text).map(|step| step.to_string()).as_deref(),
-                Ok(sentence),
-                "{text}"
-            );
+            assert_eq!(step(text).map(|step| step.to_string()).as_deref(), Ok(sentence), "{text}");
         }
     }
 
     #[test]
     fn an_unknown_step_is_refused_with_those_that_exist() {
         let error = step("do='explode'").expect_err("no such step");
-        assert!(
-            error.contains("\"explode\"") && error.contains("wait_blocks"),
-            "{error}"
-        );
+        assert!(error.contains("\"explode\"") && error.contains("wait_blocks"), "{error}");
     }
 
     #[test]
@@ -484,10 +407,7 @@ mod tests {
         let unknown = step("do='kill'\nmembers=['node-4']\nforce=true").expect_err("unknown key");
         assert!(unknown.contains("force"), "{unknown}");
         let unknown = step("do='expect'\nno_blocks_for='1s'").expect_err("unknown key");
-        assert!(
-            unknown.contains("no_blocks_for") && unknown.contains("no_block_for"),
-            "{unknown}"
-        );
+        assert!(unknown.contains("no_blocks_for") && unknown.contains("no_block_for"), "{unknown}");
         let missing = step("do='wait_blocks'\nwithin='1s'").expect_err("missing key");
         assert!(missing.contains("count"), "{missing}");
     }

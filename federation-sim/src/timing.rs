@@ -88,10 +88,7 @@ impl Calm {
     }
 
     fn close(&mut self, at_ms: u64) {
-        self.stretches.extend(self.since.take().map(|from_ms| Stretch {
-            from_ms,
-            to_ms: at_ms,
-        }));
+        self.stretches.extend(self.since.take().map(|from_ms| Stretch { from_ms, to_ms: at_ms }));
     }
 }
 
@@ -104,10 +101,7 @@ impl Turns {
                 let changes =
                     |later: &&StepRecord| matches!(&later.step, Step::Act(next) if !next.is_harmless());
                 let next = record.steps[index + 1..].iter().find(changes);
-                let when = Stretch {
-                    from_ms: step.at_ms,
-                    to_ms: next.map_or(u64::MAX, |next| next.at_ms),
-                };
+                let when = Stretch { from_ms: step.at_ms, to_ms: next.map_or(u64::MAX, |next| next.at_ms) };
                 let before = topology.clone();
                 topology.apply(action);
                 let required = record.required;
@@ -116,10 +110,7 @@ impl Turns {
                         && (1..required).contains(&topology.healthy_seen_by(name))
                 };
                 let fallen = record.roster.iter().filter(|name| falls(name));
-                self.faults.extend(fallen.map(|name| Fault {
-                    member: name.clone(),
-                    when,
-                }));
+                self.faults.extend(fallen.map(|name| Fault { member: name.clone(), when }));
                 if before.healthy_at_best() < required && topology.healthy_at_best() >= required {
                     self.returns.push(when);
                 }
@@ -142,30 +133,23 @@ fn block_intervals(decided: &BTreeMap<u64, u64>, calm: &[Stretch]) -> Vec<u64> {
     pairs
         .filter(|((below, before), (height, after))| {
             **below + 1 == **height
-                && calm
-                    .iter()
-                    .any(|calm| calm.contains(**before) && calm.contains(**after))
+                && calm.iter().any(|calm| calm.contains(**before) && calm.contains(**after))
         })
         .map(|((_, before), (_, after))| after.saturating_sub(*before))
         .collect()
 }
 
 fn proposals(record: &Record) -> Vec<u64> {
-    let own = record
-        .blocks()
-        .filter(|(name, block)| *name == block.proposer && !block.adopted);
-    own.filter_map(|(_, block)| Some(block.decided_at_ms.saturating_sub(block.proposal_at_ms?)))
-        .collect()
+    let own = record.blocks().filter(|(name, block)| *name == block.proposer && !block.adopted);
+    own.filter_map(|(_, block)| Some(block.decided_at_ms.saturating_sub(block.proposal_at_ms?))).collect()
 }
 
 fn halts(record: &Record, faults: &[Fault]) -> Vec<u64> {
     let closing = |fault: &Fault| {
         let decisions = record.members.get(&fault.member)?.gate.values();
         let closed = decisions.filter(|decision| decision.decision == GateDecision::Closed);
-        let first = closed
-            .map(|decision| decision.at_ms)
-            .filter(|at_ms| fault.when.contains(*at_ms))
-            .min()?;
+        let first =
+            closed.map(|decision| decision.at_ms).filter(|at_ms| fault.when.contains(*at_ms)).min()?;
         Some(first - fault.when.from_ms)
     };
     faults.iter().filter_map(closing).collect()
@@ -197,39 +181,20 @@ mod tests {
 
     fn step(record: &mut Record, text: &str, at_ms: u64, done_ms: u64) {
         let step = Step::from_table(text.parse().expect("TOML")).expect("a step");
-        record.steps.push(StepRecord {
-            step,
-            at_ms,
-            done_ms: Some(done_ms),
-        });
+        record.steps.push(StepRecord { step, at_ms, done_ms: Some(done_ms) });
         record.observed_ms = record.observed_ms.max(done_ms);
     }
 
     fn decide(record: &mut Record, name: &str, sequence: u64, at_ms: u64, decision: GateDecision) {
         let member = record.members.get_mut(name).expect("a member");
         let (healthy, required, reason) = (2, 3, String::new());
-        member.gate.insert(
-            (1, sequence),
-            GateRecord {
-                sequence,
-                at_ms,
-                decision,
-                healthy,
-                required,
-                reason,
-            },
-        );
+        member
+            .gate
+            .insert((1, sequence), GateRecord { sequence, at_ms, decision, healthy, required, reason });
     }
 
     fn decided(record: &mut Record, height: u64, at_ms: u64) {
-        give(
-            record,
-            "node-2",
-            BlockView {
-                decided_at_ms: at_ms,
-                ..block(height, 1)
-            },
-        );
+        give(record, "node-2", BlockView { decided_at_ms: at_ms, ..block(height, 1) });
     }
 
     #[test]
@@ -243,11 +208,7 @@ mod tests {
             (&[5, 1, 3, 2, 4], 50, Some(3)),
         ];
         for (samples, percent, expected) in table {
-            assert_eq!(
-                percentile(samples, percent),
-                expected,
-                "p{percent} of {samples:?}"
-            );
+            assert_eq!(percentile(samples, percent), expected, "p{percent} of {samples:?}");
         }
     }
 
@@ -257,23 +218,11 @@ mod tests {
         step(&mut record, "do='wait_ready'\nwithin='30s'", 0, 1_000);
         step(&mut record, "do='submit'\nmember='node-1'\ncount=1", 4_000, 4_010);
         step(&mut record, "do='kill'\nmembers=['node-4']", 8_000, 8_010);
-        step(
-            &mut record,
-            "do='wait_blocks'\ncount=2\nwithin='30s'",
-            8_010,
-            15_000,
-        );
+        step(&mut record, "do='wait_blocks'\ncount=2\nwithin='30s'", 8_010, 15_000);
         step(&mut record, "do='restart'", 15_000, 16_000);
         step(&mut record, "do='wait_ready'\nwithin='30s'", 16_000, 17_000);
-        step(
-            &mut record,
-            "do='wait_blocks'\ncount=2\nwithin='30s'",
-            17_000,
-            23_000,
-        );
-        let times = [
-            500, 2_500, 4_500, 6_510, 9_000, 11_000, 15_500, 17_500, 19_500, 21_490,
-        ];
+        step(&mut record, "do='wait_blocks'\ncount=2\nwithin='30s'", 17_000, 23_000);
+        let times = [500, 2_500, 4_500, 6_510, 9_000, 11_000, 15_500, 17_500, 19_500, 21_490];
         for (height, at_ms) in (1..).zip(times) {
             decided(&mut record, height, at_ms);
         }
@@ -297,21 +246,10 @@ mod tests {
     #[test]
     fn a_split_in_half_halts_all_four_and_healing_it_brings_them_back() {
         let mut record = empty();
-        step(
-            &mut record,
-            "do='cut'\nbetween=[['node-1','node-2'],['node-3','node-4']]",
-            1_000,
-            1_000,
-        );
+        step(&mut record, "do='cut'\nbetween=[['node-1','node-2'],['node-3','node-4']]", 1_000, 1_000);
         step(&mut record, "do='heal'", 20_000, 20_000);
         for (sequence, name) in (1..).zip(record.roster.clone()) {
-            decide(
-                &mut record,
-                &name,
-                sequence,
-                2_000 + sequence,
-                GateDecision::Closed,
-            );
+            decide(&mut record, &name, sequence, 2_000 + sequence, GateDecision::Closed);
         }
         decided(&mut record, 1, 900);
         decided(&mut record, 2, 21_500);
@@ -335,14 +273,7 @@ mod tests {
     fn a_certificate_is_timed_at_the_proposer_who_decided_it_itself() {
         let mut record = empty();
         give(&mut record, "node-1", block(1, 1));
-        give(
-            &mut record,
-            "node-1",
-            BlockView {
-                adopted: true,
-                ..block(2, 1)
-            },
-        );
+        give(&mut record, "node-1", BlockView { adopted: true, ..block(2, 1) });
         give(&mut record, "node-2", block(1, 1));
         assert_eq!(Timings::of(&record).proposal_to_certificate, [100]);
     }

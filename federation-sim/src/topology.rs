@@ -31,20 +31,12 @@ impl Topology {
     /// All members run, all links carry.
     pub fn new(roster: &[String]) -> Self {
         let members = roster.iter().map(|name| (name.clone(), Life::Running)).collect();
-        Self {
-            members,
-            cut: BTreeSet::new(),
-            delayed: BTreeSet::new(),
-        }
+        Self { members, cut: BTreeSet::new(), delayed: BTreeSet::new() }
     }
 
     /// Members whose life is `life`.
     pub fn with(&self, life: Life) -> Vec<String> {
-        self.members
-            .iter()
-            .filter(|(_, found)| **found == life)
-            .map(|(name, _)| name.clone())
-            .collect()
+        self.members.iter().filter(|(_, found)| **found == life).map(|(name, _)| name.clone()).collect()
     }
 
     /// Members that run.
@@ -68,10 +60,7 @@ impl Topology {
             (Action::Heal { .. }, links) if links.is_empty() => {
                 let names = || self.members.keys();
                 let pairs = names().flat_map(|a| names().map(move |b| (a, b)));
-                pairs
-                    .filter(|(a, b)| a != b)
-                    .map(|(a, b)| Link::new(a, b))
-                    .collect()
+                pairs.filter(|(a, b)| a != b).map(|(a, b)| Link::new(a, b)).collect()
             }
             (_, links) => links,
         }
@@ -94,19 +83,12 @@ impl Topology {
             return 0;
         }
         let carries = |link: &Link| !self.cut.contains(link) && !self.cut.contains(&link.reversed());
-        running
-            .iter()
-            .filter(|other| *other == name || carries(&Link::new(name, other)))
-            .count()
+        running.iter().filter(|other| *other == name || carries(&Link::new(name, other))).count()
     }
 
     /// The most healthy members any member sees.
     pub fn healthy_at_best(&self) -> usize {
-        self.members
-            .keys()
-            .map(|name| self.healthy_seen_by(name))
-            .max()
-            .unwrap_or(0)
+        self.members.keys().map(|name| self.healthy_seen_by(name)).max().unwrap_or(0)
     }
 
     /// Follows an action.
@@ -189,17 +171,11 @@ impl Topology {
         for link in links {
             for name in [&link.from, &link.to] {
                 if !self.members.contains_key(name) {
-                    return Err(format!(
-                        "names {name:?} in a link; expected one of {}",
-                        self.names()
-                    ));
+                    return Err(format!("names {name:?} in a link; expected one of {}", self.names()));
                 }
             }
             if link.from == link.to {
-                return Err(format!(
-                    "has {:?} in both groups; expected each member in one",
-                    link.from
-                ));
+                return Err(format!("has {:?} in both groups; expected each member in one", link.from));
             }
         }
         Ok(())
@@ -236,9 +212,7 @@ mod tests {
     fn after(steps: &[&str]) -> Topology {
         let mut topology = Topology::new(&four());
         for text in steps {
-            let Step::Act(action) = step(text) else {
-                panic!("{text} is no action")
-            };
+            let Step::Act(action) = step(text) else { panic!("{text} is no action") };
             topology.apply(&action);
         }
         topology
@@ -249,14 +223,8 @@ mod tests {
         let table: [(&[&str], [usize; 4]); 6] = [
             (&[], [4, 4, 4, 4]),
             (&["do='kill'\nmembers=['node-4']"], [3, 3, 3, 0]),
-            (
-                &["do='kill'\nmembers=['node-4']", "do='pause'\nmembers=['node-3']"],
-                [2, 2, 0, 0],
-            ),
-            (
-                &["do='cut'\nbetween=[['node-1','node-2'],['node-3','node-4']]"],
-                [2, 2, 2, 2],
-            ),
+            (&["do='kill'\nmembers=['node-4']", "do='pause'\nmembers=['node-3']"], [2, 2, 0, 0]),
+            (&["do='cut'\nbetween=[['node-1','node-2'],['node-3','node-4']]"], [2, 2, 2, 2]),
             (&["do='cut'\nlinks=['node-1>node-2']"], [3, 3, 4, 4]),
             (&["do='cut'\nlinks=['node-1>node-2']", "do='heal'"], [4, 4, 4, 4]),
         ];
@@ -279,23 +247,11 @@ mod tests {
     fn steps_that_make_no_sense_are_refused_in_a_sentence() {
         let kill = "do='kill'\nmembers=['node-4']";
         let table: [(&[&str], &str, &str); 6] = [
-            (
-                &[],
-                "do='kill'\nmembers=['node-9']",
-                "\"node-9\"; expected one of node-1",
-            ),
+            (&[], "do='kill'\nmembers=['node-9']", "\"node-9\"; expected one of node-1"),
             (&[kill], kill, "which is down then; expected running or paused"),
-            (
-                &[],
-                "do='resume'\nmembers=['node-1']",
-                "which is running then; expected paused",
-            ),
+            (&[], "do='resume'\nmembers=['node-1']", "which is running then; expected paused"),
             (&[], "do='restart'", "concerns no member"),
-            (
-                &[kill],
-                "do='wait_blocks'\ncount=1\nwithin='1s'\nmembers=['node-4']",
-                "which is down then",
-            ),
+            (&[kill], "do='wait_blocks'\ncount=1\nwithin='1s'\nmembers=['node-4']", "which is down then"),
             (&[], "do='cut'", "names no link"),
         ];
         for (before, text, expected) in table {

@@ -20,10 +20,7 @@ fn scenarios_are_listed_and_shown() {
     for name in ["gating", "healthy", "partition", "rolling-restart", "all-crash"] {
         assert!(text(&list.stdout).contains(name), "{name}");
         let shown = simulator(&["scenario", "show", name]);
-        assert!(
-            text(&shown.stdout).contains(&format!("name = \"{name}\"")),
-            "{name}"
-        );
+        assert!(text(&shown.stdout).contains(&format!("name = \"{name}\"")), "{name}");
     }
 }
 
@@ -31,33 +28,19 @@ fn scenarios_are_listed_and_shown() {
 fn a_wrong_command_line_or_scenario_is_a_usage_error() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("story.toml");
-    std::fs::write(
-        &file,
-        "name = 'story'\nsteps = [{ do = 'kill', members = ['node-7'] }]",
-    )
-    .expect("a file");
+    std::fs::write(&file, "name = 'story'\nsteps = [{ do = 'kill', members = ['node-7'] }]").expect("a file");
     let file = file.display().to_string();
     let table: [(&[&str], &str); 5] = [
         (&["run", "gaiting"], "\"gaiting\"; expected one of gating"),
-        (
-            &["run", &file],
-            "`steps[0]` names \"node-7\"; expected one of node-1",
-        ),
-        (
-            &["scenario", "show", "gaiting"],
-            "\"gaiting\"; expected one of gating",
-        ),
+        (&["run", &file], "`steps[0]` names \"node-7\"; expected one of node-1"),
+        (&["scenario", "show", "gaiting"], "\"gaiting\"; expected one of gating"),
         (&["run", "--seed", "many"], "many"),
         (&["run", "--timeout", "soon"], "soon"),
     ];
     for (arguments, part) in table {
         let output = simulator(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(
-            text(&output.stderr).contains(part),
-            "{arguments:?}: {}",
-            text(&output.stderr)
-        );
+        assert!(text(&output.stderr).contains(part), "{arguments:?}: {}", text(&output.stderr));
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
 }
@@ -71,14 +54,7 @@ fn what_can_not_be_set_up_is_no_failed_scenario() {
     let occupied = tempfile::tempdir().expect("a directory");
     std::fs::write(occupied.path().join("thing"), "").expect("a file");
     let directory = occupied.path().display().to_string();
-    let output = simulator(&[
-        "run",
-        "healthy",
-        "--node-binary",
-        "/bin/false",
-        "--dir",
-        &directory,
-    ]);
+    let output = simulator(&["run", "healthy", "--node-binary", "/bin/false", "--dir", &directory]);
     assert_eq!(output.status.code(), Some(4));
     assert!(text(&output.stderr).contains("is not empty; expected a new or an empty one"));
 }
@@ -87,22 +63,10 @@ fn what_can_not_be_set_up_is_no_failed_scenario() {
 fn a_member_that_does_not_come_up_is_told_with_its_end() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("run").display().to_string();
-    let output = simulator(&[
-        "run",
-        "healthy",
-        "--node-binary",
-        "/bin/false",
-        "--dir",
-        &path,
-        "--seed",
-        "7",
-    ]);
+    let output = simulator(&["run", "healthy", "--node-binary", "/bin/false", "--dir", &path, "--seed", "7"]);
     assert_eq!(output.status.code(), Some(4));
     let complaint = text(&output.stderr);
-    assert!(
-        complaint.contains("node-1 did not come up: exit code 1"),
-        "{complaint}"
-    );
+    assert!(complaint.contains("node-1 did not come up: exit code 1"), "{complaint}");
     assert!(complaint.contains(&path), "{complaint}");
 }
 
@@ -113,19 +77,13 @@ fn the_guardian_ignores_ctrl_c_and_kills_who_is_left_when_the_simulator_is_gone(
     let started = stat.split_whitespace().nth(21).expect("a start time").to_owned();
 
     let mut guardian = Command::new(env!("CARGO_BIN_EXE_federation-sim"));
-    let mut guardian = guardian
-        .arg("guard")
-        .stdin(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .expect("the guardian runs");
+    let mut guardian =
+        guardian.arg("guard").stdin(Stdio::piped()).process_group(0).spawn().expect("the guardian runs");
     let mut pipe = guardian.stdin.take().expect("a pipe");
     writeln!(pipe, "{} {started}", sleeper.id()).expect("the guardian listens");
     // Time for the guardian to have blocked its signals.
     std::thread::sleep(std::time::Duration::from_millis(300));
-    let interrupted = Command::new("kill")
-        .args(["-INT", &guardian.id().to_string()])
-        .status();
+    let interrupted = Command::new("kill").args(["-INT", &guardian.id().to_string()]).status();
     assert!(interrupted.is_ok_and(|status| status.success()));
     assert!(sleeper.try_wait().expect("waits").is_none());
 

@@ -235,7 +235,7 @@ impl NodeConfig {
                 return Err(error("link.peers", &format!("{} peers", self.link.peers.len()), expected));
             }
         }
-        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.stop_deadline) {
+        if !(Duration::from_secs(1)..=Duration::from_mins(10)).contains(&self.stop_deadline) {
             let value = humantime::format_duration(self.stop_deadline);
             return Err(error("stop_deadline", &value, "between 1s and 10m".to_owned()));
         }

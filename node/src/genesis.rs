@@ -110,8 +110,8 @@ pub struct Genesis {
 impl Genesis {
     /// Reads and checks a genesis file.
     pub fn from_file(path: &Path) -> Result<Self, GenesisError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| GenesisError::Read { path: path.into(), source })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| GenesisError::Read { path: path.into(), source })?;
         let file: GenesisFile = toml::from_str(&text)
             .map_err(|source| GenesisError::Parse { path: path.into(), source: Box::new(source) })?;
         Self::check(&file)
@@ -128,7 +128,7 @@ impl Genesis {
         if id.is_empty() || id.len() > 64 || !id.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(field("chain_id", id, "1 to 64 printable ASCII characters without spaces"));
         }
-        if !(Duration::from_millis(200)..=Duration::from_secs(60)).contains(&file.block_time) {
+        if !(Duration::from_millis(200)..=Duration::from_mins(1)).contains(&file.block_time) {
             let value = humantime::format_duration(file.block_time);
             return Err(field("block_time", &value, "between 200ms and 60s"));
         }
@@ -245,7 +245,8 @@ pub(crate) mod tests {
 
     #[test]
     fn every_wrong_field_is_named_with_what_was_expected() {
-        let changes: [(&str, fn(&mut GenesisFile)); 9] = [
+        type Change = fn(&mut GenesisFile);
+        let changes: [(&str, Change); 9] = [
             ("`chain_id` is \"\"", |f| f.chain_id.clear()),
             ("`chain_id` is \"a b\"", |f| f.chain_id = "a b".into()),
             ("`block_time` is \"10ms\"; expected between 200ms and 60s", |f| {
@@ -255,16 +256,21 @@ pub(crate) mod tests {
             ("`members[3].name` is \"node-1\"; expected a name used once", |f| {
                 f.members[3].name = f.members[0].name.clone();
             }),
-            ("`members[3].public_key`", |f| f.members[3] = GenesisMember {
-                name: f.members[3].name.clone(),
-                ..f.members[0].clone()
+            ("`members[3].public_key`", |f| {
+                f.members[3] = GenesisMember { name: f.members[3].name.clone(), ..f.members[0].clone() }
             }),
-            ("`members[1].public_key` (member node-2): the public key has 4 hexadecimal characters; expected 96", |f| {
-                f.members[1].public_key = "beef".into();
-            }),
-            ("`members[2].proof_of_possession` (member node-3): the proof of possession does not belong", |f| {
-                f.members[2].proof_of_possession = f.members[1].proof_of_possession.clone();
-            }),
+            (
+                "`members[1].public_key` (member node-2): the public key has 4 hexadecimal characters; expected 96",
+                |f| {
+                    f.members[1].public_key = "beef".into();
+                },
+            ),
+            (
+                "`members[2].proof_of_possession` (member node-3): the proof of possession does not belong",
+                |f| {
+                    f.members[2].proof_of_possession = f.members[1].proof_of_possession.clone();
+                },
+            ),
             ("`members[2].proof_of_possession` (member node-3): the proof of possession is not valid", |f| {
                 f.members[2].proof_of_possession = "ff".repeat(96);
             }),

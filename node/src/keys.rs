@@ -37,7 +37,9 @@ pub enum KeyError {
         source: std::io::Error,
     },
     /// Others than the owner can reach the file.
-    #[error("key file {path} has mode {mode:04o}; expected 0600 (run `chmod 600 {path}`, and replace the key if others may have read it)")]
+    #[error(
+        "key file {path} has mode {mode:04o}; expected 0600 (run `chmod 600 {path}`, and replace the key if others may have read it)"
+    )]
     Mode {
         /// The file.
         path: PathBuf,
@@ -178,7 +180,10 @@ impl<'de> Deserialize<'de> for Signature {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let bytes = Vec::<u8>::deserialize(deserializer)?;
         let bytes = bytes.try_into().map_err(|bytes: Vec<u8>| {
-            serde::de::Error::custom(format!("a signature has {} bytes; expected {SIGNATURE_BYTES}", bytes.len()))
+            serde::de::Error::custom(format!(
+                "a signature has {} bytes; expected {SIGNATURE_BYTES}",
+                bytes.len()
+            ))
         })?;
         Ok(Self(bytes))
     }
@@ -226,12 +231,8 @@ impl SecretKey {
     pub fn write(&self, path: &Path) -> Result<(), KeyError> {
         let file_error = |source| KeyError::File { path: path.into(), source };
         let text = Zeroizing::new(hex::encode(self.0.to_bytes()) + "\n");
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(file_error)?;
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(file_error)?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(file_error)
     }
 

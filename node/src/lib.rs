@@ -102,7 +102,11 @@ pub struct Node {
 
 impl Node {
     /// Starts every actor and the ops API.
-    pub async fn start(config: NodeConfig, genesis: Genesis, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+    pub async fn start(
+        config: NodeConfig,
+        genesis: Genesis,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
         let key = read_key(&config, &genesis)?;
         let lock = lock_data_dir(&config)?;
         let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };

@@ -70,7 +70,9 @@ impl ExecutionEngine for OrderingEngine {
         }
         let bytes = block.transaction_bytes();
         if bytes > BLOCK_BYTES_MAX {
-            return PayloadStatus::Invalid(format!("{bytes} transaction bytes; expected at most {BLOCK_BYTES_MAX}"));
+            return PayloadStatus::Invalid(format!(
+                "{bytes} transaction bytes; expected at most {BLOCK_BYTES_MAX}"
+            ));
         }
         let mut seen = HashSet::new();
         if !block.transactions.iter().all(|transaction| seen.insert(transaction)) {
@@ -176,10 +178,11 @@ mod tests {
 
     #[test]
     fn a_block_that_lies_about_anything_is_invalid_with_the_reason() {
+        type Lie = fn(&mut Block);
         let mut engine = engine();
         engine.add_transaction(vec![1; 8]).expect("pooled");
         let good = built(&mut engine);
-        let lies: [(&str, fn(&mut Block)); 6] = [
+        let lies: [(&str, Lie); 6] = [
             ("state root", |b| b.state_root.0[0] ^= 1),
             ("state root", |b| b.transactions.clear()),
             ("height 9; expected 1", |b| b.height = 9),

@@ -40,18 +40,15 @@ impl RedbStore {
             transaction.open_table(BLOCKS).map_err(database_error)?;
             let mut meta = transaction.open_table(META).map_err(database_error)?;
             let found = meta.get(GENESIS).map_err(database_error)?.map(|found| found.value().to_vec());
-            match found {
-                Some(found) => {
-                    let found: BlockHash = decode("genesis".to_owned(), &found)?;
-                    let expected = BlockHash(genesis);
-                    if found != expected {
-                        return Err(StoreError::Chain { found, expected });
-                    }
+            if let Some(found) = found {
+                let found: BlockHash = decode("genesis".to_owned(), &found)?;
+                let expected = BlockHash(genesis);
+                if found != expected {
+                    return Err(StoreError::Chain { found, expected });
                 }
-                None => {
-                    let bytes = encode("genesis", &BlockHash(genesis))?;
-                    meta.insert(GENESIS, bytes.as_slice()).map_err(database_error)?;
-                }
+            } else {
+                let bytes = encode("genesis", &BlockHash(genesis))?;
+                meta.insert(GENESIS, bytes.as_slice()).map_err(database_error)?;
             }
             let head = meta.get(HEAD).map_err(database_error)?.map(|head| head.value().to_vec());
             head.map_or(Ok(Head::genesis(genesis)), |head| decode("head".to_owned(), &head))?
@@ -81,9 +78,7 @@ impl BlockStore for RedbStore {
         {
             let mut blocks = transaction.open_table(BLOCKS).map_err(database_error)?;
             let mut meta = transaction.open_table(META).map_err(database_error)?;
-            blocks
-                .insert(block.height, encode("block", stored)?.as_slice())
-                .map_err(database_error)?;
+            blocks.insert(block.height, encode("block", stored)?.as_slice()).map_err(database_error)?;
             meta.insert(HEAD, encode("head", &head)?.as_slice()).map_err(database_error)?;
         }
         transaction.commit().map_err(database_error)?;

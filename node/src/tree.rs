@@ -86,7 +86,9 @@ impl Addresses {
             federation: address("federation"),
             consensus: address("consensus"),
             network: address("network"),
-            links: Arc::new(roster.peers().map(|peer| (peer.clone(), link(peer))).collect::<BTreeMap<_, _>>()),
+            links: Arc::new(
+                roster.peers().map(|peer| (peer.clone(), link(peer))).collect::<BTreeMap<_, _>>(),
+            ),
             sync: address("sync"),
             health: address("health"),
             metrics: address("metrics"),

@@ -55,7 +55,7 @@ impl HeartbeatConfig {
         let ten_secs = Duration::from_secs(10);
         let range = (Duration::from_millis(20), ten_secs);
         require_between("interval", self.interval, range, "between 20ms and 10s")?;
-        let range = (self.interval, Duration::from_secs(60));
+        let range = (self.interval, Duration::from_mins(1));
         require_between("acceptable_pause", self.acceptable_pause, range, "between one interval and 60s")?;
         let range = (Duration::from_millis(1), ten_secs);
         require_between("min_std_deviation", self.min_std_deviation, range, "between 1ms and 10s")?;
@@ -83,7 +83,8 @@ mod tests {
     fn the_defaults_are_valid_and_values_out_of_range_are_named() {
         assert_eq!(HeartbeatConfig::default().validate(), Ok(()));
         let lease = Duration::from_millis(500);
-        let error = HeartbeatConfig { lease, ..HeartbeatConfig::default() }.validate().expect_err("too short");
+        let error =
+            HeartbeatConfig { lease, ..HeartbeatConfig::default() }.validate().expect_err("too short");
         assert_eq!((error.field, error.value.as_str()), ("lease", "500ms"));
     }
 }

@@ -309,9 +309,10 @@ impl Coordinator {
         let names = missing.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(" or ");
         let decision = if self.gate.rounds_missing() == 0 { Decision::Open } else { Decision::Closed };
         let (reason, would_change) = match decision {
-            Decision::Open if missing.is_empty() => {
-                (format!("all {healthy} members are healthy"), format!("fewer than {required} healthy members"))
-            }
+            Decision::Open if missing.is_empty() => (
+                format!("all {healthy} members are healthy"),
+                format!("fewer than {required} healthy members"),
+            ),
             Decision::Open => (
                 format!("{healthy} of {required} required members are healthy; without {described}"),
                 format!("fewer than {required} healthy members; {} more may be lost", healthy - required),
@@ -424,7 +425,8 @@ mod tests {
             for effect in self.coordinator.handle(now, input) {
                 match effect {
                     Effect::Send(to, FederationWire::Ping(ping)) => {
-                        let Some((_, incarnation)) = self.answering.iter().find(|(n, _)| node(n) == to) else {
+                        let Some((_, incarnation)) = self.answering.iter().find(|(n, _)| node(n) == to)
+                        else {
                             continue;
                         };
                         let pong = PongMessage {

@@ -170,9 +170,10 @@ impl GateReader {
         if verdict.decision == Decision::Open && now >= verdict.expires {
             let late = now.since(verdict.expires);
             verdict.decision = Decision::Closed;
-            verdict.reason =
-                format!("the last verdict ran out {late:.1?} ago; the federation's health is not being watched");
-            verdict.would_change = "a new verdict of the federation actor".to_owned();
+            verdict.reason = format!(
+                "the last verdict ran out {late:.1?} ago; the federation's health is not being watched"
+            );
+            "a new verdict of the federation actor".clone_into(&mut verdict.would_change);
         }
         verdict
     }

@@ -120,7 +120,7 @@ mod tests {
     fn a_silent_peer_is_found_in_about_a_second_and_not_before_the_pause() {
         let detector = after_regular_heartbeats();
         let last = 199 * 250;
-        let crossing = (0..).find(|ms| detector.phi(at(last + ms)) >= 8.0).expect("phi grows");
+        let crossing = (0..60_000).find(|ms| detector.phi(at(last + ms)) >= 8.0).expect("phi grows");
         assert!((950..=1_050).contains(&crossing), "{crossing} ms");
     }
 

@@ -18,7 +18,8 @@ use crate::mailbox::{Address, CallError, Mail, remind};
 /// How often the monitor looks who is due.
 const TICK: Duration = Duration::from_millis(50);
 
-type Ask = Arc<dyn Fn(PingMessage, Duration) -> BoxFuture<'static, Result<PongMessage, CallError>> + Send + Sync>;
+type Ask =
+    Arc<dyn Fn(PingMessage, Duration) -> BoxFuture<'static, Result<PongMessage, CallError>> + Send + Sync>;
 
 /// An actor that can be asked for its health through its own mailbox.
 #[derive(Clone)]

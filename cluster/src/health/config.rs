@@ -37,7 +37,7 @@ impl Default for HealthConfig {
             critical_interval: Duration::from_millis(500),
             high_interval: Duration::from_secs(10),
             normal_interval: Duration::from_secs(30),
-            background_interval: Duration::from_secs(60),
+            background_interval: Duration::from_mins(1),
             timeout: Duration::from_secs(1),
             unhealthy_after: 2,
         }
@@ -57,8 +57,13 @@ impl HealthConfig {
 
     /// Checks the ranges.
     pub fn validate(&self) -> Result<(), FieldError> {
-        let (least, minute) = (Duration::from_millis(100), Duration::from_secs(60));
-        require_between("critical_interval", self.critical_interval, (least, minute), "between 100ms and 60s")?;
+        let (least, minute) = (Duration::from_millis(100), Duration::from_mins(1));
+        require_between(
+            "critical_interval",
+            self.critical_interval,
+            (least, minute),
+            "between 100ms and 60s",
+        )?;
         for (field, value) in [
             ("high_interval", self.high_interval),
             ("normal_interval", self.normal_interval),
@@ -68,6 +73,11 @@ impl HealthConfig {
         }
         let range = (Duration::from_millis(10), Duration::from_secs(10));
         require_between("timeout", self.timeout, range, "between 10ms and 10s")?;
-        require((1..=100).contains(&self.unhealthy_after), "unhealthy_after", self.unhealthy_after, "1 to 100")
+        require(
+            (1..=100).contains(&self.unhealthy_after),
+            "unhealthy_after",
+            self.unhealthy_after,
+            "1 to 100",
+        )
     }
 }

@@ -128,8 +128,10 @@ impl HealthBoard {
         if failing.is_empty() {
             return HealthCheckResult::healthy();
         }
-        let reasons: Vec<_> =
-            failing.iter().map(|actor| format!("{} is {}: {}", actor.name, actor.status, actor.reason)).collect();
+        let reasons: Vec<_> = failing
+            .iter()
+            .map(|actor| format!("{} is {}: {}", actor.name, actor.status, actor.reason))
+            .collect();
         HealthCheckResult::unhealthy(reasons.join("; "))
     }
 }

@@ -98,7 +98,9 @@ impl Supervisor {
             Some(Effect::Start(index)) => drop(me.cast(SupervisorMessage::Start(index))),
             Some(Effect::GiveUp(reason)) => {
                 let supervisor = shell.spec.name.clone();
-                self.context.events.tell(ClusterEvent::SupervisorGaveUp { supervisor, reason: reason.clone() });
+                self.context
+                    .events
+                    .tell(ClusterEvent::SupervisorGaveUp { supervisor, reason: reason.clone() });
                 me.stop(Some(format!("shutdown: {reason}")));
                 shell.gave_up = Some(reason);
             }

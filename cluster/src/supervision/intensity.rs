@@ -33,7 +33,7 @@ impl RestartIntensity {
     /// Checks the ranges.
     pub fn validate(&self) -> Result<(), FieldError> {
         require(self.max_restarts <= 1_000, "max_restarts", self.max_restarts, "0 to 1000")?;
-        let hour = Duration::from_secs(3_600);
+        let hour = Duration::from_hours(1);
         require_between("within", self.within, (Duration::from_secs(1), hour), "between 1s and 1h")
     }
 }

@@ -134,7 +134,10 @@ impl SupervisorState {
         } else {
             child.phase = ChildPhase::Stopped;
             self.gave_up = true;
-            Some(Effect::GiveUp(format!("restart intensity exceeded; the last reason was: {}", exit.reason())))
+            Some(Effect::GiveUp(format!(
+                "restart intensity exceeded; the last reason was: {}",
+                exit.reason()
+            )))
         }
     }
 }

@@ -155,8 +155,12 @@ impl Metrics {
                 self.chain_height.set(height.0 as i64);
                 let origin = if *adopted { "adopted" } else { "decided" };
                 self.blocks.with_label_values(&[origin]).inc();
-                interval.iter().for_each(|d| self.block_interval.observe(d.as_secs_f64()));
-                deciding.iter().for_each(|d| self.deciding.observe(d.as_secs_f64()));
+                if let Some(interval) = interval {
+                    self.block_interval.observe(interval.as_secs_f64());
+                }
+                if let Some(deciding) = deciding {
+                    self.deciding.observe(deciding.as_secs_f64());
+                }
             }
             ClusterEvent::RoundStarted { .. } => self.rounds.inc(),
             ClusterEvent::SignatureRefused { .. } => self.signature_refusals.inc(),

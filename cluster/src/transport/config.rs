@@ -78,11 +78,11 @@ impl LinkConfig {
         require((16..=65_536).contains(&self.queue), "queue", self.queue, "16 to 65536")?;
         let range = (Duration::from_millis(50), Duration::from_secs(30));
         require_between("handshake_timeout", self.handshake_timeout, range, "between 50ms and 30s")?;
-        let range = (Duration::from_millis(500), Duration::from_secs(600));
+        let range = (Duration::from_millis(500), Duration::from_mins(10));
         require_between("stale_after", self.stale_after, range, "between 500ms and 10m")?;
         let range = (Duration::from_millis(10), Duration::from_secs(10));
         require_between("redial_min", self.redial_min, range, "between 10ms and 10s")?;
-        let range = (self.redial_min, Duration::from_secs(60));
+        let range = (self.redial_min, Duration::from_mins(1));
         require_between("redial_max", self.redial_max, range, "between redial_min and 60s")
     }
 }

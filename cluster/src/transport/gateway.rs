@@ -1,7 +1,7 @@
 //! The one actor of a node that other nodes can reach: it takes batches apart and hands each envelope to the
 //! local actor it is addressed to.
 //!
-//! ractor_cluster advertises every remotable actor to every peer, and any peer may message it; so there is
+//! `ractor_cluster` advertises every remotable actor to every peer, and any peer may message it; so there is
 //! one, and it refuses what comes from strangers, from earlier incarnations, or for actors that take nothing
 //! from outside.
 
@@ -98,7 +98,7 @@ impl Gateway {
         route.ok_or_else(|| format!("{destination} takes nothing from outside"))?(source, &payload)
     }
 
-    fn refuse(&self, peer: impl ToString, reason: String) {
+    fn refuse(&self, peer: &impl std::fmt::Display, reason: String) {
         self.events.tell(ClusterEvent::LinkRefused { peer: peer.to_string(), reason });
     }
 }
@@ -122,13 +122,13 @@ impl Actor for Gateway {
         let GatewayMessage::Deliver(batch, reply) = message;
         let mut taken = 0;
         match batch.0.and_then(Batch::open) {
-            Err(reason) => self.refuse("an unknown sender", reason),
+            Err(reason) => self.refuse(&"an unknown sender", reason),
             Ok(envelopes) => {
                 for envelope in envelopes {
                     let source = envelope.source.clone();
                     match self.take(envelope, newest) {
                         Ok(()) => taken += 1,
-                        Err(reason) => self.refuse(source, reason),
+                        Err(reason) => self.refuse(&source, reason),
                     }
                 }
             }

@@ -1,8 +1,8 @@
 //! The link to one peer as an actor: it holds the queue, keeps few batches in flight, and does what
 //! [`Peer`] says about sessions.
 //!
-//! Batches in flight are the flow control that ractor_cluster lacks: a peer that is stopped or slow
-//! acknowledges nothing, so that at most [`IN_FLIGHT_MAX`] batches lie in ractor_cluster's unbounded queues
+//! Batches in flight are the flow control that `ractor_cluster` lacks: a peer that is stopped or slow
+//! acknowledges nothing, so that at most [`IN_FLIGHT_MAX`] batches lie in `ractor_cluster`'s unbounded queues
 //! and the rest waits, and is dropped, here.
 
 use std::collections::{BTreeMap, HashMap};
@@ -172,7 +172,9 @@ impl LinkActor {
     }
 
     fn pump(&self, me: &ActorRef<Mail<LinkMessage>>, shell: &mut Shell) {
-        let Some(gateway) = shell.gateway.clone() else { return };
+        let Some(gateway) = shell.gateway.clone() else {
+            return;
+        };
         while shell.in_flight.len() < IN_FLIGHT_MAX {
             let envelopes = shell.queue.next_batch();
             if envelopes.is_empty() {

@@ -1,7 +1,7 @@
 //! The links between members, over `ractor_cluster`.
 //!
 //! It decides when to dial, when a session is stale, and what is dropped when a peer is slow. It never
-//! decides whether a peer is healthy: ractor_cluster notices a killed peer but never a silent one, so that
+//! decides whether a peer is healthy: `ractor_cluster` notices a killed peer but never a silent one, so that
 //! sessions and process groups say nothing about health. Heartbeats do, and they travel here like any
 //! message.
 //!

@@ -1,4 +1,4 @@
-//! Connections and sessions: owns ractor_cluster's node server, accepts and makes connections for it, and
+//! Connections and sessions: owns `ractor_cluster`'s node server, accepts and makes connections for it, and
 //! tells each link about the sessions of its peer.
 //!
 //! Connections are handed to the node server from outside (`ConnectionOpenedExternal`), so that the number
@@ -210,7 +210,7 @@ impl NetworkActor {
         let _ = shell.server.cast(NodeServerMessage::ConnectionOpenedExternal { stream, is_server });
     }
 
-    fn refuse(&self, peer: impl ToString, reason: &str) {
+    fn refuse(&self, peer: &impl std::fmt::Display, reason: &str) {
         self.events.tell(ClusterEvent::LinkRefused { peer: peer.to_string(), reason: reason.to_owned() });
     }
 
@@ -222,7 +222,13 @@ impl NetworkActor {
         }
     }
 
-    fn dial(me: &ActorRef<Mail<NetworkMessage>>, peer: NodeId, address: SocketAddr, attempt: u64, timeout: Duration) {
+    fn dial(
+        me: &ActorRef<Mail<NetworkMessage>>,
+        peer: NodeId,
+        address: SocketAddr,
+        attempt: u64,
+        timeout: Duration,
+    ) {
         let me = me.clone();
         tokio::spawn(async move {
             let outcome = match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
@@ -271,7 +277,9 @@ impl NetworkActor {
     }
 
     fn authenticated(&self, shell: &mut Shell, id: SessionId, info: &NodeServerSessionInformation) {
-        let Some(session) = shell.sessions.get_mut(&id) else { return };
+        let Some(session) = shell.sessions.get_mut(&id) else {
+            return;
+        };
         let claimed = info.peer_name.as_ref().map(|name| name.name.clone()).unwrap_or_default();
         let name = claimed.split('@').next().and_then(|name| NodeId::new(name).ok());
         let expected = match (&session.origin, &name) {
@@ -289,7 +297,9 @@ impl NetworkActor {
     }
 
     fn ready(&self, shell: &mut Shell, id: SessionId, info: NodeServerSessionInformation) {
-        let Some(peer) = shell.sessions.get(&id).and_then(|session| session.peer.clone()) else { return };
+        let Some(peer) = shell.sessions.get(&id).and_then(|session| session.peer.clone()) else {
+            return;
+        };
         let name = format!("{peer}/{GATEWAY}");
         let remote = |cell: &ActorCell| !cell.get_id().is_local() && cell.get_name() == Some(name.clone());
         let Some(gateway) = info.actor.get_cell().get_children().into_iter().find(remote) else {
@@ -351,18 +361,17 @@ impl Actor for NetworkActor {
                         && session.peer.is_none()
                         && late
                     {
-                        self.refuse(from, "it did not authenticate in time");
+                        self.refuse(&from, "it did not authenticate in time");
                         session.actor.stop(Some("no handshake in time".to_owned()));
                     }
                 }
             }
             NetworkMessage::Accepted(stream, from) => {
-                let stranger =
-                    |s: &&Session| s.peer.is_none() && matches!(s.origin, Origin::Accepted { .. });
+                let stranger = |s: &&Session| s.peer.is_none() && matches!(s.origin, Origin::Accepted { .. });
                 if shell.sessions.values().filter(stranger).count() + shell.origins.len() < STRANGERS_MAX {
                     Self::open(shell, stream, Origin::Accepted { from });
                 } else {
-                    self.refuse(from, "too many connections have not authenticated yet");
+                    self.refuse(&from, "too many connections have not authenticated yet");
                 }
             }
             NetworkMessage::Dial { peer, address, attempt, timeout } => {

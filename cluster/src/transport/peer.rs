@@ -1,6 +1,6 @@
 //! The life of the link to one peer: when to dial, what a session is worth, when to give it up.
 //!
-//! The member with the greater name dials; the other waits. A fixed direction matters: ractor_cluster elects
+//! The member with the greater name dials; the other waits. A fixed direction matters: `ractor_cluster` elects
 //! among sessions of one pair, and a stale one can refuse its successor, more surely so from the other side.
 //! For the same reason a stale session is stopped before the next dial.
 //!

@@ -96,9 +96,13 @@ mod tests {
     #[test]
     fn important_classes_go_first_and_each_keeps_its_order() {
         let mut queue = SendQueue::new(16);
-        for (class, tag) in
-            [(Class::Bulk, 1), (Class::Consensus, 2), (Class::Bulk, 3), (Class::Heartbeat, 4), (Class::Consensus, 5)]
-        {
+        for (class, tag) in [
+            (Class::Bulk, 1),
+            (Class::Consensus, 2),
+            (Class::Bulk, 3),
+            (Class::Heartbeat, 4),
+            (Class::Consensus, 5),
+        ] {
             queue.push(class, envelope(tag, 1));
         }
         assert_eq!(tags(&queue.next_batch()), [4, 2, 5, 1, 3]);
@@ -108,9 +112,13 @@ mod tests {
     #[test]
     fn a_full_queue_drops_the_oldest_of_the_least_important_and_counts() {
         let mut queue = SendQueue::new(3);
-        for (class, tag) in
-            [(Class::Bulk, 1), (Class::Consensus, 2), (Class::Consensus, 3), (Class::Consensus, 4), (Class::Bulk, 5)]
-        {
+        for (class, tag) in [
+            (Class::Bulk, 1),
+            (Class::Consensus, 2),
+            (Class::Consensus, 3),
+            (Class::Consensus, 4),
+            (Class::Bulk, 5),
+        ] {
             queue.push(class, envelope(tag, 1));
         }
         assert_eq!((tags(&queue.next_batch()), queue.dropped()), (vec![2, 3, 4], 2));

@@ -24,21 +24,13 @@ pub(super) fn certificates_verify(record: &Record, finding: &mut Finding) {
         }
     }
     if genesis_hashes.len() > 1 {
-        finding.violations.push(format!(
-            "members give different genesis hashes: {genesis_hashes:?}"
-        ));
+        finding.violations.push(format!("members give different genesis hashes: {genesis_hashes:?}"));
     }
     // The same certificate at several members is verified once: pairings are slow.
     let mut seen = BTreeSet::new();
     for (name, block) in record.blocks() {
         let certificate = &block.certificate;
-        let key = (
-            block.height,
-            &block.hash,
-            &certificate.signature,
-            certificate.bitmap,
-            certificate.round,
-        );
+        let key = (block.height, &block.hash, &certificate.signature, certificate.bitmap, certificate.round);
         if !seen.insert((key, &certificate.signers, &certificate.block)) {
             continue;
         }
@@ -61,35 +53,21 @@ struct Book {
 
 impl Book {
     fn read(genesis: &GenesisView) -> Result<Self, String> {
-        let members = genesis
-            .members
-            .iter()
-            .map(|member| match PublicKey::from_hex(&member.public_key) {
-                Ok(key) => Ok((member.name.clone(), key)),
-                Err(error) => Err(format!(
-                    "the public key of {} in its genesis: {error}",
-                    member.name
-                )),
-            });
-        Ok(Self {
-            chain_id: genesis.chain_id.clone(),
-            members: members.collect::<Result<_, _>>()?,
-        })
+        let members = genesis.members.iter().map(|member| match PublicKey::from_hex(&member.public_key) {
+            Ok(key) => Ok((member.name.clone(), key)),
+            Err(error) => Err(format!("the public key of {} in its genesis: {error}", member.name)),
+        });
+        Ok(Self { chain_id: genesis.chain_id.clone(), members: members.collect::<Result<_, _>>()? })
     }
 
     fn verify(&self, block: &BlockView, required: usize) -> Result<(), String> {
         let certificate = &block.certificate;
         if certificate.block != block.hash {
-            return Err(format!(
-                "it is for block {}; expected {}",
-                certificate.block, block.hash
-            ));
+            return Err(format!("it is for block {}; expected {}", certificate.block, block.hash));
         }
         if self.members.len() < 64 && certificate.bitmap >> self.members.len() != 0 {
             let (bitmap, members) = (certificate.bitmap, self.members.len());
-            return Err(format!(
-                "its bitmap is {bitmap:#b}; expected at most {members} bits"
-            ));
+            return Err(format!("its bitmap is {bitmap:#b}; expected at most {members} bits"));
         }
         let signers: Vec<_> = self
             .members
@@ -101,16 +79,10 @@ impl Book {
         let names: Vec<_> = signers.iter().map(|(name, _)| name.as_str()).collect();
         if names != certificate.signers {
             let given = certificate.signers.join(", ");
-            return Err(format!(
-                "its signers are {given}; its bitmap says {}",
-                names.join(", ")
-            ));
+            return Err(format!("its signers are {given}; its bitmap says {}", names.join(", ")));
         }
         if signers.len() < required {
-            return Err(format!(
-                "it has {} signers; expected {required} or more",
-                signers.len()
-            ));
+            return Err(format!("it has {} signers; expected {required} or more", signers.len()));
         }
         let hash = fixed::<32>(&block.hash).ok_or("its block's hash is not 32 bytes of hexadecimal")?;
         let signature =
@@ -145,13 +117,10 @@ pub(crate) mod tests {
 
     pub(crate) fn with_genesis() -> Record {
         let mut record = empty();
-        let members = secrets()
-            .into_iter()
-            .zip(&record.roster)
-            .map(|(secret, name)| GenesisMemberView {
-                name: name.clone(),
-                public_key: secret.public_key().to_string(),
-            });
+        let members = secrets().into_iter().zip(&record.roster).map(|(secret, name)| GenesisMemberView {
+            name: name.clone(),
+            public_key: secret.public_key().to_string(),
+        });
         let genesis = GenesisView {
             chain_id: "test".to_owned(),
             hash: "33".repeat(32),
@@ -169,17 +138,11 @@ pub(crate) mod tests {
         let mut block = block(height, 1);
         let hash = fixed::<32>(&block.hash).expect("a hash");
         let message = precommit_bytes("test", height, 0, &hash);
-        let parts: Vec<_> = signers
-            .iter()
-            .map(|index| secrets()[*index].sign(&message))
-            .collect();
+        let parts: Vec<_> = signers.iter().map(|index| secrets()[*index].sign(&message)).collect();
         let aggregate = Signature::aggregate(&parts).expect("signatures add up");
         block.certificate.signature = hex::encode(aggregate.0);
         block.certificate.bitmap = signers.iter().map(|index| 1 << index).sum();
-        block.certificate.signers = signers
-            .iter()
-            .map(|index| format!("node-{}", index + 1))
-            .collect();
+        block.certificate.signers = signers.iter().map(|index| format!("node-{}", index + 1)).collect();
         block
     }
 
@@ -222,11 +185,7 @@ pub(crate) mod tests {
     fn a_certificate_of_two_is_found() {
         let mut record = with_genesis();
         give(&mut record, "node-1", certified(1, &[0, 1]));
-        broken(
-            &record,
-            "certificates-verify",
-            "it has 2 signers; expected 3 or more",
-        );
+        broken(&record, "certificates-verify", "it has 2 signers; expected 3 or more");
     }
 
     #[test]

@@ -11,10 +11,7 @@ pub(super) fn one_block_per_height(record: &Record, finding: &mut Finding) {
     for (name, block) in record.blocks() {
         let (other, hash) = *first.entry(block.height).or_insert((name, &block.hash));
         finding.fact(block.hash == hash, || {
-            format!(
-                "height {}: {other} has {hash}, {name} has {}",
-                block.height, block.hash
-            )
+            format!("height {}: {other} has {hash}, {name} has {}", block.height, block.hash)
         });
     }
 }
@@ -53,10 +50,7 @@ pub(super) fn chain_linked(record: &Record, finding: &mut Finding) {
             };
             finding.fact(parents.contains(&block.parent.as_str()), || {
                 let (height, parent) = (block.height, &block.parent);
-                format!(
-                    "{name}: the parent of block {height} is {parent}; expected {}",
-                    parents.join(" or ")
-                )
+                format!("{name}: the parent of block {height} is {parent}; expected {}", parents.join(" or "))
             });
         }
     }
@@ -65,17 +59,10 @@ pub(super) fn chain_linked(record: &Record, finding: &mut Finding) {
 /// Whatever block any member ever had, every member read at the closing has, as far as its height goes; and
 /// the highest block ever seen is not above all of them.
 pub(super) fn no_finalised_block_lost(record: &Record, finding: &mut Finding) {
-    let Some(closing) = record
-        .closing
-        .as_ref()
-        .filter(|closing| !closing.members.is_empty())
-    else {
+    let Some(closing) = record.closing.as_ref().filter(|closing| !closing.members.is_empty()) else {
         return;
     };
-    let ever: BTreeSet<_> = record
-        .blocks()
-        .map(|(_, block)| (block.height, block.hash.as_str()))
-        .collect();
+    let ever: BTreeSet<_> = record.blocks().map(|(_, block)| (block.height, block.hash.as_str())).collect();
     for (name, member) in &closing.members {
         for (height, hash) in ever.iter().filter(|(height, _)| *height <= member.height) {
             let found = member.hashes.get(height).map_or("nothing", String::as_str);
@@ -84,12 +71,7 @@ pub(super) fn no_finalised_block_lost(record: &Record, finding: &mut Finding) {
             });
         }
     }
-    let highest_at_end = closing
-        .members
-        .values()
-        .map(|member| member.height)
-        .max()
-        .unwrap_or(0);
+    let highest_at_end = closing.members.values().map(|member| member.height).max().unwrap_or(0);
     if let Some((height, hash)) = ever.last() {
         finding.fact(*height <= highest_at_end, || {
             format!("block {height} ({hash}) was finalised; at the end the highest is {highest_at_end}")
@@ -117,11 +99,7 @@ pub(super) fn transactions_at_most_once(record: &Record, finding: &mut Finding) 
 /// Those that run at the end have the same block at their common height, and unless a link was still cut
 /// none is more than one block ahead of another.
 pub(super) fn agreement_after_healing(record: &Record, finding: &mut Finding) {
-    let Some(closing) = record
-        .closing
-        .as_ref()
-        .filter(|closing| !closing.members.is_empty())
-    else {
+    let Some(closing) = record.closing.as_ref().filter(|closing| !closing.members.is_empty()) else {
         return;
     };
     let heights = || closing.members.values().map(|member| member.height);
@@ -136,14 +114,9 @@ pub(super) fn agreement_after_healing(record: &Record, finding: &mut Finding) {
         finding.violations.push(format!("at height {lowest}: {hashes:?}"));
     }
     if closing.connected && highest - lowest > 1 {
-        let heights: Vec<_> = closing
-            .members
-            .iter()
-            .map(|(name, member)| format!("{name} at {}", member.height))
-            .collect();
-        finding
-            .violations
-            .push(format!("heights are more than 1 apart: {}", heights.join(", ")));
+        let heights: Vec<_> =
+            closing.members.iter().map(|(name, member)| format!("{name} at {}", member.height)).collect();
+        finding.violations.push(format!("heights are more than 1 apart: {}", heights.join(", ")));
     }
 }
 
@@ -172,11 +145,7 @@ mod tests {
         say(&mut record, "node-1", 2, 6, GateDecision::Open);
         holds(&record, "heights-never-go-back", 2);
         say(&mut record, "node-1", 3, 5, GateDecision::Open);
-        broken(
-            &record,
-            "heights-never-go-back",
-            "node-1 went from height 6 (incarnation 1) to 5",
-        );
+        broken(&record, "heights-never-go-back", "node-1 went from height 6 (incarnation 1) to 5");
     }
 
     #[test]
@@ -192,10 +161,7 @@ mod tests {
     #[test]
     fn a_first_block_on_another_genesis_is_found() {
         let mut record = with_genesis();
-        let on = |parent: &str| BlockView {
-            parent: parent.repeat(32),
-            ..block(1, 1)
-        };
+        let on = |parent: &str| BlockView { parent: parent.repeat(32), ..block(1, 1) };
         give(&mut record, "node-1", on("33"));
         holds(&record, "chain-linked", 1);
         give(&mut record, "node-2", on("ff"));
@@ -220,10 +186,7 @@ mod tests {
     fn a_transaction_included_twice_is_found() {
         let name = "transactions-at-most-once";
         let mut record = after(empty(), "do='submit'\nmember='node-1'\ncount=1");
-        let with = |height| BlockView {
-            transactions: vec!["aa".to_owned()],
-            ..block(height, 1)
-        };
+        let with = |height| BlockView { transactions: vec!["aa".to_owned()], ..block(height, 1) };
         give(&mut record, "node-1", with(1));
         give(&mut record, "node-2", with(1));
         holds(&record, name, 2);

@@ -50,51 +50,19 @@ struct Invariant {
 
 /// Every invariant, in the order of the report.
 const ALL: [Invariant; 9] = [
-    Invariant {
-        name: "one-block-per-height",
-        applies: |_| true,
-        look: chain::one_block_per_height,
-    },
-    Invariant {
-        name: "heights-never-go-back",
-        applies: |_| true,
-        look: chain::heights_never_go_back,
-    },
-    Invariant {
-        name: "chain-linked",
-        applies: |_| true,
-        look: chain::chain_linked,
-    },
-    Invariant {
-        name: "certificates-verify",
-        applies: |_| true,
-        look: certificate::certificates_verify,
-    },
+    Invariant { name: "one-block-per-height", applies: |_| true, look: chain::one_block_per_height },
+    Invariant { name: "heights-never-go-back", applies: |_| true, look: chain::heights_never_go_back },
+    Invariant { name: "chain-linked", applies: |_| true, look: chain::chain_linked },
+    Invariant { name: "certificates-verify", applies: |_| true, look: certificate::certificates_verify },
     Invariant {
         name: "no-signature-while-gate-closed",
         applies: |_| true,
         look: signature::no_signature_while_gate_closed,
     },
-    Invariant {
-        name: "no-double-sign",
-        applies: |_| true,
-        look: signature::no_double_sign,
-    },
-    Invariant {
-        name: "no-finalised-block-lost",
-        applies: restarts,
-        look: chain::no_finalised_block_lost,
-    },
-    Invariant {
-        name: "transactions-at-most-once",
-        applies: submits,
-        look: chain::transactions_at_most_once,
-    },
-    Invariant {
-        name: "agreement-after-healing",
-        applies: |_| true,
-        look: chain::agreement_after_healing,
-    },
+    Invariant { name: "no-double-sign", applies: |_| true, look: signature::no_double_sign },
+    Invariant { name: "no-finalised-block-lost", applies: restarts, look: chain::no_finalised_block_lost },
+    Invariant { name: "transactions-at-most-once", applies: submits, look: chain::transactions_at_most_once },
+    Invariant { name: "agreement-after-healing", applies: |_| true, look: chain::agreement_after_healing },
 ];
 
 /// Looks at everything observed.
@@ -102,11 +70,7 @@ pub fn check_all(record: &Record) -> Vec<Finding> {
     let applying = ALL.iter().filter(|invariant| (invariant.applies)(record));
     applying
         .map(|invariant| {
-            let mut finding = Finding {
-                name: invariant.name,
-                observations: 0,
-                violations: Vec::new(),
-            };
+            let mut finding = Finding { name: invariant.name, observations: 0, violations: Vec::new() };
             (invariant.look)(record, &mut finding);
             finding
         })
@@ -114,17 +78,11 @@ pub fn check_all(record: &Record) -> Vec<Finding> {
 }
 
 fn restarts(record: &Record) -> bool {
-    record
-        .steps
-        .iter()
-        .any(|step| matches!(step.step, Step::Act(Action::Restart { .. })))
+    record.steps.iter().any(|step| matches!(step.step, Step::Act(Action::Restart { .. })))
 }
 
 fn submits(record: &Record) -> bool {
-    record
-        .steps
-        .iter()
-        .any(|step| matches!(step.step, Step::Act(Action::Submit { .. })))
+    record.steps.iter().any(|step| matches!(step.step, Step::Act(Action::Submit { .. })))
 }
 
 #[cfg(test)]
@@ -149,43 +107,21 @@ pub(crate) mod tests {
     pub(crate) fn broken(record: &Record, name: &str, part: &str) {
         let finding = look(record, name);
         assert!(!finding.held(), "{name} held");
-        assert!(
-            finding
-                .violations
-                .iter()
-                .any(|violation| violation.contains(part)),
-            "{finding:?}"
-        );
+        assert!(finding.violations.iter().any(|violation| violation.contains(part)), "{finding:?}");
     }
 
     pub(crate) fn after(mut record: Record, step: &str) -> Record {
         let step = Step::from_table(step.parse().expect("TOML")).expect("a step");
-        record.steps.push(StepRecord {
-            step,
-            at_ms: 0,
-            done_ms: Some(0),
-        });
+        record.steps.push(StepRecord { step, at_ms: 0, done_ms: Some(0) });
         record
     }
 
     pub(crate) fn closing(record: &mut Record, members: &[(&str, u64, u8)], connected: bool) {
         let members = members.iter().map(|(name, height, fork)| {
-            let hashes = (1..=*height)
-                .map(|height| (height, block(height, *fork).hash))
-                .collect();
-            (
-                (*name).to_owned(),
-                ClosingMember {
-                    incarnation: 1,
-                    height: *height,
-                    hashes,
-                },
-            )
+            let hashes = (1..=*height).map(|height| (height, block(height, *fork).hash)).collect();
+            ((*name).to_owned(), ClosingMember { incarnation: 1, height: *height, hashes })
         });
-        record.closing = Some(Closing {
-            connected,
-            members: members.collect(),
-        });
+        record.closing = Some(Closing { connected, members: members.collect() });
     }
 
     #[test]

@@ -19,10 +19,7 @@ use crate::record::{MemberRecord, Record};
 /// counted. A member read at the closing has no such excuse.
 pub(super) fn no_signature_while_gate_closed(record: &Record, finding: &mut Finding) {
     for (name, member) in &record.members {
-        let closing = record
-            .closing
-            .as_ref()
-            .and_then(|closing| closing.members.get(name));
+        let closing = record.closing.as_ref().and_then(|closing| closing.members.get(name));
         for signature in member.signatures.values() {
             let read_to_the_end = closing.is_some_and(|last| last.incarnation == signature.incarnation);
             match admission(member, signature, read_to_the_end) {
@@ -50,9 +47,7 @@ enum Admission {
 fn admission(member: &MemberRecord, signature: &SignatureView, read_to_the_end: bool) -> Admission {
     let (incarnation, sequence) = (signature.incarnation, signature.gate_sequence);
     let decisions = |from, to| member.gate.range((incarnation, from)..=(incarnation, to));
-    let newest_read = decisions(0, u64::MAX)
-        .next_back()
-        .map_or(0, |((_, newest), _)| *newest);
+    let newest_read = decisions(0, u64::MAX).next_back().map_or(0, |((_, newest), _)| *newest);
     if sequence > newest_read && !read_to_the_end {
         return Admission::Unknown;
     }
@@ -61,10 +56,7 @@ fn admission(member: &MemberRecord, signature: &SignatureView, read_to_the_end: 
         return Admission::Improper(format!("its gate had made no decision {sequence}"));
     };
     if by.decision != GateDecision::Open {
-        return Admission::Improper(format!(
-            "decision {sequence} of its gate was closed: {}",
-            by.reason
-        ));
+        return Admission::Improper(format!("decision {sequence} of its gate was closed: {}", by.reason));
     }
     if signature.at_ms < by.at_ms {
         return Admission::Improper(format!("its gate opened only at {}", by.at_ms));
@@ -84,13 +76,7 @@ pub(super) fn no_double_sign(record: &Record, finding: &mut Finding) {
     for (name, member) in &record.members {
         let mut first: BTreeMap<_, &Option<String>> = BTreeMap::new();
         for signature in member.signatures.values() {
-            let SignatureView {
-                height,
-                round,
-                step,
-                block,
-                ..
-            } = signature;
+            let SignatureView { height, round, step, block, .. } = signature;
             let before = *first.entry((height, round, step)).or_insert(block);
             finding.fact(before == block, || {
                 let say = |block: &Option<String>| block.as_deref().unwrap_or("nil").to_owned();
@@ -111,17 +97,9 @@ mod tests {
     fn decide(record: &mut Record, sequence: u64, at_ms: u64, decision: GateDecision) {
         let member = record.members.get_mut("node-1").expect("a member");
         let (healthy, required, reason) = (3, 3, String::new());
-        member.gate.insert(
-            (1, sequence),
-            GateRecord {
-                sequence,
-                at_ms,
-                decision,
-                healthy,
-                required,
-                reason,
-            },
-        );
+        member
+            .gate
+            .insert((1, sequence), GateRecord { sequence, at_ms, decision, healthy, required, reason });
     }
 
     fn sign(record: &mut Record, block: Option<&str>, at_ms: u64, gate_sequence: u64) {
@@ -195,10 +173,6 @@ mod tests {
         sign(&mut record, Some("aa"), 2, 1);
         holds(&record, "no-double-sign", 2);
         sign(&mut record, None, 3, 1);
-        broken(
-            &record,
-            "no-double-sign",
-            "node-1 signed nil and aa as prevote for height 1, round 0",
-        );
+        broken(&record, "no-double-sign", "node-1 signed nil and aa as prevote for height 1, round 0");
     }
 }

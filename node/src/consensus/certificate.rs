@@ -104,7 +104,8 @@ mod tests {
     fn certificate(signers: &[u8]) -> Certificate {
         let block = BlockHash([5; 32]);
         let message = precommit_bytes(genesis().chain_id(), 9, 1, &block.0);
-        let precommits: Vec<_> = signers.iter().map(|i| (MemberIndex(*i), secret(*i).sign(&message))).collect();
+        let precommits: Vec<_> =
+            signers.iter().map(|i| (MemberIndex(*i), secret(*i).sign(&message))).collect();
         Certificate::aggregate(9, 1, block, &precommits).expect("valid points")
     }
 

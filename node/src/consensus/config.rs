@@ -54,14 +54,19 @@ impl Default for ConsensusConfig {
 impl ConsensusConfig {
     /// Checks ranges and relations.
     pub fn validate(&self) -> Result<(), FieldError> {
-        let (least, minute) = (Duration::from_millis(10), Duration::from_secs(60));
+        let (least, minute) = (Duration::from_millis(10), Duration::from_mins(1));
         for (field, value) in
             [("propose", self.propose), ("prevote", self.prevote), ("precommit", self.precommit)]
         {
             require_between(field, value, (least, minute), "between 10ms and 60s")?;
         }
         require_between("round_delta", self.round_delta, (Duration::ZERO, minute), "at most 60s")?;
-        require_between("propose_lost", self.propose_lost, (Duration::ZERO, self.propose), "at most `propose`")?;
+        require_between(
+            "propose_lost",
+            self.propose_lost,
+            (Duration::ZERO, self.propose),
+            "at most `propose`",
+        )?;
         let range = (Duration::from_millis(50), minute);
         require_between("rebroadcast", self.rebroadcast, range, "between 50ms and 60s")?;
         let range = (Duration::from_millis(100), minute * 60);
@@ -78,7 +83,7 @@ impl ConsensusConfig {
             precommit: self.precommit,
             precommit_delta: self.round_delta,
             rebroadcast: self.rebroadcast,
-            max_timeout: Duration::from_secs(60),
+            max_timeout: Duration::from_mins(1),
         }
     }
 }

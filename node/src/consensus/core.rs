@@ -124,7 +124,7 @@ pub enum CoreError {
     Log(#[from] LogError),
     /// The signer's journal could not be written, or the gate closed in the middle of the step.
     #[error("nothing could be signed: {0}")]
-    Signer(Refusal),
+    Signer(Box<Refusal>),
     /// Malachite found itself in a state it can not go on from.
     #[error("the consensus core failed: {0}")]
     Protocol(String),
@@ -198,8 +198,7 @@ impl MalachiteCore {
             enabled: true,
         };
         let height = ConsensusHeight(1);
-        let state =
-            State::new(Federation, height, members.clone(), params, FUTURE_HEIGHTS, FUTURE_MESSAGES);
+        let state = State::new(Federation, height, members.clone(), params, FUTURE_HEIGHTS, FUTURE_MESSAGES);
         let host = Host {
             chain_id: genesis.chain_id().to_owned(),
             members,
@@ -227,7 +226,11 @@ impl MalachiteCore {
     }
 
     /// The effects of a step, which may leave only once the log is durable.
-    fn finish(&mut self, ports: &mut Ports<'_>, outcome: Result<(), CoreError>) -> Result<Vec<Effect>, CoreError> {
+    fn finish(
+        &mut self,
+        ports: &mut Ports<'_>,
+        outcome: Result<(), CoreError>,
+    ) -> Result<Vec<Effect>, CoreError> {
         let effects = std::mem::take(&mut self.host.effects);
         outcome?;
         ports.log.flush()?;
@@ -269,12 +272,11 @@ impl MalachiteCore {
 
     /// Malachite wants a block for `round`: one built before, or a new one.
     fn want(&mut self, ports: &mut Ports<'_>, round: u32) -> Result<(), CoreError> {
-        match self.host.built.get(&round).cloned() {
-            Some(block) => self.propose(ports, round, block),
-            None => {
-                self.host.effects.push(Effect::Build { height: self.host.height, round });
-                Ok(())
-            }
+        if let Some(block) = self.host.built.get(&round).cloned() {
+            self.propose(ports, round, block)
+        } else {
+            self.host.effects.push(Effect::Build { height: self.host.height, round });
+            Ok(())
         }
     }
 
@@ -316,7 +318,9 @@ impl BftCore for MalachiteCore {
         let outcome = match input {
             CoreInput::Message(message) => self.process(&mut ports, message.into_input()),
             CoreInput::Timer(timer) => self.process(&mut ports, Input::TimeoutElapsed(timer)),
-            CoreInput::Built { round, block } if block.height == self.host.height && self.is_proposing(round) => {
+            CoreInput::Built { round, block }
+                if block.height == self.host.height && self.is_proposing(round) =>
+            {
                 self.propose(&mut ports, round, block)
             }
             // The round went on without it.
@@ -363,8 +367,9 @@ impl Host {
             E::PublishLivenessMsg(message, _) => Ok(self.publish(message.into())),
             E::RepublishVote(vote, _) => Ok(self.publish(ConsensusWire::Vote(vote.message, vote.signature))),
             E::RepublishRoundCertificate(certificate, _) => Ok(self.publish(certificate.into())),
-            // The block travels with every proposal, which is published next.
-            E::RestreamProposal(.., resume) => Ok(resume.resume_with(())),
+            // The block travels with every proposal, which is published next; and the actor begins the next
+            // height when this one is committed and the slot has come.
+            E::RestreamProposal(.., resume) | E::Finalize(.., resume) => Ok(resume.resume_with(())),
             E::GetValue(_, round, _, resume) => {
                 self.value_wanted(round.as_u32().unwrap_or(0));
                 Ok(resume.resume_with(()))
@@ -403,8 +408,6 @@ impl Host {
                 self.decide(ports, &certificate)?;
                 Ok(resume.resume_with(()))
             }
-            // The actor begins the next height when the block is committed and the slot has come.
-            E::Finalize(.., resume) => Ok(resume.resume_with(())),
             // Blocks from peers are adopted by their aggregate certificate, not through Malachite; vote
             // extensions are disabled. Refusing is the safe answer to what is never asked.
             E::CertVerifiedSyncValue(.., resume) | E::CertRejectedSyncValue(.., resume) => {
@@ -452,7 +455,7 @@ impl Host {
         match ports.signer.sign(statement) {
             Ok(signature) => Ok(signature),
             Err(failure @ (Refusal::Journal(_) | Refusal::Gate(_))) => {
-                Err(self.fail(CoreError::Signer(failure)))
+                Err(self.fail(CoreError::Signer(Box::new(failure))))
             }
             Err(refusal @ (Refusal::Conflict { .. } | Refusal::Regression(_))) => {
                 self.effects.push(Effect::Abstained(refusal.to_string()));
@@ -463,7 +466,9 @@ impl Host {
 
     fn append(&mut self, ports: &mut Ports<'_>, input: Input<Federation>) -> Result<(), &'static str> {
         self.note(&input);
-        let Some(entry) = LogEntry::of(input) else { return Ok(()) };
+        let Some(entry) = LogEntry::of(input) else {
+            return Ok(());
+        };
         let is_logged = self.replay.as_ref().is_some_and(|replay| replay.entries.contains(&entry));
         if !is_logged && let Err(error) = ports.log.append(&entry) {
             return Err(self.fail(error.into()));
@@ -521,6 +526,13 @@ impl Host {
         "the step has failed"
     }
 
+    fn quorum(&self) -> usize {
+        self.members.count() * 2 / 3 + 1
+    }
+}
+
+#[expect(clippy::result_large_err, reason = "the error type is Malachite's")]
+impl Host {
     fn verify_commit(
         &self,
         certificate: &CommitCertificate<Federation>,
@@ -593,10 +605,6 @@ impl Host {
             });
         }
         Ok(())
-    }
-
-    fn quorum(&self) -> usize {
-        self.members.count() * 2 / 3 + 1
     }
 }
 

@@ -182,8 +182,7 @@ impl Journal {
 
     /// Reads a journal without locking or changing it, for audits.
     pub fn read(path: &Path) -> Result<Vec<SignedStatement>, JournalError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| JournalError::File { path: path.into(), source })?;
+        let bytes = std::fs::read(path).map_err(|source| JournalError::File { path: path.into(), source })?;
         Self::parse(path, &bytes)
     }
 
@@ -195,7 +194,9 @@ impl Journal {
                 Some(record) => records.push(record),
                 // The size of a file can reach the disk before its bytes do.
                 None if index + 1 == chunks.len() => break,
-                None => return Err(JournalError::Damaged { path: path.into(), at: index * RECORD_BYTES }),
+                None => {
+                    return Err(JournalError::Damaged { path: path.into(), at: index * RECORD_BYTES });
+                }
             }
         }
         Ok(records)
@@ -308,10 +309,10 @@ impl Signer for GuardedSigner {
             Step::Proposal => OperationClass::Propose,
             Step::Prevote | Step::Precommit => OperationClass::Vote,
         };
+        let at = self.clock.wall();
         let gate_sequence = self.gate.admit(self.clock.now(), class, BlockHeight(statement.height))?;
         let signed_before = self.journal.check(statement)?;
         if !signed_before {
-            let at = self.clock.wall();
             let incarnation = self.incarnation;
             let statement = *statement;
             self.journal.append(SignedStatement { incarnation, statement, at, gate_sequence })?;
@@ -350,9 +351,9 @@ mod tests {
 
     #[test]
     fn steps_forward_are_signed_repetitions_repeated_and_conflicts_and_steps_back_refused() {
+        use Step::{Precommit, Prevote, Proposal};
         let dir = tempfile::tempdir().expect("a directory");
         let mut journal = Journal::open(&journal_in(&dir)).expect("opens");
-        use Step::{Precommit, Prevote, Proposal};
         sign(&mut journal, statement(1, 0, Proposal, Some(1))).expect("first");
         sign(&mut journal, statement(1, 0, Prevote, Some(1))).expect("a later step");
         sign(&mut journal, statement(1, 0, Prevote, Some(1))).expect("the same again");
@@ -396,7 +397,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = journal_in(&dir);
         let mut journal = Journal::open(&path).expect("opens");
-        (1..=3).for_each(|height| sign(&mut journal, statement(height, 0, Step::Prevote, None)).expect("signs"));
+        (1..=3)
+            .for_each(|height| sign(&mut journal, statement(height, 0, Step::Prevote, None)).expect("signs"));
         drop(journal);
         let whole = std::fs::read(&path).expect("reads");
         for torn_at in 2 * RECORD_BYTES + 1..3 * RECORD_BYTES {

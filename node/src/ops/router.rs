@@ -19,8 +19,8 @@ use axum::{Json, Router};
 use serde::Deserialize;
 
 use super::view::{
-    ActorHealthView, BlockView, CertificateView, EventView, FederationView, GateDecision, GateRecord, GateView,
-    GenesisMemberView, GenesisView, HeadView, HealthView, LinkView, MemberView, Problem, ReadyView,
+    ActorHealthView, BlockView, CertificateView, EventView, FederationView, GateDecision, GateRecord,
+    GateView, GenesisMemberView, GenesisView, HeadView, HealthView, LinkView, MemberView, Problem, ReadyView,
     SignatureView, SignaturesView, TransactionReceipt, TransactionRequest, TreeView,
 };
 use crate::actors::chain::ChainMessage;
@@ -144,7 +144,8 @@ async fn readyz(State(ops): State<Ops>) -> Response {
         Err(problem) => reasons.push(problem.detail),
         Ok(status) => {
             let own = ops.parts.head.head().height;
-            let heights = status.members.iter().filter(|m| m.state == MemberState::Up).filter_map(|m| m.height);
+            let heights =
+                status.members.iter().filter(|m| m.state == MemberState::Up).filter_map(|m| m.height);
             let highest = heights.map(|height| height.0).max().unwrap_or(0);
             if highest > own + CAUGHT_UP_WITHIN {
                 reasons.push(format!("catching up: at height {own}, others are at {highest}"));
@@ -295,10 +296,7 @@ fn block_view(ops: &Ops, stored: StoredBlock) -> BlockView {
     }
 }
 
-async fn chain_block(
-    State(ops): State<Ops>,
-    height: Result<Path<u64>, PathRejection>,
-) -> Answer<BlockView> {
+async fn chain_block(State(ops): State<Ops>, height: Result<Path<u64>, PathRejection>) -> Answer<BlockView> {
     let Path(height) = height?;
     let found = ops.parts.addresses.chain.call(DEADLINE, |reply| ChainMessage::Block(height, reply)).await?;
     let found = found.map_err(|reason| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, reason))?;

@@ -270,7 +270,12 @@ impl Actor for ConsensusActor {
                         return Ok(());
                     }
                     PayloadStatus::Syncing | PayloadStatus::Invalid(_) => {
-                        tracing::warn!(height = block.height, round, ?status, "a proposed block is not valid");
+                        tracing::warn!(
+                            height = block.height,
+                            round,
+                            ?status,
+                            "a proposed block is not valid"
+                        );
                         false
                     }
                 };

@@ -23,9 +23,7 @@ use alys_cluster::port::PeerChange;
 
 use crate::consensus::config::ConsensusConfig;
 use crate::consensus::context::proposer_index;
-use crate::consensus::core::{
-    BftCore, CoreError, CoreInput, Effect, Ports, RoundTimer, waits_for_proposal,
-};
+use crate::consensus::core::{BftCore, CoreError, CoreInput, Effect, Ports, RoundTimer, waits_for_proposal};
 use crate::consensus::guard::Signer;
 use crate::consensus::log::{LogError, MessageLog};
 use crate::consensus::message::{ConsensusWire, LogEntry};
@@ -296,7 +294,12 @@ impl Conductor {
         self.follow(at, tools, effects, actions)
     }
 
-    fn begin(&mut self, at: Instant, tools: &mut Tools<'_>, actions: &mut Vec<Action>) -> Result<(), CoreError> {
+    fn begin(
+        &mut self,
+        at: Instant,
+        tools: &mut Tools<'_>,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), CoreError> {
         let height = self.head.height + 1;
         self.pacing.begin(at.now);
         let log = tools.log.begin(height)?;
@@ -313,12 +316,22 @@ impl Conductor {
     }
 
     /// The gate opened in the middle of a height.
-    fn resume(&mut self, at: Instant, tools: &mut Tools<'_>, actions: &mut Vec<Action>) -> Result<(), CoreError> {
+    fn resume(
+        &mut self,
+        at: Instant,
+        tools: &mut Tools<'_>,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), CoreError> {
         actions.extend(self.said.iter().cloned().map(Action::Send));
         self.drain(at, tools, actions)
     }
 
-    fn drain(&mut self, at: Instant, tools: &mut Tools<'_>, actions: &mut Vec<Action>) -> Result<(), CoreError> {
+    fn drain(
+        &mut self,
+        at: Instant,
+        tools: &mut Tools<'_>,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), CoreError> {
         for input in std::mem::take(&mut self.held) {
             self.take(at, tools, input, actions)?;
         }
@@ -369,7 +382,12 @@ impl Conductor {
                     };
                     self.pacing.decided(at.now, certificate.round, seen.map(|(moment, _)| *moment));
                     let deciding = seen.map(|(moment, _)| at.now.since(*moment));
-                    actions.push(Action::Commit(Box::new(Decision { block, certificate, observed, deciding })));
+                    actions.push(Action::Commit(Box::new(Decision {
+                        block,
+                        certificate,
+                        observed,
+                        deciding,
+                    })));
                 }
                 Effect::Abstained(reason) => actions.push(Action::TellAbstention { height, reason }),
             }
@@ -406,7 +424,9 @@ impl Conductor {
 
     /// A proposal for the next height by whose turn it is, not long before this member's own beat.
     fn is_call_to_begin(&self, now: Moment, message: &ConsensusWire) -> bool {
-        let ConsensusWire::Proposal(proposal, _) = message else { return false };
+        let ConsensusWire::Proposal(proposal, _) = message else {
+            return false;
+        };
         let turn = proposer_index(self.members.len(), proposal.height.0, 0);
         message.height() == self.head.height + 1
             && message.round() == 0

@@ -100,7 +100,7 @@ struct Member {
 
 enum Event {
     Tick,
-    Input(Input),
+    Input(Box<Input>),
 }
 
 struct Simulation {
@@ -197,7 +197,7 @@ impl Simulation {
                     self.input(to, Input::Tick);
                     self.catch_up(to);
                 }
-                Event::Input(input) => self.input(to, input),
+                Event::Input(input) => self.input(to, *input),
             }
         }
         self.now_ms = ms;
@@ -236,17 +236,17 @@ impl Simulation {
             }
             Action::SetTimer(timer, generation, after) => {
                 let after = after.as_millis() as u64;
-                self.push(after, index, Event::Input(Input::Timer(timer, generation)));
+                self.push(after, index, Event::Input(Box::new(Input::Timer(timer, generation))));
             }
             Action::Build { round } => {
                 let member = &mut self.members[index];
                 let payload = member.engine.get_payload(&member.conductor.head().hash).expect("on the head");
                 let block = member.conductor.assemble(at.wall, payload);
-                self.push(1, index, Event::Input(Input::Built { round, block }));
+                self.push(1, index, Event::Input(Box::new(Input::Built { round, block })));
             }
             Action::Check { block, round } => {
                 let valid = self.members[index].engine.new_payload(&block) == PayloadStatus::Valid;
-                self.push(1, index, Event::Input(Input::Checked { block, round, valid }));
+                self.push(1, index, Event::Input(Box::new(Input::Checked { block, round, valid })));
             }
             Action::Commit(decision) => self.commit(index, decision.block, decision.certificate, false),
             Action::TellRound { .. } | Action::TellAbstention { .. } => {}
@@ -256,7 +256,7 @@ impl Simulation {
     fn send(&mut self, from: usize, to: usize, input: Input) {
         if self.reaches(from, to) {
             let delay = self.rng.random_range(1..20);
-            self.push(delay, to, Event::Input(input));
+            self.push(delay, to, Event::Input(Box::new(input)));
         }
     }
 
@@ -272,7 +272,8 @@ impl Simulation {
     /// What the sync actor does, without its messages.
     fn catch_up(&mut self, index: usize) {
         let next = self.members[index].chain.len();
-        let reachable = |&peer: &usize| peer != index && self.reaches(peer, index) && self.reaches(index, peer);
+        let reachable =
+            |&peer: &usize| peer != index && self.reaches(peer, index) && self.reaches(index, peer);
         let peers: Vec<_> = (0..MEMBERS).filter(reachable).collect();
         let ahead = peers.iter().filter(|&&peer| self.members[peer].chain.len() > next + 1).count();
         let source = peers.iter().find_map(|&peer| self.members[peer].chain.get(next).cloned());
@@ -299,7 +300,8 @@ impl Simulation {
 
     fn restart(&mut self, index: usize) {
         let member = &mut self.members[index];
-        let head = member.chain.last().map_or(Head::genesis(self.genesis.hash()), |(block, ..)| Head::of(block));
+        let head =
+            member.chain.last().map_or(Head::genesis(self.genesis.hash()), |(block, ..)| Head::of(block));
         member.conductor = conductor(&self.genesis, index, head);
         member.engine.reset(head);
         member.up = true;
@@ -309,7 +311,7 @@ impl Simulation {
 
     fn tell_others(&mut self, about: usize, change: fn(NodeId) -> PeerChange) {
         for other in (0..MEMBERS).filter(|&other| other != about) {
-            self.push(1, other, Event::Input(Input::Peer(change(name(about)))));
+            self.push(1, other, Event::Input(Box::new(Input::Peer(change(name(about))))));
         }
     }
 
@@ -353,13 +355,20 @@ impl Simulation {
     /// What must hold whatever happens.
     fn assert_safe(&self) {
         for height in 0..self.height() {
-            let blocks: BTreeSet<_> =
-                self.members.iter().filter_map(|m| m.chain.get(height)).map(|(block, ..)| block.hash()).collect();
+            let blocks: BTreeSet<_> = self
+                .members
+                .iter()
+                .filter_map(|m| m.chain.get(height))
+                .map(|(block, ..)| block.hash())
+                .collect();
             assert_eq!(blocks.len(), 1, "a fork at height {}", height + 1);
         }
         for (index, member) in self.members.iter().enumerate() {
             assert_eq!(member.signer.conflicts, 0, "member {index} signed twice");
-            assert_eq!(member.signer.signed_while_closed, 0, "member {index} signed while its gate was closed");
+            assert_eq!(
+                member.signer.signed_while_closed, 0,
+                "member {index} signed while its gate was closed"
+            );
         }
     }
 }

@@ -76,8 +76,7 @@ impl SyncActor {
     }
 
     async fn serve(&self, to: &NodeId, id: u64, from: u64) {
-        let range =
-            |reply| ChainMessage::Range { from, max: BLOCKS_MAX, max_bytes: BYTES_MAX, reply };
+        let range = |reply| ChainMessage::Range { from, max: BLOCKS_MAX, max_bytes: BYTES_MAX, reply };
         match self.chain.call(DEADLINE, range).await {
             Ok(Ok(blocks)) => {
                 let blocks = blocks.into_iter().map(|stored| (stored.block, stored.certificate)).collect();

@@ -73,13 +73,7 @@ pub struct SyncState {
 impl SyncState {
     /// Nothing under way. `tolerated` members may lie about their height.
     pub fn new(tolerated: usize) -> Self {
-        Self {
-            tolerated,
-            under_way: None,
-            last_id: 0,
-            behind_since: None,
-            disappointments: BTreeMap::new(),
-        }
+        Self { tolerated, under_way: None, last_id: 0, behind_since: None, disappointments: BTreeMap::new() }
     }
 
     /// Whether `id` is the request under way, asked of `from`.
@@ -144,7 +138,8 @@ impl SyncState {
     fn request(&mut self, now: Moment, height: u64, peers: &[(NodeId, u64)]) -> Option<Effect> {
         let disappointments = |node: &NodeId| self.disappointments.get(node).copied().unwrap_or(0);
         let ahead = peers.iter().filter(|(_, theirs)| *theirs > height);
-        let (to, _) = ahead.min_by_key(|(node, theirs)| (disappointments(node), std::cmp::Reverse(*theirs)))?;
+        let (to, _) =
+            ahead.min_by_key(|(node, theirs)| (disappointments(node), std::cmp::Reverse(*theirs)))?;
         self.last_id += 1;
         let (to, id) = (to.clone(), self.last_id);
         self.under_way = Some(UnderWay { to: to.clone(), id, since: now });
@@ -192,7 +187,11 @@ mod tests {
         let mut state = SyncState::new(1);
         state.handle(at(0), tick(3, [4, 4, 4]));
         state.handle(at(300), tick(4, [4, 4, 4]));
-        assert_eq!(state.handle(at(600), tick(4, [5, 5, 5])), [Effect::PeersAt(5)], "the patience begins anew");
+        assert_eq!(
+            state.handle(at(600), tick(4, [5, 5, 5])),
+            [Effect::PeersAt(5)],
+            "the patience begins anew"
+        );
     }
 
     #[test]
