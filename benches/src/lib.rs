@@ -1,1 +1,97 @@
-//! placeholder
+//! Fixtures of the benches: a federation's keys and certificate, a detector with a history, an actor that
+//! echoes. Run with `cargo bench -p alys-benches`; results are ratios within one run, not absolutes.
+
+use std::time::Duration;
+
+use alys_cluster::clock::Moment;
+use alys_cluster::health::PhiAccrual;
+use alys_cluster::health::accrual::AccrualConfig;
+use alys_cluster::id::NodeId;
+use alys_cluster::mailbox::{Address, Mail};
+use alys_node::consensus::certificate::precommit_bytes;
+use alys_node::consensus::context::MemberIndex;
+use alys_node::consensus::{BlockHash, Certificate};
+use alys_node::genesis::{Genesis, GenesisFile, GenesisMember};
+use alys_node::keys::SecretKey;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+
+/// The secret key of member `index`.
+pub fn secret(index: u8) -> SecretKey {
+    SecretKey::from_seed(&[index + 1; 32])
+}
+
+/// A genesis of four members.
+pub fn genesis() -> Genesis {
+    let members = (0..4).map(|index| GenesisMember {
+        name: NodeId::new(&format!("node-{}", index + 1)).expect("a name"),
+        public_key: secret(index).public_key().to_string(),
+        proof_of_possession: secret(index).prove_possession(),
+    });
+    let (chain_id, block_time) = ("bench".to_owned(), Duration::from_secs(2));
+    Genesis::check(&GenesisFile { chain_id, block_time, members: members.collect() }).expect("it holds")
+}
+
+/// A certificate by the first three members.
+pub fn certificate(genesis: &Genesis) -> Certificate {
+    let block = BlockHash([7; 32]);
+    let message = precommit_bytes(genesis.chain_id(), 9, 0, &block.0);
+    let precommits: Vec<_> = (0..3).map(|i| (MemberIndex(i), secret(i).sign(&message))).collect();
+    Certificate::aggregate(9, 0, block, &precommits).expect("valid points")
+}
+
+/// A detector that has seen a hundred heartbeats.
+pub fn detector() -> PhiAccrual {
+    let mut detector = PhiAccrual::new(AccrualConfig {
+        expected_interval: Duration::from_millis(250),
+        acceptable_pause: Duration::from_millis(500),
+        min_std_deviation: Duration::from_millis(50),
+        window: 100,
+    });
+    (0..100).for_each(|n| detector.heartbeat(Moment::at(Duration::from_millis(n * 250))));
+    detector
+}
+
+/// What the echoing actors are asked.
+pub enum Echo {
+    /// Give it back.
+    Back(u64, RpcReplyPort<u64>),
+}
+
+impl ractor::Message for Echo {}
+
+/// Echoes through a bounded mailbox.
+pub struct Bounded(pub Address<Echo>);
+
+impl Actor for Bounded {
+    type Msg = Mail<Echo>;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+        self.0.bind(me);
+        Ok(())
+    }
+
+    async fn handle(&self, _: ActorRef<Self::Msg>, mail: Self::Msg, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        let Echo::Back(n, reply) = mail.open();
+        Ok(reply.send(n)?)
+    }
+}
+
+/// Echoes through ractor's own mailbox: the peer to compare with.
+pub struct Bare;
+
+impl Actor for Bare {
+    type Msg = Echo;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Echo>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle(&self, _: ActorRef<Echo>, message: Echo, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        let Echo::Back(n, reply) = message;
+        Ok(reply.send(n)?)
+    }
+}
