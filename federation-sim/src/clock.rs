@@ -12,7 +12,6 @@ pub fn now_ms() -> u64 {
 }
 
 /// A moment that only moves forward.
-#[expect(clippy::disallowed_methods, reason = "this is the file that reads time here")]
 pub(crate) fn instant() -> Instant {
     Instant::now()
 }

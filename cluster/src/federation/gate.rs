@@ -12,20 +12,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::clock::{Moment, WallTime};
-use crate::id::BlockHeight;
 
 /// Decisions kept for whoever asks why.
 const HISTORY_MAX: usize = 1024;
-
-/// What a member may want to do. Each class has its own demand on the federation's health; by default all
-/// ask for the same quorum.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OperationClass {
-    /// Begin a height or a round, propose a block.
-    Propose,
-    /// Vote for a block.
-    Vote,
-}
 
 /// What a gate says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +168,7 @@ impl GateReader {
     }
 
     /// Admits an operation at `now`, giving the number of the decision that did, or says why not.
-    pub fn admit(&self, now: Moment, _class: OperationClass, _height: BlockHeight) -> Result<u64, Halt> {
+    pub fn admit(&self, now: Moment) -> Result<u64, Halt> {
         let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
         let verdict = &published.verdict;
         if verdict.decision == Decision::Open && now < verdict.expires {
@@ -263,8 +252,7 @@ mod tests {
     fn a_verdict_that_ran_out_halts_whoever_asks() {
         let reader = GateReader::unknown(3);
         reader.publish(verdict(Decision::Open, 4, 800), WallTime(0));
-        let admit =
-            |ms| reader.admit(Moment::at(Duration::from_millis(ms)), OperationClass::Vote, BlockHeight(1));
+        let admit = |ms| reader.admit(Moment::at(Duration::from_millis(ms)));
         assert_eq!(admit(799), Ok(1));
         let halt = admit(800).expect_err("the lease ran out");
         assert!(halt.reason.contains("ran out"), "{}", halt.reason);

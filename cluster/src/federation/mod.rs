@@ -22,6 +22,6 @@ pub mod roster;
 
 pub use actor::{FederationActor, FederationStatus};
 pub use config::HeartbeatConfig;
-pub use gate::{Decision, GateReader, GateRecord, Halt, OperationClass, Verdict};
+pub use gate::{Decision, GateReader, GateRecord, Halt, Verdict};
 pub use message::{FederationMessage, FederationWire};
 pub use roster::Roster;

@@ -481,10 +481,15 @@ impl Host {
     fn note(&mut self, input: &Input<Federation>) {
         match input {
             Input::Proposal(proposal) => {
-                let block = proposal.message.block.clone();
+                let proposal = &proposal.message;
+                let block = proposal.block.clone();
+                // A block offered for the first time is its proposer's own. Without an execution the proposal
+                // is never whole, and the round goes on as if it had not come.
+                let is_honest = proposal.pol_round.is_defined()
+                    || (block.proposer, block.height) == (proposal.proposer.0, proposal.height.0);
                 let is_new = self.blocks.insert(block.hash(), block.clone()).is_none();
-                if is_new && proposal.message.proposer != self.own {
-                    let round = proposal.message.round.as_u32().unwrap_or(0);
+                if is_new && is_honest && proposal.proposer != self.own {
+                    let round = proposal.round.as_u32().unwrap_or(0);
                     self.effects.push(Effect::Check { block, round });
                 }
             }
@@ -619,4 +624,219 @@ fn aggregate(certificate: &CommitCertificate<Federation>) -> Result<Certificate,
 /// Whether `timer` waits for the proposal of its round.
 pub fn waits_for_proposal(timer: &RoundTimer) -> bool {
     timer.kind == TimeoutKind::Propose
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use alys_cluster::federation::Halt;
+
+    use super::*;
+    use crate::consensus::StateRoot;
+    use crate::consensus::context::BlockProposal;
+    use crate::genesis::tests::{genesis, secret};
+
+    /// What the signer and the log of a test do and have done.
+    #[derive(Default)]
+    struct Desk {
+        refuse: Option<fn(Statement) -> Refusal>,
+        log_fails: bool,
+        appended: usize,
+        durable: usize,
+        not_durable_when_signing: usize,
+    }
+
+    #[derive(Clone, Default)]
+    struct Tools(Arc<Mutex<Desk>>);
+
+    impl Tools {
+        fn desk(&self) -> std::sync::MutexGuard<'_, Desk> {
+            self.0.lock().expect("not poisoned")
+        }
+
+        fn error() -> LogError {
+            LogError::File { path: "consensus.log".into(), source: io::Error::other("disk full") }
+        }
+    }
+
+    impl Signer for Tools {
+        fn sign(&mut self, statement: &Statement) -> Result<Signature, Refusal> {
+            let mut desk = self.desk();
+            desk.not_durable_when_signing += desk.appended - desk.durable;
+            match desk.refuse {
+                Some(refuse) => Err(refuse(*statement)),
+                None => Ok(secret(0).sign(&statement.bytes(genesis().chain_id()))),
+            }
+        }
+
+        fn has_signed_at(&self, _: u64) -> bool {
+            false
+        }
+    }
+
+    impl MessageLog for Tools {
+        fn append(&mut self, _: &LogEntry) -> Result<(), LogError> {
+            let mut desk = self.desk();
+            desk.appended += 1;
+            if desk.log_fails { Err(Self::error()) } else { Ok(()) }
+        }
+
+        fn flush(&mut self) -> Result<(), LogError> {
+            let mut desk = self.desk();
+            desk.durable = desk.appended;
+            if desk.log_fails { Err(Self::error()) } else { Ok(()) }
+        }
+    }
+
+    /// The core of member 0 at height 1, where it is member 1's turn.
+    struct Fixture {
+        core: MalachiteCore,
+        tools: Tools,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let core = MalachiteCore::new(&genesis(), 0, ConsensusConfig::default());
+            let mut fixture = Self { core, tools: Tools::default() };
+            let (mut signer, mut log) = (fixture.tools.clone(), fixture.tools.clone());
+            let ports = Ports { signer: &mut signer, log: &mut log };
+            fixture.core.start(ports, 1, Vec::new()).expect("starts");
+            fixture
+        }
+
+        fn step(&mut self, input: CoreInput) -> Result<Vec<Effect>, CoreError> {
+            let (mut signer, mut log) = (self.tools.clone(), self.tools.clone());
+            self.core.step(Ports { signer: &mut signer, log: &mut log }, input)
+        }
+
+        fn check(&mut self, valid: bool) -> Result<Vec<Effect>, CoreError> {
+            self.step(proposal(1, 1, |_| ())).expect("the proposal is taken");
+            self.step(CoreInput::Checked { block: block(1), round: 0, valid })
+        }
+    }
+
+    fn block(proposer: u8) -> Block {
+        Block {
+            height: 1,
+            parent: BlockHash(genesis().hash()),
+            timestamp_ms: 5,
+            proposer,
+            state_root: StateRoot::default(),
+            transactions: vec![],
+        }
+    }
+
+    /// A proposal by `proposer` for a block by `builder`, signed, then changed.
+    fn proposal(proposer: u8, builder: u8, change: fn(&mut Signature)) -> CoreInput {
+        let proposal = BlockProposal {
+            height: ConsensusHeight(1),
+            round: Round::ZERO,
+            block: block(builder),
+            pol_round: Round::Nil,
+            proposer: MemberIndex(proposer),
+        };
+        let bytes = Statement::of_proposal(&proposal).bytes(genesis().chain_id());
+        let mut signature = secret(proposer).sign(&bytes);
+        change(&mut signature);
+        CoreInput::Message(ConsensusWire::Proposal(proposal, signature))
+    }
+
+    fn checks(effects: &[Effect]) -> usize {
+        effects.iter().filter(|effect| matches!(effect, Effect::Check { .. })).count()
+    }
+
+    fn votes(effects: &[Effect]) -> Vec<NilOrVal<BlockHash>> {
+        let vote = |effect: &Effect| match effect {
+            Effect::Publish(ConsensusWire::Vote(vote, _)) => Some(vote.block),
+            _ => None,
+        };
+        effects.iter().filter_map(vote).collect()
+    }
+
+    #[test]
+    fn a_block_is_executed_before_it_is_voted_for_and_the_vote_follows_what_was_found() {
+        for (valid, vote) in [(true, NilOrVal::Val(block(1).hash())), (false, NilOrVal::Nil)] {
+            let mut fixture = Fixture::new();
+            let effects = fixture.step(proposal(1, 1, |_| ())).expect("taken");
+            assert_eq!((checks(&effects), votes(&effects)), (1, vec![]));
+            let effects =
+                fixture.step(CoreInput::Checked { block: block(1), round: 0, valid }).expect("taken");
+            assert_eq!(votes(&effects), [vote], "found valid: {valid}");
+        }
+    }
+
+    #[test]
+    fn proposals_that_are_forged_out_of_turn_or_in_anothers_name_are_not_even_executed() {
+        for (why, input) in [
+            ("a damaged signature", proposal(1, 1, |signature| signature.0[9] ^= 1)),
+            ("the null signature", proposal(1, 1, |signature| *signature = NULL_SIGNATURE)),
+            ("out of turn", proposal(2, 2, |_| ())),
+            ("a block in another's name", proposal(1, 2, |_| ())),
+        ] {
+            let effects = Fixture::new().step(input).expect(why);
+            assert_eq!((checks(&effects), votes(&effects)), (0, vec![]), "{why}");
+        }
+    }
+
+    #[test]
+    fn everything_is_durable_before_it_is_signed_and_before_it_leaves() {
+        let mut fixture = Fixture::new();
+        let effects = fixture.check(true).expect("votes");
+        assert_eq!(votes(&effects).len(), 1);
+        let desk = fixture.tools.desk();
+        assert!(desk.appended >= 3, "proposal, block and own vote are logged");
+        assert_eq!((desk.not_durable_when_signing, desk.durable), (0, desk.appended));
+    }
+
+    #[test]
+    fn a_log_that_can_not_be_written_fails_the_step_and_nothing_leaves_it() {
+        let mut fixture = Fixture::new();
+        fixture.step(proposal(1, 1, |_| ())).expect("taken");
+        fixture.tools.desk().log_fails = true;
+        let outcome = fixture.step(CoreInput::Checked { block: block(1), round: 0, valid: true });
+        assert!(matches!(outcome, Err(CoreError::Log(_))), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_refused_contradiction_is_an_abstention_and_nothing_of_it_leaves() {
+        let mut fixture = Fixture::new();
+        fixture.tools.desk().refuse = Some(Refusal::Regression);
+        let effects = fixture.check(true).expect("goes on");
+        assert_eq!(votes(&effects), []);
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Abstained(_))), "{effects:?}");
+    }
+
+    #[test]
+    fn a_gate_that_closes_in_the_middle_of_a_step_fails_it() {
+        let mut fixture = Fixture::new();
+        fixture.tools.desk().refuse = Some(|_| Refusal::Gate(Halt { reason: "closed".into() }));
+        let outcome = fixture.check(true);
+        assert!(matches!(outcome, Err(CoreError::Signer(_))), "{outcome:?}");
+    }
+
+    #[test]
+    fn proofs_of_a_polka_count_each_member_once_and_want_a_quorum() {
+        let fixture = Fixture::new();
+        let block = block(1).hash();
+        let vote = |member: u8| {
+            let vote = BlockVote {
+                height: ConsensusHeight(1),
+                round: Round::ZERO,
+                kind: VoteType::Prevote,
+                block: NilOrVal::Val(block),
+                voter: MemberIndex(member),
+            };
+            let signature = secret(member).sign(&Statement::of_vote(&vote).bytes(genesis().chain_id()));
+            (vote, signature)
+        };
+        let host = &fixture.core.host;
+        let holds = |members: &[u8]| host.verify_votes(members.iter().map(|m| vote(*m)), 3).is_ok();
+        assert!(holds(&[0, 1, 3]));
+        assert!(!holds(&[0, 1]), "two are no quorum");
+        assert!(!holds(&[0, 1, 1]), "one member counts once");
+        let forged = [vote(0), vote(1), (vote(2).0, vote(1).1)].into_iter();
+        assert!(host.verify_votes(forged, 3).is_err(), "a vote in another's name");
+    }
 }

@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alys_cluster::clock::{Clock, WallTime};
-use alys_cluster::federation::{GateReader, Halt, OperationClass};
-use alys_cluster::id::{BlockHeight, Incarnation};
+use alys_cluster::federation::{GateReader, Halt};
+use alys_cluster::id::Incarnation;
 use thiserror::Error;
 
 use super::block::BlockHash;
@@ -305,12 +305,8 @@ impl GuardedSigner {
 
 impl Signer for GuardedSigner {
     fn sign(&mut self, statement: &Statement) -> Result<Signature, Refusal> {
-        let class = match statement.step {
-            Step::Proposal => OperationClass::Propose,
-            Step::Prevote | Step::Precommit => OperationClass::Vote,
-        };
         let at = self.clock.wall();
-        let gate_sequence = self.gate.admit(self.clock.now(), class, BlockHeight(statement.height))?;
+        let gate_sequence = self.gate.admit(self.clock.now())?;
         let signed_before = self.journal.check(statement)?;
         if !signed_before {
             let incarnation = self.incarnation;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alys_cluster::clock::{Clock, Moment};
 use alys_cluster::event::{ClusterEvent, EventBus};
-use alys_cluster::federation::{GateReader, OperationClass, Roster};
+use alys_cluster::federation::{GateReader, Roster};
 use alys_cluster::health::HealthCheckResult;
 use alys_cluster::health::actor::answer;
 use alys_cluster::id::{BlockHeight, Incarnation};
@@ -80,17 +80,16 @@ pub struct Shell {
 type Me = ActorRef<Mail<ConsensusMessage>>;
 
 impl ConsensusActor {
-    fn instant(&self, height: u64) -> Instant {
+    fn instant(&self) -> Instant {
         let now = self.clock.now();
-        let gate_open = self.gate.admit(now, OperationClass::Vote, BlockHeight(height)).is_ok();
-        Instant { now, wall: self.clock.wall(), gate_open }
+        Instant { now, wall: self.clock.wall(), gate_open: self.gate.admit(now).is_ok() }
     }
 
     /// Hands an input to the conductor and does what follows, until nothing does.
     async fn input(&self, me: &Me, shell: &mut Shell, input: Input) -> Result<(), ActorProcessingErr> {
         let mut next = Some(input);
         while let Some(input) = next.take() {
-            let at = self.instant(shell.conductor.head().height + 1);
+            let at = self.instant();
             let mut tools = Tools { signer: &mut shell.signer, log: &mut shell.log };
             for action in shell.conductor.handle(at, &mut tools, input)? {
                 if let Action::Commit(decision) = action {
