@@ -5,6 +5,7 @@
 //! is in [`ops`].
 
 pub mod actors;
+pub mod audit;
 pub mod config;
 pub mod consensus;
 pub mod genesis;

@@ -1,4 +1,4 @@
-//! The command line of a member: `alys-node run | keys | config | healthcheck | version`.
+//! The command line of a member: `alys-node run | keys | config | audit | healthcheck | version`.
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -44,6 +44,9 @@ enum Command {
     /// Check and show the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Check what a stopped member has on disk: chain and certificates, and that its signatures and its log
+    /// agree. Exit code 1 if they do not.
+    Audit(ConfigFile),
     /// Ask a running member whether it is ready: exit code 0 if so, 3 if not.
     Healthcheck {
         /// The member's ops address.
@@ -119,6 +122,7 @@ fn main() -> ExitCode {
         Command::Keys(Keys::Show { key }) => show_key(&key),
         Command::Config(ConfigCommand::Check(file)) => check_config(&file),
         Command::Config(ConfigCommand::Show(file)) => show_config(&file),
+        Command::Audit(file) => run_audit(&file),
         Command::Healthcheck { ops } => return healthcheck(ops),
         Command::Version => {
             println!("alys-node {}", env!("CARGO_PKG_VERSION"));
@@ -228,6 +232,20 @@ fn show_config(file: &ConfigFile) -> anyhow::Result<ExitCode> {
         println!("{key:width$} = {value}  # {source}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn run_audit(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let (config, genesis) = NodeConfig::load(&file.config, &file.overrides())?;
+    let own = genesis.index_of(&config.identity.name).expect("the configuration was checked");
+    let audit = alys_node::audit::audit(&config.data_dir, &genesis, own)?;
+    println!(
+        "{} blocks, {} signatures, {} own messages in the log",
+        audit.blocks, audit.statements, audit.logged
+    );
+    for finding in &audit.findings {
+        println!("{finding}");
+    }
+    Ok(if audit.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
 fn healthcheck(ops: std::net::SocketAddr) -> ExitCode {

@@ -80,19 +80,25 @@ impl WriteAheadLog {
             self.restart(height)?;
             return Ok(Vec::new());
         }
-        let raw: io::Result<Vec<io::Result<Vec<u8>>>> = self.log.iter().map(Iterator::collect);
-        let raw = raw.map_err(|e| self.error(e))?;
-        let mut entries = Vec::with_capacity(raw.len());
-        for (index, bytes) in raw.into_iter().enumerate() {
-            let Ok(bytes) = bytes else {
-                self.log.truncate(index as u64).map_err(|e| self.error(e))?;
-                break;
-            };
-            let decoded = codec::decode(&bytes);
-            let path = || self.path.clone();
-            entries.push(decoded.map_err(|source| LogError::Entry { path: path(), entry: index, source })?);
+        let (entries, is_torn) = self.read()?;
+        if is_torn {
+            self.log.truncate(entries.len() as u64).map_err(|e| self.error(e))?;
         }
         Ok(entries)
+    }
+
+    /// The whole entries there are, of whatever height, and whether a torn one follows. Changes nothing.
+    pub fn read(&mut self) -> Result<(Vec<LogEntry>, bool), LogError> {
+        let raw: io::Result<Vec<io::Result<Vec<u8>>>> = self.log.iter().map(Iterator::collect);
+        let raw = raw.map_err(|e| self.error(e))?;
+        let whole = raw.iter().take_while(|bytes| bytes.is_ok()).count();
+        let is_torn = whole < raw.len();
+        let decode = |(entry, bytes): (usize, Vec<u8>)| {
+            let path = self.path.clone();
+            codec::decode(&bytes).map_err(|source| LogError::Entry { path, entry, source })
+        };
+        let entries = raw.into_iter().map_while(Result::ok).enumerate().map(decode);
+        Ok((entries.collect::<Result<_, _>>()?, is_torn))
     }
 
     /// Empties the log for `height`. The block below must be in the store.

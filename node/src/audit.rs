@@ -1,0 +1,99 @@
+//! Whether what a stopped member has on disk agrees with itself: its chain, its consensus log, and everything
+//! its key ever signed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use thiserror::Error;
+
+use crate::consensus::BlockHash;
+use crate::consensus::context::Statement;
+use crate::consensus::guard::{Journal, JournalError};
+use crate::consensus::log::{LogError, WriteAheadLog};
+use crate::consensus::message::{ConsensusWire, LogEntry};
+use crate::genesis::Genesis;
+use crate::ports::{BlockStore as _, StoreError};
+use crate::store::RedbStore;
+
+/// What was looked at, and what does not agree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// Blocks whose parent and certificate were checked.
+    pub blocks: u64,
+    /// Signed statements in the journal.
+    pub statements: usize,
+    /// Own signed messages in the consensus log.
+    pub logged: usize,
+    /// Every disagreement, as a sentence.
+    pub findings: Vec<String>,
+}
+
+/// Why an audit could not be made. A running member holds its files locked.
+#[derive(Debug, Error)]
+pub enum AuditError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The consensus log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The block store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Audits the data directory of the member at place `own` of genesis.
+pub fn audit(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, AuditError> {
+    let mut audit = Audit::default();
+    let store = RedbStore::open(&data_dir.join("chain.redb"), genesis.hash())?;
+    let head = store.head();
+    let mut parent = BlockHash(genesis.hash());
+    for height in 1..=head.height {
+        audit.blocks += 1;
+        let Some(stored) = store.block(height)? else {
+            audit.findings.push(format!("block {height} is missing below the head {}", head.height));
+            break;
+        };
+        if stored.block.parent != parent {
+            audit
+                .findings
+                .push(format!("block {height} has parent {}; expected {parent}", stored.block.parent));
+        }
+        parent = stored.block.hash();
+        if stored.certificate.block != parent {
+            audit
+                .findings
+                .push(format!("the certificate of block {height} is of {}", stored.certificate.block));
+        } else if let Err(error) = stored.certificate.verify(genesis) {
+            audit.findings.push(format!("block {height}: {error}"));
+        }
+    }
+    let mut signed = BTreeMap::new();
+    for record in Journal::read(&data_dir.join("signatures.journal"))? {
+        audit.statements += 1;
+        let statement = record.statement;
+        let earlier = *signed.entry(key(&statement)).or_insert(statement);
+        if earlier != statement {
+            audit.findings.push(format!("signed twice: {earlier:?} and {statement:?}"));
+        }
+    }
+    for entry in WriteAheadLog::open(&data_dir.join("consensus.log"))?.read()?.0 {
+        let LogEntry::Message(message) = entry else { continue };
+        let (statement, signer) = match &message {
+            ConsensusWire::Vote(vote, _) => (Statement::of_vote(vote), vote.voter),
+            ConsensusWire::Proposal(proposal, _) => (Statement::of_proposal(proposal), proposal.proposer),
+            ConsensusWire::Polka { .. } | ConsensusWire::Round { .. } => continue,
+        };
+        if usize::from(signer.0) == own {
+            audit.logged += 1;
+            if signed.get(&key(&statement)) != Some(&statement) {
+                audit.findings.push(format!("in the log but not in the journal: {statement:?}"));
+            }
+        }
+    }
+    Ok(audit)
+}
+
+fn key(statement: &Statement) -> (u64, u32, u8) {
+    (statement.height, statement.round, statement.step as u8)
+}
