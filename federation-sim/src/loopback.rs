@@ -169,6 +169,15 @@ impl Loopback {
         Ok(())
     }
 
+    async fn audit(&self, names: &[String]) -> Result<(), ActionError> {
+        for member in self.members.iter().filter(|member| names.contains(&member.name)) {
+            let expected = format!("the chain, log and signatures of {} to agree", member.name);
+            let outcome = member.audit(&self.binary).await.map_err(|error| error.to_string());
+            outcome.and_then(|found| found).map_err(|seen| ActionError { expected, seen })?;
+        }
+        Ok(())
+    }
+
     async fn submit(&mut self, name: &str, count: usize) -> Result<Vec<String>, ActionError> {
         let payloads: Vec<_> = (0..count)
             .map(|_| {
@@ -216,6 +225,7 @@ impl Federation for Loopback {
                 }
             }
             Action::Restart { .. } => self.restart(&names).await?,
+            Action::Audit { .. } => self.audit(&names).await?,
             Action::Cut { .. } => self.switch(&links, Proxies::cut)?,
             Action::Heal { .. } => self.switch(&links, Proxies::heal)?,
             Action::Delay { by, .. } => self.switch(&links, |proxies, link| proxies.delay(link, *by))?,

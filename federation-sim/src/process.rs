@@ -37,6 +37,9 @@ pub(crate) struct Member {
 }
 
 /// A member's process.
+/// The longest an audit may take.
+const AUDIT: Duration = Duration::from_secs(30);
+
 #[derive(Debug)]
 struct Running {
     /// Killed when dropped.
@@ -56,12 +59,8 @@ impl Member {
     /// Starts the process, its output appended to the member's log.
     pub(crate) fn start(&mut self, binary: &Path, guardian: Option<&mut Guardian>) -> io::Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let mut command = Command::new(binary);
-        command.arg("run").arg("--config").arg(&self.config).arg("--exit-with-parent");
-        // Settings of this shell would override the member's file.
-        for (key, _) in std::env::vars_os().filter(|(key, _)| key.as_encoded_bytes().starts_with(b"ALYS_")) {
-            command.env_remove(key);
-        }
+        let mut command = self.command(binary, "run");
+        command.arg("--exit-with-parent");
         command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
         // Ctrl-C is for the simulator, which then decides what becomes of its members.
         command.process_group(0).kill_on_drop(true);
@@ -73,6 +72,25 @@ impl Member {
         self.client = Client::new(self.ops);
         self.running = Some(Running { child, _lifeline: lifeline, paused: false });
         Ok(())
+    }
+
+    /// Whether what the stopped member has on disk agrees with itself; if not, what the audit says.
+    pub(crate) async fn audit(&self, binary: &Path) -> io::Result<Result<(), String>> {
+        let audit = self.command(binary, "audit").kill_on_drop(true).output();
+        let output = tokio::time::timeout(AUDIT, audit).await.map_err(io::Error::other)??;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        let said = [text(&output.stdout), text(&output.stderr)].join(" ");
+        Ok(if output.status.success() { Ok(()) } else { Err(said) })
+    }
+
+    fn command(&self, binary: &Path, verb: &str) -> Command {
+        let mut command = Command::new(binary);
+        command.arg(verb).arg("--config").arg(&self.config);
+        // Settings of this shell would override the member's file.
+        for (key, _) in std::env::vars_os().filter(|(key, _)| key.as_encoded_bytes().starts_with(b"ALYS_")) {
+            command.env_remove(key);
+        }
+        command
     }
 
     /// Whether it can be expected to answer.

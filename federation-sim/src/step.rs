@@ -59,6 +59,12 @@ pub enum Action {
         #[serde(default)]
         members: Vec<String>,
     },
+    /// Asks `alys-node audit` whether the chain, the log and the signatures of members that are down agree.
+    Audit {
+        /// Whom; all that are down if empty.
+        #[serde(default)]
+        members: Vec<String>,
+    },
     /// Holds every byte on links; connections stay open.
     Cut {
         /// Single directions.
@@ -167,7 +173,8 @@ fn fifteen_seconds() -> Duration {
 }
 
 /// Names of [`Action`]s, as written in a scenario.
-const ACTIONS: [&str; 9] = ["kill", "stop", "pause", "resume", "restart", "cut", "heal", "delay", "submit"];
+const ACTIONS: [&str; 10] =
+    ["kill", "stop", "pause", "resume", "restart", "audit", "cut", "heal", "delay", "submit"];
 /// Names of [`Check`]s, as written in a scenario.
 const CHECKS: [&str; 5] = ["wait_blocks", "wait_gate", "wait_ready", "wait", "expect"];
 
@@ -210,7 +217,8 @@ impl Action {
             | Self::Stop { members, .. }
             | Self::Pause { members }
             | Self::Resume { members }
-            | Self::Restart { members } => members,
+            | Self::Restart { members }
+            | Self::Audit { members } => members,
             Self::Submit { member, .. } => std::slice::from_ref(member),
             Self::Cut { .. } | Self::Heal { .. } | Self::Delay { .. } => &[],
         }
@@ -294,6 +302,7 @@ impl fmt::Display for Action {
             Self::Pause { members } => write!(f, "pause {}", members.join(", ")),
             Self::Resume { members } => write!(f, "resume {}", who(members, "all paused members")),
             Self::Restart { members } => write!(f, "restart {}", who(members, "all members that are down")),
+            Self::Audit { members } => write!(f, "audit {}", who(members, "all members that are down")),
             Self::Cut { links, between } => write!(f, "cut {}", Links(links, between.as_ref())),
             Self::Heal { links, between } => write!(f, "heal {}", Links(links, between.as_ref())),
             Self::Delay { links, between, by } => {
@@ -371,6 +380,7 @@ mod tests {
             ("do='kill'\nmembers=['node-3','node-4']\nmid_slot=true", "kill node-3, node-4 in mid-slot"),
             ("do='stop'", "stop all running members within 15s"),
             ("do='restart'", "restart all members that are down"),
+            ("do='audit'", "audit all members that are down"),
             ("do='cut'\nlinks=['node-1>node-3']", "cut node-1>node-3"),
             (
                 "do='cut'\nbetween=[['node-1','node-2'],['node-3','node-4']]",

@@ -49,7 +49,9 @@ impl Topology {
         match action {
             Action::Stop { members, .. } if members.is_empty() => self.running(),
             Action::Resume { members } if members.is_empty() => self.with(Life::Paused),
-            Action::Restart { members } if members.is_empty() => self.with(Life::Down),
+            Action::Restart { members } | Action::Audit { members } if members.is_empty() => {
+                self.with(Life::Down)
+            }
             other => other.members().to_vec(),
         }
     }
@@ -130,7 +132,7 @@ impl Topology {
         let needed: &[Life] = match step {
             Step::Act(Action::Kill { .. }) => &[Life::Running, Life::Paused],
             Step::Act(Action::Resume { .. }) => &[Life::Paused],
-            Step::Act(Action::Restart { .. }) => &[Life::Down],
+            Step::Act(Action::Restart { .. } | Action::Audit { .. }) => &[Life::Down],
             Step::Act(_) | Step::Check(_) => &[Life::Running],
         };
         let concerned = match step {
