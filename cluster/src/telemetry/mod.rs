@@ -1,6 +1,6 @@
 //! Telemetry: told of every event, asked for nothing by anyone who decides.
 //!
-//! [`metrics`] counts, [`logging`] writes and remembers. Both hear the same [`EventBus`](crate::event::EventBus).
+//! [`metrics`] counts, [`logging`] writes and remembers. Both hear the same [`EventBus`].
 
 pub mod logging;
 pub mod metrics;
