@@ -211,6 +211,8 @@ impl Actor for LinkActor {
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Shell, ActorProcessingErr> {
         self.address.bind(me.clone());
         remind(&me, Duration::ZERO, LinkMessage::Tick);
+        // Sessions that the link's predecessor knew are made anew. Without a network actor there are none.
+        let _ = self.network.cast(NetworkMessage::LinkStarted(self.peer.clone()));
         Ok(Shell {
             peer: Peer::new(self.dials, &self.config, self.clock.now(), rand::random()),
             queue: SendQueue::new(self.config.queue),
@@ -270,6 +272,7 @@ impl Actor for LinkActor {
                         shell.delivered += flight.envelopes;
                     } else {
                         shell.unsendable += flight.envelopes;
+                        self.input(shell, Input::Refused);
                     }
                 }
                 self.pump(&me, shell);

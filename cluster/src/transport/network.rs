@@ -67,6 +67,8 @@ pub enum NetworkMessage {
         /// How long it may take.
         timeout: Duration,
     },
+    /// The link to this peer begins, and knows of no session.
+    LinkStarted(NodeId),
     /// The connection a link wanted, or why there is none.
     Dialled {
         /// To whom.
@@ -368,14 +370,25 @@ impl Actor for NetworkActor {
             }
             NetworkMessage::Accepted(stream, from) => {
                 let stranger = |s: &&Session| s.peer.is_none() && matches!(s.origin, Origin::Accepted { .. });
-                if shell.sessions.values().filter(stranger).count() + shell.origins.len() < STRANGERS_MAX {
+                let strangers = shell.sessions.values().filter(stranger);
+                // The oldest stranger makes room, so that a member gets in whoever else knocks.
+                if strangers.clone().count() >= STRANGERS_MAX
+                    && let Some(oldest) = strangers.min_by_key(|session| session.since)
+                {
+                    self.refuse(&from, "too many connections have not authenticated; the oldest is closed");
+                    oldest.actor.stop(Some("too many strangers".to_owned()));
+                }
+                if shell.origins.len() < STRANGERS_MAX {
                     Self::open(shell, stream, Origin::Accepted { from });
-                } else {
-                    self.refuse(&from, "too many connections have not authenticated yet");
                 }
             }
             NetworkMessage::Dial { peer, address, attempt, timeout } => {
                 Self::dial(&me, peer, address, attempt, timeout);
+            }
+            NetworkMessage::LinkStarted(peer) => {
+                for session in shell.sessions.values().filter(|s| s.peer.as_ref() == Some(&peer)) {
+                    session.actor.stop(Some("its link was restarted".to_owned()));
+                }
             }
             NetworkMessage::Dialled { peer, attempt, outcome: Ok(stream) } => {
                 Self::open(shell, stream, Origin::Dialled { peer, attempt });

@@ -70,6 +70,8 @@ pub enum Input {
     Ready(SessionId),
     /// A session ended.
     Closed(SessionId),
+    /// The peer's gateway did not take a batch: it has ended, or the session has.
+    Refused,
 }
 
 /// What is to be done.
@@ -173,6 +175,11 @@ impl Peer {
                 self.idle(now, reason.clone());
                 vec![Effect::StopSession(session, "stale"), Effect::Down(reason)]
             }
+            (Phase::Up(session), Input::Refused) => {
+                let reason = "the peer's gateway is gone".to_owned();
+                self.idle(now, reason.clone());
+                vec![Effect::StopSession(session, "gateway gone"), Effect::Down(reason)]
+            }
             (Phase::Up(session), Input::Ready(ready)) if session == ready => vec![],
             // ractor_cluster elected this session over the one known so far.
             (phase, Input::Ready(session)) => {
@@ -189,7 +196,7 @@ impl Peer {
                 effects.push(Effect::Up(session));
                 effects
             }
-            (_, Input::Tick { .. } | Input::DialFailed { .. } | Input::Closed(_)) => vec![],
+            (_, Input::Tick { .. } | Input::DialFailed { .. } | Input::Closed(_) | Input::Refused) => vec![],
         }
     }
 
@@ -278,6 +285,15 @@ mod tests {
         let effects = peer.handle(at(4_100), sent);
         assert!(matches!(&effects[..], [Effect::StopSession(5, "stale"), Effect::Down(_)]), "{effects:?}");
         assert_eq!(peer.handle(at(4_101), Input::Closed(5)), []);
+    }
+
+    #[test]
+    fn a_session_whose_gateway_is_gone_is_given_up_and_dialled_anew() {
+        let mut peer = up(5);
+        let effects = peer.handle(at(100), Input::Refused);
+        assert!(matches!(&effects[..], [Effect::StopSession(5, _), Effect::Down(_)]), "{effects:?}");
+        assert_eq!(peer.handle(at(101), Input::Refused), []);
+        assert_eq!(peer.handle(at(150), TICK), [Effect::Dial { attempt: 2 }]);
     }
 
     #[test]
