@@ -28,7 +28,7 @@ use alys_cluster::clock::Clock;
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::{GateReader, Roster};
 use alys_cluster::id::{ActorName, Incarnation};
-use alys_cluster::supervision::actor::SupervisorMessage;
+use alys_cluster::supervision::actor::{SupervisorMessage, start_failure};
 use alys_cluster::supervision::{Supervisor, TreeBoard};
 use alys_cluster::telemetry::metrics::Metrics;
 use ractor::concurrency::JoinHandle;
@@ -111,7 +111,7 @@ impl Node {
         let key = read_key(&config, &genesis)?;
         let lock = lock_data_dir(&config)?;
         let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
-        let incarnation = incarnation::next(&config.data_dir).map_err(data_dir)?;
+        let incarnation = incarnation::next(&config.data_dir, clock.wall()).map_err(data_dir)?;
         let link_listener = listen("link.listen", config.link.listen).await?;
         let ops_listener = listen("ops.address", config.ops.address).await?;
 
@@ -122,7 +122,7 @@ impl Node {
         let (name, board) = (format!("{}/{}", context.prefix, spec.name), context.board.clone());
         let (root, ended) = Actor::spawn(Some(name), Supervisor::new(context), spec)
             .await
-            .map_err(|error| StartError::Tree(error.to_string()))?;
+            .map_err(|error| StartError::Tree(start_failure(error)))?;
         let ops = ops::Server::start(ops_listener, ops::Ops::new(&parts));
         Ok(Self { root, ended, board, ops, parts, _lock: lock })
     }

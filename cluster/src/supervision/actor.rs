@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
 use super::board::{SupervisorRow, TreeBoard};
 use super::intensity::RestartWindow;
@@ -11,9 +11,6 @@ use super::spec::{ChildSpec, SupervisorSpec};
 use super::state::{Effect, Exit, Input, SupervisorState};
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};
-
-/// The longest a child may take to start. One that takes longer is left behind and counts as failed.
-const START_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What every supervisor of a node shares.
 #[derive(Clone)]
@@ -69,11 +66,11 @@ impl Supervisor {
         index: usize,
     ) -> Result<(), String> {
         let child: &ChildSpec = &shell.spec.children[index];
-        let attempt = tokio::time::timeout(START_DEADLINE, (child.start)(me.get_cell()));
+        let attempt = tokio::time::timeout(child.start_deadline, (child.start)(me.get_cell()));
         let cell = match attempt.await {
             Ok(Ok(cell)) => cell,
-            Ok(Err(error)) => return Err(format!("failed to start: {error}")),
-            Err(_) => return Err(format!("failed to start within {START_DEADLINE:?}")),
+            Ok(Err(error)) => return Err(format!("failed to start: {}", start_failure(error))),
+            Err(_) => return Err(format!("failed to start within {:?}", child.start_deadline)),
         };
         shell.cells[index] = Some(cell);
         shell.state.handle(self.context.clock.now(), Input::Started(index));
@@ -120,6 +117,14 @@ impl Supervisor {
                 let _ = cell.kill_and_wait(Some(Duration::from_millis(200))).await;
             }
         }
+    }
+}
+
+/// Why an actor did not start, in its own words: ractor calls every failure to start a panic.
+pub fn start_failure(error: SpawnErr) -> String {
+    match error {
+        SpawnErr::StartupFailed(reason) => reason.to_string(),
+        other => other.to_string(),
     }
 }
 

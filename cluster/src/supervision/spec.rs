@@ -1,10 +1,10 @@
 //! What a child is, as data.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use ractor::{Actor, ActorCell, SpawnErr};
+use ractor::{Actor, ActorCell, ActorStatus, SpawnErr};
 
 use super::actor::Supervisor;
 use super::intensity::RestartIntensity;
@@ -31,11 +31,40 @@ pub struct ChildSpec {
     pub name: ActorName,
     /// Whether it is started again.
     pub restart: RestartType,
+    /// How long it may take to start. One that takes longer counts as failed.
+    pub start_deadline: Duration,
     /// How long it may take to stop before it is killed.
     pub stop_deadline: Duration,
     /// Whether it supervises others.
     pub is_supervisor: bool,
     pub(super) start: Starter,
+}
+
+/// The longest a worker may take to start, unless its spec says otherwise.
+const WORKER_START_DEADLINE: Duration = Duration::from_secs(10);
+/// The longest an orphan is waited for.
+const ORPHAN_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The last actor a spec started.
+///
+/// When a supervisor is killed its children are killed too, but later: a successor that starts meanwhile would
+/// find their names, files and ports taken.
+#[derive(Clone, Default)]
+struct Last(Arc<Mutex<Option<ActorCell>>>);
+
+impl Last {
+    async fn see_off(&self) {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(orphan) = last.filter(|cell| cell.get_status() != ActorStatus::Stopped) {
+            // One that does not even yield to a kill makes the start fail, which tells more.
+            let _ = orphan.kill_and_wait(Some(ORPHAN_DEADLINE)).await;
+        }
+    }
+
+    fn remember(&self, cell: ActorCell) -> ActorCell {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(cell.clone());
+        cell
+    }
 }
 
 /// The longest a worker may take to stop before it is killed, unless its spec says otherwise: half a slot.
@@ -50,17 +79,20 @@ impl ChildSpec {
         make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
     ) -> Self {
         let full_name = format!("{prefix}/{name}");
+        let last = Last::default();
         let start: Starter = Arc::new(move |supervisor| {
             let (actor, arguments) = make();
-            let name = full_name.clone();
+            let (name, last) = (full_name.clone(), last.clone());
             Box::pin(async move {
+                last.see_off().await;
                 let (child, _) = Actor::spawn_linked(Some(name), actor, arguments, supervisor).await?;
-                Ok(child.get_cell())
+                Ok(last.remember(child.get_cell()))
             })
         });
         Self {
             name: name.clone(),
             restart: RestartType::Permanent,
+            start_deadline: WORKER_START_DEADLINE,
             stop_deadline: WORKER_STOP_DEADLINE,
             is_supervisor: false,
             start,
@@ -70,17 +102,21 @@ impl ChildSpec {
     /// A permanent supervisor with its own children.
     pub fn supervisor(spec: SupervisorSpec, context: super::actor::Context) -> Self {
         let name = spec.name.clone();
-        let stop_deadline = spec.stop_deadline();
+        let (start_deadline, stop_deadline) = (spec.start_deadline(), spec.stop_deadline());
         let full_name = format!("{}/{name}", context.prefix);
+        let last = Last::default();
         let start: Starter = Arc::new(move |supervisor| {
             let (spec, context, name) = (spec.clone(), context.clone(), full_name.clone());
+            let last = last.clone();
             Box::pin(async move {
+                last.see_off().await;
                 let (child, _) =
                     Actor::spawn_linked(Some(name), Supervisor::new(context), spec, supervisor).await?;
-                Ok(child.get_cell())
+                Ok(last.remember(child.get_cell()))
             })
         });
-        Self { name, restart: RestartType::Permanent, stop_deadline, is_supervisor: true, start }
+        let restart = RestartType::Permanent;
+        Self { name, restart, start_deadline, stop_deadline, is_supervisor: true, start }
     }
 
     /// The same child with another restart type.
@@ -104,6 +140,11 @@ pub struct SupervisorSpec {
 }
 
 impl SupervisorSpec {
+    /// The longest its children may take to start one after the other, and a little for itself.
+    pub fn start_deadline(&self) -> Duration {
+        self.children.iter().map(|child| child.start_deadline).sum::<Duration>() + Duration::from_secs(1)
+    }
+
     /// The longest its children may take to stop one after the other, and a little for itself.
     pub fn stop_deadline(&self) -> Duration {
         self.children.iter().map(|child| child.stop_deadline).sum::<Duration>() + Duration::from_millis(500)
