@@ -2,7 +2,7 @@
 //! its key ever signed.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -10,7 +10,7 @@ use crate::consensus::BlockHash;
 use crate::consensus::context::Statement;
 use crate::consensus::guard::{Journal, JournalError};
 use crate::consensus::log::{LogError, WriteAheadLog};
-use crate::consensus::message::{ConsensusWire, LogEntry};
+use crate::consensus::message::LogEntry;
 use crate::genesis::Genesis;
 use crate::ports::{BlockStore as _, StoreError};
 use crate::store::RedbStore;
@@ -31,6 +31,12 @@ pub struct Audit {
 /// Why an audit could not be made. A running member holds its files locked.
 #[derive(Debug, Error)]
 pub enum AuditError {
+    /// One of the files is not there: not a member's data directory, or an incomplete one.
+    #[error("{path} is missing; expected the data directory of a member that has run")]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -45,6 +51,12 @@ pub enum AuditError {
 /// Audits the data directory of the member at place `own` of genesis.
 pub fn audit(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, AuditError> {
     let mut audit = Audit::default();
+    for file in ["chain.redb", "signatures.journal", "consensus.log"] {
+        let path = data_dir.join(file);
+        if !path.is_file() {
+            return Err(AuditError::Missing { path });
+        }
+    }
     let store = RedbStore::open(&data_dir.join("chain.redb"), genesis.hash())?;
     let head = store.head();
     let mut parent = BlockHash(genesis.hash());
@@ -79,16 +91,10 @@ pub fn audit(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, Au
     }
     for entry in WriteAheadLog::open(&data_dir.join("consensus.log"))?.read()?.0 {
         let LogEntry::Message(message) = entry else { continue };
-        let (statement, signer) = match &message {
-            ConsensusWire::Vote(vote, _) => (Statement::of_vote(vote), vote.voter),
-            ConsensusWire::Proposal(proposal, _) => (Statement::of_proposal(proposal), proposal.proposer),
-            ConsensusWire::Polka { .. } | ConsensusWire::Round { .. } => continue,
-        };
-        if usize::from(signer.0) == own {
-            audit.logged += 1;
-            if signed.get(&key(&statement)) != Some(&statement) {
-                audit.findings.push(format!("in the log but not in the journal: {statement:?}"));
-            }
+        let Some(statement) = message.statement_of(own) else { continue };
+        audit.logged += 1;
+        if signed.get(&key(&statement)) != Some(&statement) {
+            audit.findings.push(format!("in the log but not in the journal: {statement:?}"));
         }
     }
     Ok(audit)

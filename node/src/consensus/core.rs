@@ -17,7 +17,7 @@
 //! so that the first failure is kept and ends the step; a value asked for during replay is answered after it;
 //! the validity of a block is what its execution gave, not what its proposer said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use malachite_consensus::{
@@ -102,6 +102,8 @@ pub enum Effect {
         block: Block,
         /// The round in which it is offered.
         round: u32,
+        /// Whether it is offered without proof that a quorum has prevoted it already.
+        is_new: bool,
     },
     /// A round began.
     RoundStarted {
@@ -172,6 +174,9 @@ struct Host {
     config: ConsensusConfig,
     height: u64,
     blocks: BTreeMap<BlockHash, Block>,
+    /// Blocks whose execution was asked for, with the round: a block that was once offered wrongly is executed
+    /// when it is offered rightly.
+    asked: BTreeSet<(BlockHash, u32)>,
     /// Blocks this member built, by round: a second question for the same round gets the same answer.
     built: BTreeMap<u32, Block>,
     replay: Option<Replay>,
@@ -206,6 +211,7 @@ impl MalachiteCore {
             config,
             height: 0,
             blocks: BTreeMap::new(),
+            asked: BTreeSet::new(),
             built: BTreeMap::new(),
             replay: None,
             effects: Vec::new(),
@@ -304,6 +310,7 @@ impl BftCore for MalachiteCore {
     ) -> Result<Vec<Effect>, CoreError> {
         self.host.height = height;
         self.host.blocks.clear();
+        self.host.asked.clear();
         self.host.built.clear();
         let outcome = if log.is_empty() {
             let start = self.start_input(false);
@@ -487,10 +494,11 @@ impl Host {
                 // is never whole, and the round goes on as if it had not come.
                 let is_honest = proposal.pol_round.is_defined()
                     || (block.proposer, block.height) == (proposal.proposer.0, proposal.height.0);
-                let is_new = self.blocks.insert(block.hash(), block.clone()).is_none();
-                if is_new && is_honest && proposal.proposer != self.own {
-                    let round = proposal.round.as_u32().unwrap_or(0);
-                    self.effects.push(Effect::Check { block, round });
+                self.blocks.insert(block.hash(), block.clone());
+                let round = proposal.round.as_u32().unwrap_or(0);
+                if is_honest && proposal.proposer != self.own && self.asked.insert((block.hash(), round)) {
+                    let is_new = !proposal.pol_round.is_defined();
+                    self.effects.push(Effect::Check { block, round, is_new });
                 }
             }
             Input::ProposedValue(value, _) => {
@@ -671,8 +679,8 @@ mod tests {
             }
         }
 
-        fn has_signed_at(&self, _: u64) -> bool {
-            false
+        fn signed_at(&self, _: u64) -> Vec<Statement> {
+            Vec::new()
         }
     }
 
@@ -778,6 +786,23 @@ mod tests {
             let effects = Fixture::new().step(input).expect(why);
             assert_eq!((checks(&effects), votes(&effects)), (0, vec![]), "{why}");
         }
+    }
+
+    #[test]
+    fn a_block_first_offered_in_anothers_name_is_executed_when_its_builder_offers_it() {
+        let mut fixture = Fixture::new();
+        // Members take turns: round 1 of height 1 is member 2's, who offers the block that member 1 built.
+        let stolen = BlockProposal {
+            height: ConsensusHeight(1),
+            round: Round::new(1),
+            block: block(1),
+            pol_round: Round::Nil,
+            proposer: MemberIndex(2),
+        };
+        let signature = secret(2).sign(&Statement::of_proposal(&stolen).bytes(genesis().chain_id()));
+        let stolen = CoreInput::Message(ConsensusWire::Proposal(stolen, signature));
+        assert_eq!(checks(&fixture.step(stolen).expect("taken")), 0);
+        assert_eq!(checks(&fixture.step(proposal(1, 1, |_| ())).expect("taken")), 1);
     }
 
     #[test]

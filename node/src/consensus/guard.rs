@@ -112,6 +112,17 @@ pub enum JournalError {
         /// The file.
         path: PathBuf,
     },
+    /// There is no journal, but a chain: this member has signed what it does not remember.
+    #[error(
+        "the signer's journal {path} is missing, but the chain is at height {height}: this member may have \
+         signed what it does not remember; restore the journal, or retire this member's key"
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The chain's height.
+        height: u64,
+    },
     /// A record in the middle is damaged: the file was altered. A torn record at the end is not this error.
     #[error("the signer's journal {path} is damaged at byte {at}; restore it, or retire this member's key")]
     Damaged {
@@ -155,10 +166,14 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens and locks the journal. A record torn by a crash at the end is dropped: its signature was never
-    /// given away.
-    pub fn open(path: &Path) -> Result<Self, JournalError> {
+    /// Opens and locks the journal of a member whose chain is at `chain_height`; only a chain without blocks
+    /// may be without a journal. A record torn by a crash at the end is dropped: its signature was never given
+    /// away.
+    pub fn open(path: &Path, chain_height: u64) -> Result<Self, JournalError> {
         let error = |source| JournalError::File { path: path.into(), source };
+        if chain_height > 0 && !path.exists() {
+            return Err(JournalError::Missing { path: path.into(), height: chain_height });
+        }
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(error)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -270,8 +285,8 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
 pub trait Signer: Send {
     /// The signature over `statement`, or why there is none.
     fn sign(&mut self, statement: &Statement) -> Result<Signature, Refusal>;
-    /// Whether anything was ever signed for `height`.
-    fn has_signed_at(&self, height: u64) -> bool;
+    /// Everything ever signed for `height`.
+    fn signed_at(&self, height: u64) -> Vec<Statement>;
 }
 
 /// This member's key behind the journal and the gate.
@@ -316,8 +331,9 @@ impl Signer for GuardedSigner {
         Ok(self.key.sign(&statement.bytes(&self.chain_id)))
     }
 
-    fn has_signed_at(&self, height: u64) -> bool {
-        self.journal.records().any(|record| record.statement.height == height)
+    fn signed_at(&self, height: u64) -> Vec<Statement> {
+        let statements = self.journal.records().map(|record| record.statement);
+        statements.filter(|statement| statement.height == height).collect()
     }
 }
 
@@ -349,7 +365,7 @@ mod tests {
     fn steps_forward_are_signed_repetitions_repeated_and_conflicts_and_steps_back_refused() {
         use Step::{Precommit, Prevote, Proposal};
         let dir = tempfile::tempdir().expect("a directory");
-        let mut journal = Journal::open(&journal_in(&dir)).expect("opens");
+        let mut journal = Journal::open(&journal_in(&dir), 0).expect("opens");
         sign(&mut journal, statement(1, 0, Proposal, Some(1))).expect("first");
         sign(&mut journal, statement(1, 0, Prevote, Some(1))).expect("a later step");
         sign(&mut journal, statement(1, 0, Prevote, Some(1))).expect("the same again");
@@ -371,20 +387,29 @@ mod tests {
     fn a_reopened_journal_refuses_what_the_first_one_would() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = journal_in(&dir);
-        let mut journal = Journal::open(&path).expect("opens");
+        let mut journal = Journal::open(&path, 0).expect("opens");
         sign(&mut journal, statement(4, 1, Step::Precommit, Some(1))).expect("first");
         drop(journal);
-        let mut journal = Journal::open(&path).expect("opens again");
+        let mut journal = Journal::open(&path, 0).expect("opens again");
         let refusal = sign(&mut journal, statement(4, 1, Step::Precommit, Some(2)));
         assert!(matches!(refusal, Err(Refusal::Conflict { .. })), "{refusal:?}");
         assert_eq!(journal.records().copied().collect::<Vec<_>>(), Journal::read(&path).expect("reads"));
     }
 
     #[test]
+    fn a_chain_without_its_journal_is_refused_and_a_new_member_is_not() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let error = Journal::open(&journal_in(&dir), 7).expect_err("forgotten signatures");
+        assert!(error.to_string().contains("is missing, but the chain is at height 7"), "{error}");
+        assert!(!journal_in(&dir).exists());
+        Journal::open(&journal_in(&dir), 0).expect("a new member");
+    }
+
+    #[test]
     fn only_one_can_hold_the_journal() {
         let dir = tempfile::tempdir().expect("a directory");
-        let _first = Journal::open(&journal_in(&dir)).expect("opens");
-        let second = Journal::open(&journal_in(&dir));
+        let _first = Journal::open(&journal_in(&dir), 0).expect("opens");
+        let second = Journal::open(&journal_in(&dir), 0);
         assert!(matches!(second, Err(JournalError::InUse { .. })), "{second:?}");
     }
 
@@ -392,24 +417,24 @@ mod tests {
     fn a_torn_end_is_dropped_and_damage_before_it_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = journal_in(&dir);
-        let mut journal = Journal::open(&path).expect("opens");
+        let mut journal = Journal::open(&path, 0).expect("opens");
         (1..=3)
             .for_each(|height| sign(&mut journal, statement(height, 0, Step::Prevote, None)).expect("signs"));
         drop(journal);
         let whole = std::fs::read(&path).expect("reads");
         for torn_at in 2 * RECORD_BYTES + 1..3 * RECORD_BYTES {
             std::fs::write(&path, &whole[..torn_at]).expect("writes");
-            assert_eq!(Journal::open(&path).expect("opens").records().count(), 2, "torn at {torn_at}");
+            assert_eq!(Journal::open(&path, 0).expect("opens").records().count(), 2, "torn at {torn_at}");
             assert_eq!(std::fs::read(&path).expect("reads").len(), 2 * RECORD_BYTES);
         }
         let mut zeros = whole.clone();
         zeros[2 * RECORD_BYTES..].fill(0);
         std::fs::write(&path, &zeros).expect("writes");
-        assert_eq!(Journal::open(&path).expect("opens").records().count(), 2, "size before bytes");
+        assert_eq!(Journal::open(&path, 0).expect("opens").records().count(), 2, "size before bytes");
         let mut damaged = whole.clone();
         damaged[RECORD_BYTES + 9] ^= 1;
         std::fs::write(&path, &damaged).expect("writes");
-        let error = Journal::open(&path).expect_err("damaged");
+        let error = Journal::open(&path, 0).expect_err("damaged");
         assert!(matches!(error, JournalError::Damaged { at: RECORD_BYTES, .. }), "{error}");
         assert_eq!(std::fs::read(&path).expect("reads"), damaged, "nothing was changed");
     }
@@ -423,15 +448,15 @@ mod tests {
             .flat_map(|height| record(statement(height, 0, Step::Prevote, Some(1))).to_bytes())
             .collect();
         std::fs::write(&path, bytes).expect("writes");
-        let mut journal = Journal::open(&path).expect("opens");
+        let mut journal = Journal::open(&path, 0).expect("opens");
         let size = std::fs::metadata(&path).expect("exists").len();
         assert_eq!(size, (RECORDS_KEPT * RECORD_BYTES) as u64);
         let refusal = sign(&mut journal, statement(count, 0, Step::Prevote, Some(2)));
         assert!(matches!(refusal, Err(Refusal::Conflict { .. })), "{refusal:?}");
         sign(&mut journal, statement(count + 1, 0, Step::Prevote, Some(2))).expect("goes on");
-        let second = Journal::open(&path);
+        let second = Journal::open(&path, 0);
         assert!(matches!(second, Err(JournalError::InUse { .. })), "the new file is locked too: {second:?}");
         drop(journal);
-        assert_eq!(Journal::open(&path).expect("opens").records().count(), RECORDS_KEPT);
+        assert_eq!(Journal::open(&path, 0).expect("opens").records().count(), RECORDS_KEPT);
     }
 }

@@ -88,16 +88,20 @@ impl WriteAheadLog {
     }
 
     /// The whole entries there are, of whatever height, and whether a torn one follows. Changes nothing.
+    ///
+    /// The size of a file can reach the disk before its bytes do, and zeros read as an entry without bytes,
+    /// which is never written: such an entry is a torn one.
     pub fn read(&mut self) -> Result<(Vec<LogEntry>, bool), LogError> {
         let raw: io::Result<Vec<io::Result<Vec<u8>>>> = self.log.iter().map(Iterator::collect);
         let raw = raw.map_err(|e| self.error(e))?;
-        let whole = raw.iter().take_while(|bytes| bytes.is_ok()).count();
+        let is_whole = |bytes: &&io::Result<Vec<u8>>| bytes.as_ref().is_ok_and(|bytes| !bytes.is_empty());
+        let whole = raw.iter().take_while(is_whole).count();
         let is_torn = whole < raw.len();
         let decode = |(entry, bytes): (usize, Vec<u8>)| {
             let path = self.path.clone();
             codec::decode(&bytes).map_err(|source| LogError::Entry { path, entry, source })
         };
-        let entries = raw.into_iter().map_while(Result::ok).enumerate().map(decode);
+        let entries = raw.into_iter().take(whole).map_while(Result::ok).enumerate().map(decode);
         Ok((entries.collect::<Result<_, _>>()?, is_torn))
     }
 
@@ -164,8 +168,10 @@ mod tests {
         log.append(&entry(1)).and_then(|()| log.flush()).expect("appends");
         drop(log);
         let whole = std::fs::read(&path).expect("reads");
-        for torn_at in first..whole.len() {
-            std::fs::write(&path, &whole[..torn_at]).expect("writes");
+        let zeros = [&whole[..first], &[0; 26]].concat();
+        let torn = (first..whole.len()).map(|at| whole[..at].to_vec()).chain([zeros]);
+        for (torn_at, bytes) in torn.enumerate() {
+            std::fs::write(&path, &bytes).expect("writes");
             let mut log = WriteAheadLog::open(&path).expect("opens");
             assert_eq!(log.begin(1).expect("begins"), [entry(0)], "torn at {torn_at}");
             log.append(&entry(2)).and_then(|()| log.flush()).expect("appends");

@@ -8,7 +8,7 @@ use malachite_types::{
 use serde::{Deserialize, Serialize};
 
 use super::block::{Block, BlockHash};
-use super::context::{BlockProposal, BlockVote, ConsensusHeight, Federation, MemberIndex};
+use super::context::{BlockProposal, BlockVote, ConsensusHeight, Federation, MemberIndex, Statement};
 use crate::keys::Signature;
 
 /// A message between members.
@@ -60,6 +60,16 @@ impl ConsensusWire {
             Self::Polka { round, .. } | Self::Round { round, .. } => *round,
         };
         round.as_u32().unwrap_or(0)
+    }
+
+    /// What the member at this place of genesis states by this message, if it is its own.
+    pub fn statement_of(&self, member: usize) -> Option<Statement> {
+        let (statement, signer) = match self {
+            Self::Vote(vote, _) => (Statement::of_vote(vote), vote.voter),
+            Self::Proposal(proposal, _) => (Statement::of_proposal(proposal), proposal.proposer),
+            Self::Polka { .. } | Self::Round { .. } => return None,
+        };
+        (usize::from(signer.0) == member).then_some(statement)
     }
 
     pub(super) fn into_input(self) -> Input<Federation> {

@@ -38,6 +38,11 @@ impl Pacing {
         Self { block_time, begun: Moment::ORIGIN, anchor: None, may_follow_from: Moment::ORIGIN }
     }
 
+    /// The time between two heights.
+    pub fn block_time(&self) -> Duration {
+        self.block_time
+    }
+
     /// The moment from which the next height may begin, given that nothing else holds it up.
     pub fn due(&self) -> Moment {
         self.anchor.map_or(Moment::ORIGIN, |anchor| anchor + self.block_time)

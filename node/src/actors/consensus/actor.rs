@@ -7,7 +7,6 @@ use std::time::Duration;
 use alys_cluster::clock::{Clock, Moment};
 use alys_cluster::event::{ClusterEvent, EventBus};
 use alys_cluster::federation::{GateReader, Roster};
-use alys_cluster::health::HealthCheckResult;
 use alys_cluster::health::actor::answer;
 use alys_cluster::id::{BlockHeight, Incarnation};
 use alys_cluster::mailbox::{Address, Mail, remind};
@@ -79,6 +78,28 @@ pub struct Shell {
 
 type Me = ActorRef<Mail<ConsensusMessage>>;
 
+/// A question to the engine: answered once, or asked again when it is lost.
+struct Answering {
+    me: Me,
+    retry: Option<(u64, EngineRequest)>,
+}
+
+impl Answering {
+    fn give(mut self, message: ConsensusMessage) {
+        self.retry = None;
+        // An actor that ended meanwhile asks anew after its restart.
+        let _ = self.me.cast(Mail::to_self(message));
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if let Some((height, request)) = self.retry.take() {
+            remind(&self.me, RETRY, ConsensusMessage::Retry { height, request });
+        }
+    }
+}
+
 impl ConsensusActor {
     fn instant(&self) -> Instant {
         let now = self.clock.now();
@@ -132,22 +153,20 @@ impl ConsensusActor {
 
     /// Asks the engine. What it can not give yet is asked for again a little later.
     fn request(&self, me: &Me, head: Head, request: EngineRequest) {
-        let (height, answer_to, retry) = (head.height + 1, me.clone(), request.clone());
-        // An actor that ended meanwhile asks anew after its restart.
-        let tell = move |message| drop(answer_to.cast(Mail::to_self(message)));
+        let height = head.height + 1;
+        let answer = Answering { me: me.clone(), retry: Some((height, request.clone())) };
         let message = match request {
             EngineRequest::Build { round } => EngineMessage::Build(
                 head.hash,
-                Box::new(move |payload| tell(ConsensusMessage::Built { height, round, payload })),
+                Box::new(move |payload| answer.give(ConsensusMessage::Built { height, round, payload })),
             ),
             EngineRequest::Check { block, round } => EngineMessage::Check(
                 block.clone(),
-                Box::new(move |status| tell(ConsensusMessage::Checked { block, round, status })),
+                Box::new(move |status| answer.give(ConsensusMessage::Checked { block, round, status })),
             ),
         };
-        if self.engine.cast(message).is_err() {
-            remind(me, RETRY, ConsensusMessage::Retry { height, request: retry });
-        }
+        // A message that is not taken, or dies with the engine, is asked for again by its own end.
+        let _ = self.engine.cast(message);
     }
 
     /// Stores a decided block. The log is emptied only when the next height begins: until then the decision
@@ -192,7 +211,10 @@ impl ConsensusActor {
         // The answer is lost only with this actor.
         let answer = Box::new(move |status| drop(sender.send(status)));
         self.engine.cast(EngineMessage::Check(block.clone(), answer))?;
-        match tokio::time::timeout(DEADLINE, receiver).await?? {
+        let Ok(status) = tokio::time::timeout(DEADLINE, receiver).await? else {
+            return Ok(Err("the engine ended before it answered".to_owned()));
+        };
+        match status {
             PayloadStatus::Valid => {}
             // A quorum decided what this member's engine refuses: one of them is broken, and this member must
             // not pretend to follow.
@@ -214,7 +236,7 @@ impl Actor for ConsensusActor {
 
     async fn pre_start(&self, me: Me, (): ()) -> Result<Shell, ActorProcessingErr> {
         let own = self.genesis.index_of(self.roster.own()).ok_or("this member is not in genesis")?;
-        let journal = Journal::open(&self.journal_path)?;
+        let journal = Journal::open(&self.journal_path, self.head.head().height)?;
         let log = WriteAheadLog::open(&self.log_path)?;
         let signer = GuardedSigner::new(
             self.key.clone(),
@@ -305,7 +327,8 @@ impl Actor for ConsensusActor {
                 Ok(())
             }
             ConsensusMessage::Ping(ping, reply) => {
-                answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
+                let health = shell.conductor.health(self.clock.now());
+                answer(self.address.name(), &*self.clock, &ping, health, reply);
                 Ok(())
             }
         }

@@ -7,8 +7,9 @@
 //!      └────────────────────────────┴────────────────────────────────────────┘
 //! ```
 //!
-//! A member whose log of the height is gone, but whose signer's journal says that it has voted there, may have
-//! locked a block without knowing it any more. It stays **silent** until others have decided that height.
+//! A member whose signer's journal holds a statement for the height that replaying the log does not lead to
+//! has lost a part of the log, and may have locked a block without knowing it any more. It stays **silent**
+//! until others have decided that height, and says that it is unhealthy meanwhile.
 //!
 //! While the gate is closed, and between two heights, what arrives is held; the oldest goes when there is
 //! too much, for whoever needs an answer asks again. When the gate opens, and when a peer comes back, this
@@ -18,11 +19,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alys_cluster::clock::{Moment, WallTime};
+use alys_cluster::health::HealthCheckResult;
 use alys_cluster::id::NodeId;
 use alys_cluster::port::PeerChange;
 
 use crate::consensus::config::ConsensusConfig;
-use crate::consensus::context::proposer_index;
+use crate::consensus::context::{Statement, proposer_index};
 use crate::consensus::core::{BftCore, CoreError, CoreInput, Effect, Ports, RoundTimer, waits_for_proposal};
 use crate::consensus::guard::Signer;
 use crate::consensus::log::{LogError, MessageLog};
@@ -31,8 +33,12 @@ use crate::consensus::pacing::Pacing;
 use crate::consensus::{Block, BlockHash, Certificate};
 use crate::ports::{Head, Observed};
 
-/// Inputs held while no step may be taken.
+/// Messages held while no step may be taken.
 const HELD_MAX: usize = 512;
+/// Slots without a block, while the gate is open, after which consensus calls itself degraded.
+const STALLED_SLOTS: u32 = 5;
+/// Why a member is silent.
+const SILENT: &str = "a part of the consensus log is gone; silent until others have decided this height";
 /// Own messages of the present round that can be repeated.
 const SAID_MAX: usize = 32;
 
@@ -176,7 +182,12 @@ pub struct Conductor {
     stage: Stage,
     pacing: Pacing,
     was_open: bool,
-    held: VecDeque<CoreInput>,
+    /// When the chain last grew, or the gate last opened.
+    progress: Moment,
+    /// Messages of others, which they repeat.
+    held: VecDeque<ConsensusWire>,
+    /// Own timers and answers of the engine, which nobody repeats: few by nature.
+    held_own: Vec<CoreInput>,
     said: VecDeque<ConsensusWire>,
     timers: BTreeMap<TimerKey, u64>,
     last_generation: u64,
@@ -212,7 +223,9 @@ impl Conductor {
             stage: Stage::Waiting,
             pacing: Pacing::new(block_time),
             was_open: false,
+            progress: Moment::ORIGIN,
             held: VecDeque::new(),
+            held_own: Vec::new(),
             said: VecDeque::new(),
             timers: BTreeMap::new(),
             last_generation: 0,
@@ -236,8 +249,11 @@ impl Conductor {
         input: Input,
     ) -> Result<Vec<Action>, CoreError> {
         let mut actions = Vec::new();
-        if at.gate_open && !self.was_open && self.stage == Stage::Deciding {
-            self.resume(at, tools, &mut actions)?;
+        if at.gate_open && !self.was_open {
+            self.progress = at.now;
+            if self.stage == Stage::Deciding {
+                self.resume(at, tools, &mut actions)?;
+            }
         }
         self.was_open = at.gate_open;
         match input {
@@ -284,14 +300,24 @@ impl Conductor {
         actions: &mut Vec<Action>,
     ) -> Result<(), CoreError> {
         if self.stage != Stage::Deciding || !at.gate_open {
-            if self.held.len() == HELD_MAX {
-                self.held.pop_front();
-            }
-            self.held.push_back(input);
+            self.hold(input);
             return Ok(());
         }
         let effects = self.core.step(ports(tools), input)?;
         self.follow(at, tools, effects, actions)
+    }
+
+    fn hold(&mut self, input: CoreInput) {
+        match input {
+            CoreInput::Message(message) if self.held.contains(&message) => {}
+            CoreInput::Message(message) => {
+                if self.held.len() == HELD_MAX {
+                    self.held.pop_front();
+                }
+                self.held.push_back(message);
+            }
+            own => self.held_own.push(own),
+        }
     }
 
     fn begin(
@@ -302,17 +328,49 @@ impl Conductor {
     ) -> Result<(), CoreError> {
         let height = self.head.height + 1;
         self.pacing.begin(at.now);
+        let signed = tools.signer.signed_at(height);
         let log = tools.log.begin(height)?;
-        if log.is_empty() && tools.signer.has_signed_at(height) {
+        let logged: Vec<_> = log.iter().filter_map(|entry| self.own_statement(entry)).collect();
+        let effects = self.core.start(ports(tools), height, log)?;
+        // The last statement may have been signed and not logged: then the log leads to it again.
+        let derived: Vec<_> = effects.iter().filter_map(|effect| self.own_publication(effect)).collect();
+        if signed.iter().any(|statement| !logged.contains(statement) && !derived.contains(statement)) {
             self.stage = Stage::Silent;
-            let reason = "the consensus log is gone; silent until others have decided this height".to_owned();
+            let reason = SILENT.to_owned();
             actions.push(Action::TellAbstention { height, reason });
             return Ok(());
         }
         self.stage = Stage::Deciding;
-        let effects = self.core.start(ports(tools), height, log)?;
         self.follow(at, tools, effects, actions)?;
         self.drain(at, tools, actions)
+    }
+
+    /// What an entry of the log says that this member has signed.
+    fn own_statement(&self, entry: &LogEntry) -> Option<Statement> {
+        match entry {
+            LogEntry::Message(message) => message.statement_of(self.own),
+            LogEntry::Block { .. } | LogEntry::Timeout(_) => None,
+        }
+    }
+
+    fn own_publication(&self, effect: &Effect) -> Option<Statement> {
+        match effect {
+            Effect::Publish(message) => message.statement_of(self.own),
+            _ => None,
+        }
+    }
+
+    /// What this member says of its consensus.
+    pub fn health(&self, now: Moment) -> HealthCheckResult {
+        let since_progress = now.since(self.progress);
+        if self.stage == Stage::Silent {
+            HealthCheckResult::unhealthy(SILENT)
+        } else if self.was_open && since_progress >= self.pacing.block_time() * STALLED_SLOTS {
+            let secs = since_progress.as_secs();
+            HealthCheckResult::degraded(format!("the gate is open, but no block was decided for {secs} s"))
+        } else {
+            HealthCheckResult::healthy()
+        }
     }
 
     /// The gate opened in the middle of a height.
@@ -332,7 +390,9 @@ impl Conductor {
         tools: &mut Tools<'_>,
         actions: &mut Vec<Action>,
     ) -> Result<(), CoreError> {
-        for input in std::mem::take(&mut self.held) {
+        // Messages first: a time-out must not pass while the answer it waits for lies here.
+        let messages = std::mem::take(&mut self.held).into_iter().map(CoreInput::Message);
+        for input in messages.chain(std::mem::take(&mut self.held_own)) {
             self.take(at, tools, input, actions)?;
         }
         Ok(())
@@ -358,8 +418,9 @@ impl Conductor {
                 }
                 Effect::CancelTimers => self.timers.clear(),
                 Effect::Build { round, .. } => actions.push(Action::Build { round }),
-                Effect::Check { block, round } => {
-                    if self.is_timely(at.wall, &block) {
+                Effect::Check { block, round, is_new } => {
+                    // What a quorum has prevoted is not held up by this member's clock.
+                    if !is_new || self.is_timely(at.wall, &block) {
                         actions.push(Action::Check { block, round });
                     } else {
                         let checked = CoreInput::Checked { block, round, valid: false };
@@ -446,10 +507,9 @@ impl Conductor {
         self.said.clear();
         self.timers.clear();
         self.seen.clear();
-        self.held.retain(|input| match input {
-            CoreInput::Message(message) => message.height() > head.height,
-            CoreInput::Built { .. } | CoreInput::Checked { .. } | CoreInput::Timer(_) => false,
-        });
+        self.held.retain(|message| message.height() > head.height);
+        self.held_own.clear();
+        self.progress = now;
         if adopted {
             self.pacing.catch_up(now);
         }

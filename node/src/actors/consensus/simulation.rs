@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use alys_cluster::clock::{Moment, WallTime};
+use alys_cluster::health::HealthStatus;
 use alys_cluster::id::{Incarnation, NodeId};
 use alys_cluster::port::PeerChange;
 use rand::rngs::StdRng;
@@ -83,8 +84,16 @@ impl Signer for RecordingSigner {
         Ok(self.key.sign(&statement.bytes(&self.chain_id)))
     }
 
-    fn has_signed_at(&self, height: u64) -> bool {
-        self.guarded && self.signed.keys().any(|(signed, ..)| *signed == height)
+    fn signed_at(&self, height: u64) -> Vec<Statement> {
+        let at = |key: &(u64, u32, Step), block: Option<BlockHash>| Statement {
+            height: key.0,
+            round: key.1,
+            step: key.2,
+            block,
+            pol_round: -1,
+        };
+        let signed = self.signed.iter().filter(|(key, _)| self.guarded && key.0 == height);
+        signed.map(|(key, block)| at(key, *block)).collect()
     }
 }
 
@@ -107,6 +116,7 @@ struct Simulation {
     genesis: Genesis,
     members: Vec<Member>,
     cut: BTreeSet<(usize, usize)>,
+    loses_messages: bool,
     now_ms: u64,
     rng: StdRng,
     sequence: u64,
@@ -151,6 +161,7 @@ impl Simulation {
             genesis,
             members,
             cut: BTreeSet::new(),
+            loses_messages: false,
             now_ms: 0,
             rng: StdRng::seed_from_u64(seed),
             sequence: 0,
@@ -254,7 +265,7 @@ impl Simulation {
     }
 
     fn send(&mut self, from: usize, to: usize, input: Input) {
-        if self.reaches(from, to) {
+        if self.reaches(from, to) && !self.loses_messages {
             let delay = self.rng.random_range(1..20);
             self.push(delay, to, Event::Input(Box::new(input)));
         }
@@ -469,22 +480,44 @@ fn members_that_lost_their_logs_are_kept_from_signing_twice_by_the_journal_alone
 }
 
 #[test]
-fn a_member_that_lost_its_log_is_silent_until_the_others_have_decided_and_then_votes_again() {
-    let mut simulation = Simulation::new(7, true);
-    // In the middle of a round, after its vote and before the decision.
-    while simulation.members[3].signer.signed.keys().all(|(height, ..)| *height < 3) {
-        simulation.run_for(1);
+fn a_member_that_lost_its_log_or_a_part_of_it_is_silent_until_the_others_have_decided() {
+    for kept in [0, 1, 2] {
+        let mut simulation = Simulation::new(7, true);
+        // In the middle of a round, after both its votes and before the decision.
+        while !simulation.members[3].signer.signed.contains_key(&(3, 0, Step::Precommit)) {
+            simulation.run_for(1);
+        }
+        assert_eq!(simulation.members[3].chain.len(), 2);
+        let signed_before = simulation.members[3].signer.signed.len();
+        simulation.crash(3, true);
+        let log = &mut simulation.members[3].log;
+        assert!(log.entries.len() > 4);
+        log.entries.truncate(kept);
+        simulation.restart(3);
+        simulation.run_for(20);
+        let member = &simulation.members[3];
+        assert_eq!(member.signer.signed.len(), signed_before, "{kept} entries kept");
+        let health = member.conductor.health(Moment::at(Duration::from_millis(simulation.now_ms)));
+        assert_eq!(health.status, HealthStatus::Unhealthy, "{kept} entries kept");
+        simulation.run_for(10_000);
+        simulation.assert_safe();
+        let member = &simulation.members[3];
+        assert!(member.signer.signed.len() > signed_before + 4, "it votes again");
+        let health = member.conductor.health(Moment::at(Duration::from_millis(simulation.now_ms)));
+        assert_eq!(health.status, HealthStatus::Healthy);
     }
-    assert_eq!(simulation.height(), 2);
-    let signed_before = simulation.members[3].signer.signed.len();
-    simulation.crash(3, false);
-    simulation.restart(3);
-    simulation.run_for(20);
-    assert_eq!(simulation.members[3].signer.signed.len(), signed_before);
-    simulation.run_for(10_000);
-    simulation.assert_safe();
-    assert!(simulation.members[3].signer.signed.len() > signed_before + 4, "it votes again");
-    assert_eq!(simulation.members[3].signer.refusals, 0);
+}
+
+#[test]
+fn an_open_gate_without_blocks_is_reported() {
+    let mut simulation = Simulation::new(9, true);
+    simulation.run_until(5_000);
+    // Messages are lost although the detector sees everybody.
+    simulation.loses_messages = true;
+    simulation.run_for(20_000);
+    let health = simulation.members[0].conductor.health(Moment::at(Duration::from_millis(simulation.now_ms)));
+    assert_eq!(health.status, HealthStatus::Degraded);
+    assert!(health.reason.contains("no block was decided for"), "{}", health.reason);
 }
 
 #[test]
