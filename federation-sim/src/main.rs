@@ -68,6 +68,9 @@ fn start(name: &str, options: &RunOptions) -> ExitCode {
         Err(error) => return complain(USAGE, &error),
     };
     scenario.timeout = options.timeout.unwrap_or(scenario.timeout);
+    if options.keep_running {
+        scenario.leave_running();
+    }
     // Short enough to be read out.
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u16>()));
     let binary = match binary::locate(options.node_binary.as_deref(), options.quiet) {

@@ -174,6 +174,17 @@ pub fn text_of(name_or_file: &str) -> Result<String, ScenarioError> {
 }
 
 impl Scenario {
+    /// Drops the end of the story in which everybody is stopped, for a federation that is to go on.
+    pub fn leave_running(&mut self) {
+        let is_ending = |step: &Step| {
+            let everybody = step.members().is_empty();
+            everybody && matches!(step, Step::Act(Action::Stop { .. } | Action::Audit { .. }))
+        };
+        while self.steps.last().is_some_and(is_ending) {
+            self.steps.pop();
+        }
+    }
+
     /// Reads and checks a shipped scenario, or a file that ends in `.toml`.
     pub fn load(name_or_file: &str) -> Result<Self, ScenarioError> {
         Self::parse(name_or_file, &text_of(name_or_file)?)
@@ -374,5 +385,15 @@ mod tests {
         let scenario = Scenario::parse("test.toml", text).expect("a section is accepted");
         let sections: Vec<_> = scenario.sections.iter().map(|(name, _)| name).collect();
         assert_eq!(sections, ["heartbeat"]);
+    }
+
+    #[test]
+    fn a_federation_that_is_to_go_on_is_not_stopped_at_the_end() {
+        for name in ["gating", "healthy", "partition", "rolling-restart", "all-crash"] {
+            let mut scenario = Scenario::load(name).expect(name);
+            scenario.leave_running();
+            let last = scenario.steps.last().expect("a story").to_string();
+            assert!(!last.starts_with("stop") && !last.starts_with("audit"), "{name} ends with: {last}");
+        }
     }
 }
