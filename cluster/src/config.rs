@@ -33,3 +33,24 @@ pub fn require_between(
 ) -> Result<(), FieldError> {
     require((least..=most).contains(&value), field, value, expected)
 }
+
+/// Socket addresses in configuration: a wrong one is repeated in its error.
+pub mod socket_address {
+    use std::net::SocketAddr;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes `address` as text.
+    pub fn serialize<S: Serializer>(address: &SocketAddr, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(address)
+    }
+
+    /// Reads an address and a port.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let expected = "an IP address and a port, such as 127.0.0.1:4001";
+        text.parse()
+            .map_err(|_| D::Error::custom(format!("{text:?} is no socket address; expected {expected}")))
+    }
+}

@@ -101,7 +101,7 @@ impl ActorName {
     }
 }
 
-/// How often a member has started on its data directory, from 1. What an earlier incarnation said is
+/// Which start of a member this is: a number that grows with each. What an earlier incarnation said is
 /// refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);

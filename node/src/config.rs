@@ -39,6 +39,7 @@ pub struct IdentityConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct OpsConfig {
     /// Where it listens. Loopback only, for it has no authentication. Default `127.0.0.1:3000`.
+    #[serde(with = "alys_cluster::config::socket_address")]
     pub address: SocketAddr,
 }
 
@@ -130,7 +131,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// A key is unknown, missing, or has a value of the wrong shape.
-    #[error("configuration: {0}")]
+    #[error("configuration: {}", without_profile(.0))]
     Shape(Box<figment::Error>),
     /// A value is outside its range, or two values contradict each other.
     #[error("configuration field `{field}` is {value}; expected {expected}")]
@@ -156,6 +157,11 @@ pub struct Overrides {
     /// `--log-level`, `--log-format`
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub log: BTreeMap<&'static str, String>,
+}
+
+/// figment names keys within its profile, which this configuration does not use.
+fn without_profile(error: &figment::Error) -> String {
+    error.to_string().replace("\"default.", "\"").replace("`default.", "`")
 }
 
 impl NodeConfig {
@@ -193,7 +199,7 @@ impl NodeConfig {
         Ok(rows
             .into_iter()
             .map(|(key, value)| {
-                let source = match figment.find_metadata(&key) {
+                let source = match metadata_of(&figment, &key) {
                     None => "default".to_owned(),
                     Some(metadata) => match metadata.source.as_ref().and_then(figment::Source::file_path) {
                         Some(file) => format!("file {}", file.display()),
@@ -222,6 +228,17 @@ impl NodeConfig {
         }
         for (index, peer) in self.link.peers.iter().enumerate() {
             let field = format!("link.peers[{index}].name");
+            if self.link.peers[..index].iter().any(|other| other.name == peer.name) {
+                return Err(error(&field, &peer.name, "each peer named once".to_owned()));
+            }
+            if peer.address == self.link.listen {
+                let field = format!("link.peers[{index}].address");
+                return Err(error(
+                    &field,
+                    &peer.address,
+                    "an address other than this member's own".to_owned(),
+                ));
+            }
             if peer.name == *own {
                 return Err(error(&field, &peer.name, "another member, not this one".to_owned()));
             }
@@ -255,6 +272,15 @@ impl NodeConfig {
         }
         Ok(())
     }
+}
+
+/// Where a value came from; for an element of an array, where the array did.
+fn metadata_of<'a>(figment: &'a Figment, key: &str) -> Option<&'a figment::Metadata> {
+    figment.find_metadata(key).or_else(|| {
+        let is_index = |segment: &&str| segment.bytes().all(|byte| byte.is_ascii_digit());
+        let index = key.split('.').find(is_index)?;
+        figment.find_metadata(key.split_once(&format!(".{index}."))?.0)
+    })
 }
 
 fn flatten(prefix: &str, value: &toml::Value, rows: &mut Vec<(String, String)>) {

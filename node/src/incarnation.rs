@@ -1,32 +1,38 @@
-//! Which start of this member on its data directory this is.
+//! Which start of this member this is: a number that only grows.
+//!
+//! The first on a data directory is the wall clock in seconds, so that a member whose disk was replaced is
+//! newer than what its peers remember of it; each later one is the last plus one.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use alys_cluster::clock::WallTime;
 use alys_cluster::id::Incarnation;
 
 use crate::consensus::guard::sync_directory;
 
-/// Counts a start: reads the last incarnation, writes the next durably, and returns it. A directory without
-/// the file has had none.
-pub fn next(data_dir: &Path) -> io::Result<Incarnation> {
+/// Counts a start: reads the last incarnation, writes the next durably, and returns it. `wall` is for a
+/// directory that has had none.
+pub fn next(data_dir: &Path, wall: WallTime) -> io::Result<Incarnation> {
     let path = data_dir.join("incarnation");
-    let last = match fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse::<u64>().map_err(|_| {
-            let reason = format!("{} holds {:?}; expected a number", path.display(), text.trim());
-            io::Error::new(io::ErrorKind::InvalidData, reason)
-        })?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+    let next = match fs::read_to_string(&path) {
+        Ok(text) => {
+            text.trim().parse::<u64>().ok().and_then(|last| last.checked_add(1)).ok_or_else(|| {
+                let reason = format!("{} holds {:?}; expected a number", path.display(), text.trim());
+                io::Error::new(io::ErrorKind::InvalidData, reason)
+            })?
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => wall.0 / 1_000,
         Err(error) => return Err(error),
     };
     let new_path = path.with_extension("new");
     let mut file = fs::File::create(&new_path)?;
-    writeln!(file, "{}", last + 1)?;
+    writeln!(file, "{next}")?;
     file.sync_all()?;
     fs::rename(&new_path, &path)?;
     sync_directory(&path)?;
-    Ok(Incarnation(last + 1))
+    Ok(Incarnation(next))
 }
 
 #[cfg(test)]
@@ -34,12 +40,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn starts_are_counted_and_garbage_is_refused() {
+    fn starts_are_counted_from_the_wall_clock_and_garbage_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
-        assert_eq!(next(dir.path()).expect("first"), Incarnation(1));
-        assert_eq!(next(dir.path()).expect("second"), Incarnation(2));
-        fs::write(dir.path().join("incarnation"), "many").expect("writes");
-        let error = next(dir.path()).expect_err("garbage").to_string();
-        assert!(error.contains("\"many\"; expected a number"), "{error}");
+        let wall = WallTime(1_800_000_000_000);
+        assert_eq!(next(dir.path(), wall).expect("first"), Incarnation(1_800_000_000));
+        assert_eq!(next(dir.path(), WallTime(0)).expect("second"), Incarnation(1_800_000_001));
+        for garbage in ["many", "-1", &u64::MAX.to_string()] {
+            fs::write(dir.path().join("incarnation"), garbage).expect("writes");
+            let error = next(dir.path(), wall).expect_err("garbage").to_string();
+            assert!(error.contains(garbage) && error.contains("expected a number"), "{error}");
+        }
     }
 }

@@ -46,6 +46,15 @@ pub enum KeyError {
         /// Its permission bits.
         mode: u32,
     },
+    /// What the file holds is no key.
+    #[error("key file {path}: {source}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<KeyError>,
+    },
     /// Not hexadecimal of the expected length.
     #[error("{what} has {found} hexadecimal characters; expected {expected}")]
     Length {
@@ -239,15 +248,20 @@ impl SecretKey {
     /// Reads a key file, refusing one that others than its owner can reach.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let file_error = |source| KeyError::File { path: path.into(), source };
-        let mode = fs::metadata(path).map_err(file_error)?.mode() & 0o777;
+        let metadata = fs::metadata(path).map_err(file_error)?;
+        if !metadata.is_file() {
+            return Err(file_error(std::io::Error::other("not a file")));
+        }
+        let mode = metadata.mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(KeyError::Mode { path: path.into(), mode });
         }
         let text = Zeroizing::new(fs::read_to_string(path).map_err(file_error)?);
-        let bytes = from_hex::<32>("the secret key", text.trim_end())?;
+        let content = |source| KeyError::Content { path: path.into(), source: Box::new(source) };
+        let bytes = from_hex::<32>("the secret key", text.trim_end()).map_err(content)?;
         min_pk::SecretKey::from_bytes(bytes.as_ref())
             .map(Self)
-            .map_err(|e| KeyError::Invalid("the secret key", blst_error(e)))
+            .map_err(|e| content(KeyError::Invalid("the secret key", blst_error(e))))
     }
 }
 

@@ -130,8 +130,17 @@ fn main() -> ExitCode {
         }
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("alys-node: {error:#}");
+        eprintln!("alys-node: {}", in_one_sentence(&error));
         ExitCode::from(exit::SETUP)
+    })
+}
+
+/// An error with its causes, leaving out those it has told already.
+fn in_one_sentence(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| match cause.to_string() {
+        cause if told.is_empty() => cause,
+        cause if told.contains(&cause) => told,
+        cause => format!("{told}: {cause}"),
     })
 }
 
@@ -185,8 +194,7 @@ fn start_logging(config: &LogConfig) -> anyhow::Result<()> {
     // The libraries tell every message and every vote; they speak only when the configuration names them.
     let quiet = "ractor=warn,ractor_cluster=warn,arc_malachitebft_core_consensus=error,\
                  arc_malachitebft_core_driver=error,informalsystems=error";
-    let filter = EnvFilter::try_new(format!("{quiet},{}", config.level))
-        .with_context(|| format!("configuration field `log.level` is {:?}", config.level))?;
+    let filter = log_filter(quiet, config)?;
     let human = match config.format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Human => true,
@@ -199,6 +207,12 @@ fn start_logging(config: &LogConfig) -> anyhow::Result<()> {
         builder.json().init();
     }
     Ok(())
+}
+
+fn log_filter(quiet: &str, config: &LogConfig) -> anyhow::Result<EnvFilter> {
+    let expected = "expected a level such as `info`, or directives such as `info,alys_node=debug`";
+    EnvFilter::try_new(format!("{quiet},{}", config.level))
+        .with_context(|| format!("configuration field `log.level` is {:?}; {expected}", config.level))
 }
 
 fn print_public(key: &SecretKey) {
@@ -221,6 +235,7 @@ fn show_key(path: &Path) -> anyhow::Result<ExitCode> {
 fn check_config(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let (config, genesis) = NodeConfig::load(&file.config, &file.overrides())?;
     alys_node::check_key(&config, &genesis)?;
+    log_filter("", &config.log)?;
     println!("{} may start on chain {}", config.identity.name, genesis.chain_id());
     Ok(ExitCode::SUCCESS)
 }

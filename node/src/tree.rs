@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 use alys_cluster::clock::Clock;
 use alys_cluster::event::EventBus;
-use alys_cluster::federation::{FederationActor, FederationMessage, FederationWire, GateReader, Roster};
+use alys_cluster::federation::{
+    Decision, FederationActor, FederationMessage, FederationWire, GateReader, Roster,
+};
 use alys_cluster::health::actor::HealthMessage;
 use alys_cluster::health::{HealthMonitor, Pingable};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
@@ -24,7 +26,7 @@ use alys_cluster::mailbox::Address;
 use alys_cluster::port::{Outbox, PeerChange, PeerWatcher};
 use alys_cluster::supervision::actor::Context;
 use alys_cluster::supervision::{ChildSpec, SupervisorSpec, TreeBoard};
-use alys_cluster::telemetry::metrics::Metrics;
+use alys_cluster::telemetry::metrics::{Gauges, Metrics};
 use alys_cluster::telemetry::{LoggingActor, LoggingMessage, MetricsActor, MetricsMessage};
 use alys_cluster::transport::courier::Links;
 use alys_cluster::transport::gateway::GATEWAY;
@@ -340,9 +342,19 @@ impl Parts {
     }
 
     fn metrics(&self) -> ChildSpec {
+        let (gate, head, clock) = (self.gate.clone(), self.head.clone(), self.clock.clone());
         let actor = MetricsActor {
             address: self.addresses.metrics.clone(),
             metrics: self.metrics.clone(),
+            gauges: Arc::new(move || {
+                let verdict = gate.verdict(clock.now());
+                Gauges {
+                    height: head.head().height,
+                    gate_open: verdict.decision == Decision::Open,
+                    healthy: verdict.healthy,
+                    required: verdict.required,
+                }
+            }),
             clock: self.clock.clone(),
             events: self.events.clone(),
         };

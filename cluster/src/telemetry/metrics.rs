@@ -138,10 +138,7 @@ impl Metrics {
                 self.peer_up.with_label_values(&[node.as_str()]).set(0);
                 self.peer_losses.with_label_values(&[node.as_str()]).inc();
             }
-            ClusterEvent::VerdictChanged { open, healthy, required, .. } => {
-                self.gate_open.set((*open).into());
-                self.gate_healthy.set(*healthy as i64);
-                self.gate_required.set(*required as i64);
+            ClusterEvent::VerdictChanged { open, .. } => {
                 let decision = if *open { "open" } else { "closed" };
                 self.gate_decisions.with_label_values(&[decision]).inc();
             }
@@ -151,8 +148,7 @@ impl Metrics {
                 self.link_losses.with_label_values(&[peer.as_str()]).inc();
             }
             ClusterEvent::LinkRefused { .. } => self.link_refusals.inc(),
-            ClusterEvent::HeightCommitted { height, adopted, interval, deciding, .. } => {
-                self.chain_height.set(height.0 as i64);
+            ClusterEvent::HeightCommitted { adopted, interval, deciding, .. } => {
                 let origin = if *adopted { "adopted" } else { "decided" };
                 self.blocks.with_label_values(&[origin]).inc();
                 if let Some(interval) = interval {
@@ -167,6 +163,14 @@ impl Metrics {
         }
     }
 
+    /// Sets the gauges.
+    pub fn show(&self, gauges: Gauges) {
+        self.chain_height.set(gauges.height as i64);
+        self.gate_open.set(gauges.gate_open.into());
+        self.gate_healthy.set(gauges.healthy as i64);
+        self.gate_required.set(gauges.required as i64);
+    }
+
     /// Everything in Prometheus' text format.
     pub fn render(&self) -> String {
         let mut text = Vec::new();
@@ -175,6 +179,22 @@ impl Metrics {
     }
 }
 
+/// What a gauge shows is read when it is asked for: an event that was missed must not leave it wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Gauges {
+    /// The height of the last committed block.
+    pub height: u64,
+    /// Whether the gate is open.
+    pub gate_open: bool,
+    /// Healthy members.
+    pub healthy: usize,
+    /// Healthy members required.
+    pub required: usize,
+}
+
+/// Reads the gauges. Must not wait.
+pub type ReadGauges = Arc<dyn Fn() -> Gauges + Send + Sync>;
+
 /// What the collector works with. The metrics outlive a restart of the actor, so that counters do not fall.
 #[derive(Clone)]
 pub struct MetricsActor {
@@ -182,6 +202,8 @@ pub struct MetricsActor {
     pub address: Address<MetricsMessage>,
     /// What it counts into.
     pub metrics: Metrics,
+    /// Reads what is shown as it is now.
+    pub gauges: ReadGauges,
     /// Reads time.
     pub clock: Arc<dyn Clock>,
     /// What it hears.
@@ -208,6 +230,7 @@ impl Actor for MetricsActor {
             MetricsMessage::Event(Ok(recorded)) => self.metrics.observe(&recorded.event),
             MetricsMessage::Event(Err(missed)) => self.metrics.events_missed.inc_by(missed),
             MetricsMessage::Render(reply) => {
+                self.metrics.show((self.gauges)());
                 let _ = reply.send(self.metrics.render());
             }
             MetricsMessage::Ping(ping, reply) => {

@@ -12,7 +12,7 @@ use alys_cluster::telemetry::{LoggingMessage, MetricsMessage};
 use alys_cluster::transport::link::{LinkMessage, LinkStatus};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -34,6 +34,8 @@ use crate::tree::Parts;
 const DEADLINE: Duration = Duration::from_secs(1);
 /// The largest request body: a transaction in hexadecimal, and some JSON around it.
 const BODY_BYTES_MAX: usize = 2 * TRANSACTION_BYTES_MAX + 1024;
+/// The one path that takes something.
+const TRANSACTIONS: &str = "/transactions";
 /// Blocks a member may be behind and still be ready.
 const CAUGHT_UP_WITHIN: u64 = 1;
 
@@ -65,12 +67,16 @@ impl Ops {
             .route("/chain/blocks/{height}", get(chain_block))
             .route("/consensus/signatures", get(consensus_signatures))
             .route("/genesis", get(genesis))
-            .route("/transactions", axum::routing::post(submit))
+            .route(TRANSACTIONS, axum::routing::post(submit))
             .route("/events", get(events))
             .route("/metrics", get(metrics))
-            .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
-            .method_not_allowed_fallback(async || {
-                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not answer this method")
+            .fallback(async |uri: Uri| {
+                Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+            })
+            .method_not_allowed_fallback(async |method: Method, uri: Uri| {
+                let expected = if uri.path() == TRANSACTIONS { "POST" } else { "GET" };
+                let detail = format!("{} does not answer {method}; expected {expected}", uri.path());
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
             })
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .with_state(self)
@@ -296,13 +302,29 @@ fn block_view(ops: &Ops, stored: StoredBlock) -> BlockView {
     }
 }
 
-async fn chain_block(State(ops): State<Ops>, height: Result<Path<u64>, PathRejection>) -> Answer<BlockView> {
+/// A height as it stands in a path or a query.
+fn height_of(field: &str, text: &str) -> Result<u64, Problem> {
+    text.parse().map_err(|_| {
+        let detail = format!("field `{field}` is {text:?}; expected a whole number from 0 to {}", u64::MAX);
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    })
+}
+
+async fn chain_block(
+    State(ops): State<Ops>,
+    height: Result<Path<String>, PathRejection>,
+) -> Answer<BlockView> {
     let Path(height) = height?;
+    let height = height_of("height", &height)?;
     let found = ops.parts.addresses.chain.call(DEADLINE, |reply| ChainMessage::Block(height, reply)).await?;
     let found = found.map_err(|reason| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, reason))?;
     found.map(|stored| Json(block_view(&ops, stored))).ok_or_else(|| {
-        let head = ops.parts.head.head().height;
-        let detail = format!("there is no block at height {height}; expected 1 to {head}");
+        let detail = match ops.parts.head.head().height {
+            0 => {
+                format!("there is no block at height {height}; expected one that is decided, and none is yet")
+            }
+            head => format!("there is no block at height {height}; expected 1 to {head}"),
+        };
         Problem::new(StatusCode::NOT_FOUND, detail)
     })
 }
@@ -311,7 +333,7 @@ async fn chain_block(State(ops): State<Ops>, height: Result<Path<u64>, PathRejec
 #[serde(deny_unknown_fields)]
 struct FromHeight {
     #[serde(default)]
-    from_height: u64,
+    from_height: Option<String>,
 }
 
 async fn consensus_signatures(
@@ -319,6 +341,7 @@ async fn consensus_signatures(
     query: Result<Query<FromHeight>, QueryRejection>,
 ) -> Answer<SignaturesView> {
     let Query(FromHeight { from_height }) = query?;
+    let from_height = from_height.map_or(Ok(0), |text| height_of("from_height", &text))?;
     let ask = |reply| ConsensusMessage::Signatures(from_height, reply);
     let signed = ops.parts.addresses.consensus.call(DEADLINE, ask).await?;
     let signatures = signed.into_iter().map(|signed| SignatureView {
@@ -351,7 +374,14 @@ async fn submit(
     State(ops): State<Ops>,
     request: Result<Json<TransactionRequest>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Json(TransactionRequest { payload }) = request?;
+    let Json(TransactionRequest { payload }) =
+        request.map_err(|rejection| match Problem::from(rejection) {
+            large if large.status == StatusCode::PAYLOAD_TOO_LARGE.as_u16() => {
+                let detail = format!("the body is too large; expected at most {BODY_BYTES_MAX} bytes");
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+            }
+            problem => problem,
+        })?;
     let transaction = hex::decode(&payload).map_err(|error| {
         let detail = format!("field `payload`: {error}; expected hexadecimal digits, two for each byte");
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)

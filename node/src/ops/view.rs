@@ -47,7 +47,7 @@ pub struct GateRecord {
 pub struct GateView {
     /// The answering member.
     pub node: String,
-    /// How often this member's process has started on its data directory, from 1.
+    /// Which start of this member this is; grows with each, and is never used twice.
     pub incarnation: u64,
     /// What holds now. Closed as well when the last verdict has outlived its lease.
     pub decision: GateDecision,
@@ -112,7 +112,7 @@ pub struct FederationView {
     pub node: String,
     /// The chain id of its genesis.
     pub chain_id: String,
-    /// How often this member's process has started on its data directory, from 1.
+    /// Which start of this member this is; grows with each, and is never used twice.
     pub incarnation: u64,
     /// Time since this process started.
     pub uptime_ms: u64,
