@@ -1,1 +1,51 @@
-//! placeholder
+//! What the cross-package tests share. The tests themselves are one binary, `tests/main.rs`, with a module
+//! for each question.
+//!
+//! [`eventually`] waits for a condition instead of a guess of how long something takes. [`federation`] runs
+//! four members in this process, over real loopback connections. [`client`] asks a member what anyone may ask
+//! it: its HTTP. [`tree`] puts actors that do as they are told under the real supervisor. [`source`] reads the
+//! workspace's sources as the layer test sees them.
+
+pub mod client;
+pub mod federation;
+pub mod source;
+pub mod tree;
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// Pause between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Looks again and again until `look` finds what it looks for, and returns that.
+///
+/// The deadline only keeps a failing test from hanging: nothing is claimed about speed. It follows tokio's
+/// clock, so that on a paused runtime it costs no time.
+///
+/// # Panics
+///
+/// With `what`, and what was seen last, if the deadline passes first.
+pub async fn eventually<T, E: Display>(
+    deadline: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, E>,
+) -> T {
+    let until = Instant::now() + deadline;
+    let mut seen = "nothing, for the first look did not end".to_owned();
+    loop {
+        match timeout_at(until, look()).await {
+            Ok(Ok(found)) => return found,
+            Ok(Err(other)) => seen = other.to_string(),
+            Err(_) => {}
+        }
+        assert!(Instant::now() < until, "not within {deadline:?}: {what}; last seen: {seen}");
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// `Ok` if `holds`, else what was seen instead: the common answer of a look.
+pub fn seen(holds: bool, otherwise: impl Display) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise.to_string()) }
+}

@@ -1,0 +1,646 @@
+//! The command line as an operator meets it: what it does, and what it says when something is wrong.
+
+use std::fs;
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use alys_node::consensus::guard::Journal;
+use alys_node::keys::SecretKey;
+use tempfile::TempDir;
+
+/// Keeps a failing test from hanging; nothing is claimed about speed.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_alys-node"));
+    command.args(arguments);
+    // What this process was given must not reach the node.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ALYS_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn node(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("the node runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What was wrong with commands that were to fail; told together at the end of a test.
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    /// Checks that a command ended with this code, and said every part on standard error.
+    fn look(&mut self, what: &str, output: &Output, code: i32, parts: &[&str]) {
+        let said = text(&output.stderr);
+        let missing: Vec<_> = parts.iter().filter(|part| !said.contains(**part)).collect();
+        // The standard library's words for a panic nobody caught.
+        let is_panic = said.contains("panicked at");
+        if output.status.code() != Some(code) || !missing.is_empty() || is_panic {
+            let status = output.status;
+            self.0.push(format!("{what}: {status}; expected code {code}; {missing:?} missing in {said:?}"));
+        }
+    }
+
+    /// # Panics
+    ///
+    /// If there are any.
+    fn none(self) {
+        assert!(self.0.is_empty(), "\n{}", self.0.join("\n"));
+    }
+}
+
+/// Checks a single command that is to fail.
+fn fails(what: &str, output: &Output, code: i32, parts: &[&str]) {
+    let mut faults = Faults::default();
+    faults.look(what, output, code, parts);
+    faults.none();
+}
+
+fn member_of_genesis(n: usize, key: &SecretKey) -> String {
+    let (public, proof) = (key.public_key(), key.prove_possession());
+    format!(
+        "\n[[members]]\nname = \"node-{n}\"\npublic_key = \"{public}\"\nproof_of_possession = \"{proof}\"\n"
+    )
+}
+
+fn peer(n: usize, address: SocketAddr) -> String {
+    format!("\n[[link.peers]]\nname = \"node-{n}\"\naddress = \"{address}\"\n")
+}
+
+/// A directory with a member's files: a configuration that serves, to be spoilt.
+struct Home {
+    directory: TempDir,
+    ops: SocketAddr,
+}
+
+impl Home {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let taken: Vec<_> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+        let ports: Vec<_> = taken.iter().map(|l| l.local_addr().expect("an address")).collect();
+        let home = Self { directory, ops: ports[4] };
+        let keys: Vec<_> = (1..=4).map(|n| SecretKey::from_seed(&[n; 32])).collect();
+        keys[0].write(&home.path("member.key")).expect("a key file");
+        keys[1].write(&home.path("other.key")).expect("a key file");
+        let mut genesis = "chain_id = \"cli\"\nblock_time = \"1s\"\n".to_owned();
+        let mut peers = String::new();
+        for (n, key) in (1..=4).zip(&keys) {
+            genesis.push_str(&member_of_genesis(n, key));
+            if n > 1 {
+                peers.push_str(&peer(n, ports[n - 1]));
+            }
+        }
+        home.write("genesis.toml", &genesis);
+        let (link, ops) = (ports[0], ports[4]);
+        home.write(
+            "node.toml",
+            &format!(
+                "genesis_file = \"genesis.toml\"\ndata_dir = \"data\"\n\n\
+                 [identity]\nname = \"node-1\"\nkey_file = \"member.key\"\n\n\
+                 [heartbeat]\ninterval = \"200ms\"\n\n\
+                 [ops]\naddress = \"{ops}\"\n\n[link]\nlisten = \"{link}\"\n{peers}"
+            ),
+        );
+        home
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.directory.path().join(file)
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.path(file)).expect("a file")
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.path(file), text).expect("a file");
+    }
+
+    /// Replaces a part of a file that must be there.
+    fn spoil(&self, file: &str, good: &str, bad: &str) {
+        let text = self.read(file);
+        assert!(text.contains(good), "{good:?} in {text}");
+        self.write(file, &text.replacen(good, bad, 1));
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = command(arguments);
+        command.arg("--config").arg(self.path("node.toml"));
+        command
+    }
+
+    fn check(&self) -> Output {
+        self.command(&["config", "check"]).output().expect("the node runs")
+    }
+
+    fn run(&self) -> Running {
+        self.run_with(&mut self.command(&["run"]))
+    }
+
+    fn run_with(&self, command: &mut Command) -> Running {
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+        Running { child: child.expect("the node starts"), ops: self.ops }
+    }
+
+    /// Runs a node that is expected to refuse.
+    fn refused(&self) -> Output {
+        self.run().output()
+    }
+}
+
+/// A node's process, killed when dropped.
+struct Running {
+    child: Child,
+    ops: SocketAddr,
+}
+
+impl Running {
+    fn healthcheck(&self) -> Output {
+        node(&["healthcheck", "--ops", &self.ops.to_string()])
+    }
+
+    /// Waits until the ops API answers.
+    fn answers(mut self) -> Self {
+        let until = Instant::now() + DEADLINE;
+        while text(&self.healthcheck().stderr).contains("does not answer") {
+            assert!(Instant::now() < until, "the node does not come up");
+            if let Some(status) = self.child.try_wait().expect("a status") {
+                panic!("the node ended with {status}: {}", self.said());
+            }
+            sleep(Duration::from_millis(20));
+        }
+        self
+    }
+
+    fn terminate(&self) {
+        let kill = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.child.id())).status();
+        assert!(kill.expect("a shell").success());
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a status") {
+                return status;
+            }
+            assert!(Instant::now() < until, "the node does not end");
+            sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn said(&mut self) -> String {
+        let mut said = Vec::new();
+        let stderr = self.child.stderr.as_mut().expect("standard error is piped");
+        stderr.read_to_end(&mut said).expect("standard error can be read");
+        text(&said)
+    }
+
+    fn output(mut self) -> Output {
+        let status = self.wait();
+        Output { status, stdout: Vec::new(), stderr: self.said().into_bytes() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn as_text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+#[test]
+fn a_generated_key_is_for_its_owner_alone_and_never_replaces_another() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("new.key");
+    let made = node(&["keys", "generate", "--out", &as_text(&path)]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o777, 0o600);
+    let secret = fs::read(&path).expect("a file");
+    let printed = text(&made.stdout);
+    assert!(printed.contains("public_key = \"") && printed.contains("proof_of_possession = \""), "{printed}");
+    assert!(!printed.contains(text(&secret).trim()), "the secret is not printed");
+    let shown = node(&["keys", "show", "--key", &as_text(&path)]);
+    assert_eq!(text(&shown.stdout), printed);
+
+    let again = node(&["keys", "generate", "--out", &as_text(&path)]);
+    fails("an existing file", &again, 4, &["new.key", "exists"]);
+    assert_eq!(fs::read(&path).expect("a file"), secret);
+    let nowhere = directory.path().join("missing").join("new.key");
+    fails(
+        "no such folder",
+        &node(&["keys", "generate", "--out", &as_text(&nowhere)]),
+        4,
+        &["missing/new.key"],
+    );
+}
+
+#[test]
+fn a_key_file_that_does_not_serve_is_refused_with_its_name() {
+    let mut faults = Faults::default();
+    let home = Home::new();
+    let path = home.path("member.key");
+    let key = home.read("member.key");
+    for mode in [0o644, 0o640, 0o660, 0o604] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("permissions");
+        let parts = ["member.key", &format!("has mode {mode:04o}; expected 0600"), "chmod 600"];
+        faults.look("wider permissions", &home.check(), 4, &parts);
+        faults.look("wider permissions", &home.refused(), 4, &parts);
+        let shown = node(&["keys", "show", "--key", &as_text(&path)]);
+        faults.look("wider permissions", &shown, 4, &parts);
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("permissions");
+    assert!(home.check().status.success());
+
+    for (what, text, parts) in [
+        ("a short key", &key[..10], &["the secret key has 10", "expected 64"] as &[&str]),
+        (
+            "no hexadecimal",
+            &"z".repeat(64),
+            &["the secret key holds a character that is not a hexadecimal digit"],
+        ),
+        ("no scalar", &"f".repeat(64), &["the secret key is not valid"]),
+        ("nothing", "", &["the secret key has 0", "expected 64"]),
+    ] {
+        home.write("member.key", text);
+        let output = home.check();
+        faults.look(what, &output, 4, parts);
+        faults.look(what, &output, 4, &["member.key"]);
+        assert!(
+            text.is_empty() || !self::text(&output.stderr).contains(text),
+            "{what}: the secret is not repeated"
+        );
+    }
+    home.write("member.key", &key);
+    home.spoil("node.toml", "member.key", "other.key");
+    let others = SecretKey::from_seed(&[2; 32]).public_key().to_string();
+    let own = SecretKey::from_seed(&[1; 32]).public_key().to_string();
+    let parts = ["other.key", &others, &own, "for node-1"];
+    faults.look("another member's key", &home.check(), 4, &parts);
+    faults.look("another member's key", &home.refused(), 4, &parts);
+    home.spoil("node.toml", "other.key", "no.key");
+    faults.look("no key", &home.check(), 4, &["no.key", "No such file"]);
+    assert!(!home.path("data").exists(), "nothing was begun");
+    faults.none();
+}
+
+#[test]
+fn a_configuration_that_does_not_serve_is_refused_with_field_value_and_what_was_expected() {
+    let mut faults = Faults::default();
+    let table: &[(&str, &str, &str, &[&str])] = &[
+        ("an unknown key", "[ops]\n", "[ops]\ncolour = 1\n", &["colour", "ops"]),
+        ("an unknown section", "[ops]\n", "[paint]\n[ops]\n", &["paint"]),
+        ("a bad duration", "\"200ms\"", "\"soon\"", &["heartbeat.interval", "soon"]),
+        ("a duration without unit", "\"200ms\"", "200", &["heartbeat.interval", "200"]),
+        (
+            "a duration out of range",
+            "\"200ms\"",
+            "\"1ms\"",
+            &["`heartbeat.interval` is 1ms", "between 20ms and 10s"],
+        ),
+        ("two durations that contradict", "\"200ms\"", "\"900ms\"", &["heartbeat.acceptable_pause", "500ms"]),
+        (
+            "a lease of a slot",
+            "\"200ms\"",
+            "\"200ms\"\nlease = \"1s\"",
+            &["`heartbeat.lease` is 1s", "block time"],
+        ),
+        ("a name that is none", "\"node-1\"", "\"Node 1\"", &["identity.name", "Node 1", "expected 1 to 64"]),
+        (
+            "a name not in genesis",
+            "\"node-1\"",
+            "\"node-9\"",
+            &["`identity.name` is node-9", "node-1, node-2"],
+        ),
+        (
+            "a link beyond loopback",
+            "listen = \"127.0.0.1",
+            "listen = \"0.0.0.0",
+            &["`link.listen` is 0.0.0.0", "loopback"],
+        ),
+        (
+            "an ops API beyond loopback",
+            "address = \"127.0.0.1",
+            "address = \"192.0.2.1",
+            &["`ops.address` is 192.0.2.1", "loopback"],
+        ),
+        (
+            "an address that is none",
+            "listen = \"127.0.0.1",
+            "listen = \"localhost",
+            &["link.listen", "localhost"],
+        ),
+        (
+            "a peer twice",
+            "name = \"node-4\"\n",
+            "name = \"node-3\"\n",
+            &["link.peers[2].name", "node-3", "named once"],
+        ),
+        (
+            "an unknown peer",
+            "name = \"node-4\"\n",
+            "name = \"node-9\"\n",
+            &["`link.peers[2].name` is node-9", "a member of genesis"],
+        ),
+        (
+            "itself as a peer",
+            "name = \"node-4\"\n",
+            "name = \"node-1\"\n",
+            &["`link.peers[2].name` is node-1", "not this one"],
+        ),
+        ("a key missing", "data_dir = \"data\"\n", "", &["data_dir"]),
+        ("no TOML", "[ops]\n", "[ops\n", &["node.toml"]),
+        ("a genesis that is not there", "\"genesis.toml\"", "\"no.toml\"", &["no.toml", "No such file"]),
+    ];
+    for (what, good, bad, parts) in table {
+        let home = Home::new();
+        home.spoil("node.toml", good, bad);
+        faults.look(what, &home.check(), 4, parts);
+        faults.look(what, &home.refused(), 4, parts);
+        assert!(!home.path("data").exists(), "{what}: nothing was begun");
+    }
+    let home = Home::new();
+    fs::remove_file(home.path("node.toml")).expect("a file");
+    faults.look("no file", &home.check(), 4, &["node.toml", "No such file"]);
+    fs::create_dir(home.path("node.toml")).expect("a directory");
+    faults.look("a directory", &home.check(), 4, &["node.toml", "directory"]);
+    faults.none();
+}
+
+#[test]
+fn a_genesis_that_does_not_serve_is_refused_with_field_value_and_what_was_expected() {
+    let mut faults = Faults::default();
+    let proof = |n: u8| SecretKey::from_seed(&[n; 32]).prove_possession();
+    let public = |n: u8| SecretKey::from_seed(&[n; 32]).public_key().to_string();
+    let table: Vec<(&str, String, String, Vec<&str>)> = vec![
+        (
+            "another's proof",
+            proof(3),
+            proof(4),
+            vec!["`members[2].proof_of_possession`", "node-3", "does not belong"],
+        ),
+        (
+            "a short proof",
+            proof(3),
+            proof(3)[2..].into(),
+            vec!["`members[2].proof_of_possession`", "190", "192"],
+        ),
+        (
+            "a proof that is no point",
+            proof(3),
+            "11".repeat(96),
+            vec!["`members[2].proof_of_possession`", "not valid"],
+        ),
+        (
+            "a key that is no point",
+            public(2),
+            "11".repeat(48),
+            vec!["`members[1].public_key`", "node-2", "not valid"],
+        ),
+        (
+            "the identity as a key",
+            public(2),
+            format!("c0{}", "00".repeat(47)),
+            vec!["`members[1].public_key`", "not valid"],
+        ),
+        (
+            "a name twice",
+            "\"node-3\"".into(),
+            "\"node-2\"".into(),
+            vec!["`members[2].name`", "node-2", "used once"],
+        ),
+        ("an unknown key", "chain_id".into(), "colour = 1\nchain_id".into(), vec!["genesis.toml", "colour"]),
+        ("no chain", "\"cli\"".into(), "\"\"".into(), vec!["`chain_id`", "\"\"", "1 to 64"]),
+        (
+            "a block time out of range",
+            "\"1s\"".into(),
+            "\"1ms\"".into(),
+            vec!["`block_time`", "1ms", "between 200ms and 60s"],
+        ),
+    ];
+    for (what, good, bad, parts) in table {
+        let home = Home::new();
+        home.spoil("genesis.toml", &good, &bad);
+        faults.look(what, &home.check(), 4, &parts);
+        faults.look(what, &home.refused(), 4, &parts);
+    }
+    let home = Home::new();
+    let genesis = home.read("genesis.toml");
+    let three = genesis.rfind("\n[[members]]").expect("members");
+    home.write("genesis.toml", &genesis[..three]);
+    faults.look("three members", &home.check(), 4, &["`members`", "\"3\"", "4 to 64 members"]);
+    faults.none();
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_flags_override_both() {
+    let mut faults = Faults::default();
+    let home = Home::new();
+    let shown = |command: &mut Command| text(&command.output().expect("the node runs").stdout);
+    let line = |shown: &str, key: &str| {
+        let found = shown.lines().find(|line| line.split_whitespace().next() == Some(key));
+        found.unwrap_or_else(|| panic!("{key} in {shown}")).to_owned()
+    };
+    let plain = shown(&mut home.command(&["config", "show"]));
+    for (key, value, source) in [
+        ("heartbeat.interval", "\"200ms\"", "# file "),
+        ("identity.name", "\"node-1\"", "# file "),
+        ("heartbeat.threshold", "8.0", "# default"),
+        ("log.level", "\"info\"", "# default"),
+        ("link.peers.0.name", "\"node-2\"", "# file "),
+    ] {
+        let line = line(&plain, key);
+        if !(line.contains(value) && line.contains(source)) {
+            faults.0.push(format!("{line:?}; expected {value} {source}"));
+        }
+    }
+    let mut command = home.command(&["config", "show", "--log-level", "debug"]);
+    command
+        .env("ALYS_HEARTBEAT__INTERVAL", "150ms")
+        .env("ALYS_LOG__LEVEL", "warn")
+        .env("ALYS_DATA_DIR", "elsewhere");
+    let overridden = shown(&mut command);
+    for (key, value, source) in [
+        ("heartbeat.interval", "\"150ms\"", "# environment"),
+        ("data_dir", "\"elsewhere\"", "# environment"),
+        ("log.level", "\"debug\"", "# flag"),
+    ] {
+        let line = line(&overridden, key);
+        assert!(line.contains(value) && line.contains(source), "{line}");
+    }
+    for (variable, value, parts) in [
+        ("ALYS_HEARTBEAT__INTERVAL", "soon", &["heartbeat.interval", "soon", "environment"] as &[&str]),
+        ("ALYS_HEARTBEAT__COLOUR", "1", &["COLOUR", "environment"]),
+        ("ALYS_COLOUR", "1", &["COLOUR", "environment"]),
+        ("ALYS_LINK__LISTEN", "0.0.0.0:1", &["`link.listen` is 0.0.0.0:1"]),
+    ] {
+        let output = home.command(&["config", "check"]).env(variable, value).output().expect("the node runs");
+        let lower = Output { stderr: text(&output.stderr).to_lowercase().into_bytes(), ..output };
+        let parts: Vec<_> = parts.iter().map(|part| part.to_lowercase()).collect();
+        faults.look(variable, &lower, 4, &parts.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    faults.none();
+}
+
+#[test]
+fn a_configuration_that_serves_is_said_to() {
+    let home = Home::new();
+    let output = home.check();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), "node-1 may start on chain cli\n");
+    assert!(!home.path("data").exists(), "a check begins nothing");
+}
+
+#[test]
+fn a_wrong_command_line_is_a_usage_error() {
+    let mut faults = Faults::default();
+    for (arguments, part) in [
+        (&["fly"] as &[&str], "fly"),
+        (&[], "Usage"),
+        (&["run"], "--config"),
+        (&["run", "--colour"], "--colour"),
+        (&["keys", "generate"], "--out"),
+        (&["healthcheck", "--ops", "here"], "here"),
+    ] {
+        faults.look(&format!("{arguments:?}"), &node(arguments), 2, &[part]);
+    }
+    let version = node(&["version"]);
+    assert_eq!(text(&version.stdout), format!("alys-node {}\n", env!("CARGO_PKG_VERSION")));
+    faults.none();
+}
+
+#[test]
+fn a_second_node_on_the_same_data_or_the_same_port_is_refused_and_the_first_goes_on() {
+    let home = Home::new();
+    let first = home.run().answers();
+    let second = home.refused();
+    fails("the same data", &second, 4, &["data directory", "data", "in use by another process"]);
+
+    let mut command = home.command(&["run"]);
+    command.arg("--data-dir").arg(home.path("other-data"));
+    let listen = home.read("node.toml");
+    let listen = listen
+        .split("listen = \"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .expect("an address")
+        .to_owned();
+    fails(
+        "the same link port",
+        &home.run_with(&mut command).output(),
+        4,
+        &["`link.listen`", &listen, "in use"],
+    );
+    command.env("ALYS_LINK__LISTEN", "127.0.0.1:0");
+    let ops = home.ops.to_string();
+    fails("the same ops port", &home.run_with(&mut command).output(), 4, &["`ops.address`", &ops, "in use"]);
+
+    let mut first = first.answers();
+    first.terminate();
+    assert_eq!(first.wait().code(), Some(0), "{}", first.said());
+}
+
+#[test]
+fn a_store_of_another_chain_is_refused_and_serves_its_own_again() {
+    let home = Home::new();
+    let mut running = home.run().answers();
+    running.terminate();
+    assert_eq!(running.wait().code(), Some(0));
+    home.spoil("genesis.toml", "\"cli\"", "\"another\"");
+    fails("another chain", &home.refused(), 4, &["the block store is of the chain with genesis", "expected"]);
+    home.spoil("genesis.toml", "\"another\"", "\"cli\"");
+    let mut running = home.run().answers();
+    running.terminate();
+    assert_eq!(running.wait().code(), Some(0));
+}
+
+#[test]
+fn a_damaged_signer_s_journal_is_refused_and_left_as_it_is() {
+    let home = Home::new();
+    fs::create_dir(home.path("data")).expect("a directory");
+    let damaged = vec![0x5a; 1_000];
+    fs::write(home.path("data/signatures.journal"), &damaged).expect("a journal");
+    assert!(Journal::read(&home.path("data/signatures.journal")).is_err(), "the journal is damaged");
+    for _ in 0..2 {
+        let output = home.refused();
+        fails("a damaged journal", &output, 4, &["signatures.journal", "is damaged at byte 0", "restore it"]);
+        assert_eq!(fs::read(home.path("data/signatures.journal")).expect("a journal"), damaged);
+    }
+}
+
+#[test]
+fn a_refusal_to_start_is_told_in_one_sentence_and_is_not_called_a_panic() {
+    let home = Home::new();
+    fs::create_dir(home.path("data")).expect("a directory");
+    fs::write(home.path("data/signatures.journal"), vec![0x5a; 1_000]).expect("a journal");
+    let said = text(&home.refused().stderr);
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn other_damaged_files_of_the_data_directory_are_refused_with_their_names() {
+    let mut faults = Faults::default();
+    for (file, bytes, parts) in [
+        ("incarnation", b"many".to_vec(), &["incarnation", "many", "expected a number"] as &[&str]),
+        ("chain.redb", vec![0x5a; 8_192], &["the block store"]),
+        ("consensus.log", vec![0x5a; 1_000], &["consensus.log"]),
+    ] {
+        let home = Home::new();
+        fs::create_dir(home.path("data")).expect("a directory");
+        fs::write(home.path("data").join(file), &bytes).expect("a file");
+        faults.look(file, &home.refused(), 4, parts);
+        assert_eq!(fs::read(home.path("data").join(file)).expect("a file"), bytes, "{file} is unchanged");
+    }
+    let home = Home::new();
+    fs::write(home.path("data"), "a file").expect("a file");
+    faults.look("no directory", &home.refused(), 4, &["data directory"]);
+    faults.none();
+}
+
+#[test]
+fn a_healthcheck_says_that_nobody_answers_or_why_the_member_is_not_ready() {
+    let home = Home::new();
+    let nobody = node(&["healthcheck", "--ops", &home.ops.to_string()]);
+    fails("nobody", &nobody, 3, &[&home.ops.to_string(), "does not answer"]);
+    let running = home.run().answers();
+    let alone = running.healthcheck();
+    assert_eq!(alone.status.code(), Some(3));
+    assert!(text(&alone.stdout).starts_with("not ready: the gate is closed"), "{}", text(&alone.stdout));
+    let by_environment = command(&["healthcheck"]).env("ALYS_OPS__ADDRESS", home.ops.to_string()).output();
+    assert_eq!(by_environment.expect("it runs").status.code(), Some(3));
+}
+
+#[test]
+fn a_node_ends_with_zero_when_told_to_and_with_its_parent_when_asked_to() {
+    let home = Home::new();
+    let mut running = home.run().answers();
+    // Its standard input is of no interest unless it is told so.
+    drop(running.child.stdin.take());
+    sleep(Duration::from_millis(100));
+    assert!(!text(&running.healthcheck().stderr).contains("does not answer"));
+    running.terminate();
+    let status = running.wait();
+    let said = running.said();
+    assert_eq!(status.code(), Some(0), "{said}");
+    for part in ["SIGTERM", "stopped", "\"in_time\":true"] {
+        assert!(said.contains(part), "{part:?} in {said}");
+    }
+
+    let mut running = home.run_with(home.command(&["run"]).arg("--exit-with-parent")).answers();
+    drop(running.child.stdin.take());
+    assert_eq!(running.wait().code(), Some(1));
+}

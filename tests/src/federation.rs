@@ -1,0 +1,258 @@
+//! Four members in one process, over real loopback connections.
+//!
+//! Names in ractor's registry are global to the process, and so is the machine's time: members are named after
+//! their test, and only one federation runs at a time.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alys_cluster::clock::SystemClock;
+use alys_cluster::federation::HeartbeatConfig;
+use alys_cluster::health::HealthConfig;
+use alys_cluster::id::NodeId;
+use alys_cluster::supervision::RestartIntensity;
+use alys_cluster::transport::{LinkConfig, PeerConfig};
+use alys_node::Node;
+use alys_node::config::{IdentityConfig, LogConfig, NodeConfig, OpsConfig};
+use alys_node::consensus::ConsensusConfig;
+use alys_node::genesis::{Genesis, GenesisFile, GenesisMember};
+use alys_node::keys::SecretKey;
+use alys_node::ops::view::{FederationView, GateDecision, GateView, HeadView};
+use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::client::Client;
+use crate::{eventually, seen};
+
+/// Long enough for anything that is going to happen, on a busy machine too.
+pub const SOON: Duration = Duration::from_secs(20);
+
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// One member: its configuration, and the node while it runs.
+pub struct Member {
+    /// Its name in genesis.
+    pub name: NodeId,
+    /// What it was told.
+    pub config: NodeConfig,
+    /// Its public HTTP.
+    pub client: Client,
+    node: Option<Node>,
+}
+
+impl Member {
+    /// The running node.
+    ///
+    /// # Panics
+    ///
+    /// If it was taken.
+    pub fn node(&self) -> &Node {
+        self.node.as_ref().expect("the member runs")
+    }
+
+    /// Takes the node, to stop it or to wait for its end.
+    ///
+    /// # Panics
+    ///
+    /// If it was taken before.
+    pub fn take(&mut self) -> Node {
+        self.node.take().expect("the member runs")
+    }
+
+    /// The height of its last block.
+    pub fn height(&self) -> u64 {
+        self.node().parts().head.head().height
+    }
+
+    /// Waits until its gate is open with at least `healthy` members.
+    pub async fn gate_open(&self, healthy: usize) {
+        eventually(SOON, &format!("the gate of {} opens with {healthy}", self.name), async || {
+            let gate: GateView = self.client.get("/federation/gate").await?;
+            let open = gate.decision == GateDecision::Open && gate.healthy >= healthy;
+            seen(open, format!("{}: {}", gate.decision, gate.reason))
+        })
+        .await;
+    }
+
+    /// Waits until its gate is closed, and returns what it says.
+    pub async fn gate_closed(&self) -> GateView {
+        eventually(SOON, &format!("the gate of {} closes", self.name), async || {
+            let gate: GateView = self.client.get("/federation/gate").await?;
+            if gate.decision == GateDecision::Closed { Ok(gate) } else { Err(gate.reason) }
+        })
+        .await
+    }
+
+    /// Waits until it has a block at `height`.
+    pub async fn reaches(&self, height: u64) {
+        eventually(SOON, &format!("{} reaches height {height}", self.name), async || {
+            let head: HeadView = self.client.get("/chain/head").await?;
+            seen(head.height >= height, format!("height {}", head.height))
+        })
+        .await;
+    }
+
+    /// Waits until every link carries envelopes.
+    pub async fn linked(&self) {
+        eventually(SOON, &format!("every link of {} is up", self.name), async || {
+            let view: FederationView = self.client.get("/federation/status").await?;
+            let up = view.links.iter().all(|link| link.state == "up");
+            let states = view.links.iter().map(|link| format!("{} {}", link.peer, link.state));
+            seen(up, states.collect::<Vec<_>>().join(", "))
+        })
+        .await;
+    }
+}
+
+/// A federation of four.
+pub struct Federation {
+    /// In genesis order.
+    pub members: Vec<Member>,
+    /// What they agree on.
+    pub genesis: Genesis,
+    _directory: TempDir,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Federation {
+    /// Four configured members, none of them started. `tag` begins their names; `tune` changes configurations.
+    ///
+    /// # Panics
+    ///
+    /// If files or ports can not be had, or the configuration made here is refused.
+    pub async fn prepare(tag: &str, tune: impl Fn(&mut NodeConfig)) -> Self {
+        let turn = TURN.lock().await;
+        let directory = tempfile::tempdir().expect("a directory");
+        let names: Vec<NodeId> = (1..=4).map(|n| name(&format!("{tag}-node-{n}"))).collect();
+        let keys: Vec<SecretKey> = (1..=4).map(|n| SecretKey::from_seed(&[n; 32])).collect();
+        let genesis = genesis(tag, &names, &keys);
+        let ports = free_addresses(8);
+        let mut members = Vec::new();
+        for (index, own) in names.iter().enumerate() {
+            let home = directory.path().join(own.as_str());
+            std::fs::create_dir(&home).expect("a directory");
+            let key_file = home.join("member.key");
+            keys[index].write(&key_file).expect("a key file");
+            let peers = names.iter().zip(&ports).filter(|(peer, _)| *peer != own);
+            let peers = peers.map(|(name, address)| PeerConfig { name: name.clone(), address: *address });
+            let mut config = config(own, key_file, home.join("data"), ports[index], peers.collect());
+            config.ops = OpsConfig { address: ports[4 + index] };
+            tune(&mut config);
+            let client = Client::new(config.ops.address);
+            members.push(Member { name: own.clone(), config, client, node: None });
+        }
+        Self { members, genesis, _directory: directory, _turn: turn }
+    }
+
+    /// Four running members that are linked, with open gates.
+    ///
+    /// # Panics
+    ///
+    /// If one of them does not start.
+    pub async fn start(tag: &str, tune: impl Fn(&mut NodeConfig)) -> Self {
+        let mut federation = Self::prepare(tag, tune).await;
+        for index in 0..federation.members.len() {
+            federation.start_member(index).await;
+        }
+        for member in &federation.members {
+            member.linked().await;
+            member.gate_open(4).await;
+        }
+        federation
+    }
+
+    /// Starts one member.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn start_member(&mut self, index: usize) {
+        let member = &mut self.members[index];
+        let clock = Arc::new(SystemClock::default());
+        let node = Node::start(member.config.clone(), self.genesis.clone(), clock).await;
+        member.node = Some(node.expect("the member starts"));
+    }
+
+    /// Stops whoever still runs, in order.
+    ///
+    /// # Panics
+    ///
+    /// If one of them has to be killed.
+    pub async fn stop(self) {
+        for mut member in self.members {
+            if let Some(node) = member.node.take() {
+                assert!(node.stop().await, "{} stops in time", member.name);
+            }
+        }
+    }
+}
+
+/// A member's name.
+///
+/// # Panics
+///
+/// If it is none.
+pub fn name(name: &str) -> NodeId {
+    NodeId::new(name).expect("a name")
+}
+
+/// Loopback addresses that were free a moment ago. Held until all are chosen, so that none comes twice.
+///
+/// # Panics
+///
+/// If the machine has none.
+pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
+    let taken: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    taken.iter().map(|listener| listener.local_addr().expect("an address")).collect()
+}
+
+fn genesis(tag: &str, names: &[NodeId], keys: &[SecretKey]) -> Genesis {
+    let members = names.iter().zip(keys).map(|(name, key)| GenesisMember {
+        name: name.clone(),
+        public_key: key.public_key().to_string(),
+        proof_of_possession: key.prove_possession(),
+    });
+    let file = GenesisFile {
+        chain_id: format!("tests-{tag}"),
+        block_time: Duration::from_secs(1),
+        members: members.collect(),
+    };
+    Genesis::check(&file).expect("a genesis")
+}
+
+fn config(
+    own: &NodeId,
+    key_file: PathBuf,
+    data_dir: PathBuf,
+    listen: SocketAddr,
+    peers: Vec<PeerConfig>,
+) -> NodeConfig {
+    NodeConfig {
+        identity: IdentityConfig { name: own.clone(), key_file },
+        genesis_file: PathBuf::from("genesis.toml"),
+        data_dir,
+        ops: OpsConfig::default(),
+        link: LinkConfig {
+            listen,
+            peers,
+            queue: 1_024,
+            handshake_timeout: Duration::from_secs(1),
+            stale_after: Duration::from_secs(4),
+            redial_min: Duration::from_millis(50),
+            redial_max: Duration::from_millis(400),
+        },
+        heartbeat: HeartbeatConfig {
+            interval: Duration::from_millis(100),
+            acceptable_pause: Duration::from_millis(200),
+            lease: Duration::from_millis(400),
+            ..HeartbeatConfig::default()
+        },
+        health: HealthConfig { critical_interval: Duration::from_millis(200), ..HealthConfig::default() },
+        consensus: ConsensusConfig::default(),
+        supervision: RestartIntensity::default(),
+        stop_deadline: Duration::from_secs(8),
+        log: LogConfig::default(),
+    }
+}

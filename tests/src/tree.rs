@@ -1,0 +1,286 @@
+//! Actors that do as they are told, under the real supervisor, and a record of what became of them.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use alys_cluster::clock::{Clock, SystemClock};
+use alys_cluster::event::EventBus;
+use alys_cluster::health::actor::answer;
+use alys_cluster::health::{HealthCheckResult, PingMessage, PongMessage};
+use alys_cluster::id::ActorName;
+use alys_cluster::mailbox::{Address, Mail};
+use alys_cluster::supervision::actor::{Context, SupervisorMessage};
+use alys_cluster::supervision::{ChildSpec, RestartIntensity, Supervisor, SupervisorSpec, TreeBoard};
+use ractor::concurrency::JoinHandle;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
+
+/// What happened to the actors of one tree, in order: `started a 1`, `stopped a 1`.
+#[derive(Clone, Debug, Default)]
+pub struct Record(Arc<Mutex<Vec<String>>>);
+
+impl Record {
+    /// Everything so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Everything so far that begins with `word`.
+    pub fn with(&self, word: &str) -> Vec<String> {
+        self.lines().into_iter().filter(|line| line.starts_with(word)).collect()
+    }
+
+    fn add(&self, line: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+}
+
+/// What a [`Puppet`] can be told.
+pub enum Order {
+    /// Say which start of the actor answers, from 1.
+    Who(RpcReplyPort<u32>),
+    /// Panic.
+    Panic,
+    /// Return an error.
+    Fail,
+    /// Stop by itself.
+    End,
+    /// Wait for ever.
+    Hang,
+    /// From now on, say this of yourself.
+    Feel(HealthCheckResult),
+    /// Is it well?
+    Ping(PingMessage, RpcReplyPort<PongMessage>),
+}
+
+/// How the starts of a [`Puppet`] go wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// They do not.
+    #[default]
+    Well,
+    /// Every start but the first `after` of them fails, `times` times; then they go well again.
+    Fails {
+        /// Starts that go well before.
+        after: u32,
+        /// Starts that fail.
+        times: u32,
+    },
+    /// A start never ends.
+    Hangs,
+}
+
+/// An actor that does as it is told.
+#[derive(Clone)]
+pub struct Puppet {
+    /// Where it is reached.
+    pub address: Address<Order>,
+    start: Start,
+    clings: bool,
+    starts: Arc<AtomicU32>,
+    record: Record,
+    clock: Arc<dyn Clock>,
+}
+
+/// Which start this is, and what it says of itself.
+pub struct Life {
+    start: u32,
+    health: HealthCheckResult,
+}
+
+impl Actor for Puppet {
+    type Msg = Mail<Order>;
+    type State = Life;
+    type Arguments = ();
+
+    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Life, ActorProcessingErr> {
+        let start = self.starts.fetch_add(1, Ordering::SeqCst) + 1;
+        match self.start {
+            Start::Well => {}
+            Start::Fails { after, times } => {
+                if (after + 1..=after + times).contains(&start) {
+                    self.record.add(format!("failed {} {start}", self.address.name()));
+                    return Err(format!("start {start} fails on purpose").into());
+                }
+            }
+            Start::Hangs => std::future::pending().await,
+        }
+        self.record.add(format!("started {} {start}", self.address.name()));
+        self.address.bind(me);
+        Ok(Life { start, health: HealthCheckResult::healthy() })
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<Self::Msg>,
+        mail: Self::Msg,
+        life: &mut Life,
+    ) -> Result<(), ActorProcessingErr> {
+        match mail.open() {
+            Order::Who(reply) => drop(reply.send(life.start)),
+            Order::Panic => panic!("panics on purpose"),
+            Order::Fail => return Err("fails on purpose".into()),
+            Order::End => me.stop(Some("ends on purpose".to_owned())),
+            Order::Hang => std::future::pending().await,
+            Order::Feel(health) => life.health = health,
+            Order::Ping(ping, reply) => {
+                answer(self.address.name(), &*self.clock, &ping, life.health.clone(), reply);
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Self::Msg>, life: &mut Life) -> Result<(), ActorProcessingErr> {
+        if self.clings {
+            std::future::pending::<()>().await;
+        }
+        self.record.add(format!("stopped {} {}", self.address.name(), life.start));
+        Ok(())
+    }
+}
+
+/// What the tests of one tree work with.
+#[derive(Clone)]
+pub struct Stage {
+    /// What every supervisor of the tree shares.
+    pub context: Context,
+    /// What happened to its actors.
+    pub record: Record,
+}
+
+impl Stage {
+    /// A stage whose actors' ractor names begin with `prefix`, which no other test uses.
+    pub fn new(prefix: &str) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let events = EventBus::new(clock.clone());
+        let context = Context { prefix: prefix.into(), clock, events, board: TreeBoard::default() };
+        Self { context, record: Record::default() }
+    }
+
+    /// A puppet with this name.
+    pub fn puppet(&self, name: &'static str) -> Puppet {
+        Puppet {
+            address: Address::new(ActorName::literal(name), 16),
+            start: Start::Well,
+            clings: false,
+            starts: Arc::default(),
+            record: self.record.clone(),
+            clock: self.context.clock.clone(),
+        }
+    }
+
+    /// The puppet as a child.
+    pub fn child(&self, puppet: &Puppet) -> ChildSpec {
+        let puppet = puppet.clone();
+        ChildSpec::worker(&self.context.prefix, &puppet.address.name().clone(), move || (puppet.clone(), ()))
+    }
+
+    /// A supervisor of these children, as data.
+    pub fn spec(&self, name: &'static str, max_restarts: u32, children: Vec<ChildSpec>) -> SupervisorSpec {
+        let intensity = RestartIntensity { max_restarts, within: Duration::from_hours(1) };
+        SupervisorSpec { name: ActorName::literal(name), intensity, children }
+    }
+
+    /// The same as the child of another supervisor.
+    pub fn tier(&self, name: &'static str, max_restarts: u32, children: Vec<ChildSpec>) -> ChildSpec {
+        ChildSpec::supervisor(self.spec(name, max_restarts, children), self.context.clone())
+    }
+
+    /// Starts a root.
+    pub async fn raise(&self, spec: SupervisorSpec) -> Result<Root, SpawnErr> {
+        let name = format!("{}/{}", self.context.prefix, spec.name);
+        let (actor, ended) = Actor::spawn(Some(name), Supervisor::new(self.context.clone()), spec).await?;
+        Ok(Root { actor, ended })
+    }
+
+    /// Every actor of this stage that ractor still knows, by name.
+    pub fn known(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.cells().iter().filter_map(ActorCell::get_name).collect();
+        let begins = format!("{}/", self.context.prefix);
+        names.extend(ractor::registry::registered().into_iter().filter(|name| name.starts_with(&begins)));
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Every actor of this stage in ractor's registry of numbers.
+    pub fn cells(&self) -> Vec<ActorCell> {
+        let begins = format!("{}/", self.context.prefix);
+        let ours = |cell: &ActorCell| cell.get_name().is_some_and(|name| name.starts_with(&begins));
+        ractor::registry::pid_registry::get_all_pids().into_iter().filter(ours).collect()
+    }
+
+    /// The actor of this stage with this name.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn cell(&self, name: &str) -> ActorCell {
+        let full = format!("{}/{name}", self.context.prefix);
+        ractor::registry::where_is(full).expect("the actor is registered")
+    }
+}
+
+/// The root of a running tree.
+pub struct Root {
+    /// The supervisor.
+    pub actor: ActorRef<SupervisorMessage>,
+    /// Ends with it.
+    pub ended: JoinHandle<()>,
+}
+
+impl Root {
+    /// Stops the tree and waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end.
+    pub async fn stop(self) {
+        self.actor.stop(Some("the test is over".to_owned()));
+        let ended = tokio::time::timeout(Duration::from_secs(30), self.ended).await;
+        ended.expect("the root ends").expect("the root does not panic");
+    }
+}
+
+impl Puppet {
+    /// The same puppet, whose starts go like this.
+    #[must_use]
+    pub fn starting(self, start: Start) -> Self {
+        Self { start, ..self }
+    }
+
+    /// The same puppet, whose `post_stop` never ends.
+    #[must_use]
+    pub fn clinging(self) -> Self {
+        Self { clings: true, ..self }
+    }
+
+    /// Which start answers.
+    pub async fn who(&self) -> Result<u32, String> {
+        let asked = self.address.call(Duration::from_secs(2), Order::Who).await;
+        asked.map_err(|error| error.to_string())
+    }
+
+    /// Gives an order.
+    ///
+    /// # Panics
+    ///
+    /// If it is not taken.
+    pub fn order(&self, order: Order) {
+        self.address.cast(order).expect("the order is taken");
+    }
+
+    /// Kills the actor as ractor does: at its next await, without `post_stop`.
+    ///
+    /// # Panics
+    ///
+    /// If it was never started.
+    pub fn kill(&self) {
+        self.address.target().expect("it was started").get_cell().kill();
+    }
+
+    /// How often it was started, failed starts included.
+    pub fn starts(&self) -> u32 {
+        self.starts.load(Ordering::SeqCst)
+    }
+}

@@ -1,0 +1,7 @@
+//! What crosses packages. One module for each question.
+
+mod health;
+mod hostile;
+mod layers;
+mod members;
+mod supervision;

@@ -1,0 +1,364 @@
+//! Do four members over real connections make one chain, and what happens when parts of them are lost?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use alys_cluster::event::ClusterEvent;
+use alys_cluster::supervision::RestartIntensity;
+use alys_node::ops::view::{
+    BlockView, FederationView, GateDecision, GateView, LinkView, ReadyView, SignaturesView, TreeView,
+};
+use alys_tests::federation::{Federation, Member, SOON};
+use alys_tests::{eventually, seen};
+use tokio::time::{Instant, sleep};
+
+/// Finds a child anywhere in the tree.
+fn find<'a>(tree: &'a TreeView, name: &str) -> Option<&'a TreeView> {
+    if tree.name == name { Some(tree) } else { tree.children.iter().find_map(|child| find(child, name)) }
+}
+
+/// Waits until the tree shows the child running after this many restarts.
+async fn shows_restarts(member: &Member, child: &str, restarts: u64) -> TreeView {
+    eventually(SOON, &format!("{} shows {restarts} restarts of {child}", member.name), async || {
+        let tree: TreeView = member.client.get("/supervision/tree").await?;
+        let found = find(&tree, child).ok_or("not in the tree")?;
+        let holds = (found.restarts, found.state.as_str()) == (restarts, "running");
+        if holds {
+            Ok(found.clone())
+        } else {
+            Err(format!("{} after {} restarts", found.state, found.restarts))
+        }
+    })
+    .await
+}
+
+/// Waits until every member has the block at `height`, and checks that it is the same one.
+async fn agree_on(members: &[Member], height: u64) -> BlockView {
+    let mut hashes = BTreeMap::new();
+    let mut last = None;
+    for member in members {
+        member.reaches(height).await;
+        let block: BlockView = member.client.get(&format!("/chain/blocks/{height}")).await.expect("a block");
+        hashes.insert(member.name.clone(), block.hash.clone());
+        last = Some(block);
+    }
+    assert_eq!(hashes.values().collect::<BTreeSet<_>>().len(), 1, "height {height}: {hashes:?}");
+    last.expect("there are members")
+}
+
+/// Checks that no member signed two different things for one height, round and step.
+async fn nobody_signed_twice(members: &[Member]) {
+    for member in members {
+        let signed: SignaturesView = eventually(SOON, "the journal can be read", async || {
+            member.client.get::<SignaturesView>("/consensus/signatures?from_height=0").await
+        })
+        .await;
+        assert!(!signed.signatures.is_empty(), "{} has signed", member.name);
+        let mut blocks: BTreeMap<(u64, u32, String), BTreeSet<Option<String>>> = BTreeMap::new();
+        for signature in signed.signatures {
+            let step = (signature.height, signature.round, signature.step);
+            blocks.entry(step).or_default().insert(signature.block);
+        }
+        let twice: Vec<_> = blocks.iter().filter(|(_, blocks)| blocks.len() > 1).collect();
+        assert!(twice.is_empty(), "{} signed twice: {twice:?}", member.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn four_members_make_the_same_blocks_and_include_a_transaction_submitted_to_one() {
+    let federation = Federation::start("blocks", |_| {}).await;
+    let members = &federation.members;
+    for height in 1..=2 {
+        let block = agree_on(members, height).await;
+        assert!(block.certificate.signers.len() >= 3, "{:?}", block.certificate.signers);
+        assert_eq!((block.certificate.block, block.height), (block.hash, height));
+    }
+    let answer =
+        members[2].client.post("/transactions", "{\"payload\":\"c0ffee\"}").await.expect("an answer");
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let from = members[2].height();
+    for member in members {
+        eventually(SOON, &format!("{} has the transaction", member.name), async || {
+            for height in (from.max(1)..=member.height()).rev() {
+                let block: BlockView = member.client.get(&format!("/chain/blocks/{height}")).await?;
+                if block.transactions.iter().any(|transaction| transaction == "c0ffee") {
+                    return Ok(());
+                }
+            }
+            Err(format!("not in a block up to height {}", member.height()))
+        })
+        .await;
+    }
+    let head = members.iter().map(Member::height).max().expect("members");
+    agree_on(members, head).await;
+    let mut holding = 0;
+    for height in 1..=head {
+        let block: BlockView =
+            members[0].client.get(&format!("/chain/blocks/{height}")).await.expect("a block");
+        holding += block.transactions.len();
+    }
+    assert_eq!(holding, 1, "it is in one block, once");
+    nobody_signed_twice(members).await;
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_whose_chain_or_consensus_is_killed_goes_on_and_never_signs_twice() {
+    let generous = RestartIntensity { max_restarts: 50, within: Duration::from_mins(1) };
+    let federation = Federation::start("killed", |config| config.supervision = generous).await;
+    let members = &federation.members;
+    let hurt = &members[1];
+
+    let addresses = &hurt.node().parts().addresses;
+    addresses.chain.target().expect("the chain runs").get_cell().kill();
+    let chain = shows_restarts(hurt, "chain", 1).await;
+    assert_eq!(chain.last_failure, "killed");
+    hurt.reaches(hurt.height() + 1).await;
+
+    let mut killed = 0;
+    let mut events = hurt.node().parts().events.listen();
+    while killed < 3 {
+        let told =
+            tokio::time::timeout(SOON, events.recv()).await.expect("rounds go on").expect("not too slow");
+        if let ClusterEvent::RoundStarted { .. } = told.event {
+            // A little later each time: at the start of the round, and in the midst of it.
+            sleep(Duration::from_millis(killed * 8)).await;
+            addresses.consensus.target().expect("consensus runs").get_cell().kill();
+            killed += 1;
+            shows_restarts(hurt, "consensus", killed).await;
+            events = hurt.node().parts().events.listen();
+        }
+    }
+    let height = hurt.height() + 2;
+    agree_on(members, height).await;
+    nobody_signed_twice(members).await;
+
+    // Both at once: consensus finds a chain that is not there yet.
+    addresses.chain.target().expect("the chain runs").get_cell().kill();
+    addresses.consensus.target().expect("consensus runs").get_cell().kill();
+    shows_restarts(hurt, "chain", 2).await;
+    agree_on(members, hurt.height() + 2).await;
+    nobody_signed_twice(members).await;
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_whose_federation_actor_is_killed_closes_its_gate_and_opens_it_again() {
+    let federation = Federation::start("watch", |_| {}).await;
+    let hurt = &federation.members[0];
+    for restarts in 1..=3 {
+        let closings = |gate: &GateView| {
+            gate.history.iter().filter(|record| record.decision == GateDecision::Closed).count()
+        };
+        let before: GateView = hurt.client.get("/federation/gate").await.expect("a gate");
+        let target = hurt.node().parts().addresses.federation.target();
+        target.expect("the federation actor runs").get_cell().kill();
+        shows_restarts(hurt, "federation", restarts).await;
+        eventually(SOON, "the gate was closed", async || {
+            let now: GateView = hurt.client.get("/federation/gate").await?;
+            seen(closings(&now) > closings(&before), format!("{:?}", now.history.last()))
+        })
+        .await;
+        hurt.gate_open(4).await;
+        hurt.reaches(hurt.height() + 1).await;
+    }
+    nobody_signed_twice(&federation.members).await;
+    federation.stop().await;
+}
+
+/// Every link of every member, by who sends to whom.
+async fn links(members: &[Member]) -> Result<BTreeMap<String, LinkView>, String> {
+    let mut links = BTreeMap::new();
+    for member in members {
+        let view: FederationView = member.client.get("/federation/status").await?;
+        links.extend(view.links.into_iter().map(|link| (format!("{} to {}", view.node, link.peer), link)));
+    }
+    Ok(links)
+}
+
+/// Waits until envelopes flow on every link, counted from now.
+async fn envelopes_flow(members: &[Member]) {
+    let before = eventually(SOON, "every link says how it stands", async || links(members).await).await;
+    eventually(SOON, "envelopes flow on every link", async || {
+        let now = links(members).await?;
+        // More than may have been under way when counting began.
+        let stuck = now
+            .iter()
+            .filter(|(way, link)| link.state != "up" || link.delivered < before[*way].delivered + 30);
+        let stuck = stuck.map(|(way, link)| {
+            format!("{way} is {}: {} delivered, {} dropped", link.state, link.delivered, link.dropped)
+        });
+        let stuck: Vec<_> = stuck.collect();
+        seen(stuck.is_empty(), stuck.join("; "))
+    })
+    .await;
+}
+
+/// Kills actors of members, all at once; then the four must be as before.
+async fn heals_after_the_deaths_of(tag: &str, victims: &[(usize, &str)]) {
+    let federation = Federation::start(tag, |_| {}).await;
+    let members = &federation.members;
+    for (member, actor) in victims {
+        let full = format!("{}/{actor}", members[*member].name);
+        ractor::registry::where_is(full).expect("the actor runs").kill();
+    }
+    for (member, actor) in victims {
+        shows_restarts(&members[*member], actor, 1).await;
+    }
+    envelopes_flow(members).await;
+    for member in members {
+        member.gate_open(4).await;
+    }
+    let head = members.iter().map(Member::height).max().expect("members");
+    agree_on(members, head + 2).await;
+    nobody_signed_twice(members).await;
+    federation.stop().await;
+}
+
+// The first member is dialled by all, the last one dials all.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn members_are_linked_again_after_network_actors_were_killed_on_both_sides() {
+    heals_after_the_deaths_of("network", &[(0, "network"), (3, "network")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn members_are_reached_again_after_their_gateways_were_killed() {
+    heals_after_the_deaths_of("gateway", &[(0, "gateway"), (3, "gateway")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn members_are_linked_again_after_link_actors_were_killed_where_they_dial_and_where_they_are_dialled() {
+    heals_after_the_deaths_of("link", &[(0, "link/link-node-2"), (3, "link/link-node-3")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn members_go_on_after_an_engine_a_sync_actor_a_monitor_and_a_logger_were_killed() {
+    let victims = [(0, "engine"), (1, "sync"), (2, "health"), (3, "logging")];
+    heals_after_the_deaths_of("others", &victims).await;
+}
+
+/// Kills every incarnation of an actor until its tier gives up and is restarted whole.
+async fn exhaust(member: &Member, actor: &str, tier: &str) {
+    let full = format!("{}/{actor}", member.name);
+    let mut last = None;
+    eventually(SOON, &format!("the {tier} tier of {} is restarted", member.name), async || {
+        let target = ractor::registry::where_is(full.clone()).ok_or("being restarted")?;
+        let restarts =
+            find(&member.client.get("/supervision/tree").await?, tier).map_or(0, |tier| tier.restarts);
+        if restarts == 0 && last != Some(target.get_id()) {
+            last = Some(target.get_id());
+            target.kill();
+        }
+        seen(restarts == 1, format!("{restarts} restarts"))
+    })
+    .await;
+    shows_restarts(member, tier, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn members_go_on_after_a_whole_tier_was_restarted() {
+    let federation = Federation::start("tiers", |_| {}).await;
+    let members = &federation.members;
+    exhaust(&members[0], "engine", "critical").await;
+    exhaust(&members[1], "consensus", "high").await;
+    exhaust(&members[3], "sync", "normal").await;
+    envelopes_flow(members).await;
+    for member in members {
+        member.gate_open(4).await;
+    }
+    let head = members.iter().map(Member::height).max().expect("members");
+    agree_on(members, head + 2).await;
+    nobody_signed_twice(members).await;
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_over_every_budget_ends_with_its_reason_and_the_other_three_go_on() {
+    let frugal = RestartIntensity { max_restarts: 1, within: Duration::from_mins(1) };
+    let mut federation = Federation::start("budget", |config| config.supervision = frugal).await;
+    let mut node = federation.members[3].take();
+    let chain = node.parts().addresses.chain.clone();
+    let killing = tokio::spawn(async move {
+        let mut last = None;
+        loop {
+            let target = chain.target().expect("the chain was started").get_cell();
+            // Each start of the chain is killed once.
+            if last != Some(target.get_id()) {
+                last = Some(target.get_id());
+                target.kill();
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let reason = tokio::time::timeout(SOON, node.ended()).await.expect("the node ends by itself");
+    killing.abort();
+    for part in ["the root supervisor gave up", "restart intensity exceeded", "killed"] {
+        assert!(reason.contains(part), "{part:?} in {reason:?}");
+    }
+    drop(node);
+
+    let lost = federation.members[3].name.clone();
+    let height = federation.members[0].height();
+    for member in &federation.members[..3] {
+        eventually(SOON, &format!("{} counts three", member.name), async || {
+            let gate: GateView = member.client.get("/federation/gate").await?;
+            let three = gate.healthy == 3 && gate.decision == GateDecision::Open;
+            seen(three && gate.reason.contains(lost.as_str()), format!("{} {}", gate.decision, gate.reason))
+        })
+        .await;
+    }
+    agree_on(&federation.members[..3], height + 3).await;
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_members_alone_close_their_gates_stay_alive_and_make_no_block_until_a_third_returns() {
+    let mut federation = Federation::start("halt", |_| {}).await;
+    federation.members[0].reaches(2).await;
+    let missing: Vec<_> = federation.members[2..].iter().map(|member| member.name.clone()).collect();
+    for index in [2, 3] {
+        assert!(federation.members[index].take().stop().await, "it stops in time");
+    }
+    let halted = &federation.members[..2];
+    for member in halted {
+        let gate = eventually(SOON, &format!("{} misses both", member.name), async || {
+            let gate = member.gate_closed().await;
+            if gate.healthy == 2 { Ok(gate) } else { Err(gate.reason) }
+        })
+        .await;
+        assert_eq!(gate.required, 3);
+        for name in &missing {
+            assert!(gate.reason.contains(name.as_str()), "{name} in {:?}", gate.reason);
+            assert!(gate.would_change.contains(name.as_str()), "{name} in {:?}", gate.would_change);
+        }
+    }
+    let heights: Vec<_> = halted.iter().map(Member::height).collect();
+    // Three slots pass. That nothing happens can only be watched.
+    let until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < until {
+        for (member, height) in halted.iter().zip(&heights) {
+            assert_eq!(member.height(), *height, "{} made a block", member.name);
+            assert_eq!(member.client.status("/livez").await, Ok(200));
+            let ready: ReadyView = member.client.get("/readyz").await.expect("an answer");
+            assert_eq!((member.client.status("/readyz").await, ready.ready), (Ok(503), false));
+            assert!(ready.reasons.iter().any(|reason| reason.contains("the gate is closed")), "{ready:?}");
+            assert!(ready.reasons.iter().any(|reason| reason.contains(missing[0].as_str())), "{ready:?}");
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    let submitted =
+        halted[0].client.post("/transactions", "{\"payload\":\"0badcafe\"}").await.expect("an answer");
+    assert_eq!(submitted.status, 202, "a halted member still takes transactions: {submitted:?}");
+    assert!(submitted.body.contains("\"hash\""), "{submitted:?}");
+
+    federation.start_member(2).await;
+    federation.members[2].gate_open(3).await;
+    let back: FederationView =
+        federation.members[2].client.get("/federation/status").await.expect("a status");
+    assert!(back.incarnation > 1, "{}", back.incarnation);
+    let highest = *heights.iter().max().expect("two");
+    agree_on(&federation.members[..3], highest + 2).await;
+    nobody_signed_twice(&federation.members[..3]).await;
+    federation.stop().await;
+}
