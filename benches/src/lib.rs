@@ -72,7 +72,12 @@ impl Actor for Bounded {
         Ok(())
     }
 
-    async fn handle(&self, _: ActorRef<Self::Msg>, mail: Self::Msg, (): &mut ()) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        mail: Self::Msg,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
         let Echo::Back(n, reply) = mail.open();
         Ok(reply.send(n)?)
     }
