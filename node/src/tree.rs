@@ -19,7 +19,7 @@ use alys_cluster::event::EventBus;
 use alys_cluster::federation::{
     Decision, FederationActor, FederationMessage, FederationWire, GateReader, Roster,
 };
-use alys_cluster::health::actor::HealthMessage;
+use alys_cluster::health::HealthMessage;
 use alys_cluster::health::{HealthMonitor, Pingable};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
 use alys_cluster::mailbox::Address;

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use alys_cluster::clock::{Clock, SystemClock};
 use alys_cluster::event::EventBus;
-use alys_cluster::health::actor::answer;
+use alys_cluster::health::message::answer;
 use alys_cluster::health::{HealthCheckResult, PingMessage, PongMessage};
 use alys_cluster::id::ActorName;
 use alys_cluster::mailbox::{Address, Mail};
-use alys_cluster::supervision::actor::{Context, SupervisorMessage};
+use alys_cluster::supervision::SupervisorMessage;
+use alys_cluster::supervision::actor::Context;
 use alys_cluster::supervision::{ChildSpec, RestartIntensity, Supervisor, SupervisorSpec, TreeBoard};
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};

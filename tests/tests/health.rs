@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_cluster::event::ClusterEvent;
-use alys_cluster::health::actor::{HealthMessage, SummaryListener};
+use alys_cluster::health::HealthMessage;
+use alys_cluster::health::actor::SummaryListener;
 use alys_cluster::health::state::ActorHealth;
 use alys_cluster::health::{HealthCheckResult, HealthConfig, HealthMonitor, HealthStatus, Pingable};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};

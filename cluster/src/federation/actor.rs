@@ -6,29 +6,21 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::config::HeartbeatConfig;
-use super::coordinator::{Coordinator, Effect, Input, MemberStatus};
+use super::coordinator::{Coordinator, Effect, Input};
 use super::gate::{Decision, GateReader, Verdict};
-use super::message::{FederationMessage, FederationWire};
+use super::message::{FederationMessage, FederationStatus};
 use super::roster::Roster;
+use super::wire::FederationWire;
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};
 use crate::health::HealthCheckResult;
-use crate::health::actor::answer;
+use crate::health::message::answer;
 use crate::id::Incarnation;
 use crate::mailbox::{Address, Mail, remind};
 use crate::port::{Outbox, PeerChange, PeerWatcher, Progress};
 
 /// How often silence is looked at: a fifth of the default interval between heartbeats.
 const TICK: Duration = Duration::from_millis(50);
-
-/// What this member thinks of everyone, and its verdict.
-#[derive(Clone, Debug)]
-pub struct FederationStatus {
-    /// The verdict now.
-    pub verdict: Verdict,
-    /// Every member, in roster order.
-    pub members: Vec<MemberStatus>,
-}
 
 /// What the federation actor works with.
 #[derive(Clone)]

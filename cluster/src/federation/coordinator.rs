@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use super::config::HeartbeatConfig;
 use super::gate::{Decision, Gate, Verdict, lease};
-use super::message::FederationWire;
 use super::roster::Roster;
+use super::wire::FederationWire;
 use crate::clock::{Moment, WallTime};
 use crate::health::{HealthCheckResult, PhiAccrual, PingMessage, PongMessage};
 use crate::id::{BlockHeight, Incarnation, NodeId};

@@ -1,20 +1,12 @@
-//! What members say to each other about health, and what the federation actor is told.
+//! What the federation actor is told and asked.
 
 use ractor::RpcReplyPort;
-use serde::{Deserialize, Serialize};
 
-use super::actor::FederationStatus;
+use super::coordinator::MemberStatus;
+use super::gate::Verdict;
+use super::wire::FederationWire;
 use crate::health::{HealthCheckResult, PingMessage, PongMessage};
 use crate::id::NodeId;
-
-/// Heartbeats between members.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FederationWire {
-    /// Are you well?
-    Ping(PingMessage),
-    /// I am, or not.
-    Pong(PongMessage),
-}
 
 /// What the federation actor is told and asked.
 pub enum FederationMessage {
@@ -28,4 +20,13 @@ pub enum FederationMessage {
     Status(RpcReplyPort<FederationStatus>),
     /// Is the actor itself well?
     Ping(PingMessage, RpcReplyPort<PongMessage>),
+}
+
+/// What this member thinks of everyone, and its verdict.
+#[derive(Clone, Debug)]
+pub struct FederationStatus {
+    /// The verdict now.
+    pub verdict: Verdict,
+    /// Every member, in roster order.
+    pub members: Vec<MemberStatus>,
 }

@@ -5,7 +5,7 @@
 //! 2|2 both sides halt. It speaks to other members through an [`Outbox`](crate::port::Outbox) and knows no
 //! transport.
 //!
-//! Reading order: [`message`], [`roster`], [`gate`] (count → decision → verdict), [`coordinator`] (heartbeats
+//! Reading order: [`wire`], [`message`], [`roster`], [`gate`] (count → decision → verdict), [`coordinator`] (heartbeats
 //! → counts), [`actor`] (the shell), [`config`].
 //!
 //! ```text
@@ -19,9 +19,11 @@ pub mod coordinator;
 pub mod gate;
 pub mod message;
 pub mod roster;
+pub mod wire;
 
-pub use actor::{FederationActor, FederationStatus};
+pub use actor::FederationActor;
 pub use config::HeartbeatConfig;
 pub use gate::{Decision, GateReader, GateRecord, Halt, Verdict};
-pub use message::{FederationMessage, FederationWire};
+pub use message::{FederationMessage, FederationStatus};
 pub use roster::Roster;
+pub use wire::FederationWire;

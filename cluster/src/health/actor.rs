@@ -8,7 +8,8 @@ use futures::future::BoxFuture;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::config::HealthConfig;
-use super::message::{HealthCheckResult, HealthStatus, PingMessage, PongMessage};
+use super::message::{HealthMessage, answer};
+use super::ping::{HealthCheckResult, HealthStatus, PingMessage, PongMessage};
 use super::state::{ActorHealth, Check, HealthBoard};
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};
@@ -44,37 +45,6 @@ impl Pingable {
         });
         Self { name, priority, ask }
     }
-}
-
-/// Answers `ping` for an actor of this node with what it says of itself.
-pub fn answer(
-    name: &ActorName,
-    clock: &dyn Clock,
-    ping: &PingMessage,
-    status: HealthCheckResult,
-    reply: RpcReplyPort<PongMessage>,
-) {
-    // A caller that gave up no longer listens, which is its own affair.
-    let _ = reply.send(PongMessage {
-        ping_id: ping.id,
-        timestamp: clock.wall(),
-        source: name.to_string(),
-        incarnation: ping.incarnation,
-        status,
-        metadata: BTreeMap::new(),
-    });
-}
-
-/// What the monitor is told and asked.
-pub enum HealthMessage {
-    /// Look who is due.
-    Tick,
-    /// A check is over.
-    Checked(usize, Check),
-    /// The board, in the order of the actors.
-    Board(RpcReplyPort<Vec<ActorHealth>>),
-    /// Is the monitor itself well?
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
 /// Hears what the node says of itself after every check of a critical actor. Must not wait.

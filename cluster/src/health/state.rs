@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use super::config::HealthConfig;
-use super::message::{HealthCheckResult, HealthStatus};
+use super::ping::{HealthCheckResult, HealthStatus};
 use crate::clock::Moment;
 use crate::id::{ActorName, ActorPriority};
 

@@ -7,6 +7,7 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, Supervisi
 
 use super::board::{SupervisorRow, TreeBoard};
 use super::intensity::RestartWindow;
+use super::message::SupervisorMessage;
 use super::spec::{ChildSpec, SupervisorSpec};
 use super::state::{Effect, Exit, Input, SupervisorState};
 use crate::clock::Clock;
@@ -29,14 +30,6 @@ pub struct Context {
 pub struct Supervisor {
     context: Context,
 }
-
-/// What a supervisor tells itself.
-pub enum SupervisorMessage {
-    /// Start the child at this place, after it ended or failed to start.
-    Start(usize),
-}
-
-impl ractor::Message for SupervisorMessage {}
 
 /// The shell's memory: the decisions' state, and which actor each child is now.
 pub struct Shell {

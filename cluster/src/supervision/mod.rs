@@ -10,10 +10,12 @@
 pub mod actor;
 pub mod board;
 pub mod intensity;
+pub mod message;
 pub mod spec;
 pub mod state;
 
 pub use actor::Supervisor;
 pub use board::TreeBoard;
 pub use intensity::RestartIntensity;
+pub use message::SupervisorMessage;
 pub use spec::{ChildSpec, RestartType, SupervisorSpec};

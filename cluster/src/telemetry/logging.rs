@@ -3,28 +3,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use super::message::LoggingMessage;
 use super::{Listening, forward};
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus, Recorded};
-use crate::health::actor::answer;
-use crate::health::{HealthCheckResult, PingMessage, PongMessage};
+use crate::health::HealthCheckResult;
+use crate::health::message::answer;
 use crate::id::NodeId;
 use crate::mailbox::{Address, Mail};
 
 /// Events remembered.
 const HISTORY_MAX: usize = 1024;
-
-/// What the logger is told and asked.
-pub enum LoggingMessage {
-    /// An event, or how many were missed.
-    Event(Result<Arc<Recorded>, u64>),
-    /// The last events, oldest first.
-    History(RpcReplyPort<Vec<Arc<Recorded>>>),
-    /// Is the actor itself well?
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
-}
 
 /// What the logger works with.
 #[derive(Clone)]

@@ -7,13 +7,14 @@ use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use super::message::MetricsMessage;
 use super::{Listening, forward};
 use crate::clock::Clock;
-use crate::event::{ClusterEvent, EventBus, Recorded};
-use crate::health::actor::answer;
-use crate::health::{HealthCheckResult, PingMessage, PongMessage};
+use crate::event::{ClusterEvent, EventBus};
+use crate::health::HealthCheckResult;
+use crate::health::message::answer;
 use crate::id::NodeId;
 use crate::mailbox::{Address, Mail};
 
@@ -21,16 +22,6 @@ use crate::mailbox::{Address, Mail};
 const INTERVAL_BUCKETS: [f64; 11] = [0.5, 1.0, 1.5, 1.8, 1.9, 1.95, 2.05, 2.1, 2.3, 3.0, 10.0];
 /// Buckets for the time to a decision, in seconds.
 const DECIDING_BUCKETS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0];
-
-/// What the collector is told and asked.
-pub enum MetricsMessage {
-    /// An event, or how many were missed.
-    Event(Result<Arc<Recorded>, u64>),
-    /// Everything in Prometheus' text format.
-    Render(RpcReplyPort<String>),
-    /// Is the actor itself well?
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
-}
 
 /// The metrics of a node.
 #[derive(Clone)]

@@ -3,10 +3,12 @@
 //! [`metrics`] counts, [`logging`] writes and remembers. Both hear the same [`EventBus`].
 
 pub mod logging;
+pub mod message;
 pub mod metrics;
 
-pub use logging::{LoggingActor, LoggingMessage};
-pub use metrics::{MetricsActor, MetricsMessage};
+pub use logging::LoggingActor;
+pub use message::{LoggingMessage, MetricsMessage};
+pub use metrics::MetricsActor;
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::codec;
 use super::envelope::{Class, Envelope};
-use super::link::LinkMessage;
+use super::message::LinkMessage;
 use super::trace::TraceContext;
 use crate::id::{ActorName, Incarnation, NodeId};
 use crate::mailbox::Address;

@@ -8,43 +8,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef, BytesConvertable, RpcReplyPort};
-use ractor_cluster::RactorClusterMessage;
-use serde::Serialize;
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::de::DeserializeOwned;
 
 use super::codec;
 use super::envelope::{Batch, Envelope};
+use super::message::GatewayMessage;
 use crate::event::{ClusterEvent, EventBus};
 use crate::federation::Roster;
 use crate::id::{ActorName, Incarnation, NodeId};
 
 /// The gateway's name within its node.
 pub const GATEWAY: &str = "gateway";
-
-/// A value that arrived over the wire, or why it is none: `from_bytes` can not fail, so that the failure
-/// travels as a value.
-#[derive(Debug)]
-pub struct Wire<T>(pub Result<T, String>);
-
-impl<T: Serialize + DeserializeOwned> BytesConvertable for Wire<T> {
-    fn into_bytes(self) -> Vec<u8> {
-        // Only checked values are sent; the empty bytes of a failure decode to a failure again.
-        self.0.and_then(|value| codec::encode(&value).map_err(|e| e.to_string())).unwrap_or_default()
-    }
-
-    fn from_bytes(bytes: Vec<u8>) -> Self {
-        Self(codec::decode(&bytes).map_err(|e| e.to_string()))
-    }
-}
-
-/// What other nodes may say.
-#[derive(RactorClusterMessage)]
-pub enum GatewayMessage {
-    /// Take these; the answer says how many were handed on.
-    #[rpc]
-    Deliver(Wire<Batch>, RpcReplyPort<u64>),
-}
 
 /// Takes an envelope's payload to a local actor, or says why not.
 pub type Route = Arc<dyn Fn(NodeId, &[u8]) -> Result<(), String> + Send + Sync>;
@@ -141,6 +116,7 @@ impl Actor for Gateway {
 
 #[cfg(test)]
 mod tests {
+    use super::super::message::Wire;
     use super::*;
     use crate::clock::SystemClock;
     use std::sync::Mutex;

@@ -11,19 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::rpc::CallResult;
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
 use ractor_cluster::NodeSessionMessage;
 
 use super::config::LinkConfig;
-use super::envelope::{Batch, Class, Envelope};
-use super::gateway::{GatewayMessage, Wire};
-use super::network::NetworkMessage;
-use super::peer::{Effect, Input, Peer, Phase, SessionId};
+use super::envelope::Batch;
+use super::message::{GatewayMessage, LinkMessage, LinkStatus, NetworkMessage, Wire};
+use super::peer::{Effect, Input, Peer, SessionId};
 use super::queue::SendQueue;
 use crate::clock::{Clock, Moment};
 use crate::event::{ClusterEvent, EventBus};
-use crate::health::actor::answer;
-use crate::health::{HealthCheckResult, PingMessage, PongMessage};
+use crate::health::HealthCheckResult;
+use crate::health::message::answer;
 use crate::id::{ActorName, NodeId};
 use crate::mailbox::{Address, Mail, remind};
 
@@ -31,69 +30,6 @@ use crate::mailbox::{Address, Mail, remind};
 pub const IN_FLIGHT_MAX: usize = 8;
 /// How often dials and stale sessions are looked at.
 const TICK: Duration = Duration::from_millis(20);
-
-/// What a link is told and asked.
-pub enum LinkMessage {
-    /// Time passes.
-    Tick,
-    /// Send this.
-    Send(Class, Envelope),
-    /// A connection could not be made.
-    DialFailed {
-        /// Which attempt.
-        attempt: u64,
-        /// Why.
-        reason: String,
-    },
-    /// A connection this link asked for became a session.
-    Opened {
-        /// Which attempt.
-        attempt: u64,
-        /// The session.
-        session: ActorRef<NodeSessionMessage>,
-    },
-    /// A session with the peer can carry envelopes to its gateway.
-    Ready {
-        /// The session.
-        session: ActorRef<NodeSessionMessage>,
-        /// The peer's gateway.
-        gateway: ActorRef<GatewayMessage>,
-    },
-    /// A session ended.
-    Closed(SessionId),
-    /// A batch was acknowledged, or will not be.
-    Delivered {
-        /// Which batch.
-        batch: u64,
-        /// Whether the peer acknowledged it.
-        acknowledged: bool,
-    },
-    /// How does it stand?
-    Status(RpcReplyPort<LinkStatus>),
-    /// Is the actor itself well?
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
-}
-
-/// How a link stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkStatus {
-    /// To whom.
-    pub peer: NodeId,
-    /// Where it stands.
-    pub phase: Phase,
-    /// Whether this member dials.
-    pub dials: bool,
-    /// Sessions that became usable.
-    pub sessions: u64,
-    /// Envelopes waiting.
-    pub queued: usize,
-    /// Envelopes acknowledged.
-    pub delivered: u64,
-    /// Envelopes dropped.
-    pub dropped: u64,
-    /// Why it was last lost.
-    pub last_loss: String,
-}
 
 /// What a link works with.
 #[derive(Clone)]

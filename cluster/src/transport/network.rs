@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use ractor_cluster::node::{NodeConnectionMode, NodeServerSessionInformation};
 use ractor_cluster::{
     BoxRead, BoxWrite, ClusterBidiStream, NodeEventSubscription, NodeServer, NodeServerMessage,
@@ -18,14 +18,14 @@ use ractor_cluster::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
-use super::gateway::{GATEWAY, GatewayMessage};
-use super::link::LinkMessage;
+use super::gateway::GATEWAY;
+use super::message::{GatewayMessage, LinkMessage, NetworkMessage, SessionEvent};
 use super::peer::SessionId;
 use crate::clock::{Clock, Moment};
 use crate::event::{ClusterEvent, EventBus};
 use crate::federation::Roster;
-use crate::health::actor::answer;
-use crate::health::{HealthCheckResult, PingMessage, PongMessage};
+use crate::health::HealthCheckResult;
+use crate::health::message::answer;
 use crate::id::NodeId;
 use crate::mailbox::{Address, Mail, remind};
 
@@ -37,52 +37,6 @@ const STRANGERS_MAX: usize = 64;
 const TICK: Duration = Duration::from_millis(250);
 /// Pause after a failed accept: without descriptors it fails again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// What happened to a session.
-pub enum SessionEvent {
-    /// A connection became a session.
-    Opened,
-    /// Its peer said a name and proved the cookie.
-    Authenticated,
-    /// Both sides told each other their remotable actors.
-    Ready,
-    /// It ended.
-    Closed,
-}
-
-/// What the network actor is told and asked.
-pub enum NetworkMessage {
-    /// Time passes.
-    Tick,
-    /// A connection was accepted.
-    Accepted(TcpStream, SocketAddr),
-    /// A link wants a connection to its peer.
-    Dial {
-        /// To whom.
-        peer: NodeId,
-        /// Where.
-        address: SocketAddr,
-        /// Repeated in the answer.
-        attempt: u64,
-        /// How long it may take.
-        timeout: Duration,
-    },
-    /// The link to this peer begins, and knows of no session.
-    LinkStarted(NodeId),
-    /// The connection a link wanted, or why there is none.
-    Dialled {
-        /// To whom.
-        peer: NodeId,
-        /// Which attempt.
-        attempt: u64,
-        /// The connection.
-        outcome: Result<TcpStream, String>,
-    },
-    /// Something happened to a session.
-    Session(SessionEvent, NodeServerSessionInformation),
-    /// Is the actor itself well?
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
-}
 
 /// What the network actor works with.
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use alys_cluster::clock::Clock;
 use alys_cluster::health::HealthCheckResult;
-use alys_cluster::health::actor::answer;
+use alys_cluster::health::message::answer;
 use alys_cluster::id::BlockHeight;
 use alys_cluster::mailbox::{Address, Mail};
 use alys_cluster::port::Progress;

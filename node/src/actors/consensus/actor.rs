@@ -7,7 +7,7 @@ use std::time::Duration;
 use alys_cluster::clock::{Clock, Moment};
 use alys_cluster::event::{ClusterEvent, EventBus};
 use alys_cluster::federation::{GateReader, Roster};
-use alys_cluster::health::actor::answer;
+use alys_cluster::health::message::answer;
 use alys_cluster::id::{BlockHeight, Incarnation};
 use alys_cluster::mailbox::{Address, Mail, remind};
 use alys_cluster::port::Outbox;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alys_cluster::clock::Clock;
 use alys_cluster::federation::Roster;
 use alys_cluster::health::HealthCheckResult;
-use alys_cluster::health::actor::answer;
+use alys_cluster::health::message::answer;
 use alys_cluster::mailbox::{Address, Mail};
 use alys_cluster::port::Outbox;
 use ractor::{Actor, ActorProcessingErr, ActorRef};

@@ -7,7 +7,7 @@ use alys_cluster::clock::Clock;
 use alys_cluster::federation::coordinator::MemberState;
 use alys_cluster::federation::{FederationMessage, Roster};
 use alys_cluster::health::HealthCheckResult;
-use alys_cluster::health::actor::answer;
+use alys_cluster::health::message::answer;
 use alys_cluster::id::NodeId;
 use alys_cluster::mailbox::{Address, CallError, Mail, remind};
 use alys_cluster::port::{Outbox, PeerChange};

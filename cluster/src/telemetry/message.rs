@@ -1,0 +1,28 @@
+//! What the listeners are told and asked.
+
+use std::sync::Arc;
+
+use ractor::RpcReplyPort;
+
+use crate::event::Recorded;
+use crate::health::{PingMessage, PongMessage};
+
+/// What the logger is told and asked.
+pub enum LoggingMessage {
+    /// An event, or how many were missed.
+    Event(Result<Arc<Recorded>, u64>),
+    /// The last events, oldest first.
+    History(RpcReplyPort<Vec<Arc<Recorded>>>),
+    /// Is the actor itself well?
+    Ping(PingMessage, RpcReplyPort<PongMessage>),
+}
+
+/// What the collector is told and asked.
+pub enum MetricsMessage {
+    /// An event, or how many were missed.
+    Event(Result<Arc<Recorded>, u64>),
+    /// Everything in Prometheus' text format.
+    Render(RpcReplyPort<String>),
+    /// Is the actor itself well?
+    Ping(PingMessage, RpcReplyPort<PongMessage>),
+}
