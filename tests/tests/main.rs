@@ -1,5 +1,6 @@
 //! What crosses packages. One module for each question.
 
+mod audit;
 mod health;
 mod hostile;
 mod layers;
