@@ -136,6 +136,9 @@ impl ExecutionEngine for OrderingEngine {
 
     fn reset(&mut self, head: Head) {
         self.head = head;
+        // What waits may be in a block that was missed.
+        self.pool.clear();
+        self.waiting.clear();
     }
 }
 

@@ -188,6 +188,7 @@ impl Parts {
             outbox: self.outbox::<EngineWire>(address.name(), Class::Bulk),
             address,
             head: self.head.clone(),
+            chain: self.addresses.chain.clone(),
             roster: self.roster.clone(),
             clock: self.clock.clone(),
         };

@@ -98,6 +98,11 @@ async fn four_members_make_the_same_blocks_and_include_a_transaction_submitted_t
         holding += block.transactions.len();
     }
     assert_eq!(holding, 1, "it is in one block, once");
+    // A new engine remembers it too.
+    members[2].node().parts().addresses.engine.target().expect("it runs").get_cell().kill();
+    shows_restarts(&members[2], "engine", 1).await;
+    let again = members[2].client.post("/transactions", "{\"payload\":\"c0ffee\"}").await;
+    assert_eq!(again.expect("an answer").status, 409);
     nobody_signed_twice(members).await;
     federation.stop().await;
 }

@@ -1,6 +1,7 @@
 //! The engine as an actor.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use alys_cluster::clock::Clock;
 use alys_cluster::federation::Roster;
@@ -11,9 +12,14 @@ use alys_cluster::port::Outbox;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::message::{EngineMessage, EngineWire};
-use crate::actors::chain::HeadReader;
+use crate::actors::chain::{ChainMessage, HeadReader};
 use crate::ordering::OrderingEngine;
 use crate::ports::{ExecutionEngine, PayloadStatus};
+
+/// Blocks whose transactions a new engine remembers: ten minutes of them.
+const REMEMBERED_BLOCKS: u64 = 300;
+/// The longest the chain may take to give them.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// What the engine works with.
 #[derive(Clone)]
@@ -22,6 +28,8 @@ pub struct EngineActor {
     pub address: Address<EngineMessage>,
     /// Where the chain ends.
     pub head: HeadReader,
+    /// Has the last blocks, whose transactions are not taken again.
+    pub chain: Address<ChainMessage>,
     /// Whom new transactions are passed on to.
     pub roster: Roster,
     /// Takes them there.
@@ -53,8 +61,19 @@ impl Actor for EngineActor {
     type Arguments = ();
 
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
+        let mut engine = OrderingEngine::new(self.head.head());
+        let from = self.head.head().height.saturating_sub(REMEMBERED_BLOCKS) + 1;
+        let range = |reply| ChainMessage::Range {
+            from,
+            max: REMEMBERED_BLOCKS as usize,
+            max_bytes: usize::MAX,
+            reply,
+        };
+        for stored in self.chain.call(DEADLINE, range).await?? {
+            engine.forkchoice_updated(&stored.block);
+        }
         self.address.bind(me);
-        Ok(Box::new(OrderingEngine::new(self.head.head())))
+        Ok(Box::new(engine))
     }
 
     async fn handle(
