@@ -245,6 +245,15 @@ impl MalachiteCore {
 
     fn replay(&mut self, ports: &mut Ports<'_>, entries: Vec<LogEntry>) -> Result<(), CoreError> {
         let inputs: Vec<_> = entries.iter().cloned().map(LogEntry::into_input).collect();
+        let own = usize::from(self.host.own.0);
+        let offers: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| match entry {
+                LogEntry::Message(message @ ConsensusWire::Proposal(..)) => Some(message.clone()),
+                _ => None,
+            })
+            .filter(|message| message.statement_of(own).is_some())
+            .collect();
         self.state.index_wal_entries(inputs.iter());
         self.host.replay = Some(Replay { entries, wanted: None });
         let start = self.start_input(true);
@@ -255,6 +264,11 @@ impl MalachiteCore {
         self.state.reset_entries_index();
         let wanted = self.host.replay.take().and_then(|replay| replay.wanted);
         outcome?;
+        // Votes are derived and sent again by the replay; an own proposal only enters it, and whoever missed it
+        // before the crash would wait for it in vain.
+        let round = self.round();
+        let again = offers.into_iter().filter(|offer| offer.round() == round).map(Effect::Publish);
+        self.host.effects.extend(again);
         match wanted {
             Some(round) if self.is_proposing(round) => self.want(ports, round),
             _ => Ok(()),
