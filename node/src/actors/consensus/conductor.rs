@@ -24,7 +24,7 @@ use alys_cluster::id::NodeId;
 use alys_cluster::port::PeerChange;
 
 use crate::consensus::config::ConsensusConfig;
-use crate::consensus::context::{Statement, proposer_index};
+use crate::consensus::context::Statement;
 use crate::consensus::core::{BftCore, CoreError, CoreInput, Effect, Ports, RoundTimer, waits_for_proposal};
 use crate::consensus::guard::Signer;
 use crate::consensus::log::{LogError, MessageLog};
@@ -261,9 +261,6 @@ impl Conductor {
             Input::Message(message) if message.height() <= self.head.height => {}
             Input::Message(message) => {
                 self.saw(at, &message);
-                if self.stage == Stage::Waiting && at.gate_open && self.is_call_to_begin(at.now, &message) {
-                    self.begin(at, tools, &mut actions)?;
-                }
                 self.take(at, tools, CoreInput::Message(message), &mut actions)?;
             }
             Input::Timer(timer, generation) => {
@@ -285,7 +282,8 @@ impl Conductor {
         }
         // A height that others have decided is fetched, not decided again.
         let is_behind = self.peers_at > self.head.height;
-        if self.stage == Stage::Waiting && at.gate_open && !is_behind && at.now >= self.pacing.due() {
+        let is_due = at.now >= self.pacing.due() || self.is_called(at.now);
+        if self.stage == Stage::Waiting && at.gate_open && !is_behind && is_due {
             self.begin(at, tools, &mut actions)?;
         }
         Ok(actions)
@@ -483,16 +481,10 @@ impl Conductor {
         }
     }
 
-    /// A proposal for the next height by whose turn it is, not long before this member's own beat.
-    fn is_call_to_begin(&self, now: Moment, message: &ConsensusWire) -> bool {
-        let ConsensusWire::Proposal(proposal, _) = message else {
-            return false;
-        };
-        let turn = proposer_index(self.members.len(), proposal.height.0, 0);
-        message.height() == self.head.height + 1
-            && message.round() == 0
-            && usize::from(proposal.proposer.0) == turn
-            && self.pacing.may_follow(now)
+    /// Others have begun the next height, as what they said shows, not long before this member's own beat.
+    fn is_called(&self, now: Moment) -> bool {
+        let is_next = |message: &ConsensusWire| message.height() == self.head.height + 1;
+        self.pacing.may_follow(now) && self.held.iter().any(is_next)
     }
 
     /// A block's time stamp must be later than its parent's, and not far ahead of this member's clock.

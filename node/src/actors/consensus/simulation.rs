@@ -457,8 +457,8 @@ fn crash_all(seed: u64, keep_log: bool, guarded: bool) -> Simulation {
     (0..MEMBERS).for_each(|index| simulation.restart(index));
     if keep_log {
         // No round is lost: whatever was said before the crash is said again. Members that were a block behind
-        // fetch it first, and then wait for their slot.
-        simulation.ms_until_height(before + 1, if level { 500 } else { 3_500 });
+        // fetch it first, and follow who has begun the next one.
+        simulation.ms_until_height(before + 1, if level { 500 } else { 2_000 });
     }
     simulation.run_for(12_000);
     if keep_log {
