@@ -70,6 +70,20 @@ fn a_member_that_does_not_come_up_is_told_with_its_end() {
     assert!(complaint.contains(&path), "{complaint}");
 }
 
+/// Waits until the process has blocked SIGINT (signal 2, the second bit of the mask the kernel shows).
+fn blocks_interrupts(pid: u32) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let blocks = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?;
+        Some(u64::from_str_radix(mask.trim(), 16).ok()? & 0b10 != 0)
+    };
+    while blocks() != Some(true) {
+        assert!(std::time::Instant::now() < until, "the guardian never blocks SIGINT");
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn the_guardian_ignores_ctrl_c_and_kills_who_is_left_when_the_simulator_is_gone() {
     let mut sleeper = Command::new("sleep").arg("1000").spawn().expect("sleep is there");
@@ -81,8 +95,7 @@ fn the_guardian_ignores_ctrl_c_and_kills_who_is_left_when_the_simulator_is_gone(
         guardian.arg("guard").stdin(Stdio::piped()).process_group(0).spawn().expect("the guardian runs");
     let mut pipe = guardian.stdin.take().expect("a pipe");
     writeln!(pipe, "{} {started}", sleeper.id()).expect("the guardian listens");
-    // Time for the guardian to have blocked its signals.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    blocks_interrupts(guardian.id());
     let interrupted = Command::new("kill").args(["-INT", &guardian.id().to_string()]).status();
     assert!(interrupted.is_ok_and(|status| status.success()));
     assert!(sleeper.try_wait().expect("waits").is_none());
