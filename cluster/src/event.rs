@@ -12,12 +12,13 @@ use tokio::sync::broadcast;
 use crate::clock::{Clock, WallTime};
 use crate::health::HealthStatus;
 use crate::id::{ActorName, BlockHeight, Incarnation, NodeId};
+use crate::supervision::decision::DecisionRecord;
 
 /// Events a slow listener may lag behind before it loses the oldest.
 const BUS_CAPACITY: usize = 4096;
 
 /// A fact.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ClusterEvent {
     /// A child runs.
     ChildStarted {
@@ -36,6 +37,15 @@ pub enum ClusterEvent {
         child: ActorName,
         /// Why.
         reason: String,
+    },
+    /// A supervisor decided about a failure. With its inputs, so that the decision can be replayed.
+    RestartDecided {
+        /// The supervisor.
+        supervisor: ActorName,
+        /// What happened, what the decision depends on, and the decision.
+        record: Arc<DecisionRecord>,
+        /// How long deciding took.
+        took: Duration,
     },
     /// A supervisor restarted too often and ends itself.
     SupervisorGaveUp {
@@ -134,6 +144,7 @@ impl ClusterEvent {
         match self {
             Self::ChildStarted { .. } => "child_started",
             Self::ChildEnded { .. } => "child_ended",
+            Self::RestartDecided { .. } => "restart_decided",
             Self::SupervisorGaveUp { .. } => "supervisor_gave_up",
             Self::ActorHealthChanged { .. } => "actor_health_changed",
             Self::PeerUp { .. } => "peer_up",
@@ -152,6 +163,7 @@ impl ClusterEvent {
     pub fn is_warning(&self) -> bool {
         match self {
             Self::ChildEnded { .. }
+            | Self::RestartDecided { .. }
             | Self::SupervisorGaveUp { .. }
             | Self::PeerDown { .. }
             | Self::LinkDown { .. }
@@ -180,6 +192,7 @@ impl fmt::Display for ClusterEvent {
             Self::ChildEnded { supervisor, child, reason } => {
                 write!(f, "{child} under {supervisor} ended: {reason}")
             }
+            Self::RestartDecided { supervisor, record, .. } => write!(f, "{supervisor} decided: {record}"),
             Self::SupervisorGaveUp { supervisor, reason } => write!(f, "{supervisor} gave up: {reason}"),
             Self::ActorHealthChanged { actor, status, reason } if reason.is_empty() => {
                 write!(f, "{actor} is {status}")

@@ -99,6 +99,11 @@ impl ActorName {
     pub fn literal(name: &'static str) -> Self {
         Self::new(name).expect("a literal name has the form of a name")
     }
+
+    /// What it is one of: the part before the first `/` (`link` of `link/node-2`), a label with few values.
+    pub fn kind(&self) -> &str {
+        self.as_str().split('/').next().unwrap_or_default()
+    }
 }
 
 /// Which start of a member this is: a number that grows with each. What an earlier incarnation said is

@@ -8,31 +8,53 @@
 //! The road not taken is ractor's name registry: it is global to the process, so that two nodes in one
 //! process share it, and it knows no message types.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use ractor::{ActorRef, RpcReplyPort};
+use ractor::{ActorRef, ActorStatus, RpcReplyPort};
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use crate::id::ActorName;
 
 /// A message that holds a slot of its mailbox until dropped.
 pub struct Mail<M> {
-    body: M,
+    body: Body<M>,
     _slot: Option<Slot>,
+}
+
+enum Body<M> {
+    Message(M),
+    Fault(String),
 }
 
 impl<M> Mail<M> {
     /// A message an actor sends itself: it takes no slot, for refusing it would stop the actor's clockwork.
     /// An actor has at most one of them waiting for each timer it set.
     pub fn to_self(body: M) -> Self {
-        Self { body, _slot: None }
+        Self { body: Body::Message(body), _slot: None }
     }
 
     /// The message; its slot is free from here on.
+    ///
+    /// # Panics
+    ///
+    /// If it is a fault: see [`Address::inject_panic`].
     pub fn open(self) -> M {
-        self.body
+        match self.body {
+            Body::Message(message) => message,
+            Body::Fault(reason) => panic!("{reason}"),
+        }
+    }
+
+    /// The message, if it is one.
+    pub fn peek(&self) -> Option<&M> {
+        match &self.body {
+            Body::Message(message) => Some(message),
+            Body::Fault(_) => None,
+        }
     }
 }
 
@@ -62,6 +84,15 @@ pub enum MailError {
     },
 }
 
+impl MailError {
+    /// Whose mailbox.
+    pub fn name(&self) -> &ActorName {
+        match self {
+            Self::Absent(name) | Self::Full { name, .. } => name,
+        }
+    }
+}
+
 /// Why a call has no answer. Whether the message was handled is not known, except for [`CallError::Mail`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CallError {
@@ -81,6 +112,65 @@ pub enum CallError {
     Dropped(ActorName),
 }
 
+impl CallError {
+    /// Who was asked.
+    pub fn name(&self) -> &ActorName {
+        match self {
+            Self::Mail(error) => error.name(),
+            Self::Deadline { name, .. } | Self::Dropped(name) => name,
+        }
+    }
+}
+
+/// How full a mailbox is.
+pub trait Pressure: Send + Sync {
+    /// Its slots.
+    fn capacity(&self) -> usize;
+    /// Messages waiting or being handled.
+    fn depth(&self) -> usize;
+    /// Messages refused since it was made because every slot was taken.
+    fn refused(&self) -> u64;
+}
+
+/// An actor that can be hurt, for drills.
+pub trait Mortal: Send + Sync {
+    /// Its name.
+    fn name(&self) -> &ActorName;
+    /// Makes it panic in its handler: see [`Address::inject_panic`].
+    fn panic(&self, reason: &str) -> Result<(), MailError>;
+    /// Kills it: it ends at its next await, without its `post_stop`.
+    fn kill(&self) -> Result<(), MailError>;
+}
+
+impl<M: Send + 'static> Mortal for Address<M> {
+    fn name(&self) -> &ActorName {
+        Self::name(self)
+    }
+
+    fn panic(&self, reason: &str) -> Result<(), MailError> {
+        self.inject_panic(reason)
+    }
+
+    fn kill(&self) -> Result<(), MailError> {
+        let alive = self.target().filter(|actor| actor.get_status() == ActorStatus::Running);
+        alive.map(|actor| actor.kill()).ok_or_else(|| MailError::Absent(self.shared.name.clone()))
+    }
+}
+
+impl<M: Send + 'static> Pressure for Address<M> {
+    fn capacity(&self) -> usize {
+        self.shared.capacity
+    }
+
+    fn depth(&self) -> usize {
+        Self::depth(self)
+    }
+
+    fn refused(&self) -> u64 {
+        Self::refused(self)
+    }
+}
+
 /// Where an actor is reached, whichever incarnation of it runs.
 pub struct Address<M> {
     shared: Arc<Shared<M>>,
@@ -92,6 +182,7 @@ struct Shared<M> {
     depth: Arc<AtomicUsize>,
     refused: AtomicU64,
     target: RwLock<Option<ActorRef<Mail<M>>>>,
+    bound: Notify,
 }
 
 impl<M> Clone for Address<M> {
@@ -116,6 +207,7 @@ impl<M: Send + 'static> Address<M> {
                 depth: Arc::default(),
                 refused: AtomicU64::new(0),
                 target: RwLock::new(None),
+                bound: Notify::new(),
             }),
         }
     }
@@ -138,6 +230,7 @@ impl<M: Send + 'static> Address<M> {
     /// Puts `actor` behind this address. An actor does this first thing when it starts.
     pub fn bind(&self, actor: ActorRef<Mail<M>>) {
         *self.shared.target.write().unwrap_or_else(PoisonError::into_inner) = Some(actor);
+        self.shared.bound.notify_waiters();
     }
 
     /// The actor behind this address now, if one was ever bound; it may have ended.
@@ -147,6 +240,16 @@ impl<M: Send + 'static> Address<M> {
 
     /// Sends `body`, or says why not.
     pub fn cast(&self, body: M) -> Result<(), MailError> {
+        self.send(Body::Message(body))
+    }
+
+    /// Sends a fault: the actor panics with `reason` when it opens it, in its own handler, as any actor may. For
+    /// drills.
+    pub fn inject_panic(&self, reason: &str) -> Result<(), MailError> {
+        self.send(Body::Fault(reason.to_owned()))
+    }
+
+    fn send(&self, body: Body<M>) -> Result<(), MailError> {
         let shared = &self.shared;
         let absent = || MailError::Absent(shared.name.clone());
         let target = self.target().ok_or_else(absent)?;
@@ -170,6 +273,28 @@ impl<M: Send + 'static> Address<M> {
             Ok(Err(_)) => Err(CallError::Dropped(self.shared.name.clone())),
             Err(_) => Err(CallError::Deadline { name: self.shared.name.clone(), deadline }),
         }
+    }
+
+    /// The same, of whichever incarnation answers: an actor that is absent, or ends over the question, is asked
+    /// again as soon as it is back. So the question must be one that may be asked twice.
+    pub async fn call_patiently<R: Send + 'static>(
+        &self,
+        deadline: Duration,
+        question: impl Fn(RpcReplyPort<R>) -> M,
+    ) -> Result<R, CallError> {
+        let asking = async {
+            loop {
+                let mut bound = pin!(self.shared.bound.notified());
+                // From here on no return is missed.
+                bound.as_mut().enable();
+                match self.call(deadline, &question).await {
+                    Err(CallError::Mail(MailError::Absent(_)) | CallError::Dropped(_)) => bound.await,
+                    outcome => return outcome,
+                }
+            }
+        };
+        let late = |_| Err(CallError::Deadline { name: self.shared.name.clone(), deadline });
+        tokio::time::timeout(deadline, asking).await.unwrap_or_else(late)
     }
 
     fn take_slot(&self) -> Option<Slot> {
@@ -247,6 +372,39 @@ mod tests {
         assert_eq!(absent, Err(MailError::Absent(ActorName::literal("echo")).into()));
         let _second = echo(&address).await;
         assert_eq!(address.call(SOON, |reply| Question::Echo(3, reply)).await, Ok(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_patient_caller_is_answered_by_the_successor_of_an_actor_that_died_over_its_question() {
+        let address = Address::new(ActorName::literal("echo"), 4);
+        let first = echo(&address).await;
+        // Behind this the question waits, and is dropped with the mailbox.
+        let (_never, held) = tokio::sync::oneshot::channel();
+        address.cast(Question::Hold(held)).expect("taken");
+        let asking = {
+            let address = address.clone();
+            tokio::spawn(async move { address.call_patiently(SOON, |reply| Question::Echo(7, reply)).await })
+        };
+        while address.depth() == 0 {
+            tokio::task::yield_now().await;
+        }
+        address.target().expect("bound").get_cell().kill();
+        first.await.expect("ended");
+        let _second = echo(&address).await;
+        assert_eq!(asking.await.expect("joined"), Ok(7));
+
+        let nobody = Address::new(ActorName::literal("nobody"), 4);
+        let late = nobody.call_patiently(SOON, |reply| Question::Echo(1, reply)).await;
+        assert_eq!(late, Err(CallError::Deadline { name: ActorName::literal("nobody"), deadline: SOON }));
+    }
+
+    #[tokio::test]
+    async fn an_injected_panic_ends_the_actor_in_its_own_handler() {
+        let address = Address::new(ActorName::literal("echo"), 4);
+        let actor = echo(&address).await;
+        address.inject_panic("a drill").expect("taken");
+        actor.await.expect("ended");
+        assert!(address.call(SOON, |reply| Question::Echo(1, reply)).await.is_err());
     }
 
     #[tokio::test]

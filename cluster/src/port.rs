@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::id::{BlockHeight, Incarnation, NodeId};
+use crate::id::{ActorName, BlockHeight, Incarnation, NodeId};
 
 /// Takes messages of one kind to the same actor on another member.
 ///
@@ -46,4 +46,22 @@ pub type PeerWatcher = Arc<dyn Fn(&PeerChange) + Send + Sync>;
 pub trait Progress: Send + Sync + 'static {
     /// The height of the last committed block.
     fn height(&self) -> BlockHeight;
+}
+
+/// Stops consensus operations on this member, whatever the members' health says.
+pub trait ConsensusHalt: Send + Sync + 'static {
+    /// Halts in the name of `by`, for `reason`, until the same name resumes.
+    fn halt(&self, by: &ActorName, reason: &str);
+    /// What `by` halted it for is over; without a halt in that name nothing happens.
+    fn resume(&self, by: &ActorName);
+}
+
+/// Nothing to halt.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoConsensus;
+
+impl ConsensusHalt for NoConsensus {
+    fn halt(&self, _: &ActorName, _: &str) {}
+
+    fn resume(&self, _: &ActorName) {}
 }

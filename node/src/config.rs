@@ -11,7 +11,7 @@ use std::time::Duration;
 use alys_cluster::federation::HeartbeatConfig;
 use alys_cluster::health::HealthConfig;
 use alys_cluster::id::NodeId;
-use alys_cluster::supervision::RestartIntensity;
+use alys_cluster::supervision::SupervisionConfig;
 use alys_cluster::transport::LinkConfig;
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
@@ -47,6 +47,14 @@ impl Default for OpsConfig {
     fn default() -> Self {
         Self { address: SocketAddr::from(([127, 0, 0, 1], 3000)) }
     }
+}
+
+/// Faults on order, for drills.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FaultsConfig {
+    /// Whether `POST /faults` kills actors of this member, or makes them panic. Default false.
+    pub enabled: bool,
 }
 
 /// How log lines look.
@@ -103,13 +111,16 @@ pub struct NodeConfig {
     /// The consensus time-outs.
     #[serde(default)]
     pub consensus: ConsensusConfig,
-    /// How often a supervisor may restart its children before it gives up.
+    /// Budgets, backoff and patterns of the supervision tree.
     #[serde(default)]
-    pub supervision: RestartIntensity,
+    pub supervision: SupervisionConfig,
     /// The longest a graceful stop may take, 1 s to 10 min. Default 8 s, below the 10 s most orchestrators
     /// wait before they kill.
     #[serde(default = "default_stop_deadline", with = "humantime_serde")]
     pub stop_deadline: Duration,
+    /// Faults on order, for drills.
+    #[serde(default)]
+    pub faults: FaultsConfig,
     /// What is logged.
     #[serde(default)]
     pub log: LogConfig,
@@ -261,11 +272,13 @@ impl NodeConfig {
             ("heartbeat", self.heartbeat.validate()),
             ("health", self.health.validate()),
             ("consensus", self.consensus.validate()),
-            ("supervision", self.supervision.validate()),
         ];
         for (section, check) in checks {
             check.map_err(|e| error(&format!("{section}.{}", e.field), &e.value, e.expected.to_owned()))?;
         }
+        self.supervision.validate().map_err(|(section, e)| {
+            error(&format!("supervision.{section}{}", e.field), &e.value, e.expected.to_owned())
+        })?;
         if self.heartbeat.lease >= genesis.block_time() {
             let value = humantime::format_duration(self.heartbeat.lease);
             return Err(error("heartbeat.lease", &value, "less than the genesis block time".to_owned()));

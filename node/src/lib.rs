@@ -8,6 +8,7 @@ pub mod actors;
 pub mod audit;
 pub mod config;
 pub mod consensus;
+pub mod failure;
 pub mod genesis;
 pub mod incarnation;
 pub mod keys;
@@ -26,11 +27,13 @@ use std::time::Duration;
 
 use alys_cluster::clock::Clock;
 use alys_cluster::event::EventBus;
-use alys_cluster::federation::{GateReader, Roster};
+use alys_cluster::federation::{GateHold, GateReader, Roster};
 use alys_cluster::id::{ActorName, Incarnation};
-use alys_cluster::supervision::SupervisorMessage;
+use alys_cluster::mailbox::Mail;
 use alys_cluster::supervision::actor::start_failure;
-use alys_cluster::supervision::{Supervisor, TreeBoard};
+use alys_cluster::supervision::{
+    Context, EnhancedSupervision, SupervisionMemory, Supervisor, SupervisorMessage,
+};
 use alys_cluster::telemetry::metrics::Metrics;
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorRef};
@@ -94,9 +97,9 @@ pub enum StartError {
 
 /// A running member.
 pub struct Node {
-    root: ActorRef<SupervisorMessage>,
+    root: ActorRef<Mail<SupervisorMessage>>,
+    supervision: EnhancedSupervision,
     ended: JoinHandle<()>,
-    board: TreeBoard,
     ops: ops::Server,
     parts: Parts,
     _lock: File,
@@ -119,13 +122,14 @@ impl Node {
         let names = genesis.members().iter().map(|member| member.name.clone()).collect();
         let roster = Roster::new(names, &config.identity.name).expect("the configuration was checked");
         let parts = parts(config, genesis, roster, key, incarnation, clock, link_listener);
-        let (spec, context) = parts.tree();
-        let (name, board) = (format!("{}/{}", context.prefix, spec.name), context.board.clone());
-        let (root, ended) = Actor::spawn(Some(name), Supervisor::new(context), spec)
+        let spec = parts.tree();
+        let name = format!("{}/{}", parts.roster.own(), spec.name);
+        let supervision = EnhancedSupervision::of(&spec, parts.supervision.clone());
+        let (root, ended) = Actor::spawn(Some(name), Supervisor::new(parts.supervision.clone()), spec)
             .await
             .map_err(|error| StartError::Tree(start_failure(error)))?;
         let ops = ops::Server::start(ops_listener, ops::Ops::new(&parts));
-        Ok(Self { root, ended, board, ops, parts, _lock: lock })
+        Ok(Self { root, supervision, ended, ops, parts, _lock: lock })
     }
 
     /// What the node is made of, for whoever runs it in the same process.
@@ -133,11 +137,16 @@ impl Node {
         &self.parts
     }
 
+    /// The root of the supervision tree, whose children are the tiers.
+    pub fn supervision(&self) -> &EnhancedSupervision {
+        &self.supervision
+    }
+
     /// Waits until the tree ends by itself, and says why it did.
     pub async fn ended(&mut self) -> String {
         // A panic of the root itself has no row to tell of.
         let outcome = (&mut self.ended).await;
-        let row = self.board.row(&ActorName::literal("root"));
+        let row = self.parts.supervision.board.row(&ActorName::literal("root"), 0);
         match (row.and_then(|row| row.gave_up), outcome) {
             (Some(reason), _) => format!("the root supervisor gave up: {reason}"),
             (None, Ok(())) => "the root supervisor was stopped".to_owned(),
@@ -210,10 +219,19 @@ fn parts(
         let store = RedbStore::open(&store_path, genesis_hash)?;
         Ok(Box::new(store) as Box<dyn BlockStore>)
     });
+    let (events, gate) = (EventBus::new(clock.clone()), GateReader::unknown(roster.required()));
+    let limits = &config.supervision;
+    let mut supervision =
+        Context::new(roster.own().as_str(), clock.clone(), events.clone()).bound(limits.bound);
+    supervision.memory = SupervisionMemory::new(limits.patterns);
+    supervision.block_time = genesis.block_time();
+    supervision.consensus_window = limits.consensus_window;
+    supervision.halt =
+        Arc::new(GateHold { gate: gate.clone(), clock: clock.clone(), events: events.clone() });
     Parts {
-        events: EventBus::new(clock.clone()),
-        board: TreeBoard::default(),
-        gate: GateReader::unknown(roster.required()),
+        events,
+        supervision,
+        gate,
         head: HeadReader::new(Head::genesis(genesis_hash)),
         open_store,
         link_listener: Arc::new(link_listener),

@@ -114,7 +114,13 @@ pub struct Observed {
 /// Why the store failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The database could not be read or written.
+    /// The file could not be read or written.
+    #[error("the block store: {0}")]
+    Io(#[source] std::io::Error),
+    /// The database says that its file is damaged.
+    #[error("the block store is damaged: {0}")]
+    Corrupt(String),
+    /// Something else the database says.
     #[error("the block store: {0}")]
     Database(String),
     /// A stored value means nothing: the file was written by something else.

@@ -1,5 +1,6 @@
 //! The block store on redb: one transaction a block.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use alys_cluster::transport::codec;
@@ -20,7 +21,20 @@ pub struct RedbStore {
 }
 
 fn database_error(error: impl Into<redb::Error>) -> StoreError {
-    StoreError::Database(error.into().to_string())
+    match error.into() {
+        redb::Error::Io(error) => StoreError::Io(error),
+        redb::Error::Corrupted(reason) => StoreError::Corrupt(reason),
+        error => StoreError::Database(error.to_string()),
+    }
+}
+
+/// redb panics over pages that make no sense: to the member they are a damaged file. The store is not used again.
+fn reading<T>(look: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the database panicked");
+        Err(StoreError::Corrupt(text.to_owned()))
+    })
 }
 
 fn decode<T: serde::de::DeserializeOwned>(what: String, bytes: &[u8]) -> Result<T, StoreError> {
@@ -34,6 +48,10 @@ fn encode<T: serde::Serialize>(what: &str, value: &T) -> Result<Vec<u8>, StoreEr
 impl RedbStore {
     /// Opens the store of the chain with this genesis, or begins it.
     pub fn open(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
+        reading(|| Self::begin(path, genesis))
+    }
+
+    fn begin(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
         let database = Database::create(path).map_err(database_error)?;
         let transaction = database.begin_write().map_err(database_error)?;
         let head = {
@@ -65,6 +83,10 @@ impl BlockStore for RedbStore {
 
     fn append(&mut self, stored: &StoredBlock) -> Result<(), StoreError> {
         let block = &stored.block;
+        // Whoever lost the answer asks again.
+        if block.height == self.head.height && block.hash() == self.head.hash {
+            return Ok(());
+        }
         if (block.height, block.parent) != (self.head.height + 1, self.head.hash) {
             return Err(StoreError::Order {
                 height: block.height,
@@ -74,23 +96,27 @@ impl BlockStore for RedbStore {
             });
         }
         let head = Head::of(block);
-        let transaction = self.database.begin_write().map_err(database_error)?;
-        {
-            let mut blocks = transaction.open_table(BLOCKS).map_err(database_error)?;
-            let mut meta = transaction.open_table(META).map_err(database_error)?;
-            blocks.insert(block.height, encode("block", stored)?.as_slice()).map_err(database_error)?;
-            meta.insert(HEAD, encode("head", &head)?.as_slice()).map_err(database_error)?;
-        }
-        transaction.commit().map_err(database_error)?;
+        reading(|| {
+            let transaction = self.database.begin_write().map_err(database_error)?;
+            {
+                let mut blocks = transaction.open_table(BLOCKS).map_err(database_error)?;
+                let mut meta = transaction.open_table(META).map_err(database_error)?;
+                blocks.insert(block.height, encode("block", stored)?.as_slice()).map_err(database_error)?;
+                meta.insert(HEAD, encode("head", &head)?.as_slice()).map_err(database_error)?;
+            }
+            transaction.commit().map_err(database_error)
+        })?;
         self.head = head;
         Ok(())
     }
 
     fn block(&self, height: u64) -> Result<Option<StoredBlock>, StoreError> {
-        let transaction = self.database.begin_read().map_err(database_error)?;
-        let blocks = transaction.open_table(BLOCKS).map_err(database_error)?;
-        let bytes = blocks.get(height).map_err(database_error)?;
-        bytes.map(|bytes| decode(format!("block {height}"), bytes.value())).transpose()
+        reading(|| {
+            let transaction = self.database.begin_read().map_err(database_error)?;
+            let blocks = transaction.open_table(BLOCKS).map_err(database_error)?;
+            let bytes = blocks.get(height).map_err(database_error)?;
+            bytes.map(|bytes| decode(format!("block {height}"), bytes.value())).transpose()
+        })
     }
 }
 
@@ -134,7 +160,10 @@ mod tests {
         assert_eq!(store.head(), Head::genesis(GENESIS));
         let first = stored(1, BlockHash(GENESIS));
         store.append(&first).expect("follows genesis");
-        for wrong in [first.clone(), stored(3, first.block.hash()), stored(2, BlockHash(GENESIS))] {
+        store.append(&first).expect("the same again is not another");
+        for wrong in
+            [stored(3, first.block.hash()), stored(2, BlockHash(GENESIS)), stored(1, BlockHash([9; 32]))]
+        {
             let error = store.append(&wrong).expect_err("does not follow");
             assert!(matches!(error, StoreError::Order { head: 1, .. }), "{error}");
         }
@@ -143,6 +172,25 @@ mod tests {
         assert_eq!(store.head(), Head::of(&first.block));
         assert_eq!(store.block(1).expect("reads"), Some(first));
         assert_eq!(store.block(2).expect("reads"), None);
+    }
+
+    #[test]
+    fn a_damaged_file_is_corrupt_and_no_panic() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("chain.redb");
+        let mut store = RedbStore::open(&path, GENESIS).expect("opens");
+        for height in 1..=60 {
+            let parent = store.head().hash;
+            store.append(&stored(height, parent)).expect("follows");
+        }
+        drop(store);
+        let mut bytes = std::fs::read(&path).expect("a file");
+        // The header stays, every page behind it is gone.
+        bytes[4_096..].fill(0xAB);
+        std::fs::write(&path, bytes).expect("written");
+        let outcome = RedbStore::open(&path, GENESIS).and_then(|store| store.block(1));
+        let error = outcome.expect_err("the pages make no sense");
+        assert!(matches!(error, StoreError::Corrupt(_) | StoreError::Value { .. }), "{error:?}");
     }
 
     #[test]

@@ -9,10 +9,16 @@
 //! ```
 //!
 //! Tiers start from the most important to the least and stop in reverse. A tier that restarts too often gives
-//! up and is restarted whole by the root; when the root gives up the node ends.
+//! up and is restarted whole by the root. When that does not help either, or a restart would only repeat the
+//! failure, the root halts consensus through the gate, and after a while ends the node:
+//! [`EscalationTable::TIER`] and [`EscalationTable::ROOT`].
+//!
+//! The chain starts again with the next slot, when its store is wanted next; consensus, and what serves the links,
+//! back off; the others return at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alys_cluster::clock::Clock;
 use alys_cluster::event::EventBus;
@@ -22,12 +28,14 @@ use alys_cluster::federation::{
 use alys_cluster::health::HealthMessage;
 use alys_cluster::health::{HealthMonitor, Pingable};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
-use alys_cluster::mailbox::Address;
+use alys_cluster::mailbox::{Address, Mail, Mortal};
 use alys_cluster::port::{Outbox, PeerChange, PeerWatcher};
-use alys_cluster::supervision::actor::Context;
-use alys_cluster::supervision::{ChildSpec, SupervisorSpec, TreeBoard};
+use alys_cluster::supervision::{
+    ChildSpec, Context, EscalationTable, RestartStrategy, SupervisorSpec, Watch,
+};
+use alys_cluster::telemetry::logging::History;
 use alys_cluster::telemetry::metrics::{Gauges, Metrics};
-use alys_cluster::telemetry::{LoggingActor, LoggingMessage, MetricsActor, MetricsMessage};
+use alys_cluster::telemetry::{Ear, LoggingActor, LoggingMessage, MetricsActor, MetricsMessage};
 use alys_cluster::transport::courier::Links;
 use alys_cluster::transport::gateway::GATEWAY;
 use alys_cluster::transport::{Class, Courier, Gateway, LinkActor, NetworkActor, NetworkMessage, Routes};
@@ -47,6 +55,9 @@ use crate::keys::SecretKey;
 
 /// Slots of an actor's mailbox: several seconds of the busiest traffic seen.
 const MAILBOX: usize = 1_024;
+/// The longest a handler may take, unless it is told otherwise: longer than the longest of them waits for others,
+/// which is consensus that asks engine and chain, for 5 s each.
+const HANDLER_DEADLINE: Duration = Duration::from_secs(15);
 /// Slots of a link's mailbox: a few blocks of transactions passed on.
 const LINK_MAILBOX: usize = 4_096;
 
@@ -97,6 +108,33 @@ impl Addresses {
             logging: address("logging"),
         }
     }
+
+    /// Every actor that can be hurt in a drill.
+    pub fn mortals(&self) -> Vec<&dyn Mortal> {
+        let mut all: Vec<&dyn Mortal> = vec![
+            &self.chain,
+            &self.engine,
+            &self.federation,
+            &self.consensus,
+            &self.network,
+            &self.sync,
+            &self.health,
+            &self.metrics,
+            &self.logging,
+        ];
+        all.extend(self.links.values().map(|link| link as &dyn Mortal));
+        all
+    }
+}
+
+/// The longest the chain may take over a message: a store that hangs is opened anew.
+fn chain_deadline(mail: &Mail<ChainMessage>) -> Duration {
+    match mail.peek() {
+        Some(ChainMessage::Ping(..)) => Duration::from_secs(1),
+        Some(ChainMessage::Commit(..) | ChainMessage::Block(..) | ChainMessage::Range { .. }) | None => {
+            Duration::from_secs(5)
+        }
+    }
 }
 
 /// What the actors are made of.
@@ -116,8 +154,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Carries events.
     pub events: EventBus,
-    /// Shows the tree.
-    pub board: TreeBoard,
+    /// What all supervisors share; shows the tree.
+    pub supervision: Context,
     /// Shows the verdict.
     pub gate: GateReader,
     /// Shows where the chain ends.
@@ -133,25 +171,43 @@ pub struct Parts {
 }
 
 impl Parts {
-    fn context(&self) -> Context {
-        Context {
-            prefix: self.roster.own().as_str().into(),
-            clock: self.clock.clone(),
-            events: self.events.clone(),
-            board: self.board.clone(),
-        }
-    }
-
     fn worker<A, F>(&self, name: &ActorName, make: F) -> ChildSpec
     where
         A: Actor<Arguments = ()>,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        ChildSpec::worker(self.roster.own().as_str(), name, move || (make(), ()))
+        self.watched(name, Watch::default().deadline(|_| Some(HANDLER_DEADLINE)), make)
     }
 
-    fn supervisor(&self, name: &'static str, children: Vec<ChildSpec>) -> SupervisorSpec {
-        SupervisorSpec { name: ActorName::literal(name), intensity: self.config.supervision, children }
+    fn watched<A, F>(&self, name: &ActorName, watch: Watch<A::Msg>, make: F) -> ChildSpec
+    where
+        A: Actor<Arguments = ()>,
+        F: Fn() -> A + Send + Sync + 'static,
+    {
+        ChildSpec::watched(self.roster.own().as_str(), name, watch, move || (make(), ()))
+    }
+
+    /// Restarts that wait longer each time.
+    fn backoff(&self) -> RestartStrategy {
+        RestartStrategy::ExponentialBackoff(self.config.supervision.backoff)
+    }
+
+    fn supervisor(
+        &self,
+        name: &'static str,
+        priority: ActorPriority,
+        children: Vec<ChildSpec>,
+    ) -> SupervisorSpec {
+        let limits = &self.config.supervision;
+        SupervisorSpec {
+            intensity: limits.intensity(),
+            slot_budget: limits.slots,
+            escalation: EscalationTable::TIER,
+            halt_for: limits.halt_for,
+            priority,
+            children: children.into_iter().map(|child| child.priority(priority)).collect(),
+            ..SupervisorSpec::new(ActorName::literal(name), Vec::new())
+        }
     }
 
     fn outbox<W: Serialize + 'static>(&self, destination: &ActorName, class: Class) -> Arc<dyn Outbox<W>> {
@@ -161,15 +217,22 @@ impl Parts {
     }
 
     /// The whole tree.
-    pub fn tree(&self) -> (SupervisorSpec, Context) {
+    pub fn tree(&self) -> SupervisorSpec {
+        use ActorPriority::{Background, Critical, High, Normal};
+        let normal = vec![self.gateway(), self.network(), self.links(), self.sync()];
+        let background = vec![self.health(), self.metrics(), self.logging()];
         let tiers = [
-            self.supervisor("critical", vec![self.chain(), self.engine(), self.federation()]),
-            self.supervisor("high", vec![self.consensus()]),
-            self.supervisor("normal", vec![self.gateway(), self.network(), self.links(), self.sync()]),
-            self.supervisor("background", vec![self.health(), self.metrics(), self.logging()]),
+            self.supervisor("critical", Critical, vec![self.chain(), self.engine(), self.federation()]),
+            self.supervisor("high", High, vec![self.consensus()]),
+            self.supervisor("normal", Normal, normal),
+            self.supervisor("background", Background, background),
         ];
-        let tiers = tiers.map(|tier| ChildSpec::supervisor(tier, self.context()));
-        (self.supervisor("root", tiers.to_vec()), self.context())
+        let mut root = self.supervisor("root", Critical, Vec::new());
+        root.escalation = EscalationTable::ROOT;
+        // Each tier keeps its own priority.
+        let tier = |tier| ChildSpec::supervisor(tier, self.supervision.clone()).strategy(self.backoff());
+        root.children = tiers.map(tier).to_vec();
+        root
     }
 
     fn chain(&self) -> ChildSpec {
@@ -179,7 +242,8 @@ impl Parts {
             head: self.head.clone(),
             clock: self.clock.clone(),
         };
-        self.worker(&actor.address.name().clone(), move || actor.clone())
+        let watch = Watch::default().deadline(|mail: &Mail<ChainMessage>| Some(chain_deadline(mail)));
+        self.watched(&actor.address.name().clone(), watch, move || actor.clone()).at_boundary()
     }
 
     fn engine(&self) -> ChildSpec {
@@ -192,7 +256,8 @@ impl Parts {
             roster: self.roster.clone(),
             clock: self.clock.clone(),
         };
-        self.worker(&actor.address.name().clone(), move || actor.clone())
+        let name = actor.address.name().clone();
+        self.worker(&name, move || actor.clone()).depends_on(&[self.addresses.chain.name()])
     }
 
     fn federation(&self) -> ChildSpec {
@@ -238,10 +303,13 @@ impl Parts {
             head: self.head.clone(),
             chain: self.addresses.chain.clone(),
             engine: self.addresses.engine.clone(),
+            slots: self.supervision.slots.clone(),
             clock: self.clock.clone(),
             events: self.events.clone(),
         };
-        self.worker(&actor.address.name().clone(), move || actor.clone())
+        let needs = [self.addresses.chain.name(), self.addresses.engine.name()];
+        let name = actor.address.name().clone();
+        self.worker(&name, move || actor.clone()).strategy(self.backoff()).depends_on(&needs)
     }
 
     fn gateway(&self) -> ChildSpec {
@@ -263,7 +331,7 @@ impl Parts {
             to.sync.cast(SyncMessage::Wire(from, wire))
         });
         let actor = Gateway { roster: self.roster.clone(), routes, events: self.events.clone() };
-        self.worker(&ActorName::literal(GATEWAY), move || actor.clone())
+        self.worker(&ActorName::literal(GATEWAY), move || actor.clone()).strategy(self.backoff())
     }
 
     fn network(&self) -> ChildSpec {
@@ -277,7 +345,8 @@ impl Parts {
             clock: self.clock.clone(),
             events: self.events.clone(),
         };
-        self.worker(&actor.address.name().clone(), move || actor.clone())
+        let name = actor.address.name().clone();
+        self.worker(&name, move || actor.clone()).strategy(self.backoff())
     }
 
     fn links(&self) -> ChildSpec {
@@ -292,10 +361,12 @@ impl Parts {
                 clock: self.clock.clone(),
                 events: self.events.clone(),
             };
-            self.worker(&LinkActor::name(&peer.name), move || actor.clone())
+            let worker = self.worker(&LinkActor::name(&peer.name), move || actor.clone());
+            worker.strategy(self.backoff()).depends_on(&[self.addresses.network.name()])
         };
         let links = self.config.link.peers.iter().map(link).collect();
-        ChildSpec::supervisor(self.supervisor("links", links), self.context())
+        let links = self.supervisor("links", ActorPriority::Normal, links);
+        ChildSpec::supervisor(links, self.supervision.clone())
     }
 
     fn sync(&self) -> ChildSpec {
@@ -310,7 +381,9 @@ impl Parts {
             consensus: self.addresses.consensus.clone(),
             clock: self.clock.clone(),
         };
-        self.worker(&actor.address.name().clone(), move || actor.clone())
+        let needs = [self.addresses.chain.name(), self.addresses.consensus.name()];
+        let name = actor.address.name().clone();
+        self.worker(&name, move || actor.clone()).strategy(self.backoff()).depends_on(&needs)
     }
 
     fn health(&self) -> ChildSpec {
@@ -344,12 +417,16 @@ impl Parts {
 
     fn metrics(&self) -> ChildSpec {
         let (gate, head, clock) = (self.gate.clone(), self.head.clone(), self.clock.clone());
+        let board = self.supervision.board.clone();
         let actor = MetricsActor {
             address: self.addresses.metrics.clone(),
             metrics: self.metrics.clone(),
             gauges: Arc::new(move || {
-                let verdict = gate.verdict(clock.now());
+                let now = clock.now();
+                let verdict = gate.verdict(now);
+                let budgets = board.budgets(now).into_iter().map(|(name, budget)| (name, budget.left()));
                 Gauges {
+                    budgets: budgets.collect(),
                     height: head.head().height,
                     gate_open: verdict.decision == Decision::Open,
                     healthy: verdict.healthy,
@@ -357,7 +434,7 @@ impl Parts {
                 }
             }),
             clock: self.clock.clone(),
-            events: self.events.clone(),
+            ear: Ear::new(&self.events),
         };
         self.worker(&actor.address.name().clone(), move || actor.clone())
     }
@@ -365,9 +442,10 @@ impl Parts {
     fn logging(&self) -> ChildSpec {
         let actor = LoggingActor {
             address: self.addresses.logging.clone(),
+            history: History::default(),
             node: self.roster.own().clone(),
             clock: self.clock.clone(),
-            events: self.events.clone(),
+            ear: Ear::new(&self.events),
         };
         self.worker(&actor.address.name().clone(), move || actor.clone())
     }

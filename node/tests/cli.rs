@@ -298,10 +298,62 @@ fn a_key_file_that_does_not_serve_is_refused_with_its_name() {
     faults.none();
 }
 
+/// What is changed in a good configuration, from what, to what, and what the refusal says.
+type Spoilt = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+fn refused_before_anything_begins(faults: &mut Faults, table: &[Spoilt]) {
+    for (what, good, bad, parts) in table {
+        let home = Home::new();
+        home.spoil("node.toml", good, bad);
+        faults.look(what, &home.check(), 4, parts);
+        faults.look(what, &home.refused(), 4, parts);
+        assert!(!home.path("data").exists(), "{what}: nothing was begun");
+    }
+}
+
+#[test]
+fn a_supervision_that_makes_no_sense_is_refused_with_field_value_and_what_was_expected() {
+    let mut faults = Faults::default();
+    let table: &[Spoilt] = &[
+        (
+            "a backoff that shrinks",
+            "[ops]\n",
+            "[supervision.backoff]\nmultiplier = 0.5\n[ops]\n",
+            &["`supervision.backoff.multiplier` is 0.5", "1.0 to 10.0"],
+        ),
+        (
+            "a backoff without a number",
+            "[ops]\n",
+            "[supervision.backoff]\njitter = nan\n[ops]\n",
+            &["`supervision.backoff.jitter` is NaN", "0.0 to 1.0"],
+        ),
+        (
+            "a longest delay below the first",
+            "[ops]\n",
+            "[supervision.backoff]\ninitial_delay = \"2s\"\nmax_delay = \"1s\"\n[ops]\n",
+            &["`supervision.backoff.max_delay` is 1s", "between `initial_delay` and 1h"],
+        ),
+        (
+            "a budget of slots among none",
+            "[ops]\n",
+            "[supervision.slots]\nwithin_slots = 0\n[ops]\n",
+            &["`supervision.slots.within_slots` is 0", "1 to 100000"],
+        ),
+        (
+            "a pattern of one",
+            "[ops]\n",
+            "[supervision.patterns]\nrepeat_after = 1\n[ops]\n",
+            &["`supervision.patterns.repeat_after` is 1", "2 to 1000"],
+        ),
+    ];
+    refused_before_anything_begins(&mut faults, table);
+    faults.none();
+}
+
 #[test]
 fn a_configuration_that_does_not_serve_is_refused_with_field_value_and_what_was_expected() {
     let mut faults = Faults::default();
-    let table: &[(&str, &str, &str, &[&str])] = &[
+    let table: &[Spoilt] = &[
         ("an unknown key", "[ops]\n", "[ops]\ncolour = 1\n", &["colour", "ops"]),
         ("an unknown section", "[ops]\n", "[paint]\n[ops]\n", &["paint"]),
         ("a bad duration", "\"200ms\"", "\"soon\"", &["heartbeat.interval", "soon"]),
@@ -366,13 +418,7 @@ fn a_configuration_that_does_not_serve_is_refused_with_field_value_and_what_was_
         ("no TOML", "[ops]\n", "[ops\n", &["node.toml"]),
         ("a genesis that is not there", "\"genesis.toml\"", "\"no.toml\"", &["no.toml", "No such file"]),
     ];
-    for (what, good, bad, parts) in table {
-        let home = Home::new();
-        home.spoil("node.toml", good, bad);
-        faults.look(what, &home.check(), 4, parts);
-        faults.look(what, &home.refused(), 4, parts);
-        assert!(!home.path("data").exists(), "{what}: nothing was begun");
-    }
+    refused_before_anything_begins(&mut faults, table);
     let home = Home::new();
     fs::remove_file(home.path("node.toml")).expect("a file");
     faults.look("no file", &home.check(), 4, &["node.toml", "No such file"]);

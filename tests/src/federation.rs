@@ -12,10 +12,10 @@ use alys_cluster::clock::SystemClock;
 use alys_cluster::federation::HeartbeatConfig;
 use alys_cluster::health::HealthConfig;
 use alys_cluster::id::NodeId;
-use alys_cluster::supervision::RestartIntensity;
+use alys_cluster::supervision::SupervisionConfig;
 use alys_cluster::transport::{LinkConfig, PeerConfig};
 use alys_node::Node;
-use alys_node::config::{IdentityConfig, LogConfig, NodeConfig, OpsConfig};
+use alys_node::config::{FaultsConfig, IdentityConfig, LogConfig, NodeConfig, OpsConfig};
 use alys_node::consensus::ConsensusConfig;
 use alys_node::genesis::{Genesis, GenesisFile, GenesisMember};
 use alys_node::keys::SecretKey;
@@ -251,8 +251,9 @@ fn config(
         },
         health: HealthConfig { critical_interval: Duration::from_millis(200), ..HealthConfig::default() },
         consensus: ConsensusConfig::default(),
-        supervision: RestartIntensity::default(),
+        supervision: SupervisionConfig::default(),
         stop_deadline: Duration::from_secs(8),
+        faults: FaultsConfig { enabled: true },
         log: LogConfig::default(),
     }
 }

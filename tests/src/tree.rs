@@ -4,25 +4,31 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use alys_cluster::clock::{Clock, SystemClock};
+use alys_cluster::clock::{Clock, Moment, SystemClock};
 use alys_cluster::event::EventBus;
 use alys_cluster::health::message::answer;
 use alys_cluster::health::{HealthCheckResult, PingMessage, PongMessage};
 use alys_cluster::id::ActorName;
 use alys_cluster::mailbox::{Address, Mail};
-use alys_cluster::supervision::SupervisorMessage;
-use alys_cluster::supervision::actor::Context;
-use alys_cluster::supervision::{ChildSpec, RestartIntensity, Supervisor, SupervisorSpec, TreeBoard};
+use alys_cluster::supervision::{
+    ChildSpec, Context, EnhancedSupervision, RestartIntensity, SlotBudget, Supervisor, SupervisorMessage,
+    SupervisorSpec,
+};
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
 
 /// What happened to the actors of one tree, in order: `started a 1`, `stopped a 1`.
 #[derive(Clone, Debug, Default)]
-pub struct Record(Arc<Mutex<Vec<String>>>);
+pub struct Record(Arc<Mutex<Vec<(Moment, String)>>>);
 
 impl Record {
     /// Everything so far.
     pub fn lines(&self) -> Vec<String> {
+        self.timed().into_iter().map(|(_, line)| line).collect()
+    }
+
+    /// Everything so far, each with its moment on the stage's clock.
+    pub fn timed(&self) -> Vec<(Moment, String)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -31,8 +37,8 @@ impl Record {
         self.lines().into_iter().filter(|line| line.starts_with(word)).collect()
     }
 
-    fn add(&self, line: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    fn add(&self, at: Moment, line: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((at, line));
     }
 }
 
@@ -69,6 +75,17 @@ pub enum Start {
     },
     /// A start never ends.
     Hangs,
+    /// Every start but the first `after` of them takes this long.
+    Takes {
+        /// Starts that take no time before.
+        after: u32,
+        /// How long the others take.
+        time: Duration,
+    },
+    /// They go well, and the actor ends by itself at once.
+    Ends,
+    /// The start with this number goes well, and the actor ends by itself at once.
+    EndsOn(u32),
 }
 
 /// An actor that does as it is told.
@@ -78,6 +95,7 @@ pub struct Puppet {
     pub address: Address<Order>,
     start: Start,
     clings: bool,
+    stops_in: Duration,
     starts: Arc<AtomicU32>,
     record: Record,
     clock: Arc<dyn Clock>,
@@ -100,13 +118,20 @@ impl Actor for Puppet {
             Start::Well => {}
             Start::Fails { after, times } => {
                 if (after + 1..=after + times).contains(&start) {
-                    self.record.add(format!("failed {} {start}", self.address.name()));
+                    self.note("failed", start);
                     return Err(format!("start {start} fails on purpose").into());
                 }
             }
             Start::Hangs => std::future::pending().await,
+            Start::Takes { after, time } => {
+                if start > after {
+                    tokio::time::sleep(time).await;
+                }
+            }
+            Start::EndsOn(number) if number != start => {}
+            Start::Ends | Start::EndsOn(_) => me.stop(Some("ends at once".to_owned())),
         }
-        self.record.add(format!("started {} {start}", self.address.name()));
+        self.note("started", start);
         self.address.bind(me);
         Ok(Life { start, health: HealthCheckResult::healthy() })
     }
@@ -135,7 +160,10 @@ impl Actor for Puppet {
         if self.clings {
             std::future::pending::<()>().await;
         }
-        self.record.add(format!("stopped {} {}", self.address.name(), life.start));
+        if !self.stops_in.is_zero() {
+            tokio::time::sleep(self.stops_in).await;
+        }
+        self.note("stopped", life.start);
         Ok(())
     }
 }
@@ -154,16 +182,22 @@ impl Stage {
     pub fn new(prefix: &str) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let events = EventBus::new(clock.clone());
-        let context = Context { prefix: prefix.into(), clock, events, board: TreeBoard::default() };
+        let context = Context::new(prefix, clock, events);
         Self { context, record: Record::default() }
     }
 
     /// A puppet with this name.
     pub fn puppet(&self, name: &'static str) -> Puppet {
+        self.puppet_of(ActorName::literal(name))
+    }
+
+    /// The same, for a name that is made at run time.
+    pub fn puppet_of(&self, name: ActorName) -> Puppet {
         Puppet {
-            address: Address::new(ActorName::literal(name), 16),
+            address: Address::new(name, 16),
             start: Start::Well,
             clings: false,
+            stops_in: Duration::ZERO,
             starts: Arc::default(),
             record: self.record.clone(),
             clock: self.context.clock.clone(),
@@ -179,7 +213,9 @@ impl Stage {
     /// A supervisor of these children, as data.
     pub fn spec(&self, name: &'static str, max_restarts: u32, children: Vec<ChildSpec>) -> SupervisorSpec {
         let intensity = RestartIntensity { max_restarts, within: Duration::from_hours(1) };
-        SupervisorSpec { name: ActorName::literal(name), intensity, children }
+        // A test of thousands of restarts must not end for the slots it misses.
+        let slot_budget = SlotBudget { max_missed: 10_000, within_slots: 1 };
+        SupervisorSpec { intensity, slot_budget, ..SupervisorSpec::new(ActorName::literal(name), children) }
     }
 
     /// The same as the child of another supervisor.
@@ -190,8 +226,9 @@ impl Stage {
     /// Starts a root.
     pub async fn raise(&self, spec: SupervisorSpec) -> Result<Root, SpawnErr> {
         let name = format!("{}/{}", self.context.prefix, spec.name);
+        let face = EnhancedSupervision::of(&spec, self.context.clone());
         let (actor, ended) = Actor::spawn(Some(name), Supervisor::new(self.context.clone()), spec).await?;
-        Ok(Root { actor, ended })
+        Ok(Root { actor, face, ended })
     }
 
     /// Every actor of this stage that ractor still knows, by name.
@@ -225,7 +262,9 @@ impl Stage {
 /// The root of a running tree.
 pub struct Root {
     /// The supervisor.
-    pub actor: ActorRef<SupervisorMessage>,
+    pub actor: ActorRef<Mail<SupervisorMessage>>,
+    /// Its face.
+    pub face: EnhancedSupervision,
     /// Ends with it.
     pub ended: JoinHandle<()>,
 }
@@ -254,6 +293,16 @@ impl Puppet {
     #[must_use]
     pub fn clinging(self) -> Self {
         Self { clings: true, ..self }
+    }
+
+    /// The same puppet, whose `post_stop` takes this long.
+    #[must_use]
+    pub fn stopping_in(self, stops_in: Duration) -> Self {
+        Self { stops_in, ..self }
+    }
+
+    fn note(&self, what: &str, start: u32) {
+        self.record.add(self.clock.now(), format!("{what} {} {start}", self.address.name()));
     }
 
     /// Which start answers.

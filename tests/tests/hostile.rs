@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use alys_node::ops::view::{EventView, FederationView, Problem, TransactionReceipt};
+use alys_node::ops::view::{EventView, FederationView, Problem, TransactionReceipt, TreeView};
 use alys_tests::client::Answer;
 use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::{eventually, seen};
@@ -307,6 +307,25 @@ async fn a_bad_request_is_answered_with_the_field_the_value_and_what_was_expecte
             &["`payload`", "4097", "1 to 4096"],
         ),
         bad("a payload twice", payload("d00d"), 409, &["`payload`", "known already"]),
+        Bad {
+            path: "/faults",
+            ..bad(
+                "a fault nobody knows",
+                "{\"actor\":\"chain\",\"fault\":\"bribe\"}",
+                422,
+                &["fault", "bribe", "`panic` or `kill`"],
+            )
+        },
+        Bad {
+            path: "/faults",
+            ..bad(
+                "a fault of nobody",
+                "{\"actor\":\"king\",\"fault\":\"kill\"}",
+                404,
+                &["`actor`", "king", "chain, engine"],
+            )
+        },
+        Bad { path: "/faults", method: "GET", ..bad("GET of faults", "", 405, &["GET", "POST"]) },
         bad_get("/nothing/here", 404, &["/nothing/here"]),
         Bad { method: "GET", ..bad("GET of a POST path", "", 405, &["GET", "POST"]) },
         Bad {
@@ -365,4 +384,18 @@ async fn garbage_and_silence_on_the_ops_port_do_not_keep_others_from_being_answe
     }
     drop(silent);
     tokio::time::timeout(Duration::from_secs(30), federation.stop()).await.expect("it stops");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn faults_are_refused_by_a_member_that_takes_part_in_no_drill() {
+    let mut federation = Federation::prepare("no-drill", |config| config.faults.enabled = false).await;
+    federation.start_member(0).await;
+    let client = &federation.members[0].client;
+    let order = "{\"actor\":\"chain\",\"fault\":\"kill\"}";
+    let answer = client.post("/faults", order).await.expect("an answer");
+    assert_eq!(answer.status, 403, "{answer:?}");
+    assert!(answer.body.contains("`faults.enabled` is false; expected true"), "{}", answer.body);
+    let tree: TreeView = client.get("/supervision/tree").await.expect("a tree");
+    assert!(tree.children.iter().flat_map(|tier| &tier.children).all(|actor| actor.restarts == 0));
+    federation.stop().await;
 }

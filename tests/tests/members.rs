@@ -4,13 +4,36 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alys_cluster::event::ClusterEvent;
-use alys_cluster::supervision::RestartIntensity;
+use alys_cluster::id::ActorName;
+use alys_cluster::supervision::decision::decide;
+use alys_cluster::supervision::{ActorFailureType, EscalationStep, RestartIntensity, SupervisionConfig};
 use alys_node::ops::view::{
-    BlockView, FederationView, GateDecision, GateView, LinkView, ReadyView, SignaturesView, TreeView,
+    BlockView, EventView, FederationView, GateDecision, GateView, LinkView, PatternsView, ReadyView,
+    SignaturesView, SupervisionMemoryView, SupervisionStatsView, TreeView,
 };
 use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::{eventually, seen};
 use tokio::time::{Instant, sleep};
+
+/// Budgets that no test exceeds.
+fn generous() -> SupervisionConfig {
+    let budget = RestartIntensity { max_restarts: 50, within: Duration::from_mins(1) };
+    SupervisionConfig {
+        max_restarts: budget.max_restarts,
+        within: budget.within,
+        bound: budget,
+        ..SupervisionConfig::default()
+    }
+}
+
+/// Checks that all go on together and that nobody signed twice, and stops them.
+async fn are_as_before(federation: Federation) {
+    let members = &federation.members;
+    let head = members.iter().map(Member::height).max().expect("members");
+    agree_on(members, head + 2).await;
+    nobody_signed_twice(members).await;
+    federation.stop().await;
+}
 
 /// Finds a child anywhere in the tree.
 fn find<'a>(tree: &'a TreeView, name: &str) -> Option<&'a TreeView> {
@@ -109,7 +132,7 @@ async fn four_members_make_the_same_blocks_and_include_a_transaction_submitted_t
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_whose_chain_or_consensus_is_killed_goes_on_and_never_signs_twice() {
-    let generous = RestartIntensity { max_restarts: 50, within: Duration::from_mins(1) };
+    let generous = generous();
     let federation = Federation::start("killed", |config| config.supervision = generous).await;
     let members = &federation.members;
     let hurt = &members[1];
@@ -214,10 +237,7 @@ async fn heals_after_the_deaths_of(tag: &str, victims: &[(usize, &str)]) {
     for member in members {
         member.gate_open(4).await;
     }
-    let head = members.iter().map(Member::height).max().expect("members");
-    agree_on(members, head + 2).await;
-    nobody_signed_twice(members).await;
-    federation.stop().await;
+    are_as_before(federation).await;
 }
 
 // The first member is dialled by all, the last one dials all.
@@ -272,15 +292,17 @@ async fn members_go_on_after_a_whole_tier_was_restarted() {
     for member in members {
         member.gate_open(4).await;
     }
-    let head = members.iter().map(Member::height).max().expect("members");
-    agree_on(members, head + 2).await;
-    nobody_signed_twice(members).await;
-    federation.stop().await;
+    are_as_before(federation).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_over_every_budget_ends_with_its_reason_and_the_other_three_go_on() {
-    let frugal = RestartIntensity { max_restarts: 1, within: Duration::from_mins(1) };
+    let frugal = SupervisionConfig {
+        max_restarts: 1,
+        within: Duration::from_mins(1),
+        halt_for: Duration::ZERO,
+        ..SupervisionConfig::default()
+    };
     let mut federation = Federation::start("budget", |config| config.supervision = frugal).await;
     let mut node = federation.members[3].take();
     let chain = node.parts().addresses.chain.clone();
@@ -314,6 +336,143 @@ async fn a_member_over_every_budget_ends_with_its_reason_and_the_other_three_go_
         .await;
     }
     agree_on(&federation.members[..3], height + 3).await;
+    federation.stop().await;
+}
+
+/// Makes the chain of `member` panic each time it runs, until the member halts.
+async fn halts_when_its_chain_panics_for_ever(member: &Member) -> GateView {
+    let chain = &member.node().parts().addresses.chain;
+    eventually(SOON * 2, &format!("{} halts", member.name), async || {
+        let gate: GateView = member.client.get("/federation/gate").await?;
+        if gate.reason.contains("halted by its supervision") {
+            return Ok(gate);
+        }
+        // One that is away is struck when it is back.
+        let _ = chain.inject_panic("the disk is on fire");
+        Err(gate.reason)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_whose_chain_does_not_recover_halts_says_why_and_goes_on_when_an_operator_starts_the_tier() {
+    let frugal = SupervisionConfig {
+        // Spent before consensus, which waits for the chain, fails as well.
+        bound: RestartIntensity { max_restarts: 2, within: Duration::from_mins(5) },
+        ..SupervisionConfig::default()
+    };
+    let federation = Federation::start("halted", |config| config.supervision = frugal).await;
+    let members = &federation.members;
+    let hurt = &members[3];
+
+    let gate = halts_when_its_chain_panics_for_ever(hurt).await;
+    assert_eq!(gate.decision, GateDecision::Closed);
+    for part in ["critical", "chain", "the disk is on fire", "the whole tree's restart budget is exceeded"] {
+        assert!(gate.reason.contains(part), "{part:?} in {:?}", gate.reason);
+    }
+    assert!(gate.would_change.contains("critical"), "{}", gate.would_change);
+    let patterns: PatternsView = hurt.client.get("/supervision/patterns").await.expect("patterns");
+    let repeat = patterns.patterns.iter().find(|pattern| pattern.kind == "repeat").expect("a repeat");
+    assert_eq!(repeat.actors, ["chain"]);
+    assert!(repeat.evidence.iter().all(|failure| failure.message == "the disk is on fire"), "{repeat:?}");
+    let (last, first) = (&patterns.escalations[0], patterns.escalations.last().expect("escalations"));
+    assert_eq!((last.failure.actor.as_str(), last.decision.as_str()), ("critical", "stop_node"));
+    assert_eq!((first.failure.actor.as_str(), first.decision.as_str()), ("chain", "raise_to_parent"));
+    let stats: SupervisionStatsView = hurt.client.get("/supervision/stats").await.expect("stats");
+    assert_eq!(stats.bound.left, 0, "{:?}", stats.bound);
+    let memory: SupervisionMemoryView = hurt.client.get("/supervision/memory").await.expect("memory");
+    let chain = memory.history.iter().find(|history| history.name == "chain").expect("it failed");
+    let panics = chain.attempts.iter().filter(|attempt| attempt.failure.message == "the disk is on fire");
+    assert_eq!(panics.count(), 3, "{chain:?}");
+    let tree: TreeView = hurt.client.get("/supervision/tree").await.expect("a tree");
+    assert_eq!(find(&tree, "critical").expect("a tier").state, "halted");
+
+    // The other three carry on without it.
+    let height = members[0].height();
+    agree_on(&members[..3], height + 3).await;
+
+    // Halted, not gone: an operator's word brings the tier back, and the gate opens again.
+    let critical = ActorName::literal("critical");
+    hurt.node().supervision().start_stopped(&critical).await.expect("the tier starts");
+    hurt.gate_open(4).await;
+    are_as_before(federation).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_consensus_fatal_failure_halts_its_member_at_once_and_the_others_count_without_it() {
+    let federation = Federation::start("fatal", |_| {}).await;
+    let members = &federation.members;
+    let hurt = &members[1];
+    let (high, error_code) = (ActorName::literal("high"), "two certificates for one height".to_owned());
+    let fatal = ActorFailureType::ConsensusFailure { error_code };
+    let decision = hurt.node().supervision().handle_actor_failure(&high, fatal).await.expect("a decision");
+    assert_eq!((decision.step, decision.halts), (EscalationStep::StopNode, true));
+    let gate = hurt.gate_closed().await;
+    assert!(
+        gate.reason.contains("high: consensus failed: two certificates for one height"),
+        "{}",
+        gate.reason
+    );
+    assert!(hurt.client.get::<SignaturesView>("/consensus/signatures").await.is_err(), "consensus is down");
+    // Its federation actor lives, and tells the others that it is not well.
+    let others = [&members[0], &members[2], &members[3]];
+    for member in others {
+        eventually(SOON, &format!("{} counts three", member.name), async || {
+            let gate: GateView = member.client.get("/federation/gate").await?;
+            let three = gate.healthy == 3 && gate.decision == GateDecision::Open;
+            seen(three, format!("{} {}", gate.decision, gate.reason))
+        })
+        .await;
+    }
+    for member in others {
+        member.reaches(hurt.height() + 3).await;
+    }
+    hurt.node().supervision().start_stopped(&high).await.expect("the tier starts");
+    hurt.gate_open(4).await;
+    are_as_before(federation).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_panicking_chain_is_back_with_the_next_slot_by_decisions_that_can_be_replayed_and_are_counted() {
+    let federation = Federation::start("boundary", |config| config.supervision = generous()).await;
+    let members = &federation.members;
+    let hurt = &members[2];
+    let mut events = hurt.node().parts().events.listen();
+    for times in 1..=3 {
+        hurt.reaches(hurt.height() + 1).await;
+        hurt.node().parts().addresses.chain.inject_panic("on purpose").expect("the chain runs");
+        let record = loop {
+            let told =
+                tokio::time::timeout(SOON, events.recv()).await.expect("in time").expect("not too slow");
+            match &told.event {
+                ClusterEvent::RestartDecided { record, .. } if record.child.as_str() == "chain" => {
+                    break record.clone();
+                }
+                _ => {}
+            }
+        };
+        let inputs = &record.inputs;
+        let slots = inputs.slots.expect("blocks were made, so that slots are known");
+        assert_eq!(record.decision.due, slots.next_boundary(inputs.now), "with the next slot");
+        assert!(record.decision.due.since(inputs.now) <= slots.block_time);
+        assert_eq!(decide(inputs), record.decision, "the decision can be replayed");
+        shows_restarts(hurt, "chain", times).await;
+        hurt.reaches(hurt.height() + 1).await;
+    }
+    let node = &hurt.name;
+    let restarts = format!(
+        "supervision_restarts_total{{actor_type=\"chain\",reason=\"panic\",strategy=\"immediate\",node=\"{node}\"}} 3"
+    );
+    let budget = format!("supervision_budget_left{{supervisor=\"critical\",node=\"{node}\"}} 47");
+    let decisions = format!("supervision_decision_seconds_count{{node=\"{node}\"}} 3");
+    eventually(SOON, "the restarts are counted", async || {
+        let metrics = hurt.client.send("GET", "/metrics", "text/plain", String::new()).await?.body;
+        let missing: Vec<_> =
+            [&restarts, &budget, &decisions].into_iter().filter(|line| !metrics.contains(*line)).collect();
+        seen(missing.is_empty(), format!("no {missing:?} in {metrics}"))
+    })
+    .await;
+    nobody_signed_twice(members).await;
     federation.stop().await;
 }
 
@@ -365,5 +524,44 @@ async fn two_members_alone_close_their_gates_stay_alive_and_make_no_block_until_
     let highest = *heights.iter().max().expect("two");
     agree_on(&federation.members[..3], highest + 2).await;
     nobody_signed_twice(&federation.members[..3]).await;
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_happened_is_told_and_counted_also_where_those_who_tell_and_count_were_killed() {
+    let mut federation = Federation::prepare("told", |config| config.supervision = generous()).await;
+    federation.start_member(0).await;
+    let member = &federation.members[0];
+    let addresses = &member.node().parts().addresses;
+    addresses.logging.target().expect("it runs").get_cell().kill();
+    addresses.metrics.target().expect("it runs").get_cell().kill();
+    shows_restarts(member, "logging", 1).await;
+    shows_restarts(member, "metrics", 1).await;
+    eventually(SOON, "the events tell of it all", async || {
+        let events: Vec<EventView> = member.client.get("/events").await?;
+        let told = |part: &str| events.iter().any(|event| event.message.contains(part));
+        let parts = [
+            "root started critical",
+            "background decided: logging failed (killed, transient): restart",
+            "background decided: metrics failed (killed, transient): restart",
+            "background restarted logging (restart 1)",
+        ];
+        let missing: Vec<_> = parts.into_iter().filter(|part| !told(part)).collect();
+        let inputs =
+            ["class transient", "strategy Immediate", "attempt 1", "restarts 0 of 50", "circuit closed"];
+        let explained = events.iter().filter(|event| event.message.contains("logging failed (killed"));
+        let explained = explained.filter_map(|event| event.inputs.as_ref());
+        let holds = explained.clone().any(|told| inputs.iter().all(|input| told.contains(input)));
+        seen(missing.is_empty() && holds, format!("no {missing:?} or {inputs:?} in {events:#?}"))
+    })
+    .await;
+    eventually(SOON, "the restarts are counted", async || {
+        let metrics = member.client.send("GET", "/metrics", "text/plain", String::new()).await?.body;
+        let counted = |actor: &str| {
+            metrics.contains(&format!("supervision_restarts_total{{actor_type=\"{actor}\",reason=\"killed\""))
+        };
+        seen(counted("logging") && counted("metrics"), metrics.clone())
+    })
+    .await;
     federation.stop().await;
 }

@@ -7,7 +7,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::config::HeartbeatConfig;
 use super::coordinator::{Coordinator, Effect, Input};
-use super::gate::{Decision, GateReader, Verdict};
+use super::gate::{GateReader, Verdict};
 use super::message::{FederationMessage, FederationStatus};
 use super::roster::Roster;
 use super::wire::FederationWire;
@@ -70,13 +70,7 @@ impl FederationActor {
 
     fn publish(&self, verdict: Verdict) {
         if let Some(record) = self.gate.publish(verdict, self.clock.wall()) {
-            self.events.tell(ClusterEvent::VerdictChanged {
-                sequence: record.sequence,
-                open: record.decision == Decision::Open,
-                healthy: record.healthy,
-                required: record.required,
-                reason: record.reason,
-            });
+            self.events.tell(record.into());
         }
     }
 }

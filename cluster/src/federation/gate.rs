@@ -7,11 +7,14 @@
 //!
 //! A closed gate is a verdict, not an error: the member is alive and must not be restarted for it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use crate::clock::{Moment, WallTime};
+use crate::clock::{Clock, Moment, WallTime};
+use crate::event::{ClusterEvent, EventBus};
+use crate::id::ActorName;
+use crate::port::ConsensusHalt;
 
 /// Decisions kept for whoever asks why.
 const HISTORY_MAX: usize = 1024;
@@ -59,6 +62,18 @@ pub struct GateRecord {
     pub required: usize,
     /// Why, as a sentence.
     pub reason: String,
+}
+
+impl From<GateRecord> for ClusterEvent {
+    fn from(record: GateRecord) -> Self {
+        Self::VerdictChanged {
+            sequence: record.sequence,
+            open: record.decision == Decision::Open,
+            healthy: record.healthy,
+            required: record.required,
+            reason: record.reason,
+        }
+    }
 }
 
 /// Why an operation may not begin.
@@ -128,6 +143,49 @@ impl Gate {
 struct Published {
     verdict: Verdict,
     history: VecDeque<GateRecord>,
+    /// Why the gate is kept closed whatever the members' health, by who wants it so.
+    holds: BTreeMap<ActorName, String>,
+}
+
+impl Published {
+    /// Closes `verdict` if someone keeps the gate closed.
+    fn hold(&self, verdict: &mut Verdict) {
+        let reasons: Vec<_> = self.holds.values().map(String::as_str).collect();
+        if !reasons.is_empty() {
+            let names: Vec<_> = self.holds.keys().map(ActorName::as_str).collect();
+            verdict.decision = Decision::Closed;
+            verdict.reason = format!("this member is halted by its supervision: {}", reasons.join("; "));
+            verdict.would_change = format!("a restart of this member, or of {} in it", names.join(" and "));
+        }
+    }
+
+    /// Takes `verdict` in; a record of it if it differs from the one before in more than its lease.
+    fn take(&mut self, mut verdict: Verdict, at: WallTime) -> Option<GateRecord> {
+        self.hold(&mut verdict);
+        let last = &self.verdict;
+        let held_for_more = !self.holds.is_empty() && last.reason != verdict.reason;
+        let same = (last.decision, last.healthy) == (verdict.decision, verdict.healthy) && !held_for_more;
+        if same && last.sequence > 0 {
+            verdict.sequence = last.sequence;
+            self.verdict = verdict;
+            return None;
+        }
+        verdict.sequence = last.sequence + 1;
+        let record = GateRecord {
+            sequence: verdict.sequence,
+            at,
+            decision: verdict.decision,
+            healthy: verdict.healthy,
+            required: verdict.required,
+            reason: verdict.reason.clone(),
+        };
+        self.verdict = verdict;
+        if self.history.len() == HISTORY_MAX {
+            self.history.pop_front();
+        }
+        self.history.push_back(record.clone());
+        Some(record)
+    }
 }
 
 /// What the gate says, for everyone on the node who must ask before acting.
@@ -149,13 +207,15 @@ impl GateReader {
             would_change: "the first round of heartbeats".to_owned(),
             expires: Moment::ORIGIN,
         };
-        Self { published: Arc::new(RwLock::new(Published { verdict, history: VecDeque::new() })) }
+        let published = Published { verdict, history: VecDeque::new(), holds: BTreeMap::new() };
+        Self { published: Arc::new(RwLock::new(published)) }
     }
 
     /// The verdict at `now`: the last one published, or a closed one if its lease has run out.
     pub fn verdict(&self, now: Moment) -> Verdict {
         let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
         let mut verdict = published.verdict.clone();
+        published.hold(&mut verdict);
         if verdict.decision == Decision::Open && now >= verdict.expires {
             let late = now.since(verdict.expires);
             verdict.decision = Decision::Closed;
@@ -171,7 +231,8 @@ impl GateReader {
     pub fn admit(&self, now: Moment) -> Result<u64, Halt> {
         let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
         let verdict = &published.verdict;
-        if verdict.decision == Decision::Open && now < verdict.expires {
+        let is_held = !published.holds.is_empty();
+        if verdict.decision == Decision::Open && now < verdict.expires && !is_held {
             return Ok(verdict.sequence);
         }
         drop(published);
@@ -186,30 +247,47 @@ impl GateReader {
 
     /// Publishes `verdict`. One that differs from the one before in more than its lease is recorded, under the
     /// next sequence number, and returned.
-    pub(super) fn publish(&self, mut verdict: Verdict, at: WallTime) -> Option<GateRecord> {
+    pub(super) fn publish(&self, verdict: Verdict, at: WallTime) -> Option<GateRecord> {
+        self.published.write().unwrap_or_else(PoisonError::into_inner).take(verdict, at)
+    }
+
+    /// Keeps the gate closed in the name of `by`, whatever the members' health, until [`GateReader::release`].
+    pub fn hold(&self, by: &ActorName, reason: &str, at: WallTime) -> Option<GateRecord> {
         let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
-        let last = &published.verdict;
-        let same = (last.decision, last.healthy) == (verdict.decision, verdict.healthy);
-        if same && last.sequence > 0 {
-            verdict.sequence = last.sequence;
-            published.verdict = verdict;
-            return None;
+        published.holds.insert(by.clone(), reason.to_owned());
+        let verdict = published.verdict.clone();
+        published.take(verdict, at)
+    }
+
+    /// `by` no longer keeps the gate closed. It opens with the next verdict that says so.
+    pub fn release(&self, by: &ActorName) {
+        let held = |published: &Published| published.holds.contains_key(by);
+        if held(&self.published.read().unwrap_or_else(PoisonError::into_inner)) {
+            self.published.write().unwrap_or_else(PoisonError::into_inner).holds.remove(by);
         }
-        verdict.sequence = last.sequence + 1;
-        let record = GateRecord {
-            sequence: verdict.sequence,
-            at,
-            decision: verdict.decision,
-            healthy: verdict.healthy,
-            required: verdict.required,
-            reason: verdict.reason.clone(),
-        };
-        published.verdict = verdict;
-        if published.history.len() == HISTORY_MAX {
-            published.history.pop_front();
+    }
+}
+
+/// The gate as supervision sees it: something to keep closed.
+#[derive(Clone)]
+pub struct GateHold {
+    /// The gate.
+    pub gate: GateReader,
+    /// Reads time.
+    pub clock: Arc<dyn Clock>,
+    /// Hears of the closing.
+    pub events: EventBus,
+}
+
+impl ConsensusHalt for GateHold {
+    fn halt(&self, by: &ActorName, reason: &str) {
+        if let Some(record) = self.gate.hold(by, reason, self.clock.wall()) {
+            self.events.tell(record.into());
         }
-        published.history.push_back(record.clone());
-        Some(record)
+    }
+
+    fn resume(&self, by: &ActorName) {
+        self.gate.release(by);
     }
 }
 
@@ -270,6 +348,30 @@ mod tests {
         assert_eq!(publish(Decision::Open, 4, 400), Some(3));
         assert_eq!(publish(Decision::Open, 4, 500), None);
         assert_eq!(reader.history().iter().map(|r| r.healthy).collect::<Vec<_>>(), [1, 3, 4]);
+    }
+
+    #[test]
+    fn a_held_gate_stays_closed_whatever_the_health_until_everyone_has_released_it() {
+        let reader = GateReader::unknown(3);
+        let name = ActorName::literal;
+        reader.publish(verdict(Decision::Open, 4, 900), WallTime(0));
+        let held = reader.hold(&name("chain"), "chain is corrupt", WallTime(1)).expect("a record");
+        assert_eq!((held.sequence, held.decision), (2, Decision::Closed));
+        assert!(held.reason.contains("chain is corrupt"), "{}", held.reason);
+        let now = Moment::at(Duration::from_millis(10));
+        assert!(reader.admit(now).is_err());
+        assert_eq!(reader.publish(verdict(Decision::Open, 4, 950), WallTime(2)), None, "nothing new");
+        reader.hold(&name("critical"), "too many restarts", WallTime(3)).expect("another reason");
+        reader.release(&name("chain"));
+        reader.release(&name("sync"));
+        reader.publish(verdict(Decision::Open, 4, 950), WallTime(4));
+        let verdict_held = reader.verdict(now);
+        assert_eq!(verdict_held.decision, Decision::Closed);
+        assert!(verdict_held.would_change.contains("critical"), "{}", verdict_held.would_change);
+        reader.release(&name("critical"));
+        assert!(reader.admit(now).is_err(), "it opens with a verdict, not by itself");
+        let opened = reader.publish(verdict(Decision::Open, 4, 950), WallTime(5)).expect("a record");
+        assert_eq!((opened.decision, reader.admit(now)), (Decision::Open, Ok(opened.sequence)));
     }
 
     #[test]

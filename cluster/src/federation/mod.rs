@@ -23,7 +23,7 @@ pub mod wire;
 
 pub use actor::FederationActor;
 pub use config::HeartbeatConfig;
-pub use gate::{Decision, GateReader, GateRecord, Halt, Verdict};
+pub use gate::{Decision, GateHold, GateReader, GateRecord, Halt, Verdict};
 pub use message::{FederationMessage, FederationStatus};
 pub use roster::Roster;
 pub use wire::FederationWire;

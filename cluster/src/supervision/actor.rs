@@ -1,115 +1,119 @@
 //! The supervisor as an actor: it hears of exits, asks [`SupervisorState`] and does what it says.
+//!
+//! Starts run in tasks of their own, so that a supervisor answers and obeys a stop while a child takes its time;
+//! only at boot it waits, for it has not started before its children have.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use futures::FutureExt as _;
+use ractor::{
+    Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent,
+};
+use tokio::task::{AbortHandle, JoinSet};
 
-use super::board::{SupervisorRow, TreeBoard};
-use super::intensity::RestartWindow;
-use super::message::SupervisorMessage;
-use super::spec::{ChildSpec, SupervisorSpec};
-use super::state::{Effect, Exit, Input, SupervisorState};
-use crate::clock::Clock;
-use crate::event::{ClusterEvent, EventBus};
+use super::child::{ChildKey, ChildPhase};
+use super::command::Command;
+use super::context::Context;
+use super::decision::{Decision, DecisionRecord};
+use super::failure::{ActorFailureType, Exit, Failure};
+use super::message::{AdminError, ChildCounts, ChildInfo, Report, SupervisorMessage};
+use super::panic;
+use super::spec::{ChildSpec, Legacy, Shutdown, SupervisorSpec};
+use super::state::{Effect, Input, SupervisorState};
+use crate::event::ClusterEvent;
+use crate::mailbox::{Mail, remind};
 
-/// What every supervisor of a node shares.
-#[derive(Clone)]
-pub struct Context {
-    /// Begins the ractor name of every actor of the node.
-    pub prefix: Arc<str>,
-    /// Reads time.
-    pub clock: Arc<dyn Clock>,
-    /// Hears of starts and exits.
-    pub events: EventBus,
-    /// Shows the tree.
-    pub board: TreeBoard,
-}
+/// What ractor says of an actor that was killed.
+const KILLED: &str = "killed";
+/// What it says of one that was killed while it started.
+const KILLED_AT_START: &str = "Actor killed during startup";
+/// The longest a killed actor is waited for: nothing more can be done about one that does not even yield to that.
+const KILL_GRACE: Duration = Duration::from_millis(200);
 
-/// Supervises the children of a [`SupervisorSpec`], one for one.
+type Me = ActorRef<Mail<SupervisorMessage>>;
+type Reply<T> = RpcReplyPort<Result<T, AdminError>>;
+
+/// Supervises the children of a [`SupervisorSpec`].
 pub struct Supervisor {
     context: Context,
+    legacy: Arc<Legacy>,
+}
+
+/// Someone who waits until a child is where it was asked to be.
+enum Waiting {
+    Runs(Reply<()>),
+    IsDown(Reply<()>),
+    Decided(Option<Reply<Decision>>),
 }
 
 /// The shell's memory: the decisions' state, and which actor each child is now.
 pub struct Shell {
     spec: SupervisorSpec,
-    state: SupervisorState,
-    cells: Vec<Option<ActorCell>>,
-    gave_up: Option<String>,
+    state: Arc<Mutex<SupervisorState>>,
+    specs: HashMap<ChildKey, ChildSpec>,
+    cells: BTreeMap<ChildKey, ActorCell>,
+    keys: HashMap<ActorId, ChildKey>,
+    /// Attempts to start that are under way. They end with the supervisor.
+    starting: JoinSet<()>,
+    /// Attempts whose outcome was not heard yet; a task is over before its word is.
+    unheard: usize,
+    /// Exits that came before the word that the child had started.
+    early: HashMap<ActorId, SupervisionEvent>,
+    waiting: HashMap<ChildKey, Vec<Waiting>>,
+    /// Reminders of stop deadlines; over when the child is.
+    reminders: HashMap<ChildKey, AbortHandle>,
 }
 
-impl Supervisor {
-    /// A supervisor in `context`.
-    pub fn new(context: Context) -> Self {
-        Self { context }
+impl Shell {
+    fn state(&self) -> MutexGuard<'_, SupervisorState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn post(&self, shell: &Shell) {
-        let names = shell.spec.children.iter().map(|child| child.name.clone());
-        let children = names.zip(shell.state.children().iter().cloned()).collect();
-        let (intensity, gave_up) = (shell.spec.intensity, shell.gave_up.clone());
-        self.context.board.post(&shell.spec.name, SupervisorRow { intensity, children, gave_up });
+/// A child failed to start at boot. The type of its failure is the source, so that the parent recognises it.
+#[derive(Debug)]
+struct NotBooted(Failure);
+
+impl std::fmt::Display for NotBooted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
+}
 
-    async fn start(
-        &self,
-        me: &ActorRef<SupervisorMessage>,
-        shell: &mut Shell,
-        index: usize,
-    ) -> Result<(), String> {
-        let child: &ChildSpec = &shell.spec.children[index];
-        let attempt = tokio::time::timeout(child.start_deadline, (child.start)(me.get_cell()));
-        let cell = match attempt.await {
-            Ok(Ok(cell)) => cell,
-            Ok(Err(error)) => return Err(format!("failed to start: {}", start_failure(error))),
-            Err(_) => return Err(format!("failed to start within {:?}", child.start_deadline)),
-        };
-        shell.cells[index] = Some(cell);
-        shell.state.handle(self.context.clock.now(), Input::Started(index));
-        self.context.events.tell(ClusterEvent::ChildStarted {
-            supervisor: shell.spec.name.clone(),
-            child: shell.spec.children[index].name.clone(),
-            restarts: shell.state.children()[index].restarts,
-        });
-        self.post(shell);
-        Ok(())
+impl std::error::Error for NotBooted {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.0.kind())
     }
+}
 
-    fn ended(&self, me: &ActorRef<SupervisorMessage>, shell: &mut Shell, index: usize, exit: Exit) {
-        shell.cells[index] = None;
-        self.context.events.tell(ClusterEvent::ChildEnded {
-            supervisor: shell.spec.name.clone(),
-            child: shell.spec.children[index].name.clone(),
-            reason: exit.reason().to_owned(),
-        });
-        match shell.state.handle(self.context.clock.now(), Input::Ended(index, exit)) {
-            // A message, not a call: between two attempts the supervisor answers and obeys a stop.
-            Some(Effect::Start(index)) => drop(me.cast(SupervisorMessage::Start(index))),
-            Some(Effect::GiveUp(reason)) => {
-                let supervisor = shell.spec.name.clone();
-                self.context
-                    .events
-                    .tell(ClusterEvent::SupervisorGaveUp { supervisor, reason: reason.clone() });
-                me.stop(Some(format!("shutdown: {reason}")));
-                shell.gave_up = Some(reason);
-            }
-            None => {}
-        }
-        self.post(shell);
-    }
+/// One attempt to start a child. A factory that panics is a failed start like any other.
+async fn attempt(spec: ChildSpec, supervisor: ActorCell) -> Result<ActorCell, Failure> {
+    let slot = spec.legacy.panic.clone();
+    let starting = panic::watched(slot.clone(), async { (spec.start)(supervisor).await });
+    let starting = tokio::time::timeout(spec.start_deadline, AssertUnwindSafe(starting).catch_unwind());
+    let failure = match starting.await {
+        Ok(Ok(Ok(cell))) => return Ok(cell),
+        Ok(Ok(Err(SpawnErr::StartupFailed(error)))) => failure_of(&*error, &spec.legacy),
+        Ok(Ok(Err(error))) => Failure::of_error(&error),
+        Ok(Err(_)) => slot.take_any().map_or_else(
+            || Failure::new(ActorFailureType::Panic { backtrace: None }),
+            panic::PanicReport::into_failure,
+        ),
+        Err(_) => Failure::new(ActorFailureType::Timeout { duration: spec.start_deadline }),
+    };
+    Err(failure.at_start())
+}
 
-    /// Stops the children in reverse start order, each within its own deadline, killing those that exceed it.
-    async fn stop_children(shell: &mut Shell) {
-        for (child, cell) in shell.spec.children.iter().zip(&mut shell.cells).rev() {
-            let Some(cell) = cell.take() else { continue };
-            let reason = Some("its supervisor stops".to_owned());
-            if cell.stop_and_wait(reason, Some(child.stop_deadline)).await.is_err() {
-                tracing::warn!(child = %child.name, deadline = ?child.stop_deadline, "killed: it did not stop in time");
-                // Nothing more can be done about a task that does not even yield to a kill.
-                let _ = cell.kill_and_wait(Some(Duration::from_millis(200))).await;
-            }
-        }
+/// The failure behind an error: a panic if the actor left one that says the same.
+fn failure_of(error: &(dyn std::error::Error + Send + Sync + 'static), legacy: &Legacy) -> Failure {
+    let text = error.to_string();
+    match legacy.panic.take(&text) {
+        Some(report) => report.into_failure(),
+        None if text == KILLED_AT_START => Failure::new(ActorFailureType::Killed),
+        None => Failure::of_error(error),
     }
 }
 
@@ -121,77 +125,463 @@ pub fn start_failure(error: SpawnErr) -> String {
     }
 }
 
+impl Supervisor {
+    /// A supervisor without a parent.
+    pub fn new(context: Context) -> Self {
+        Self::raising_to(context, Arc::default())
+    }
+
+    /// A supervisor that leaves its reason to give up where its parent looks.
+    pub(super) fn raising_to(context: Context, legacy: Arc<Legacy>) -> Self {
+        panic::install();
+        Self { context, legacy }
+    }
+
+    /// Tells the state, and does what follows.
+    fn input(&self, me: &Me, shell: &mut Shell, input: Input) -> Result<(), AdminError> {
+        for effect in self.decide(shell, input)? {
+            self.apply(me, shell, effect);
+        }
+        Ok(())
+    }
+
+    fn decide(&self, shell: &Shell, input: Input) -> Result<Vec<Effect>, AdminError> {
+        Ok(shell.state().handle(self.context.clock.now(), &mut &self.context, input)?)
+    }
+
+    fn apply(&self, me: &Me, shell: &mut Shell, effect: Effect) {
+        match effect {
+            Effect::Start(key) => self.start(me, shell, key),
+            Effect::Stop(key) => Self::stop(me, shell, key),
+            Effect::Wake(wakeup, after) => remind(me, after, SupervisorMessage::Wake(wakeup)),
+            Effect::Tell(key, record) => self.tell(shell, key, *record),
+            Effect::Halt(key, failure) => {
+                let name = shell.specs.get(&key).map_or(&shell.spec.name, ChildSpec::name);
+                self.context.halt.halt(name, &format!("{name}: {failure}"));
+            }
+            Effect::Release(key) => {
+                if let Some(spec) = shell.specs.get(&key) {
+                    self.context.halt.resume(spec.name());
+                }
+            }
+            Effect::Forget(key) => {
+                let forgotten = shell.specs.remove(&key);
+                if let Some(supervisor) = forgotten.filter(|spec| spec.policy.is_supervisor) {
+                    self.context.board.forget(supervisor.name());
+                }
+            }
+            Effect::GiveUp(failure) => {
+                let (supervisor, reason) = (shell.spec.name.clone(), failure.to_string());
+                me.stop(Some(format!("shutdown: {reason}")));
+                self.context.events.tell(ClusterEvent::SupervisorGaveUp { supervisor, reason });
+                self.legacy.raise(failure);
+            }
+        }
+    }
+
+    /// Starts a child in a task of its own, so that a start which takes its time keeps nobody waiting.
+    fn start(&self, me: &Me, shell: &mut Shell, key: ChildKey) {
+        let Some(spec) = shell.specs.get(&key).cloned() else { return };
+        let is_dynamic = shell.spec.is_dynamic;
+        let mut attempt = Box::pin(attempt(spec, me.get_cell()));
+        // Of children by the thousand, most start without waiting for anything: they need no task. One that fails
+        // takes the long way, so that between attempts the supervisor answers.
+        let outcome = if is_dynamic { attempt.as_mut().now_or_never() } else { None };
+        match outcome {
+            Some(Ok(cell)) => return self.started(me, shell, key, cell),
+            Some(failed) => drop(me.cast(Mail::to_self(SupervisorMessage::Attempted(key, failed)))),
+            None => {
+                let me = me.clone();
+                shell.starting.spawn(async move {
+                    let outcome = attempt.await;
+                    // A supervisor that ended meanwhile has no use for it, and stops what is linked to it.
+                    let _ = me.cast(Mail::to_self(SupervisorMessage::Attempted(key, outcome)));
+                });
+            }
+        }
+        shell.unheard += 1;
+    }
+
+    /// Asks a child to stop, and sees to it that it does.
+    fn stop(me: &Me, shell: &mut Shell, key: ChildKey) {
+        let (Some(cell), Some(spec)) = (shell.cells.get(&key), shell.specs.get(&key)) else { return };
+        let (id, reason) = (cell.get_id(), || Some("its supervisor stops it".to_owned()));
+        let (deadline, then) = match spec.shutdown {
+            Shutdown::BrutalKill => {
+                cell.kill();
+                (KILL_GRACE, SupervisorMessage::Abandon(key, id))
+            }
+            Shutdown::Within(deadline) => {
+                cell.stop(reason());
+                (deadline, SupervisorMessage::Kill(key, id))
+            }
+            Shutdown::Infinity => return cell.stop(reason()),
+        };
+        shell.reminders.insert(key, me.send_after(deadline, || Mail::to_self(then)).abort_handle());
+    }
+
+    fn tell(&self, shell: &mut Shell, key: ChildKey, record: DecisionRecord) {
+        let (wall, took) = (self.context.clock.wall(), self.context.clock.now().since(record.inputs.now));
+        self.context.memory.decided(wall, &record);
+        for waiting in shell.waiting.get_mut(&key).into_iter().flatten() {
+            waiting.decided(&record.decision);
+        }
+        let supervisor = shell.spec.name.clone();
+        self.context.events.tell(ClusterEvent::RestartDecided { supervisor, record: Arc::new(record), took });
+    }
+
+    fn started(&self, me: &Me, shell: &mut Shell, key: ChildKey, cell: ActorCell) {
+        let id = cell.get_id();
+        shell.keys.insert(id, key);
+        shell.cells.insert(key, cell);
+        let Some(name) = shell.specs.get(&key).map(|spec| spec.name().clone()) else { return };
+        let failed_before = shell.state().child(key).is_some_and(|child| child.last_failure.is_some());
+        self.context.halt.resume(&name);
+        if failed_before {
+            self.context.memory.recovered(self.context.clock.now(), &name);
+        }
+        // Only a command can be refused.
+        let _ = self.input(me, shell, Input::Started(key));
+        // Before anything else happens to it.
+        Self::answer(shell, key);
+        let restarts = shell.state().child(key).map_or(0, |child| child.restarts);
+        let supervisor = shell.spec.name.clone();
+        self.context.events.tell(ClusterEvent::ChildStarted { supervisor, child: name, restarts });
+        if let Some((_, exit)) = shell.early.remove(&id).and_then(|event| Self::exit_of(shell, event)) {
+            self.ended(me, shell, id, exit);
+        }
+    }
+
+    /// The actor with this number ended.
+    fn ended(&self, me: &Me, shell: &mut Shell, id: ActorId, exit: Exit) {
+        let Some(key) = shell.keys.remove(&id) else { return };
+        shell.cells.remove(&key);
+        if let Some(reminder) = shell.reminders.remove(&key) {
+            reminder.abort();
+        }
+        self.child_ended(me, shell, key, exit);
+    }
+
+    fn child_ended(&self, me: &Me, shell: &mut Shell, key: ChildKey, exit: Exit) {
+        if let Some(spec) = shell.specs.get(&key) {
+            let (supervisor, child) = (shell.spec.name.clone(), spec.name().clone());
+            let reason = exit.failure.to_string();
+            self.context.events.tell(ClusterEvent::ChildEnded { supervisor, child, reason });
+        }
+        // Only a command can be refused.
+        let _ = self.input(me, shell, Input::Ended(key, exit));
+    }
+
+    /// How an actor ended, from what ractor tells.
+    fn exit_of(shell: &Shell, event: SupervisionEvent) -> Option<(ActorId, Exit)> {
+        let legacy = |cell: &ActorCell| {
+            shell.keys.get(&cell.get_id()).and_then(|key| shell.specs.get(key)).map(|spec| &spec.legacy)
+        };
+        Some(match event {
+            // ractor reports a kill as an end with this reason, and an actor whose task was dropped without a state.
+            SupervisionEvent::ActorTerminated(cell, state, reason)
+                if state.is_none() || reason.as_deref() == Some(KILLED) =>
+            {
+                (cell.get_id(), Exit::abnormal(Failure::new(ActorFailureType::Killed)))
+            }
+            SupervisionEvent::ActorTerminated(cell, _, reason) => {
+                let raised = legacy(&cell).and_then(|legacy| legacy.take_raised());
+                let normal = || Exit::normal(reason.unwrap_or_else(|| "by itself".to_owned()));
+                (cell.get_id(), raised.map_or_else(normal, Exit::raised))
+            }
+            SupervisionEvent::ActorFailed(cell, error) => {
+                let failure = match legacy(&cell) {
+                    Some(legacy) => failure_of(&*error, legacy),
+                    None => Failure::of_error(&*error),
+                };
+                (cell.get_id(), Exit::abnormal(failure))
+            }
+            _ => return None,
+        })
+    }
+
+    fn start_child(&self, me: &Me, shell: &mut Shell, spec: ChildSpec, reply: Reply<()>) {
+        let added = shell
+            .spec
+            .validate_child(&spec)
+            .map_err(AdminError::from)
+            .and_then(|()| Ok(shell.state().add(self.context.clock.now(), spec.policy.clone())?));
+        match added {
+            Err(error) => drop(reply.send(Err(error))),
+            Ok(key) => {
+                shell.specs.insert(key, spec);
+                self.command(me, shell, key, Command::Start, Waiting::Runs(reply));
+            }
+        }
+    }
+
+    fn command(&self, me: &Me, shell: &mut Shell, key: ChildKey, command: Command, waiting: Waiting) {
+        // Before the command, for its effects may be what is waited for.
+        shell.waiting.entry(key).or_default().push(waiting);
+        match self.input(me, shell, Input::Command(key, command)) {
+            Ok(()) => Self::answer(shell, key),
+            Err(error) => {
+                if let Some(waiting) = shell.waiting.get_mut(&key).and_then(Vec::pop) {
+                    waiting.refused(error);
+                }
+            }
+        }
+    }
+
+    /// Answers those for whom `key` stands where they want it.
+    fn answer(shell: &mut Shell, key: ChildKey) {
+        let Some(waiting) = shell.waiting.remove(&key) else { return };
+        let phase = shell.state().child(key).map(|child| child.phase);
+        let still: Vec<_> = waiting.into_iter().filter_map(|waiting| waiting.seen(phase)).collect();
+        if !still.is_empty() {
+            shell.waiting.insert(key, still);
+        }
+    }
+
+    /// A child failed to start: whoever waits for it to run waits in vain.
+    fn failed_to_start(&self, me: &Me, shell: &mut Shell, key: ChildKey, failure: Failure) {
+        if let (Some(waiting), Some(spec)) = (shell.waiting.remove(&key), shell.specs.get(&key)) {
+            let error = AdminError::Start { child: spec.name().clone(), failure: failure.clone() };
+            let (vain, still): (Vec<_>, Vec<_>) =
+                waiting.into_iter().partition(|waiting| matches!(waiting, Waiting::Runs(_)));
+            if !still.is_empty() {
+                shell.waiting.insert(key, still);
+            }
+            for waiting in vain {
+                waiting.refused(error.clone());
+            }
+        }
+        self.child_ended(me, shell, key, Exit::abnormal(failure));
+    }
+
+    /// Stops the children in reverse start order, each within its own deadline; those of a dynamic supervisor
+    /// all at once. Whoever exceeds its deadline is killed.
+    async fn stop_children(&self, shell: &mut Shell) {
+        let reason = || Some("its supervisor stops".to_owned());
+        if shell.spec.is_dynamic {
+            for (key, cell) in &shell.cells {
+                match shell.specs.get(key).map(|spec| spec.shutdown) {
+                    Some(Shutdown::BrutalKill) => cell.kill(),
+                    _ => cell.stop(reason()),
+                }
+            }
+        }
+        let begun = self.context.clock.now();
+        while let Some((key, cell)) = shell.cells.pop_last() {
+            let shutdown = shell.specs.get(&key).map_or(Shutdown::BrutalKill, |spec| spec.shutdown);
+            // Deadlines of those that were asked together run together.
+            let spent =
+                if shell.spec.is_dynamic { self.context.clock.now().since(begun) } else { Duration::ZERO };
+            let in_time = match shutdown {
+                Shutdown::BrutalKill => false,
+                Shutdown::Within(deadline) => {
+                    cell.stop(reason());
+                    cell.wait(Some(deadline.saturating_sub(spent))).await.is_ok()
+                }
+                Shutdown::Infinity => {
+                    cell.stop(reason());
+                    cell.wait(None).await.is_ok()
+                }
+            };
+            if !in_time {
+                if shutdown != Shutdown::BrutalKill {
+                    let child = shell.specs.get(&key).map(|spec| spec.name().as_str());
+                    tracing::warn!(child, ?shutdown, "killed: it did not stop in time");
+                }
+                let _ = cell.kill_and_wait(Some(KILL_GRACE)).await;
+            }
+        }
+    }
+
+    /// Starts every child in order, and waits for each.
+    async fn boot(&self, me: &Me, shell: &mut Shell) -> Result<(), Failure> {
+        for spec in std::mem::take(&mut shell.spec.children) {
+            let name = spec.name().clone();
+            let refused = |error: AdminError| Failure::of_error(&error);
+            let now = self.context.clock.now();
+            let key = shell.state().add(now, spec.policy.clone()).map_err(|e| refused(e.into()))?;
+            shell.specs.insert(key, spec.clone());
+            // Nothing else is under way: what follows is this one start.
+            self.decide(shell, Input::Command(key, Command::Start)).map_err(refused)?;
+            let cell = attempt(spec, me.get_cell())
+                .await
+                .map_err(|failure| failure.in_words(format!("child {name} {}", failure.message())))?;
+            self.started(me, shell, key, cell);
+        }
+        Ok(())
+    }
+}
+
+impl Waiting {
+    /// Answers if this is what was waited for; else it goes on.
+    fn seen(self, phase: Option<ChildPhase>) -> Option<Self> {
+        match (self, phase) {
+            (Self::Runs(reply), Some(ChildPhase::Running))
+            | (Self::IsDown(reply), None | Some(ChildPhase::Stopped | ChildPhase::Suspended)) => {
+                // A caller that gave up no longer listens, which is its own affair.
+                let _ = reply.send(Ok(()));
+                None
+            }
+            // Answered before, or somebody else wanted it otherwise meanwhile: then this caller hears that nobody
+            // answers.
+            (Self::Decided(None), _)
+            | (
+                Self::Runs(_),
+                None | Some(ChildPhase::Stopped | ChildPhase::Suspended | ChildPhase::Halted),
+            ) => None,
+            (waiting, _) => Some(waiting),
+        }
+    }
+
+    fn decided(&mut self, decision: &Decision) {
+        if let Self::Decided(reply) = self
+            && let Some(reply) = reply.take()
+        {
+            let _ = reply.send(Ok(decision.clone()));
+        }
+    }
+
+    fn refused(self, error: AdminError) {
+        match self {
+            // A caller that gave up no longer listens, which is its own affair.
+            Self::Runs(reply) | Self::IsDown(reply) => drop(reply.send(Err(error))),
+            Self::Decided(Some(reply)) => drop(reply.send(Err(error))),
+            Self::Decided(None) => {}
+        }
+    }
+}
+
 impl Actor for Supervisor {
-    type Msg = SupervisorMessage;
+    type Msg = Mail<SupervisorMessage>;
     type State = Shell;
     type Arguments = SupervisorSpec;
 
     /// Starts every child in order. If one fails, those before it are stopped and the supervisor fails to
     /// start.
-    async fn pre_start(
-        &self,
-        me: ActorRef<SupervisorMessage>,
-        spec: SupervisorSpec,
-    ) -> Result<Shell, ActorProcessingErr> {
-        let window = RestartWindow::new(spec.intensity);
-        let state = SupervisorState::new(spec.children.iter().map(|child| child.restart), window);
-        let cells = vec![None; spec.children.len()];
-        let mut shell = Shell { spec, state, cells, gave_up: None };
-        for index in 0..shell.spec.children.len() {
-            if let Err(reason) = self.start(&me, &mut shell, index).await {
-                let reason = format!("child {} {reason}", shell.spec.children[index].name);
-                Self::stop_children(&mut shell).await;
-                return Err(reason.into());
-            }
+    async fn pre_start(&self, me: Me, spec: SupervisorSpec) -> Result<Shell, ActorProcessingErr> {
+        spec.validate()?;
+        let state = Arc::new(Mutex::new(SupervisorState::new(&spec)));
+        self.context.board.show(&spec.name, state.clone());
+        let mut shell = Shell {
+            spec,
+            state,
+            specs: HashMap::new(),
+            cells: BTreeMap::new(),
+            keys: HashMap::new(),
+            starting: JoinSet::new(),
+            unheard: 0,
+            early: HashMap::new(),
+            waiting: HashMap::new(),
+            reminders: HashMap::new(),
+        };
+        if let Err(failure) = self.boot(&me, &mut shell).await {
+            self.stop_children(&mut shell).await;
+            return Err(NotBooted(failure).into());
         }
+        shell.spec.address.bind(me);
         Ok(shell)
     }
 
-    async fn handle(
-        &self,
-        me: ActorRef<SupervisorMessage>,
-        message: SupervisorMessage,
-        shell: &mut Shell,
-    ) -> Result<(), ActorProcessingErr> {
-        let SupervisorMessage::Start(index) = message;
-        if let Err(reason) = self.start(&me, shell, index).await {
-            self.ended(&me, shell, index, Exit::Abnormal(reason));
+    async fn handle(&self, me: Me, mail: Self::Msg, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+        match mail.open() {
+            SupervisorMessage::Attempted(key, outcome) => {
+                shell.unheard -= 1;
+                while shell.starting.try_join_next().is_some() {}
+                match outcome {
+                    Ok(cell) => self.started(&me, shell, key, cell),
+                    Err(failure) => self.failed_to_start(&me, shell, key, failure),
+                }
+                if shell.unheard == 0 {
+                    shell.early.clear();
+                }
+                Self::answer(shell, key);
+            }
+            SupervisorMessage::Wake(wakeup) => drop(self.input(&me, shell, Input::Wake(wakeup))),
+            SupervisorMessage::Kill(key, id) => {
+                if let Some(cell) = shell.cells.get(&key).filter(|cell| cell.get_id() == id) {
+                    let child = shell.specs.get(&key).map(|spec| spec.name().as_str());
+                    tracing::warn!(child, "killed: it did not stop in time");
+                    cell.kill();
+                    remind(&me, KILL_GRACE, SupervisorMessage::Abandon(key, id));
+                }
+            }
+            SupervisorMessage::Abandon(key, id) => {
+                if shell.cells.get(&key).is_some_and(|cell| cell.get_id() == id) {
+                    self.ended(&me, shell, id, Exit::normal("abandoned: it does not even yield to a kill"));
+                    Self::answer(shell, key);
+                }
+            }
+            SupervisorMessage::StartChild(spec, reply) => self.start_child(&me, shell, *spec, reply),
+            SupervisorMessage::Command(name, command, reply) => {
+                let key = shell.state().key(&name);
+                match key {
+                    Err(error) => drop(reply.send(Err(error.into()))),
+                    Ok(key) => {
+                        let waiting = match command {
+                            Command::Start | Command::Restart | Command::Resume => Waiting::Runs(reply),
+                            _ => Waiting::IsDown(reply),
+                        };
+                        self.command(&me, shell, key, command, waiting);
+                    }
+                }
+            }
+            SupervisorMessage::Report(name, report, reply) => {
+                let command = match report {
+                    Report::Failed(failure) => Command::Fail(failure),
+                    Report::Escalated(failure) => Command::Escalate(failure),
+                };
+                let key = shell.state().key(&name);
+                match key {
+                    Err(error) => drop(reply.send(Err(error.into()))),
+                    Ok(key) => self.command(&me, shell, key, command, Waiting::Decided(Some(reply))),
+                }
+            }
+            SupervisorMessage::List(reply) => {
+                let list = shell.state().children().map(|(_, child)| ChildInfo::from(child)).collect();
+                let _ = reply.send(list);
+            }
+            SupervisorMessage::Count(reply) => {
+                let counts = ChildCounts::of(shell.state().children().map(|(_, child)| child));
+                let _ = reply.send(counts);
+            }
         }
         Ok(())
     }
 
     async fn handle_supervisor_evt(
         &self,
-        me: ActorRef<SupervisorMessage>,
+        me: Me,
         event: SupervisionEvent,
         shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
-        let (cell, exit) = match event {
-            // ractor reports a kill as a termination with this reason.
-            SupervisionEvent::ActorTerminated(cell, _, Some(reason)) if reason == "killed" => {
-                (cell, Exit::Abnormal(reason))
+        let id = match &event {
+            SupervisionEvent::ActorTerminated(cell, ..) | SupervisionEvent::ActorFailed(cell, _) => {
+                cell.get_id()
             }
-            SupervisionEvent::ActorTerminated(cell, _, reason) => {
-                (cell, Exit::Normal(reason.unwrap_or_else(|| "ended by itself".to_owned())))
-            }
-            SupervisionEvent::ActorFailed(cell, error) => (cell, Exit::Abnormal(error.to_string())),
             _ => return Ok(()),
         };
-        // An actor that is no child any more is one that was replaced, or failed to start in time.
-        let child = shell.cells.iter().position(|c| c.as_ref().is_some_and(|c| c.get_id() == cell.get_id()));
-        if let Some(index) = child {
-            self.ended(&me, shell, index, exit);
+        match shell.keys.get(&id).copied() {
+            Some(key) => {
+                if let Some((id, exit)) = Self::exit_of(shell, event) {
+                    self.ended(&me, shell, id, exit);
+                    Self::answer(shell, key);
+                }
+            }
+            // Either the word that it started is still under way, or it is no child any more.
+            None if shell.unheard > 0 => drop(shell.early.insert(id, event)),
+            None => {}
         }
         Ok(())
     }
 
-    async fn post_stop(
-        &self,
-        _: ActorRef<SupervisorMessage>,
-        shell: &mut Shell,
-    ) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(&self, me: Me, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+        shell.starting.shutdown().await;
         // ractor would kill them without their `post_stop`.
-        Self::stop_children(shell).await;
+        self.stop_children(shell).await;
+        // One that started so late that nobody heard of it.
+        let late = Some("its supervisor stops".to_owned());
+        me.stop_children_and_wait(late, Some(KILL_GRACE)).await;
+        shell.state().ended();
         Ok(())
     }
 }

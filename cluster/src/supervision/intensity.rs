@@ -51,13 +51,97 @@ impl RestartWindow {
         Self { intensity, restarts: VecDeque::new() }
     }
 
-    /// Counts a restart at `now`; false if it is one too many.
-    pub fn allows(&mut self, now: Moment) -> bool {
-        self.restarts.push_back(now);
+    /// What is left at `now`.
+    pub fn budget(&mut self, now: Moment) -> Budget {
         while self.restarts.front().is_some_and(|&oldest| now.since(oldest) > self.intensity.within) {
             self.restarts.pop_front();
         }
-        self.restarts.len() <= self.intensity.max_restarts as usize
+        Budget { used: self.restarts.len() as u64, most: self.intensity.max_restarts.into() }
+    }
+
+    /// Counts a restart at `now`.
+    pub fn spend(&mut self, now: Moment) {
+        self.restarts.push_back(now);
+    }
+}
+
+/// How much of a budget is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Used inside the window.
+    pub used: u64,
+    /// The most that may be used.
+    pub most: u64,
+}
+
+impl Budget {
+    /// Nothing used of a budget without end.
+    pub const UNLIMITED: Self = Self { used: 0, most: u64::MAX };
+
+    /// Whether `more` can be used: a budget is exceeded, not reached.
+    pub fn allows(&self, more: u64) -> bool {
+        self.used.saturating_add(more) <= self.most
+    }
+
+    /// What can still be used.
+    pub fn left(&self) -> u64 {
+        self.most.saturating_sub(self.used)
+    }
+}
+
+/// The budget in blocks: how many slots may begin while children are away being restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SlotBudget {
+    /// Slots missed that are allowed. 0 to 10,000. Default 5.
+    pub max_missed: u32,
+    /// Among how many slots. 1 to 100,000. Default 30: a minute of 2-second slots.
+    pub within_slots: u32,
+}
+
+impl Default for SlotBudget {
+    fn default() -> Self {
+        Self { max_missed: 5, within_slots: 30 }
+    }
+}
+
+impl SlotBudget {
+    /// Checks the ranges.
+    pub fn validate(&self) -> Result<(), FieldError> {
+        require(self.max_missed <= 10_000, "max_missed", self.max_missed, "0 to 10000")?;
+        let range = 1..=100_000;
+        require(range.contains(&self.within_slots), "within_slots", self.within_slots, "1 to 100000")
+    }
+}
+
+/// The slots missed, and when.
+#[derive(Clone, Debug)]
+pub struct SlotWindow {
+    budget: SlotBudget,
+    missed: VecDeque<(Moment, u64)>,
+}
+
+impl SlotWindow {
+    /// An empty window.
+    pub fn new(budget: SlotBudget) -> Self {
+        Self { budget, missed: VecDeque::new() }
+    }
+
+    /// What is left at `now`, with slots this long.
+    pub fn budget(&mut self, now: Moment, block_time: Duration) -> Budget {
+        let within = block_time.saturating_mul(self.budget.within_slots);
+        while self.missed.front().is_some_and(|&(at, _)| now.since(at) > within) {
+            self.missed.pop_front();
+        }
+        let used = self.missed.iter().map(|(_, slots)| slots).sum();
+        Budget { used, most: self.budget.max_missed.into() }
+    }
+
+    /// Counts slots that began while a child was away, until `now`.
+    pub fn spend(&mut self, now: Moment, slots: u64) {
+        if slots > 0 {
+            self.missed.push_back((now, slots));
+        }
     }
 }
 
@@ -68,7 +152,13 @@ mod tests {
     fn allowed(max_restarts: u32, at_secs: &[u64]) -> Vec<bool> {
         let within = Duration::from_secs(10);
         let mut window = RestartWindow::new(RestartIntensity { max_restarts, within });
-        at_secs.iter().map(|&s| window.allows(Moment::at(Duration::from_secs(s)))).collect()
+        let allows = |s: &u64| {
+            let now = Moment::at(Duration::from_secs(*s));
+            let allowed = window.budget(now).allows(1);
+            window.spend(now);
+            allowed
+        };
+        at_secs.iter().map(allows).collect()
     }
 
     #[test]
@@ -90,5 +180,19 @@ mod tests {
     #[test]
     fn a_slow_crash_loop_is_caught() {
         assert_eq!(allowed(2, &[0, 4, 8, 12]), [true, true, false, false]);
+    }
+
+    #[test]
+    fn slots_missed_are_counted_until_they_are_old() {
+        let block = Duration::from_secs(2);
+        let at = |slot: u32| Moment::at(block * slot);
+        let mut window = SlotWindow::new(SlotBudget { max_missed: 3, within_slots: 10 });
+        window.spend(at(1), 2);
+        window.spend(at(4), 0);
+        window.spend(at(5), 1);
+        let budget = window.budget(at(11), block);
+        assert_eq!((budget, budget.allows(0), budget.allows(1)), (Budget { used: 3, most: 3 }, true, false));
+        assert_eq!(window.budget(at(12), block).left(), 2);
+        assert_eq!(window.budget(at(16), block).left(), 3);
     }
 }

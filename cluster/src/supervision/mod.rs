@@ -1,21 +1,49 @@
-//! Supervision: a child that ends is restarted within a budget, or its supervisor gives up.
+//! Supervision: every failure is classified, answered by policy, restarted for real, and explained.
 //!
-//! It decides: whether an ended child is started again (its [`RestartType`]), and whether there was one
-//! restart too many ([`RestartIntensity`], Erlang/OTP's sliding window). It never looks into what a child
-//! does, and never sleeps: an attempt to start is a message to itself.
+//! It decides: what a failure is ([`failure`]), whether and when the child comes back ([`strategy`], [`slot`],
+//! [`intensity`]), with whom ([`spec::RestartGroup`]), and what is done when restarting is not the answer
+//! ([`escalation`]). The semantics are those of Erlang/OTP's `supervisor`. It never looks into what a child does,
+//! and never sleeps: what is for later is a message to itself.
 //!
-//! Reading order: [`spec`] (what a child is, as data), [`intensity`] (the budget), [`state`] (the decisions),
-//! [`actor`] (the shell on ractor), [`board`] (what the tree looks like from outside).
+//! Reading order: [`failure`], [`strategy`], [`slot`], [`intensity`], [`escalation`] (the policies), [`decision`]
+//! (one failure, one decision, as plain data), [`spec`] (what a child is, as data), [`child`] and [`command`] (what is known of it, and asked),
+//! [`state`] (who starts and stops when),
+//! [`pattern`] and [`memory`] (what is remembered), [`mod@panic`] and [`guard`] (what stands around every actor),
+//! [`actor`] (the shell on ractor), [`board`] (the tree from outside), [`enhanced`] (the face).
 
 pub mod actor;
 pub mod board;
+pub mod child;
+pub mod command;
+pub mod config;
+pub mod context;
+pub mod decision;
+pub mod enhanced;
+pub mod escalation;
+pub mod failure;
+pub mod guard;
 pub mod intensity;
+pub mod memory;
 pub mod message;
+pub mod panic;
+pub mod pattern;
+pub mod slot;
 pub mod spec;
 pub mod state;
+pub mod strategy;
 
 pub use actor::Supervisor;
 pub use board::TreeBoard;
-pub use intensity::RestartIntensity;
-pub use message::SupervisorMessage;
-pub use spec::{ChildSpec, RestartType, SupervisorSpec};
+pub use config::SupervisionConfig;
+pub use context::Context;
+pub use enhanced::{EnhancedSupervision, SupervisedActorConfig};
+pub use escalation::{EscalationStep, EscalationTable};
+pub use failure::{ActorFailureType, Failure, FailureClass};
+pub use guard::Watch;
+pub use intensity::{RestartIntensity, SlotBudget};
+pub use memory::SupervisionMemory;
+pub use message::{AdminError, SupervisorMessage};
+pub use pattern::{FailurePatternDetector, PatternConfig};
+pub use slot::{SlotReader, SlotTiming};
+pub use spec::{AutoShutdown, ChildSpec, RestartGroup, RestartType, Shutdown, SupervisorSpec};
+pub use strategy::{ExponentialBackoffConfig, FixedDelayConfig, RestartStrategy};

@@ -1,198 +1,674 @@
-//! The decisions of a supervisor.
+//! The decisions of a supervisor: which child is started, stopped and restarted when.
+//!
+//! ```text
+//!              Started                 failed, decided: restart
+//!   starting ──────────► running ───────────────────────────────► restarting ─┐
+//!      ▲                    │  asked, or a sibling's cycle            due      │
+//!      │                    ▼                                                  │
+//!      │                stopping ──► stopped, suspended, restarting            │
+//!      └───────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A *cycle* restarts several children: they stop in reverse order, one after the other, wait until the restart is
+//! due, and start in order. A child that fails to start in a cycle is one more failure: with rest-for-one the next
+//! attempt goes on at that child, with one-for-all it stops and starts all of them again, as in Erlang/OTP.
 
-use super::intensity::RestartWindow;
-use super::spec::RestartType;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::child::{After, Child, ChildKey, ChildPhase, Mark, Origin};
+use super::command::{Command, CommandError};
+use super::decision::{DecisionInputs, DecisionRecord, Tightening, decide};
+use super::escalation::{EscalationStep, EscalationTable};
+use super::failure::{ActorFailureType, Exit, Failure};
+use super::intensity::{Budget, RestartIntensity, RestartWindow, SlotBudget, SlotWindow};
+use super::slot::SlotTiming;
+use super::spec::{AutoShutdown, ChildPolicy, RestartGroup, RestartType, SupervisorSpec};
 use crate::clock::Moment;
+use crate::id::ActorName;
 
-/// How a child ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// By itself, or because it was stopped.
-    Normal(String),
-    /// By an error, a panic, a kill, or by failing to start.
-    Abnormal(String),
+#[derive(Clone, Copy, Debug)]
+struct Cycle {
+    due: Moment,
+    generation: u64,
 }
 
-impl Exit {
-    /// Why.
-    pub fn reason(&self) -> &str {
-        match self {
-            Self::Normal(reason) | Self::Abnormal(reason) => reason,
-        }
-    }
-}
-
-/// Where a child stands.
+/// Something the supervisor wants to be reminded of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChildPhase {
-    /// Not started yet, or being started for the first time.
-    Starting,
-    /// It runs.
-    Running,
-    /// It ended and is being started again.
-    Restarting,
-    /// It ended and stays so.
-    Stopped,
+pub enum Wakeup {
+    /// A child's restart is due.
+    Child(ChildKey, u64),
+    /// The cycle's starts are due.
+    Cycle(u64),
+    /// A node with a halted child has waited long enough.
+    Linger(ChildKey, u64),
 }
 
-impl ChildPhase {
-    /// The name in lower case.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Restarting => "restarting",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-/// One child as its supervisor knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Child {
-    restart: RestartType,
-    /// Where it stands.
-    pub phase: ChildPhase,
-    /// Automatic restarts, failed attempts included.
-    pub restarts: u64,
-    /// Why it last ended; empty if it never did.
-    pub last_failure: String,
-}
-
-/// What a supervisor learns. Children are named by their place in the start order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a supervisor learns.
+#[derive(Clone, Debug)]
 pub enum Input {
     /// The child runs.
-    Started(usize),
+    Started(ChildKey),
     /// The child ended or failed to start.
-    Ended(usize, Exit),
+    Ended(ChildKey, Exit),
+    /// What was set under this is due.
+    Wake(Wakeup),
+    /// Someone asks for something.
+    Command(ChildKey, Command),
 }
 
 /// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Effect {
     /// Start the child.
-    Start(usize),
-    /// Stop every child in reverse order, then end as a shutdown, for this reason.
-    GiveUp(String),
+    Start(ChildKey),
+    /// Stop the child, within its deadline.
+    Stop(ChildKey),
+    /// Say so after this time.
+    Wake(Wakeup, Duration),
+    /// Tell what was decided about the child, and why.
+    Tell(ChildKey, Box<DecisionRecord>),
+    /// Halt consensus operations in this child's name.
+    Halt(ChildKey, Failure),
+    /// What consensus was halted for in this child's name is over.
+    Release(ChildKey),
+    /// The child is forgotten.
+    Forget(ChildKey),
+    /// Stop every child in reverse order, then end as a shutdown.
+    GiveUp(Failure),
+}
+
+/// What lies outside one supervisor and is shared by all.
+pub trait Surroundings {
+    /// Where slots begin, if known.
+    fn slots(&self) -> Option<SlotTiming>;
+    /// The block time, and how much of it the members propose and vote in.
+    fn block_time(&self) -> (Duration, Duration);
+    /// From 0 to 1.
+    fn random(&mut self) -> f64;
+    /// Restarts in the whole tree.
+    fn bound(&mut self, now: Moment) -> Budget;
+    /// Counts one more of them.
+    fn spend(&mut self, now: Moment);
+    /// Remembers a failure; says how careful the patterns it is part of make its restart.
+    fn observe(&mut self, now: Moment, child: &ChildPolicy, failure: &Failure) -> Tightening;
 }
 
 /// A supervisor's memory.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SupervisorState {
-    children: Vec<Child>,
+    name: ActorName,
+    group: RestartGroup,
+    intensity: RestartIntensity,
+    auto_shutdown: AutoShutdown,
+    escalation: EscalationTable,
+    halt_for: Duration,
+    is_dynamic: bool,
+    children: BTreeMap<ChildKey, Child>,
+    names: HashMap<ActorName, ChildKey>,
+    last_key: u64,
     window: RestartWindow,
-    gave_up: bool,
+    missed: SlotWindow,
+    /// Slots up to here are in `missed`.
+    counted_until: Moment,
+    siblings_restarted: Option<Moment>,
+    cycle: Option<Cycle>,
+    cycles: u64,
+    gave_up: Option<Failure>,
 }
 
 impl SupervisorState {
-    /// Before the first start.
-    pub fn new(restart_types: impl IntoIterator<Item = RestartType>, window: RestartWindow) -> Self {
-        let children = restart_types
-            .into_iter()
-            .map(|restart| Child {
-                restart,
-                phase: ChildPhase::Starting,
-                restarts: 0,
-                last_failure: String::new(),
-            })
-            .collect();
-        Self { children, window, gave_up: false }
+    /// Before the first start; the children of `spec` are not in it yet.
+    pub fn new(spec: &SupervisorSpec) -> Self {
+        let budget: SlotBudget = spec.slot_budget;
+        Self {
+            name: spec.name.clone(),
+            group: spec.group,
+            intensity: spec.intensity,
+            auto_shutdown: spec.auto_shutdown,
+            escalation: spec.escalation,
+            halt_for: spec.halt_for,
+            is_dynamic: spec.is_dynamic,
+            children: BTreeMap::new(),
+            names: HashMap::new(),
+            last_key: 0,
+            window: RestartWindow::new(spec.intensity),
+            missed: SlotWindow::new(budget),
+            counted_until: Moment::ORIGIN,
+            siblings_restarted: None,
+            cycle: None,
+            cycles: 0,
+            gave_up: None,
+        }
     }
 
     /// The children in start order.
-    pub fn children(&self) -> &[Child] {
-        &self.children
+    pub fn children(&self) -> impl DoubleEndedIterator<Item = (ChildKey, &Child)> + ExactSizeIterator {
+        self.children.iter().map(|(key, child)| (*key, child))
     }
 
-    /// What follows from `input`.
-    pub fn handle(&mut self, now: Moment, input: Input) -> Option<Effect> {
-        match input {
-            Input::Started(index) => {
-                self.children[index].phase = ChildPhase::Running;
-                None
+    /// One child.
+    pub fn child(&self, key: ChildKey) -> Option<&Child> {
+        self.children.get(&key)
+    }
+
+    /// The child of this name.
+    pub fn key(&self, name: &ActorName) -> Result<ChildKey, CommandError> {
+        let unknown = || CommandError::Unknown { supervisor: self.name.clone(), child: name.clone() };
+        self.names.get(name).copied().ok_or_else(unknown)
+    }
+
+    /// Why it gave up, if it did.
+    pub fn gave_up(&self) -> Option<&Failure> {
+        self.gave_up.as_ref()
+    }
+
+    /// Who is restarted when one fails.
+    pub fn group(&self) -> RestartGroup {
+        self.group
+    }
+
+    /// The restart budget as configured.
+    pub fn intensity(&self) -> RestartIntensity {
+        self.intensity
+    }
+
+    /// What is left of the restart budget.
+    pub fn budget(&mut self, now: Moment) -> Budget {
+        self.window.budget(now)
+    }
+
+    /// Whether children end together and are forgotten.
+    pub fn is_dynamic(&self) -> bool {
+        self.is_dynamic
+    }
+
+    /// A new last child, to be started by a [`Command::Start`]. If that fails it is forgotten.
+    pub fn add(&mut self, now: Moment, policy: Arc<ChildPolicy>) -> Result<ChildKey, CommandError> {
+        if let Some(known) = self.names.get(&policy.name).and_then(|key| self.children.get(key)) {
+            let (supervisor, child) = (self.name.clone(), policy.name.clone());
+            return Err(CommandError::Known { supervisor, child, phase: known.phase.as_str() });
+        }
+        self.last_key += 1;
+        let key = ChildKey::new(self.last_key);
+        self.names.insert(policy.name.clone(), key);
+        self.children.insert(key, Child::new(now, policy));
+        Ok(key)
+    }
+
+    /// Every child is gone, for the supervisor ends.
+    pub fn ended(&mut self) {
+        self.children.values_mut().for_each(|child| {
+            if !matches!(child.phase, ChildPhase::Halted | ChildPhase::Suspended) {
+                child.phase = ChildPhase::Stopped;
             }
-            Input::Ended(index, exit) => self.ended(now, index, &exit),
+        });
+    }
+
+    /// What follows from `input`. Only a [`Input::Command`] can be refused; what comes too late is ignored.
+    pub fn handle(
+        &mut self,
+        now: Moment,
+        around: &mut dyn Surroundings,
+        input: Input,
+    ) -> Result<Vec<Effect>, CommandError> {
+        let mut turn = Turn { now, around, effects: Vec::new() };
+        match input {
+            Input::Started(key) => self.started(&mut turn, key),
+            Input::Ended(key, exit) => self.child_ended(&mut turn, key, exit),
+            Input::Wake(wakeup) => self.woken(&mut turn, wakeup),
+            Input::Command(key, command) => self.command(&mut turn, key, command)?,
+        }
+        self.advance(&mut turn);
+        let effects = turn.effects;
+        debug_assert!(self.validate(), "{self:?}");
+        Ok(effects)
+    }
+
+    fn started(&mut self, turn: &mut Turn<'_>, key: ChildKey) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        child.phase = ChildPhase::Running;
+        child.is_new = false;
+        child.is_halted = false;
+        if child.origin == Origin::Restart
+            && let Some(slots) = turn.around.slots()
+        {
+            // Children that were away together missed the same slots.
+            let from = child.since.max(self.counted_until);
+            self.missed.spend(turn.now, slots.missed(from, turn.now));
+            self.counted_until = turn.now;
+        }
+        child.since = turn.now;
+        // Whoever wanted it stopped while it was being started.
+        if child.after.is_some() || child.mark == Some(Mark::Stop) {
+            child.after.get_or_insert(After::Cycle);
+            child.phase = ChildPhase::Stopping;
+            turn.effects.push(Effect::Stop(key));
         }
     }
 
-    fn ended(&mut self, now: Moment, index: usize, exit: &Exit) -> Option<Effect> {
-        let child = &mut self.children[index];
-        exit.reason().clone_into(&mut child.last_failure);
-        let again = match (child.restart, exit) {
-            (RestartType::Permanent, _) | (RestartType::Transient, Exit::Abnormal(_)) => true,
-            (RestartType::Transient, Exit::Normal(_)) | (RestartType::Temporary, _) => false,
-        };
-        if !again || self.gave_up {
-            child.phase = ChildPhase::Stopped;
-            return None;
+    fn child_ended(&mut self, turn: &mut Turn<'_>, key: ChildKey, exit: Exit) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        let after = child.after.take();
+        match (child.phase, after) {
+            (ChildPhase::Stopping | ChildPhase::Starting, Some(after)) => self.stopped(turn, key, after),
+            (ChildPhase::Starting, None) if child.origin == Origin::Asked => {
+                child.last_failure = Some(exit.failure);
+                child.phase = ChildPhase::Stopped;
+                if child.is_halted {
+                    self.halt(turn, key);
+                } else if child.is_new || child.policy.restart == RestartType::Temporary {
+                    self.forget(turn, key);
+                }
+            }
+            // Its cycle was about to stop it: that it went first costs nothing more, unless a restart would only
+            // repeat it.
+            (ChildPhase::Running, None)
+                if child.mark == Some(Mark::Stop)
+                    && self
+                        .escalation
+                        .ladder(child.policy.priority, exit.failure.class())
+                        .contains(&EscalationStep::Restart) =>
+            {
+                child.last_failure = Some(exit.failure);
+                self.stopped(turn, key, After::Cycle);
+            }
+            (ChildPhase::Starting | ChildPhase::Running, None) => self.failed(turn, key, exit, false),
+            _ => {}
         }
-        if self.window.allows(now) {
-            child.phase = ChildPhase::Restarting;
-            child.restarts += 1;
-            Some(Effect::Start(index))
+    }
+
+    fn stopped(&mut self, turn: &mut Turn<'_>, key: ChildKey, after: After) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        let is_temporary = child.policy.restart == RestartType::Temporary;
+        child.phase = ChildPhase::Stopped;
+        match after {
+            After::Rest | After::Cycle if is_temporary => self.forget(turn, key),
+            After::Rest => child.mark = None,
+            After::Cycle => {
+                child.since = turn.now;
+                child.phase = ChildPhase::Restarting;
+            }
+            After::Suspend => {
+                child.mark = None;
+                child.phase = ChildPhase::Suspended;
+            }
+            After::Start => {
+                child.since = turn.now;
+                self.start(turn, key, Origin::Restart);
+            }
+            After::Fail(failure) => {
+                child.phase = ChildPhase::Running;
+                self.failed(turn, key, Exit::abnormal(failure), false);
+            }
+            After::Escalate(failure) => {
+                child.phase = ChildPhase::Running;
+                self.failed(turn, key, Exit::abnormal(failure), true);
+            }
+        }
+    }
+
+    fn start(&mut self, turn: &mut Turn<'_>, key: ChildKey, origin: Origin) {
+        let Some(child) = self.children.get_mut(&key) else { return };
+        child.phase = ChildPhase::Starting;
+        child.generation += 1;
+        child.origin = origin;
+        child.mark = None;
+        turn.effects.push(Effect::Start(key));
+    }
+
+    fn forget(&mut self, turn: &mut Turn<'_>, key: ChildKey) {
+        if let Some(child) = self.children.remove(&key) {
+            self.names.remove(&child.policy.name);
+            turn.effects.push(Effect::Forget(key));
+        }
+    }
+
+    fn inputs(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: ChildKey,
+        exit: &Exit,
+        escalate: bool,
+    ) -> Option<DecisionInputs> {
+        let now = turn.now;
+        let child = self.children.get_mut(&key)?;
+        let policy = &child.policy;
+        if child.phase == ChildPhase::Running {
+            let ran_well = now.since(child.since) >= self.intensity.within;
+            child.attempt = if ran_well { 1 } else { child.attempt.saturating_add(1) };
+            child.since = now;
         } else {
-            child.phase = ChildPhase::Stopped;
-            self.gave_up = true;
-            Some(Effect::GiveUp(format!(
-                "restart intensity exceeded; the last reason was: {}",
-                exit.reason()
-            )))
+            child.attempt = child.attempt.saturating_add(1);
         }
+        let (block_time, consensus_window) = turn.around.block_time();
+        let within = self.intensity.within;
+        let recently = |at: Moment| now.since(at) <= within;
+        Some(DecisionInputs {
+            now,
+            away_since: child.since,
+            comes_back: comes_back(policy.restart, exit),
+            class: exit.failure.class(),
+            ladder: self.escalation.ladder(policy.priority, exit.failure.class()),
+            strategy: if escalate { super::RestartStrategy::Never } else { policy.strategy },
+            at_boundary: policy.at_boundary,
+            attempt: child.attempt,
+            random: turn.around.random(),
+            slots: turn.around.slots(),
+            block_time,
+            consensus_window,
+            restarts: self.window.budget(now),
+            slots_missed: self.missed.budget(now, block_time),
+            bound: turn.around.bound(now),
+            siblings_restarted: self.siblings_restarted.is_some_and(recently),
+            // A supervisor that gives up is not one more failure: its child's was seen.
+            tightening: if policy.is_supervisor && !exit.is_abnormal {
+                Tightening::NONE
+            } else {
+                turn.around.observe(now, policy, &exit.failure)
+            },
+        })
+    }
+
+    fn failed(&mut self, turn: &mut Turn<'_>, key: ChildKey, exit: Exit, escalate: bool) {
+        if self.gave_up.is_some() {
+            if let Some(child) = self.children.get_mut(&key) {
+                child.phase = ChildPhase::Stopped;
+            }
+            return;
+        }
+        // An end that nobody minds is no failure, and nothing is decided about it.
+        let is_end = !exit.is_abnormal && matches!(exit.failure.kind(), ActorFailureType::Ended { .. });
+        if let Some(child) = self.children.get_mut(&key)
+            && is_end
+            && !comes_back(child.policy.restart, &exit)
+        {
+            child.last_failure = Some(exit.failure);
+            child.phase = ChildPhase::Stopped;
+            self.stays_down(turn, key, false);
+            return;
+        }
+        let Some(inputs) = self.inputs(turn, key, &exit, escalate) else { return };
+        let decision = decide(&inputs);
+        let Some(child) = self.children.get_mut(&key) else { return };
+        let failure = exit.failure;
+        child.last_failure = Some(failure.clone());
+        child.phase = ChildPhase::Stopped;
+        // A cycle it waited in goes on without it, unless this decision puts it into one again.
+        child.mark = None;
+        if decision.step.is_restart() {
+            child.restarts += 1;
+            self.window.spend(turn.now);
+            turn.around.spend(turn.now);
+        }
+        let record = DecisionRecord { child: child.policy.name.clone(), failure, inputs, decision };
+        let told = turn.effects.len();
+        self.follow(turn, key, &record);
+        turn.effects.insert(told, Effect::Tell(key, Box::new(record)));
+    }
+
+    fn follow(&mut self, turn: &mut Turn<'_>, key: ChildKey, record: &DecisionRecord) {
+        let DecisionRecord { decision, failure, inputs, .. } = record;
+        if decision.halts {
+            turn.effects.push(Effect::Halt(key, failure.clone()));
+        }
+        match decision.step {
+            EscalationStep::Restart if self.group == RestartGroup::OneForOne && self.cycle.is_none() => {
+                self.restart_alone(turn, key, decision.due);
+            }
+            EscalationStep::Restart => {
+                let is_affected = |other: &ChildKey| match self.group {
+                    RestartGroup::OneForOne => *other == key,
+                    RestartGroup::RestForOne => *other >= key,
+                    RestartGroup::OneForAll => true,
+                };
+                let affected = self.children.keys().copied().filter(is_affected).collect();
+                self.begin_cycle(turn, key, affected, decision.due);
+            }
+            EscalationStep::RestartSiblings => {
+                self.siblings_restarted = Some(turn.now);
+                let all = self.children.keys().copied().collect();
+                self.begin_cycle(turn, key, all, decision.due);
+            }
+            EscalationStep::StopNode if decision.halts && !self.halt_for.is_zero() => {
+                self.halt(turn, key);
+            }
+            EscalationStep::RaiseToParent | EscalationStep::StopNode => {
+                let (child, message) = (&record.child, failure.message());
+                let told = match decision.obstacle {
+                    Some(obstacle) => format!("{obstacle}; the last failure was {child}'s: {message}"),
+                    None => format!("{child}: {message}"),
+                };
+                self.give_up(turn, failure.in_words(told));
+            }
+            EscalationStep::StayDown | EscalationStep::HaltConsensus => {
+                self.stays_down(turn, key, inputs.comes_back);
+            }
+        }
+    }
+
+    /// The child stays down, and the supervisor up for a while.
+    fn halt(&mut self, turn: &mut Turn<'_>, key: ChildKey) {
+        if let Some(child) = self.children.get_mut(&key) {
+            child.phase = ChildPhase::Halted;
+            child.is_halted = true;
+            child.generation += 1;
+            turn.effects.push(Effect::Wake(Wakeup::Linger(key, child.generation), self.halt_for));
+        }
+    }
+
+    fn restart_alone(&mut self, turn: &mut Turn<'_>, key: ChildKey, due: Moment) {
+        if due <= turn.now {
+            self.start(turn, key, Origin::Restart);
+        } else if let Some(child) = self.children.get_mut(&key) {
+            child.phase = ChildPhase::Restarting;
+            child.generation += 1;
+            let wakeup = Wakeup::Child(key, child.generation);
+            turn.effects.push(Effect::Wake(wakeup, due.since(turn.now)));
+        }
+    }
+
+    fn stays_down(&mut self, turn: &mut Turn<'_>, key: ChildKey, was_wanted: bool) {
+        let Some(child) = self.children.get(&key) else { return };
+        let policy = &child.policy;
+        let ends = policy.significant && !was_wanted;
+        let (name, is_temporary) = (policy.name.clone(), policy.restart == RestartType::Temporary);
+        if is_temporary || (self.is_dynamic && !was_wanted) {
+            self.forget(turn, key);
+        }
+        let is_left = |child: &Child| child.policy.significant && child.phase != ChildPhase::Stopped;
+        let ends = ends
+            && match self.auto_shutdown {
+                AutoShutdown::Never => false,
+                AutoShutdown::AnySignificant => true,
+                AutoShutdown::AllSignificant => !self.children.values().any(is_left),
+            };
+        if ends {
+            let reason = format!("its significant child {name} ended");
+            self.give_up(turn, Failure::new(ActorFailureType::Ended { reason }));
+        }
+    }
+
+    fn give_up(&mut self, turn: &mut Turn<'_>, failure: Failure) {
+        self.cycle = None;
+        self.gave_up = Some(failure.clone());
+        turn.effects.push(Effect::GiveUp(failure));
+    }
+
+    fn begin_cycle(&mut self, turn: &mut Turn<'_>, failed: ChildKey, affected: Vec<ChildKey>, due: Moment) {
+        for key in affected {
+            let Some(child) = self.children.get_mut(&key) else { continue };
+            match child.phase {
+                _ if key == failed => {
+                    child.phase = ChildPhase::Restarting;
+                    child.mark = Some(Mark::Start);
+                }
+                ChildPhase::Running | ChildPhase::Starting => child.mark = Some(Mark::Stop),
+                ChildPhase::Restarting | ChildPhase::Stopped => {
+                    // A wait of its own is over: the cycle starts it.
+                    child.generation += 1;
+                    child.mark = Some(Mark::Start);
+                    child.phase = ChildPhase::Restarting;
+                }
+                ChildPhase::Stopping | ChildPhase::Suspended | ChildPhase::Halted => {}
+            }
+        }
+        let due = self.cycle.map_or(due, |cycle| cycle.due.max(due));
+        self.cycles += 1;
+        self.cycle = Some(Cycle { due, generation: self.cycles });
+        if due > turn.now {
+            turn.effects.push(Effect::Wake(Wakeup::Cycle(self.cycles), due.since(turn.now)));
+        }
+    }
+
+    /// Takes the next step of the cycle, if there is one and nothing has to be waited for.
+    fn advance(&mut self, turn: &mut Turn<'_>) {
+        let Some(cycle) = self.cycle else { return };
+        let marked = |mark: Mark| move |(_, child): &(&ChildKey, &mut Child)| child.mark == Some(mark);
+        for (key, child) in self.children.iter_mut().rev().filter(marked(Mark::Stop)) {
+            match child.phase {
+                ChildPhase::Running => {
+                    child.phase = ChildPhase::Stopping;
+                    child.after = Some(After::Cycle);
+                    turn.effects.push(Effect::Stop(*key));
+                    return;
+                }
+                ChildPhase::Stopping | ChildPhase::Starting => return,
+                ChildPhase::Restarting => child.mark = Some(Mark::Start),
+                ChildPhase::Stopped | ChildPhase::Suspended | ChildPhase::Halted => child.mark = None,
+            }
+        }
+        if turn.now < cycle.due {
+            return;
+        }
+        let Some(key) = self.children.iter_mut().find(marked(Mark::Start)).map(|(key, _)| *key) else {
+            self.cycle = None;
+            return;
+        };
+        // Order is start order: one before it that is being started, also on request, is waited for.
+        let comes = |child: &Child| match child.phase {
+            ChildPhase::Starting => true,
+            ChildPhase::Stopping => matches!(child.after, Some(After::Start)),
+            _ => false,
+        };
+        if !self.children.range(..key).any(|(_, child)| comes(child)) {
+            self.start(turn, key, Origin::Restart);
+        }
+    }
+
+    fn woken(&mut self, turn: &mut Turn<'_>, wakeup: Wakeup) {
+        match wakeup {
+            Wakeup::Child(key, generation) => {
+                let waits = |child: &Child| {
+                    (child.phase, child.generation, child.mark) == (ChildPhase::Restarting, generation, None)
+                };
+                if self.children.get(&key).is_some_and(waits) {
+                    self.start(turn, key, Origin::Restart);
+                }
+            }
+            Wakeup::Cycle(generation) => {
+                // What is due is due, also where a timer is early by less than a clock can show.
+                if let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.generation == generation) {
+                    cycle.due = cycle.due.min(turn.now);
+                }
+            }
+            Wakeup::Linger(key, generation) => {
+                let halted =
+                    |child: &&Child| (child.phase, child.generation) == (ChildPhase::Halted, generation);
+                if let Some(child) = self.children.get(&key).filter(halted) {
+                    let why =
+                        format!("consensus was halted for {:?} over {}", self.halt_for, child.policy.name);
+                    let told = |failure: &Failure| failure.in_words(format!("{why}: {}", failure.message()));
+                    let failure = child.last_failure.as_ref().map(told);
+                    let ended = || Failure::new(ActorFailureType::Ended { reason: why.clone() });
+                    self.give_up(turn, failure.unwrap_or_else(ended));
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, turn: &mut Turn<'_>, key: ChildKey, command: Command) -> Result<(), CommandError> {
+        use ChildPhase::{Halted, Restarting, Running, Starting, Stopped, Stopping, Suspended};
+        let Some(child) = self.children.get_mut(&key) else { return Ok(()) };
+        let refused = |expected| {
+            let (child, phase) = (child.policy.name.clone(), child.phase.as_str());
+            Err(CommandError::Phase { child, phase, expected })
+        };
+        match (command, child.phase) {
+            (Command::Start | Command::Restart, Stopped | Halted) | (Command::Resume, Suspended) => {
+                self.start(turn, key, Origin::Asked);
+            }
+            // A child that is wanted does not stay down because a start by hand failed.
+            (Command::Restart, Restarting) => self.start(turn, key, Origin::Restart),
+            (Command::Start, _) => return refused("stopped or halted"),
+            (Command::Resume, _) => return refused("suspended"),
+            (Command::Stop, Stopped) | (Command::Suspend, Suspended) => {}
+            (Command::Stop, Restarting) => self.stopped(turn, key, After::Rest),
+            (Command::Suspend, Restarting | Stopped) => self.stopped(turn, key, After::Suspend),
+            (Command::Stop, Running | Starting) => Self::ask_to_stop(turn, key, child, After::Rest),
+            (Command::Suspend, Running | Starting) => Self::ask_to_stop(turn, key, child, After::Suspend),
+            (Command::Restart, Running) => Self::ask_to_stop(turn, key, child, After::Start),
+            (Command::Fail(failure), Running) => Self::ask_to_stop(turn, key, child, After::Fail(failure)),
+            (Command::Escalate(failure), Running) => {
+                Self::ask_to_stop(turn, key, child, After::Escalate(failure));
+            }
+            (Command::Escalate(failure), Restarting | Stopped) => {
+                self.failed(turn, key, Exit::abnormal(failure), true);
+            }
+            (Command::Fail(_), _) => return refused("running"),
+            (Command::Escalate(_), _) => return refused("running, restarting or stopped"),
+            (Command::Delete, Stopped | Suspended | Halted) => {
+                turn.effects.push(Effect::Release(key));
+                self.forget(turn, key);
+            }
+            (Command::Delete, _) => return refused("stopped, suspended or halted"),
+            // A halted child is started or deleted; otherwise nobody would ever end its halt.
+            (Command::Stop, _) => return refused("running, starting, restarting or stopped"),
+            (Command::Suspend, Stopping | Halted) => return refused("neither stopping nor halted"),
+            (Command::Restart, Starting | Stopping | Suspended) => {
+                return refused("running, restarting, stopped or halted");
+            }
+        }
+        Ok(())
+    }
+
+    /// A child that is still being started stops as soon as it has.
+    fn ask_to_stop(turn: &mut Turn<'_>, key: ChildKey, child: &mut Child, after: After) {
+        child.after = Some(after);
+        child.mark = None;
+        if child.phase == ChildPhase::Running {
+            child.phase = ChildPhase::Stopping;
+            turn.effects.push(Effect::Stop(key));
+        }
+    }
+
+    /// Whether everything fits together; for debug builds and tests.
+    fn validate(&self) -> bool {
+        // For thousands of children this would cost more than what it checks.
+        let is_small = self.children.len() <= 64;
+        !is_small
+            || self.children.iter().all(|(key, child)| {
+                let named = self.names.get(&child.policy.name) == Some(key);
+                let reason = child.phase != ChildPhase::Stopping || child.after.is_some();
+                let marked = child.mark.is_none() || self.cycle.is_some() || self.gave_up.is_some();
+                named && reason && marked
+            })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::supervision::RestartIntensity;
-    use std::time::Duration;
-
-    fn supervisor(restart: RestartType, max_restarts: u32) -> SupervisorState {
-        let intensity = RestartIntensity { max_restarts, within: Duration::from_secs(10) };
-        SupervisorState::new([restart, RestartType::Permanent], RestartWindow::new(intensity))
+/// Whether the restart type wants a child back after such an exit.
+fn comes_back(restart: RestartType, exit: &Exit) -> bool {
+    match restart {
+        RestartType::Permanent => true,
+        RestartType::Transient => exit.is_abnormal,
+        RestartType::Temporary => false,
     }
+}
 
-    fn at(secs: u64) -> Moment {
-        Moment::at(Duration::from_secs(secs))
-    }
-
-    #[test]
-    fn restart_types_decide_who_comes_back() {
-        use RestartType::{Permanent, Temporary, Transient};
-        let normal = Exit::Normal("done".into());
-        let abnormal = Exit::Abnormal("panicked".into());
-        for (restart, exit, comes_back) in [
-            (Permanent, &normal, true),
-            (Permanent, &abnormal, true),
-            (Transient, &normal, false),
-            (Transient, &abnormal, true),
-            (Temporary, &normal, false),
-            (Temporary, &abnormal, false),
-        ] {
-            let mut state = supervisor(restart, 3);
-            let effect = state.handle(at(1), Input::Ended(0, exit.clone()));
-            assert_eq!(effect, comes_back.then_some(Effect::Start(0)), "{restart:?} after {exit:?}");
-        }
-    }
-
-    #[test]
-    fn failures_of_all_children_count_together_and_the_last_reason_is_told() {
-        let mut state = supervisor(RestartType::Permanent, 1);
-        let ended = |index, why: &str| Input::Ended(index, Exit::Abnormal(why.into()));
-        assert_eq!(state.handle(at(1), ended(0, "a")), Some(Effect::Start(0)));
-        let Some(Effect::GiveUp(reason)) = state.handle(at(2), ended(1, "disk full")) else {
-            panic!("the second failure exceeds a budget of one");
-        };
-        assert!(reason.contains("disk full"), "{reason}");
-        assert_eq!(state.handle(at(30), ended(0, "killed with its supervisor")), None);
-    }
-
-    #[test]
-    fn a_child_that_ends_normally_for_good_costs_nothing() {
-        let mut state = supervisor(RestartType::Temporary, 0);
-        assert_eq!(state.handle(at(1), Input::Ended(0, Exit::Normal("done".into()))), None);
-        assert_eq!(state.children()[0].phase, ChildPhase::Stopped);
-        assert_eq!(state.children()[0].restarts, 0);
-    }
+/// One call of [`SupervisorState::handle`].
+struct Turn<'a> {
+    now: Moment,
+    around: &'a mut dyn Surroundings,
+    effects: Vec<Effect>,
 }

@@ -1,14 +1,14 @@
 //! Writes every event to the log, and remembers the last ones for whoever asks.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::message::LoggingMessage;
-use super::{Listening, forward};
+use super::{Ear, Listening, forward};
 use crate::clock::Clock;
-use crate::event::{ClusterEvent, EventBus, Recorded};
+use crate::event::{ClusterEvent, Recorded};
 use crate::health::HealthCheckResult;
 use crate::health::message::answer;
 use crate::id::NodeId;
@@ -22,19 +22,18 @@ const HISTORY_MAX: usize = 1024;
 pub struct LoggingActor {
     /// Where it is reached.
     pub address: Address<LoggingMessage>,
+    /// What it remembers.
+    pub history: History,
     /// This member, named in every line.
     pub node: NodeId,
     /// Reads time.
     pub clock: Arc<dyn Clock>,
     /// What it hears.
-    pub events: EventBus,
+    pub ear: Ear,
 }
 
-/// The shell's memory.
-pub struct Shell {
-    history: VecDeque<Arc<Recorded>>,
-    _listening: Listening,
-}
+/// The events remembered. They outlive a restart of the actor.
+pub type History = Arc<Mutex<VecDeque<Arc<Recorded>>>>;
 
 impl LoggingActor {
     fn write(&self, event: &ClusterEvent) {
@@ -47,38 +46,46 @@ impl LoggingActor {
             tracing::info!(node, kind, "{event}");
         }
     }
+
+    fn remember(&self, recorded: Arc<Recorded>) {
+        self.write(&recorded.event);
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        if history.len() == HISTORY_MAX {
+            history.pop_front();
+        }
+        history.push_back(recorded);
+    }
 }
 
 impl Actor for LoggingActor {
     type Msg = Mail<LoggingMessage>;
-    type State = Shell;
+    type State = Listening;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Shell, ActorProcessingErr> {
+    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Listening, ActorProcessingErr> {
         self.address.bind(me);
-        let listening = forward(&self.events, self.address.clone(), LoggingMessage::Event);
-        Ok(Shell { history: VecDeque::new(), _listening: listening })
+        Ok(forward(&self.ear, self.address.clone(), LoggingMessage::Event))
     }
 
     async fn handle(
         &self,
         _: ActorRef<Self::Msg>,
         mail: Self::Msg,
-        shell: &mut Shell,
+        _: &mut Listening,
     ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
-            LoggingMessage::Event(Ok(recorded)) => {
-                self.write(&recorded.event);
-                if shell.history.len() == HISTORY_MAX {
-                    shell.history.pop_front();
+            LoggingMessage::Event(heard, done) => {
+                match heard {
+                    Ok(recorded) => self.remember(recorded),
+                    Err(missed) => {
+                        tracing::warn!(node = self.node.as_str(), missed, "events were missed");
+                    }
                 }
-                shell.history.push_back(recorded);
-            }
-            LoggingMessage::Event(Err(missed)) => {
-                tracing::warn!(node = self.node.as_str(), missed, "events were missed");
+                let _ = done.send(());
             }
             LoggingMessage::History(reply) => {
-                let _ = reply.send(shell.history.iter().cloned().collect());
+                let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+                let _ = reply.send(history.iter().cloned().collect());
             }
             LoggingMessage::Ping(ping, reply) => {
                 answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);

@@ -9,8 +9,8 @@ use crate::health::{PingMessage, PongMessage};
 
 /// What the logger is told and asked.
 pub enum LoggingMessage {
-    /// An event, or how many were missed.
-    Event(Result<Arc<Recorded>, u64>),
+    /// An event, or how many were missed; answered when it was dealt with.
+    Event(Result<Arc<Recorded>, u64>, RpcReplyPort<()>),
     /// The last events, oldest first.
     History(RpcReplyPort<Vec<Arc<Recorded>>>),
     /// Is the actor itself well?
@@ -19,8 +19,8 @@ pub enum LoggingMessage {
 
 /// What the collector is told and asked.
 pub enum MetricsMessage {
-    /// An event, or how many were missed.
-    Event(Result<Arc<Recorded>, u64>),
+    /// An event, or how many were missed; answered when it was dealt with.
+    Event(Result<Arc<Recorded>, u64>, RpcReplyPort<()>),
     /// Everything in Prometheus' text format.
     Render(RpcReplyPort<String>),
     /// Is the actor itself well?

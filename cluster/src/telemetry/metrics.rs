@@ -10,24 +10,29 @@ use prometheus::{
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::message::MetricsMessage;
-use super::{Listening, forward};
+use super::{Ear, Listening, forward};
 use crate::clock::Clock;
-use crate::event::{ClusterEvent, EventBus};
+use crate::event::ClusterEvent;
 use crate::health::HealthCheckResult;
 use crate::health::message::answer;
-use crate::id::NodeId;
+use crate::id::{ActorName, NodeId};
 use crate::mailbox::{Address, Mail};
 
 /// Buckets around the 2 s slot, in seconds.
 const INTERVAL_BUCKETS: [f64; 11] = [0.5, 1.0, 1.5, 1.8, 1.9, 1.95, 2.05, 2.1, 2.3, 3.0, 10.0];
 /// Buckets for the time to a decision, in seconds.
 const DECIDING_BUCKETS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0];
+/// Buckets for a decision of a supervisor, in seconds.
+const DECISION_BUCKETS: [f64; 8] = [1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 1e-3, 1e-2];
 
 /// The metrics of a node.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
     restarts: IntCounterVec,
+    escalations: IntCounterVec,
+    decision: Histogram,
+    budget_left: IntGaugeVec,
     child_exits: IntCounterVec,
     supervisors_gave_up: IntCounter,
     actor_healthy: IntGaugeVec,
@@ -75,12 +80,28 @@ impl Metrics {
         let process = prometheus::process_collector::ProcessCollector::for_self();
         r.register(Box::new(process)).expect("the process collector is registered once");
         Self {
-            restarts: counters("supervision_restarts_total", "Children started again.", &["actor"]),
-            child_exits: counters("supervision_child_exits_total", "Children that ended.", &["actor"]),
-            supervisors_gave_up: counter(
-                "supervision_gave_up_total",
-                "Supervisors that exceeded their restart intensity.",
+            restarts: counters(
+                "supervision_restarts_total",
+                "Restarts decided.",
+                &["actor_type", "reason", "strategy"],
             ),
+            escalations: counters(
+                "supervision_escalations_total",
+                "Failures that were answered otherwise than by a restart.",
+                &["actor_type", "reason", "step"],
+            ),
+            child_exits: counters("supervision_child_exits_total", "Children that ended.", &["actor_type"]),
+            decision: histogram(
+                "supervision_decision_seconds",
+                "From learning of a failure to the decision.",
+                &DECISION_BUCKETS,
+            ),
+            budget_left: gauges(
+                "supervision_budget_left",
+                "Restarts a supervisor may still make within its window.",
+                &["supervisor"],
+            ),
+            supervisors_gave_up: counter("supervision_gave_up_total", "Supervisors that gave up."),
             actor_healthy: gauges("health_actor_serving", "1 if the actor serves, else 0.", &["actor"]),
             peer_up: gauges("federation_peer_up", "1 if the peer answers heartbeats, else 0.", &["peer"]),
             peer_losses: counters("federation_peer_losses_total", "Times the peer was lost.", &["peer"]),
@@ -113,12 +134,20 @@ impl Metrics {
     /// Counts one event.
     pub fn observe(&self, event: &ClusterEvent) {
         match event {
-            ClusterEvent::ChildStarted { child, restarts, .. } if *restarts > 0 => {
-                self.restarts.with_label_values(&[child.as_str()]).inc();
-            }
             ClusterEvent::ChildStarted { .. } => {}
             ClusterEvent::ChildEnded { child, .. } => {
-                self.child_exits.with_label_values(&[child.as_str()]).inc();
+                self.child_exits.with_label_values(&[child.kind()]).inc();
+            }
+            ClusterEvent::RestartDecided { record, took, .. } => {
+                let (actor, reason) = (record.child.kind(), record.failure.kind().kind());
+                if record.decision.step.is_restart() {
+                    let strategy = record.inputs.strategy.as_str();
+                    self.restarts.with_label_values(&[actor, reason, strategy]).inc();
+                } else {
+                    let step = record.decision.step.as_str();
+                    self.escalations.with_label_values(&[actor, reason, step]).inc();
+                }
+                self.decision.observe(took.as_secs_f64());
             }
             ClusterEvent::SupervisorGaveUp { .. } => self.supervisors_gave_up.inc(),
             ClusterEvent::ActorHealthChanged { actor, status, .. } => {
@@ -155,7 +184,10 @@ impl Metrics {
     }
 
     /// Sets the gauges.
-    pub fn show(&self, gauges: Gauges) {
+    pub fn show(&self, gauges: &Gauges) {
+        for (supervisor, left) in &gauges.budgets {
+            self.budget_left.with_label_values(&[supervisor.as_str()]).set(*left as i64);
+        }
         self.chain_height.set(gauges.height as i64);
         self.gate_open.set(gauges.gate_open.into());
         self.gate_healthy.set(gauges.healthy as i64);
@@ -171,8 +203,10 @@ impl Metrics {
 }
 
 /// What a gauge shows is read when it is asked for: an event that was missed must not leave it wrong.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Gauges {
+    /// What is left of each supervisor's restart budget.
+    pub budgets: Vec<(ActorName, u64)>,
     /// The height of the last committed block.
     pub height: u64,
     /// Whether the gate is open.
@@ -198,7 +232,7 @@ pub struct MetricsActor {
     /// Reads time.
     pub clock: Arc<dyn Clock>,
     /// What it hears.
-    pub events: EventBus,
+    pub ear: Ear,
 }
 
 impl Actor for MetricsActor {
@@ -208,7 +242,7 @@ impl Actor for MetricsActor {
 
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Listening, ActorProcessingErr> {
         self.address.bind(me);
-        Ok(forward(&self.events, self.address.clone(), MetricsMessage::Event))
+        Ok(forward(&self.ear, self.address.clone(), MetricsMessage::Event))
     }
 
     async fn handle(
@@ -218,10 +252,15 @@ impl Actor for MetricsActor {
         _: &mut Listening,
     ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
-            MetricsMessage::Event(Ok(recorded)) => self.metrics.observe(&recorded.event),
-            MetricsMessage::Event(Err(missed)) => self.metrics.events_missed.inc_by(missed),
+            MetricsMessage::Event(heard, done) => {
+                match heard {
+                    Ok(recorded) => self.metrics.observe(&recorded.event),
+                    Err(missed) => self.metrics.events_missed.inc_by(missed),
+                }
+                let _ = done.send(());
+            }
             MetricsMessage::Render(reply) => {
-                self.metrics.show((self.gauges)());
+                self.metrics.show(&(self.gauges)());
                 let _ = reply.send(self.metrics.render());
             }
             MetricsMessage::Ping(ping, reply) => {

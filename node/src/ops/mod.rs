@@ -5,6 +5,7 @@
 
 mod problem;
 pub mod router;
+mod supervision;
 pub mod view;
 
 use tokio::net::TcpListener;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_cluster::clock::Moment;
+use alys_cluster::event::ClusterEvent;
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
 use alys_cluster::federation::{Decision, FederationMessage, FederationStatus};
 use alys_cluster::health::HealthMessage;
@@ -18,10 +19,12 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 
+use super::supervision;
 use super::view::{
-    ActorHealthView, BlockView, CertificateView, EventView, FederationView, GateDecision, GateRecord,
-    GateView, GenesisMemberView, GenesisView, HeadView, HealthView, LinkView, MemberView, Problem, ReadyView,
-    SignatureView, SignaturesView, TransactionReceipt, TransactionRequest, TreeView,
+    ActorHealthView, BlockView, CertificateView, EventView, FaultKind, FaultRequest, FederationView,
+    GateDecision, GateRecord, GateView, GenesisMemberView, GenesisView, HeadView, HealthView, LinkView,
+    MemberView, PatternsView, Problem, ReadyView, SignatureView, SignaturesView, SupervisionMemoryView,
+    SupervisionStatsView, TransactionReceipt, TransactionRequest, TreeView,
 };
 use crate::actors::chain::ChainMessage;
 use crate::actors::consensus::ConsensusMessage;
@@ -34,8 +37,9 @@ use crate::tree::Parts;
 const DEADLINE: Duration = Duration::from_secs(1);
 /// The largest request body: a transaction in hexadecimal, and some JSON around it.
 const BODY_BYTES_MAX: usize = 2 * TRANSACTION_BYTES_MAX + 1024;
-/// The one path that takes something.
+/// The paths that take something.
 const TRANSACTIONS: &str = "/transactions";
+const FAULTS: &str = "/faults";
 /// Blocks a member may be behind and still be ready.
 const CAUGHT_UP_WITHIN: u64 = 1;
 
@@ -63,18 +67,22 @@ impl Ops {
             .route("/federation/gate", get(federation_gate))
             .route("/health/status", get(health_status))
             .route("/supervision/tree", get(supervision_tree))
+            .route("/supervision/stats", get(supervision_stats))
+            .route("/supervision/patterns", get(supervision_patterns))
+            .route("/supervision/memory", get(supervision_memory))
             .route("/chain/head", get(chain_head))
             .route("/chain/blocks/{height}", get(chain_block))
             .route("/consensus/signatures", get(consensus_signatures))
             .route("/genesis", get(genesis))
             .route(TRANSACTIONS, axum::routing::post(submit))
+            .route(FAULTS, axum::routing::post(inject_fault))
             .route("/events", get(events))
             .route("/metrics", get(metrics))
             .fallback(async |uri: Uri| {
                 Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
             })
             .method_not_allowed_fallback(async |method: Method, uri: Uri| {
-                let expected = if uri.path() == TRANSACTIONS { "POST" } else { "GET" };
+                let expected = if [TRANSACTIONS, FAULTS].contains(&uri.path()) { "POST" } else { "GET" };
                 let detail = format!("{} does not answer {method}; expected {expected}", uri.path());
                 Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
             })
@@ -101,42 +109,6 @@ impl Ops {
             views.push(link_view(link.call(DEADLINE, LinkMessage::Status).await?));
         }
         Ok(views)
-    }
-
-    fn tree(&self, name: &ActorName) -> Option<TreeView> {
-        let row = self.parts.board.row(name)?;
-        let children = row.children.into_iter().map(|(name, child)| {
-            let supervisor = self.tree(&name);
-            let of = |child: alys_cluster::supervision::state::Child, kind: &str| TreeView {
-                name: name.to_string(),
-                kind: kind.to_owned(),
-                state: child.phase.as_str().to_owned(),
-                restarts: child.restarts,
-                last_failure: child.last_failure,
-                max_restarts: None,
-                within_ms: None,
-                children: Vec::new(),
-            };
-            match supervisor {
-                None => of(child, "worker"),
-                Some(tree) => TreeView {
-                    max_restarts: tree.max_restarts,
-                    within_ms: tree.within_ms,
-                    children: tree.children,
-                    ..of(child, "supervisor")
-                },
-            }
-        });
-        Some(TreeView {
-            name: name.to_string(),
-            kind: "supervisor".to_owned(),
-            state: if row.gave_up.is_some() { "stopped" } else { "running" }.to_owned(),
-            restarts: 0,
-            last_failure: row.gave_up.clone().unwrap_or_default(),
-            max_restarts: Some(row.intensity.max_restarts),
-            within_ms: Some(row.intensity.within.as_millis() as u64),
-            children: children.collect(),
-        })
     }
 }
 
@@ -206,7 +178,10 @@ fn link_view(link: LinkStatus) -> LinkView {
 }
 
 async fn federation_status(State(ops): State<Ops>) -> Answer<FederationView> {
-    let FederationStatus { verdict, members } = ops.federation().await?;
+    // A member whose federation actor is down still knows whether it may work, and why not.
+    let unknown =
+        |_| FederationStatus { verdict: ops.parts.gate.verdict(ops.parts.clock.now()), members: Vec::new() };
+    let FederationStatus { verdict, members } = ops.federation().await.unwrap_or_else(unknown);
     Ok(Json(FederationView {
         node: ops.node(),
         chain_id: ops.parts.genesis.chain_id().to_owned(),
@@ -266,7 +241,19 @@ async fn health_status(State(ops): State<Ops>) -> Answer<HealthView> {
 
 async fn supervision_tree(State(ops): State<Ops>) -> Answer<TreeView> {
     let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the supervision tree is starting");
-    ops.tree(&ActorName::literal("root")).map(Json).ok_or_else(starting)
+    supervision::tree(&ops.parts.supervision, &ActorName::literal("root")).map(Json).ok_or_else(starting)
+}
+
+async fn supervision_stats(State(ops): State<Ops>) -> Json<SupervisionStatsView> {
+    Json(supervision::stats(ops.node(), &ops.parts.supervision))
+}
+
+async fn supervision_patterns(State(ops): State<Ops>) -> Json<PatternsView> {
+    Json(supervision::patterns(ops.node(), &ops.parts.supervision))
+}
+
+async fn supervision_memory(State(ops): State<Ops>) -> Json<SupervisionMemoryView> {
+    Json(supervision::memory(ops.node(), &ops.parts.supervision))
 }
 
 async fn chain_head(State(ops): State<Ops>) -> Json<HeadView> {
@@ -399,12 +386,39 @@ async fn submit(
     Ok((StatusCode::ACCEPTED, Json(TransactionReceipt { hash, pooled })).into_response())
 }
 
+async fn inject_fault(
+    State(ops): State<Ops>,
+    request: Result<Json<FaultRequest>, JsonRejection>,
+) -> Result<Response, Problem> {
+    if !ops.parts.config.faults.enabled {
+        let detail = "field `faults.enabled` is false; expected true on a member that takes part in a drill";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    let Json(request) = request?;
+    let mortals = ops.parts.addresses.mortals();
+    let Some(actor) = mortals.iter().find(|actor| actor.name().as_str() == request.actor) else {
+        let known: Vec<_> = mortals.iter().map(|actor| actor.name().as_str()).collect();
+        let detail = format!("field `actor` is {:?}; expected one of {}", request.actor, known.join(", "));
+        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+    };
+    let outcome = match request.fault {
+        FaultKind::Panic => actor.panic("a panic on order, as a drill"),
+        FaultKind::Kill => actor.kill(),
+    };
+    outcome.map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
+    Ok((StatusCode::ACCEPTED, Json(request)).into_response())
+}
+
 async fn events(State(ops): State<Ops>) -> Answer<Vec<EventView>> {
     let history = ops.parts.addresses.logging.call(DEADLINE, LoggingMessage::History).await?;
     let events = history.iter().map(|recorded| EventView {
         at_ms: recorded.at.0,
         kind: recorded.event.kind().to_owned(),
         message: recorded.event.to_string(),
+        inputs: match &recorded.event {
+            ClusterEvent::RestartDecided { record, .. } => Some(record.inputs.to_string()),
+            _ => None,
+        },
     });
     Ok(Json(events.collect()))
 }

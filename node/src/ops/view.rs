@@ -238,6 +238,35 @@ pub struct GenesisMemberView {
     pub public_key: String,
 }
 
+/// What can be done to an actor in a drill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FaultKind {
+    /// It panics in its handler.
+    Panic,
+    /// It is killed at its next await.
+    Kill,
+}
+
+impl std::fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Panic => "panic",
+            Self::Kill => "kill",
+        })
+    }
+}
+
+/// `POST /faults`, and its answer
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultRequest {
+    /// Which actor, by its name in the supervision tree.
+    pub actor: String,
+    /// What happens to it.
+    pub fault: FaultKind,
+}
+
 /// One node of the supervision tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeView {
@@ -245,21 +274,168 @@ pub struct TreeView {
     pub name: String,
     /// `supervisor` or `worker`.
     pub kind: String,
-    /// `starting`, `running`, `restarting`, `stopped`.
+    /// `starting`, `running`, `stopping`, `restarting`, `stopped`, `suspended`, `halted`.
     pub state: String,
     /// Automatic restarts of this child by its supervisor, failed attempts included.
     pub restarts: u64,
     /// Why it last ended; empty if it never did.
     pub last_failure: String,
+    /// `permanent`, `transient` or `temporary`.
+    pub restart: String,
+    /// How its restarts are spaced: `immediate`, `exponential_backoff`, `fixed_delay`, `never`.
+    pub strategy: String,
+    /// Whether it starts again with a slot only.
+    pub at_boundary: bool,
+    /// For a supervisor: who is restarted when one fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// For a supervisor: restarts allowed within `within_ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_restarts: Option<u32>,
     /// For a supervisor: the window of the restart intensity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within_ms: Option<u64>,
-    /// Children in start order; empty for a worker.
+    /// For a supervisor: how many children it has; more than are shown, if they are very many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child_count: Option<usize>,
+    /// Children in start order, at most 256; empty for a worker.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<TreeView>,
+}
+
+/// `GET /supervision/stats`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupervisionStatsView {
+    /// The answering member.
+    pub node: String,
+    /// Every supervisor's restart budget.
+    pub supervisors: Vec<BudgetView>,
+    /// Restarts in the whole tree, and their bound.
+    pub bound: BudgetView,
+    /// Every actor that ever failed and is remembered, those that failed last first.
+    pub actors: Vec<ActorStatsView>,
+}
+
+/// How much of a restart budget is used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetView {
+    /// Whose.
+    pub name: String,
+    /// Restarts within the window.
+    pub used: u64,
+    /// Restarts that are still allowed.
+    pub left: u64,
+}
+
+/// Sums over an actor's failures.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActorStatsView {
+    /// The actor.
+    pub name: String,
+    /// Failures.
+    pub failures: u64,
+    /// Restarts decided.
+    pub restarts: u64,
+    /// Failures that were answered otherwise.
+    pub escalations: u64,
+    /// Restarts after which it ran.
+    pub recoveries: u64,
+    /// Time away before those, all together.
+    pub away_ms: u64,
+}
+
+/// `GET /supervision/patterns`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PatternsView {
+    /// The answering member.
+    pub node: String,
+    /// Patterns of late, those seen last first.
+    pub patterns: Vec<PatternView>,
+    /// Failures that were not answered by a restart, the last first: why something stays down.
+    pub escalations: Vec<AttemptView>,
+}
+
+/// A pattern of failures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PatternView {
+    /// `repeat`, `cascade` or `correlation`.
+    pub kind: String,
+    /// Who is in it; for a cascade, who failed first comes first.
+    pub actors: Vec<String>,
+    /// How often it was seen.
+    pub times: u64,
+    /// What it multiplies the delay of the next restart with.
+    pub delay_factor: f64,
+    /// Whether it keeps the next restart back for a while.
+    pub circuit_open: bool,
+    /// The failures that show it, oldest first.
+    pub evidence: Vec<FailureView>,
+}
+
+/// One failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureView {
+    /// When.
+    pub at_ms: u64,
+    /// Whose.
+    pub actor: String,
+    /// The kind of failure: `panic`, `timeout`, `killed`, …
+    pub kind: String,
+    /// `transient`, `exhausted`, `corrupt`, `configuration`, `consensus_fatal`.
+    pub class: String,
+    /// What it says.
+    pub message: String,
+    /// The place in the source, for a panic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// How it came to it, for a panic that was captured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backtrace: Option<String>,
+}
+
+/// `GET /supervision/memory`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupervisionMemoryView {
+    /// The answering member.
+    pub node: String,
+    /// Actors remembered.
+    pub actors: usize,
+    /// The most that are.
+    pub actors_max: usize,
+    /// Failures remembered of all of them.
+    pub attempts: usize,
+    /// The most of one of them.
+    pub attempts_max: usize,
+    /// Actors forgotten to make room.
+    pub forgotten: u64,
+    /// The failures, by actor, those that failed last first.
+    pub history: Vec<HistoryView>,
+}
+
+/// What is remembered of one actor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryView {
+    /// The actor.
+    pub name: String,
+    /// Its last failures and what was decided, oldest first.
+    pub attempts: Vec<AttemptView>,
+}
+
+/// One failure and what was decided about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptView {
+    /// The failure.
+    #[serde(flatten)]
+    pub failure: FailureView,
+    /// What was decided: `restart`, `restart_siblings`, `raise_to_parent`, `stay_down`, `stop_node`.
+    pub decision: String,
+    /// Which restart in a row this was, from 1.
+    pub attempt: u32,
+    /// How long the restart was put off.
+    pub delay_ms: u64,
+    /// How long the actor was away, once it runs again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub away_ms: Option<u64>,
 }
 
 /// The health of one actor of this member.
@@ -325,6 +501,9 @@ pub struct EventView {
     pub kind: String,
     /// The event as a sentence.
     pub message: String,
+    /// Of a supervisor's decision, everything it was taken from: the same inputs give the same decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<String>,
 }
 
 /// Every error body (`application/problem+json`, RFC 9457).

@@ -11,6 +11,7 @@ use alys_cluster::port::Progress;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::message::ChainMessage;
+use crate::failure::MemberFailure;
 use crate::ports::{BlockStore, Head, StoreError, StoredBlock};
 
 /// The head, readable by everyone at any time.
@@ -80,7 +81,7 @@ impl Actor for ChainActor {
     type Arguments = ();
 
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
-        let store = (self.open)()?;
+        let store = (self.open)().map_err(MemberFailure::of)?;
         self.head.set(store.head());
         self.address.bind(me);
         Ok(store)
@@ -102,11 +103,8 @@ impl Actor for ChainActor {
                 Err(error @ StoreError::Order { .. }) => {
                     let _ = reply.send(Err(error.to_string()));
                 }
-                // A database that fails to write is opened anew by the restart.
-                Err(error) => {
-                    let _ = reply.send(Err(error.to_string()));
-                    return Err(error.into());
-                }
+                // A database that fails to write is opened anew by the restart; whoever asked asks that one.
+                Err(error) => return Err(MemberFailure::of(error).into()),
             },
             ChainMessage::Block(height, reply) => {
                 let _ = reply.send(store.block(height).map_err(|error| error.to_string()));

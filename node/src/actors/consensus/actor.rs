@@ -11,6 +11,7 @@ use alys_cluster::health::message::answer;
 use alys_cluster::id::{BlockHeight, Incarnation};
 use alys_cluster::mailbox::{Address, Mail, remind};
 use alys_cluster::port::Outbox;
+use alys_cluster::supervision::{ActorFailureType, SlotReader, SlotTiming};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::conductor::{Action, Conductor, Decision, Input, Instant, Tools};
@@ -22,6 +23,7 @@ use crate::consensus::guard::{GuardedSigner, Journal};
 use crate::consensus::log::WriteAheadLog;
 use crate::consensus::message::ConsensusWire;
 use crate::consensus::{Block, Certificate, ConsensusConfig};
+use crate::failure::MemberFailure;
 use crate::genesis::Genesis;
 use crate::keys::SecretKey;
 use crate::ports::{Head, Observed, PayloadStatus, StoredBlock};
@@ -62,6 +64,8 @@ pub struct ConsensusActor {
     pub engine: Address<EngineMessage>,
     /// Takes messages to the other members.
     pub outbox: Arc<dyn Outbox<ConsensusWire>>,
+    /// Where slots begin, for those who want to know.
+    pub slots: SlotReader,
     /// Reads time.
     pub clock: Arc<dyn Clock>,
     /// Hears of rounds and blocks.
@@ -112,13 +116,16 @@ impl ConsensusActor {
         while let Some(input) = next.take() {
             let at = self.instant();
             let mut tools = Tools { signer: &mut shell.signer, log: &mut shell.log };
-            for action in shell.conductor.handle(at, &mut tools, input)? {
+            for action in shell.conductor.handle(at, &mut tools, input).map_err(MemberFailure::of)? {
                 if let Action::Commit(decision) = action {
                     let head = self.commit(shell, *decision).await?;
                     next = Some(Input::Committed { head, adopted: false });
                 } else {
                     self.act(me, shell, action);
                 }
+            }
+            if let Some(boundary) = shell.conductor.due() {
+                self.slots.set(SlotTiming { boundary, block_time: self.genesis.block_time() });
             }
         }
         Ok(())
@@ -175,7 +182,9 @@ impl ConsensusActor {
         let Decision { block, certificate, observed, deciding } = decision;
         let round = certificate.round;
         let stored = Box::new(StoredBlock { block: block.clone(), certificate, observed });
-        let head = self.chain.call(DEADLINE, |reply| ChainMessage::Commit(stored, reply)).await??;
+        // A chain that is being restarted has not lost the block: storing it twice is storing it once.
+        let ask = |reply| ChainMessage::Commit(stored.clone(), reply);
+        let head = self.chain.call_patiently(DEADLINE, ask).await??;
         // An engine that misses this begins anew at the head when it is asked to build on it.
         let _ = self.engine.cast(EngineMessage::Committed(Box::new(block)));
         let now = self.clock.now();
@@ -210,7 +219,9 @@ impl ConsensusActor {
         let (sender, receiver) = ractor::concurrency::oneshot();
         // The answer is lost only with this actor.
         let answer = Box::new(move |status| drop(sender.send(status)));
-        self.engine.cast(EngineMessage::Check(block.clone(), answer))?;
+        if let Err(error) = self.engine.cast(EngineMessage::Check(block.clone(), answer)) {
+            return Ok(Err(error.to_string()));
+        }
         let Ok(status) = tokio::time::timeout(DEADLINE, receiver).await? else {
             return Ok(Err("the engine ended before it answered".to_owned()));
         };
@@ -219,7 +230,8 @@ impl ConsensusActor {
             // A quorum decided what this member's engine refuses: one of them is broken, and this member must
             // not pretend to follow.
             PayloadStatus::Invalid(reason) => {
-                return Err(format!("the decided block {} is not valid here: {reason}", block.height).into());
+                let error_code = format!("the decided block {} is not valid here: {reason}", block.height);
+                return Err(ActorFailureType::ConsensusFailure { error_code }.into());
             }
             PayloadStatus::Syncing => return Ok(Err("the engine is not at the head".to_owned())),
         }
@@ -236,8 +248,9 @@ impl Actor for ConsensusActor {
 
     async fn pre_start(&self, me: Me, (): ()) -> Result<Shell, ActorProcessingErr> {
         let own = self.genesis.index_of(self.roster.own()).ok_or("this member is not in genesis")?;
-        let journal = Journal::open(&self.journal_path, self.head.head().height)?;
-        let log = WriteAheadLog::open(&self.log_path)?;
+        let head = self.head.head().height;
+        let journal = Journal::open(&self.journal_path, head).map_err(MemberFailure::of)?;
+        let log = WriteAheadLog::open(&self.log_path).map_err(MemberFailure::of)?;
         let signer = GuardedSigner::new(
             self.key.clone(),
             self.genesis.chain_id(),

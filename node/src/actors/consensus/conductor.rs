@@ -236,6 +236,11 @@ impl Conductor {
         }
     }
 
+    /// When the next height begins, if a beat is known.
+    pub fn due(&self) -> Option<Moment> {
+        Some(self.pacing.due()).filter(|due| *due > Moment::ORIGIN)
+    }
+
     /// Where the chain ends.
     pub fn head(&self) -> Head {
         self.head

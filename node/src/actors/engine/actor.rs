@@ -69,7 +69,8 @@ impl Actor for EngineActor {
             max_bytes: usize::MAX,
             reply,
         };
-        for stored in self.chain.call(DEADLINE, range).await?? {
+        // The chain may be waiting for the next slot to start again.
+        for stored in self.chain.call_patiently(DEADLINE, range).await?? {
             engine.forkchoice_updated(&stored.block);
         }
         self.address.bind(me);

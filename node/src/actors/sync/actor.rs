@@ -87,8 +87,9 @@ impl SyncActor {
         }
     }
 
-    /// Hands blocks to consensus one by one; whether all were taken and there were any.
-    async fn adopt(&self, from: &NodeId, blocks: Vec<(Block, Certificate)>) -> bool {
+    /// Hands blocks to consensus one by one; whether all were taken and there were any, or an error if consensus
+    /// is not there.
+    async fn adopt(&self, from: &NodeId, blocks: Vec<(Block, Certificate)>) -> Result<bool, CallError> {
         let mut useful = false;
         for decided in blocks {
             // Decided here meanwhile.
@@ -98,20 +99,15 @@ impl SyncActor {
             }
             let height = decided.0.height;
             let adopt = |reply| ConsensusMessage::Adopt(Box::new(decided), reply);
-            let outcome: Result<Result<(), String>, CallError> = self.consensus.call(DEADLINE, adopt).await;
-            match outcome {
-                Ok(Ok(())) => useful = true,
-                Ok(Err(reason)) => {
+            match self.consensus.call(DEADLINE, adopt).await? {
+                Ok(()) => useful = true,
+                Err(reason) => {
                     tracing::warn!(%from, height, reason, "a peer's block was refused");
-                    return false;
-                }
-                Err(error) => {
-                    tracing::warn!(%from, height, %error, "a peer's block was not taken");
-                    return useful;
+                    return Ok(false);
                 }
             }
         }
-        useful
+        Ok(useful)
     }
 }
 
@@ -143,8 +139,14 @@ impl Actor for SyncActor {
             }
             SyncMessage::Wire(from, SyncWire::Response { id, blocks }) => {
                 if state.expects(&from, id) {
-                    let useful = self.adopt(&from, blocks).await;
-                    state.handle(self.clock.now(), Input::Answered { from, id, useful });
+                    let input = match self.adopt(&from, blocks).await {
+                        Ok(useful) => Input::Answered { from, id, useful },
+                        Err(error) => {
+                            tracing::info!(%from, %error, "blocks of a peer have to wait");
+                            Input::NotTaken { from, id }
+                        }
+                    };
+                    state.handle(self.clock.now(), input);
                     self.compare(state).await;
                 }
             }

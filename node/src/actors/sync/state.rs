@@ -11,6 +11,9 @@ use alys_cluster::id::NodeId;
 
 /// How long a request waits for its answer before another member is asked.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long nobody is asked after an answer that consensus was not there to take: it is being restarted, or
+/// halted.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long a member may be a single block behind before it asks.
 const PATIENCE: Duration = Duration::from_millis(400);
 
@@ -32,6 +35,13 @@ pub enum Input {
         id: u64,
         /// Whether every block in it was taken.
         useful: bool,
+    },
+    /// An answer came, and consensus is not there to take it.
+    NotTaken {
+        /// From whom.
+        from: NodeId,
+        /// To which request.
+        id: u64,
     },
     /// A member was lost.
     Down(NodeId),
@@ -68,12 +78,21 @@ pub struct SyncState {
     last_id: u64,
     behind_since: Option<(u64, Moment)>,
     disappointments: BTreeMap<NodeId, u32>,
+    /// Nobody is asked before, for nobody here would take the answer.
+    paused_until: Moment,
 }
 
 impl SyncState {
     /// Nothing under way. `tolerated` members may lie about their height.
     pub fn new(tolerated: usize) -> Self {
-        Self { tolerated, under_way: None, last_id: 0, behind_since: None, disappointments: BTreeMap::new() }
+        Self {
+            tolerated,
+            under_way: None,
+            last_id: 0,
+            behind_since: None,
+            disappointments: BTreeMap::new(),
+            paused_until: Moment::ORIGIN,
+        }
     }
 
     /// Whether `id` is the request under way, asked of `from`.
@@ -93,6 +112,13 @@ impl SyncState {
                     } else {
                         self.disappointed_by(from);
                     }
+                }
+                vec![]
+            }
+            Input::NotTaken { from, id } => {
+                if self.expects(&from, id) {
+                    self.under_way = None;
+                    self.paused_until = now + PAUSE;
                 }
                 vec![]
             }
@@ -127,7 +153,7 @@ impl SyncState {
             _ => now,
         };
         self.behind_since = Some((height, since));
-        let is_patient = highest == height + 1 && now.since(since) < PATIENCE;
+        let is_patient = highest == height + 1 && now.since(since) < PATIENCE || now < self.paused_until;
         if self.under_way.is_none() && !is_patient {
             effects.extend(self.request(now, height, peers));
         }
@@ -206,6 +232,18 @@ mod tests {
         state.handle(at(1_300), Input::Answered { from: node(4), id: 3, useful: true });
         let effects = state.handle(at(1_400), tick(8, [9, 10, 8]));
         assert_eq!(effects, [Effect::PeersAt(9), request(3, 4, 9)]);
+    }
+
+    #[test]
+    fn nobody_is_asked_for_a_while_when_consensus_is_not_there_to_take_the_answer() {
+        let mut state = SyncState::new(1);
+        state.handle(at(0), tick(3, [9, 10, 8]));
+        state.handle(at(10), Input::NotTaken { from: node(3), id: 1 });
+        let quiet = [Effect::PeersAt(9)];
+        assert_eq!(state.handle(at(20), tick(3, [9, 10, 8])), quiet);
+        assert_eq!(state.handle(at(1_009), tick(3, [9, 10, 8])), quiet);
+        let effects = state.handle(at(1_010), tick(3, [9, 10, 8]));
+        assert_eq!(effects, [Effect::PeersAt(9), request(3, 2, 4)], "and the peer is not to blame");
     }
 
     #[test]

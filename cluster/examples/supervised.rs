@@ -1,0 +1,68 @@
+//! A counter that panics on 13, dies, and comes back under the address its callers hold.
+//!
+//! `cargo run -p alys-cluster --example supervised`
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alys_cluster::clock::SystemClock;
+use alys_cluster::event::EventBus;
+use alys_cluster::id::ActorName;
+use alys_cluster::mailbox::Mail;
+use alys_cluster::supervision::{Context, EnhancedSupervision, SupervisedActorConfig, SupervisorSpec};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+
+/// Adds a number, and answers with the sum.
+type Add = (u64, RpcReplyPort<u64>);
+
+struct Counter;
+
+impl Actor for Counter {
+    type Msg = Mail<Add>;
+    type State = u64;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<u64, ActorProcessingErr> {
+        Ok(0)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        mail: Self::Msg,
+        sum: &mut u64,
+    ) -> Result<(), ActorProcessingErr> {
+        let (number, reply) = mail.open();
+        assert!(number != 13, "13 is bad luck");
+        *sum += number;
+        Ok(reply.send(*sum)?)
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let clock = Arc::new(SystemClock::default());
+    let events = EventBus::new(clock.clone());
+    let mut heard = events.listen();
+    let spec = SupervisorSpec::new(ActorName::new("root")?, Vec::new());
+    let (supervision, ended) =
+        EnhancedSupervision::start(spec, Context::new("example", clock, events)).await?;
+    let config = SupervisedActorConfig::new(ActorName::new("counter")?);
+    let counter = supervision.spawn_supervised(config, || (Counter, ())).await?;
+    for number in [1, 2, 13, 3] {
+        match counter.call(Duration::from_secs(1), |reply| (number, reply)).await {
+            Ok(sum) => println!("added {number}: the sum is {sum}"),
+            Err(error) => {
+                println!("could not add {number}: {error}");
+                // Asking for nothing waits until the counter is back.
+                counter.call_patiently(Duration::from_secs(1), |reply| (0, reply)).await?;
+            }
+        }
+    }
+    supervision.stop();
+    ended.await?;
+    while let Ok(recorded) = heard.try_recv() {
+        println!("- {}", recorded.event);
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! The face of supervision: actors are spawned under it, reported to it, and administered through it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::concurrency::JoinHandle;
+use ractor::{Actor, RpcReplyPort};
+
+use super::actor::{Supervisor, start_failure};
+use super::command::Command;
+use super::context::Context;
+use super::decision::Decision;
+use super::failure::{ActorFailureType, Failure};
+use super::guard::Watch;
+use super::message::{AdminError, ChildCounts, ChildInfo, Report, SupervisorMessage};
+use super::spec::{ChildSpec, RestartType, Shutdown, SupervisorSpec};
+use super::strategy::{ExponentialBackoffConfig, RestartStrategy};
+use crate::config::{FieldError, require, require_between};
+use crate::id::{ActorName, ActorPriority};
+use crate::mailbox::{Address, CallError, Mail};
+
+/// The longest an administrative call waits: a stop and a start with their longest usual deadlines.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// How one actor is supervised.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SupervisedActorConfig {
+    /// Unique in the node.
+    pub name: ActorName,
+    /// Its tier, which with the class of a failure picks what is done about it. Default normal.
+    pub priority: ActorPriority,
+    /// Whether it is started again. Default permanent.
+    pub restart: RestartType,
+    /// How its restarts are spaced. Default at once.
+    pub strategy: RestartStrategy,
+    /// Whether it starts again at the next slot boundary only. Default false.
+    pub at_boundary: bool,
+    /// Slots of its mailbox, 1 to 1,000,000; the newest message is refused when all are taken. Default 1,024.
+    pub mailbox: usize,
+    /// Refused messages after which it fails and its mailbox is emptied. Looked at after each message: with it
+    /// goes a `handler_deadline`, which finds an actor that hangs over one. Default never.
+    pub overflow_after: Option<u64>,
+    /// The longest it may take to start, 1 ms to 1 h. Default 10 s.
+    pub start_deadline: Duration,
+    /// The longest it may take to stop before it is killed, up to 1 h; 0 kills at once. Default 1 s.
+    pub stop_deadline: Duration,
+    /// The longest it may take over one message, 1 ms to 1 h. Default as long as it likes.
+    pub handler_deadline: Option<Duration>,
+    /// Whom it needs: failures that follow theirs are told as cascades. Default nobody.
+    pub depends_on: Vec<ActorName>,
+}
+
+impl SupervisedActorConfig {
+    /// The defaults, under this name.
+    pub fn new(name: ActorName) -> Self {
+        Self {
+            name,
+            priority: ActorPriority::Normal,
+            restart: RestartType::Permanent,
+            strategy: RestartStrategy::Immediate,
+            at_boundary: false,
+            mailbox: 1_024,
+            overflow_after: None,
+            start_deadline: Duration::from_secs(10),
+            stop_deadline: Duration::from_secs(1),
+            handler_deadline: None,
+            depends_on: Vec::new(),
+        }
+    }
+
+    /// Checks ranges.
+    pub fn validate(&self) -> Result<(), FieldError> {
+        self.strategy.validate()?;
+        require((1..=1_000_000).contains(&self.mailbox), "mailbox", self.mailbox, "1 to 1000000")?;
+        let (least, hour) = (Duration::from_millis(1), Duration::from_hours(1));
+        let expected = "between 1ms and 1h";
+        require_between("start_deadline", self.start_deadline, (least, hour), expected)?;
+        require_between("stop_deadline", self.stop_deadline, (Duration::ZERO, hour), "at most 1h")?;
+        let is_found = self.overflow_after.is_none() || self.handler_deadline.is_some();
+        require(
+            is_found,
+            "handler_deadline",
+            self.handler_deadline,
+            "a deadline, for `overflow_after` is set",
+        )?;
+        let handler = self.handler_deadline.unwrap_or(least);
+        require_between("handler_deadline", handler, (least, hour), expected)
+    }
+}
+
+/// A supervisor, seen by those who use it. Cheap to clone; valid across restarts of the supervisor.
+#[derive(Clone)]
+pub struct EnhancedSupervision {
+    address: Address<SupervisorMessage>,
+    context: Context,
+}
+
+impl EnhancedSupervision {
+    /// Starts a supervisor without a parent. The handle ends with it.
+    pub async fn start(spec: SupervisorSpec, context: Context) -> Result<(Self, JoinHandle<()>), String> {
+        let (name, address) = (format!("{}/{}", context.prefix, spec.name), spec.address.clone());
+        let (_, ended) =
+            Actor::spawn(Some(name), Supervisor::new(context.clone()), spec).await.map_err(start_failure)?;
+        Ok((Self { address, context }, ended))
+    }
+
+    /// The face of a supervisor that someone else starts.
+    pub fn of(spec: &SupervisorSpec, context: Context) -> Self {
+        Self { address: spec.address.clone(), context }
+    }
+
+    /// What this supervisor shares with all others.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Starts an actor under this supervisor. `factory` makes a fresh one with its arguments for every start;
+    /// the address returned reaches whichever of them runs.
+    pub async fn spawn_supervised<A, M>(
+        &self,
+        config: SupervisedActorConfig,
+        factory: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
+    ) -> Result<Address<M>, AdminError>
+    where
+        A: Actor<Msg = Mail<M>>,
+        M: Send + 'static,
+    {
+        config.validate()?;
+        let address = Address::new(config.name.clone(), config.mailbox);
+        let bound = address.clone();
+        let mut watch = Watch::default().started(move |actor| bound.bind(actor));
+        if let Some(refusals) = config.overflow_after {
+            watch = watch.overflow(address.clone(), refusals);
+        }
+        if let Some(deadline) = config.handler_deadline {
+            watch = watch.deadline(move |_| Some(deadline));
+        }
+        let mut child = ChildSpec::watched(&self.context.prefix, &config.name, watch, factory)
+            .restart(config.restart)
+            .strategy(config.strategy)
+            .priority(config.priority)
+            .start_deadline(config.start_deadline)
+            .shutdown(match config.stop_deadline {
+                Duration::ZERO => Shutdown::BrutalKill,
+                deadline => Shutdown::Within(deadline),
+            });
+        let policy = Arc::make_mut(&mut child.policy);
+        policy.at_boundary = config.at_boundary;
+        policy.depends_on = Arc::from(config.depends_on);
+        self.start_child(child).await?;
+        Ok(address)
+    }
+
+    /// Someone else found that a running actor failed: it is stopped, and what follows is decided as if it had
+    /// failed by itself. Answers with the decision.
+    pub async fn handle_actor_failure(
+        &self,
+        actor: &ActorName,
+        failure: ActorFailureType,
+    ) -> Result<Decision, AdminError> {
+        self.report(actor, Report::Failed(Failure::new(failure))).await
+    }
+
+    /// The same, when restarting the actor alone is not the answer: the next step of the escalation is taken.
+    pub async fn escalate_failure(
+        &self,
+        actor: &ActorName,
+        failure: ActorFailureType,
+    ) -> Result<Decision, AdminError> {
+        self.report(actor, Report::Escalated(Failure::new(failure))).await
+    }
+
+    /// The delay before restart `attempt`, counted from 1, with this node's block time: see
+    /// [`ExponentialBackoffConfig::delay`].
+    pub fn calculate_exponential_backoff_delay(
+        &self,
+        config: &ExponentialBackoffConfig,
+        attempt: u32,
+        random: f64,
+    ) -> Duration {
+        config.delay(attempt, random, self.context.block_time)
+    }
+
+    /// Adds a child behind the others and starts it.
+    pub async fn start_child(&self, child: ChildSpec) -> Result<(), AdminError> {
+        self.ask(|reply| SupervisorMessage::StartChild(Box::new(child), reply)).await?
+    }
+
+    /// Starts a child that was stopped, or is down; a halt of consensus over it ends.
+    pub async fn start_stopped(&self, child: &ActorName) -> Result<(), AdminError> {
+        self.command(child, Command::Start).await
+    }
+
+    /// Stops a child, which keeps its place. A temporary one is forgotten.
+    pub async fn stop_child(&self, child: &ActorName) -> Result<(), AdminError> {
+        self.command(child, Command::Stop).await
+    }
+
+    /// Stops a child if it runs, and starts it. Costs no budget.
+    pub async fn restart_child(&self, child: &ActorName) -> Result<(), AdminError> {
+        self.command(child, Command::Restart).await
+    }
+
+    /// Stops a child until it is resumed: neither its own failure nor its siblings' brings it back.
+    pub async fn suspend_child(&self, child: &ActorName) -> Result<(), AdminError> {
+        self.command(child, Command::Suspend).await
+    }
+
+    /// Starts a suspended child.
+    pub async fn resume_child(&self, child: &ActorName) -> Result<(), AdminError> {
+        self.command(child, Command::Resume).await
+    }
+
+    /// Forgets a child that is down.
+    pub async fn delete_child(&self, child: &ActorName) -> Result<(), AdminError> {
+        self.command(child, Command::Delete).await
+    }
+
+    /// The children, in start order.
+    pub async fn list_children(&self) -> Result<Vec<ChildInfo>, AdminError> {
+        self.ask(SupervisorMessage::List).await
+    }
+
+    /// How many children there are.
+    pub async fn count_children(&self) -> Result<ChildCounts, AdminError> {
+        self.ask(SupervisorMessage::Count).await
+    }
+
+    /// Asks the supervisor to stop its children in reverse start order, and then itself.
+    pub fn stop(&self) {
+        if let Some(supervisor) = self.address.target() {
+            supervisor.stop(Some("shutdown".to_owned()));
+        }
+    }
+
+    async fn report(&self, child: &ActorName, report: Report) -> Result<Decision, AdminError> {
+        self.ask(|reply| SupervisorMessage::Report(child.clone(), report, reply)).await?
+    }
+
+    async fn command(&self, child: &ActorName, command: Command) -> Result<(), AdminError> {
+        self.ask(|reply| SupervisorMessage::Command(child.clone(), command, reply)).await?
+    }
+
+    async fn ask<R: Send + 'static>(
+        &self,
+        question: impl FnOnce(RpcReplyPort<R>) -> SupervisorMessage,
+    ) -> Result<R, AdminError> {
+        let silent = |error: CallError| AdminError::Silent {
+            supervisor: self.address.name().clone(),
+            reason: error.to_string(),
+        };
+        self.address.call(DEADLINE, question).await.map_err(silent)
+    }
+}

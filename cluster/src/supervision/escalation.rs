@@ -1,0 +1,130 @@
+//! What is done when restarting is not the answer, as data: per tier and per class of failure.
+//!
+//! A ladder is climbed from its first step to the first that applies. [`EscalationStep::Restart`] applies while
+//! the child's strategy and every budget allow it; [`EscalationStep::RestartSiblings`] while the budgets do, once
+//! in a window; [`EscalationStep::HaltConsensus`] is done and the climb goes on; the others end it.
+
+use super::failure::FailureClass;
+use crate::id::ActorPriority;
+
+/// One step of a ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EscalationStep {
+    /// Restart the child, and whom its group's strategy names.
+    Restart,
+    /// Restart every child of the supervisor.
+    RestartSiblings,
+    /// Halt consensus operations through the gate, until the child runs again by an operator's word. The climb
+    /// goes on.
+    HaltConsensus,
+    /// Stop all children and end as a shutdown; the parent decides.
+    RaiseToParent,
+    /// The child stays stopped, the others go on.
+    StayDown,
+    /// Stop the node in order; after [`super::spec::SupervisorSpec::halt_for`] if the ladder halted consensus,
+    /// so that an operator can read why. The same as raising, for the root; below it, the parent decides.
+    StopNode,
+}
+
+impl EscalationStep {
+    /// Whether the child comes back by it.
+    pub fn is_restart(self) -> bool {
+        matches!(self, Self::Restart | Self::RestartSiblings)
+    }
+
+    /// The name in `snake_case`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Restart => "restart",
+            Self::RestartSiblings => "restart_siblings",
+            Self::HaltConsensus => "halt_consensus",
+            Self::RaiseToParent => "raise_to_parent",
+            Self::StayDown => "stay_down",
+            Self::StopNode => "stop_node",
+        }
+    }
+}
+
+/// The steps for one class in one tier.
+pub type Ladder = &'static [EscalationStep];
+
+/// Ladders by tier (critical, high, normal, background) and by class, in the order of [`FailureClass::ALL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EscalationTable(pub [[Ladder; 5]; 4]);
+
+use EscalationStep::{HaltConsensus, RaiseToParent, Restart, RestartSiblings, StayDown, StopNode};
+
+const RETRY: Ladder = &[Restart, RaiseToParent];
+const RETRY_TOGETHER: Ladder = &[Restart, RestartSiblings, RaiseToParent];
+const RETRY_OR_HALT: Ladder = &[Restart, HaltConsensus, StopNode];
+const RETRY_OR_LEAVE: Ladder = &[Restart, StayDown];
+const RAISE: Ladder = &[RaiseToParent];
+const HALT_AND_RAISE: Ladder = &[HaltConsensus, RaiseToParent];
+const HALT: Ladder = &[HaltConsensus, StopNode];
+const LEAVE: Ladder = &[StayDown];
+
+impl EscalationTable {
+    /// Erlang/OTP's: restart within the budget, then raise; what a restart would only repeat is raised at once.
+    pub const OTP: Self = Self([[RETRY, RETRY, RAISE, RAISE, HALT_AND_RAISE]; 4]);
+
+    /// The tiers of a node.
+    ///
+    /// | | transient, exhausted | corrupt, configuration | consensus-fatal |
+    /// | --- | --- | --- | --- |
+    /// | critical, high | restart, siblings, raise | raise | halt, raise |
+    /// | normal | restart, raise | raise | halt, raise |
+    /// | background | restart, raise | stay down | halt, raise |
+    pub const TIER: Self = Self([
+        [RETRY_TOGETHER, RETRY_TOGETHER, RAISE, RAISE, HALT_AND_RAISE],
+        [RETRY_TOGETHER, RETRY_TOGETHER, RAISE, RAISE, HALT_AND_RAISE],
+        [RETRY, RETRY, RAISE, RAISE, HALT_AND_RAISE],
+        [RETRY, RETRY, LEAVE, LEAVE, HALT_AND_RAISE],
+    ]);
+
+    /// The root of a node, whose children are the tiers.
+    ///
+    /// | | transient, exhausted | corrupt, configuration | consensus-fatal |
+    /// | --- | --- | --- | --- |
+    /// | critical, high, normal | restart, halt, stop the node | halt, stop the node | halt, stop the node |
+    /// | background | restart, stay down | stay down | halt, stop the node |
+    pub const ROOT: Self = Self([
+        [RETRY_OR_HALT, RETRY_OR_HALT, HALT, HALT, HALT],
+        [RETRY_OR_HALT, RETRY_OR_HALT, HALT, HALT, HALT],
+        [RETRY_OR_HALT, RETRY_OR_HALT, HALT, HALT, HALT],
+        [RETRY_OR_LEAVE, RETRY_OR_LEAVE, LEAVE, LEAVE, HALT],
+    ]);
+
+    /// The ladder for a child of this tier that failed in this class.
+    pub fn ladder(&self, tier: ActorPriority, class: FailureClass) -> Ladder {
+        self.0[tier as usize][class as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_ladder_ends_and_none_restarts_what_would_only_repeat() {
+        for table in [EscalationTable::OTP, EscalationTable::TIER, EscalationTable::ROOT] {
+            for tier in [
+                ActorPriority::Critical,
+                ActorPriority::High,
+                ActorPriority::Normal,
+                ActorPriority::Background,
+            ] {
+                for class in FailureClass::ALL {
+                    let ladder = table.ladder(tier, class);
+                    let ends = matches!(ladder.last(), Some(RaiseToParent | StayDown | StopNode));
+                    assert!(ends, "{tier} {class}: {ladder:?}");
+                    let retries = ladder.contains(&Restart);
+                    let may_retry = matches!(class, FailureClass::Transient | FailureClass::Exhausted);
+                    assert_eq!(retries, may_retry, "{tier} {class}: {ladder:?}");
+                    if class == FailureClass::ConsensusFatal {
+                        assert_eq!(ladder[0], HaltConsensus, "{tier}: consensus is halted first");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Stands around every supervised actor: its panics leave a report, its handlers have deadlines, and one whose
+//! mailbox overflows fails instead of falling ever further behind.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ractor::message::SerializedMessage;
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+
+use super::failure::ActorFailureType;
+use super::panic::{PanicSlot, watched};
+use crate::mailbox::Pressure;
+
+/// The longest a handler may take with this message; `None` for as long as it likes.
+pub type Deadline<M> = Arc<dyn Fn(&M) -> Option<Duration> + Send + Sync>;
+
+/// What is watched of an actor besides its panics. By default nothing.
+pub struct Watch<M> {
+    slot: Arc<PanicSlot>,
+    deadline: Option<Deadline<M>>,
+    overflow: Option<Overflow>,
+    started: Option<Started<M>>,
+}
+
+type Started<M> = Box<dyn Fn(ActorRef<M>) + Send + Sync>;
+
+struct Overflow {
+    mailbox: Arc<dyn Pressure>,
+    refusals_max: u64,
+    /// Refusals when this incarnation started.
+    before: AtomicU64,
+}
+
+impl<M> Default for Watch<M> {
+    fn default() -> Self {
+        Self { slot: Arc::default(), deadline: None, overflow: None, started: None }
+    }
+}
+
+impl<M> Watch<M> {
+    /// Handlers that take longer than `deadline` says fail with [`ActorFailureType::Timeout`]: at their next
+    /// await, for nothing interrupts a loop that never yields.
+    #[must_use]
+    pub fn deadline(mut self, deadline: impl Fn(&M) -> Option<Duration> + Send + Sync + 'static) -> Self {
+        self.deadline = Some(Arc::new(deadline));
+        self
+    }
+
+    /// An incarnation whose `mailbox` refused more than `refusals_max` messages fails with
+    /// [`ActorFailureType::MailboxOverflow`] after the message at hand. What waited is dropped with it; the
+    /// mailbox itself refuses the newest.
+    #[must_use]
+    pub fn overflow(mut self, mailbox: impl Pressure + 'static, refusals_max: u64) -> Self {
+        self.overflow =
+            Some(Overflow { mailbox: Arc::new(mailbox), refusals_max, before: AtomicU64::new(0) });
+        self
+    }
+
+    /// Calls `started` with every incarnation, once its `pre_start` went well and before it handles a message.
+    #[must_use]
+    pub fn started(mut self, started: impl Fn(ActorRef<M>) + Send + Sync + 'static) -> Self {
+        self.started = Some(Box::new(started));
+        self
+    }
+
+    pub(super) fn reporting_to(mut self, slot: Arc<PanicSlot>) -> Self {
+        self.slot = slot;
+        self
+    }
+
+    fn check_mailbox(&self) -> Result<(), ActorProcessingErr> {
+        let Some(overflow) = &self.overflow else { return Ok(()) };
+        let refused = overflow.mailbox.refused() - overflow.before.load(Ordering::Relaxed);
+        if refused <= overflow.refusals_max {
+            return Ok(());
+        }
+        let (capacity, pending) = (overflow.mailbox.capacity(), overflow.mailbox.depth());
+        Err(ActorFailureType::MailboxOverflow { capacity, pending }.into())
+    }
+}
+
+/// An actor with its watch. To ractor and to the actor's callers it is the actor.
+pub struct Guarded<A: Actor> {
+    actor: A,
+    watch: Arc<Watch<A::Msg>>,
+}
+
+impl<A: Actor> Guarded<A> {
+    /// `actor` under `watch`.
+    pub fn new(actor: A, watch: Arc<Watch<A::Msg>>) -> Self {
+        Self { actor, watch }
+    }
+}
+
+impl<A: Actor> Actor for Guarded<A> {
+    type Msg = A::Msg;
+    type State = A::State;
+    type Arguments = A::Arguments;
+
+    async fn pre_start(
+        &self,
+        me: ActorRef<A::Msg>,
+        arguments: A::Arguments,
+    ) -> Result<A::State, ActorProcessingErr> {
+        if let Some(overflow) = &self.watch.overflow {
+            overflow.before.store(overflow.mailbox.refused(), Ordering::Relaxed);
+        }
+        let state = watched(self.watch.slot.clone(), self.actor.pre_start(me.clone(), arguments)).await?;
+        if let Some(started) = &self.watch.started {
+            started(me);
+        }
+        Ok(state)
+    }
+
+    async fn post_start(&self, me: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
+        watched(self.watch.slot.clone(), self.actor.post_start(me, state)).await
+    }
+
+    async fn post_stop(&self, me: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
+        watched(self.watch.slot.clone(), self.actor.post_stop(me, state)).await
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<A::Msg>,
+        message: A::Msg,
+        state: &mut A::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let deadline = self.watch.deadline.as_ref().and_then(|deadline| deadline(&message));
+        let handling = watched(self.watch.slot.clone(), self.actor.handle(me, message, state));
+        match deadline {
+            None => handling.await?,
+            Some(duration) => match tokio::time::timeout(duration, handling).await {
+                Ok(outcome) => outcome?,
+                Err(_) => return Err(ActorFailureType::Timeout { duration }.into()),
+            },
+        }
+        self.watch.check_mailbox()
+    }
+
+    async fn handle_serialized(
+        &self,
+        me: ActorRef<A::Msg>,
+        message: SerializedMessage,
+        state: &mut A::State,
+    ) -> Result<(), ActorProcessingErr> {
+        watched(self.watch.slot.clone(), self.actor.handle_serialized(me, message, state)).await
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        me: ActorRef<A::Msg>,
+        event: SupervisionEvent,
+        state: &mut A::State,
+    ) -> Result<(), ActorProcessingErr> {
+        watched(self.watch.slot.clone(), self.actor.handle_supervisor_evt(me, event, state)).await
+    }
+}

@@ -1,0 +1,417 @@
+//! Finds patterns in failures: repeats, cascades along dependencies, and failures that keep coming together.
+//!
+//! A pattern is told with its evidence, the failures themselves. A repeat may also make the next restart more
+//! careful, within stated limits: a longer delay first, then an open circuit, which is a pause without attempts.
+//! A budget ends a loop that is quick; this slows one down that a budget would let pass.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use lru::LruCache;
+use serde::{Deserialize, Serialize};
+
+use super::decision::Tightening;
+use super::failure::Failure;
+use crate::clock::{Moment, WallTime};
+use crate::config::{FieldError, require, require_between};
+use crate::id::ActorName;
+
+/// Failures looked back at.
+const RECENT_MAX: usize = 256;
+/// Failures before one that are searched for its neighbours.
+const LOOK_BACK_MAX: usize = 32;
+/// Neighbours a failure is compared with: in a storm everything fails together, and that says nothing.
+const NEIGHBOURS_MAX: usize = 4;
+/// Patterns remembered; the one that was seen longest ago is forgotten first.
+const PATTERNS_MAX: NonZeroUsize = NonZeroUsize::new(128).unwrap();
+/// Kinds of failure that are counted; the one that was seen longest ago is forgotten first.
+const SIGNATURES_MAX: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
+/// Failures shown as evidence of a pattern: the last ones.
+const EVIDENCE_MAX: usize = 8;
+/// Times of one kind of failure that are remembered.
+const TIMES_MAX: usize = 1_000;
+
+/// What counts as a pattern, and what follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PatternConfig {
+    /// How long a failure counts. 1 s to 1 h. Default 1 min.
+    #[serde(with = "humantime_serde")]
+    pub window: Duration,
+    /// The same failure of one actor this often is a repeat. 2 to 1,000. Default 3.
+    pub repeat_after: u32,
+    /// A failure this soon after one of a dependency is a cascade. Up to 1 min. Default 1 s.
+    #[serde(with = "humantime_serde")]
+    pub cascade_within: Duration,
+    /// Failures of two actors this close to each other are together. Up to 1 min. Default 200 ms.
+    #[serde(with = "humantime_serde")]
+    pub together_within: Duration,
+    /// Together this often, they are correlated. 2 to 1,000. Default 3.
+    pub correlated_after: u32,
+    /// A repeat doubles the delay of a restart with each further failure, up to this factor. 1 to 100; 1 changes
+    /// nothing. Default 4.
+    pub factor_max: f64,
+    /// The same failure this often opens the circuit. 2 to 1,000. Default 8.
+    pub circuit_after: u32,
+    /// How long an open circuit keeps a child from being restarted. Up to 1 h; 0 opens none. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub cool_down: Duration,
+}
+
+impl Default for PatternConfig {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_mins(1),
+            repeat_after: 3,
+            cascade_within: Duration::from_secs(1),
+            together_within: Duration::from_millis(200),
+            correlated_after: 3,
+            factor_max: 4.0,
+            circuit_after: 8,
+            cool_down: Duration::from_secs(10),
+        }
+    }
+}
+
+impl PatternConfig {
+    /// Finds patterns and changes nothing.
+    pub const WATCH_ONLY: Self = Self {
+        window: Duration::from_mins(1),
+        repeat_after: 3,
+        cascade_within: Duration::from_secs(1),
+        together_within: Duration::from_millis(200),
+        correlated_after: 3,
+        factor_max: 1.0,
+        circuit_after: 8,
+        cool_down: Duration::ZERO,
+    };
+
+    /// Checks ranges.
+    pub fn validate(&self) -> Result<(), FieldError> {
+        let (minute, hour) = (Duration::from_mins(1), Duration::from_hours(1));
+        require_between("window", self.window, (Duration::from_secs(1), hour), "between 1s and 1h")?;
+        let times = 2..=1_000;
+        let expected = "2 to 1000";
+        require(times.contains(&self.repeat_after), "repeat_after", self.repeat_after, expected)?;
+        require(times.contains(&self.correlated_after), "correlated_after", self.correlated_after, expected)?;
+        require(times.contains(&self.circuit_after), "circuit_after", self.circuit_after, expected)?;
+        let (none, at_most) = (Duration::ZERO, "at most 1m");
+        require_between("cascade_within", self.cascade_within, (none, minute), at_most)?;
+        require_between("together_within", self.together_within, (none, minute), at_most)?;
+        require((1.0..=100.0).contains(&self.factor_max), "factor_max", self.factor_max, "1 to 100")?;
+        require_between("cool_down", self.cool_down, (none, hour), "at most 1h")
+    }
+}
+
+/// One failure, as evidence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// When, on this process's clock.
+    pub at: Moment,
+    /// When, on the wall clock.
+    pub wall: WallTime,
+    /// Whose.
+    pub actor: ActorName,
+    /// Which.
+    pub failure: Failure,
+}
+
+/// A pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Pattern {
+    /// One actor fails in the same way again and again.
+    Repeat {
+        /// Which actor.
+        actor: ActorName,
+        /// Which kind of failure.
+        kind: &'static str,
+        /// Where, for a panic.
+        location: Option<String>,
+    },
+    /// An actor fails right after one it depends on.
+    Cascade {
+        /// Who failed first.
+        from: ActorName,
+        /// Who followed.
+        to: ActorName,
+    },
+    /// Two actors that do not depend on each other keep failing together: something else is behind it.
+    Correlation {
+        /// One of them, the first by name.
+        one: ActorName,
+        /// The other.
+        other: ActorName,
+    },
+}
+
+impl Pattern {
+    /// The kind of pattern in lower case.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Repeat { .. } => "repeat",
+            Self::Cascade { .. } => "cascade",
+            Self::Correlation { .. } => "correlation",
+        }
+    }
+
+    /// Who is in it.
+    pub fn actors(&self) -> Vec<&ActorName> {
+        match self {
+            Self::Repeat { actor, .. } => vec![actor],
+            Self::Cascade { from, to } => vec![from, to],
+            Self::Correlation { one, other } => vec![one, other],
+        }
+    }
+}
+
+/// A pattern, how often it was seen, and the failures that show it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// The pattern.
+    pub pattern: Pattern,
+    /// How often it was seen.
+    pub times: u64,
+    /// The last failures of it.
+    pub evidence: VecDeque<Evidence>,
+    /// What it last asked for.
+    pub tightening: Tightening,
+}
+
+type Signature = (ActorName, &'static str, Option<String>);
+
+/// Finds patterns in what it is shown.
+#[derive(Debug)]
+pub struct FailurePatternDetector {
+    config: PatternConfig,
+    recent: VecDeque<Evidence>,
+    times: LruCache<Signature, VecDeque<Moment>>,
+    together: LruCache<(ActorName, ActorName), VecDeque<Moment>>,
+    findings: LruCache<Pattern, Finding>,
+}
+
+impl FailurePatternDetector {
+    /// A detector that has seen nothing.
+    pub fn new(config: PatternConfig) -> Self {
+        Self {
+            config,
+            recent: VecDeque::new(),
+            times: LruCache::new(SIGNATURES_MAX),
+            together: LruCache::new(SIGNATURES_MAX),
+            findings: LruCache::new(PATTERNS_MAX),
+        }
+    }
+
+    /// The patterns of the last window, those seen last first.
+    pub fn findings(&self, now: Moment) -> Vec<Finding> {
+        let recent = |finding: &&Finding| {
+            finding.evidence.back().is_some_and(|last| now.since(last.at) <= self.config.window)
+        };
+        self.findings.iter().map(|(_, finding)| finding).filter(recent).cloned().collect()
+    }
+
+    /// Looks at a failure of an actor that needs `depends_on`; says how careful its restart must be.
+    pub fn observe(&mut self, seen: Evidence, depends_on: &[ActorName]) -> Tightening {
+        let tightening = self.repeat(&seen);
+        self.neighbours(&seen, depends_on);
+        if self.recent.len() == RECENT_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(seen);
+        tightening
+    }
+
+    fn repeat(&mut self, seen: &Evidence) -> Tightening {
+        let (kind, location) = (seen.failure.kind().kind(), seen.failure.location().map(str::to_owned));
+        let signature = (seen.actor.clone(), kind, location);
+        let times = count_of(&mut self.times, signature.clone(), seen.at, self.config.window);
+        if times < self.config.repeat_after {
+            return Tightening::NONE;
+        }
+        let doublings = i32::try_from(times - self.config.repeat_after + 1).unwrap_or(i32::MAX);
+        let is_open = times >= self.config.circuit_after && !self.config.cool_down.is_zero();
+        let tightening = Tightening {
+            factor: 2f64.powi(doublings).min(self.config.factor_max),
+            open_until: is_open.then(|| seen.at + self.config.cool_down),
+        };
+        let (actor, kind, location) = signature;
+        // The failures before the one that made it a pattern are its evidence too.
+        let like_it = |evidence: &&Evidence| {
+            evidence.actor == actor
+                && evidence.failure.kind().kind() == kind
+                && evidence.failure.location() == location.as_deref()
+        };
+        let is_new = times == self.config.repeat_after;
+        let before: Vec<_> =
+            if is_new { self.recent.iter().filter(like_it).cloned().collect() } else { Vec::new() };
+        let pattern = Pattern::Repeat { actor, kind, location };
+        self.found(&pattern, before, seen, tightening);
+        tightening
+    }
+
+    fn neighbours(&mut self, seen: &Evidence, depends_on: &[ActorName]) {
+        let farthest = self.config.cascade_within.max(self.config.together_within);
+        let mut others: [Option<usize>; NEIGHBOURS_MAX] = [None; NEIGHBOURS_MAX];
+        let mut count = 0;
+        // The nearest failure of each of the nearest actors. Indexes, for copies would cost more than the search.
+        for (index, other) in self.recent.iter().enumerate().rev().take(LOOK_BACK_MAX) {
+            if seen.at.since(other.at) > farthest || count == NEIGHBOURS_MAX {
+                break;
+            }
+            let known = |index: &usize| self.recent[*index].actor == other.actor;
+            if other.actor != seen.actor && !others.iter().flatten().any(known) {
+                others[count] = Some(index);
+                count += 1;
+            }
+        }
+        for index in others.into_iter().flatten() {
+            let other = &self.recent[index];
+            let apart = seen.at.since(other.at);
+            if depends_on.contains(&other.actor) && apart <= self.config.cascade_within {
+                let pattern = Pattern::Cascade { from: other.actor.clone(), to: seen.actor.clone() };
+                let before = vec![other.clone()];
+                self.found(&pattern, before, seen, Tightening::NONE);
+            } else if apart <= self.config.together_within {
+                let (one, other) = (seen.actor.clone(), other.actor.clone());
+                let pair = if one < other { (one, other) } else { (other, one) };
+                let times = count_of(&mut self.together, pair.clone(), seen.at, self.config.window);
+                if times >= self.config.correlated_after {
+                    let pattern = Pattern::Correlation { one: pair.0, other: pair.1 };
+                    let before = vec![self.recent[index].clone()];
+                    self.found(&pattern, before, seen, Tightening::NONE);
+                }
+            }
+        }
+    }
+
+    fn found(&mut self, pattern: &Pattern, before: Vec<Evidence>, seen: &Evidence, tightening: Tightening) {
+        let finding = self.findings.get_or_insert_mut_ref(pattern, || Finding {
+            pattern: pattern.clone(),
+            times: 0,
+            evidence: VecDeque::new(),
+            tightening: Tightening::NONE,
+        });
+        finding.times += 1;
+        finding.tightening = tightening;
+        for evidence in before.into_iter().chain([seen.clone()]) {
+            if finding.evidence.len() == EVIDENCE_MAX {
+                finding.evidence.pop_front();
+            }
+            finding.evidence.push_back(evidence);
+        }
+    }
+}
+
+/// Counts one more of `key` at `now`; how many there are within the window.
+fn count_of<K: std::hash::Hash + Eq>(
+    counts: &mut LruCache<K, VecDeque<Moment>>,
+    key: K,
+    now: Moment,
+    window: Duration,
+) -> u32 {
+    let times = counts.get_or_insert_mut(key, VecDeque::new);
+    while times.len() == TIMES_MAX || times.front().is_some_and(|&first| now.since(first) > window) {
+        times.pop_front();
+    }
+    times.push_back(now);
+    times.len() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::failure::ActorFailureType;
+    use super::*;
+
+    fn failure(actor: &'static str, at_ms: u64, kind: ActorFailureType) -> Evidence {
+        Evidence {
+            at: Moment::at(Duration::from_millis(at_ms)),
+            wall: WallTime(at_ms),
+            actor: ActorName::literal(actor),
+            failure: Failure::new(kind),
+        }
+    }
+
+    fn killed(actor: &'static str, at_ms: u64) -> Evidence {
+        failure(actor, at_ms, ActorFailureType::Killed)
+    }
+
+    fn found(detector: &FailurePatternDetector, at_ms: u64) -> Vec<(Pattern, u64, Vec<u64>)> {
+        let findings = detector.findings(Moment::at(Duration::from_millis(at_ms)));
+        let times = |finding: &Finding| finding.evidence.iter().map(|evidence| evidence.wall.0).collect();
+        findings.iter().map(|f| (f.pattern.clone(), f.times, times(f))).collect()
+    }
+
+    #[test]
+    fn the_same_failure_again_and_again_is_a_repeat_that_slows_and_then_pauses_restarts() {
+        let mut detector = FailurePatternDetector::new(PatternConfig::default());
+        let mut asked = Vec::new();
+        for n in 0..9 {
+            asked.push(detector.observe(killed("chain", n * 1_000), &[]));
+        }
+        let factors: Vec<_> = asked.iter().map(|tightening| tightening.factor).collect();
+        assert_eq!(factors, [1.0, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0], "within the stated limit");
+        let open: Vec<_> = asked.iter().map(|tightening| tightening.open_until).collect();
+        assert_eq!(open[..7], [None; 7]);
+        assert_eq!(open[8], Some(Moment::at(Duration::from_secs(18))));
+        let repeat = Pattern::Repeat { actor: ActorName::literal("chain"), kind: "killed", location: None };
+        let evidence = (1..9).map(|n| n * 1_000).collect();
+        assert_eq!(found(&detector, 9_000), [(repeat, 7, evidence)]);
+        assert_eq!(found(&detector, 69_000), [], "an old pattern is not shown");
+        assert_eq!(detector.observe(killed("chain", 200_000), &[]), Tightening::NONE);
+    }
+
+    #[test]
+    fn different_failures_of_one_actor_and_the_same_of_different_actors_are_no_repeat() {
+        let mut detector = FailurePatternDetector::new(PatternConfig::default());
+        for n in 0..2 {
+            detector.observe(killed("chain", n * 1_000), &[]);
+            let timeout = ActorFailureType::Timeout { duration: Duration::from_secs(5) };
+            detector.observe(failure("chain", n * 1_000 + 400, timeout), &[]);
+            detector.observe(killed("engine", n * 1_000 + 800), &[]);
+        }
+        assert_eq!(found(&detector, 2_000), []);
+    }
+
+    #[test]
+    fn a_failure_after_one_of_a_dependency_is_a_cascade_with_both_as_evidence() {
+        let mut detector = FailurePatternDetector::new(PatternConfig::default());
+        let chain = ActorName::literal("chain");
+        detector.observe(killed("chain", 100), &[]);
+        detector.observe(killed("consensus", 900), std::slice::from_ref(&chain));
+        detector.observe(killed("sync", 1_200), std::slice::from_ref(&chain));
+        let cascade = Pattern::Cascade { from: chain, to: ActorName::literal("consensus") };
+        assert_eq!(
+            found(&detector, 2_000),
+            [(cascade, 1, vec![100, 900])],
+            "sync failed too late to blame it"
+        );
+    }
+
+    #[test]
+    fn two_that_keep_failing_together_are_correlated_and_once_is_chance() {
+        let mut detector = FailurePatternDetector::new(PatternConfig::default());
+        for n in 0..3 {
+            assert_eq!(found(&detector, n * 10_000), []);
+            detector.observe(killed("link/b", n * 10_000), &[]);
+            detector.observe(killed("link/a", n * 10_000 + 150), &[]);
+            detector.observe(killed("sync", n * 10_000 + 900), &[]);
+        }
+        let findings = found(&detector, 21_000);
+        let (one, other) = (ActorName::literal("link/a"), ActorName::literal("link/b"));
+        let correlation = Pattern::Correlation { one, other };
+        assert!(findings.contains(&(correlation, 1, vec![20_000, 20_150])), "{findings:?}");
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut detector = FailurePatternDetector::new(PatternConfig::default());
+        for n in 0..10_000u64 {
+            let actor = ActorName::new(&format!("worker/{}", n % 3_000)).expect("a name");
+            let evidence = Evidence { actor, ..killed("worker", n) };
+            detector.observe(evidence, &[]);
+        }
+        assert_eq!(detector.recent.len(), RECENT_MAX);
+        assert!(detector.times.len() <= 1_024 && detector.together.len() <= 1_024);
+        assert!(detector.findings.len() <= 128);
+    }
+}

@@ -1,0 +1,123 @@
+//! What the member's errors mean to its supervision: each is turned into the failure whose class picks the
+//! right action. A damaged file is not read again and again; a protocol that can not go on halts consensus.
+
+use alys_cluster::supervision::{ActorFailureType, Failure};
+use thiserror::Error;
+
+use crate::consensus::core::CoreError;
+use crate::consensus::guard::{JournalError, Refusal};
+use crate::consensus::log::LogError;
+use crate::ports::StoreError;
+
+/// An error in its own words, with the failure it means as its source.
+#[derive(Debug, Error)]
+#[error("{text}")]
+pub struct MemberFailure {
+    text: String,
+    #[source]
+    kind: ActorFailureType,
+}
+
+impl MemberFailure {
+    /// What `error` means.
+    pub fn of<E: ToString + Into<ActorFailureType>>(error: E) -> Self {
+        Self { text: error.to_string(), kind: error.into() }
+    }
+}
+
+fn corrupt(component: &str, error: &dyn std::fmt::Display) -> ActorFailureType {
+    ActorFailureType::CorruptState { component: component.to_owned(), error: error.to_string() }
+}
+
+/// Full storage is exhausted; what else the system says may go well the next time.
+fn of_system(error: &(dyn std::error::Error + Send + Sync + 'static)) -> ActorFailureType {
+    Failure::of_error(error).kind().clone()
+}
+
+impl From<StoreError> for ActorFailureType {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Io(_) => of_system(&error),
+            StoreError::Corrupt(_) | StoreError::Value { .. } => corrupt("the block store", &error),
+            StoreError::Chain { .. } => {
+                Self::ConfigurationError { field: "data_dir".to_owned(), value: error.to_string() }
+            }
+            StoreError::Database(_) | StoreError::Order { .. } => Self::Error { error: error.to_string() },
+        }
+    }
+}
+
+impl From<JournalError> for ActorFailureType {
+    fn from(error: JournalError) -> Self {
+        match &error {
+            JournalError::File { .. } => of_system(&error),
+            // The actor before it may not have ended yet.
+            JournalError::InUse { .. } => Self::Error { error: error.to_string() },
+            JournalError::Missing { .. } | JournalError::Damaged { .. } => {
+                corrupt("the signer's journal", &error)
+            }
+        }
+    }
+}
+
+impl From<LogError> for ActorFailureType {
+    fn from(error: LogError) -> Self {
+        match &error {
+            LogError::File { .. } => of_system(&error),
+            LogError::Entry { .. } => corrupt("the consensus log", &error),
+            // The chain actor may not have opened its store yet.
+            LogError::Ahead { .. } => Self::Error { error: error.to_string() },
+        }
+    }
+}
+
+impl From<CoreError> for ActorFailureType {
+    fn from(error: CoreError) -> Self {
+        match error {
+            CoreError::Log(error) => error.into(),
+            CoreError::Signer(refusal) => match *refusal {
+                Refusal::Journal(error) => error.into(),
+                // The conductor does not fail of it: it replays the height when the gate is open again.
+                refusal @ Refusal::Gate(_) => Self::Error { error: refusal.to_string() },
+                refusal @ (Refusal::Conflict { .. } | Refusal::Regression(_)) => {
+                    Self::ConsensusFailure { error_code: refusal.to_string() }
+                }
+            },
+            error @ (CoreError::Protocol(_) | CoreError::Decision { .. }) => {
+                Self::ConsensusFailure { error_code: error.to_string() }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use alys_cluster::supervision::FailureClass;
+
+    #[test]
+    fn errors_of_the_member_have_the_class_that_answers_them() {
+        let path = || "/data/x".into();
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let other = || io::Error::from(io::ErrorKind::Interrupted);
+        for (failure, class) in [
+            (ActorFailureType::from(StoreError::Io(full())), FailureClass::Exhausted),
+            (StoreError::Io(other()).into(), FailureClass::Transient),
+            (StoreError::Corrupt("page 3".into()).into(), FailureClass::Corrupt),
+            (JournalError::Damaged { path: path(), at: 7 }.into(), FailureClass::Corrupt),
+            (JournalError::Missing { path: path(), height: 7 }.into(), FailureClass::Corrupt),
+            (JournalError::InUse { path: path() }.into(), FailureClass::Transient),
+            (LogError::File { path: path(), source: full() }.into(), FailureClass::Exhausted),
+            (LogError::Ahead { path: path(), log: 9, head: 3 }.into(), FailureClass::Transient),
+            (CoreError::Protocol("no way on".into()).into(), FailureClass::ConsensusFatal),
+        ] {
+            assert_eq!(failure.class(), class, "{failure}");
+        }
+        let full = MemberFailure::of(LogError::File { path: path(), source: full() });
+        let told = Failure::of_error(&full);
+        assert_eq!(told.class(), FailureClass::Exhausted);
+        assert!(told.message().contains("/data/x"), "the words name the file: {told}");
+    }
+}

@@ -1,0 +1,100 @@
+//! How do children end?
+
+use super::*;
+
+/// What stops the child.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Hand,
+    Parent,
+    Cycle,
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_child_is_stopped_as_its_spec_says_whoever_stops_it() {
+    let within = Shutdown::Within(secs(3));
+    for (shutdown, stops_in, is_in_order, took) in [
+        (Shutdown::BrutalKill, 0, false, 0),
+        (within, 0, true, 0),
+        (within, 2, true, 2),
+        (within, 5, false, 3),
+        (Shutdown::Infinity, 20, true, 20),
+    ] {
+        for by in [By::Hand, By::Parent, By::Cycle] {
+            let case = format!("{shutdown:?} {stops_in} {by:?}");
+            let stage = Stage::new(&format!("otp-shutdown-{case}"));
+            let x = stage.puppet("x").stopping_in(secs(stops_in));
+            let y = stage.puppet("y");
+            let children = vec![stage.child(&x).shutdown(shutdown), stage.child(&y)];
+            let root = raise(&stage, OneForAll, 1, children).await;
+            let begun = stage.context.clock.now();
+            let took_it = || stage.context.clock.now().since(begun);
+            let end = if is_in_order { " -x1" } else { "" };
+            match by {
+                By::Hand => {
+                    root.face.stop_child(x.address.name()).await.expect("it stops");
+                    assert_eq!(took_it(), secs(took), "{case}");
+                    assert_eq!(story(&stage), format!("+x1 +y1{end}"), "{case}");
+                    root.stop().await;
+                }
+                By::Parent => {
+                    root.stop().await;
+                    assert_eq!(took_it(), secs(took), "{case}");
+                    assert_eq!(story(&stage), format!("+x1 +y1 -y1{end}"), "{case}");
+                }
+                By::Cycle => {
+                    y.kill();
+                    settle().await;
+                    assert_eq!(story(&stage), format!("+x1 +y1{end} +x2 +y2"), "{case}");
+                    let (at, _) = moments(&stage, begun).pop().expect("the last start");
+                    assert_eq!(at, u128::from(took) * 1_000, "{case}");
+                    root.stop().await;
+                }
+            }
+            nobody_left(&stage).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn children_stop_in_order_when_their_parent_ends_by_hand_by_giving_up_or_in_a_cycle() {
+    for way in ["stopped", "gives-up", "cycle"] {
+        let stage = Stage::new(&format!("otp-parent-ends-{way}"));
+        let [a, b, c, y] = ["a", "b", "c", "y"].map(|name| stage.puppet(name).stopping_in(ms(900)));
+        let tier = stage.tier("tier", 3, [&a, &b, &c].map(|puppet| stage.child(puppet)).to_vec());
+        let root = raise(&stage, OneForAll, 1, vec![tier, stage.child(&y)]).await;
+        match way {
+            "stopped" => root.face.stop_child(&ActorName::literal("tier")).await.expect("it stops"),
+            "gives-up" => {
+                let failure = ActorFailureType::CorruptState { component: "x".into(), error: "y".into() };
+                let decided = root.face.escalate_failure(y.address.name(), failure).await;
+                assert_eq!(decided.expect("decided").step, EscalationStep::RaiseToParent);
+            }
+            _ => y.kill(),
+        }
+        settle().await;
+        let expected = match way {
+            "stopped" => "-c1 -b1 -a1",
+            "gives-up" => "-y1 -c1 -b1 -a1",
+            _ => "-c1 -b1 -a1 +a2 +b2 +c2 +y2",
+        };
+        assert_eq!(story(&stage), format!("+a1 +b1 +c1 +y1 {expected}"), "{way}");
+        root.actor.stop(None);
+        nobody_left(&stage).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_added_to_a_running_tier_has_its_own_deadline_when_the_whole_tree_stops() {
+    let stage = Stage::new("otp-added");
+    let spec = stage.spec("tier", 3, Vec::new());
+    let face = EnhancedSupervision::of(&spec, stage.context.clone());
+    let tier = ChildSpec::supervisor(spec, stage.context.clone());
+    let root = raise(&stage, OneForOne, 3, vec![tier]).await;
+    let x = stage.puppet("x").stopping_in(secs(4));
+    let added = stage.child(&x).shutdown(Shutdown::Within(secs(5)));
+    face.start_child(added).await.expect("it starts");
+    root.stop().await;
+    assert_eq!(story(&stage), "+x1 -x1");
+    nobody_left(&stage).await;
+}
