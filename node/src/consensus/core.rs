@@ -118,7 +118,7 @@ pub enum Effect {
     Abstained(String),
 }
 
-/// Why a step failed. The actor must end: what the step would have sent may not be sent.
+/// Why a step failed. What the step would have sent may not be sent; the height can only begin anew, from the log.
 #[derive(Debug, Error)]
 pub enum CoreError {
     /// The log could not be written.

@@ -4,7 +4,8 @@
 //!              due, gate open              decided             committed
 //!   waiting ──────────────────► deciding ───────────► committing ───────► waiting
 //!      ▲                            │ a peer's block adopted                  ▲
-//!      └────────────────────────────┴────────────────────────────────────────┘
+//!      ├────────────────────────────┴────────────────────────────────────────┘
+//!      └── the gate closed in the middle of a step: replayed from the log once it is open again
 //! ```
 //!
 //! A member whose signer's journal holds a statement for the height that replaying the log does not lead to
@@ -26,7 +27,7 @@ use alys_cluster::port::PeerChange;
 use crate::consensus::config::ConsensusConfig;
 use crate::consensus::context::Statement;
 use crate::consensus::core::{BftCore, CoreError, CoreInput, Effect, Ports, RoundTimer, waits_for_proposal};
-use crate::consensus::guard::Signer;
+use crate::consensus::guard::{Refusal, Signer};
 use crate::consensus::log::{LogError, MessageLog};
 use crate::consensus::message::{ConsensusWire, LogEntry};
 use crate::consensus::pacing::Pacing;
@@ -187,7 +188,7 @@ pub struct Conductor {
     /// Messages of others, which they repeat.
     held: VecDeque<ConsensusWire>,
     /// Own timers and answers of the engine, which nobody repeats: few by nature.
-    held_own: Vec<CoreInput>,
+    held_own: VecDeque<CoreInput>,
     said: VecDeque<ConsensusWire>,
     timers: BTreeMap<TimerKey, u64>,
     last_generation: u64,
@@ -225,7 +226,7 @@ impl Conductor {
             was_open: false,
             progress: Moment::ORIGIN,
             held: VecDeque::new(),
-            held_own: Vec::new(),
+            held_own: VecDeque::new(),
             said: VecDeque::new(),
             timers: BTreeMap::new(),
             last_generation: 0,
@@ -254,10 +255,26 @@ impl Conductor {
         input: Input,
     ) -> Result<Vec<Action>, CoreError> {
         let mut actions = Vec::new();
+        match self.conduct(at, tools, input, &mut actions) {
+            Err(CoreError::Signer(refusal)) if matches!(*refusal, Refusal::Gate(_)) => {
+                self.lay_down(refusal.to_string(), &mut actions);
+                Ok(actions)
+            }
+            outcome => outcome.map(|()| actions),
+        }
+    }
+
+    fn conduct(
+        &mut self,
+        at: Instant,
+        tools: &mut Tools<'_>,
+        input: Input,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), CoreError> {
         if at.gate_open && !self.was_open {
             self.progress = at.now;
             if self.stage == Stage::Deciding {
-                self.resume(at, tools, &mut actions)?;
+                self.resume(at, tools, actions)?;
             }
         }
         self.was_open = at.gate_open;
@@ -266,32 +283,42 @@ impl Conductor {
             Input::Message(message) if message.height() <= self.head.height => {}
             Input::Message(message) => {
                 self.saw(at, &message);
-                self.take(at, tools, CoreInput::Message(message), &mut actions)?;
+                self.take(at, tools, CoreInput::Message(message), actions)?;
             }
             Input::Timer(timer, generation) => {
                 if self.timers.get(&key(&timer)) == Some(&generation) {
                     self.timers.remove(&key(&timer));
-                    self.take(at, tools, CoreInput::Timer(timer), &mut actions)?;
+                    self.take(at, tools, CoreInput::Timer(timer), actions)?;
                 }
             }
             Input::Built { round, block } => {
                 self.seen.entry(block.hash()).or_insert((at.now, at.wall));
-                self.take(at, tools, CoreInput::Built { round, block }, &mut actions)?;
+                self.take(at, tools, CoreInput::Built { round, block }, actions)?;
             }
             Input::Checked { block, round, valid } => {
-                self.take(at, tools, CoreInput::Checked { block, round, valid }, &mut actions)?;
+                self.take(at, tools, CoreInput::Checked { block, round, valid }, actions)?;
             }
             Input::Committed { head, adopted } => self.committed(at.now, head, adopted),
-            Input::Peer(change) => self.peer(change, &mut actions),
+            Input::Peer(change) => self.peer(change, actions),
             Input::PeersAt(height) => self.peers_at = height,
         }
         // A height that others have decided is fetched, not decided again.
         let is_behind = self.peers_at > self.head.height;
         let is_due = at.now >= self.pacing.due() || self.is_called(at.now);
         if self.stage == Stage::Waiting && at.gate_open && !is_behind && is_due {
-            self.begin(at, tools, &mut actions)?;
+            self.begin(at, tools, actions)?;
         }
-        Ok(actions)
+        Ok(())
+    }
+
+    /// The gate closed in the middle of a step, of which nothing may leave. That is no failure: what led to the
+    /// step is in the log, and replayed from there once the gate is open again, as after a crash.
+    fn lay_down(&mut self, reason: String, actions: &mut Vec<Action>) {
+        self.stage = Stage::Waiting;
+        self.pacing = Pacing::new(self.pacing.block_time());
+        self.timers.clear();
+        self.held_own.clear();
+        actions.push(Action::TellAbstention { height: self.head.height + 1, reason });
     }
 
     /// Lets the core take a step, or holds the input until it may.
@@ -319,7 +346,7 @@ impl Conductor {
                 }
                 self.held.push_back(message);
             }
-            own => self.held_own.push(own),
+            own => self.held_own.push_back(own),
         }
     }
 
@@ -393,9 +420,12 @@ impl Conductor {
         tools: &mut Tools<'_>,
         actions: &mut Vec<Action>,
     ) -> Result<(), CoreError> {
-        // Messages first: a time-out must not pass while the answer it waits for lies here.
-        let messages = std::mem::take(&mut self.held).into_iter().map(CoreInput::Message);
-        for input in messages.chain(std::mem::take(&mut self.held_own)) {
+        while self.stage == Stage::Deciding {
+            // Messages first: a time-out must not pass while the answer it waits for lies here.
+            let message = self.held.pop_front().map(CoreInput::Message);
+            let Some(input) = message.or_else(|| self.held_own.pop_front()) else {
+                break;
+            };
             self.take(at, tools, input, actions)?;
         }
         Ok(())
