@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use alys_node::ops::view::{
-    BlockView, FederationView, GateView, GenesisView, Problem, ReadyView, SignatureView, SignaturesView,
-    TransactionReceipt, TransactionRequest,
+    BlockView, FaultRequest, FederationView, GateDecision, GateView, GenesisView, Problem, ReadyView,
+    SignatureView, SignaturesView, TransactionReceipt, TransactionRequest,
 };
 use serde::de::DeserializeOwned;
 use ureq::Agent;
@@ -59,6 +59,13 @@ impl Client {
         read(path, StatusCode::ACCEPTED, response.map_err(|error| format!("POST {path}: {error}"))?)
     }
 
+    /// Orders a fault.
+    pub(crate) fn fault(&self, order: &FaultRequest) -> Result<FaultRequest, String> {
+        let path = "/faults";
+        let response = self.agent.post(self.url(path)).send_json(order);
+        read(path, StatusCode::ACCEPTED, response.map_err(|error| format!("POST {path}: {error}"))?)
+    }
+
     /// Reads what the member has beyond `cursor`, or everything. Returns it with the new cursor.
     pub(crate) fn read(&self, cursor: Cursor, depth: Depth) -> Result<(Answer, Cursor), String> {
         let status: FederationView = self.get("/federation/status")?;
@@ -69,9 +76,16 @@ impl Client {
             Depth::Everything => status.height,
             Depth::News => status.height.min(known.saturating_add(BLOCKS_A_LOOK)),
         };
-        let blocks: Vec<BlockView> = (first..=last)
-            .map(|height| self.get(&format!("/chain/blocks/{height}")))
-            .collect::<Result<_, _>>()?;
+        let mut blocks: Vec<BlockView> = Vec::new();
+        for height in first..=last {
+            match self.get(&format!("/chain/blocks/{height}")) {
+                Ok(block) => blocks.push(block),
+                // A member whose chain is down has more to say; its blocks are read when it is back.
+                Err(_) if depth == Depth::News && status.gate == GateDecision::Closed => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let last = first.saturating_sub(1) + blocks.len() as u64;
         let signatures = if depth == Depth::Everything || reborn {
             self.signatures(0)?
         } else if blocks.is_empty() {
@@ -109,7 +123,8 @@ impl Client {
         }
     }
 
-    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
+    /// Reads a body that must be there.
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
         read(path, StatusCode::OK, self.request(path)?)
     }
 

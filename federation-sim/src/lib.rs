@@ -7,7 +7,7 @@
 //! [`timing`]s and the [`report`].
 //!
 //! ```text
-//! scenario ──► runner ──actions──► loopback: process, proxy, setup, client, guard
+//! scenario ──► runner ──actions──► loopback: process, proxy, setup, client, strike, guard
 //!                │ ◄─observations──┘
 //!                ▼
 //!              record ──► judge, invariant, timing ──► report
@@ -37,6 +37,7 @@ pub mod scenario;
 mod seed;
 mod setup;
 pub mod step;
+mod strike;
 pub mod timing;
 pub mod topology;
 

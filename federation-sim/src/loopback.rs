@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alys_node::ops::view::FaultKind;
 use rand::RngCore as _;
 use rand::rngs::StdRng;
 use tokio::task::spawn_blocking;
@@ -17,7 +18,8 @@ use crate::proxy::Proxies;
 use crate::scenario::Scenario;
 use crate::seed;
 use crate::setup::{self, SetupError};
-use crate::step::Action;
+use crate::step::{Action, FaultEnd};
+use crate::strike::Strike;
 use crate::topology::Topology;
 
 /// Setting up is tried again if another program took a port in between.
@@ -28,6 +30,8 @@ const START: Duration = Duration::from_secs(30);
 const START_LOOK: Duration = Duration::from_millis(20);
 /// A kill of several members is one event only if it takes no longer.
 const KILL_SPREAD_MS_MAX: u64 = 50;
+/// Between two looks at what came of a fault.
+const STRIKE_LOOK: Duration = Duration::from_millis(20);
 /// Bytes of a submitted transaction.
 const PAYLOAD_BYTES: usize = 32;
 
@@ -195,6 +199,39 @@ impl Loopback {
         posted.await.map_err(|panic| error(panic.to_string()))?.map_err(error)
     }
 
+    /// Hurts an actor, and waits until its supervision has answered as it should.
+    async fn fault(
+        &self,
+        name: &str,
+        actor: &str,
+        fault: FaultKind,
+        until: FaultEnd,
+        within: Duration,
+    ) -> Result<(), ActionError> {
+        let error = |seen| ActionError {
+            expected: format!("{actor} of {name} to be hurt by a {fault} {until}"),
+            seen,
+        };
+        let member = self.members.iter().find(|member| member.name == name);
+        let client = member.ok_or_else(|| error("no such member".to_owned()))?.client.clone();
+        let mut strike = Strike::new(actor, fault, until);
+        let begun = clock::instant();
+        loop {
+            let client = client.clone();
+            let look = spawn_blocking(move || {
+                let seen = strike.look(&client);
+                (strike, seen)
+            });
+            let (back, seen) = look.await.map_err(|panic| error(panic.to_string()))?;
+            strike = back;
+            match seen {
+                Ok(()) => return Ok(()),
+                Err(seen) if begun.elapsed() >= within => return Err(error(seen)),
+                Err(_) => sleep(STRIKE_LOOK).await,
+            }
+        }
+    }
+
     fn switch(&self, links: &[Link], turn: impl Fn(&Proxies, &Link) -> bool) -> Result<(), ActionError> {
         match links.iter().find(|link| !turn(&self.proxies, link)) {
             None => Ok(()),
@@ -229,6 +266,9 @@ impl Federation for Loopback {
             Action::Cut { .. } => self.switch(&links, Proxies::cut)?,
             Action::Heal { .. } => self.switch(&links, Proxies::heal)?,
             Action::Delay { by, .. } => self.switch(&links, |proxies, link| proxies.delay(link, *by))?,
+            Action::Fault { member, actor, fault, until, within, .. } => {
+                self.fault(member, actor, *fault, *until, *within).await?;
+            }
             Action::Submit { member, count } => effect.submitted = self.submit(member, *count).await?,
         }
         Ok(effect)

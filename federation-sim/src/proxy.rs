@@ -355,7 +355,7 @@ mod tests {
         proxies.cut(&Link::new("a", "b"));
         // Bytes that were never read make the end a reset.
         b.write_all(b"unread").await.expect("writes");
-        tokio::time::sleep(HELD_LOOK).await;
+        timeout(LONG, a.readable()).await.expect("in time").expect("they are there");
         drop(a);
         for _ in 0..3 {
             b.write_all(b"more").await.expect("writes");
@@ -392,8 +392,10 @@ mod tests {
         let address = proxies.address("b", "a").expect("a proxy");
         let mut b = TcpStream::connect(address).await.expect("is accepted");
         b.write_all(b"hello").await.expect("writes");
-        drop(b);
-        tokio::time::sleep(HELD_LOOK * 4).await;
+        b.shutdown().await.expect("gives up");
+        // The proxy has noticed when it closes its side, too: with what it never read still in it.
+        let closed = timeout(LONG, b.read(&mut [0])).await.expect("in time");
+        assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
         proxies.heal(&Link::new("b", "a"));
         assert!(accepted(&listener).await.is_none());
     }

@@ -99,7 +99,9 @@ impl<F: Federation> Runner<'_, F> {
 
     async fn act(&mut self, step: &Step, action: &Action) -> Result<(), Failure> {
         match action {
-            Action::Kill { mid_slot: true, .. } => self.reach_mid_slot().await?,
+            Action::Kill { mid_slot: true, .. } | Action::Fault { mid_slot: true, .. } => {
+                self.reach_mid_slot().await?;
+            }
             Action::Stop { .. } if self.leaves_nobody(action) => self.close().await,
             // What members signed and decided last is read before they can not be asked any more.
             _ if !action.is_harmless() => self.look(Depth::News).await?,

@@ -17,11 +17,12 @@ use crate::topology::Topology;
 pub const DEFAULT: &str = "gating";
 
 /// Shipped scenarios, by name.
-const SHIPPED: [(&str, &str); 5] = [
+const SHIPPED: [(&str, &str); 6] = [
     ("gating", include_str!("scenarios/gating.toml")),
     ("healthy", include_str!("scenarios/healthy.toml")),
     ("partition", include_str!("scenarios/partition.toml")),
     ("rolling-restart", include_str!("scenarios/rolling-restart.toml")),
+    ("supervision", include_str!("scenarios/supervision.toml")),
     ("all-crash", include_str!("scenarios/all-crash.toml")),
 ];
 

@@ -196,6 +196,8 @@ fn config(place: &Place, peers: &BTreeMap<&str, SocketAddr>, scenario: &Scenario
     section("identity", table([("name", name.as_str()), ("key_file", &format!("{name}.key"))]));
     section("ops", table([("address", place.ops.to_string().as_str())]));
     section("link", link);
+    // Stories hurt actors inside members, too.
+    section("faults", Table::from_iter([("enabled".to_owned(), true.into())]));
     section("log", table([("level", log_level), ("format", "human")]));
     for (name, given) in scenario.sections.iter() {
         section(name, given.clone());

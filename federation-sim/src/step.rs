@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use alys_node::ops::view::GateDecision;
+use alys_node::ops::view::{FaultKind, GateDecision};
 use serde::Deserialize;
 
 use crate::link::Link;
@@ -92,6 +92,23 @@ pub enum Action {
         #[serde(with = "humantime_serde")]
         by: Duration,
     },
+    /// Hurts an actor inside a member, and sees to it that its supervision answers.
+    Fault {
+        /// Whose actor.
+        member: String,
+        /// Which, by its name in the supervision tree.
+        actor: String,
+        /// What happens to it.
+        fault: FaultKind,
+        /// Strike at a seeded moment after the next block instead of at once.
+        #[serde(default)]
+        mid_slot: bool,
+        /// What must come of it.
+        until: FaultEnd,
+        /// How long that may take.
+        #[serde(default = "fifteen_seconds", with = "humantime_serde")]
+        within: Duration,
+    },
     /// Posts transactions with random payloads.
     Submit {
         /// To whom.
@@ -99,6 +116,26 @@ pub enum Action {
         /// How many.
         count: usize,
     },
+}
+
+/// What must come of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultEnd {
+    /// The actor was restarted once and runs.
+    Running,
+    /// Struck again each time it comes back, the actor stays down: its member halts consensus, and says why at
+    /// the gate and among the patterns of its supervision.
+    Halted,
+}
+
+impl fmt::Display for FaultEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Running => "until it runs again",
+            Self::Halted => "again and again until the member halts",
+        })
+    }
 }
 
 /// What can be asked of the federation. An empty `members` means every running member.
@@ -173,8 +210,8 @@ fn fifteen_seconds() -> Duration {
 }
 
 /// Names of [`Action`]s, as written in a scenario.
-const ACTIONS: [&str; 10] =
-    ["kill", "stop", "pause", "resume", "restart", "audit", "cut", "heal", "delay", "submit"];
+const ACTIONS: [&str; 11] =
+    ["kill", "stop", "pause", "resume", "restart", "audit", "cut", "heal", "delay", "fault", "submit"];
 /// Names of [`Check`]s, as written in a scenario.
 const CHECKS: [&str; 5] = ["wait_blocks", "wait_gate", "wait_ready", "wait", "expect"];
 
@@ -219,7 +256,7 @@ impl Action {
             | Self::Resume { members }
             | Self::Restart { members }
             | Self::Audit { members } => members,
-            Self::Submit { member, .. } => std::slice::from_ref(member),
+            Self::Submit { member, .. } | Self::Fault { member, .. } => std::slice::from_ref(member),
             Self::Cut { .. } | Self::Heal { .. } | Self::Delay { .. } => &[],
         }
     }
@@ -308,6 +345,13 @@ impl fmt::Display for Action {
             Self::Delay { links, between, by } => {
                 write!(f, "delay {} by {}", Links(links, between.as_ref()), span(*by))
             }
+            Self::Fault { member, actor, fault, mid_slot, until, within } => {
+                write!(f, "{fault} {actor} of {member}")?;
+                if *mid_slot {
+                    f.write_str(" in mid-slot")?;
+                }
+                write!(f, ", {until}, within {}", span(*within))
+            }
             Self::Submit { member, count } => write!(f, "submit {count} transactions to {member}"),
         }
     }
@@ -394,6 +438,10 @@ mod tests {
                 "expect no block for 10s, gate closed on all running members",
             ),
             ("do='wait'\nduration='1s'", "wait 1s"),
+            (
+                "do='fault'\nmember='node-2'\nactor='chain'\nfault='panic'\nuntil='running'",
+                "panic chain of node-2, until it runs again, within 15s",
+            ),
         ];
         for (text, sentence) in table {
             assert_eq!(step(text).map(|step| step.to_string()).as_deref(), Ok(sentence), "{text}");
