@@ -1,6 +1,9 @@
 //! Fixtures of the benches: a federation's keys and certificate, a detector with a history, an actor that
 //! echoes. Run with `cargo bench -p alys-benches`; results are ratios within one run, not absolutes.
 
+pub mod report;
+pub mod supervision;
+
 use std::time::Duration;
 
 use alys_cluster::clock::Moment;

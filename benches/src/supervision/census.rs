@@ -1,0 +1,101 @@
+//! What thousands of actors weigh and take to start and stop: each census in a process of its own, for memory
+//! that was freed before is not given back.
+
+use std::env;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::tree::{Bare, Ledger, Supervised, Tree, Way, run};
+
+/// Says which census this process is to take: who, and how many.
+const ORDER: &str = "ALYS_BENCH_CENSUS";
+
+/// Who is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Workers under the real supervisor.
+    Supervised,
+    /// Workers under a bare ractor parent.
+    Bare,
+}
+
+/// What a census found.
+#[derive(Clone, Copy, Debug)]
+pub struct Census {
+    /// To start them all, one after the other.
+    pub started_in: Duration,
+    /// To stop them all and their supervisor.
+    pub stopped_in: Duration,
+    /// Memory of the process with a supervisor and no workers, in kB.
+    pub empty_kb: u64,
+    /// Memory of the process with all of them, in kB.
+    pub full_kb: u64,
+    /// Workers that ended with their `post_stop`.
+    pub orderly_ends: u64,
+}
+
+impl Census {
+    /// Memory of one of `count` workers, in bytes.
+    pub fn bytes_each(&self, count: usize) -> f64 {
+        self.full_kb.saturating_sub(self.empty_kb) as f64 * 1_024.0 / count as f64
+    }
+}
+
+/// Resident memory of this process, in kB.
+fn resident_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+async fn count<T: Tree>(count: usize) -> Census {
+    let ledger = Ledger::new();
+    let tree = T::start("bench-census", &ledger, Way::Fail).await;
+    let empty_kb = resident_kb();
+    let begun = Instant::now();
+    for n in 0..count {
+        tree.spawn(n).await;
+    }
+    let started_in = begun.elapsed();
+    let full_kb = resident_kb();
+    let begun = Instant::now();
+    tree.stop().await;
+    let stopped_in = begun.elapsed();
+    Census { started_in, stopped_in, empty_kb, full_kb, orderly_ends: ledger.orderly_ends() }
+}
+
+/// Takes the census this process was started for, if it was; then there is nothing else to do.
+///
+/// # Panics
+///
+/// If the order is no order.
+pub fn obey() -> bool {
+    let Ok(order) = env::var(ORDER) else { return false };
+    let (who, number) = order.split_once(' ').expect("who and how many");
+    let number = number.parse().expect("a number");
+    let Census { started_in, stopped_in, empty_kb, full_kb, orderly_ends } = match who {
+        "supervised" => run(count::<Supervised>(number)),
+        _ => run(count::<Bare>(number)),
+    };
+    let (started, stopped) = (started_in.as_nanos(), stopped_in.as_nanos());
+    println!("{started} {stopped} {empty_kb} {full_kb} {orderly_ends}");
+    true
+}
+
+/// Takes a census of `count` workers in a new process of this program.
+///
+/// # Panics
+///
+/// If that process fails.
+pub fn take(who: Who, count: usize) -> Census {
+    let program = env::current_exe().expect("this program");
+    let name = if who == Who::Supervised { "supervised" } else { "bare" };
+    let output = Command::new(program).env(ORDER, format!("{name} {count}")).output().expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let numbers: Vec<u64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [started, stopped, empty_kb, full_kb, orderly_ends] = numbers[..] else {
+        panic!("a census of {count} {name} failed: {text} {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let (started_in, stopped_in) = (Duration::from_nanos(started), Duration::from_nanos(stopped));
+    Census { started_in, stopped_in, empty_kb, full_kb, orderly_ends }
+}

@@ -1,0 +1,199 @@
+//! A supervisor's decisions without a runtime: children fail in turn, and run again at once.
+
+use std::time::Duration;
+
+use alys_cluster::clock::Moment;
+use alys_cluster::id::{ActorName, ActorPriority};
+use alys_cluster::mailbox::Mail;
+use alys_cluster::supervision::child::ChildKey;
+use alys_cluster::supervision::command::Command;
+use alys_cluster::supervision::decision::{DecisionInputs, Tightening};
+use alys_cluster::supervision::failure::Exit;
+use alys_cluster::supervision::intensity::Budget;
+use alys_cluster::supervision::slot::SlotTiming;
+use alys_cluster::supervision::spec::ChildPolicy;
+use alys_cluster::supervision::state::{Effect, Input, SupervisorState, Surroundings};
+use alys_cluster::supervision::{
+    ActorFailureType, ChildSpec, EscalationTable, ExponentialBackoffConfig, Failure, FailureClass,
+    RestartIntensity, RestartStrategy, SupervisorSpec,
+};
+
+use super::tree::{Ledger, Task, Worker};
+
+/// The time between two blocks.
+pub const BLOCK_TIME: Duration = Duration::from_secs(2);
+/// A budget that a storm does not use up, whose window a storm fills with some hundred restarts.
+pub const ENDLESS: RestartIntensity =
+    RestartIntensity { max_restarts: u32::MAX, within: Duration::from_secs(1) };
+/// How far apart failures are in virtual time.
+const STEP: Duration = Duration::from_millis(2);
+
+/// The specification's three backoffs. It names them and does not say what they are: quick and without
+/// alignment, the default, and the default aligned to blocks and kept out of the consensus window.
+pub fn backoffs() -> [(&'static str, ExponentialBackoffConfig); 3] {
+    let standard = ExponentialBackoffConfig::default();
+    let (initial_delay, max_delay) = (Duration::from_millis(50), Duration::from_secs(2));
+    let fast = ExponentialBackoffConfig { initial_delay, max_delay, multiplier: 1.5, ..standard };
+    let aware = ExponentialBackoffConfig {
+        align_to_block_boundary: true,
+        respect_consensus_timing: true,
+        ..standard
+    };
+    [("fast", fast), ("standard", standard), ("blockchain-aware", aware)]
+}
+
+/// The specification's kinds of failure whose handling it times.
+pub fn failures() -> [(&'static str, ActorFailureType); 5] {
+    let error = || "connection reset by peer".to_owned();
+    [
+        ("panic", ActorFailureType::Panic { backtrace: None }),
+        ("timeout", ActorFailureType::Timeout { duration: Duration::from_secs(5) }),
+        ("consensus", ActorFailureType::ConsensusFailure { error_code: "conflicting precommit".to_owned() }),
+        ("network", ActorFailureType::NetworkFailure { peer_id: Some("node-2".to_owned()), error: error() }),
+        (
+            "governance",
+            ActorFailureType::GovernanceFailure { event_type: "validator_update".to_owned(), error: error() },
+        ),
+    ]
+}
+
+/// The failure as a supervisor learns of it: a panic from its report, anything else from a typed error.
+pub fn learnt(kind: &ActorFailureType) -> Failure {
+    match kind {
+        ActorFailureType::Panic { .. } => {
+            Failure::panic("index out of bounds".to_owned(), "node/src/chain.rs:17:9".to_owned(), None)
+        }
+        other => Failure::of_error(other),
+    }
+}
+
+/// Surroundings that remember nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Forgetful;
+
+fn slots() -> SlotTiming {
+    SlotTiming { boundary: Moment::at(Duration::from_millis(700)), block_time: BLOCK_TIME }
+}
+
+impl Surroundings for Forgetful {
+    fn slots(&self) -> Option<SlotTiming> {
+        Some(slots())
+    }
+
+    fn block_time(&self) -> (Duration, Duration) {
+        (BLOCK_TIME, Duration::from_millis(600))
+    }
+
+    fn random(&mut self) -> f64 {
+        0.3
+    }
+
+    fn bound(&mut self, _: Moment) -> Budget {
+        Budget { used: 0, most: 10 }
+    }
+
+    fn spend(&mut self, _: Moment) {}
+
+    fn observe(&mut self, _: Moment, _: &ChildPolicy, _: &Failure) -> Tightening {
+        Tightening::NONE
+    }
+}
+
+/// What one decision depends on, for the most careful strategy.
+pub fn inputs() -> DecisionInputs {
+    let now = Moment::at(Duration::from_millis(10_300));
+    let [_, _, (_, aware)] = backoffs();
+    DecisionInputs {
+        now,
+        away_since: now,
+        comes_back: true,
+        class: FailureClass::Transient,
+        ladder: EscalationTable::TIER.ladder(ActorPriority::Critical, FailureClass::Transient),
+        strategy: RestartStrategy::ExponentialBackoff(aware),
+        at_boundary: true,
+        attempt: 2,
+        random: 0.3,
+        slots: Some(slots()),
+        block_time: BLOCK_TIME,
+        consensus_window: Duration::from_millis(600),
+        restarts: Budget { used: 1, most: 3 },
+        slots_missed: Budget { used: 1, most: 5 },
+        bound: Budget { used: 2, most: 10 },
+        siblings_restarted: false,
+        tightening: Tightening { factor: 2.0, open_until: None },
+    }
+}
+
+/// A supervisor's state with critical children that fail in turn.
+#[derive(Debug)]
+pub struct Core {
+    state: SupervisorState,
+    children: Vec<ChildKey>,
+    next: usize,
+    now: Moment,
+}
+
+impl Core {
+    /// `children` of them run. Consensus failures halt a child until it is started by hand, so that none ends
+    /// the supervisor.
+    ///
+    /// # Panics
+    ///
+    /// If a start is refused.
+    pub fn new(children: usize, around: &mut dyn Surroundings) -> Self {
+        let spec = SupervisorSpec {
+            intensity: ENDLESS,
+            escalation: EscalationTable::ROOT,
+            halt_for: Duration::from_mins(10),
+            ..SupervisorSpec::new(ActorName::literal("core"), Vec::new())
+        };
+        let mut state = SupervisorState::new(&spec);
+        let now = Moment::at(Duration::from_secs(1));
+        let add = |n: usize| {
+            let name = ActorName::new(&format!("child-{n}")).expect("a name");
+            let make = || (Worker::<Mail<Task>>::new(Ledger::new()), ());
+            let child = ChildSpec::worker("core", &name, make).priority(ActorPriority::Critical);
+            let key = state.add(now, child.policy).expect("a new name");
+            state.handle(now, around, Input::Command(key, Command::Start)).expect("it may start");
+            state.handle(now, around, Input::Started(key)).expect("no command");
+            key
+        };
+        let children = (0..children).map(add).collect();
+        Self { state, children, next: 0, now }
+    }
+
+    /// The next child fails: what follows is decided.
+    ///
+    /// # Panics
+    ///
+    /// If the failure is refused.
+    pub fn fail(&mut self, around: &mut dyn Surroundings, failure: Failure) -> Vec<Effect> {
+        self.now = self.now + STEP;
+        let exit = Input::Ended(self.children[self.next], Exit::abnormal(failure));
+        self.state.handle(self.now, around, exit).expect("no command")
+    }
+
+    /// The child that failed runs again: by its restart, or by an operator's word if consensus was halted.
+    ///
+    /// # Panics
+    ///
+    /// If the start is refused.
+    pub fn recover(&mut self, around: &mut dyn Surroundings, effects: &[Effect]) -> Moment {
+        let key = self.children[self.next];
+        if effects.iter().any(|effect| matches!(effect, Effect::Halt(..))) {
+            self.state.handle(self.now, around, Input::Command(key, Command::Start)).expect("it is halted");
+        }
+        self.state.handle(self.now, around, Input::Started(key)).expect("no command");
+        self.next = (self.next + 1) % self.children.len();
+        self.now
+    }
+
+    /// The name of the child that fails next.
+    ///
+    /// # Panics
+    ///
+    /// If it was forgotten.
+    pub fn next_name(&self) -> ActorName {
+        self.state.child(self.children[self.next]).expect("it is kept").policy.name.clone()
+    }
+}
