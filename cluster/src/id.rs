@@ -11,9 +11,10 @@ pub const NAME_BYTES_MAX: usize = 64;
 
 /// A name that was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{name:?} is no name; expected 1 to 64 characters of a-z, 0-9, '-' and '/', beginning with a letter")]
+#[error("{name:?} is no name; expected {expected}")]
 pub struct NameError {
     name: String,
+    expected: &'static str,
 }
 
 fn checked(name: &str) -> Result<Arc<str>, NameError> {
@@ -22,12 +23,29 @@ fn checked(name: &str) -> Result<Arc<str>, NameError> {
     if begins && name.len() <= NAME_BYTES_MAX && name.chars().all(legal) {
         Ok(name.into())
     } else {
-        Err(NameError { name: name.chars().take(NAME_BYTES_MAX).collect() })
+        let name = name.chars().take(NAME_BYTES_MAX).collect();
+        let expected = "1 to 64 characters of a-z, 0-9, '-' and '/', beginning with a letter";
+        Err(NameError { name, expected })
+    }
+}
+
+/// A Rust type's name without its path and parameters, or a name given by hand.
+fn checked_type(name: &str) -> Result<Arc<str>, NameError> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    if begins && name.len() <= NAME_BYTES_MAX && name.chars().all(legal) {
+        Ok(name.into())
+    } else {
+        let name = name.chars().take(NAME_BYTES_MAX).collect();
+        Err(NameError { name, expected: "1 to 64 letters, digits, '-' and '_', beginning with a letter" })
     }
 }
 
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
+        name_type! { $(#[$doc])* $name, checked }
+    };
+    ($(#[$doc:meta])* $name:ident, $checked:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -36,11 +54,17 @@ macro_rules! name_type {
         impl $name {
             /// Checks the form of `name`.
             pub fn new(name: &str) -> Result<Self, NameError> {
-                checked(name).map(Self)
+                $checked(name).map(Self)
             }
 
             /// The name as text.
             pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
                 &self.0
             }
         }
@@ -89,6 +113,35 @@ name_type! {
     /// An actor within one node; the same on every node (`chain`, `link/node-2`).
     ActorName
 }
+name_type! {
+    /// A word that actors are found by (specification, Phase 3), such as `consensus-critical`.
+    Tag
+}
+name_type! {
+    /// What an actor is one of (specification, Phase 3): its Rust type's name, such as `ChainActor`.
+    ActorType, checked_type
+}
+
+impl Tag {
+    /// A tag known when the program was written.
+    ///
+    /// # Panics
+    ///
+    /// If it does not have the form of a name.
+    pub fn literal(tag: &'static str) -> Self {
+        Self::new(tag).expect("a literal tag has the form of a name")
+    }
+}
+
+impl ActorType {
+    /// The type of the actors made of `A`: its name without path and parameters.
+    pub fn of<A: ?Sized>() -> Self {
+        let path = std::any::type_name::<A>();
+        let path = path.split('<').next().unwrap_or(path);
+        let name = path.rsplit("::").next().unwrap_or(path);
+        Self::new(name).unwrap_or_else(|_| Self("Unnamed".into()))
+    }
+}
 
 impl ActorName {
     /// A name known when the program was written.
@@ -106,8 +159,8 @@ impl ActorName {
     }
 }
 
-/// Which start of a member this is: a number that grows with each. What an earlier incarnation said is
-/// refused.
+/// Which start of a member, or of an actor, this is: a number that grows with each. What an earlier incarnation of
+/// a member said is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);
 
@@ -151,6 +204,9 @@ pub enum ActorPriority {
 }
 
 impl ActorPriority {
+    /// All of them, most important first.
+    pub const ALL: [Self; 4] = [Self::Critical, Self::High, Self::Normal, Self::Background];
+
     /// The name in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -185,5 +241,14 @@ mod tests {
         for good in ["node-1", "link/node-2", "a", &"n".repeat(64)] {
             assert_eq!(NodeId::new(good).map(|n| n.to_string()), Ok(good.to_owned()));
         }
+    }
+
+    #[test]
+    fn the_type_of_an_actor_is_its_name_without_path_and_parameters() {
+        struct Worker<T>(std::marker::PhantomData<T>);
+        assert_eq!(ActorType::of::<Worker<Vec<u8>>>().as_str(), "Worker");
+        assert_eq!(ActorType::of::<ActorName>().as_str(), "ActorName");
+        assert_eq!(ActorType::of::<(u8, u8)>().as_str(), "Unnamed");
+        assert!(ActorType::new("a type").is_err());
     }
 }

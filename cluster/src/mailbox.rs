@@ -8,6 +8,7 @@
 //! The road not taken is ractor's name registry: it is global to the process, so that two nodes in one
 //! process share it, and it knows no message types.
 
+use std::any::{Any, type_name};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -157,17 +158,83 @@ impl<M: Send + 'static> Mortal for Address<M> {
     }
 }
 
-impl<M: Send + 'static> Pressure for Address<M> {
+impl<M: Send + 'static> Pressure for Shared<M> {
     fn capacity(&self) -> usize {
-        self.shared.capacity
+        self.capacity
     }
 
     fn depth(&self) -> usize {
-        Self::depth(self)
+        self.depth.load(Ordering::Acquire)
     }
 
     fn refused(&self) -> u64 {
-        Self::refused(self)
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+impl<M: Send + 'static> Pressure for Address<M> {
+    fn capacity(&self) -> usize {
+        self.shared.capacity()
+    }
+
+    fn depth(&self) -> usize {
+        self.shared.depth()
+    }
+
+    fn refused(&self) -> u64 {
+        self.shared.refused()
+    }
+}
+
+trait AnyShared: Any + Pressure {
+    fn message_type(&self) -> &'static str;
+}
+
+impl<M: Send + 'static> AnyShared for Shared<M> {
+    fn message_type(&self) -> &'static str {
+        type_name::<M>()
+    }
+}
+
+/// An [`Address`] whose message type only its holders know: what a registry of all actors can keep.
+#[derive(Clone)]
+pub struct AnyAddress(Arc<dyn AnyShared>);
+
+impl AnyAddress {
+    /// The address, if it takes messages of type `M`.
+    pub fn downcast<M: Send + 'static>(&self) -> Option<Address<M>> {
+        let any: Arc<dyn Any + Send + Sync> = self.0.clone();
+        any.downcast().ok().map(|shared| Address { shared })
+    }
+
+    /// Whether both reach the same mailbox.
+    pub fn is_same(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(Arc::as_ptr(&self.0), Arc::as_ptr(&other.0))
+    }
+
+    /// The type of the messages it takes.
+    pub fn message_type(&self) -> &'static str {
+        self.0.message_type()
+    }
+}
+
+impl Pressure for AnyAddress {
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    fn depth(&self) -> usize {
+        self.0.depth()
+    }
+
+    fn refused(&self) -> u64 {
+        self.0.refused()
+    }
+}
+
+impl std::fmt::Debug for AnyAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AnyAddress({})", self.message_type())
     }
 }
 
@@ -217,14 +284,19 @@ impl<M: Send + 'static> Address<M> {
         &self.shared.name
     }
 
+    /// The same address for those who do not know its message type.
+    pub fn any(&self) -> AnyAddress {
+        AnyAddress(self.shared.clone())
+    }
+
     /// Messages waiting or being handled.
     pub fn depth(&self) -> usize {
-        self.shared.depth.load(Ordering::Acquire)
+        self.shared.depth()
     }
 
     /// Messages refused since the address was made because the mailbox was full.
     pub fn refused(&self) -> u64 {
-        self.shared.refused.load(Ordering::Relaxed)
+        self.shared.refused()
     }
 
     /// Puts `actor` behind this address. An actor does this first thing when it starts.

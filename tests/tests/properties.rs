@@ -138,6 +138,8 @@ prop_compose! {
             // With the one goes the other.
             handler_deadline: handler.or(overflow_after.map(|_| HOUR_MS)).map(ms),
             depends_on: depends_on.iter().map(name_of).collect(),
+            tags: depends_on.iter().map(|tag| tag.parse().expect("the pattern is that of a name")).collect(),
+            metadata: depends_on.iter().map(|key| (key.clone(), name.clone())).collect(),
         }
     }
 }
@@ -283,6 +285,7 @@ proptest! {
         for wrong in [
             SupervisedActorConfig { mailbox: 0, ..config.clone() },
             SupervisedActorConfig { mailbox: 1_000_001, ..config.clone() },
+            SupervisedActorConfig { metadata: [("A".to_owned(), String::new())].into(), ..config.clone() },
             SupervisedActorConfig { start_deadline: Duration::ZERO, ..config.clone() },
             SupervisedActorConfig { stop_deadline: ms(HOUR_MS + 1), ..config.clone() },
             SupervisedActorConfig { handler_deadline: Some(Duration::ZERO), ..config.clone() },

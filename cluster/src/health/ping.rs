@@ -24,6 +24,9 @@ pub enum HealthStatus {
 }
 
 impl HealthStatus {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Unknown, Self::Healthy, Self::Degraded, Self::Unhealthy];
+
     /// The name in lower case.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -139,10 +139,36 @@ impl Supervisor {
 
     /// Tells the state, and does what follows.
     fn input(&self, me: &Me, shell: &mut Shell, input: Input) -> Result<(), AdminError> {
-        for effect in self.decide(shell, input)? {
+        let (key, failed) = match &input {
+            Input::Started(key) | Input::Command(key, _) => (Some(*key), false),
+            Input::Ended(key, exit) => (Some(*key), exit.is_abnormal),
+            Input::Wake(_) => (None, false),
+        };
+        let effects = self.decide(shell, input)?;
+        if let Some(key) = key {
+            self.register(shell, key, failed);
+        }
+        for effect in effects {
             self.apply(me, shell, effect);
         }
         Ok(())
+    }
+
+    /// Tells the registry where a child stands now.
+    fn register(&self, shell: &Shell, key: ChildKey, failed: bool) {
+        if let Some(spec) = shell.specs.get(&key) {
+            self.context.follow(&shell.spec.name, spec.name(), shell.state().child(key), failed);
+        }
+    }
+
+    /// Has a child in the registry that is about to be started.
+    fn enroll(&self, shell: &Shell, spec: &ChildSpec, key: ChildKey) -> Result<(), Failure> {
+        let enrolled = self.context.enroll(&shell.spec.name, spec, shell.state().child(key));
+        enrolled.map_err(|error| {
+            let (field, value) = ("name".to_owned(), spec.name().to_string());
+            let failure = Failure::new(ActorFailureType::ConfigurationError { field, value });
+            failure.in_words(error.to_string()).at_start()
+        })
     }
 
     fn decide(&self, shell: &Shell, input: Input) -> Result<Vec<Effect>, AdminError> {
@@ -152,7 +178,10 @@ impl Supervisor {
     fn apply(&self, me: &Me, shell: &mut Shell, effect: Effect) {
         match effect {
             Effect::Start(key) => self.start(me, shell, key),
-            Effect::Stop(key) => Self::stop(me, shell, key),
+            Effect::Stop(key) => {
+                self.register(shell, key, false);
+                Self::stop(me, shell, key);
+            }
             Effect::Wake(wakeup, after) => remind(me, after, SupervisorMessage::Wake(wakeup)),
             Effect::Tell(key, record) => self.tell(shell, key, *record),
             Effect::Halt(key, failure) => {
@@ -165,9 +194,8 @@ impl Supervisor {
                 }
             }
             Effect::Forget(key) => {
-                let forgotten = shell.specs.remove(&key);
-                if let Some(supervisor) = forgotten.filter(|spec| spec.policy.is_supervisor) {
-                    self.context.board.forget(supervisor.name());
+                if let Some(spec) = shell.specs.remove(&key) {
+                    self.context.forget(&shell.spec.name, spec.name());
                 }
             }
             Effect::GiveUp(failure) => {
@@ -183,7 +211,12 @@ impl Supervisor {
     fn start(&self, me: &Me, shell: &mut Shell, key: ChildKey) {
         let Some(spec) = shell.specs.get(&key).cloned() else { return };
         let is_dynamic = shell.spec.is_dynamic;
-        let mut attempt = Box::pin(attempt(spec, me.get_cell()));
+        let enrolled = self.enroll(shell, &spec, key);
+        let cell = me.get_cell();
+        let mut attempt = Box::pin(async move {
+            enrolled?;
+            attempt(spec, cell).await
+        });
         // Of children by the thousand, most start without waiting for anything: they need no task. One that fails
         // takes the long way, so that between attempts the supervisor answers.
         let outcome = if is_dynamic { attempt.as_mut().now_or_never() } else { None };
@@ -258,6 +291,10 @@ impl Supervisor {
         shell.cells.remove(&key);
         if let Some(reminder) = shell.reminders.remove(&key) {
             reminder.abort();
+        }
+        if let Some(spec) = shell.specs.get(&key).filter(|spec| spec.policy.is_supervisor) {
+            // One that was killed could not say what became of its own.
+            self.context.orphan(spec.name());
         }
         self.child_ended(me, shell, key, exit);
     }
@@ -369,6 +406,9 @@ impl Supervisor {
         let begun = self.context.clock.now();
         while let Some((key, cell)) = shell.cells.pop_last() {
             let shutdown = shell.specs.get(&key).map_or(Shutdown::BrutalKill, |spec| spec.shutdown);
+            if let Some(spec) = shell.specs.get(&key) {
+                self.context.stops(&shell.spec.name, spec.name());
+            }
             // Deadlines of those that were asked together run together.
             let spent =
                 if shell.spec.is_dynamic { self.context.clock.now().since(begun) } else { Duration::ZERO };
@@ -393,6 +433,14 @@ impl Supervisor {
         }
     }
 
+    /// Tells the registry what became of every child, for the supervisor ends.
+    fn close(&self, shell: &Shell, failed: bool) {
+        for key in shell.specs.keys() {
+            self.register(shell, *key, failed);
+        }
+        self.context.root_ends(&shell.spec.name, failed);
+    }
+
     /// Starts every child in order, and waits for each.
     async fn boot(&self, me: &Me, shell: &mut Shell) -> Result<(), Failure> {
         for spec in std::mem::take(&mut shell.spec.children) {
@@ -403,9 +451,9 @@ impl Supervisor {
             shell.specs.insert(key, spec.clone());
             // Nothing else is under way: what follows is this one start.
             self.decide(shell, Input::Command(key, Command::Start)).map_err(refused)?;
-            let cell = attempt(spec, me.get_cell())
-                .await
-                .map_err(|failure| failure.in_words(format!("child {name} {}", failure.message())))?;
+            let named = |failure: Failure| failure.in_words(format!("child {name} {}", failure.message()));
+            self.enroll(shell, &spec, key).map_err(named)?;
+            let cell = attempt(spec, me.get_cell()).await.map_err(named)?;
             self.started(me, shell, key, cell);
         }
         Ok(())
@@ -460,6 +508,7 @@ impl Actor for Supervisor {
     /// start.
     async fn pre_start(&self, me: Me, spec: SupervisorSpec) -> Result<Shell, ActorProcessingErr> {
         spec.validate()?;
+        self.context.enroll_supervisor(&spec)?;
         let state = Arc::new(Mutex::new(SupervisorState::new(&spec)));
         self.context.board.show(&spec.name, state.clone());
         let mut shell = Shell {
@@ -476,9 +525,12 @@ impl Actor for Supervisor {
         };
         if let Err(failure) = self.boot(&me, &mut shell).await {
             self.stop_children(&mut shell).await;
+            shell.state().ended();
+            self.close(&shell, true);
             return Err(NotBooted(failure).into());
         }
         shell.spec.address.bind(me);
+        self.context.root_runs(&shell.spec.name);
         Ok(shell)
     }
 
@@ -582,6 +634,7 @@ impl Actor for Supervisor {
         let late = Some("its supervisor stops".to_owned());
         me.stop_children_and_wait(late, Some(KILL_GRACE)).await;
         shell.state().ended();
+        self.close(shell, false);
         Ok(())
     }
 }

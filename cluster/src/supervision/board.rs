@@ -46,6 +46,12 @@ impl TreeBoard {
         self.supervisors.write().unwrap_or_else(PoisonError::into_inner).insert(supervisor.clone(), state);
     }
 
+    /// The names of its children as far as is known, also when it has ended; `None` for one that is no supervisor.
+    pub(super) fn children(&self, supervisor: &ActorName) -> Option<Vec<ActorName>> {
+        let shared = self.shared(supervisor)?;
+        Some(read(&shared, |state| state.children().map(|(_, child)| child.policy.name.clone()).collect()))
+    }
+
     /// No longer shows a supervisor that was forgotten.
     pub(super) fn forget(&self, supervisor: &ActorName) {
         self.supervisors.write().unwrap_or_else(PoisonError::into_inner).remove(supervisor);

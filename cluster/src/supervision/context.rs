@@ -15,6 +15,7 @@ use super::state::Surroundings;
 use crate::clock::{Clock, Moment};
 use crate::event::EventBus;
 use crate::port::{ConsensusHalt, NoConsensus};
+use crate::registry::ThreadSafeActorRegistry;
 
 /// Gives numbers from 0 to 1.
 pub type Chance = Arc<dyn Fn() -> f64 + Send + Sync>;
@@ -30,6 +31,8 @@ pub struct Context {
     pub events: EventBus,
     /// Shows the tree.
     pub board: TreeBoard,
+    /// Knows every actor of the node.
+    pub registry: ThreadSafeActorRegistry,
     /// Remembers failures.
     pub memory: SupervisionMemory,
     /// Where slots begin.
@@ -59,6 +62,7 @@ impl Context {
             clock,
             events,
             board: TreeBoard::default(),
+            registry: ThreadSafeActorRegistry::default(),
             memory: SupervisionMemory::new(PatternConfig::WATCH_ONLY),
             slots: SlotReader::default(),
             block_time: BLOCK_TIME,

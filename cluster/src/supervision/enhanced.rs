@@ -1,5 +1,6 @@
 //! The face of supervision: actors are spawned under it, reported to it, and administered through it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use super::message::{AdminError, ChildCounts, ChildInfo, Report, SupervisorMessa
 use super::spec::{ChildSpec, RestartType, Shutdown, SupervisorSpec};
 use super::strategy::{ExponentialBackoffConfig, RestartStrategy};
 use crate::config::{FieldError, require, require_between};
-use crate::id::{ActorName, ActorPriority};
+use crate::id::{ActorName, ActorPriority, ActorType, Tag};
 use crate::mailbox::{Address, CallError, Mail};
+use crate::registry::Profile;
 
 /// The longest an administrative call waits: a stop and a start with their longest usual deadlines.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -48,6 +50,10 @@ pub struct SupervisedActorConfig {
     pub handler_deadline: Option<Duration>,
     /// Whom it needs: failures that follow theirs are told as cascades. Default nobody.
     pub depends_on: Vec<ActorName>,
+    /// The words it is found by in the registry, at most 16. Default none.
+    pub tags: Vec<Tag>,
+    /// What else the registry says of it, at most 16 pieces. Default nothing.
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl SupervisedActorConfig {
@@ -65,12 +71,20 @@ impl SupervisedActorConfig {
             stop_deadline: Duration::from_secs(1),
             handler_deadline: None,
             depends_on: Vec::new(),
+            tags: Vec::new(),
+            metadata: BTreeMap::new(),
         }
+    }
+
+    fn profile(&self, actor_type: ActorType) -> Profile {
+        let (tags, metadata) = (self.tags.iter().cloned().collect(), self.metadata.clone());
+        Profile { actor_type, tags, metadata }
     }
 
     /// Checks ranges.
     pub fn validate(&self) -> Result<(), FieldError> {
         self.strategy.validate()?;
+        self.profile(ActorType::of::<Self>()).validate()?;
         require((1..=1_000_000).contains(&self.mailbox), "mailbox", self.mailbox, "1 to 1000000")?;
         let (least, hour) = (Duration::from_millis(1), Duration::from_hours(1));
         let expected = "between 1ms and 1h";
@@ -135,11 +149,13 @@ impl EnhancedSupervision {
         if let Some(deadline) = config.handler_deadline {
             watch = watch.deadline(move |_| Some(deadline));
         }
+        let profile = config.profile(ActorType::of::<A>());
         let mut child = ChildSpec::watched(&self.context.prefix, &config.name, watch, factory)
             .restart(config.restart)
             .strategy(config.strategy)
             .priority(config.priority)
             .start_deadline(config.start_deadline)
+            .reached_at(&address)
             .shutdown(match config.stop_deadline {
                 Duration::ZERO => Shutdown::BrutalKill,
                 deadline => Shutdown::Within(deadline),
@@ -147,6 +163,7 @@ impl EnhancedSupervision {
         let policy = Arc::make_mut(&mut child.policy);
         policy.at_boundary = config.at_boundary;
         policy.depends_on = Arc::from(config.depends_on);
+        child.profile = Arc::new(profile);
         self.start_child(child).await?;
         Ok(address)
     }

@@ -7,12 +7,13 @@
 //!
 //! Reading order: [`failure`], [`strategy`], [`slot`], [`intensity`], [`escalation`] (the policies), [`decision`]
 //! (one failure, one decision, as plain data), [`spec`] (what a child is, as data), [`child`] and [`command`] (what is known of it, and asked),
-//! [`state`] (who starts and stops when),
+//! [`state`] (who starts and stops when), `census` (what the registry is told of it),
 //! [`pattern`] and [`memory`] (what is remembered), [`mod@panic`] and [`guard`] (what stands around every actor),
 //! [`actor`] (the shell on ractor), [`board`] (the tree from outside), [`enhanced`] (the face).
 
 pub mod actor;
 pub mod board;
+mod census;
 pub mod child;
 pub mod command;
 pub mod config;

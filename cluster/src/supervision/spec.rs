@@ -17,8 +17,9 @@ use super::message::SupervisorMessage;
 use super::panic::PanicSlot;
 use super::strategy::RestartStrategy;
 use crate::config::{FieldError, require};
-use crate::id::{ActorName, ActorPriority};
-use crate::mailbox::Address;
+use crate::id::{ActorName, ActorPriority, ActorType, Tag};
+use crate::mailbox::{Address, AnyAddress};
+use crate::registry::{Profile, Registration};
 
 /// Whether an ended child is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +145,10 @@ pub struct ChildSpec {
     pub start_deadline: Duration,
     /// How it is stopped.
     pub shutdown: Shutdown,
+    /// What the registry says of it.
+    pub profile: Arc<Profile>,
+    /// Where it is reached by those who find it in the registry, if anybody may.
+    pub address: Option<AnyAddress>,
     pub(super) start: Starter,
     pub(super) legacy: Arc<Legacy>,
 }
@@ -203,7 +208,7 @@ impl ChildSpec {
 
     /// A permanent supervisor with its own children, in the tier they are in.
     pub fn supervisor(spec: SupervisorSpec, context: Context) -> Self {
-        let (name, priority) = (spec.name.clone(), spec.priority);
+        let (name, priority, address) = (spec.name.clone(), spec.priority, spec.address.any());
         let start_deadline = spec.start_deadline();
         let legacy = Arc::new(Legacy::default());
         let (prefix, left) = (context.prefix.clone(), legacy.clone());
@@ -211,7 +216,7 @@ impl ChildSpec {
         let worker = Self::build(&prefix, &name, Watch::default(), legacy, make);
         let policy = Arc::new(ChildPolicy { is_supervisor: true, priority, ..(*worker.policy).clone() });
         // Each of its children has a deadline, also those that are added later.
-        Self { policy, start_deadline, shutdown: Shutdown::Infinity, ..worker }
+        Self { policy, start_deadline, shutdown: Shutdown::Infinity, address: Some(address), ..worker }
     }
 
     fn build<A: Actor>(
@@ -248,6 +253,8 @@ impl ChildSpec {
             policy: Arc::new(policy),
             start_deadline: WORKER_START_DEADLINE,
             shutdown: WORKER_SHUTDOWN,
+            profile: Arc::new(Profile::new(ActorType::of::<A>())),
+            address: None,
             start,
             legacy,
         }
@@ -308,9 +315,48 @@ impl ChildSpec {
         self.with(|policy| policy.priority = priority)
     }
 
+    /// The same child, found in the registry by this type instead of its Rust type.
+    #[must_use]
+    pub fn actor_type(mut self, actor_type: ActorType) -> Self {
+        Arc::make_mut(&mut self.profile).actor_type = actor_type;
+        self
+    }
+
+    /// The same child, found in the registry by these tags too.
+    #[must_use]
+    pub fn tags(mut self, tags: impl IntoIterator<Item = Tag>) -> Self {
+        Arc::make_mut(&mut self.profile).tags.extend(tags);
+        self
+    }
+
+    /// The same child, of which the registry says this too.
+    #[must_use]
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        Arc::make_mut(&mut self.profile).metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// The same child, reached here by those who find it in the registry.
+    #[must_use]
+    pub fn reached_at<M: Send + 'static>(mut self, address: &Address<M>) -> Self {
+        self.address = Some(address.any());
+        self
+    }
+
     /// Its name.
     pub fn name(&self) -> &ActorName {
         &self.policy.name
+    }
+
+    /// What it is registered with under `supervisor`.
+    pub(super) fn registration(&self, supervisor: &ActorName) -> Registration {
+        Registration {
+            name: self.policy.name.clone(),
+            profile: self.profile.clone(),
+            priority: self.policy.priority,
+            supervisor: Some(supervisor.clone()),
+            address: self.address.clone(),
+        }
     }
 }
 
@@ -389,6 +435,7 @@ impl SupervisorSpec {
     /// The same for one child.
     pub fn validate_child(&self, child: &ChildSpec) -> Result<(), FieldError> {
         child.policy.strategy.validate()?;
+        child.profile.validate()?;
         let significant = child.policy.significant;
         let may = self.auto_shutdown != AutoShutdown::Never && child.policy.restart != RestartType::Permanent;
         let expected = "false, unless `auto_shutdown` is set and the child is transient or temporary";

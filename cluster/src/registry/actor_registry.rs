@@ -1,0 +1,413 @@
+//! Every actor of a node: found by name, type, tag and priority, while others come and go.
+//!
+//! **An actor is registered when its own slot says so.** A slot's standing is one value, replaced at one instant;
+//! names and indexes only lead to slots. So an actor appears in all of them at once when its standing is set, and
+//! vanishes from all of them at once when it is cleared: they can not disagree, whatever a reader uses and
+//! whenever it looks. What a query finds is what was registered throughout; an actor that comes or goes meanwhile
+//! may be in the answer or not.
+//!
+//! Readers never wait: not for writers, not for each other. Writers take turns.
+
+use std::sync::{Arc, PoisonError};
+
+use super::entry::{ActorRegistryEntry, Registration, Standing};
+use super::error::{LookupError, RegistryError};
+use super::index::{Id, Indexes};
+use super::lifecycle::ActorLifecycleState;
+use super::page::{Page, QueryPage};
+use super::plan::{Lead, Plan};
+use super::query::{ActorQuery, QueryError};
+use super::subscription::{Subscription, Teller, Told};
+use super::sync::{AtomicU64, Cell, Map, Mutex, MutexGuard, Ordering};
+use crate::clock::Moment;
+use crate::health::HealthStatus;
+use crate::id::{ActorName, ActorPriority, ActorType, Incarnation, Tag};
+use crate::mailbox::Address;
+
+/// The most actors, unless it is told otherwise: far more than any node has, and less than memory would take.
+pub const ACTORS_MAX: usize = 2_000_000;
+
+/// One actor: what it was registered with, and where it stands; nothing while it is not registered.
+struct Slot {
+    id: Id,
+    registration: Arc<Registration>,
+    standing: Cell<Standing>,
+}
+
+impl Slot {
+    fn entry(&self) -> Option<ActorRegistryEntry> {
+        let standing = self.standing.copied()?;
+        Some(ActorRegistryEntry::new(self.registration.clone(), standing))
+    }
+}
+
+/// What only the one who writes may touch.
+#[derive(Default)]
+struct Writer {
+    /// Numbers of actors that were removed.
+    free: Vec<Id>,
+    /// Grows with every change.
+    version: u64,
+}
+
+/// The registry's numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegistryStats {
+    /// Actors registered.
+    pub actors: usize,
+    /// Actors by where they stand.
+    pub by_state: [(ActorLifecycleState, u64); ActorLifecycleState::ALL.len()],
+    /// Actors by their priority.
+    pub by_priority: [(ActorPriority, usize); ActorPriority::ALL.len()],
+    /// Types that any of them has.
+    pub types: usize,
+    /// Tags that any of them has.
+    pub tags: usize,
+    /// Who is told of changes.
+    pub subscriptions: usize,
+    /// Registrations since it was made, those of actors that came back included.
+    pub registrations: u64,
+    /// Removals since it was made.
+    pub removals: u64,
+    /// Moves from one state to another since it was made.
+    pub moves: u64,
+}
+
+/// Every actor of a node (specification, Phase 3). Shared as a [`ThreadSafeActorRegistry`].
+pub struct ActorRegistry {
+    actors_max: usize,
+    names: Map<ActorName, Arc<Slot>>,
+    /// By number.
+    slots: boxcar::Vec<Cell<Slot>>,
+    indexes: Indexes,
+    writer: Mutex<Writer>,
+    teller: Teller,
+    by_state: [AtomicU64; ActorLifecycleState::ALL.len()],
+    registrations: AtomicU64,
+    removals: AtomicU64,
+    moves: AtomicU64,
+}
+
+/// The registry, shared. Cheap to clone.
+#[derive(Clone)]
+pub struct ThreadSafeActorRegistry(Arc<ActorRegistry>);
+
+impl Default for ThreadSafeActorRegistry {
+    fn default() -> Self {
+        Self::new(ACTORS_MAX)
+    }
+}
+
+impl std::fmt::Debug for ThreadSafeActorRegistry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ThreadSafeActorRegistry({} actors)", self.len())
+    }
+}
+
+impl std::ops::Deref for ThreadSafeActorRegistry {
+    type Target = ActorRegistry;
+
+    fn deref(&self) -> &ActorRegistry {
+        &self.0
+    }
+}
+
+impl ThreadSafeActorRegistry {
+    /// A registry of at most `actors_max` actors, empty.
+    pub fn new(actors_max: usize) -> Self {
+        Self(Arc::new(ActorRegistry {
+            actors_max: actors_max.min(Id::MAX as usize),
+            names: Map::new(),
+            slots: boxcar::Vec::new(),
+            indexes: Indexes::new(),
+            writer: Mutex::new(Writer::default()),
+            teller: Teller::new(),
+            by_state: ActorLifecycleState::ALL.map(|_| AtomicU64::new(0)),
+            registrations: AtomicU64::new(0),
+            removals: AtomicU64::new(0),
+            moves: AtomicU64::new(0),
+        }))
+    }
+
+    /// A listing of the actors that `query` holds for, then every change to it.
+    pub fn subscribe(&self, query: ActorQuery) -> Result<Subscription, QueryError> {
+        query.validate()?;
+        if query.depends_on_time() {
+            return Err(QueryError::Time);
+        }
+        Ok(Subscription::new(self.clone(), query))
+    }
+}
+
+impl ActorRegistry {
+    fn turn(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slot(&self, name: &ActorName) -> Option<Arc<Slot>> {
+        self.names.get(name)
+    }
+
+    fn known(&self, name: &ActorName) -> Result<(Arc<Slot>, Standing), RegistryError> {
+        let found = self.slot(name).and_then(|slot| {
+            let standing = slot.standing.copied()?;
+            Some((slot, standing))
+        });
+        found.ok_or_else(|| RegistryError::Unknown { name: name.clone() })
+    }
+
+    fn count(&self, from: Option<ActorLifecycleState>, to: Option<ActorLifecycleState>) {
+        if let Some(from) = from {
+            self.by_state[from as usize].fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(to) = to {
+            self.by_state[to as usize].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Replaces the standing of a registered actor: the instant at which everybody sees it.
+    fn put(&self, slot: &Slot, before: Option<ActorLifecycleState>, standing: Standing) {
+        self.count(before, Some(standing.state));
+        slot.standing.set(Some(Arc::new(standing)));
+        self.teller.tell(|| Told::Stands(ActorRegistryEntry::new(slot.registration.clone(), standing)));
+    }
+
+    /// Registers an actor that is about to be started: it is [`ActorLifecycleState::Registering`]. One that is
+    /// terminated is registered anew, as the next incarnation.
+    pub fn register(&self, now: Moment, registration: Registration) -> Result<Incarnation, RegistryError> {
+        let field = |source| RegistryError::Field { name: registration.name.clone(), source };
+        registration.profile.validate().map_err(field)?;
+        let mut turn = self.turn();
+        let before = self.known(&registration.name).ok();
+        if let Some((_, standing)) = &before
+            && standing.state != ActorLifecycleState::Terminated
+        {
+            return Err(RegistryError::Duplicate { name: registration.name, state: standing.state });
+        }
+        if before.is_none() && self.len() >= self.actors_max {
+            return Err(RegistryError::Full { actors: self.len(), actors_max: self.actors_max });
+        }
+        turn.version += 1;
+        self.registrations.fetch_add(1, Ordering::Relaxed);
+        let version = turn.version;
+        let Some((slot, standing)) = before else {
+            let standing = Standing::first(now, version);
+            self.enter(&mut turn, registration, standing);
+            return Ok(standing.incarnation);
+        };
+        let again = standing.again(now, version);
+        if slot.registration.is_same(&registration) {
+            self.put(&slot, Some(standing.state), again);
+        } else {
+            self.leave(&mut turn, &slot, standing.state);
+            self.enter(&mut turn, registration, again);
+        }
+        Ok(again.incarnation)
+    }
+
+    /// Leads everybody to a new slot, then lets it be seen.
+    fn enter(&self, turn: &mut Writer, registration: Registration, standing: Standing) {
+        let id = turn.free.pop().unwrap_or_else(|| self.slots.push(Cell::new(None)) as Id);
+        let slot = Arc::new(Slot { id, registration: Arc::new(registration), standing: Cell::new(None) });
+        self.slots[id as usize].set(Some(slot.clone()));
+        self.indexes.insert(&slot.registration, id);
+        self.names.insert(slot.registration.name.clone(), slot.clone());
+        self.put(&slot, None, standing);
+    }
+
+    /// Lets a slot be seen no more, then leads nobody to it.
+    fn leave(&self, turn: &mut Writer, slot: &Slot, state: ActorLifecycleState) {
+        self.count(Some(state), None);
+        slot.standing.set(None);
+        self.names.remove(&slot.registration.name);
+        self.indexes.remove(&slot.registration, slot.id);
+        self.slots[slot.id as usize].set(None);
+        turn.free.push(slot.id);
+    }
+
+    /// Moves an actor to another state, if the table of moves allows it.
+    pub fn advance(
+        &self,
+        now: Moment,
+        name: &ActorName,
+        to: ActorLifecycleState,
+    ) -> Result<Standing, RegistryError> {
+        let mut turn = self.turn();
+        let (slot, standing) = self.known(name)?;
+        standing.state.check(to).map_err(|source| RegistryError::Move { name: name.clone(), source })?;
+        turn.version += 1;
+        let moved = standing.moved(now, to, turn.version);
+        self.moves.fetch_add(1, Ordering::Relaxed);
+        self.put(&slot, Some(standing.state), moved);
+        Ok(moved)
+    }
+
+    /// Notes what the health checks say of an actor.
+    pub fn record_health(&self, name: &ActorName, health: HealthStatus) -> Result<(), RegistryError> {
+        let mut turn = self.turn();
+        let (slot, standing) = self.known(name)?;
+        if standing.health != health {
+            turn.version += 1;
+            let version = turn.version;
+            self.put(&slot, Some(standing.state), Standing { health, version, ..standing });
+        }
+        Ok(())
+    }
+
+    /// Removes an actor that is terminated. Whoever takes its name later begins at the first incarnation.
+    pub fn remove(&self, name: &ActorName) -> Result<(), RegistryError> {
+        let mut turn = self.turn();
+        let (slot, standing) = self.known(name)?;
+        if standing.state != ActorLifecycleState::Terminated {
+            return Err(RegistryError::Alive { name: name.clone(), state: standing.state });
+        }
+        turn.version += 1;
+        self.removals.fetch_add(1, Ordering::Relaxed);
+        self.leave(&mut turn, &slot, standing.state);
+        self.teller.tell(|| Told::Removed(name.clone(), turn.version));
+        Ok(())
+    }
+
+    pub(super) fn teller(&self) -> &Teller {
+        &self.teller
+    }
+
+    /// How many actors are registered.
+    pub fn len(&self) -> usize {
+        self.by_state.iter().map(|count| count.load(Ordering::Relaxed) as usize).sum()
+    }
+
+    /// Whether no actor is registered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The actor of this name.
+    pub fn entry(&self, name: &ActorName) -> Option<ActorRegistryEntry> {
+        self.names.read(name, |slot| slot.and_then(|slot| slot.entry()))
+    }
+
+    /// Where the actor of this name stands.
+    pub fn standing(&self, name: &ActorName) -> Option<Standing> {
+        self.names.read(name, |slot| slot?.standing.copied())
+    }
+
+    /// Where the actor of this name takes messages of type `M`. The address follows it from incarnation to
+    /// incarnation; while it is away, messages are refused with [`crate::mailbox::MailError::Absent`].
+    pub fn find<M: Send + 'static>(&self, name: &ActorName) -> Result<Address<M>, LookupError> {
+        let unknown = || LookupError::Unknown { name: name.clone() };
+        self.names.read(name, |slot| {
+            let slot = slot.filter(|slot| slot.standing.read(|standing| standing.is_some()));
+            slot.ok_or_else(unknown)?.registration.reach()
+        })
+    }
+
+    /// Everybody of this type, by name.
+    pub fn by_type(&self, actor_type: &ActorType) -> Vec<ActorRegistryEntry> {
+        self.select(Moment::ORIGIN, &ActorQuery::Type(actor_type.clone()))
+    }
+
+    /// Everybody with this tag, by name.
+    pub fn by_tag(&self, tag: &Tag) -> Vec<ActorRegistryEntry> {
+        self.select(Moment::ORIGIN, &ActorQuery::Tag(tag.clone()))
+    }
+
+    /// Everybody of this priority, by name.
+    pub fn by_priority(&self, priority: ActorPriority) -> Vec<ActorRegistryEntry> {
+        self.select(Moment::ORIGIN, &ActorQuery::Priority(priority))
+    }
+
+    /// Everybody for whom `query` holds, by name. The answer may be as long as the registry: for those who know
+    /// that theirs is not. Others take a page.
+    pub fn select(&self, now: Moment, query: &ActorQuery) -> Vec<ActorRegistryEntry> {
+        let mut found = Vec::new();
+        self.visit(now, query, &mut |entry| found.push(entry));
+        found.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        found
+    }
+
+    /// A page of those for whom `query` holds.
+    pub fn query(&self, now: Moment, query: &ActorQuery, page: &Page) -> QueryPage {
+        let mut turn = page.turn();
+        self.visit(now, query, &mut |entry| turn.take(entry));
+        turn.end()
+    }
+
+    /// Several queries at once.
+    pub fn query_batch(&self, now: Moment, queries: &[(ActorQuery, Page)]) -> Vec<QueryPage> {
+        queries.iter().map(|(query, page)| self.query(now, query, page)).collect()
+    }
+
+    /// How `query` would be answered.
+    pub fn explain(&self, query: &ActorQuery) -> Plan {
+        let actors = self.len();
+        let lead = Lead::of(query, &self.indexes, actors);
+        Plan { lead: lead.to_string(), candidates: lead.most(actors), actors, filter: query.to_string() }
+    }
+
+    fn visit(&self, now: Moment, query: &ActorQuery, take: &mut dyn FnMut(ActorRegistryEntry)) {
+        let mut look = |slot: &Slot| {
+            if let Some(entry) = slot.entry()
+                && query.matches(now, &entry.registration, &entry.standing)
+            {
+                take(entry);
+            }
+        };
+        match Lead::of(query, &self.indexes, self.len()) {
+            Lead::Everybody => {
+                for (_, cell) in &self.slots {
+                    cell.read(|slot| slot.into_iter().for_each(&mut look));
+                }
+            }
+            // Nobody comes twice in one set.
+            lead @ Lead::Sets(_) => self.follow(&lead, &mut |id| self.look(id, &mut look)),
+            lead => {
+                let mut ids = roaring::RoaringBitmap::new();
+                self.follow(&lead, &mut |id| {
+                    ids.insert(id);
+                });
+                ids.iter().for_each(|id| self.look(id, &mut look));
+            }
+        }
+    }
+
+    fn look(&self, id: Id, look: &mut dyn FnMut(&Slot)) {
+        if let Some(cell) = self.slots.get(id as usize) {
+            cell.read(|slot| slot.into_iter().for_each(look));
+        }
+    }
+
+    fn follow(&self, lead: &Lead, take: &mut dyn FnMut(Id)) {
+        match lead {
+            Lead::Everybody => self.slots.iter().for_each(|(id, _)| take(id as Id)),
+            Lead::Name(name) => self.names.read(name.as_str(), |slot| {
+                if let Some(slot) = slot {
+                    take(slot.id);
+                }
+            }),
+            Lead::Sets(sets) => {
+                if let Some(((_, least), others)) = sets.split_first() {
+                    least.iter().filter(|id| others.iter().all(|(_, set)| set.contains(*id))).for_each(take);
+                }
+            }
+            Lead::Any(leads) => leads.iter().for_each(|lead| self.follow(lead, take)),
+        }
+    }
+
+    /// The registry's numbers.
+    pub fn stats(&self) -> RegistryStats {
+        let count = |state: ActorLifecycleState| self.by_state[state as usize].load(Ordering::Relaxed);
+        RegistryStats {
+            actors: self.len(),
+            by_state: ActorLifecycleState::ALL.map(|state| (state, count(state))),
+            by_priority: ActorPriority::ALL
+                .map(|priority| (priority, self.indexes.priority(priority).get().len())),
+            types: self.indexes.types.keys(),
+            tags: self.indexes.tags.keys(),
+            subscriptions: self.teller.subscribers(),
+            registrations: self.registrations.load(Ordering::Relaxed),
+            removals: self.removals.load(Ordering::Relaxed),
+            moves: self.moves.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! One actor as the registry knows it: what was said of it once, and where it stands now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::LookupError;
+use super::lifecycle::ActorLifecycleState;
+use crate::clock::Moment;
+use crate::config::{FieldError, require};
+use crate::health::HealthStatus;
+use crate::id::{ActorName, ActorPriority, ActorType, Incarnation, Tag};
+use crate::mailbox::{Address, AnyAddress};
+
+/// The most tags of one actor.
+pub const TAGS_MAX: usize = 16;
+/// The most pieces of metadata of one actor.
+pub const METADATA_MAX: usize = 16;
+/// The longest key or value of metadata, in bytes.
+pub const METADATA_BYTES_MAX: usize = 128;
+
+/// What actors of one kind have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// What they are.
+    pub actor_type: ActorType,
+    /// The words they are found by.
+    pub tags: BTreeSet<Tag>,
+    /// Anything else worth knowing.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Profile {
+    /// A profile without tags and metadata.
+    pub fn new(actor_type: ActorType) -> Self {
+        Self { actor_type, tags: BTreeSet::new(), metadata: BTreeMap::new() }
+    }
+
+    /// Checks numbers and lengths.
+    pub fn validate(&self) -> Result<(), FieldError> {
+        require(self.tags.len() <= TAGS_MAX, "tags", self.tags.len(), "at most 16")?;
+        require(self.metadata.len() <= METADATA_MAX, "metadata", self.metadata.len(), "at most 16")?;
+        for (key, value) in &self.metadata {
+            let expected = "keys of a-z, 0-9, '-', '_' and '.', values without control characters, both at most \
+                            128 bytes, and no key empty";
+            let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+            let fits = |text: &str| text.len() <= METADATA_BYTES_MAX;
+            let holds = !key.is_empty() && key.chars().all(legal) && !value.chars().any(char::is_control);
+            let shown = |text: &str| text.chars().take(METADATA_BYTES_MAX).collect::<String>();
+            require(holds && fits(key) && fits(value), "metadata", (shown(key), shown(value)), expected)?;
+        }
+        Ok(())
+    }
+}
+
+/// What an actor is registered with. It stays the same for all its incarnations.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// Unique in the node.
+    pub name: ActorName,
+    /// What it shares with others of its kind.
+    pub profile: Arc<Profile>,
+    /// How much depends on it.
+    pub priority: ActorPriority,
+    /// Who supervises it; nobody supervises the root.
+    pub supervisor: Option<ActorName>,
+    /// Where it is reached, if anybody may.
+    pub address: Option<AnyAddress>,
+}
+
+impl Registration {
+    /// An actor of this kind in the normal tier, supervised and reached by nobody.
+    pub fn new(name: ActorName, profile: Profile) -> Self {
+        Self {
+            name,
+            profile: Arc::new(profile),
+            priority: ActorPriority::Normal,
+            supervisor: None,
+            address: None,
+        }
+    }
+
+    /// Whether an actor registered like this can take the place of one registered like `other`.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let address = match (&self.address, &other.address) {
+            (Some(mine), Some(others)) => mine.is_same(others),
+            (None, None) => true,
+            _ => false,
+        };
+        address
+            && self.name == other.name
+            && self.priority == other.priority
+            && self.supervisor == other.supervisor
+            && (Arc::ptr_eq(&self.profile, &other.profile) || self.profile == other.profile)
+    }
+
+    pub(super) fn reach<M: Send + 'static>(&self) -> Result<Address<M>, LookupError> {
+        let address = self.address.as_ref();
+        let address = address.ok_or_else(|| LookupError::Unreachable { name: self.name.clone() })?;
+        address.downcast().ok_or_else(|| LookupError::WrongType {
+            name: self.name.clone(),
+            expected: address.message_type(),
+            asked: std::any::type_name::<M>(),
+        })
+    }
+}
+
+/// Where an actor stands now. Read and replaced as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// In its life.
+    pub state: ActorLifecycleState,
+    /// What the health checks say of this incarnation.
+    pub health: HealthStatus,
+    /// Which start of it this is, counted from 1.
+    pub incarnation: Incarnation,
+    /// When it came to this state.
+    pub since: Moment,
+    /// Times it came to [`ActorLifecycleState::Failed`].
+    pub failures: u64,
+    /// The registry's version when this was written.
+    pub version: u64,
+}
+
+impl Standing {
+    /// Of an actor that is registered for the first time.
+    pub fn first(now: Moment, version: u64) -> Self {
+        Self {
+            state: ActorLifecycleState::Registering,
+            health: HealthStatus::Unknown,
+            incarnation: Incarnation(1),
+            since: now,
+            failures: 0,
+            version,
+        }
+    }
+
+    /// Of an actor that was terminated and is registered anew.
+    #[must_use]
+    pub fn again(self, now: Moment, version: u64) -> Self {
+        let first = Self::first(now, version);
+        Self { incarnation: Incarnation(self.incarnation.0 + 1), failures: self.failures, ..first }
+    }
+
+    /// After a legal move.
+    #[must_use]
+    pub fn moved(self, now: Moment, to: ActorLifecycleState, version: u64) -> Self {
+        let is_new = self.state.begins_incarnation(to);
+        Self {
+            state: to,
+            health: if is_new { HealthStatus::Unknown } else { self.health },
+            incarnation: Incarnation(self.incarnation.0 + u64::from(is_new)),
+            since: now,
+            failures: self.failures + u64::from(to == ActorLifecycleState::Failed),
+            version,
+        }
+    }
+
+    /// How long it has been active; `None` for one that is not.
+    pub fn uptime(&self, now: Moment) -> Option<Duration> {
+        (self.state == ActorLifecycleState::Active).then(|| now.since(self.since))
+    }
+}
+
+/// One actor, as it stood when it was looked at.
+#[derive(Clone, Debug)]
+pub struct ActorRegistryEntry {
+    pub(super) registration: Arc<Registration>,
+    /// Where it stood.
+    pub standing: Standing,
+}
+
+impl ActorRegistryEntry {
+    /// An actor that was registered like this and stands there.
+    pub fn new(registration: Arc<Registration>, standing: Standing) -> Self {
+        Self { registration, standing }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &ActorName {
+        &self.registration.name
+    }
+
+    /// What it was registered with.
+    pub fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    /// Its tags.
+    pub fn tags(&self) -> &BTreeSet<Tag> {
+        &self.registration.profile.tags
+    }
+
+    /// Where it is reached with messages of type `M`. The address follows the actor from incarnation to
+    /// incarnation.
+    pub fn address<M: Send + 'static>(&self) -> Result<Address<M>, LookupError> {
+        self.registration.reach()
+    }
+}
+
+impl PartialEq for ActorRegistryEntry {
+    /// Whether both are the same actor at the same point of its life.
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name() && self.standing == other.standing
+    }
+}

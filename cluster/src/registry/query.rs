@@ -1,0 +1,234 @@
+//! What is asked of the registry, as data: which actors, in words that can be combined.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::entry::{Registration, Standing};
+use super::lifecycle::ActorLifecycleState;
+use super::pattern::Pattern;
+use crate::clock::Moment;
+use crate::health::HealthStatus;
+use crate::id::{ActorName, ActorPriority, ActorType, Tag};
+
+/// The most parts of a query, counted with those that combine others.
+pub const PARTS_MAX: usize = 256;
+/// How deep a query may be nested.
+pub const DEPTH_MAX: usize = 32;
+
+/// Which actors (specification, Phase 3). Combine with [`ActorQuery::and`], [`ActorQuery::or`] and `!`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ActorQuery {
+    /// All of them.
+    All,
+    /// Whose name looks like this.
+    Name(Pattern),
+    /// Of this type.
+    Type(ActorType),
+    /// With this tag.
+    Tag(Tag),
+    /// Of this priority.
+    Priority(ActorPriority),
+    /// Who stand here in their life.
+    State(ActorLifecycleState),
+    /// Whose health checks say this.
+    Health(HealthStatus),
+    /// Active for at least this long.
+    UptimeAtLeast(Duration),
+    /// Active, for less than this.
+    UptimeBelow(Duration),
+    /// Supervised by this one.
+    Supervisor(ActorName),
+    /// With this piece of metadata, whose value looks like this.
+    Metadata(String, Pattern),
+    /// For whom all of these hold; for all, if there are none.
+    And(Vec<ActorQuery>),
+    /// For whom any of these holds; for nobody, if there are none.
+    Or(Vec<ActorQuery>),
+    /// For whom this does not hold.
+    Not(Box<ActorQuery>),
+}
+
+/// A query that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum QueryError {
+    /// It has too many parts.
+    #[error("the query has more than {PARTS_MAX} parts; expected at most {PARTS_MAX}")]
+    Parts,
+    /// It is nested too deep.
+    #[error("the query is nested more than {DEPTH_MAX} deep; expected at most {DEPTH_MAX}")]
+    Depth,
+    /// Its answer changes with time alone, so that nothing would tell a subscriber.
+    #[error("a subscription can not ask for an uptime; expected a query whose answer changes by events only")]
+    Time,
+}
+
+impl ActorQuery {
+    /// Whoever has at least one of these tags.
+    pub fn any_tag(tags: impl IntoIterator<Item = Tag>) -> Self {
+        Self::Or(tags.into_iter().map(Self::Tag).collect())
+    }
+
+    /// Whoever has all of these tags.
+    pub fn all_tags(tags: impl IntoIterator<Item = Tag>) -> Self {
+        Self::And(tags.into_iter().map(Self::Tag).collect())
+    }
+
+    /// Whoever has none of these tags.
+    pub fn no_tag(tags: impl IntoIterator<Item = Tag>) -> Self {
+        !Self::any_tag(tags)
+    }
+
+    /// For whom this and `other` hold.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match self {
+            Self::And(mut all) => {
+                all.push(other);
+                Self::And(all)
+            }
+            first => Self::And(vec![first, other]),
+        }
+    }
+
+    /// For whom this or `other` holds.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match self {
+            Self::Or(mut any) => {
+                any.push(other);
+                Self::Or(any)
+            }
+            first => Self::Or(vec![first, other]),
+        }
+    }
+
+    /// Checks that answering it takes a bounded amount of work for each actor.
+    pub fn validate(&self) -> Result<(), QueryError> {
+        let mut parts = 0;
+        self.measure(1, &mut parts)
+    }
+
+    fn measure(&self, depth: usize, parts: &mut usize) -> Result<(), QueryError> {
+        *parts += 1;
+        if depth > DEPTH_MAX {
+            return Err(QueryError::Depth);
+        }
+        if *parts > PARTS_MAX {
+            return Err(QueryError::Parts);
+        }
+        match self {
+            Self::And(queries) | Self::Or(queries) => {
+                queries.iter().try_for_each(|query| query.measure(depth + 1, parts))
+            }
+            Self::Not(query) => query.measure(depth + 1, parts),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether its answer changes with time alone.
+    pub fn depends_on_time(&self) -> bool {
+        match self {
+            Self::UptimeAtLeast(_) | Self::UptimeBelow(_) => true,
+            Self::And(queries) | Self::Or(queries) => queries.iter().any(Self::depends_on_time),
+            Self::Not(query) => query.depends_on_time(),
+            _ => false,
+        }
+    }
+
+    /// Whether it holds for an actor that was registered like this and stands there.
+    pub fn matches(&self, now: Moment, actor: &Registration, standing: &Standing) -> bool {
+        let profile = &actor.profile;
+        match self {
+            Self::All => true,
+            Self::Name(pattern) => pattern.matches(actor.name.as_str()),
+            Self::Type(actor_type) => profile.actor_type == *actor_type,
+            Self::Tag(tag) => profile.tags.contains(tag),
+            Self::Priority(priority) => actor.priority == *priority,
+            Self::State(state) => standing.state == *state,
+            Self::Health(health) => standing.health == *health,
+            Self::UptimeAtLeast(least) => standing.uptime(now).is_some_and(|uptime| uptime >= *least),
+            Self::UptimeBelow(most) => standing.uptime(now).is_some_and(|uptime| uptime < *most),
+            Self::Supervisor(name) => actor.supervisor.as_ref() == Some(name),
+            Self::Metadata(key, value) => profile.metadata.get(key).is_some_and(|found| value.matches(found)),
+            Self::And(queries) => queries.iter().all(|query| query.matches(now, actor, standing)),
+            Self::Or(queries) => queries.iter().any(|query| query.matches(now, actor, standing)),
+            Self::Not(query) => !query.matches(now, actor, standing),
+        }
+    }
+
+    /// The tags it speaks of.
+    pub fn tags(&self) -> BTreeSet<&Tag> {
+        match self {
+            Self::Tag(tag) => BTreeSet::from([tag]),
+            Self::And(queries) | Self::Or(queries) => queries.iter().flat_map(Self::tags).collect(),
+            Self::Not(query) => query.tags(),
+            _ => BTreeSet::new(),
+        }
+    }
+}
+
+impl std::ops::Not for ActorQuery {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        match self {
+            Self::Not(query) => *query,
+            query => Self::Not(Box::new(query)),
+        }
+    }
+}
+
+/// The value in quotes if it would not be read back as one word.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_word = !self.0.is_empty() && self.0.chars().all(super::parse::is_word);
+        if is_word {
+            f.write_str(self.0)
+        } else {
+            write!(f, "\"{}\"", self.0.replace('\\', r"\\").replace('"', "\\\""))
+        }
+    }
+}
+
+fn write_pattern(f: &mut fmt::Formatter<'_>, key: &str, pattern: &Pattern) -> fmt::Result {
+    let operator = if matches!(pattern, Pattern::Regex(..)) { '~' } else { '=' };
+    write!(f, "{key}{operator}{}", Quoted(pattern.as_str()))
+}
+
+fn write_all(f: &mut fmt::Formatter<'_>, queries: &[ActorQuery], between: &str, none: &str) -> fmt::Result {
+    let [first, others @ ..] = queries else { return f.write_str(none) };
+    write!(f, "({first}")?;
+    others.iter().try_for_each(|query| write!(f, " {between} {query}"))?;
+    f.write_str(")")
+}
+
+/// In the words that [`ActorQuery::from_str`](std::str::FromStr) reads.
+impl fmt::Display for ActorQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Name(pattern) => write_pattern(f, "name", pattern),
+            Self::Type(actor_type) => write!(f, "type={actor_type}"),
+            Self::Tag(tag) => write!(f, "tag={tag}"),
+            Self::Priority(priority) => write!(f, "priority={priority}"),
+            Self::State(state) => write!(f, "state={state}"),
+            Self::Health(health) => write!(f, "health={health}"),
+            Self::UptimeAtLeast(least) => {
+                write!(f, "uptime>={}", Quoted(&humantime::format_duration(*least).to_string()))
+            }
+            Self::UptimeBelow(most) => {
+                write!(f, "uptime<{}", Quoted(&humantime::format_duration(*most).to_string()))
+            }
+            Self::Supervisor(name) => write!(f, "supervisor={name}"),
+            Self::Metadata(key, value) => write_pattern(f, &format!("meta.{key}"), value),
+            Self::And(queries) => write_all(f, queries, "and", "all"),
+            Self::Or(queries) => write_all(f, queries, "or", "not all"),
+            Self::Not(query) => write!(f, "not {query}"),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What the registry is told of a child, so that where it stands there is where its supervisor has it.
+//!
+//! A supervisor knows phases, the registry the specification's states; a phase that is reached by a step may be
+//! several moves away. Nothing here asks the actor, and nothing is swept: the supervisor's word is all there is.
+
+use super::child::{After, Child, ChildPhase};
+use super::context::Context;
+use super::spec::{ChildSpec, SupervisorSpec};
+use crate::id::{ActorName, ActorType};
+use crate::registry::ActorLifecycleState::{
+    self, Active, Failed, Registering, ShuttingDown, Suspended, Terminated,
+};
+use crate::registry::{Profile, Registration, RegistryError};
+
+/// The moves from where the registry has a child to where its supervisor has it, `failed` if it just ended
+/// abnormally. A child that is forgotten has no phase.
+pub(super) fn moves(
+    from: ActorLifecycleState,
+    child: Option<&Child>,
+    failed: bool,
+) -> &'static [ActorLifecycleState] {
+    let Some(child) = child else { return end(from, failed) };
+    match child.phase {
+        ChildPhase::Starting => match from {
+            // Only its supervisor's predecessor can have left it so.
+            Active => &[Failed],
+            ShuttingDown => &[Terminated],
+            Registering | Suspended | Failed | Terminated => &[],
+        },
+        ChildPhase::Running => match from {
+            Registering | Suspended | Failed => &[Active],
+            Active | ShuttingDown | Terminated => &[],
+        },
+        // What it is going to be shows when it has ended.
+        ChildPhase::Stopping
+            if matches!(child.after, Some(After::Suspend | After::Fail(_) | After::Escalate(_))) =>
+        {
+            match from {
+                Registering | Suspended | Failed => &[Active],
+                Active | ShuttingDown | Terminated => &[],
+            }
+        }
+        ChildPhase::Stopping => match from {
+            Active => &[ShuttingDown],
+            Registering | Suspended | Failed => &[Active, ShuttingDown],
+            ShuttingDown | Terminated => &[],
+        },
+        ChildPhase::Restarting | ChildPhase::Halted => lost(from),
+        ChildPhase::Stopped => end(from, failed),
+        ChildPhase::Suspended => match from {
+            Active => &[Suspended],
+            ShuttingDown => &[Terminated],
+            Registering => &[Failed],
+            Suspended | Failed | Terminated => &[],
+        },
+    }
+}
+
+/// It ended and is wanted again.
+pub(super) fn lost(from: ActorLifecycleState) -> &'static [ActorLifecycleState] {
+    match from {
+        Registering | Active | Suspended => &[Failed],
+        ShuttingDown => &[Terminated],
+        Failed | Terminated => &[],
+    }
+}
+
+/// It ended for good.
+fn end(from: ActorLifecycleState, failed: bool) -> &'static [ActorLifecycleState] {
+    match from {
+        Active if !failed => &[ShuttingDown, Terminated],
+        Registering | Active | Suspended => &[Failed, Terminated],
+        ShuttingDown | Failed => &[Terminated],
+        Terminated => &[],
+    }
+}
+
+impl Context {
+    /// Where the registry has the actor `name` of `supervisor`. Another's of the same name is none of its business.
+    fn standing(&self, supervisor: Option<&ActorName>, name: &ActorName) -> Option<ActorLifecycleState> {
+        let entry = self.registry.entry(name)?;
+        (entry.registration().supervisor.as_ref() == supervisor).then_some(entry.standing.state)
+    }
+
+    fn advance(&self, name: &ActorName, moves: &[ActorLifecycleState]) {
+        for to in moves {
+            if let Err(error) = self.registry.advance(self.clock.now(), name, *to) {
+                // The table of moves above is wrong, or somebody else moves what is a supervisor's to move.
+                tracing::error!(%error, "the registry was not told where an actor stands");
+                debug_assert!(false, "{error}");
+            }
+        }
+    }
+
+    /// Tells the registry where a child of `supervisor` stands now, `failed` if it just ended abnormally.
+    pub(super) fn follow(
+        &self,
+        supervisor: &ActorName,
+        name: &ActorName,
+        child: Option<&Child>,
+        failed: bool,
+    ) {
+        if let Some(from) = self.standing(Some(supervisor), name) {
+            self.advance(name, moves(from, child, failed));
+        }
+    }
+
+    /// A child of `supervisor` is asked to stop.
+    pub(super) fn stops(&self, supervisor: &ActorName, name: &ActorName) {
+        if self.standing(Some(supervisor), name) == Some(Active) {
+            self.advance(name, &[ShuttingDown]);
+        }
+    }
+
+    /// A child of `supervisor` is about to be started.
+    pub(super) fn enroll(
+        &self,
+        supervisor: &ActorName,
+        spec: &ChildSpec,
+        child: Option<&Child>,
+    ) -> Result<(), RegistryError> {
+        self.follow(supervisor, spec.name(), child, false);
+        match self.standing(Some(supervisor), spec.name()) {
+            Some(Registering | Active | Suspended | ShuttingDown | Failed) => Ok(()),
+            Some(Terminated) | None => {
+                self.registry.register(self.clock.now(), spec.registration(supervisor)).map(drop)
+            }
+        }
+    }
+
+    /// A supervisor ended, perhaps without a word about its children. They ended with it.
+    pub(super) fn orphan(&self, supervisor: &ActorName) {
+        for name in self.board.children(supervisor).into_iter().flatten() {
+            self.orphan(&name);
+            if let Some(from) = self.standing(Some(supervisor), &name) {
+                self.advance(&name, lost(from));
+            }
+        }
+    }
+
+    /// A child of `supervisor` is no longer known, nor are its own.
+    pub(super) fn forget(&self, supervisor: &ActorName, name: &ActorName) {
+        for child in self.board.children(name).into_iter().flatten() {
+            self.forget(name, &child);
+        }
+        self.board.forget(name);
+        let Some(from) = self.standing(Some(supervisor), name) else { return };
+        self.advance(name, end(from, false));
+        if let Err(error) = self.registry.remove(name) {
+            tracing::error!(%error, "the registry was not told that an actor is forgotten");
+            debug_assert!(false, "{error}");
+        }
+    }
+
+    /// A supervisor is about to start its children. One without a parent has nobody else to register it.
+    pub(super) fn enroll_supervisor(&self, spec: &SupervisorSpec) -> Result<(), RegistryError> {
+        let now = self.clock.now();
+        // Children that were added to its predecessor are gone with that.
+        for name in self.board.children(&spec.name).into_iter().flatten() {
+            if spec.children.iter().all(|child| *child.name() != name) {
+                self.forget(&spec.name, &name);
+            }
+        }
+        match self.registry.entry(&spec.name) {
+            Some(entry) if entry.registration().supervisor.is_some() => return Ok(()),
+            Some(entry) => {
+                self.advance(&spec.name, lost(entry.standing.state));
+                if self.standing(None, &spec.name) == Some(Failed) {
+                    return Ok(());
+                }
+            }
+            None => {}
+        }
+        let profile = Profile::new(ActorType::of::<super::Supervisor>());
+        let mut registration = Registration::new(spec.name.clone(), profile);
+        registration.priority = spec.priority;
+        registration.address = Some(spec.address.any());
+        self.registry.register(now, registration).map(drop)
+    }
+
+    /// A supervisor without a parent runs.
+    pub(super) fn root_runs(&self, name: &ActorName) {
+        if self.standing(None, name).is_some() {
+            self.advance(name, &[Active]);
+        }
+    }
+
+    /// A supervisor without a parent ended.
+    pub(super) fn root_ends(&self, name: &ActorName, failed: bool) {
+        if let Some(from) = self.standing(None, name) {
+            self.advance(name, end(from, failed));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Moment;
+    use crate::id::{ActorName, ActorPriority};
+    use crate::supervision::failure::{ActorFailureType, Failure};
+    use crate::supervision::spec::{ChildPolicy, RestartType};
+    use crate::supervision::strategy::RestartStrategy;
+    use std::sync::Arc;
+
+    fn child(phase: ChildPhase, after: Option<After>) -> Child {
+        let policy = ChildPolicy {
+            name: ActorName::literal("child"),
+            restart: RestartType::Permanent,
+            strategy: RestartStrategy::Immediate,
+            at_boundary: false,
+            significant: false,
+            is_supervisor: false,
+            priority: ActorPriority::Normal,
+            depends_on: Arc::default(),
+        };
+        Child { phase, after, ..Child::new(Moment::ORIGIN, Arc::new(policy)) }
+    }
+
+    #[test]
+    fn every_phase_is_reached_from_every_state_by_legal_moves_that_lead_to_it() {
+        use ChildPhase::{Halted, Restarting, Running, Starting, Stopped, Stopping};
+        let failure = || Failure::new(ActorFailureType::Killed);
+        let cases = [
+            (Starting, None, &[Registering, Failed, Suspended, Terminated][..]),
+            (Running, None, &[Active]),
+            (Stopping, Some(After::Rest), &[ShuttingDown]),
+            (Stopping, Some(After::Cycle), &[ShuttingDown]),
+            (Stopping, Some(After::Start), &[ShuttingDown]),
+            (Stopping, Some(After::Suspend), &[Active]),
+            (Stopping, Some(After::Fail(failure())), &[Active]),
+            (Stopping, Some(After::Escalate(failure())), &[Active]),
+            (Restarting, None, &[Failed, Terminated]),
+            (Halted, None, &[Failed, Terminated]),
+            (Stopped, None, &[Terminated]),
+            (ChildPhase::Suspended, None, &[Suspended, Failed, Terminated]),
+        ];
+        for (phase, after, goals) in cases {
+            let child = child(phase, after);
+            for from in ActorLifecycleState::ALL {
+                for failed in [false, true] {
+                    let mut at = from;
+                    for to in moves(from, Some(&child), failed) {
+                        assert_eq!(at.check(*to), Ok(()), "{from} to {phase:?}");
+                        at = *to;
+                    }
+                    // A child that stops or runs was started, which leaves these two behind.
+                    let is_impossible =
+                        matches!(phase, Running | Stopping) && matches!(from, ShuttingDown | Terminated);
+                    assert!(goals.contains(&at) || is_impossible, "{from} to {phase:?} ends {at}");
+                }
+            }
+        }
+        for from in ActorLifecycleState::ALL {
+            assert_eq!(moves(from, None, true).last().copied().unwrap_or(from), Terminated);
+        }
+    }
+
+    #[test]
+    fn an_abnormal_end_is_a_failure_and_a_normal_one_is_none() {
+        let stopped = child(ChildPhase::Stopped, None);
+        assert_eq!(moves(Active, Some(&stopped), true), [Failed, Terminated]);
+        assert_eq!(moves(Active, Some(&stopped), false), [ShuttingDown, Terminated]);
+    }
+}
