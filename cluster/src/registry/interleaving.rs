@@ -74,22 +74,22 @@ fn writers_take_turns_and_none_of_their_moves_is_lost() {
     shuttle::check_random(
         || {
             let registry = ThreadSafeActorRegistry::default();
-            let name = name();
+            let who = name();
             registry.register(NOW, actor("a")).expect("registers");
-            registry.advance(NOW, &name, Active).expect("a legal move");
+            registry.advance(NOW, &who, Active).expect("a legal move");
             let movers: Vec<_> = (0..2)
                 .map(|_| {
-                    let (registry, name) = (registry.clone(), name.clone());
+                    let (registry, who) = (registry.clone(), who.clone());
                     thread::spawn(move || {
-                        let failed = registry.advance(NOW, &name, Failed).is_ok();
-                        let active = registry.advance(NOW, &name, Active).is_ok();
+                        let failed = registry.advance(NOW, &who, Failed).is_ok();
+                        let active = registry.advance(NOW, &who, Active).is_ok();
                         (u64::from(failed), u64::from(active))
                     })
                 })
                 .collect();
             let moved = movers.into_iter().map(|mover| mover.join().expect("no panic"));
             let (failed, active) = moved.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-            let standing = registry.standing(&name).expect("it is there");
+            let standing = registry.standing(&who).expect("it is there");
             assert_eq!((standing.failures, standing.incarnation), (failed, Incarnation(1 + active)));
             assert_eq!(registry.stats().moves, 1 + failed + active);
         },
@@ -102,10 +102,10 @@ fn a_name_that_changes_hands_is_never_found_by_what_its_holder_is_not() {
     shuttle::check_random(
         || {
             let registry = ThreadSafeActorRegistry::default();
-            let name = name();
+            let who = name();
             registry.register(NOW, actor("a")).expect("registers");
             for to in [Failed, Terminated] {
-                registry.advance(NOW, &name, to).expect("a legal move");
+                registry.advance(NOW, &who, to).expect("a legal move");
             }
             let heir = registry.clone();
             let heir = thread::spawn(move || {
