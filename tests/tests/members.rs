@@ -305,13 +305,15 @@ async fn a_member_over_every_budget_ends_with_its_reason_and_the_other_three_go_
     };
     let mut federation = Federation::start("budget", |config| config.supervision = frugal).await;
     let mut node = federation.members[3].take();
-    let chain = node.parts().addresses.chain.clone();
+    let addresses = node.parts().addresses.clone();
     let killing = tokio::spawn(async move {
         let mut last = None;
         loop {
-            let target = chain.target().expect("the chain was started").get_cell();
-            // Each start of the chain is killed once.
-            if last != Some(target.get_id()) {
+            let target = addresses.chain.target().expect("the chain was started").get_cell();
+            // Each start of the chain is killed once; not before the engine, which reads from it, has started, or
+            // the engine's failed start is what the tier ends of.
+            let engine = addresses.engine.target().map(|engine| engine.get_cell().get_status());
+            if engine == Some(ractor::ActorStatus::Running) && last != Some(target.get_id()) {
                 last = Some(target.get_id());
                 target.kill();
             }

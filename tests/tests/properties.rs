@@ -504,8 +504,10 @@ impl Surroundings for Around {
         Budget { used: 0, most: self.bound }
     }
 
-    fn spend(&mut self, _: Moment) {
+    fn spend(&mut self, _: Moment) -> bool {
+        let is_left = self.bound > 0;
         self.bound = self.bound.saturating_sub(1);
+        is_left
     }
 
     fn observe(&mut self, _: Moment, _: &ChildPolicy, _: &Failure) -> Tightening {

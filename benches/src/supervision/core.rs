@@ -92,7 +92,9 @@ impl Surroundings for Forgetful {
         Budget { used: 0, most: 10 }
     }
 
-    fn spend(&mut self, _: Moment) {}
+    fn spend(&mut self, _: Moment) -> bool {
+        true
+    }
 
     fn observe(&mut self, _: Moment, _: &ChildPolicy, _: &Failure) -> Tightening {
         Tightening::NONE

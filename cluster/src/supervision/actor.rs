@@ -187,6 +187,7 @@ impl Supervisor {
             Effect::Halt(key, failure) => {
                 let name = shell.specs.get(&key).map_or(&shell.spec.name, ChildSpec::name);
                 self.context.halt.halt(name, &format!("{name}: {failure}"));
+                self.legacy.halted(name.clone());
             }
             Effect::Release(key) => {
                 if let Some(spec) = shell.specs.get(&key) {
@@ -268,11 +269,11 @@ impl Supervisor {
         shell.keys.insert(id, key);
         shell.cells.insert(key, cell);
         let Some(name) = shell.specs.get(&key).map(|spec| spec.name().clone()) else { return };
-        let failed_before = shell.state().child(key).is_some_and(|child| child.last_failure.is_some());
         self.context.halt.resume(&name);
-        if failed_before {
-            self.context.memory.recovered(self.context.clock.now(), &name);
-        }
+        // What its former incarnation halted, also for children it does not have any more.
+        let before = shell.specs.get(&key).map(|spec| spec.legacy.take_halted()).unwrap_or_default();
+        before.iter().for_each(|child| self.context.halt.resume(child));
+        self.context.memory.recovered(self.context.clock.now(), &name);
         // Only a command can be refused.
         let _ = self.input(me, shell, Input::Started(key));
         // Before anything else happens to it.
@@ -314,17 +315,30 @@ impl Supervisor {
         let legacy = |cell: &ActorCell| {
             shell.keys.get(&cell.get_id()).and_then(|key| shell.specs.get(key)).map(|spec| &spec.legacy)
         };
+        let mut event = event;
+        // The state is dropped here, in the supervisor: its panic must end nobody else.
+        let has_state = match &mut event {
+            SupervisionEvent::ActorTerminated(_, state, _) => state.take().is_some_and(|state| {
+                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(state)));
+                true
+            }),
+            _ => true,
+        };
+        // Whatever ended a supervisor that had given up, it had given up.
+        if let SupervisionEvent::ActorTerminated(cell, ..) | SupervisionEvent::ActorFailed(cell, _) = &event
+            && let Some(failure) = legacy(cell).and_then(|legacy| legacy.take_raised())
+        {
+            return Some((cell.get_id(), Exit::raised(failure)));
+        }
         Some(match event {
             // ractor reports a kill as an end with this reason, and an actor whose task was dropped without a state.
-            SupervisionEvent::ActorTerminated(cell, state, reason)
-                if state.is_none() || reason.as_deref() == Some(KILLED) =>
+            SupervisionEvent::ActorTerminated(cell, _, reason)
+                if !has_state || reason.as_deref() == Some(KILLED) =>
             {
                 (cell.get_id(), Exit::abnormal(Failure::new(ActorFailureType::Killed)))
             }
             SupervisionEvent::ActorTerminated(cell, _, reason) => {
-                let raised = legacy(&cell).and_then(|legacy| legacy.take_raised());
-                let normal = || Exit::normal(reason.unwrap_or_else(|| "by itself".to_owned()));
-                (cell.get_id(), raised.map_or_else(normal, Exit::raised))
+                (cell.get_id(), Exit::normal(reason.unwrap_or_else(|| "by itself".to_owned())))
             }
             SupervisionEvent::ActorFailed(cell, error) => {
                 let failure = match legacy(&cell) {

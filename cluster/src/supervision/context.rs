@@ -105,8 +105,13 @@ impl Surroundings for &Context {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner).budget(now)
     }
 
-    fn spend(&mut self, now: Moment) {
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner).spend(now);
+    fn spend(&mut self, now: Moment) -> bool {
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_left = bound.budget(now).allows(1);
+        if is_left {
+            bound.spend(now);
+        }
+        is_left
     }
 
     fn observe(&mut self, now: Moment, child: &ChildPolicy, failure: &Failure) -> Tightening {

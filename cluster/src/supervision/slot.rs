@@ -86,7 +86,8 @@ pub struct SlotReader(Arc<RwLock<Option<SlotTiming>>>);
 impl SlotReader {
     /// What is known.
     pub fn timing(&self) -> Option<SlotTiming> {
-        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+        // Slots without a length begin nowhere.
+        self.0.read().unwrap_or_else(PoisonError::into_inner).filter(|timing| !timing.block_time.is_zero())
     }
 
     /// Says where slots begin.

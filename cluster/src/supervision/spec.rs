@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorStatus, SpawnErr};
 
 use super::actor::Supervisor;
@@ -100,12 +101,24 @@ pub struct Legacy {
     pub panic: Arc<PanicSlot>,
     /// Why it gave up, if it is a supervisor.
     raised: Mutex<Option<Failure>>,
+    /// For whom it halted consensus, if it is a supervisor.
+    halted: Mutex<Vec<ActorName>>,
 }
 
 impl Legacy {
     /// Leaves the failure a supervisor gives up for.
     pub fn raise(&self, failure: Failure) {
         *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+    }
+
+    /// Remembers that consensus was halted in this child's name.
+    pub fn halted(&self, child: ActorName) {
+        self.halted.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+    }
+
+    /// Takes the names it was halted in.
+    pub fn take_halted(&self) -> Vec<ActorName> {
+        std::mem::take(&mut self.halted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes it.
@@ -167,20 +180,24 @@ const ORPHAN_DEADLINE: Duration = Duration::from_secs(1);
 /// When a supervisor is killed its children are killed too, but later: a successor that starts meanwhile would
 /// find their names, files and ports taken.
 #[derive(Clone, Default)]
-struct Last(Arc<Mutex<Option<ActorCell>>>);
+struct Last(Arc<futures::lock::Mutex<Option<(ActorCell, JoinHandle<()>)>>>);
 
 impl Last {
     async fn see_off(&self) {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(orphan) = last.filter(|cell| cell.get_status() != ActorStatus::Stopped) {
-            // One that does not even yield to a kill makes the start fail, which tells more, and is waited for
-            // again by the next.
-            let _ = orphan.kill_and_wait(Some(ORPHAN_DEADLINE)).await;
+        let mut last = self.0.lock().await;
+        let Some((orphan, task)) = last.as_mut() else { return };
+        if orphan.get_status() != ActorStatus::Stopped {
+            orphan.kill();
+        }
+        // Its end is told before its state is dropped, and with it files and ports; its task ends after both. One
+        // that does not even yield to a kill makes the start fail, which tells more, and is waited for again.
+        if ractor::concurrency::timeout(ORPHAN_DEADLINE, task).await.is_ok() {
+            *last = None;
         }
     }
 
-    fn remember(&self, cell: ActorCell) -> ActorCell {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(cell.clone());
+    async fn remember(&self, cell: ActorCell, task: JoinHandle<()>) -> ActorCell {
+        *self.0.lock().await = Some((cell.clone(), task));
         cell
     }
 }
@@ -235,8 +252,8 @@ impl ChildSpec {
             let (name, last) = (full_name.clone(), last.clone());
             Box::pin(async move {
                 last.see_off().await;
-                let (child, _) = Actor::spawn_linked(Some(name), guarded, arguments, supervisor).await?;
-                Ok(last.remember(child.get_cell()))
+                let (child, task) = Actor::spawn_linked(Some(name), guarded, arguments, supervisor).await?;
+                Ok(last.remember(child.get_cell(), task).await)
             })
         });
         let policy = ChildPolicy {

@@ -89,8 +89,8 @@ pub trait Surroundings {
     fn random(&mut self) -> f64;
     /// Restarts in the whole tree.
     fn bound(&mut self, now: Moment) -> Budget;
-    /// Counts one more of them.
-    fn spend(&mut self, now: Moment);
+    /// Counts one more of them; `false`, and nothing is counted, if others took the last meanwhile.
+    fn spend(&mut self, now: Moment) -> bool;
     /// Remembers a failure; says how careful the patterns it is part of make its restart.
     fn observe(&mut self, now: Moment, child: &ChildPolicy, failure: &Failure) -> Tightening;
 }
@@ -389,8 +389,12 @@ impl SupervisorState {
             self.stays_down(turn, key, false);
             return;
         }
-        let Some(inputs) = self.inputs(turn, key, &exit, escalate) else { return };
-        let decision = decide(&inputs);
+        let Some(mut inputs) = self.inputs(turn, key, &exit, escalate) else { return };
+        let mut decision = decide(&inputs);
+        if decision.step.is_restart() && !turn.around.spend(turn.now) {
+            inputs.bound = turn.around.bound(turn.now);
+            decision = decide(&inputs);
+        }
         let Some(child) = self.children.get_mut(&key) else { return };
         let failure = exit.failure;
         child.last_failure = Some(failure.clone());
@@ -400,7 +404,6 @@ impl SupervisorState {
         if decision.step.is_restart() {
             child.restarts += 1;
             self.window.spend(turn.now);
-            turn.around.spend(turn.now);
         }
         let record = DecisionRecord { child: child.policy.name.clone(), failure, inputs, decision };
         let told = turn.effects.len();
