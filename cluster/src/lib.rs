@@ -9,12 +9,16 @@
 //! 3. state: one per subsystem, `handle(now, Input)` giving effects (`supervision::state`, `health::state`,
 //!    `federation::coordinator`, `transport::peer`)
 //! 4. actors: thin shells that read the clock, call the state and apply its effects
-//! 5. [`transport`]: the links, over `ractor_cluster`; [`telemetry`]: told of every event
+//! 5. [`transport`]: the links, over `ractor_cluster`; [`discovery`]: actors of other members, over the links;
+//!    [`telemetry`]: told of every event
+//!
+//! The [`registry`] is a shared structure that everyone may read and supervisors write.
 //!
 //! Start with [`federation`], which says what all this is for.
 
 pub mod clock;
 pub mod config;
+pub mod discovery;
 pub mod event;
 pub mod federation;
 pub mod health;

@@ -8,6 +8,7 @@ pub mod actors;
 pub mod audit;
 pub mod config;
 pub mod consensus;
+pub mod discovery;
 pub mod failure;
 pub mod genesis;
 pub mod incarnation;
@@ -26,6 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_cluster::clock::Clock;
+use alys_cluster::discovery::remote::Caller;
+use alys_cluster::discovery::{Directory, Discovery};
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::{GateHold, GateReader, Roster};
 use alys_cluster::id::{ActorName, Incarnation};
@@ -35,6 +38,7 @@ use alys_cluster::supervision::{
     Context, EnhancedSupervision, SupervisionMemory, Supervisor, SupervisorMessage,
 };
 use alys_cluster::telemetry::metrics::Metrics;
+use alys_cluster::transport::{Class, Courier};
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorRef};
 use thiserror::Error;
@@ -228,15 +232,26 @@ fn parts(
     supervision.consensus_window = limits.consensus_window;
     supervision.halt =
         Arc::new(GateHold { gate: gate.clone(), clock: clock.clone(), events: events.clone() });
+    let addresses = Addresses::new(&roster);
+    let directory = Directory::default();
+    let outbox = Courier::new(
+        roster.own().clone(),
+        incarnation,
+        addresses.discovery.name().clone(),
+        Class::Bulk,
+        addresses.links.clone(),
+    );
+    let discovery = Discovery { caller: Caller::new(directory.clone(), Arc::new(outbox)), directory };
     Parts {
         events,
         supervision,
+        discovery,
         gate,
         head: HeadReader::new(Head::genesis(genesis_hash)),
         open_store,
         link_listener: Arc::new(link_listener),
         metrics: Metrics::new(roster.own()),
-        addresses: Addresses::new(&roster),
+        addresses,
         config,
         genesis: Arc::new(genesis),
         roster,

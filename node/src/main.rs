@@ -1,4 +1,6 @@
-//! The command line of a member: `alys-node run | keys | config | audit | healthcheck | version`.
+//! The command line of a member: `alys-node run | keys | config | audit | healthcheck | actors | version`.
+
+mod actors_table;
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -53,6 +55,8 @@ enum Command {
         #[arg(long, env = "ALYS_OPS__ADDRESS", default_value = "127.0.0.1:3000")]
         ops: std::net::SocketAddr,
     },
+    /// List the actors of a running member, or of its whole federation.
+    Actors(actors_table::Actors),
     /// Print the version.
     Version,
 }
@@ -124,6 +128,7 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Show(file)) => show_config(&file),
         Command::Audit(file) => run_audit(&file),
         Command::Healthcheck { ops } => return healthcheck(ops),
+        Command::Actors(actors) => actors_table::list(&actors),
         Command::Version => {
             println!("alys-node {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;

@@ -3,7 +3,7 @@
 //! ```text
 //!   root ─┬─ critical ───┬─ chain, engine, federation
 //!         ├─ high ───────┬─ consensus
-//!         ├─ normal ─────┬─ gateway, network, sync
+//!         ├─ normal ─────┬─ gateway, network, sync, discovery
 //!         │              └─ links ─── link/<peer>, one each
 //!         └─ background ─┬─ health, metrics, logging
 //! ```
@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_cluster::clock::Clock;
+use alys_cluster::discovery::{Discovery, DiscoveryActor, DiscoveryMessage, DiscoveryWire};
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::{
     Decision, FederationActor, FederationMessage, FederationWire, GateReader, Roster,
@@ -50,6 +51,7 @@ use crate::actors::engine::{EngineActor, EngineMessage, EngineWire};
 use crate::actors::sync::{SyncActor, SyncMessage, SyncWire};
 use crate::config::NodeConfig;
 use crate::consensus::message::ConsensusWire;
+use crate::discovery;
 use crate::genesis::Genesis;
 use crate::keys::SecretKey;
 
@@ -78,6 +80,8 @@ pub struct Addresses {
     pub links: Links,
     /// Catches up.
     pub sync: Address<SyncMessage>,
+    /// Publishes actors and asks other members'.
+    pub discovery: Address<DiscoveryMessage>,
     /// Checks actors.
     pub health: Address<HealthMessage>,
     /// Counts.
@@ -103,6 +107,7 @@ impl Addresses {
                 roster.peers().map(|peer| (peer.clone(), link(peer))).collect::<BTreeMap<_, _>>(),
             ),
             sync: address("sync"),
+            discovery: address("discovery"),
             health: address("health"),
             metrics: address("metrics"),
             logging: address("logging"),
@@ -118,6 +123,7 @@ impl Addresses {
             &self.consensus,
             &self.network,
             &self.sync,
+            &self.discovery,
             &self.health,
             &self.metrics,
             &self.logging,
@@ -160,6 +166,8 @@ pub struct Parts {
     pub gate: GateReader,
     /// Shows where the chain ends.
     pub head: HeadReader,
+    /// Finds actors of other members.
+    pub discovery: Discovery,
     /// Opens the block store.
     pub open_store: OpenStore,
     /// Accepts links.
@@ -184,7 +192,8 @@ impl Parts {
         A: Actor<Arguments = ()>,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        ChildSpec::watched(self.roster.own().as_str(), name, watch, move || (make(), ()))
+        let child = ChildSpec::watched(self.roster.own().as_str(), name, watch, move || (make(), ()));
+        child.tags(discovery::tags(name))
     }
 
     /// Restarts that wait longer each time.
@@ -219,7 +228,7 @@ impl Parts {
     /// The whole tree.
     pub fn tree(&self) -> SupervisorSpec {
         use ActorPriority::{Background, Critical, High, Normal};
-        let normal = vec![self.gateway(), self.network(), self.links(), self.sync()];
+        let normal = vec![self.gateway(), self.network(), self.links(), self.sync(), self.discovery()];
         let background = vec![self.health(), self.metrics(), self.logging()];
         let tiers = [
             self.supervisor("critical", Critical, vec![self.chain(), self.engine(), self.federation()]),
@@ -243,7 +252,9 @@ impl Parts {
             clock: self.clock.clone(),
         };
         let watch = Watch::default().deadline(|mail: &Mail<ChainMessage>| Some(chain_deadline(mail)));
-        self.watched(&actor.address.name().clone(), watch, move || actor.clone()).at_boundary()
+        let address = actor.address.clone();
+        let chain = self.watched(address.name(), watch, move || actor.clone());
+        chain.at_boundary().reached_at(&address)
     }
 
     fn engine(&self) -> ChildSpec {
@@ -256,15 +267,22 @@ impl Parts {
             roster: self.roster.clone(),
             clock: self.clock.clone(),
         };
-        let name = actor.address.name().clone();
-        self.worker(&name, move || actor.clone()).depends_on(&[self.addresses.chain.name()])
+        let address = actor.address.clone();
+        let engine = self.worker(address.name(), move || actor.clone());
+        engine.depends_on(&[self.addresses.chain.name()]).reached_at(&address)
     }
 
     fn federation(&self) -> ChildSpec {
         let address = self.addresses.federation.clone();
         let (consensus, sync) = (self.addresses.consensus.clone(), self.addresses.sync.clone());
         // Whoever misses a change because it is being restarted begins without memory of peers anyway.
-        let watchers: [PeerWatcher; 2] = [
+        let (everywhere, discovery) = (self.discovery.clone(), self.addresses.discovery.clone());
+        let watchers: [PeerWatcher; 3] = [
+            // At once: what a lost member published is gone before anybody else hears of the loss.
+            Arc::new(move |change: &PeerChange| {
+                everywhere.peer(change);
+                let _ = discovery.cast(DiscoveryMessage::Peer(change.clone()));
+            }),
             Arc::new(move |change: &PeerChange| {
                 let _ = consensus.cast(ConsensusMessage::Peer(change.clone()));
             }),
@@ -284,7 +302,8 @@ impl Parts {
             progress: Arc::new(self.head.clone()),
             watchers: watchers.into(),
         };
-        self.worker(&actor.address.name().clone(), move || actor.clone())
+        let address = actor.address.clone();
+        self.worker(address.name(), move || actor.clone()).reached_at(&address)
     }
 
     fn consensus(&self) -> ChildSpec {
@@ -308,8 +327,9 @@ impl Parts {
             events: self.events.clone(),
         };
         let needs = [self.addresses.chain.name(), self.addresses.engine.name()];
-        let name = actor.address.name().clone();
-        self.worker(&name, move || actor.clone()).strategy(self.backoff()).depends_on(&needs)
+        let address = actor.address.clone();
+        let consensus = self.worker(address.name(), move || actor.clone()).reached_at(&address);
+        consensus.strategy(self.backoff()).depends_on(&needs)
     }
 
     fn gateway(&self) -> ChildSpec {
@@ -330,6 +350,10 @@ impl Parts {
         let routes = routes.with(to.sync.name().clone(), move |from, wire: SyncWire| {
             to.sync.cast(SyncMessage::Wire(from, wire))
         });
+        let to = self.addresses.clone();
+        let routes = routes.with(to.discovery.name().clone(), move |from, wire: DiscoveryWire| {
+            to.discovery.cast(DiscoveryMessage::Wire(from, wire))
+        });
         let actor = Gateway { roster: self.roster.clone(), routes, events: self.events.clone() };
         self.worker(&ActorName::literal(GATEWAY), move || actor.clone()).strategy(self.backoff())
     }
@@ -345,8 +369,9 @@ impl Parts {
             clock: self.clock.clone(),
             events: self.events.clone(),
         };
-        let name = actor.address.name().clone();
-        self.worker(&name, move || actor.clone()).strategy(self.backoff())
+        let address = actor.address.clone();
+        let network = self.worker(address.name(), move || actor.clone());
+        network.strategy(self.backoff()).reached_at(&address)
     }
 
     fn links(&self) -> ChildSpec {
@@ -361,8 +386,10 @@ impl Parts {
                 clock: self.clock.clone(),
                 events: self.events.clone(),
             };
-            let worker = self.worker(&LinkActor::name(&peer.name), move || actor.clone());
-            worker.strategy(self.backoff()).depends_on(&[self.addresses.network.name()])
+            let address = actor.address.clone();
+            let link = self.worker(address.name(), move || actor.clone()).reached_at(&address);
+            let link = link.strategy(self.backoff()).metadata("peer", peer.name.as_str());
+            link.depends_on(&[self.addresses.network.name()])
         };
         let links = self.config.link.peers.iter().map(link).collect();
         let links = self.supervisor("links", ActorPriority::Normal, links);
@@ -382,8 +409,25 @@ impl Parts {
             clock: self.clock.clone(),
         };
         let needs = [self.addresses.chain.name(), self.addresses.consensus.name()];
-        let name = actor.address.name().clone();
-        self.worker(&name, move || actor.clone()).strategy(self.backoff()).depends_on(&needs)
+        let address = actor.address.clone();
+        let sync = self.worker(address.name(), move || actor.clone()).reached_at(&address);
+        sync.strategy(self.backoff()).depends_on(&needs)
+    }
+
+    fn discovery(&self) -> ChildSpec {
+        let address = self.addresses.discovery.clone();
+        let actor = DiscoveryActor {
+            outbox: self.outbox::<DiscoveryWire>(address.name(), Class::Bulk),
+            address: address.clone(),
+            incarnation: self.incarnation,
+            registry: self.supervision.registry.clone(),
+            exports: discovery::exports(&self.addresses.chain, &self.addresses.federation),
+            discovery: self.discovery.clone(),
+            clock: self.clock.clone(),
+            events: self.events.clone(),
+        };
+        let discovery = self.worker(address.name(), move || actor.clone()).reached_at(&address);
+        discovery.strategy(self.backoff())
     }
 
     fn health(&self) -> ChildSpec {
@@ -396,12 +440,13 @@ impl Parts {
             Pingable::new(&to.consensus, Critical, ConsensusMessage::Ping),
             Pingable::new(&to.network, Normal, NetworkMessage::Ping),
             Pingable::new(&to.sync, Normal, SyncMessage::Ping),
+            Pingable::new(&to.discovery, Normal, DiscoveryMessage::Ping),
             Pingable::new(&to.metrics, Background, MetricsMessage::Ping),
             Pingable::new(&to.logging, Background, LoggingMessage::Ping),
         ];
         let link = |link| Pingable::new(link, Normal, alys_cluster::transport::LinkMessage::Ping);
         actors.extend(to.links.values().map(link));
-        let federation = to.federation.clone();
+        let (federation, registry) = (to.federation.clone(), self.supervision.registry.clone());
         let actor = HealthMonitor {
             address: to.health.clone(),
             config: self.config.health,
@@ -409,15 +454,19 @@ impl Parts {
             clock: self.clock.clone(),
             events: self.events.clone(),
             actors: actors.into(),
+            // One that is not registered is about to be, and checked again.
+            recorder: Arc::new(move |actor, status| drop(registry.record_health(actor, status))),
             // A report that is missed is followed by another; one that stays away is noticed by its age.
             listener: Arc::new(move |report| drop(federation.cast(FederationMessage::OwnHealth(report)))),
         };
-        self.worker(&actor.address.name().clone(), move || actor.clone())
+        let address = actor.address.clone();
+        self.worker(address.name(), move || actor.clone()).reached_at(&address)
     }
 
     fn metrics(&self) -> ChildSpec {
         let (gate, head, clock) = (self.gate.clone(), self.head.clone(), self.clock.clone());
-        let board = self.supervision.board.clone();
+        let (board, registry) = (self.supervision.board.clone(), self.supervision.registry.clone());
+        let directory = self.discovery.directory.clone();
         let actor = MetricsActor {
             address: self.addresses.metrics.clone(),
             metrics: self.metrics.clone(),
@@ -427,6 +476,12 @@ impl Parts {
                 let budgets = board.budgets(now).into_iter().map(|(name, budget)| (name, budget.left()));
                 Gauges {
                     budgets: budgets.collect(),
+                    registry: registry.stats(),
+                    remote_actors: directory
+                        .members()
+                        .into_iter()
+                        .map(|(node, _, actors)| (node, actors))
+                        .collect(),
                     height: head.head().height,
                     gate_open: verdict.decision == Decision::Open,
                     healthy: verdict.healthy,
@@ -436,7 +491,8 @@ impl Parts {
             clock: self.clock.clone(),
             ear: Ear::new(&self.events),
         };
-        self.worker(&actor.address.name().clone(), move || actor.clone())
+        let address = actor.address.clone();
+        self.worker(address.name(), move || actor.clone()).reached_at(&address)
     }
 
     fn logging(&self) -> ChildSpec {
@@ -447,6 +503,7 @@ impl Parts {
             clock: self.clock.clone(),
             ear: Ear::new(&self.events),
         };
-        self.worker(&actor.address.name().clone(), move || actor.clone())
+        let address = actor.address.clone();
+        self.worker(address.name(), move || actor.clone()).reached_at(&address)
     }
 }

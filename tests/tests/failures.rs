@@ -600,6 +600,7 @@ async fn an_actor_that_the_health_monitor_finds_hanging_is_reported_and_restarte
         events: stage.context.events.clone(),
         actors: [Pingable::new(&puppet.address, ActorPriority::Critical, alys_tests::tree::Order::Ping)]
             .into(),
+        recorder: Arc::new(|_, _| {}),
         listener: Arc::new(|_| {}),
     };
     let name = monitor.address.name().clone();

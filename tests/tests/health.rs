@@ -50,6 +50,7 @@ impl Watch {
                 Pingable::new(&metrics.address, ActorPriority::Background, Order::Ping),
             ]
             .into(),
+            recorder: Arc::new(|_, _| {}),
             listener,
         };
         let address = monitor.address.clone();

@@ -10,6 +10,10 @@ use alys_tests::source::{Reference, Source, workspace};
 /// Files without an actor: they decide, and are told what time it is.
 const PURE: &[&str] = &[
     "cluster/src/config.rs",
+    "cluster/src/discovery/advert.rs",
+    "cluster/src/discovery/directory.rs",
+    "cluster/src/discovery/state.rs",
+    "cluster/src/discovery/wire.rs",
     "cluster/src/federation/config.rs",
     "cluster/src/federation/coordinator.rs",
     "cluster/src/federation/gate.rs",
@@ -83,7 +87,8 @@ const BELOW: &[(&str, &[&str])] = &[
     ("health", &["id", "config", "clock", "event", "mailbox"]),
     ("federation", &["id", "config", "clock", "event", "port", "mailbox", "health"]),
     ("transport", &["id", "config", "clock", "event", "port", "mailbox", "health", "federation"]),
-    ("telemetry", &["id", "clock", "event", "mailbox", "health"]),
+    ("discovery", &["id", "clock", "event", "port", "mailbox", "health", "registry", "transport"]),
+    ("telemetry", &["id", "clock", "event", "mailbox", "health", "registry"]),
 ];
 
 /// What a rule forbids and a file does nevertheless, and why it may.

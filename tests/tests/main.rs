@@ -1,6 +1,7 @@
 //! What crosses packages. One module for each question.
 
 mod audit;
+mod discovery;
 mod failures;
 mod health;
 mod hostile;

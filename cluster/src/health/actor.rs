@@ -47,6 +47,9 @@ impl Pingable {
     }
 }
 
+/// Notes what each check of an actor says. Must not wait.
+pub type Recorder = Arc<dyn Fn(&ActorName, HealthStatus) + Send + Sync>;
+
 /// Hears what the node says of itself after every check of a critical actor. Must not wait.
 pub type SummaryListener = Arc<dyn Fn(HealthCheckResult) + Send + Sync>;
 
@@ -65,6 +68,8 @@ pub struct HealthMonitor {
     pub events: EventBus,
     /// Whom it asks.
     pub actors: Arc<[Pingable]>,
+    /// Where the outcome of each check is noted.
+    pub recorder: Recorder,
     /// Who hears the summary.
     pub listener: SummaryListener,
 }
@@ -114,6 +119,8 @@ impl HealthMonitor {
             });
         }
         let actors = shell.board.actors();
+        // Each time: a new incarnation of the actor is noted although its status is the same as before.
+        (self.recorder)(&actors[index].name, actors[index].status);
         let critical = |actor: &ActorHealth| actor.priority == ActorPriority::Critical;
         let all_known = actors.iter().filter(|a| critical(a)).all(|a| a.status != HealthStatus::Unknown);
         if critical(&actors[index]) && all_known {

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::lifecycle::{ActorLifecycleState, IllegalMove};
 use crate::config::FieldError;
-use crate::id::ActorName;
+use crate::id::{ActorName, NodeId};
 
 /// Why the registry was not changed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -77,6 +77,18 @@ pub enum LookupError {
         name: ActorName,
         /// What it takes.
         expected: &'static str,
+        /// What was asked for.
+        asked: &'static str,
+    },
+    /// It is asked otherwise.
+    #[error("actor {name} of {node} is asked in {expected}; asked for {asked}")]
+    WrongProtocol {
+        /// The actor.
+        name: ActorName,
+        /// Its member.
+        node: NodeId,
+        /// How it is asked.
+        expected: String,
         /// What was asked for.
         asked: &'static str,
     },

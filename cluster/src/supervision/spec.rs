@@ -180,7 +180,10 @@ const ORPHAN_DEADLINE: Duration = Duration::from_secs(1);
 /// When a supervisor is killed its children are killed too, but later: a successor that starts meanwhile would
 /// find their names, files and ports taken.
 #[derive(Clone, Default)]
-struct Last(Arc<futures::lock::Mutex<Option<(ActorCell, JoinHandle<()>)>>>);
+struct Last(Arc<futures::lock::Mutex<Option<Predecessor>>>);
+
+/// An actor, and the task it runs in.
+type Predecessor = (ActorCell, JoinHandle<()>);
 
 impl Last {
     async fn see_off(&self) {

@@ -17,6 +17,7 @@ use crate::health::HealthCheckResult;
 use crate::health::message::answer;
 use crate::id::{ActorName, NodeId};
 use crate::mailbox::{Address, Mail};
+use crate::registry::RegistryStats;
 
 /// Buckets around the 2 s slot, in seconds.
 const INTERVAL_BUCKETS: [f64; 11] = [0.5, 1.0, 1.5, 1.8, 1.9, 1.95, 2.05, 2.1, 2.3, 3.0, 10.0];
@@ -52,6 +53,12 @@ pub struct Metrics {
     deciding: Histogram,
     signature_refusals: IntCounter,
     events_missed: IntCounter,
+    registry_actors: IntGaugeVec,
+    registry_subscriptions: IntGauge,
+    registry_registrations: IntCounter,
+    registry_removals: IntCounter,
+    registry_moves: IntCounter,
+    remote_actors: IntGaugeVec,
 }
 
 fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
@@ -126,6 +133,18 @@ impl Metrics {
                 &DECIDING_BUCKETS,
             ),
             signature_refusals: counter("consensus_signature_refusals_total", "Signatures refused."),
+            registry_actors: gauges("registry_actors", "Registered actors.", &["state"]),
+            registry_subscriptions: gauge(
+                "registry_subscriptions",
+                "Who is told of changes of the registry.",
+            ),
+            registry_registrations: counter(
+                "registry_registrations_total",
+                "Registrations, those of actors that came back included.",
+            ),
+            registry_removals: counter("registry_removals_total", "Actors removed from the registry."),
+            registry_moves: counter("registry_moves_total", "Moves of actors from one state to another."),
+            remote_actors: gauges("discovery_remote_actors", "Actors published by the peer.", &["peer"]),
             events_missed: counter("telemetry_events_missed_total", "Events the collector was too slow for."),
             registry,
         }
@@ -188,6 +207,24 @@ impl Metrics {
         for (supervisor, left) in &gauges.budgets {
             self.budget_left.with_label_values(&[supervisor.as_str()]).set(*left as i64);
         }
+        let registry = &gauges.registry;
+        for (state, count) in registry.by_state {
+            self.registry_actors.with_label_values(&[state.as_str()]).set(count as i64);
+        }
+        self.registry_subscriptions.set(registry.subscriptions as i64);
+        for (counter, total) in [
+            (&self.registry_registrations, registry.registrations),
+            (&self.registry_removals, registry.removals),
+            (&self.registry_moves, registry.moves),
+        ] {
+            // The registry counts, and outlives the collector.
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+        // A lost peer publishes nothing.
+        self.remote_actors.reset();
+        for (peer, actors) in &gauges.remote_actors {
+            self.remote_actors.with_label_values(&[peer.as_str()]).set(*actors as i64);
+        }
         self.chain_height.set(gauges.height as i64);
         self.gate_open.set(gauges.gate_open.into());
         self.gate_healthy.set(gauges.healthy as i64);
@@ -207,6 +244,10 @@ impl Metrics {
 pub struct Gauges {
     /// What is left of each supervisor's restart budget.
     pub budgets: Vec<(ActorName, u64)>,
+    /// The registry's numbers.
+    pub registry: RegistryStats,
+    /// Actors that each peer published.
+    pub remote_actors: Vec<(NodeId, usize)>,
     /// The height of the last committed block.
     pub height: u64,
     /// Whether the gate is open.

@@ -4,6 +4,7 @@
 //! JSON, [`router`] the paths.
 
 mod problem;
+mod registry;
 pub mod router;
 mod supervision;
 pub mod view;

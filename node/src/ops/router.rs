@@ -19,12 +19,13 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 
+use super::registry;
 use super::supervision;
 use super::view::{
-    ActorHealthView, BlockView, CertificateView, EventView, FaultKind, FaultRequest, FederationView,
-    GateDecision, GateRecord, GateView, GenesisMemberView, GenesisView, HeadView, HealthView, LinkView,
-    MemberView, PatternsView, Problem, ReadyView, SignatureView, SignaturesView, SupervisionMemoryView,
-    SupervisionStatsView, TransactionReceipt, TransactionRequest, TreeView,
+    ActorHealthView, ActorsView, BlockView, CertificateView, EventView, FaultKind, FaultRequest,
+    FederationView, GateDecision, GateRecord, GateView, GenesisMemberView, GenesisView, HeadView, HealthView,
+    LinkView, MemberView, PatternsView, Problem, ReadyView, RegistryStatsView, SignatureView, SignaturesView,
+    SupervisionMemoryView, SupervisionStatsView, TransactionReceipt, TransactionRequest, TreeView,
 };
 use crate::actors::chain::ChainMessage;
 use crate::actors::consensus::ConsensusMessage;
@@ -70,6 +71,8 @@ impl Ops {
             .route("/supervision/stats", get(supervision_stats))
             .route("/supervision/patterns", get(supervision_patterns))
             .route("/supervision/memory", get(supervision_memory))
+            .route("/registry/actors", get(registry_actors))
+            .route("/registry/stats", get(registry_stats))
             .route("/chain/head", get(chain_head))
             .route("/chain/blocks/{height}", get(chain_block))
             .route("/consensus/signatures", get(consensus_signatures))
@@ -254,6 +257,18 @@ async fn supervision_patterns(State(ops): State<Ops>) -> Json<PatternsView> {
 
 async fn supervision_memory(State(ops): State<Ops>) -> Json<SupervisionMemoryView> {
     Json(supervision::memory(ops.node(), &ops.parts.supervision))
+}
+
+async fn registry_actors(
+    State(ops): State<Ops>,
+    parameters: Result<Query<registry::Parameters>, QueryRejection>,
+) -> Answer<ActorsView> {
+    let Query(parameters) = parameters?;
+    registry::actors(&ops.parts, parameters).map(Json)
+}
+
+async fn registry_stats(State(ops): State<Ops>) -> Json<RegistryStatsView> {
+    Json(registry::stats(&ops.parts))
 }
 
 async fn chain_head(State(ops): State<Ops>) -> Json<HeadView> {

@@ -506,6 +506,125 @@ pub struct EventView {
     pub inputs: Option<String>,
 }
 
+/// Whose actors are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of the answering member.
+    Member,
+    /// Those, and what the other members publish.
+    Federation,
+}
+
+/// How full an actor's mailbox is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailboxView {
+    /// Its slots.
+    pub capacity: usize,
+    /// Messages waiting or being handled.
+    pub depth: usize,
+    /// Messages refused since the node started because every slot was taken.
+    pub refused: u64,
+    /// The Rust type of its messages.
+    pub message_type: String,
+}
+
+/// One registered actor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActorView {
+    /// The member it is one of.
+    pub member: String,
+    /// Its name, unique in its member.
+    pub name: String,
+    /// What it is.
+    pub actor_type: String,
+    /// `critical`, `high`, `normal` or `background`.
+    pub priority: String,
+    /// The words it is found by.
+    pub tags: Vec<String>,
+    /// Anything else worth knowing.
+    pub metadata: std::collections::BTreeMap<String, String>,
+    /// Who supervises it; nobody supervises the root, and other members do not tell.
+    pub supervisor: Option<String>,
+    /// `registering`, `active`, `suspended`, `shutting_down`, `failed` or `terminated`.
+    pub state: String,
+    /// What the health checks say of this incarnation: `unknown`, `healthy`, `degraded` or `unhealthy`.
+    pub health: String,
+    /// Which start of it this is, from 1.
+    pub incarnation: u64,
+    /// How long it has been active; absent while it is not.
+    pub uptime_ms: Option<u64>,
+    /// Times it failed.
+    pub failures: u64,
+    /// Its mailbox, where it has one of bounded size, in this member.
+    pub mailbox: Option<MailboxView>,
+    /// How other members ask it, where they may.
+    pub protocol: Option<String>,
+}
+
+/// `GET /registry/actors`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActorsView {
+    /// The answering member.
+    pub node: String,
+    /// How many actors the query holds for, on all pages.
+    pub matched: usize,
+    /// This page of them, in order.
+    pub actors: Vec<ActorView>,
+    /// What `after` is on the next page, if there is one.
+    pub next: Option<String>,
+    /// How the query was answered, if asked for.
+    pub plan: Option<String>,
+}
+
+/// How many there are of something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountView {
+    /// Of what.
+    pub name: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// What another member publishes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedView {
+    /// The member.
+    pub member: String,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// How many of its actors it publishes.
+    pub actors: usize,
+}
+
+/// `GET /registry/stats`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistryStatsView {
+    /// The answering member.
+    pub node: String,
+    /// Registered actors.
+    pub actors: usize,
+    /// By where they stand in their lives.
+    pub by_state: Vec<CountView>,
+    /// By their priority.
+    pub by_priority: Vec<CountView>,
+    /// Types that any of them has.
+    pub types: usize,
+    /// Tags that any of them has.
+    pub tags: usize,
+    /// Who is told of changes.
+    pub subscriptions: usize,
+    /// Registrations since the node started, those of actors that came back included.
+    pub registrations: u64,
+    /// Removals since the node started.
+    pub removals: u64,
+    /// Moves from one state to another since the node started.
+    pub moves: u64,
+    /// What the other members that are there publish.
+    pub published: Vec<PublishedView>,
+    /// Questions to other members' actors that wait for their answers.
+    pub questions_under_way: usize,
+}
+
 /// Every error body (`application/problem+json`, RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {

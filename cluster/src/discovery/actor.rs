@@ -1,0 +1,205 @@
+//! Discovery as an actor: it publishes, takes what others publish, and passes questions on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::task::JoinHandle;
+
+use super::advert::Advert;
+use super::exports::Exports;
+use super::face::Discovery;
+use super::message::DiscoveryMessage;
+use super::state::{Effect, Exchange, Input};
+use super::wire::DiscoveryWire;
+use crate::clock::Clock;
+use crate::event::{ClusterEvent, EventBus};
+use crate::health::HealthCheckResult;
+use crate::health::message::answer;
+use crate::id::{ActorName, Incarnation, NodeId};
+use crate::mailbox::{Address, Mail, remind};
+use crate::port::{Outbox, PeerChange};
+use crate::registry::{ActorQuery, RegistryChange, ThreadSafeActorRegistry};
+
+/// How often it is looked whether something is to be told.
+const TICK: Duration = Duration::from_millis(100);
+/// Questions of other members that may be under way at once; more are refused.
+const SERVED_MAX: usize = 256;
+/// The longest a question is worked on.
+const SERVE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What discovery works with.
+#[derive(Clone)]
+pub struct DiscoveryActor {
+    /// Where it is reached.
+    pub address: Address<DiscoveryMessage>,
+    /// This node's incarnation.
+    pub incarnation: Incarnation,
+    /// Knows this member's actors.
+    pub registry: ThreadSafeActorRegistry,
+    /// Which of them may be reached.
+    pub exports: Exports,
+    /// What other members publish, and questions to them.
+    pub discovery: Discovery,
+    /// Takes messages to the other members.
+    pub outbox: Arc<dyn Outbox<DiscoveryWire>>,
+    /// Reads time.
+    pub clock: Arc<dyn Clock>,
+    /// Hears of what is refused.
+    pub events: EventBus,
+}
+
+/// The shell's memory.
+pub struct Shell {
+    exchange: Exchange,
+    served: Arc<AtomicUsize>,
+    watching: JoinHandle<()>,
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
+
+/// One of the questions under way, until it is answered.
+struct Served(Arc<AtomicUsize>);
+
+impl Served {
+    fn one_more(served: &Arc<AtomicUsize>) -> Option<Self> {
+        let more = |count| (count < SERVED_MAX).then_some(count + 1);
+        served.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        Some(Self(served.clone()))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl DiscoveryActor {
+    fn handle(&self, shell: &mut Shell, input: Input) {
+        let now = self.clock.now();
+        for effect in shell.exchange.handle(now, input) {
+            match effect {
+                Effect::Ask(node) => self.outbox.send(&node, DiscoveryWire::Ask),
+                Effect::Advertise(node, version) => {
+                    let actors = self.exports.actors(now, &self.registry);
+                    let advert = Advert { incarnation: self.incarnation, version, actors };
+                    self.outbox.send(&node, DiscoveryWire::Advert(advert));
+                }
+            }
+        }
+    }
+
+    /// Tells this actor when one that is published changes.
+    fn watch(&self) -> JoinHandle<()> {
+        let (registry, exports, address) =
+            (self.registry.clone(), self.exports.clone(), self.address.clone());
+        tokio::spawn(async move {
+            let Ok(mut changes) = registry.subscribe(ActorQuery::All) else { return };
+            loop {
+                let is_published = match changes.next().await {
+                    RegistryChange::Listing(_) => true,
+                    RegistryChange::Added(entry) | RegistryChange::Changed(entry) => {
+                        exports.contains(entry.name())
+                    }
+                    RegistryChange::Removed(name) => exports.contains(&name),
+                };
+                if is_published {
+                    // A full mailbox has a tick in it, which tells everybody sooner or later.
+                    let _ = address.cast(DiscoveryMessage::Changed);
+                }
+            }
+        })
+    }
+
+    fn wire(&self, shell: &mut Shell, from: NodeId, wire: DiscoveryWire) {
+        match wire {
+            DiscoveryWire::Ask => self.handle(shell, Input::Asked(from)),
+            DiscoveryWire::Advert(advert) => {
+                if let Err(reason) = self.discovery.directory.publish(self.clock.now(), &from, advert) {
+                    self.events.tell(ClusterEvent::LinkRefused { peer: from.to_string(), reason });
+                }
+            }
+            DiscoveryWire::Request { id, incarnation, actor, protocol, question } => {
+                self.serve(shell, from, id, incarnation, &actor, &protocol, &question);
+            }
+            DiscoveryWire::Response { id, outcome } => self.discovery.caller.answered(&from, id, outcome),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
+    fn serve(
+        &self,
+        shell: &Shell,
+        from: NodeId,
+        id: u64,
+        incarnation: Incarnation,
+        actor: &ActorName,
+        protocol: &str,
+        question: &[u8],
+    ) {
+        let own = self.incarnation;
+        let respond = |outcome| self.outbox.send(&from, DiscoveryWire::Response { id, outcome });
+        if incarnation != own {
+            return respond(Err(format!("incarnation {incarnation} of this member is asked; this is {own}")));
+        }
+        let Some(served) = Served::one_more(&shell.served) else {
+            return respond(Err(format!("{SERVED_MAX} questions are under way; expected fewer")));
+        };
+        let answer = match self.exports.serve(from.clone(), actor, protocol, question) {
+            Ok(answer) => answer,
+            Err(reason) => return respond(Err(reason)),
+        };
+        let outbox = self.outbox.clone();
+        tokio::spawn(async move {
+            let late = |_| Err(format!("it was not answered within {SERVE_DEADLINE:?}"));
+            let outcome = tokio::time::timeout(SERVE_DEADLINE, answer).await.unwrap_or_else(late);
+            outbox.send(&from, DiscoveryWire::Response { id, outcome });
+            drop(served);
+        });
+    }
+}
+
+impl Actor for DiscoveryActor {
+    type Msg = Mail<DiscoveryMessage>;
+    type State = Shell;
+    type Arguments = ();
+
+    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Shell, ActorProcessingErr> {
+        self.address.bind(me.clone());
+        let exchange = Exchange::new(self.clock.wall().0);
+        let mut shell = Shell { exchange, served: Arc::default(), watching: self.watch() };
+        // Members that were there before this actor do not come again.
+        for (node, incarnation, _) in self.discovery.directory.members() {
+            self.handle(&mut shell, Input::Peer(PeerChange::Up { node, incarnation }));
+        }
+        remind(&me, TICK, DiscoveryMessage::Tick);
+        Ok(shell)
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<Self::Msg>,
+        mail: Self::Msg,
+        shell: &mut Shell,
+    ) -> Result<(), ActorProcessingErr> {
+        match mail.open() {
+            DiscoveryMessage::Tick => {
+                remind(&me, TICK, DiscoveryMessage::Tick);
+                self.handle(shell, Input::Tick);
+            }
+            DiscoveryMessage::Changed => self.handle(shell, Input::Changed),
+            DiscoveryMessage::Wire(from, wire) => self.wire(shell, from, wire),
+            DiscoveryMessage::Peer(change) => self.handle(shell, Input::Peer(change)),
+            DiscoveryMessage::Ping(ping, reply) => {
+                answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! What the other members published, as long as they are there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::advert::Advert;
+use crate::clock::Moment;
+use crate::id::{Incarnation, NodeId};
+use crate::port::PeerChange;
+use crate::registry::{ActorQuery, ActorRegistryEntry};
+
+/// What is known of one member that is up.
+#[derive(Clone, Debug)]
+struct Peer {
+    incarnation: Incarnation,
+    version: Option<u64>,
+    actors: Arc<[(ActorRegistryEntry, Arc<str>)]>,
+}
+
+/// An actor of another member.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemoteEntry {
+    /// The member.
+    pub node: NodeId,
+    /// The member's incarnation.
+    pub incarnation: Incarnation,
+    /// The actor, as last published.
+    pub entry: ActorRegistryEntry,
+    /// How questions to it are written.
+    pub protocol: Arc<str>,
+}
+
+/// What the other members published. Shared; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Directory(Arc<RwLock<BTreeMap<NodeId, Peer>>>);
+
+impl Directory {
+    /// A member came or was lost: what a lost one published is gone at once.
+    pub fn peer(&self, change: &PeerChange) {
+        let mut peers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        match change {
+            PeerChange::Up { node, incarnation } => {
+                if peers.get(node).is_none_or(|peer| peer.incarnation < *incarnation) {
+                    let peer = Peer { incarnation: *incarnation, version: None, actors: Arc::new([]) };
+                    peers.insert(node.clone(), peer);
+                }
+            }
+            PeerChange::Down { node, .. } => drop(peers.remove(node)),
+        }
+    }
+
+    /// Takes what a member published; true if it is news. Of a member that is lost nothing is taken: it is asked
+    /// again when it is back.
+    pub fn publish(&self, now: Moment, node: &NodeId, advert: Advert) -> Result<bool, String> {
+        advert.check()?;
+        let mut peers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(peer) = peers.get_mut(node) else { return Ok(false) };
+        let Advert { incarnation, version, actors } = advert;
+        if incarnation < peer.incarnation {
+            let known = peer.incarnation;
+            return Err(format!("incarnation {incarnation} publishes its actors after incarnation {known}"));
+        }
+        if incarnation == peer.incarnation && peer.version >= Some(version) {
+            return Ok(false);
+        }
+        let actors = actors.0.into_iter().map(|actor| {
+            let (entry, protocol) = actor.entry(now);
+            (entry, protocol.into())
+        });
+        *peer = Peer { incarnation, version: Some(version), actors: actors.collect() };
+        Ok(true)
+    }
+
+    /// Whether this incarnation of the member is there.
+    pub fn has(&self, node: &NodeId, incarnation: Incarnation) -> bool {
+        let peers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        peers.get(node).is_some_and(|peer| peer.incarnation == incarnation)
+    }
+
+    /// The members that are there, and how many actors each published.
+    pub fn members(&self) -> Vec<(NodeId, Incarnation, usize)> {
+        let peers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        peers.iter().map(|(node, peer)| (node.clone(), peer.incarnation, peer.actors.len())).collect()
+    }
+
+    /// The actors of other members that `query` holds for, by member and name.
+    pub fn select(&self, now: Moment, query: &ActorQuery) -> Vec<RemoteEntry> {
+        // A copy of few pointers, so that nobody waits for a long look.
+        let peers = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut found = Vec::new();
+        for (node, Peer { incarnation, actors, .. }) in peers {
+            let holds =
+                |entry: &ActorRegistryEntry| query.matches(now, entry.registration(), &entry.standing);
+            found.extend(actors.iter().filter(|(entry, _)| holds(entry)).map(|(entry, protocol)| {
+                RemoteEntry {
+                    node: node.clone(),
+                    incarnation,
+                    entry: entry.clone(),
+                    protocol: protocol.clone(),
+                }
+            }));
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::advert::{ACTORS_MAX, Actors, Advertised};
+    use super::*;
+    use crate::health::HealthStatus;
+    use crate::id::{ActorName, ActorPriority, ActorType, Tag};
+    use crate::registry::ActorLifecycleState;
+    use crate::transport::codec;
+    use std::time::Duration;
+
+    fn node(name: &str) -> NodeId {
+        NodeId::new(name).expect("a name")
+    }
+
+    fn actor(number: usize) -> Advertised {
+        Advertised {
+            name: ActorName::new(&format!("w{number}")).expect("a name"),
+            actor_type: ActorType::new("Worker").expect("a type"),
+            tags: [Tag::literal("a")].into(),
+            priority: ActorPriority::Normal,
+            state: ActorLifecycleState::Active,
+            health: HealthStatus::Healthy,
+            incarnation: Incarnation(1),
+            for_ms: 5_000,
+            failures: 0,
+            protocol: "worker/1".to_owned(),
+        }
+    }
+
+    fn advert(incarnation: u64, version: u64, actors: usize) -> Advert {
+        let actors = Actors((0..actors).map(actor).collect());
+        Advert { incarnation: Incarnation(incarnation), version, actors }
+    }
+
+    fn up(incarnation: u64) -> PeerChange {
+        PeerChange::Up { node: node("node-2"), incarnation: Incarnation(incarnation) }
+    }
+
+    fn down() -> PeerChange {
+        PeerChange::Down { node: node("node-2"), reason: "silent".to_owned() }
+    }
+
+    fn found(directory: &Directory) -> usize {
+        directory.select(NOW, &ActorQuery::Tag(Tag::literal("a"))).len()
+    }
+
+    const NOW: Moment = Moment::at(Duration::from_mins(1));
+
+    #[test]
+    fn what_a_member_publishes_is_found_while_that_incarnation_is_there() {
+        let directory = Directory::default();
+        let publish = |advert| directory.publish(NOW, &node("node-2"), advert);
+        assert_eq!(publish(advert(1, 1, 2)), Ok(false), "it is not known to be there");
+        directory.peer(&up(1));
+        assert!(directory.has(&node("node-2"), Incarnation(1)));
+        assert_eq!((publish(advert(1, 1, 2)), found(&directory)), (Ok(true), 2));
+        assert_eq!((publish(advert(1, 1, 3)), found(&directory)), (Ok(false), 2), "not twice");
+        assert_eq!((publish(advert(1, 3, 4)), found(&directory)), (Ok(true), 4));
+        assert_eq!((publish(advert(1, 2, 1)), found(&directory)), (Ok(false), 4), "not what is older");
+        directory.peer(&down());
+        assert_eq!(found(&directory), 0, "gone at once");
+        assert!(!directory.has(&node("node-2"), Incarnation(1)));
+        assert_eq!(publish(advert(1, 4, 2)), Ok(false));
+
+        directory.peer(&up(2));
+        assert!(!directory.has(&node("node-2"), Incarnation(1)), "another incarnation");
+        let late = publish(advert(1, 9, 2)).expect_err("late");
+        assert_eq!(late, "incarnation 1 publishes its actors after incarnation 2");
+        assert_eq!((publish(advert(2, 1, 1)), found(&directory)), (Ok(true), 1));
+        let [entry] = &directory.select(NOW, &ActorQuery::All)[..] else { panic!("one") };
+        assert_eq!(entry.entry.standing.uptime(NOW), Some(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn advertisements_beyond_their_bounds_are_refused_and_change_nothing() {
+        let directory = Directory::default();
+        directory.peer(&up(1));
+        directory.publish(NOW, &node("node-2"), advert(1, 1, 2)).expect("well");
+        let mut twice = advert(1, 2, 1);
+        twice.actors.0.push(actor(0));
+        let mut tagged = advert(1, 2, 1);
+        tagged.actors.0[0].tags = (0..17).map(|n| Tag::new(&format!("t{n}")).expect("a tag")).collect();
+        let mut odd = advert(1, 2, 1);
+        odd.actors.0[0].protocol = "worker/1\n".to_owned();
+        for (advert, expected) in [
+            (twice, "it publishes actor w0 twice; expected each name once"),
+            (tagged, "actor w0 has 17 tags; expected at most 16"),
+            (odd, "the protocol of actor w0 is not named by up to 64 printable characters"),
+        ] {
+            let refused = directory.publish(NOW, &node("node-2"), advert).expect_err(expected);
+            assert_eq!(refused, expected);
+        }
+        assert_eq!(found(&directory), 2);
+
+        // Too many are refused by their number, before they are read.
+        let many = codec::encode(&advert(1, 2, ACTORS_MAX + 1)).expect("encodes");
+        let refused = codec::decode::<Advert>(&many).expect_err("too many").to_string();
+        assert!(refused.contains("1025 published actors; expected at most 1024"), "{refused}");
+        let mut million = codec::encode(&(Incarnation(1), 2u64)).expect("encodes");
+        million.extend([0xfc, 0x40, 0x42, 0x0f, 0x00]);
+        let refused = codec::decode::<Advert>(&million).expect_err("too many").to_string();
+        assert!(refused.contains("1000000 published actors"), "{refused}");
+        assert!(codec::encode(&advert(1, 2, 100_000)).is_err(), "nor does it fit into a message");
+    }
+}

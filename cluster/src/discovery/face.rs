@@ -1,0 +1,43 @@
+//! How the actors of other members are found.
+
+use super::directory::{Directory, RemoteEntry};
+use super::exports::Protocol;
+use super::remote::{Caller, RemoteHandle};
+use crate::clock::Moment;
+use crate::port::PeerChange;
+use crate::registry::{ActorQuery, LookupError};
+
+/// Finds actors of other members. Cheap to clone.
+#[derive(Clone)]
+pub struct Discovery {
+    /// What the others published.
+    pub directory: Directory,
+    /// Asks them.
+    pub caller: Caller,
+}
+
+impl Discovery {
+    /// A member came or was lost. Whoever watches members calls this at once: it waits for nobody.
+    pub fn peer(&self, change: &PeerChange) {
+        self.directory.peer(change);
+        if let PeerChange::Down { node, .. } = change {
+            self.caller.lost(node);
+        }
+    }
+
+    /// The actors of other members that `query` holds for, by member and name.
+    pub fn discover_in_federation(&self, now: Moment, query: &ActorQuery) -> Vec<RemoteEntry> {
+        self.directory.select(now, query)
+    }
+
+    /// The same, as handles; those that are asked in another protocol are left out.
+    pub fn discover<P: Protocol>(&self, now: Moment, query: &ActorQuery) -> Vec<RemoteHandle<P>> {
+        let found = self.discover_in_federation(now, query);
+        found.iter().filter_map(|entry| self.handle(entry).ok()).collect()
+    }
+
+    /// A handle of what was found.
+    pub fn handle<P: Protocol>(&self, found: &RemoteEntry) -> Result<RemoteHandle<P>, LookupError> {
+        RemoteHandle::of(found, self.caller.clone())
+    }
+}

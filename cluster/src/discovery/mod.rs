@@ -1,0 +1,35 @@
+//! Actors of other members: which there are, and how they are asked.
+//!
+//! Each member publishes what it lets be reached ([`Exports`], an allow-list), with its incarnation. It decides what
+//! of another's advertisement is believed: a known member's, of no earlier incarnation, within bounds. It never
+//! decides whether a member is lost: the federation does, and what a lost member published is gone at that moment.
+//!
+//! A [`RemoteHandle`] is of one incarnation of its member. When that member is lost, or has started anew, the handle
+//! is refused, here before anything is sent and there by who receives it; whoever wants the new one discovers it. An
+//! answer that does not come says nothing about whether the question was dealt with.
+//!
+//! ```text
+//!   registry ─► subscription ─► DiscoveryActor ─► advert ─► peers' DiscoveryActor ─► Directory ─► Discovery
+//!   RemoteHandle::call ─► request ─► the peer's DiscoveryActor ─► Exports ─► its actor ─► response ─► caller
+//! ```
+//!
+//! Reading order: [`wire`], [`advert`], [`exports`], [`directory`] (what others published), [`state`] (who is told
+//! when), [`remote`] (questions under way), [`face`], [`actor`] (the shell).
+
+pub mod actor;
+pub mod advert;
+pub mod directory;
+pub mod exports;
+pub mod face;
+pub mod message;
+pub mod remote;
+pub mod state;
+pub mod wire;
+
+pub use actor::DiscoveryActor;
+pub use directory::{Directory, RemoteEntry};
+pub use exports::{Exports, Protocol};
+pub use face::Discovery;
+pub use message::DiscoveryMessage;
+pub use remote::{RemoteError, RemoteHandle};
+pub use wire::DiscoveryWire;

@@ -1,0 +1,131 @@
+//! `alys-node actors`: the registry of a running member, for people and for programs.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use alys_node::ops::view::{ActorView, ActorsView, Problem};
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+
+/// Which actors, and how they are shown.
+#[derive(Args)]
+pub(crate) struct Actors {
+    /// Which, such as `tag=network and state=active`, `name=link/*` or `@consensus-critical`. Default all.
+    query: Option<String>,
+    /// The member's ops address.
+    #[arg(long, env = "ALYS_OPS__ADDRESS", default_value = "127.0.0.1:3000")]
+    ops: SocketAddr,
+    /// Who comes first: name, priority, uptime or failures.
+    #[arg(long)]
+    order: Option<String>,
+    /// How many at most, 1 to 1000.
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Where the page before ended, as it said.
+    #[arg(long)]
+    after: Option<String>,
+    /// Also what the other members publish.
+    #[arg(long)]
+    federation: bool,
+    /// Also how the query is answered.
+    #[arg(long)]
+    explain: bool,
+    /// How they are shown.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// The member's answer as it is.
+    Json,
+}
+
+/// The exit code of a question that is wrong.
+const USAGE: u8 = 2;
+
+/// Asks the member, and prints what it answers.
+pub(crate) fn list(actors: &Actors) -> anyhow::Result<ExitCode> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(Duration::from_secs(5)))
+        .http_status_as_error(false)
+        .build()
+        .into();
+    let limit = actors.limit.map(|limit| limit.to_string());
+    let parameters = [
+        ("query", actors.query.as_deref()),
+        ("order", actors.order.as_deref()),
+        ("limit", limit.as_deref()),
+        ("after", actors.after.as_deref()),
+        ("scope", actors.federation.then_some("federation")),
+        ("explain", actors.explain.then_some("true")),
+    ];
+    let given = parameters.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    let request = agent.get(format!("http://{}/registry/actors", actors.ops)).query_pairs(given);
+    let mut answer = request.call().with_context(|| format!("{} does not answer", actors.ops))?;
+    let status = answer.status();
+    let broke_off = || format!("{} answered otherwise than a member does", actors.ops);
+    if !status.is_success() {
+        let problem: Problem = answer.body_mut().read_json().with_context(broke_off)?;
+        eprintln!("alys-node: {}", problem.detail);
+        return Ok(ExitCode::from(if status.is_client_error() { USAGE } else { super::exit::FAILED }));
+    }
+    let text = match actors.output {
+        Output::Json => format!("{}\n", answer.body_mut().read_to_string().with_context(broke_off)?),
+        Output::Table => table(&answer.body_mut().read_json().with_context(broke_off)?, actors.federation),
+    };
+    // A reader that has seen enough closes the pipe.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn uptime(actor: &ActorView) -> String {
+    let seconds = |ms| humantime::format_duration(Duration::from_secs(ms / 1_000)).to_string();
+    actor.uptime_ms.map_or_else(|| "-".to_owned(), seconds)
+}
+
+fn row(actor: &ActorView, federation: bool) -> Vec<String> {
+    let mailbox = actor.mailbox.as_ref();
+    let mut row = if federation { vec![actor.member.clone()] } else { Vec::new() };
+    row.extend([
+        actor.name.clone(),
+        actor.actor_type.clone(),
+        actor.priority.clone(),
+        actor.state.clone(),
+        actor.health.clone(),
+        actor.incarnation.to_string(),
+        actor.failures.to_string(),
+        uptime(actor),
+        mailbox.map_or_else(|| "-".to_owned(), |mailbox| format!("{}/{}", mailbox.depth, mailbox.capacity)),
+        actor.tags.join(","),
+    ]);
+    row
+}
+
+fn table(view: &ActorsView, federation: bool) -> String {
+    let columns = ["NAME", "TYPE", "PRIORITY", "STATE", "HEALTH", "LIFE", "FAILED", "UPTIME", "MAIL", "TAGS"];
+    let mut rows =
+        vec![federation.then_some("MEMBER").into_iter().chain(columns).map(str::to_owned).collect()];
+    rows.extend(view.actors.iter().map(|actor| row(actor, federation)));
+    let widths: Vec<usize> = (0..rows[0].len())
+        .map(|column| rows.iter().map(|row: &Vec<String>| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::new();
+    for row in &rows {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    if view.actors.len() < view.matched {
+        let more = view.next.as_ref().map(|next| format!("; more with --after {next}")).unwrap_or_default();
+        text.push_str(&format!("{} of {} actors{more}\n", view.actors.len(), view.matched));
+    }
+    if let Some(plan) = &view.plan {
+        text.push_str(&format!("plan: {plan}\n"));
+    }
+    text
+}

@@ -1,0 +1,169 @@
+//! What the registry shows: `/registry/actors` and `/registry/stats`.
+
+use alys_cluster::clock::Moment;
+use alys_cluster::discovery::RemoteEntry;
+use alys_cluster::mailbox::Pressure as _;
+use alys_cluster::registry::{
+    ActorQuery, ActorRegistryEntry, Cursor, Order, Page, RegistryStats, ThreadSafeActorRegistry, parse,
+};
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use super::view::{
+    ActorView, ActorsView, CountView, MailboxView, Problem, PublishedView, RegistryStatsView, Scope,
+};
+use crate::discovery;
+use crate::tree::Parts;
+
+/// The parameters of `/registry/actors`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Parameters {
+    query: Option<String>,
+    order: Option<String>,
+    limit: Option<String>,
+    after: Option<String>,
+    explain: Option<String>,
+    scope: Option<String>,
+}
+
+fn wrong(field: &str, what: impl std::fmt::Display) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, format!("field `{field}`: {what}"))
+}
+
+struct Request {
+    query: ActorQuery,
+    page: Page,
+    explain: bool,
+    scope: Scope,
+}
+
+impl Parameters {
+    fn read(self) -> Result<Request, Problem> {
+        let query = match &self.query {
+            None => ActorQuery::All,
+            Some(text) => parse::parse(text, &discovery::named).map_err(|error| wrong("query", error))?,
+        };
+        let mut page = Page::default();
+        if let Some(order) = &self.order {
+            page.order = order.parse::<Order>().map_err(|error| wrong("order", error))?;
+        }
+        if let Some(limit) = &self.limit {
+            let expected = |_| wrong("limit", format!("found {limit:?}; expected a whole number"));
+            page.limit = limit.parse().map_err(expected)?;
+        }
+        page.validate().map_err(|error| wrong("limit", error))?;
+        page.after = match &self.after {
+            None => None,
+            Some(after) => Some(after.parse::<Cursor>().map_err(|error| wrong("after", error))?),
+        };
+        let explain = match self.explain.as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(other) => return Err(wrong("explain", format!("found {other:?}; expected true or false"))),
+        };
+        let scope = match self.scope.as_deref() {
+            None | Some("member") => Scope::Member,
+            Some("federation") => Scope::Federation,
+            Some(other) => {
+                return Err(wrong("scope", format!("found {other:?}; expected member or federation")));
+            }
+        };
+        if scope == Scope::Federation && (page.after.is_some() || page.order != Order::Name) {
+            let expected = "expected neither with `scope=federation`, which is one page by member and name";
+            return Err(wrong("after, order", expected));
+        }
+        Ok(Request { query, page, explain, scope })
+    }
+}
+
+fn view(now: Moment, member: &str, entry: &ActorRegistryEntry, protocol: Option<&str>) -> ActorView {
+    let (registration, standing) = (entry.registration(), &entry.standing);
+    let profile = &registration.profile;
+    ActorView {
+        member: member.to_owned(),
+        name: registration.name.to_string(),
+        actor_type: profile.actor_type.to_string(),
+        priority: registration.priority.to_string(),
+        tags: profile.tags.iter().map(ToString::to_string).collect(),
+        metadata: profile.metadata.clone(),
+        supervisor: registration.supervisor.as_ref().map(ToString::to_string),
+        state: standing.state.to_string(),
+        health: standing.health.to_string(),
+        incarnation: standing.incarnation.0,
+        uptime_ms: standing.uptime(now).map(|uptime| uptime.as_millis() as u64),
+        failures: standing.failures,
+        mailbox: registration.address.as_ref().map(|address| MailboxView {
+            capacity: address.capacity(),
+            depth: address.depth(),
+            refused: address.refused(),
+            message_type: address.message_type().to_owned(),
+        }),
+        protocol: protocol.map(ToOwned::to_owned),
+    }
+}
+
+/// A page of the actors that are asked for.
+pub(super) fn actors(parts: &Parts, parameters: Parameters) -> Result<ActorsView, Problem> {
+    let Request { query, page, explain, scope } = parameters.read()?;
+    let (now, node) = (parts.clock.now(), parts.roster.own().to_string());
+    let registry: &ThreadSafeActorRegistry = &parts.supervision.registry;
+    let plan = explain.then(|| registry.explain(&query).to_string());
+    if scope == Scope::Member {
+        let answer = registry.query(now, &query, &page);
+        return Ok(ActorsView {
+            actors: answer.entries.iter().map(|entry| view(now, &node, entry, None)).collect(),
+            matched: answer.matched,
+            next: answer.next.map(|next| next.to_string()),
+            node,
+            plan,
+        });
+    }
+    let own = registry.query(now, &query, &page);
+    let others = parts.discovery.discover_in_federation(now, &query);
+    let other = |found: &RemoteEntry| view(now, found.node.as_str(), &found.entry, Some(&found.protocol));
+    let mut all: Vec<_> = own.entries.iter().map(|entry| view(now, &node, entry, None)).collect();
+    all.extend(others.iter().map(other));
+    all.sort_by(|a, b| (&a.member, &a.name).cmp(&(&b.member, &b.name)));
+    all.truncate(page.limit);
+    Ok(ActorsView { node, matched: own.matched + others.len(), actors: all, next: None, plan })
+}
+
+/// The registry's numbers.
+pub(super) fn stats(parts: &Parts) -> RegistryStatsView {
+    let RegistryStats {
+        actors,
+        by_state,
+        by_priority,
+        types,
+        tags,
+        subscriptions,
+        registrations,
+        removals,
+        moves,
+    } = parts.supervision.registry.stats();
+    let published = parts.discovery.directory.members();
+    RegistryStatsView {
+        node: parts.roster.own().to_string(),
+        actors,
+        by_state: by_state.map(|(state, count)| CountView { name: state.to_string(), count }).to_vec(),
+        by_priority: by_priority
+            .map(|(priority, count)| CountView { name: priority.to_string(), count: count as u64 })
+            .to_vec(),
+        types,
+        tags,
+        subscriptions,
+        registrations,
+        removals,
+        moves,
+        published: published
+            .into_iter()
+            .map(|(member, incarnation, actors)| PublishedView {
+                member: member.to_string(),
+                incarnation: incarnation.0,
+                actors,
+            })
+            .collect(),
+        questions_under_way: parts.discovery.caller.under_way(),
+    }
+}
