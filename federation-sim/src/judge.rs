@@ -67,7 +67,8 @@ impl<'a> Judge<'a> {
             let low =
                 low.map(|least| format!("{name} has height {}, less than {least}", record.height(name)));
             let absent = facts.transactions_included.then(|| transactions_missing(record, name)).flatten();
-            gate.or(low).or(absent)
+            let found = facts.finds.and_then(|members| finds_differ(record, name, members));
+            gate.or(low).or(absent).or(found)
         });
         let missing = missing.or_else(|| facts.heights_equal.then(|| self.differ(record)).flatten());
         let Some(duration) = facts.no_block_for else {
@@ -148,6 +149,11 @@ impl<'a> Judge<'a> {
 fn gate_differs(record: &Record, name: &str, decision: alys_node::ops::view::GateDecision) -> Option<String> {
     let last = record.fresh(name, 0)?;
     (last.gate != decision).then(|| format!("{name}'s gate is {}: {}", last.gate, last.reason))
+}
+
+fn finds_differ(record: &Record, name: &str, members: usize) -> Option<String> {
+    let found = record.fresh(name, 0)?.finds;
+    (found != members).then(|| format!("{name} finds the actors of {found} other members, not {members}"))
 }
 
 fn transactions_missing(record: &Record, name: &str) -> Option<String> {

@@ -81,6 +81,8 @@ pub struct Snapshot {
     pub healthy: usize,
     /// Links that are up.
     pub links_up: usize,
+    /// Other members whose actors it finds.
+    pub finds: usize,
     /// Its gate's reason.
     pub reason: String,
     /// Why it is not ready; empty when it is.
@@ -232,6 +234,7 @@ impl MemberRecord {
             height,
             gate: answer.gate.decision,
             healthy: answer.gate.healthy,
+            finds: answer.status.members.iter().filter(|member| member.published > Some(0)).count(),
             links_up: answer.status.links.iter().filter(|link| link.state == "up").count(),
             reason: answer.gate.reason.clone(),
             unready: (!answer.ready.ready).then(|| answer.ready.reasons.clone()),
@@ -304,6 +307,7 @@ pub(crate) mod tests {
             gate,
             healthy,
             links_up: 3,
+            finds: 3,
             reason,
             unready: None,
         });

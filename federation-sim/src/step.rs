@@ -200,6 +200,8 @@ pub struct Expectation {
     pub transactions_included: bool,
     /// The least height.
     pub min_height: Option<u64>,
+    /// How many other members' actors are found, neither more nor fewer.
+    pub finds: Option<usize>,
     /// How long the facts may take to become true. Not together with `no_block_for`.
     #[serde(with = "humantime_serde")]
     pub within: Option<Duration>,
@@ -394,6 +396,9 @@ impl fmt::Display for Expectation {
         }
         if let Some(height) = self.min_height {
             facts.push(format!("height {height} or more"));
+        }
+        if let Some(members) = self.finds {
+            facts.push(format!("the actors of {members} other members found"));
         }
         write!(f, "expect {} on {}", facts.join(", "), who(&self.members, "all running members"))?;
         self.within.map_or(Ok(()), |within| write!(f, " within {}", span(within)))

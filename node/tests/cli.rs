@@ -671,6 +671,46 @@ fn a_healthcheck_says_that_nobody_answers_or_why_the_member_is_not_ready() {
 }
 
 #[test]
+fn the_actors_of_a_running_member_are_listed_as_a_table_or_as_json_and_a_wrong_query_is_told() {
+    let home = Home::new();
+    let ops = home.ops.to_string();
+    let actors = |arguments: &[&str]| node(&[&["actors", "--ops", &ops], arguments].concat());
+    fails("nobody", &actors(&[]), 4, &[&ops, "does not answer"]);
+    let _running = home.run().answers();
+
+    let table = text(&actors(&["tag=storage or name=lo*", "--explain"]).stdout);
+    let lines: Vec<_> = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+    assert_eq!(lines[0][..5], ["NAME", "TYPE", "PRIORITY", "STATE", "HEALTH"], "{table}");
+    assert_eq!(lines[1][..4], ["chain", "ChainActor", "critical", "active"], "{table}");
+    assert_eq!(lines[2][..4], ["logging", "LoggingActor", "background", "active"], "{table}");
+    assert!(table.contains("plan: begin with everybody"), "{table}");
+    let page = text(&actors(&["--limit", "1", "--order", "name"]).stdout);
+    assert!(page.contains("1 of ") && page.contains("more with --after 0:background"), "{page}");
+    let next = text(&actors(&["--limit", "1", "--after", "0:background"]).stdout);
+    assert!(next.contains("\nchain "), "{next}");
+    let whole = text(&actors(&["@federation-signature", "--federation"]).stdout);
+    assert!(whole.starts_with("MEMBER") && whole.contains("consensus"), "{whole}");
+
+    let json = text(&actors(&["@block-production", "--output", "json"]).stdout);
+    for part in
+        ["\"matched\":2", "\"name\":\"consensus\"", "\"name\":\"engine\"", "\"actor_type\":\"EngineActor\""]
+    {
+        assert!(json.contains(part), "{part} in {json}");
+    }
+    for (arguments, parts) in [
+        (
+            &["colour=red"] as &[&str],
+            ["field `query`: at character 0: found \"colour\"", "expected name, type"],
+        ),
+        (&["--limit", "0"], ["field `limit`: the limit is 0", "expected 1 to 1000"]),
+        (&["--order", "colour"], ["field `order`: the order is \"colour\"", "expected name, priority"]),
+        (&["--output", "poem"], ["poem", "table, json"]),
+    ] {
+        fails(&arguments.join(" "), &actors(arguments), 2, &parts);
+    }
+}
+
+#[test]
 fn a_node_ends_with_zero_when_told_to_and_with_its_parent_when_asked_to() {
     let home = Home::new();
     let mut running = home.run().answers();

@@ -8,7 +8,7 @@ use alys_cluster::event::ClusterEvent;
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
 use alys_cluster::federation::{Decision, FederationMessage, FederationStatus};
 use alys_cluster::health::HealthMessage;
-use alys_cluster::id::{ActorName, ActorPriority};
+use alys_cluster::id::{ActorName, ActorPriority, Incarnation, NodeId};
 use alys_cluster::telemetry::{LoggingMessage, MetricsMessage};
 use alys_cluster::transport::{LinkMessage, LinkStatus};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
@@ -148,7 +148,8 @@ fn decision_view(decision: Decision) -> GateDecision {
     }
 }
 
-fn member_view(member: MemberStatus) -> MemberView {
+fn member_view(member: MemberStatus, published: &[(NodeId, Incarnation, usize)]) -> MemberView {
+    let known = published.iter().find(|(node, ..)| *node == member.name).map_or(0, |(.., actors)| *actors);
     let state = match member.state {
         MemberState::Own => "self",
         MemberState::Unknown => "unknown",
@@ -163,6 +164,7 @@ fn member_view(member: MemberStatus) -> MemberView {
         last_seen_ms: member.last_seen.map(|ago| ago.as_millis() as u64),
         phi: (member.state != MemberState::Own).then_some(member.phi),
         height: member.height.map(|height| height.0),
+        published: (member.state != MemberState::Own).then_some(known),
         reason: member.reason,
     }
 }
@@ -185,6 +187,7 @@ async fn federation_status(State(ops): State<Ops>) -> Answer<FederationView> {
     let unknown =
         |_| FederationStatus { verdict: ops.parts.gate.verdict(ops.parts.clock.now()), members: Vec::new() };
     let FederationStatus { verdict, members } = ops.federation().await.unwrap_or_else(unknown);
+    let published = ops.parts.discovery.directory.members();
     Ok(Json(FederationView {
         node: ops.node(),
         chain_id: ops.parts.genesis.chain_id().to_owned(),
@@ -195,7 +198,7 @@ async fn federation_status(State(ops): State<Ops>) -> Answer<FederationView> {
         healthy: verdict.healthy,
         required: verdict.required,
         reason: verdict.reason,
-        members: members.into_iter().map(member_view).collect(),
+        members: members.into_iter().map(|member| member_view(member, &published)).collect(),
         links: ops.links().await?,
     }))
 }

@@ -80,6 +80,9 @@ pub struct MemberView {
     pub phi: Option<f64>,
     /// The height of its chain, as last heard.
     pub height: Option<u64>,
+    /// How many of its actors it publishes, as far as known here: none while it is lost; absent for this member
+    /// itself.
+    pub published: Option<usize>,
     /// Why it is not healthy; empty when it is.
     pub reason: String,
 }
