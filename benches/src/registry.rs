@@ -1,0 +1,223 @@
+//! Registries of many actors, ours and its peers': what a lookup, a query and a registration take while others read
+//! and write.
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use alys_cluster::clock::Moment;
+use alys_cluster::id::{ActorName, ActorPriority, ActorType, Tag};
+use alys_cluster::mailbox::Address;
+use alys_cluster::registry::{ActorLifecycleState, Profile, Registration, ThreadSafeActorRegistry};
+
+/// What the actors are told; nobody tells them anything here.
+pub struct Nothing;
+
+/// Something that finds addresses by name while names come and go.
+pub trait Names: Send + Sync {
+    /// Whether the actor is found.
+    fn find(&self, name: &ActorName) -> bool;
+    /// One more name.
+    fn add(&self, name: &ActorName);
+    /// One fewer.
+    fn remove(&self, name: &ActorName);
+}
+
+/// The name of actor `number`.
+///
+/// # Panics
+///
+/// Never: it has the form of a name.
+pub fn name(number: usize) -> ActorName {
+    ActorName::new(&format!("worker/{number}")).expect("a name")
+}
+
+/// Every thousandth actor is `rare`, every one of a hundred kinds has a tag, and all are `common`.
+fn profiles() -> Vec<Arc<Profile>> {
+    let profile = |number: usize| {
+        let mut profile = Profile::new(ActorType::new(&format!("Worker{}", number % 10)).expect("a type"));
+        profile.tags = [Tag::literal("common"), Tag::new(&format!("kind-{number}")).expect("a tag")].into();
+        Arc::new(profile)
+    };
+    (0..100).map(profile).collect()
+}
+
+/// Our registry with actors in it.
+pub struct Ours {
+    /// The registry.
+    pub registry: ThreadSafeActorRegistry,
+    profiles: Vec<Arc<Profile>>,
+    rare: Arc<Profile>,
+    address: Address<Nothing>,
+}
+
+impl Ours {
+    /// With nobody in it.
+    pub fn empty() -> Self {
+        let mut rare = Profile::new(ActorType::new("RareWorker").expect("a type"));
+        rare.tags = [Tag::literal("common"), Tag::literal("rare")].into();
+        let address = Address::new(ActorName::literal("worker"), 1);
+        Self {
+            registry: ThreadSafeActorRegistry::default(),
+            profiles: profiles(),
+            rare: Arc::new(rare),
+            address,
+        }
+    }
+
+    /// With this many, all active.
+    pub fn of(count: usize) -> Self {
+        let ours = Self::empty();
+        (0..count).for_each(|number| ours.register(number));
+        ours
+    }
+
+    fn registration(&self, number: usize) -> Registration {
+        let profile = if number.is_multiple_of(1_000) { &self.rare } else { &self.profiles[number % 100] };
+        Registration {
+            name: name(number),
+            profile: profile.clone(),
+            priority: ActorPriority::ALL[number % 4],
+            supervisor: None,
+            address: Some(self.address.any()),
+        }
+    }
+
+    /// Registers one and makes it active.
+    ///
+    /// # Panics
+    ///
+    /// If its name is taken.
+    pub fn register(&self, number: usize) {
+        let registration = self.registration(number);
+        let name = registration.name.clone();
+        self.registry.register(Moment::ORIGIN, registration).expect("a free name");
+        self.registry.advance(Moment::ORIGIN, &name, ActorLifecycleState::Active).expect("a legal move");
+    }
+}
+
+impl Names for Ours {
+    fn find(&self, name: &ActorName) -> bool {
+        black_box(self.registry.find::<Nothing>(name)).is_ok()
+    }
+
+    fn add(&self, name: &ActorName) {
+        let profile = self.profiles[0].clone();
+        let registration = Registration {
+            address: Some(self.address.any()),
+            ..Registration::new(name.clone(), (*profile).clone())
+        };
+        let _ = self.registry.register(Moment::ORIGIN, registration);
+    }
+
+    fn remove(&self, name: &ActorName) {
+        for to in [ActorLifecycleState::Failed, ActorLifecycleState::Terminated] {
+            let _ = self.registry.advance(Moment::ORIGIN, name, to);
+        }
+        let _ = self.registry.remove(name);
+    }
+}
+
+/// The limit: nothing but a concurrent map from names to addresses, with the same hash function.
+pub struct BareMap(papaya::HashMap<ActorName, Address<Nothing>, foldhash::fast::RandomState>);
+
+impl BareMap {
+    /// With this many.
+    pub fn of(count: usize) -> Self {
+        let map = Self(papaya::HashMap::with_hasher(foldhash::fast::RandomState::default()));
+        (0..count).for_each(|number| map.add(&name(number)));
+        map
+    }
+}
+
+impl Names for BareMap {
+    fn find(&self, name: &ActorName) -> bool {
+        black_box(self.0.pin().get(name).cloned()).is_some()
+    }
+
+    fn add(&self, name: &ActorName) {
+        self.0.pin().insert(name.clone(), Address::new(name.clone(), 1));
+    }
+
+    fn remove(&self, name: &ActorName) {
+        self.0.pin().remove(name);
+    }
+}
+
+/// The simplest that could do: a map behind one lock.
+pub struct LockedMap(std::sync::RwLock<HashMap<ActorName, Address<Nothing>, foldhash::fast::RandomState>>);
+
+impl LockedMap {
+    /// With this many.
+    pub fn of(count: usize) -> Self {
+        let map = Self(std::sync::RwLock::default());
+        (0..count).for_each(|number| map.add(&name(number)));
+        map
+    }
+}
+
+impl Names for LockedMap {
+    fn find(&self, name: &ActorName) -> bool {
+        black_box(self.0.read().expect("nobody panics").get(name).cloned()).is_some()
+    }
+
+    fn add(&self, name: &ActorName) {
+        self.0.write().expect("nobody panics").insert(name.clone(), Address::new(name.clone(), 1));
+    }
+
+    fn remove(&self, name: &ActorName) {
+        self.0.write().expect("nobody panics").remove(name);
+    }
+}
+
+/// The time of one lookup in each of two threads that look up `count` names in no order, while a third one adds and
+/// removes others as fast as it can.
+///
+/// # Panics
+///
+/// If a thread does.
+pub fn lookups(names: &dyn Names, keys: &[ActorName], time: Duration) -> Duration {
+    let (is_over, found) = (AtomicBool::new(false), AtomicU64::new(0));
+    let strangers: Vec<ActorName> = (0..64).map(|number| name(1_000_000_000 + number)).collect();
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            for stranger in strangers.iter().cycle() {
+                names.add(stranger);
+                names.remove(stranger);
+                if is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        let readers: Vec<_> = (0..2)
+            .map(|reader| {
+                let found = &found;
+                threads.spawn(move || {
+                    let (mut count, mut at) = (0u64, reader * keys.len() / 2);
+                    let begun = Instant::now();
+                    while begun.elapsed() < time {
+                        for _ in 0..256 {
+                            // A stride without a common factor visits everybody in no order a cache could guess.
+                            at = (at + 7_919) % keys.len();
+                            count += u64::from(names.find(&keys[at]));
+                        }
+                    }
+                    found.fetch_add(count, Ordering::Relaxed);
+                    begun.elapsed()
+                })
+            })
+            .collect();
+        let spent: Duration = readers.into_iter().map(|reader| reader.join().expect("no panic")).sum();
+        is_over.store(true, Ordering::Relaxed);
+        Duration::from_secs_f64(spent.as_secs_f64() / found.load(Ordering::Relaxed).max(1) as f64)
+    })
+}
+
+/// The time of one of `times` runs of `work`.
+pub fn each(times: u32, mut work: impl FnMut()) -> Duration {
+    let begun = Instant::now();
+    (0..times).for_each(|_| work());
+    begun.elapsed() / times
+}
