@@ -10,10 +10,13 @@ use alys_tests::source::{Reference, Source, workspace};
 /// Files without an actor: they decide, and are told what time it is.
 const PURE: &[&str] = &[
     "cluster/src/config.rs",
+    "cluster/src/federation/attestation.rs",
     "cluster/src/federation/config.rs",
     "cluster/src/federation/coordinator.rs",
+    "cluster/src/federation/decision.rs",
     "cluster/src/federation/gate.rs",
     "cluster/src/federation/roster.rs",
+    "cluster/src/federation/verdict.rs",
     "cluster/src/federation/wire.rs",
     "cluster/src/health/accrual.rs",
     "cluster/src/health/config.rs",
@@ -43,6 +46,7 @@ const PURE: &[&str] = &[
     "cluster/src/transport/trace.rs",
     "node/src/actors/consensus/conductor.rs",
     "node/src/actors/sync/state.rs",
+    "node/src/attest.rs",
     "node/src/config.rs",
     "node/src/consensus/block.rs",
     "node/src/consensus/certificate.rs",

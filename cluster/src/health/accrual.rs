@@ -96,7 +96,8 @@ impl PhiAccrual {
         let mean = self.sum_us as f64 / n as f64 / 1_000.0;
         // n² × the population variance, a whole number that is never negative.
         let spread = (n * self.sum_of_squares).saturating_sub(self.sum_us.pow(2));
-        let deviation = ((spread as f64).sqrt() / n as f64 / 1_000.0).max(millis(self.config.min_std_deviation));
+        let deviation =
+            ((spread as f64).sqrt() / n as f64 / 1_000.0).max(millis(self.config.min_std_deviation));
         let silence = now.since(last).saturating_sub(excused);
         let y = (millis(silence) - mean - millis(self.config.acceptable_pause)) / deviation;
         // P(later) ≈ 1 / (1 + e^x) with x = y(1.5976 + 0.070566 y²); −log10 of it is ln(1 + e^x) / ln 10.
