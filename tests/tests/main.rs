@@ -2,6 +2,7 @@
 
 mod audit;
 mod failures;
+mod federation;
 mod health;
 mod hostile;
 mod layers;
