@@ -10,9 +10,9 @@
 //! carry), [`coordinator`] (heartbeats → inputs), [`actor`] (the shell), [`config`].
 //!
 //! ```text
-//!   ping ──►  peer  ──► pong ──► accrual detector ─► up/down ───┐
-//!   silent peer ◄─ probe ─ third member ─ attestation ─► attested ┼─► healthy ─► decide ─► Verdict with a lease
-//!   own critical actors ──► HealthMonitor ──► own report ───────┘                └─► log of inputs
+//!   ping ──► peer ──► pong ──► accrual detector ─► up/down ──┐
+//!   probe ──► third member ──► silent peer ─► attestation ──┼─► healthy ─► decide ─► Verdict with a lease
+//!   own critical actors ─► HealthMonitor ─► own report ─────┘               └─► log of inputs
 //! ```
 
 pub mod actor;

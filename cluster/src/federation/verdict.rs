@@ -387,6 +387,17 @@ mod tests {
     }
 
     #[test]
+    fn who_is_lost_can_be_read_from_the_last_verdict() {
+        let reader = GateReader::unknown(3);
+        assert_eq!(reader.lost(), []);
+        let mut inputs = inputs(4);
+        inputs.members[2].state = MemberState::Down;
+        inputs.members[3].state = MemberState::Attested;
+        reader.publish(Verdict::of(inputs, Moment::ORIGIN), WallTime(0));
+        assert_eq!(reader.lost(), [NodeId::new("node-3").expect("a name")]);
+    }
+
+    #[test]
     fn a_class_that_demands_more_is_refused_by_name_while_the_others_are_admitted() {
         let demand = |class| if class == OperationClass::SignForBridge { 4 } else { 3 };
         let gates = Gates::new(3, 1, demand);

@@ -175,6 +175,7 @@ impl Metrics {
                 self.peer_losses.with_label_values(&[node.as_str()]).inc();
             }
             ClusterEvent::PeerAttested { node, .. } => {
+                self.peer_up.with_label_values(&[node.as_str()]).set(0);
                 self.peer_attested.with_label_values(&[node.as_str()]).inc();
             }
             ClusterEvent::AttestationRefused { .. } => self.attestations_refused.inc(),
