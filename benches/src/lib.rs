@@ -8,8 +8,10 @@ pub mod supervision;
 use std::time::Duration;
 
 use alys_cluster::clock::Moment;
-use alys_cluster::health::PhiAccrual;
+use alys_cluster::federation::GateInputs;
+use alys_cluster::federation::decision::{Gates, Look, MemberFacts, MemberState};
 use alys_cluster::health::accrual::AccrualConfig;
+use alys_cluster::health::{HealthStatus, PhiAccrual};
 use alys_cluster::id::NodeId;
 use alys_cluster::mailbox::{Address, Mail};
 use alys_node::consensus::certificate::precommit_bytes;
@@ -53,6 +55,21 @@ pub fn detector() -> PhiAccrual {
     });
     (0..100).for_each(|n| detector.heartbeat(Moment::at(Duration::from_millis(n * 250))));
     detector
+}
+
+/// What a gate is told of four members of which one is lost.
+pub fn gate_inputs() -> GateInputs {
+    let member = |n: usize| MemberFacts {
+        name: NodeId::new(&format!("node-{n}")).expect("a name"),
+        state: if n == 4 { MemberState::Down } else { MemberState::Up },
+        status: HealthStatus::Healthy,
+        silent_ms: Some(100),
+        phi_thousandths: 12,
+        reason: if n == 4 { "silent for 1010 ms (phi 8.2)".to_owned() } else { String::new() },
+    };
+    let gates = Gates::new(3, 2, |_| 3);
+    let look = Look::Round;
+    GateInputs { look, members: (1..=4).map(member).collect(), ..GateInputs::unknown(gates) }
 }
 
 /// What the echoing actors are asked.

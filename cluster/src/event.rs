@@ -77,6 +77,29 @@ pub enum ClusterEvent {
         /// Why.
         reason: String,
     },
+    /// A member that does not answer attests its health through another.
+    PeerAttested {
+        /// The member.
+        node: NodeId,
+        /// Who brought its word.
+        through: NodeId,
+    },
+    /// A statement of health was refused.
+    AttestationRefused {
+        /// Whose it is said to be.
+        member: NodeId,
+        /// Who brought it.
+        from: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// This member hears none of its peers, and doubts itself before it calls them lost; or it is over that.
+    SelfDoubted {
+        /// Whether the doubt begins.
+        begins: bool,
+        /// Why.
+        reason: String,
+    },
     /// The gate decided anew, or the number of healthy members changed.
     VerdictChanged {
         /// Counts this incarnation's decisions from 1.
@@ -149,6 +172,9 @@ impl ClusterEvent {
             Self::ActorHealthChanged { .. } => "actor_health_changed",
             Self::PeerUp { .. } => "peer_up",
             Self::PeerDown { .. } => "peer_down",
+            Self::PeerAttested { .. } => "peer_attested",
+            Self::AttestationRefused { .. } => "attestation_refused",
+            Self::SelfDoubted { .. } => "self_doubted",
             Self::VerdictChanged { .. } => "verdict_changed",
             Self::LinkUp { .. } => "link_up",
             Self::LinkDown { .. } => "link_down",
@@ -166,13 +192,16 @@ impl ClusterEvent {
             | Self::RestartDecided { .. }
             | Self::SupervisorGaveUp { .. }
             | Self::PeerDown { .. }
+            | Self::AttestationRefused { .. }
             | Self::LinkDown { .. }
             | Self::LinkRefused { .. }
             | Self::SignatureRefused { .. } => true,
             Self::ActorHealthChanged { status, .. } => *status != HealthStatus::Healthy,
+            Self::SelfDoubted { begins, .. } => *begins,
             Self::VerdictChanged { open, .. } => !open,
             Self::ChildStarted { restarts, .. } => *restarts > 0,
             Self::PeerUp { .. }
+            | Self::PeerAttested { .. }
             | Self::LinkUp { .. }
             | Self::HeightCommitted { .. }
             | Self::RoundStarted { .. } => false,
@@ -200,6 +229,16 @@ impl fmt::Display for ClusterEvent {
             Self::ActorHealthChanged { actor, status, reason } => write!(f, "{actor} is {status}: {reason}"),
             Self::PeerUp { node, incarnation } => write!(f, "{node} is up (incarnation {incarnation})"),
             Self::PeerDown { node, reason } => write!(f, "{node} is down: {reason}"),
+            Self::PeerAttested { node, through } => {
+                write!(f, "{node} does not answer, but attests its health through {through}")
+            }
+            Self::AttestationRefused { member, from, reason } => {
+                write!(f, "an attestation of {member}, brought by {from}, was refused: {reason}")
+            }
+            Self::SelfDoubted { begins: true, reason } => write!(f, "this member doubts itself: {reason}"),
+            Self::SelfDoubted { begins: false, reason } => {
+                write!(f, "this member no longer doubts itself: {reason}")
+            }
             Self::VerdictChanged { open, healthy, required, reason, .. } => {
                 let decision = if *open { "open" } else { "closed" };
                 write!(f, "the gate is {decision}, {healthy} healthy, {required} required: {reason}")

@@ -37,10 +37,41 @@ pub enum PeerChange {
         /// Why.
         reason: String,
     },
+    /// It does not answer, but attests through a third that it lives.
+    Indirect {
+        /// The member.
+        node: NodeId,
+        /// Who brought its word.
+        through: NodeId,
+        /// Whether what it sends arrives here nevertheless.
+        heard: bool,
+    },
+    /// Two other members, both linked with this one, do not reach each other.
+    Apart {
+        /// Who asks for `other` through this member.
+        one: NodeId,
+        /// Whom it does not reach.
+        other: NodeId,
+    },
+    /// `one` no longer asks for `other` through this member.
+    Together {
+        /// Who asked.
+        one: NodeId,
+        /// For whom.
+        other: NodeId,
+    },
 }
 
 /// Hears of every change of every member. Must not wait.
 pub type PeerWatcher = Arc<dyn Fn(&PeerChange) + Send + Sync>;
+
+/// Signs what this member states about itself, and checks what others state about themselves.
+pub trait Signer: Send + Sync + 'static {
+    /// This member's signature over `statement`.
+    fn sign(&self, statement: &[u8]) -> Vec<u8>;
+    /// Whether `signature` is `member`'s over `statement`. May cost a millisecond.
+    fn verify(&self, member: &NodeId, statement: &[u8], signature: &[u8]) -> bool;
+}
 
 /// How far this node's chain has come.
 pub trait Progress: Send + Sync + 'static {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use alys_node::ops::view::{GateDecision, GateRecord};
+
 use crate::record::Record;
 use crate::step::{Check, Expectation};
 
@@ -68,13 +70,15 @@ impl<'a> Judge<'a> {
                 low.map(|least| format!("{name} has height {}, less than {least}", record.height(name)));
             let absent = facts.transactions_included.then(|| transactions_missing(record, name)).flatten();
             let found = facts.finds.and_then(|members| finds_differ(record, name, members));
-            gate.or(low).or(absent).or(found)
+            let few = facts.healthy.and_then(|least| too_few_healthy(record, name, least));
+            gate.or(few).or(low).or(absent).or(found)
         });
         let missing = missing.or_else(|| facts.heights_equal.then(|| self.differ(record)).flatten());
-        let Some(duration) = facts.no_block_for else {
+        let Some(duration) = facts.no_block_for.or(facts.no_halt_for) else {
             return self.until(missing, facts.within.unwrap_or_default(), now_ms);
         };
-        if let Some(new) = self.new_block(record) {
+        let new = if facts.no_block_for.is_some() { self.new_block(record) } else { self.new_halt(record) };
+        if let Some(new) = new {
             return Verdict::Broken(new);
         }
         let over = now_ms >= self.after(duration);
@@ -117,6 +121,16 @@ impl<'a> Judge<'a> {
         })
     }
 
+    fn new_halt(&self, record: &Record) -> Option<String> {
+        self.members.iter().find_map(|name| {
+            let closes = |decision: &&GateRecord| {
+                decision.decision == GateDecision::Closed && decision.at_ms >= self.since_ms
+            };
+            let closed = record.members.get(name)?.gate.values().find(closes)?;
+            Some(format!("{name}'s gate closed: {}", closed.reason))
+        })
+    }
+
     fn differ(&self, record: &Record) -> Option<String> {
         let heads: Vec<_> = self
             .members
@@ -146,7 +160,13 @@ impl<'a> Judge<'a> {
     }
 }
 
-fn gate_differs(record: &Record, name: &str, decision: alys_node::ops::view::GateDecision) -> Option<String> {
+fn too_few_healthy(record: &Record, name: &str, least: usize) -> Option<String> {
+    let last = record.fresh(name, 0)?;
+    (last.healthy < least)
+        .then(|| format!("{name} counts {} healthy, less than {least}: {}", last.healthy, last.reason))
+}
+
+fn gate_differs(record: &Record, name: &str, decision: GateDecision) -> Option<String> {
     let last = record.fresh(name, 0)?;
     (last.gate != decision).then(|| format!("{name}'s gate is {}: {}", last.gate, last.reason))
 }
@@ -229,6 +249,27 @@ mod tests {
         both(&mut record, 5_000, [3, 4], GateDecision::Closed);
         let broken = Verdict::Broken("node-2 went from height 3 to 4".to_owned());
         assert_eq!(judge.judge(&record, 5_000), broken);
+    }
+
+    #[test]
+    fn a_gate_that_closed_between_two_looks_breaks_the_expectation_of_no_halt() {
+        let check = check("do='expect'\nno_halt_for='10s'\nhealthy=2");
+        let mut record = empty();
+        both(&mut record, 1_000, [1, 1], GateDecision::Open);
+        let judge = Judge::new(&check, two(), &record, 1_000);
+        let decided = |sequence, at_ms| {
+            let (decision, healthy, required) = (GateDecision::Closed, 2, 3);
+            GateRecord { sequence, at_ms, decision, healthy, required, reason: "halted".to_owned() }
+        };
+        let gate = |record: &mut Record, sequence, at_ms| {
+            let member = record.members.get_mut("node-2").expect("a member");
+            member.gate.insert((1, sequence), decided(sequence, at_ms));
+        };
+        gate(&mut record, 1, 900);
+        assert!(matches!(judge.judge(&record, 5_000), Verdict::Pending(_)), "that was before");
+        assert_eq!(judge.judge(&record, 11_000), Verdict::Met);
+        gate(&mut record, 2, 4_000);
+        assert_eq!(judge.judge(&record, 5_000), Verdict::Broken("node-2's gate closed: halted".to_owned()));
     }
 
     #[test]

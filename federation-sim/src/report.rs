@@ -110,6 +110,8 @@ pub struct BlockLine {
 pub struct TimingLines {
     /// Between consecutive blocks of an undisturbed federation.
     pub block_interval: TimingLine,
+    /// Between blocks, without one or more members that are not needed.
+    pub shorthanded_interval: TimingLine,
     /// From a proposal to its certificate, at the proposer.
     pub proposal_to_certificate: TimingLine,
     /// From the fault that leaves too few to each survivor's closed gate.
@@ -258,9 +260,10 @@ impl Report {
 }
 
 impl TimingLines {
-    fn named(&self) -> [(&'static str, &TimingLine); 4] {
+    fn named(&self) -> [(&'static str, &TimingLine); 5] {
         [
             ("block interval", &self.block_interval),
+            ("the same shorthanded", &self.shorthanded_interval),
             ("proposal to certificate", &self.proposal_to_certificate),
             ("fault to halt", &self.fault_to_halt),
             ("back to block", &self.back_to_block),
@@ -272,6 +275,7 @@ impl From<&Timings> for TimingLines {
     fn from(timings: &Timings) -> Self {
         Self {
             block_interval: TimingLine::of(&timings.block_interval),
+            shorthanded_interval: TimingLine::of(&timings.shorthanded_interval),
             proposal_to_certificate: TimingLine::of(&timings.proposal_to_certificate),
             fault_to_halt: TimingLine::of(&timings.fault_to_halt),
             back_to_block: TimingLine::of(&timings.back_to_block),
@@ -377,7 +381,8 @@ mod tests {
         assert_eq!(keys(&json["members"][0]), sorted("name height gate incarnations"));
         assert_eq!(keys(&json["blocks"][0]), sorted("height at_ms proposer round signers"));
         assert_eq!(keys(&json["invariants"][0]), sorted("name held observations"));
-        let timings = "block_interval proposal_to_certificate fault_to_halt back_to_block";
+        let timings =
+            "block_interval shorthanded_interval proposal_to_certificate fault_to_halt back_to_block";
         assert_eq!(keys(&json["timings_ms"]), sorted(timings));
         assert_eq!(keys(&json["timings_ms"]["fault_to_halt"]), sorted("p50 p99 max count"));
     }

@@ -258,6 +258,7 @@ mod tests {
                 required: 3,
                 reason: reason.clone(),
                 would_change: reason,
+                classes: Vec::new(),
                 history: Vec::new(),
             };
             let ready = ReadyView { ready: gate.decision == GateDecision::Open, reasons: Vec::new() };

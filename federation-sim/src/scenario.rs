@@ -17,13 +17,15 @@ use crate::topology::Topology;
 pub const DEFAULT: &str = "gating";
 
 /// Shipped scenarios, by name.
-const SHIPPED: [(&str, &str); 6] = [
+const SHIPPED: [(&str, &str); 8] = [
     ("gating", include_str!("scenarios/gating.toml")),
     ("healthy", include_str!("scenarios/healthy.toml")),
     ("partition", include_str!("scenarios/partition.toml")),
     ("rolling-restart", include_str!("scenarios/rolling-restart.toml")),
     ("supervision", include_str!("scenarios/supervision.toml")),
     ("all-crash", include_str!("scenarios/all-crash.toml")),
+    ("faults", include_str!("scenarios/faults.toml")),
+    ("one-dead", include_str!("scenarios/one-dead.toml")),
 ];
 
 /// Members a scenario can have.
@@ -196,8 +198,8 @@ impl Scenario {
         let file: File = toml::from_str(text)
             .map_err(|source| ScenarioError::Shape { origin: origin.to_owned(), source: Box::new(source) })?;
         let step_error = |index, problem| ScenarioError::Step { origin: origin.to_owned(), index, problem };
-        let steps = file
-            .steps
+        let tables = unrolled(file.steps).map_err(|(index, problem)| step_error(index, problem))?;
+        let steps = tables
             .into_iter()
             .enumerate()
             .map(|(index, table)| Step::from_table(table).map_err(|problem| step_error(index, problem)));
@@ -279,6 +281,38 @@ impl fmt::Display for Scenario {
     }
 }
 
+/// The steps with what is to be repeated written out. An error comes with the place of its step.
+fn unrolled(tables: Vec<toml::Table>) -> Result<Vec<toml::Table>, (usize, String)> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Repeat {
+        #[serde(rename = "do")]
+        _kind: String,
+        times: usize,
+        steps: Vec<toml::Table>,
+    }
+    let mut unrolled = Vec::new();
+    for (index, table) in tables.into_iter().enumerate() {
+        if table.get("do").and_then(toml::Value::as_str) != Some("repeat") {
+            unrolled.push(table);
+            continue;
+        }
+        let repeat: Repeat = toml::Value::Table(table)
+            .try_into()
+            .map_err(|error: toml::de::Error| (index, format!("(`do` = \"repeat\") {}", error.message())))?;
+        if !(1..=STEPS_MAX).contains(&repeat.times) {
+            return Err((index, format!("has `times` = {}; expected 1 to {STEPS_MAX}", repeat.times)));
+        }
+        // Too many are found by their number; no more than that are written out.
+        for _ in 0..repeat.times {
+            if unrolled.len() <= STEPS_MAX {
+                unrolled.extend(repeat.steps.iter().cloned());
+            }
+        }
+    }
+    Ok(unrolled)
+}
+
 /// Ranges within one step.
 fn check_numbers(step: &Step) -> Result<(), String> {
     match step {
@@ -293,15 +327,22 @@ fn check_numbers(step: &Step) -> Result<(), String> {
         }
         Step::Check(Check::Expect(facts)) => {
             let some = facts.no_block_for.is_some()
+                || facts.no_halt_for.is_some()
+                || facts.healthy.is_some()
                 || facts.gate.is_some()
                 || facts.heights_equal
                 || facts.transactions_included
                 || facts.min_height.is_some()
                 || facts.finds.is_some();
             if !some {
-                return Err("expects nothing; expected one of no_block_for, gate, heights_equal, \
-                            transactions_included, min_height, finds"
+                return Err("expects nothing; expected one of no_block_for, no_halt_for, gate, healthy, \
+                            heights_equal, transactions_included, min_height, finds"
                     .to_owned());
+            }
+            if facts.no_halt_for.is_some() && (facts.no_block_for.is_some() || facts.within.is_some()) {
+                return Err(
+                    "has `no_halt_for` with `no_block_for` or `within`; expected one of them".to_owned()
+                );
             }
             if facts.no_block_for.is_some() && facts.within.is_some() {
                 return Err("has both `no_block_for` and `within`; expected one of them".to_owned());
@@ -378,6 +419,22 @@ mod tests {
             let error = error(&text);
             assert!(error.contains(expected) && error.contains("test.toml"), "{text}\n{error}");
         }
+    }
+
+    #[test]
+    fn steps_that_are_repeated_are_written_out() {
+        let text = |times: usize| {
+            format!(
+                "name = 'x'\nsteps = [{{ do = 'wait', duration = '1s' }}, {{ do = 'repeat', times = {times}, \
+                     steps = [{{ do = 'pause', members = ['node-1'] }}, {{ do = 'resume' }}] }}]"
+            )
+        };
+        let steps = Scenario::parse("test.toml", &text(3)).expect("a scenario").steps;
+        assert_eq!(steps.len(), 7);
+        assert!(error(&text(0)).contains("`times` = 0; expected 1 to 1000"));
+        assert!(error(&text(500)).contains("`steps` is 100"), "{}", error(&text(500)));
+        let nested = "name = 'x'\nsteps = [{ do = 'repeat', times = 1, steps = [{ do = 'repeat' }] }]";
+        assert!(error(nested).contains("\"repeat\""), "{}", error(nested));
     }
 
     #[test]

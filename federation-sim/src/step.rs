@@ -179,7 +179,7 @@ pub enum Check {
         #[serde(with = "humantime_serde")]
         duration: Duration,
     },
-    /// Facts that must hold: at once, within `within`, or all through `no_block_for`.
+    /// Facts that must hold: at once, within `within`, or all through `no_block_for` or `no_halt_for`.
     Expect(Expectation),
 }
 
@@ -192,8 +192,14 @@ pub struct Expectation {
     /// No new block for so long; every other fact must hold all the while.
     #[serde(with = "humantime_serde")]
     pub no_block_for: Option<Duration>,
+    /// No gate closes for so long; every other fact must hold all the while. Not together with
+    /// `no_block_for`.
+    #[serde(with = "humantime_serde")]
+    pub no_halt_for: Option<Duration>,
     /// What the gate decides.
     pub gate: Option<GateDecision>,
+    /// The least number of healthy members the gate counts.
+    pub healthy: Option<usize>,
     /// Whether all have the same height and the same block there.
     pub heights_equal: bool,
     /// Whether every transaction submitted so far is in a block.
@@ -202,7 +208,7 @@ pub struct Expectation {
     pub min_height: Option<u64>,
     /// How many other members' actors are found, neither more nor fewer.
     pub finds: Option<usize>,
-    /// How long the facts may take to become true. Not together with `no_block_for`.
+    /// How long the facts may take to become true. Not together with `no_block_for` or `no_halt_for`.
     #[serde(with = "humantime_serde")]
     pub within: Option<Duration>,
 }
@@ -385,8 +391,14 @@ impl fmt::Display for Expectation {
         if let Some(duration) = self.no_block_for {
             facts.push(format!("no block for {}", span(duration)));
         }
+        if let Some(duration) = self.no_halt_for {
+            facts.push(format!("no halt for {}", span(duration)));
+        }
         if let Some(decision) = self.gate {
             facts.push(format!("gate {decision}"));
+        }
+        if let Some(healthy) = self.healthy {
+            facts.push(format!("{healthy} healthy or more"));
         }
         if self.heights_equal {
             facts.push("equal heights".to_owned());

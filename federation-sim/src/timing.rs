@@ -21,6 +21,8 @@ use crate::topology::Topology;
 pub struct Timings {
     /// Between consecutive blocks, while all members are whole and no step disturbs them.
     pub block_interval: Vec<u64>,
+    /// Between consecutive blocks, while enough members run, but not all, and no step disturbs them.
+    pub shorthanded_interval: Vec<u64>,
     /// From a proposal to its certificate, at the proposer.
     pub proposal_to_certificate: Vec<u64>,
     /// From the step that leaves a member too few healthy ones to its gate's closing.
@@ -38,9 +40,11 @@ impl Timings {
             turns.follow(record, index, step, &mut topology);
         }
         turns.calm.close(record.observed_ms);
+        turns.shorthanded.close(record.observed_ms);
         let decided = record.decided();
         Self {
             block_interval: block_intervals(&decided, &turns.calm.stretches),
+            shorthanded_interval: block_intervals(&decided, &turns.shorthanded.stretches),
             proposal_to_certificate: proposals(record),
             fault_to_halt: halts(record, &turns.faults),
             back_to_block: resumptions(&decided, &turns.returns),
@@ -52,6 +56,7 @@ impl Timings {
 #[derive(Default)]
 struct Turns {
     calm: Calm,
+    shorthanded: Calm,
     faults: Vec<Fault>,
     returns: Vec<Stretch>,
 }
@@ -98,6 +103,7 @@ impl Turns {
             Step::Act(action) if action.is_harmless() => {}
             Step::Act(action) => {
                 self.calm.close(step.at_ms);
+                self.shorthanded.close(step.at_ms);
                 let changes =
                     |later: &&StepRecord| matches!(&later.step, Step::Act(next) if !next.is_harmless());
                 let next = record.steps[index + 1..].iter().find(changes);
@@ -120,8 +126,11 @@ impl Turns {
                     check,
                     Check::WaitBlocks { .. } | Check::WaitReady { .. } | Check::WaitGate { .. }
                 );
-                if let Some(done_ms) = step.done_ms.filter(|_| settles && topology.is_whole()) {
+                let Some(done_ms) = step.done_ms.filter(|_| settles) else { return };
+                if topology.is_whole() {
                     self.calm.open(done_ms);
+                } else if topology.carries_at_full_speed() && topology.healthy_at_best() >= record.required {
+                    self.shorthanded.open(done_ms);
                 }
             }
         }
@@ -227,6 +236,20 @@ mod tests {
             decided(&mut record, height, at_ms);
         }
         assert_eq!(Timings::of(&record).block_interval, [2_000, 2_010, 2_000, 1_990]);
+    }
+
+    #[test]
+    fn intervals_without_a_dead_member_are_told_apart() {
+        let mut record = empty();
+        step(&mut record, "do='kill'\nmembers=['node-4']", 1_000, 1_010);
+        step(&mut record, "do='wait_blocks'\ncount=1\nwithin='30s'", 1_010, 3_000);
+        step(&mut record, "do='wait_blocks'\ncount=2\nwithin='30s'", 3_000, 9_500);
+        step(&mut record, "do='kill'\nmembers=['node-3']", 10_000, 10_010);
+        for (height, at_ms) in (1..).zip([2_900, 5_000, 7_100, 9_000, 11_000]) {
+            decided(&mut record, height, at_ms);
+        }
+        let timings = Timings::of(&record);
+        assert_eq!((timings.block_interval, timings.shorthanded_interval), (vec![], vec![2_100, 1_900]));
     }
 
     #[test]

@@ -70,7 +70,12 @@ impl Topology {
 
     /// Whether every member runs and every link carries at full speed.
     pub fn is_whole(&self) -> bool {
-        self.is_connected() && self.delayed.is_empty() && self.running().len() == self.members.len()
+        self.carries_at_full_speed() && self.running().len() == self.members.len()
+    }
+
+    /// Whether every link carries at full speed.
+    pub fn carries_at_full_speed(&self) -> bool {
+        self.is_connected() && self.delayed.is_empty()
     }
 
     /// Whether no link is cut.

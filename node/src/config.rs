@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alys_cluster::federation::HeartbeatConfig;
+use alys_cluster::federation::roster::required;
 use alys_cluster::health::HealthConfig;
 use alys_cluster::id::NodeId;
 use alys_cluster::supervision::SupervisionConfig;
@@ -278,6 +279,11 @@ impl NodeConfig {
         }
         self.supervision.validate().map_err(|(section, e)| {
             error(&format!("supervision.{section}{}", e.field), &e.value, e.expected.to_owned())
+        })?;
+        let members = genesis.members().len();
+        self.heartbeat.demand.validate(required(members), members).map_err(|e| {
+            let field = format!("heartbeat.demand.{}", e.field);
+            error(&field, &e.value, format!("{} to {members}: {}", required(members), e.expected))
         })?;
         if self.heartbeat.lease >= genesis.block_time() {
             let value = humantime::format_duration(self.heartbeat.lease);

@@ -78,7 +78,9 @@ impl From<CoreError> for ActorFailureType {
             CoreError::Signer(refusal) => match *refusal {
                 Refusal::Journal(error) => error.into(),
                 // The conductor does not fail of it: it replays the height when the gate is open again.
-                refusal @ Refusal::Gate(_) => Self::Error { error: refusal.to_string() },
+                refusal @ (Refusal::Gate(_) | Refusal::Demand(_)) => {
+                    Self::Error { error: refusal.to_string() }
+                }
                 refusal @ (Refusal::Conflict { .. } | Refusal::Regression(_)) => {
                     Self::ConsensusFailure { error_code: refusal.to_string() }
                 }

@@ -20,6 +20,9 @@ const SIGNATURE_TAG: &[u8] = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 /// Domain separation tag of proofs of possession.
 const POSSESSION_TAG: &[u8] = b"BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 
+/// Domain separation tag of what members attest about their health: such a signature is none of consensus.
+const ATTESTATION_TAG: &[u8] = b"ALYS_HEALTH_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
+
 /// A signature's length in bytes.
 pub const SIGNATURE_BYTES: usize = 96;
 /// A public key's length in bytes.
@@ -113,8 +116,17 @@ impl PublicKey {
 
     /// Whether `signature` is this key's over `message`. Costs about a millisecond.
     pub fn verify(&self, message: &[u8], signature: &Signature) -> bool {
+        self.verify_tagged(message, signature, SIGNATURE_TAG)
+    }
+
+    /// Whether `signature` is this key's over the health that `message` attests.
+    pub fn verify_attestation(&self, message: &[u8], signature: &Signature) -> bool {
+        self.verify_tagged(message, signature, ATTESTATION_TAG)
+    }
+
+    fn verify_tagged(&self, message: &[u8], signature: &Signature, tag: &[u8]) -> bool {
         min_pk::Signature::from_bytes(&signature.0).is_ok_and(|signature| {
-            signature.verify(true, message, SIGNATURE_TAG, &[], &self.0, false) == BLST_ERROR::BLST_SUCCESS
+            signature.verify(true, message, tag, &[], &self.0, false) == BLST_ERROR::BLST_SUCCESS
         })
     }
 
@@ -229,6 +241,11 @@ impl SecretKey {
     /// Signs `message`. Deterministic: the same message gives the same signature.
     pub fn sign(&self, message: &[u8]) -> Signature {
         Signature(self.0.sign(message, SIGNATURE_TAG, &[]).to_bytes())
+    }
+
+    /// Signs what `message` attests about this member's health.
+    pub fn sign_attestation(&self, message: &[u8]) -> Signature {
+        Signature(self.0.sign(message, ATTESTATION_TAG, &[]).to_bytes())
     }
 
     /// Proves possession of this key, as hexadecimal for a genesis file.

@@ -5,6 +5,7 @@
 //! is in [`ops`].
 
 pub mod actors;
+pub mod attest;
 pub mod audit;
 pub mod config;
 pub mod consensus;
@@ -223,7 +224,7 @@ fn parts(
         let store = RedbStore::open(&store_path, genesis_hash)?;
         Ok(Box::new(store) as Box<dyn BlockStore>)
     });
-    let (events, gate) = (EventBus::new(clock.clone()), GateReader::unknown(roster.required()));
+    let (events, gate) = (EventBus::new(clock.clone()), GateReader::closed(config.heartbeat.gates(&roster)));
     let limits = &config.supervision;
     let mut supervision =
         Context::new(roster.own().as_str(), clock.clone(), events.clone()).bound(limits.bound);

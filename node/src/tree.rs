@@ -49,6 +49,7 @@ use crate::actors::chain::{ChainActor, ChainMessage, HeadReader};
 use crate::actors::consensus::{ConsensusActor, ConsensusMessage};
 use crate::actors::engine::{EngineActor, EngineMessage, EngineWire};
 use crate::actors::sync::{SyncActor, SyncMessage, SyncWire};
+use crate::attest::HealthSigner;
 use crate::config::NodeConfig;
 use crate::consensus::message::ConsensusWire;
 use crate::discovery;
@@ -299,6 +300,8 @@ impl Parts {
             clock: self.clock.clone(),
             events: self.events.clone(),
             gate: self.gate.clone(),
+            signer: Arc::new(HealthSigner::new(&self.genesis, self.key.clone())),
+            health: self.addresses.health.clone(),
             progress: Arc::new(self.head.clone()),
             watchers: watchers.into(),
         };

@@ -371,6 +371,24 @@ fn a_configuration_that_does_not_serve_is_refused_with_field_value_and_what_was_
             "\"200ms\"\nlease = \"1s\"",
             &["`heartbeat.lease` is 1s", "block time"],
         ),
+        (
+            "a demand that is less than the federation requires",
+            "\"200ms\"",
+            "\"200ms\"\ndemand = { sign_for_bridge = 2 }",
+            &["`heartbeat.demand.sign_for_bridge` is 2", "3 to 4"],
+        ),
+        (
+            "a demand of more members than there are",
+            "\"200ms\"",
+            "\"200ms\"\ndemand.propose = 5",
+            &["`heartbeat.demand.propose` is 5", "3 to 4"],
+        ),
+        (
+            "an operation that no class is about",
+            "\"200ms\"",
+            "\"200ms\"\ndemand.mint = 4",
+            &["heartbeat.demand", "mint"],
+        ),
         ("a name that is none", "\"node-1\"", "\"Node 1\"", &["identity.name", "Node 1", "expected 1 to 64"]),
         (
             "a name not in genesis",

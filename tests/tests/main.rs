@@ -3,6 +3,7 @@
 mod audit;
 mod discovery;
 mod failures;
+mod federation;
 mod health;
 mod hostile;
 mod layers;

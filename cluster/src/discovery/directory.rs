@@ -46,6 +46,8 @@ impl Directory {
                 }
             }
             PeerChange::Down { node, .. } => drop(peers.remove(node)),
+            // Not lost: what it published holds, though questions to it may go unanswered.
+            PeerChange::Indirect { .. } | PeerChange::Apart { .. } | PeerChange::Together { .. } => {}
         }
     }
 

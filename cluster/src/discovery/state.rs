@@ -69,6 +69,9 @@ impl Exchange {
                 self.peers.remove(&node);
                 Vec::new()
             }
+            Input::Peer(
+                PeerChange::Indirect { .. } | PeerChange::Apart { .. } | PeerChange::Together { .. },
+            ) => Vec::new(),
             Input::Asked(node) => vec![self.advertise(node)],
         }
     }

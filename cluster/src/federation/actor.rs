@@ -5,22 +5,26 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use super::attestation::ActorState;
 use super::config::HeartbeatConfig;
 use super::coordinator::{Coordinator, Effect, Input};
-use super::gate::{GateReader, Verdict};
 use super::message::{FederationMessage, FederationStatus};
 use super::roster::Roster;
+use super::verdict::{GateReader, Verdict};
 use super::wire::FederationWire;
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};
-use crate::health::HealthCheckResult;
 use crate::health::message::answer;
-use crate::id::Incarnation;
+use crate::health::{HealthCheckResult, HealthMessage};
+use crate::id::{ActorPriority, Incarnation};
 use crate::mailbox::{Address, Mail, remind};
-use crate::port::{Outbox, PeerChange, PeerWatcher, Progress};
+use crate::port::{Outbox, PeerChange, PeerWatcher, Progress, Signer};
 
 /// How often silence is looked at: a fifth of the default interval between heartbeats.
 const TICK: Duration = Duration::from_millis(50);
+
+/// The longest the health monitor is waited for with the state of each critical actor.
+const BOARD_DEADLINE: Duration = Duration::from_secs(1);
 
 /// What the federation actor works with.
 #[derive(Clone)]
@@ -41,6 +45,10 @@ pub struct FederationActor {
     pub outbox: Arc<dyn Outbox<FederationWire>>,
     /// Where the verdict is published.
     pub gate: GateReader,
+    /// Signs what this member attests, and checks what others do.
+    pub signer: Arc<dyn Signer>,
+    /// Knows each critical actor's health, which this member attests.
+    pub health: Address<HealthMessage>,
     /// How far the chain has come.
     pub progress: Arc<dyn Progress>,
     /// Whom a lost or returned peer concerns.
@@ -54,18 +62,42 @@ impl FederationActor {
                 Effect::Send(to, wire) => self.outbox.send(&to, wire),
                 Effect::Peer(change) => self.tell_watchers(&change),
                 Effect::Publish(verdict) => self.publish(verdict),
+                Effect::TellRefused { member, from, reason } => {
+                    self.events.tell(ClusterEvent::AttestationRefused { member, from, reason });
+                }
+                Effect::TellDoubt { begins, reason } => {
+                    self.events.tell(ClusterEvent::SelfDoubted { begins, reason });
+                }
             }
         }
     }
 
     fn tell_watchers(&self, change: &PeerChange) {
-        self.events.tell(match change.clone() {
-            PeerChange::Up { node, incarnation } => ClusterEvent::PeerUp { node, incarnation },
-            PeerChange::Down { node, reason } => ClusterEvent::PeerDown { node, reason },
-        });
+        let event = match change.clone() {
+            PeerChange::Up { node, incarnation } => Some(ClusterEvent::PeerUp { node, incarnation }),
+            PeerChange::Down { node, reason } => Some(ClusterEvent::PeerDown { node, reason }),
+            PeerChange::Indirect { node, through, .. } => Some(ClusterEvent::PeerAttested { node, through }),
+            PeerChange::Apart { .. } | PeerChange::Together { .. } => None,
+        };
+        if let Some(event) = event {
+            self.events.tell(event);
+        }
         for watcher in self.watchers.iter() {
             watcher(change);
         }
+    }
+
+    /// Learns of each critical actor's health, outside the handler: who is slow to answer is not waited for.
+    fn ask_for_actors(&self, me: &ActorRef<Mail<FederationMessage>>) {
+        let (me, health) = (me.clone(), self.health.clone());
+        tokio::spawn(async move {
+            // Without an answer the last one is attested further; the summary does not depend on it.
+            let Ok(board) = health.call(BOARD_DEADLINE, HealthMessage::Board).await else { return };
+            let critical = board.into_iter().filter(|actor| actor.priority == ActorPriority::Critical);
+            let states = critical.map(|actor| ActorState { name: actor.name, status: actor.status });
+            // An actor that ended meanwhile is followed by one that asks anew.
+            let _ = me.cast(Mail::to_self(FederationMessage::OwnActors(states.collect())));
+        });
     }
 
     fn publish(&self, verdict: Verdict) {
@@ -83,7 +115,7 @@ impl Actor for FederationActor {
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Coordinator, ActorProcessingErr> {
         self.address.bind(me.clone());
         remind(&me, Duration::ZERO, FederationMessage::Tick);
-        Ok(Coordinator::new(self.roster.clone(), self.incarnation, self.config))
+        Ok(Coordinator::new(self.roster.clone(), self.incarnation, self.config, self.signer.clone()))
     }
 
     async fn handle(
@@ -104,7 +136,11 @@ impl Actor for FederationActor {
                 self.apply(coordinator.handle(now, Input::Wire { from, wire, wall }));
             }
             FederationMessage::OwnHealth(report) => {
+                self.ask_for_actors(&me);
                 self.apply(coordinator.handle(now, Input::OwnHealth(report)));
+            }
+            FederationMessage::OwnActors(actors) => {
+                self.apply(coordinator.handle(now, Input::OwnActors(actors)));
             }
             FederationMessage::Status(reply) => {
                 let verdict = self.gate.verdict(now);

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::decision::{Gates, OperationClass};
+use super::roster::Roster;
 use crate::config::{FieldError, require, require_between};
 use crate::health::accrual::AccrualConfig;
 
@@ -33,6 +35,54 @@ pub struct HeartbeatConfig {
     /// than a block time. Default 800 ms.
     #[serde(with = "humantime_serde")]
     pub lease: Duration,
+    /// How long a peer that does not answer counts by what it attests through others, from the moment at which
+    /// it was asked. At least two intervals, at most 10 s. Longer bridges slower ways, and keeps a member that
+    /// died on such a way alive for so long. Default 1 s, as long as silence takes to be noticed.
+    #[serde(with = "humantime_serde")]
+    pub attestation_validity: Duration,
+    /// How many healthy members each class of operations demands.
+    pub demand: DemandConfig,
+}
+
+/// How many healthy members an operation demands, by class. Absent means as many as the federation requires
+/// to work at all, more than two thirds of the roster; less is refused, and more than all members as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DemandConfig {
+    /// To offer a block. A proposer that may not passes its turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub propose: Option<usize>,
+    /// To take part in deciding one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vote: Option<usize>,
+    /// To sign what moves funds across the bridge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sign_for_bridge: Option<usize>,
+    /// To change who is a member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change_membership: Option<usize>,
+}
+
+impl DemandConfig {
+    /// What `class` demands, where it demands more than the federation requires.
+    pub fn of(&self, class: OperationClass) -> Option<usize> {
+        match class {
+            OperationClass::Propose => self.propose,
+            OperationClass::Vote => self.vote,
+            OperationClass::SignForBridge => self.sign_for_bridge,
+            OperationClass::ChangeMembership => self.change_membership,
+        }
+    }
+
+    /// Checks every demand against a federation of `members` that requires `required`.
+    pub fn validate(&self, required: usize, members: usize) -> Result<(), FieldError> {
+        let expected = "no fewer healthy members than the federation requires, and no more than it has";
+        OperationClass::ALL.into_iter().try_for_each(|class| {
+            self.of(class).map_or(Ok(()), |demand| {
+                require((required..=members).contains(&demand), class.as_str(), demand, expected)
+            })
+        })
+    }
 }
 
 impl Default for HeartbeatConfig {
@@ -45,6 +95,8 @@ impl Default for HeartbeatConfig {
             window: 100,
             stable_rounds: 2,
             lease: Duration::from_millis(800),
+            attestation_validity: Duration::from_secs(1),
+            demand: DemandConfig::default(),
         }
     }
 }
@@ -62,7 +114,16 @@ impl HeartbeatConfig {
         require((1.0..=100.0).contains(&self.threshold), "threshold", self.threshold, "1 to 100")?;
         require((2..=10_000).contains(&self.window), "window", self.window, "2 to 10000")?;
         require((1..=100).contains(&self.stable_rounds), "stable_rounds", self.stable_rounds, "1 to 100")?;
-        require(self.lease > self.interval * 2, "lease", self.lease, "more than two heartbeat intervals")
+        require(self.lease > self.interval * 2, "lease", self.lease, "more than two heartbeat intervals")?;
+        let range = (self.interval * 2, ten_secs.max(self.interval * 2));
+        let expected = "between two heartbeat intervals and 10s";
+        require_between("attestation_validity", self.attestation_validity, range, expected)
+    }
+
+    /// Closed gates for `roster`, with what each class demands.
+    pub fn gates(&self, roster: &Roster) -> Gates {
+        let required = roster.required();
+        Gates::new(required, self.stable_rounds, |class| self.demand.of(class).unwrap_or(required))
     }
 
     pub(super) fn accrual(&self) -> AccrualConfig {
@@ -86,5 +147,23 @@ mod tests {
         let error =
             HeartbeatConfig { lease, ..HeartbeatConfig::default() }.validate().expect_err("too short");
         assert_eq!((error.field, error.value.as_str()), ("lease", "500ms"));
+        let attestation_validity = Duration::from_millis(499);
+        let error = HeartbeatConfig { attestation_validity, ..HeartbeatConfig::default() }.validate();
+        assert_eq!(error.expect_err("too short").field, "attestation_validity");
+    }
+
+    #[test]
+    fn demands_go_upward_only() {
+        assert_eq!(DemandConfig::default().validate(3, 4), Ok(()));
+        for (demand, is_right) in [(2, false), (3, true), (4, true), (5, false)] {
+            let config = DemandConfig { change_membership: Some(demand), ..DemandConfig::default() };
+            match config.validate(3, 4) {
+                Ok(()) => assert!(is_right, "{demand}"),
+                Err(error) => {
+                    assert!(!is_right, "{error}");
+                    assert_eq!((error.field, error.value), ("change_membership", demand.to_string()));
+                }
+            }
+        }
     }
 }

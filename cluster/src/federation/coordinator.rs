@@ -7,23 +7,47 @@
 //!
 //! A pong feeds the detector only if it answers one of the last pings, and soon: after a cut is healed the
 //! network delivers old answers that prove nothing about the present.
+//!
+//! A peer that falls silent is not lost yet. It is asked for through every other member, and counts as
+//! **attested** while its signed answers come back in time. And when *all* fall silent at once, this member is
+//! the likelier cause: it halts as soon as it would, but calls nobody lost until someone answers or the doubt
+//! has lasted. Silence that this member slept through is nobody's fault but its own, up to an interval.
+//!
+//! ```text
+//!               silent, attested                  silent, so is everyone
+//!     ┌────────────────────────────► attested   ┌──────────► suspected
+//!     │   answers ◄──────────────────────┤      │ answers ◄──────┤
+//!     up ◄──────────────────── answers   │      up               │ attested, or the doubt is over
+//!     │ silent                    │      │ not any more          ▼
+//!     └─────────────────────────► down ◄─┘             attested, or down
+//! ```
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::attestation::{ActorState, Attestations, SignedAttestation, Taken};
 use super::config::HeartbeatConfig;
-use super::gate::{Decision, Gate, Verdict, lease};
+pub use super::decision::MemberState;
+use super::decision::{GateInputs, Gates, Look, MemberFacts};
 use super::roster::Roster;
+use super::verdict::Verdict;
 use super::wire::FederationWire;
 use crate::clock::{Moment, WallTime};
 use crate::health::{HealthCheckResult, PhiAccrual, PingMessage, PongMessage};
 use crate::id::{BlockHeight, Incarnation, NodeId};
-use crate::port::PeerChange;
+use crate::port::{PeerChange, Signer};
 
 /// The longest the node's own report counts without being renewed.
 const OWN_REPORT_MAX_AGE: Duration = Duration::from_secs(3);
 /// Pings per peer that may still be answered.
 const OUTSTANDING_MAX: usize = 16;
+/// The longest this member doubts itself before it calls silent peers lost after all.
+const DOUBT_MAX: Duration = Duration::from_secs(5);
+/// How long nobody must have asked for one member on behalf of another for the two to be together again.
+const APART_FOR: Duration = Duration::from_secs(2);
+/// Between two complaints about refused statements that the same member brought.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the coordinator learns.
 #[derive(Clone, Debug)]
@@ -46,6 +70,8 @@ pub enum Input {
     },
     /// What this node's health monitor says of it.
     OwnHealth(HealthCheckResult),
+    /// What this node's health monitor says of each critical actor.
+    OwnActors(Vec<ActorState>),
 }
 
 /// What is to be done.
@@ -57,6 +83,22 @@ pub enum Effect {
     Peer(PeerChange),
     /// Publish this verdict.
     Publish(Verdict),
+    /// Tell that a statement was refused.
+    TellRefused {
+        /// Whose it is said to be.
+        member: NodeId,
+        /// Who brought it.
+        from: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// Tell that this member doubts itself, or no longer does.
+    TellDoubt {
+        /// Whether the doubt begins.
+        begins: bool,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What this member thinks of one member.
@@ -68,6 +110,8 @@ pub struct MemberStatus {
     pub healthy: bool,
     /// Where it stands.
     pub state: MemberState,
+    /// Who last brought its word, where it only attests.
+    pub through: Option<NodeId>,
     /// Its incarnation, where known.
     pub incarnation: Option<Incarnation>,
     /// Time since its last answer, where there was one.
@@ -80,45 +124,106 @@ pub struct MemberStatus {
     pub reason: String,
 }
 
-/// Where a member stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemberState {
-    /// This member.
-    Own,
-    /// Never heard of in this incarnation.
-    Unknown,
-    /// It answers.
-    Up,
-    /// It answered once and does not any more.
-    Down,
-}
-
 #[derive(Clone, Debug)]
 struct Peer {
     state: MemberState,
     incarnation: Option<Incarnation>,
     detector: PhiAccrual,
     last_seen: Option<Moment>,
+    /// When anything came from it, answer or not.
+    heard: Option<Moment>,
+    /// How much of its silence this member stood still itself.
+    excused: Duration,
     report: HealthCheckResult,
     outstanding: VecDeque<(u64, Moment)>,
     down_reason: String,
+    next_probe: Moment,
+    through: Option<NodeId>,
+    /// What watchers were last told of [`PeerChange::Indirect`].
+    told_heard: bool,
+    /// When a suspected peer is lost, once the doubt is over.
+    lost_at: Option<Moment>,
+    next_complaint: Moment,
 }
 
 impl Peer {
-    fn is_healthy(&self) -> bool {
-        self.state == MemberState::Up && self.report.status.is_serving()
+    fn new(config: HeartbeatConfig) -> Self {
+        Self {
+            state: MemberState::Unknown,
+            incarnation: None,
+            detector: PhiAccrual::new(config.accrual()),
+            last_seen: None,
+            heard: None,
+            excused: Duration::ZERO,
+            report: HealthCheckResult::default(),
+            outstanding: VecDeque::new(),
+            down_reason: String::new(),
+            next_probe: Moment::ORIGIN,
+            through: None,
+            told_heard: false,
+            lost_at: None,
+            next_complaint: Moment::ORIGIN,
+        }
+    }
+
+    fn silence(&self, now: Moment) -> Duration {
+        self.last_seen.map_or(Duration::MAX, |last| now.since(last).saturating_sub(self.excused))
+    }
+
+    fn phi(&self, now: Moment) -> f64 {
+        self.detector.phi_excusing(now, self.excused)
+    }
+
+    /// Whether it is one of those whose common silence makes this member doubt itself.
+    fn is_watched(&self) -> bool {
+        matches!(self.state, MemberState::Up | MemberState::Suspected)
+    }
+
+    fn is_heard(&self, now: Moment, within: Duration) -> bool {
+        self.heard.is_some_and(|heard| now.since(heard) <= within)
+    }
+
+    fn lose(&mut self, node: &NodeId, reason: String, effects: &mut Vec<Effect>) {
+        self.state = MemberState::Down;
+        self.detector.reset();
+        self.outstanding.clear();
+        self.lost_at = None;
+        self.down_reason.clone_from(&reason);
+        effects.push(Effect::Peer(PeerChange::Down { node: node.clone(), reason }));
+    }
+
+    /// It lives, as a third member's word of it proves.
+    fn attest(&mut self, node: &NodeId, heard: bool, report: HealthCheckResult, effects: &mut Vec<Effect>) {
+        let is_news = self.state != MemberState::Attested || self.told_heard != heard;
+        self.state = MemberState::Attested;
+        self.detector.reset();
+        self.lost_at = None;
+        self.down_reason.clear();
+        self.report = report;
+        if is_news && let Some(through) = self.through.clone() {
+            self.told_heard = heard;
+            effects.push(Effect::Peer(PeerChange::Indirect { node: node.clone(), through, heard }));
+        }
     }
 }
 
-/// The state: one detector per peer, this member's own report, and the gate.
-#[derive(Clone, Debug)]
+/// The state: one detector per peer, this member's own report, what was attested, and the gates.
+#[derive(Clone)]
 pub struct Coordinator {
     roster: Roster,
     incarnation: Incarnation,
     config: HeartbeatConfig,
+    signer: Arc<dyn Signer>,
     peers: BTreeMap<NodeId, Peer>,
     own: Option<(HealthCheckResult, Moment)>,
-    gate: Gate,
+    own_actors: Vec<ActorState>,
+    attestations: Attestations,
+    /// The last own statement, and when it was made.
+    stated: Option<(SignedAttestation, Moment)>,
+    doubt: Option<Moment>,
+    /// Who asks for whom through this member, and when it last did.
+    apart: BTreeMap<(NodeId, NodeId), Moment>,
+    gates: Gates,
     last_ping: u64,
     next_round: Moment,
     last_tick: Option<Moment>,
@@ -126,25 +231,28 @@ pub struct Coordinator {
 
 impl Coordinator {
     /// Nothing heard yet, gate closed.
-    pub fn new(roster: Roster, incarnation: Incarnation, config: HeartbeatConfig) -> Self {
-        let peer = || Peer {
-            state: MemberState::Unknown,
-            incarnation: None,
-            detector: PhiAccrual::new(config.accrual()),
-            last_seen: None,
-            report: HealthCheckResult::default(),
-            outstanding: VecDeque::new(),
-            down_reason: String::new(),
-        };
-        let peers = roster.peers().map(|node| (node.clone(), peer())).collect();
-        let gate = Gate::new(roster.required(), config.stable_rounds);
+    pub fn new(
+        roster: Roster,
+        incarnation: Incarnation,
+        config: HeartbeatConfig,
+        signer: Arc<dyn Signer>,
+    ) -> Self {
+        let peers = roster.peers().map(|node| (node.clone(), Peer::new(config))).collect();
+        let gates = config.gates(&roster);
+        let attestations = Attestations::new(roster.own().clone(), incarnation);
         Self {
             roster,
             incarnation,
             config,
+            signer,
             peers,
             own: None,
-            gate,
+            own_actors: Vec::new(),
+            attestations,
+            stated: None,
+            doubt: None,
+            apart: BTreeMap::new(),
+            gates,
             last_ping: 0,
             next_round: Moment::ORIGIN,
             last_tick: None,
@@ -158,15 +266,29 @@ impl Coordinator {
             Input::Tick { wall, height } => self.tick(now, wall, height, &mut effects),
             Input::OwnHealth(report) => {
                 self.own = Some((report, now));
-                self.observe(now, &mut effects);
+                self.look(now, Look::Glimpse, &mut effects);
             }
-            Input::Wire { from, wire, wall } if self.roster.is_peer(&from) => match wire {
-                FederationWire::Ping(ping) => self.ping(now, from, &ping, wall, &mut effects),
-                FederationWire::Pong(pong) => self.pong(now, &from, pong, &mut effects),
-            },
+            Input::OwnActors(actors) => self.own_actors = actors,
+            Input::Wire { from, wire, wall } if self.roster.is_peer(&from) => {
+                self.peer(&from).heard = Some(now);
+                match wire {
+                    FederationWire::Ping(ping) => self.ping(now, from, &ping, wall, &mut effects),
+                    FederationWire::Pong(pong) => self.pong(now, &from, pong, &mut effects),
+                    FederationWire::Probe { target, asker } => {
+                        self.probed(now, wall, from, target, asker, &mut effects);
+                    }
+                    FederationWire::Attest { to, statement } => {
+                        self.attested(now, &from, to, statement, &mut effects);
+                    }
+                }
+            }
             Input::Wire { .. } => {}
         }
         effects
+    }
+
+    fn peer(&mut self, node: &NodeId) -> &mut Peer {
+        self.peers.get_mut(node).expect("every peer of the roster has an entry")
     }
 
     fn tick(&mut self, now: Moment, wall: WallTime, height: BlockHeight, effects: &mut Vec<Effect>) {
@@ -180,34 +302,272 @@ impl Coordinator {
             self.after_standstill(now, gap, effects);
             return;
         }
-        for (node, peer) in &mut self.peers {
-            let phi = peer.detector.phi(now);
-            if peer.state == MemberState::Up && phi >= self.config.threshold {
-                let silence = peer.last_seen.map_or(Duration::ZERO, |last| now.since(last));
-                let reason = format!("silent for {} ms (phi {phi:.1})", silence.as_millis());
-                lose(node, peer, reason, effects);
+        if gap > self.config.interval {
+            // A gap too short for that is still none of the peers' doing.
+            for peer in self.peers.values_mut() {
+                peer.excused = (peer.excused + gap).min(self.config.interval);
             }
         }
+        self.judge(now, effects);
+        self.forget_apart(now, effects);
+        self.send_probes(now, wall, effects);
         if now >= self.next_round {
             self.next_round = now + self.config.interval;
-            self.gate.round(self.healthy(now));
             self.send_pings(now, wall, effects);
-            self.publish(now, effects);
+            self.look(now, Look::Round, effects);
         } else {
-            self.observe(now, effects);
+            self.look(now, Look::Glimpse, effects);
         }
     }
 
     fn after_standstill(&mut self, now: Moment, gap: Duration, effects: &mut Vec<Effect>) {
         let reason = format!("this member stood still for {} ms", gap.as_millis());
         for (node, peer) in &mut self.peers {
-            if peer.state == MemberState::Up {
-                lose(node, peer, reason.clone(), effects);
+            if matches!(peer.state, MemberState::Up | MemberState::Attested | MemberState::Suspected) {
+                peer.lose(node, reason.clone(), effects);
             }
         }
-        self.gate.close();
+        // What was echoed before may be as old as the standstill is long.
+        self.attestations = Attestations::new(self.roster.own().clone(), self.incarnation);
+        self.stated = None;
+        self.end_doubt(&reason, effects);
         self.next_round = now;
-        self.publish(now, effects);
+        self.look(now, Look::Distrust, effects);
+    }
+
+    /// Who is silent for too long, and what that makes of it.
+    fn judge(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let Self { config, attestations, peers, doubt, .. } = self;
+        let validity = config.attestation_validity;
+        let standing = |node: &NodeId| attestations.standing(node, now, validity);
+        let nobody_attests = peers.keys().all(|node| standing(node).is_none());
+        let mut watched = peers.values().filter(|peer| peer.is_watched()).peekable();
+        let several = peers.values().filter(|peer| peer.is_watched()).count() >= 2;
+        let all_silent =
+            watched.peek().is_some() && watched.all(|peer| peer.silence(now) > config.acceptable_pause);
+        let hears_nobody = several && all_silent && nobody_attests;
+        let lasted = doubt.is_some_and(|since| now.since(since) >= DOUBT_MAX);
+        let within = config.interval + config.acceptable_pause;
+        let mut begins = false;
+        for (node, peer) in peers.iter_mut() {
+            let silent = peer.state == MemberState::Up && peer.phi(now) >= config.threshold;
+            let known = peer.incarnation;
+            let word = standing(node).filter(|word| known.is_none_or(|known| word.incarnation >= known));
+            match (peer.state, word) {
+                (MemberState::Up, _) if !silent => {}
+                (MemberState::Own, _) | (MemberState::Unknown | MemberState::Down, None) => {}
+                (_, Some(attestation)) => {
+                    let heard = peer.is_heard(now, within);
+                    peer.attest(node, heard, attestation.report(), effects);
+                }
+                (MemberState::Up, None) if hears_nobody => {
+                    peer.state = MemberState::Suspected;
+                    peer.down_reason = silent_for(peer, now);
+                    begins = true;
+                }
+                (MemberState::Up, None) => {
+                    let reason = silent_for(peer, now);
+                    peer.lose(node, reason, effects);
+                }
+                (MemberState::Suspected, None) if hears_nobody && !lasted => {}
+                (MemberState::Suspected, None) => {
+                    // Whoever answered may bring word of it: it has as long as two rounds.
+                    let lost_at = *peer.lost_at.get_or_insert(now + config.interval * 2);
+                    if lasted || now >= lost_at {
+                        let reason = silent_for(peer, now);
+                        peer.lose(node, reason, effects);
+                    }
+                }
+                (MemberState::Attested, None) => {
+                    let reason = format!("{}; nobody brings word of it any more", silent_for(peer, now));
+                    peer.lose(node, reason, effects);
+                }
+            }
+        }
+        if begins && doubt.is_none() {
+            *doubt = Some(now);
+            let reason = "none of its peers answers".to_owned();
+            effects.push(Effect::TellDoubt { begins: true, reason });
+        }
+        if lasted {
+            self.end_doubt("it has lasted; those who are silent are lost", effects);
+        } else if !hears_nobody {
+            self.end_doubt("a peer is heard again", effects);
+        }
+    }
+
+    fn end_doubt(&mut self, reason: &str, effects: &mut Vec<Effect>) {
+        if self.doubt.take().is_some() {
+            effects.push(Effect::TellDoubt { begins: false, reason: reason.to_owned() });
+        }
+    }
+
+    /// Asks for every peer that is silent through all others that are not.
+    fn send_probes(&mut self, now: Moment, wall: WallTime, effects: &mut Vec<Effect>) {
+        let pause = self.config.acceptable_pause;
+        let is_silent = |peer: &Peer| peer.state != MemberState::Up || peer.silence(now) > pause;
+        let due = |(_, peer): &(&NodeId, &Peer)| is_silent(peer) && now >= peer.next_probe;
+        let targets: Vec<_> = self.peers.iter().filter(due).map(|(node, _)| node.clone()).collect();
+        // One that may only seem silent is asked as well: if this member alone is slow, all seem so.
+        let can_carry = |peer: &Peer| matches!(peer.state, MemberState::Up | MemberState::Suspected);
+        let carriers: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| can_carry(peer)).map(|(node, _)| node.clone()).collect();
+        for target in targets {
+            self.peer(&target).next_probe = now + self.config.interval;
+            let others: Vec<_> = carriers.iter().filter(|carrier| **carrier != target).cloned().collect();
+            if others.is_empty() {
+                continue;
+            }
+            let asker = Box::new(self.statement(now, wall));
+            for carrier in others {
+                let probe = FederationWire::Probe { target: target.clone(), asker: asker.clone() };
+                effects.push(Effect::Send(carrier, probe));
+            }
+        }
+    }
+
+    /// What this member states now. One statement serves everyone at the same moment.
+    fn statement(&mut self, now: Moment, wall: WallTime) -> SignedAttestation {
+        if let Some((stated, at)) = &self.stated
+            && *at == now
+        {
+            return stated.clone();
+        }
+        let report = self.own_report(now);
+        let signed = self.attestations.issue(now, wall, &report, &self.own_actors, &*self.signer);
+        self.stated = Some((signed.clone(), now));
+        signed
+    }
+
+    /// Someone asks for `target` through this member, or for this member through someone.
+    fn probed(
+        &mut self,
+        now: Moment,
+        wall: WallTime,
+        from: NodeId,
+        target: NodeId,
+        asker: Box<SignedAttestation>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let member = asker.attestation.member.clone();
+        if target != *self.roster.own() {
+            // Only what its author brings itself is carried on, and only to a member.
+            if member == from && target != from && self.roster.is_peer(&target) {
+                if self.peer(&target).state == MemberState::Up {
+                    self.set_apart(now, &from, &target, effects);
+                }
+                effects.push(Effect::Send(target.clone(), FederationWire::Probe { target, asker }));
+            }
+            return;
+        }
+        let taken = self.take(now, &from, &asker, effects);
+        let answer = match taken {
+            // It came by another way before; the answer goes this way too.
+            Some(Taken::Again) => self.stated.clone().map(|(stated, _)| stated),
+            Some(Taken::New) => {
+                self.stated = None;
+                Some(self.statement(now, wall))
+            }
+            Some(Taken::Overtaken) | None => None,
+        };
+        let Some(answer) = answer else { return };
+        let mut ways = vec![from];
+        if ways[0] != member {
+            ways.push(member.clone());
+        }
+        for way in ways {
+            let statement = Box::new(answer.clone());
+            effects.push(Effect::Send(way, FederationWire::Attest { to: member.clone(), statement }));
+        }
+    }
+
+    /// A statement came: for this member, or to be carried on.
+    fn attested(
+        &mut self,
+        now: Moment,
+        from: &NodeId,
+        to: NodeId,
+        statement: Box<SignedAttestation>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if to == *self.roster.own() {
+            if self.take(now, from, &statement, effects) == Some(Taken::New) {
+                self.judge(now, effects);
+                self.look(now, Look::Glimpse, effects);
+            }
+        } else if statement.attestation.member == *from && to != *from && self.roster.is_peer(&to) {
+            effects.push(Effect::Send(to.clone(), FederationWire::Attest { to, statement }));
+        }
+    }
+
+    /// Accepts a statement, or complains about it.
+    fn take(
+        &mut self,
+        now: Moment,
+        from: &NodeId,
+        signed: &SignedAttestation,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Taken> {
+        let member = &signed.attestation.member;
+        if !self.roster.is_peer(member) {
+            let reason = "its author is not another member".to_owned();
+            self.complain(now, from, member, reason, effects);
+            return None;
+        }
+        let known = self.peers.get(member).and_then(|peer| peer.incarnation);
+        match self.attestations.take(signed, known, &*self.signer) {
+            Ok(taken) => {
+                let incarnation = signed.attestation.incarnation;
+                let peer = self.peer(member);
+                if taken == Taken::New {
+                    peer.through = Some(from.clone());
+                    let is_new = peer.incarnation.is_some_and(|known| incarnation > known);
+                    if is_new && peer.state.is_known() {
+                        peer.lose(member, format!("restarted as incarnation {incarnation}"), effects);
+                    }
+                    peer.incarnation = Some(incarnation);
+                }
+                Some(taken)
+            }
+            Err(refused) => {
+                self.complain(now, from, member, refused.to_string(), effects);
+                None
+            }
+        }
+    }
+
+    fn complain(
+        &mut self,
+        now: Moment,
+        from: &NodeId,
+        member: &NodeId,
+        reason: String,
+        effects: &mut Vec<Effect>,
+    ) {
+        let peer = self.peer(from);
+        if now >= peer.next_complaint {
+            peer.next_complaint = now + COMPLAINT_INTERVAL;
+            let (member, from) = (member.clone(), from.clone());
+            effects.push(Effect::TellRefused { member, from, reason });
+        }
+    }
+
+    fn set_apart(&mut self, now: Moment, one: &NodeId, other: &NodeId, effects: &mut Vec<Effect>) {
+        let (one, other) = (one.clone(), other.clone());
+        if self.apart.insert((one.clone(), other.clone()), now).is_none() {
+            effects.push(Effect::Peer(PeerChange::Apart { one, other }));
+        }
+    }
+
+    fn forget_apart(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        self.apart.retain(|(one, other), asked| {
+            let still = now.since(*asked) < APART_FOR;
+            if !still {
+                let (one, other) = (one.clone(), other.clone());
+                effects.push(Effect::Peer(PeerChange::Together { one, other }));
+            }
+            still
+        });
     }
 
     fn send_pings(&mut self, now: Moment, wall: WallTime, effects: &mut Vec<Effect>) {
@@ -242,42 +602,55 @@ impl Coordinator {
     }
 
     fn pong(&mut self, now: Moment, from: &NodeId, pong: PongMessage, effects: &mut Vec<Effect>) {
-        let peer = self.peers.get_mut(from).expect("every peer of the roster has an entry");
+        let lease = self.config.lease;
+        let peer = self.peer(from);
         let Some(at) = peer.outstanding.iter().position(|(id, _)| *id == pong.ping_id) else {
             return; // Answered already, too old, or meant for an earlier incarnation of this member.
         };
         let (_, asked) = peer.outstanding.remove(at).expect("the position was just found");
-        if now.since(asked) > self.config.lease {
+        if now.since(asked) > lease {
             return;
         }
         match peer.incarnation {
             Some(known) if pong.incarnation < known => return,
-            Some(known) if pong.incarnation > known && peer.state == MemberState::Up => {
-                lose(from, peer, format!("restarted as incarnation {}", pong.incarnation), effects);
+            Some(known) if pong.incarnation > known && peer.state.is_known() => {
+                peer.lose(from, format!("restarted as incarnation {}", pong.incarnation), effects);
             }
             _ => {}
         }
         peer.incarnation = Some(pong.incarnation);
+        if peer.state != MemberState::Up {
+            // The interval across the silence says nothing about the time after it.
+            peer.detector.reset();
+            let was = std::mem::replace(&mut peer.state, MemberState::Up);
+            peer.down_reason.clear();
+            peer.lost_at = None;
+            // Of a doubt that was this member's own nobody was told.
+            if was != MemberState::Suspected {
+                let up = PeerChange::Up { node: from.clone(), incarnation: pong.incarnation };
+                effects.push(Effect::Peer(up));
+            }
+        }
         peer.detector.heartbeat(now);
         peer.last_seen = Some(now);
+        peer.excused = Duration::ZERO;
         peer.report = pong.status;
-        if peer.state != MemberState::Up {
-            peer.state = MemberState::Up;
-            peer.down_reason.clear();
-            let up = PeerChange::Up { node: from.clone(), incarnation: pong.incarnation };
-            effects.push(Effect::Peer(up));
-        }
-        self.observe(now, effects);
+        self.look(now, Look::Glimpse, effects);
     }
 
-    /// Between rounds: a closing is published at once, as is a changed count.
-    fn observe(&mut self, now: Moment, effects: &mut Vec<Effect>) {
-        self.gate.observe(self.healthy(now));
-        self.publish(now, effects);
-    }
-
-    fn publish(&self, now: Moment, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Publish(self.verdict(now)));
+    /// Decides, and publishes. Between rounds a closing is published at once, as is a changed count.
+    fn look(&mut self, now: Moment, look: Look, effects: &mut Vec<Effect>) {
+        let inputs = GateInputs {
+            gates: self.gates.clone(),
+            look,
+            members: self.facts(now),
+            in_doubt: self.doubt.is_some(),
+            interval_ms: self.config.interval.as_millis() as u64,
+            holds: BTreeMap::new(),
+        };
+        let verdict = Verdict::of(inputs, now + self.config.lease);
+        self.gates = verdict.outcome.gates.clone();
+        effects.push(Effect::Publish(verdict));
     }
 
     /// What this member says of itself.
@@ -295,96 +668,81 @@ impl Coordinator {
         }
     }
 
-    fn healthy(&self, now: Moment) -> usize {
-        let own = usize::from(self.own_report(now).status.is_serving());
-        own + self.peers.values().filter(|peer| peer.is_healthy()).count()
-    }
-
-    fn verdict(&self, now: Moment) -> Verdict {
-        let (healthy, required) = (self.healthy(now), self.gate.required());
-        let members = self.members(now);
-        let missing: Vec<_> = members.iter().filter(|member| !member.healthy).collect();
-        let describe = |member: &&MemberStatus| format!("{} ({})", member.name, member.reason);
-        let described = missing.iter().map(describe).collect::<Vec<_>>().join(", ");
-        let names = missing.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(" or ");
-        let decision = if self.gate.rounds_missing() == 0 { Decision::Open } else { Decision::Closed };
-        let (reason, would_change) = match decision {
-            Decision::Open if missing.is_empty() => (
-                format!("all {healthy} members are healthy"),
-                format!("fewer than {required} healthy members"),
-            ),
-            Decision::Open => (
-                format!("{healthy} of {required} required members are healthy; without {described}"),
-                format!("fewer than {required} healthy members; {} more may be lost", healthy - required),
-            ),
-            Decision::Closed if healthy < required => (
-                format!("halted: {healthy} of {required} required members are healthy; missing {described}"),
-                format!("{} more healthy members: waiting for {names}", required - healthy),
-            ),
-            Decision::Closed => {
-                let rounds = self.gate.rounds_missing();
-                let interval = self.config.interval;
-                (
-                    format!("halted: {healthy} members are healthy again, but not yet for long enough"),
-                    format!("{rounds} more stable rounds of {} ms", interval.as_millis()),
-                )
+    /// What the gate is told of every member, in roster order.
+    fn facts(&self, now: Moment) -> Vec<MemberFacts> {
+        let own = self.roster.own();
+        let fact = |name: &NodeId| match self.peers.get(name) {
+            None => {
+                let HealthCheckResult { status, reason, .. } = self.own_report(now);
+                let (name, state, silent_ms) = (own.clone(), MemberState::Own, Some(0));
+                MemberFacts { name, state, status, silent_ms, phi_thousandths: 0, reason }
             }
+            Some(peer) => MemberFacts {
+                name: name.clone(),
+                state: peer.state,
+                status: peer.report.status,
+                silent_ms: peer.last_seen.map(|last| now.since(last).as_millis() as u64),
+                phi_thousandths: (peer.phi(now) * 1_000.0) as u64,
+                reason: match peer.state {
+                    MemberState::Unknown => "never heard of".to_owned(),
+                    MemberState::Down | MemberState::Suspected => {
+                        let ago = peer.last_seen.map_or(0, |last| now.since(last).as_millis());
+                        format!("{}; last seen {}.{} s ago", peer.down_reason, ago / 1000, ago / 100 % 10)
+                    }
+                    MemberState::Own | MemberState::Up | MemberState::Attested => peer.report.reason.clone(),
+                },
+            },
         };
-        let expires = lease(now, self.config.lease);
-        Verdict { sequence: 0, decision, healthy, required, reason, would_change, expires }
+        self.roster.members().iter().map(fact).collect()
     }
 
     /// What this member thinks of every member, in roster order.
     pub fn members(&self, now: Moment) -> Vec<MemberStatus> {
-        self.roster
-            .members()
-            .iter()
-            .map(|name| match self.peers.get(name) {
-                None => {
-                    let report = self.own_report(now);
-                    MemberStatus {
-                        name: name.clone(),
-                        healthy: report.status.is_serving(),
-                        state: MemberState::Own,
-                        incarnation: Some(self.incarnation),
-                        last_seen: Some(Duration::ZERO),
-                        phi: 0.0,
-                        height: Some(report.height),
-                        reason: report.reason,
-                    }
-                }
-                Some(peer) => MemberStatus {
-                    name: name.clone(),
-                    healthy: peer.is_healthy(),
-                    state: peer.state,
-                    incarnation: peer.incarnation,
-                    last_seen: peer.last_seen.map(|last| now.since(last)),
-                    phi: peer.detector.phi(now),
-                    height: peer.last_seen.map(|_| peer.report.height),
-                    reason: match peer.state {
-                        MemberState::Unknown => "never heard of".to_owned(),
-                        MemberState::Down => {
-                            let ago = peer.last_seen.map_or(0, |last| now.since(last).as_millis());
-                            format!("{}; last seen {}.{} s ago", peer.down_reason, ago / 1000, ago / 100 % 10)
-                        }
-                        MemberState::Own | MemberState::Up => peer.report.reason.clone(),
-                    },
-                },
-            })
-            .collect()
+        let status = |facts: MemberFacts| {
+            let healthy = facts.is_healthy();
+            let MemberFacts { name, state, reason, .. } = facts;
+            let Some(peer) = self.peers.get(&name) else {
+                let (incarnation, last_seen) = (Some(self.incarnation), Some(Duration::ZERO));
+                let height = Some(self.own_report(now).height);
+                let (through, phi) = (None, 0.0);
+                return MemberStatus {
+                    name,
+                    healthy,
+                    state,
+                    through,
+                    incarnation,
+                    last_seen,
+                    phi,
+                    height,
+                    reason,
+                };
+            };
+            MemberStatus {
+                name,
+                healthy,
+                state,
+                through: peer.through.clone().filter(|_| state == MemberState::Attested),
+                incarnation: peer.incarnation,
+                last_seen: peer.last_seen.map(|last| now.since(last)),
+                phi: peer.phi(now),
+                height: (peer.last_seen.is_some() || state == MemberState::Attested)
+                    .then_some(peer.report.height),
+                reason,
+            }
+        };
+        self.facts(now).into_iter().map(status).collect()
     }
 }
 
-fn lose(node: &NodeId, peer: &mut Peer, reason: String, effects: &mut Vec<Effect>) {
-    peer.state = MemberState::Down;
-    peer.detector.reset();
-    peer.outstanding.clear();
-    peer.down_reason.clone_from(&reason);
-    effects.push(Effect::Peer(PeerChange::Down { node: node.clone(), reason }));
+fn silent_for(peer: &Peer, now: Moment) -> String {
+    let silence = peer.last_seen.map_or(Duration::ZERO, |last| now.since(last));
+    format!("silent for {} ms (phi {:.1})", silence.as_millis(), peer.phi(now))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::attestation::tests::NameSigner;
+    use super::super::gate::Decision;
     use super::*;
 
     /// One member's coordinator with a clock, and peers that answer when told.
@@ -407,7 +765,8 @@ mod tests {
             let members = (1..=4).map(|n| node(&format!("node-{n}"))).collect();
             let roster = Roster::new(members, &node("node-1")).expect("a member");
             let config = HeartbeatConfig::default();
-            let mut coordinator = Coordinator::new(roster, Incarnation(1), config);
+            let mut coordinator =
+                Coordinator::new(roster, Incarnation(1), config, Arc::new(NameSigner(node("node-1"))));
             coordinator.handle(Moment::ORIGIN, Input::OwnHealth(HealthCheckResult::healthy()));
             Self {
                 coordinator,
@@ -439,7 +798,7 @@ mod tests {
                         };
                         self.in_flight.push((self.now_ms + self.delay_ms, to, pong));
                     }
-                    Effect::Send(_, FederationWire::Pong(_)) => {}
+                    Effect::Send(..) | Effect::TellRefused { .. } | Effect::TellDoubt { .. } => {}
                     Effect::Peer(change) => self.changes.push(change),
                     Effect::Publish(verdict) => self.verdicts.push(verdict),
                 }

@@ -2,8 +2,9 @@
 
 use ractor::RpcReplyPort;
 
+use super::attestation::ActorState;
 use super::coordinator::MemberStatus;
-use super::gate::Verdict;
+use super::verdict::Verdict;
 use super::wire::FederationWire;
 use crate::health::{HealthCheckResult, PingMessage, PongMessage};
 use crate::id::NodeId;
@@ -16,6 +17,8 @@ pub enum FederationMessage {
     Wire(NodeId, FederationWire),
     /// What this node's health monitor says of it.
     OwnHealth(HealthCheckResult),
+    /// What this node's health monitor says of each critical actor.
+    OwnActors(Vec<ActorState>),
     /// What this member thinks of everyone.
     Status(RpcReplyPort<FederationStatus>),
     /// Is the actor itself well?

@@ -1,29 +1,38 @@
 //! The federation as one member sees it: who is healthy, and whether work may go on.
 //!
-//! It decides which members of the configured roster are healthy, and from their number alone whether the
-//! [`gate`] is open. It never counts over who happens to be visible, and never lowers what is required: with
+//! It decides which members of the configured roster are healthy, and from their number alone what the
+//! [`gate`] admits. It never counts over who happens to be visible, and never lowers what is required: with
 //! 2|2 both sides halt. It speaks to other members through an [`Outbox`](crate::port::Outbox) and knows no
-//! transport.
+//! transport; it signs through a [`Signer`](crate::port::Signer) and knows no curve.
 //!
-//! Reading order: [`wire`], [`message`], [`roster`], [`gate`] (count → decision → verdict), [`coordinator`] (heartbeats
-//! → counts), [`actor`] (the shell), [`config`].
+//! Reading order: [`wire`], [`message`], [`roster`], [`gate`] (counts → open or closed), [`decision`] (inputs →
+//! outcome, replayable), [`verdict`] (outcome with a lease, and the log), [`attestation`] (what third members
+//! carry), [`coordinator`] (heartbeats → inputs), [`actor`] (the shell), [`config`].
 //!
 //! ```text
-//!   ping ──►  peer  ──► pong ──► accrual detector ─► up/down ─┐
-//!   own critical actors ──► HealthMonitor ──► own report ─────┼─► healthy ─► gate ─► Verdict with a lease
+//!   ping ──► peer ──► pong ──► accrual detector ─► up/down ──┐
+//!   probe ──► third member ──► silent peer ─► attestation ──┼─► healthy ─► decide ─► Verdict with a lease
+//!   own critical actors ─► HealthMonitor ─► own report ─────┘               └─► log of inputs
 //! ```
 
 pub mod actor;
+pub mod attestation;
 pub mod config;
 pub mod coordinator;
+pub mod decision;
 pub mod gate;
 pub mod message;
 pub mod roster;
+#[cfg(test)]
+mod simulation;
+pub mod verdict;
 pub mod wire;
 
 pub use actor::FederationActor;
-pub use config::HeartbeatConfig;
-pub use gate::{Decision, GateHold, GateReader, GateRecord, Halt, Verdict};
+pub use config::{DemandConfig, HeartbeatConfig};
+pub use decision::{GateInputs, OperationClass, Outcome, decide};
+pub use gate::Decision;
 pub use message::{FederationMessage, FederationStatus};
 pub use roster::Roster;
+pub use verdict::{GateHold, GateReader, GateRecord, Halt, Verdict};
 pub use wire::FederationWire;

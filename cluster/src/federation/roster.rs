@@ -38,8 +38,13 @@ impl Roster {
 
     /// Members that must be healthy: more than two thirds of the configured ones, so 3 of 4.
     pub fn required(&self) -> usize {
-        self.members.len() * 2 / 3 + 1
+        required(self.members.len())
     }
+}
+
+/// Of `members` must be healthy: more than two thirds.
+pub fn required(members: usize) -> usize {
+    members * 2 / 3 + 1
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 //! Hayashibara et al., "The φ accrual failure detector" (2004), in the form of Akka's
 //! `PhiAccrualFailureDetector`: an acceptable pause is added to the mean, the deviation has a floor, and a
 //! logistic function stands in for the normal distribution's tail. Here the tail is computed from its
-//! logarithm, so that it does not underflow to infinity.
+//! logarithm, so that it does not underflow to infinity. Sums are kept, in whole microseconds so that nothing
+//! drifts: suspicion costs the same whatever the window.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,14 +32,16 @@ pub struct AccrualConfig {
 #[derive(Clone, Debug)]
 pub struct PhiAccrual {
     config: AccrualConfig,
-    intervals_ms: VecDeque<f64>,
+    intervals_us: VecDeque<u64>,
+    sum_us: u128,
+    sum_of_squares: u128,
     last: Option<Moment>,
 }
 
 impl PhiAccrual {
     /// A detector that has seen nothing.
     pub fn new(config: AccrualConfig) -> Self {
-        Self { config, intervals_ms: VecDeque::new(), last: None }
+        Self { config, intervals_us: VecDeque::new(), sum_us: 0, sum_of_squares: 0, last: None }
     }
 
     /// Records a heartbeat.
@@ -46,20 +49,33 @@ impl PhiAccrual {
         match self.last {
             // Two samples around the expectation give a first mean and deviation.
             None => {
-                let expected = millis(self.config.expected_interval);
-                self.intervals_ms.extend([expected * 0.75, expected * 1.25]);
+                let expected = micros(self.config.expected_interval);
+                self.remember(expected - expected / 4);
+                self.remember(expected + expected / 4);
             }
-            Some(last) => self.intervals_ms.push_back(millis(now.since(last))),
-        }
-        while self.intervals_ms.len() > self.config.window {
-            self.intervals_ms.pop_front();
+            Some(last) => self.remember(micros(now.since(last))),
         }
         self.last = Some(now);
     }
 
+    fn remember(&mut self, interval_us: u64) {
+        let square = |us: u64| u128::from(us).pow(2);
+        if self.intervals_us.len() == self.config.window
+            && let Some(oldest) = self.intervals_us.pop_front()
+        {
+            self.sum_us -= u128::from(oldest);
+            self.sum_of_squares -= square(oldest);
+        }
+        self.intervals_us.push_back(interval_us);
+        self.sum_us += u128::from(interval_us);
+        self.sum_of_squares += square(interval_us);
+    }
+
     /// Forgets everything: the interval across a silence says nothing about the time after it.
     pub fn reset(&mut self) {
-        self.intervals_ms.clear();
+        self.intervals_us.clear();
+        self.sum_us = 0;
+        self.sum_of_squares = 0;
         self.last = None;
     }
 
@@ -70,17 +86,30 @@ impl PhiAccrual {
 
     /// Suspicion now; 0 before the first heartbeat.
     pub fn phi(&self, now: Moment) -> f64 {
+        self.phi_excusing(now, Duration::ZERO)
+    }
+
+    /// Suspicion now, if `excused` of the silence is the listener's own doing, who stood still meanwhile.
+    pub fn phi_excusing(&self, now: Moment, excused: Duration) -> f64 {
         let Some(last) = self.last else { return 0.0 };
-        let n = self.intervals_ms.len() as f64;
-        let mean = self.intervals_ms.iter().sum::<f64>() / n;
-        let variance = self.intervals_ms.iter().map(|i| (i - mean).powi(2)).sum::<f64>() / n;
-        let deviation = variance.sqrt().max(millis(self.config.min_std_deviation));
-        let y = (millis(now.since(last)) - mean - millis(self.config.acceptable_pause)) / deviation;
+        let n = self.intervals_us.len() as u128;
+        let mean = self.sum_us as f64 / n as f64 / 1_000.0;
+        // n² × the population variance, a whole number that is never negative.
+        let spread = (n * self.sum_of_squares).saturating_sub(self.sum_us.pow(2));
+        let deviation =
+            ((spread as f64).sqrt() / n as f64 / 1_000.0).max(millis(self.config.min_std_deviation));
+        let silence = now.since(last).saturating_sub(excused);
+        let y = (millis(silence) - mean - millis(self.config.acceptable_pause)) / deviation;
         // P(later) ≈ 1 / (1 + e^x) with x = y(1.5976 + 0.070566 y²); −log10 of it is ln(1 + e^x) / ln 10.
         let x = y * (1.5976 + 0.070_566 * y * y);
         let ln_one_plus_exp = if x > 30.0 { x } else { x.exp().ln_1p() };
         ln_one_plus_exp / std::f64::consts::LN_10
     }
+}
+
+/// Whole microseconds; a day, which no interval is, at most.
+fn micros(duration: Duration) -> u64 {
+    duration.min(Duration::from_hours(24)).as_micros() as u64
 }
 
 fn millis(duration: Duration) -> f64 {
@@ -136,6 +165,16 @@ mod tests {
     }
 
     #[test]
+    fn silence_that_the_listener_slept_through_is_no_suspicion() {
+        let (detector, last) = (after_regular_heartbeats(), 199 * 250);
+        let excused = Duration::from_millis(250);
+        assert!(detector.phi(at(last + 1_050)) > 8.0);
+        assert!(detector.phi_excusing(at(last + 1_050), excused) < 2.0);
+        let both = [detector.phi_excusing(at(last + 1_250), excused), detector.phi(at(last + 1_000))];
+        assert!((both[0] - both[1]).abs() < f64::EPSILON, "{both:?}");
+    }
+
+    #[test]
     fn a_reset_forgets_the_silence() {
         let mut detector = after_regular_heartbeats();
         detector.reset();
@@ -146,6 +185,29 @@ mod tests {
     }
 
     proptest! {
+        /// Against the definition, over the last hundred intervals.
+        #[test]
+        fn the_sums_are_those_of_the_window(intervals in prop::collection::vec(1u64..100_000, 99..300)) {
+            let mut detector = detector();
+            detector.heartbeat(at(0));
+            let mut now = 0;
+            for interval in &intervals {
+                now += interval;
+                detector.heartbeat(at(now));
+            }
+            let all: Vec<f64> =
+                [187.5, 312.5].into_iter().chain(intervals.iter().map(|ms| *ms as f64)).collect();
+            let last = &all[all.len() - 100..];
+            let mean = last.iter().sum::<f64>() / 100.0;
+            let variance = last.iter().map(|ms| (ms - mean).powi(2)).sum::<f64>() / 100.0;
+            let deviation = variance.sqrt().max(50.0);
+            let y = (200_000.0 - mean - 500.0) / deviation;
+            let x = y * (1.5976 + 0.070_566 * y * y);
+            let expected = (if x > 30.0 { x } else { x.exp().ln_1p() }) / std::f64::consts::LN_10;
+            let phi = detector.phi(at(now + 200_000));
+            prop_assert!((phi - expected).abs() <= expected * 1e-9 + 1e-12, "{phi} is not {expected}");
+        }
+
         #[test]
         fn phi_never_falls_while_silence_lasts(
             intervals in prop::collection::vec(1u64..2_000, 0..150),

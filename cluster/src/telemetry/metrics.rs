@@ -39,6 +39,9 @@ pub struct Metrics {
     actor_healthy: IntGaugeVec,
     peer_up: IntGaugeVec,
     peer_losses: IntCounterVec,
+    peer_attested: IntCounterVec,
+    attestations_refused: IntCounter,
+    self_doubts: IntCounter,
     gate_open: IntGauge,
     gate_healthy: IntGauge,
     gate_required: IntGauge,
@@ -112,6 +115,19 @@ impl Metrics {
             actor_healthy: gauges("health_actor_serving", "1 if the actor serves, else 0.", &["actor"]),
             peer_up: gauges("federation_peer_up", "1 if the peer answers heartbeats, else 0.", &["peer"]),
             peer_losses: counters("federation_peer_losses_total", "Times the peer was lost.", &["peer"]),
+            peer_attested: counters(
+                "federation_peer_attested_total",
+                "Times a peer that did not answer attested its health through another.",
+                &["peer"],
+            ),
+            attestations_refused: counter(
+                "federation_attestations_refused_total",
+                "Statements of health that were refused.",
+            ),
+            self_doubts: counter(
+                "federation_self_doubts_total",
+                "Times this member heard none of its peers and doubted itself first.",
+            ),
             gate_open: gauge("federation_gate_open", "1 if the gate is open, else 0."),
             gate_healthy: gauge("federation_healthy_members", "Healthy members, this one included."),
             gate_required: gauge("federation_required_members", "Healthy members required."),
@@ -176,6 +192,14 @@ impl Metrics {
             ClusterEvent::PeerDown { node, .. } => {
                 self.peer_up.with_label_values(&[node.as_str()]).set(0);
                 self.peer_losses.with_label_values(&[node.as_str()]).inc();
+            }
+            ClusterEvent::PeerAttested { node, .. } => {
+                self.peer_up.with_label_values(&[node.as_str()]).set(0);
+                self.peer_attested.with_label_values(&[node.as_str()]).inc();
+            }
+            ClusterEvent::AttestationRefused { .. } => self.attestations_refused.inc(),
+            ClusterEvent::SelfDoubted { begins, .. } => {
+                self.self_doubts.inc_by((*begins).into());
             }
             ClusterEvent::VerdictChanged { open, .. } => {
                 let decision = if *open { "open" } else { "closed" };

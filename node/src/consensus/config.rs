@@ -25,8 +25,8 @@ pub struct ConsensusConfig {
     /// Added to each of them in each later round. Up to 60 s. Default 100 ms.
     #[serde(with = "humantime_serde")]
     pub round_delta: Duration,
-    /// For the proposal of a member known to be lost. Up to `propose`. Default 20 ms: liveness only, since
-    /// not waiting is always safe.
+    /// For the proposal of a member known to be lost, and for precommits of it. Up to `propose`. Default 20 ms:
+    /// liveness only, since not waiting is always safe.
     #[serde(with = "humantime_serde")]
     pub propose_lost: Duration,
     /// Between repetitions of the last votes while a round does not end. 50 ms to 60 s. Default 500 ms.

@@ -8,7 +8,8 @@
 //! 3. the signed message is durable in the log,
 //! 4. only then does it leave the step as [`Effect::Publish`], or the height as [`Effect::Decided`].
 //!
-//! A signature refused because it would contradict an earlier one becomes an abstention: Malachite is handed
+//! A signature refused because it would contradict an earlier one, or because the gate demands more healthy
+//! members for a proposal than for a vote, becomes an abstention: Malachite is handed
 //! the null signature, which verifies under no key, so that it drops the message itself and goes on. A
 //! signature refused because the gate closed in the middle of the step fails the step: replaying the log takes
 //! it again once the gate is open, whereas an abstention would be a vote missing for good.
@@ -478,7 +479,7 @@ impl Host {
             Err(failure @ (Refusal::Journal(_) | Refusal::Gate(_))) => {
                 Err(self.fail(CoreError::Signer(Box::new(failure))))
             }
-            Err(refusal @ (Refusal::Conflict { .. } | Refusal::Regression(_))) => {
+            Err(refusal @ (Refusal::Conflict { .. } | Refusal::Regression(_) | Refusal::Demand(_))) => {
                 self.effects.push(Effect::Abstained(refusal.to_string()));
                 Ok(NULL_SIGNATURE)
             }
@@ -648,12 +649,18 @@ pub fn waits_for_proposal(timer: &RoundTimer) -> bool {
     timer.kind == TimeoutKind::Propose
 }
 
+/// Whether what `timer` waits for comes only if the round's proposer is there: its proposal, or more
+/// precommits for it where a quorum has precommitted without deciding.
+pub fn needs_proposer(timer: &RoundTimer) -> bool {
+    matches!(timer.kind, TimeoutKind::Propose | TimeoutKind::Precommit)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
-    use alys_cluster::federation::Halt;
+    use alys_cluster::federation::{Halt, OperationClass};
 
     use super::*;
     use crate::consensus::StateRoot;
@@ -850,7 +857,8 @@ mod tests {
     #[test]
     fn a_gate_that_closes_in_the_middle_of_a_step_fails_it() {
         let mut fixture = Fixture::new();
-        fixture.tools.desk().refuse = Some(|_| Refusal::Gate(Halt { reason: "closed".into() }));
+        fixture.tools.desk().refuse =
+            Some(|_| Refusal::Gate(Halt { class: OperationClass::Vote, reason: "closed".into() }));
         let outcome = fixture.check(true);
         assert!(matches!(outcome, Err(CoreError::Signer(_))), "{outcome:?}");
     }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use alys_cluster::clock::{Clock, WallTime};
-use alys_cluster::federation::{GateReader, Halt};
+use alys_cluster::federation::{GateReader, Halt, OperationClass};
 use alys_cluster::id::Incarnation;
 use thiserror::Error;
 
@@ -138,7 +138,10 @@ pub enum JournalError {
 pub enum Refusal {
     /// The gate is closed.
     #[error(transparent)]
-    Gate(#[from] Halt),
+    Gate(Halt),
+    /// The gate is open, but more members must be healthy for what was asked: this one passes its turn.
+    #[error(transparent)]
+    Demand(Halt),
     /// Something else was signed for the same height, round and step.
     #[error("{} at height {}, round {} was signed for {signed:?}; asked to sign for {asked:?}", .at.step.as_str(), .at.height, .at.round)]
     Conflict {
@@ -316,12 +319,30 @@ impl GuardedSigner {
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
+
+    /// The number of the gate's decision that admits `statement`.
+    fn admit(&self, statement: &Statement) -> Result<u64, Refusal> {
+        let now = self.clock.now();
+        let (class, vote) = (operation(statement.step), OperationClass::Vote);
+        self.gate.admit(now, class).map_err(|halt| {
+            let is_open_to_votes = class != vote && self.gate.admit(now, vote).is_ok();
+            if is_open_to_votes { Refusal::Demand(halt) } else { Refusal::Gate(halt) }
+        })
+    }
+}
+
+/// What kind of operation a step is to the gate.
+fn operation(step: Step) -> OperationClass {
+    match step {
+        Step::Proposal => OperationClass::Propose,
+        Step::Prevote | Step::Precommit => OperationClass::Vote,
+    }
 }
 
 impl Signer for GuardedSigner {
     fn sign(&mut self, statement: &Statement) -> Result<Signature, Refusal> {
         let at = self.clock.wall();
-        let gate_sequence = self.gate.admit(self.clock.now())?;
+        let gate_sequence = self.admit(statement)?;
         let signed_before = self.journal.check(statement)?;
         if !signed_before {
             let incarnation = self.incarnation;

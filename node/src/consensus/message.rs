@@ -62,6 +62,15 @@ impl ConsensusWire {
         round.as_u32().unwrap_or(0)
     }
 
+    /// The place in genesis of the one member that states this, by its own signature.
+    pub fn author(&self) -> Option<usize> {
+        match self {
+            Self::Vote(vote, _) => Some(usize::from(vote.voter.0)),
+            Self::Proposal(proposal, _) => Some(usize::from(proposal.proposer.0)),
+            Self::Polka { .. } | Self::Round { .. } => None,
+        }
+    }
+
     /// What the member at this place of genesis states by this message, if it is its own.
     pub fn statement_of(&self, member: usize) -> Option<Statement> {
         let (statement, signer) = match self {

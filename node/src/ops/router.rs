@@ -22,10 +22,11 @@ use serde::Deserialize;
 use super::registry;
 use super::supervision;
 use super::view::{
-    ActorHealthView, ActorsView, BlockView, CertificateView, EventView, FaultKind, FaultRequest,
-    FederationView, GateDecision, GateRecord, GateView, GenesisMemberView, GenesisView, HeadView, HealthView,
-    LinkView, MemberView, PatternsView, Problem, ReadyView, RegistryStatsView, SignatureView, SignaturesView,
-    SupervisionMemoryView, SupervisionStatsView, TransactionReceipt, TransactionRequest, TreeView,
+    ActorHealthView, ActorsView, BlockView, CertificateView, ClassView, DecisionView, DecisionsView,
+    EventView, FaultKind, FaultRequest, FederationView, GateDecision, GateRecord, GateView,
+    GenesisMemberView, GenesisView, HeadView, HealthView, LinkView, MemberView, PatternsView, Problem,
+    ReadyView, RegistryStatsView, SignatureView, SignaturesView, SupervisionMemoryView, SupervisionStatsView,
+    TransactionReceipt, TransactionRequest, TreeView,
 };
 use crate::actors::chain::ChainMessage;
 use crate::actors::consensus::ConsensusMessage;
@@ -66,6 +67,7 @@ impl Ops {
             .route("/readyz", get(readyz))
             .route("/federation/status", get(federation_status))
             .route("/federation/gate", get(federation_gate))
+            .route("/federation/decisions", get(federation_decisions))
             .route("/health/status", get(health_status))
             .route("/supervision/tree", get(supervision_tree))
             .route("/supervision/stats", get(supervision_stats))
@@ -125,8 +127,11 @@ async fn readyz(State(ops): State<Ops>) -> Response {
         Err(problem) => reasons.push(problem.detail),
         Ok(status) => {
             let own = ops.parts.head.head().height;
-            let heights =
-                status.members.iter().filter(|m| m.state == MemberState::Up).filter_map(|m| m.height);
+            let heights = status
+                .members
+                .iter()
+                .filter(|m| m.state.is_known() && m.state != MemberState::Own)
+                .filter_map(|m| m.height);
             let highest = heights.map(|height| height.0).max().unwrap_or(0);
             if highest > own + CAUGHT_UP_WITHIN {
                 reasons.push(format!("catching up: at height {own}, others are at {highest}"));
@@ -154,12 +159,15 @@ fn member_view(member: MemberStatus, published: &[(NodeId, Incarnation, usize)])
         MemberState::Own => "self",
         MemberState::Unknown => "unknown",
         MemberState::Up => "up",
+        MemberState::Attested => "attested",
+        MemberState::Suspected => "suspected",
         MemberState::Down => "down",
     };
     MemberView {
         name: member.name.to_string(),
         healthy: member.healthy,
         state: state.to_owned(),
+        through: member.through.map(|node| node.to_string()),
         incarnation: member.incarnation.map(|incarnation| incarnation.0),
         last_seen_ms: member.last_seen.map(|ago| ago.as_millis() as u64),
         phi: (member.state != MemberState::Own).then_some(member.phi),
@@ -204,7 +212,13 @@ async fn federation_status(State(ops): State<Ops>) -> Answer<FederationView> {
 }
 
 async fn federation_gate(State(ops): State<Ops>) -> Json<GateView> {
-    let verdict = ops.parts.gate.verdict(ops.parts.clock.now());
+    let now = ops.parts.clock.now();
+    let verdict = ops.parts.gate.verdict(now);
+    let classes = ops.parts.gate.classes(now).into_iter().map(|outcome| ClassView {
+        class: outcome.class.to_string(),
+        demand: outcome.demand,
+        decision: decision_view(outcome.decision),
+    });
     let history = ops.parts.gate.history().into_iter().map(|record| GateRecord {
         sequence: record.sequence,
         at_ms: record.at.0,
@@ -221,7 +235,22 @@ async fn federation_gate(State(ops): State<Ops>) -> Json<GateView> {
         required: verdict.required,
         reason: verdict.reason,
         would_change: verdict.would_change,
+        classes: classes.collect(),
         history: history.collect(),
+    })
+}
+
+async fn federation_decisions(State(ops): State<Ops>) -> Json<DecisionsView> {
+    let decisions = ops.parts.gate.history().into_iter().map(|record| DecisionView {
+        sequence: record.sequence,
+        at_ms: record.at.0,
+        inputs: (*record.inputs).clone(),
+        outcome: (*record.outcome).clone(),
+    });
+    Json(DecisionsView {
+        node: ops.node(),
+        incarnation: ops.parts.incarnation.0,
+        decisions: decisions.collect(),
     })
 }
 

@@ -4,6 +4,7 @@
 //! uses the very same definitions and the two can not drift apart. Times named `…_at_ms` are milliseconds
 //! since the Unix epoch on the answering member's wall clock; durations are named `…_ms`.
 
+use alys_cluster::federation::{GateInputs, Outcome};
 use serde::{Deserialize, Serialize};
 
 /// What a gate says: the federation may work, or it may not.
@@ -59,8 +60,47 @@ pub struct GateView {
     pub reason: String,
     /// What would change the decision, as a sentence.
     pub would_change: String,
+    /// What is admitted, by class of operations.
+    #[serde(default)]
+    pub classes: Vec<ClassView>,
     /// The last decisions that differed from the one before, oldest first, at most 1,024.
     pub history: Vec<GateRecord>,
+}
+
+/// What the gate says of one class of operations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassView {
+    /// `propose`, `vote`, `sign_for_bridge` or `change_membership`.
+    pub class: String,
+    /// Healthy members it demands.
+    pub demand: usize,
+    /// Whether it is admitted now.
+    pub decision: GateDecision,
+}
+
+/// `GET /federation/decisions`: the log of this member's gate. The cluster's `decide` of a record's inputs
+/// gives its outcome again, byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionsView {
+    /// The answering member.
+    pub node: String,
+    /// Which start of this member this is; grows with each, and is never used twice.
+    pub incarnation: u64,
+    /// The last decisions that differed from the one before, oldest first, at most 1,024.
+    pub decisions: Vec<DecisionView>,
+}
+
+/// One decision with what it was taken from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionView {
+    /// Counts this incarnation's decisions from 1; `GateRecord::sequence`.
+    pub sequence: u64,
+    /// When it was taken.
+    pub at_ms: u64,
+    /// Everything it was taken from.
+    pub inputs: GateInputs,
+    /// Everything that was decided.
+    pub outcome: Outcome,
 }
 
 /// What this member thinks of one member of the roster.
@@ -70,8 +110,12 @@ pub struct MemberView {
     pub name: String,
     /// Whether it counts towards the gate.
     pub healthy: bool,
-    /// `self`, `up`, `down` or `unknown` (never heard of in this incarnation).
+    /// `self`, `up`, `attested` (answers through others only), `suspected` (silent as everyone is), `down` or
+    /// `unknown` (never heard of in this incarnation).
     pub state: String,
+    /// Who last brought its word, if it is attested.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<String>,
     /// Its incarnation, where known.
     pub incarnation: Option<u64>,
     /// Time since its last answer, where there was one.

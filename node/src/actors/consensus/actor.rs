@@ -1,16 +1,17 @@
 //! Consensus as an actor.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use alys_cluster::clock::{Clock, Moment};
 use alys_cluster::event::{ClusterEvent, EventBus};
-use alys_cluster::federation::{GateReader, Roster};
+use alys_cluster::federation::{GateReader, OperationClass, Roster};
 use alys_cluster::health::message::answer;
-use alys_cluster::id::{BlockHeight, Incarnation};
+use alys_cluster::id::{BlockHeight, Incarnation, NodeId};
 use alys_cluster::mailbox::{Address, Mail, remind};
-use alys_cluster::port::Outbox;
+use alys_cluster::port::{Outbox, PeerChange};
 use alys_cluster::supervision::{ActorFailureType, SlotReader, SlotTiming};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -78,6 +79,8 @@ pub struct Shell {
     signer: GuardedSigner,
     log: WriteAheadLog,
     last_commit: Option<Moment>,
+    /// Members that do not reach each other, and do reach this one.
+    apart: BTreeSet<(NodeId, NodeId)>,
 }
 
 type Me = ActorRef<Mail<ConsensusMessage>>;
@@ -107,7 +110,13 @@ impl Drop for Answering {
 impl ConsensusActor {
     fn instant(&self) -> Instant {
         let now = self.clock.now();
-        Instant { now, wall: self.clock.wall(), gate_open: self.gate.admit(now).is_ok() }
+        let admits = |class| self.gate.admit(now, class).is_ok();
+        Instant {
+            now,
+            wall: self.clock.wall(),
+            gate_open: admits(OperationClass::Vote),
+            may_propose: admits(OperationClass::Propose),
+        }
     }
 
     /// Hands an input to the conductor and does what follows, until nothing does.
@@ -155,6 +164,17 @@ impl ConsensusActor {
                 self.events.tell(ClusterEvent::SignatureRefused { height: BlockHeight(height), reason });
             }
             Action::Commit(_) => unreachable!("commits are awaited where they arise"),
+        }
+    }
+
+    /// Carries what a member states to those whom it does not reach itself, one step and no further. Its
+    /// signature says whose it is, whoever brings it.
+    fn carry(&self, shell: &Shell, from: &NodeId, message: &ConsensusWire) {
+        let author = message.author().and_then(|author| self.roster.members().get(author));
+        if author == Some(from) {
+            for (_, other) in shell.apart.iter().filter(|(one, _)| one == from) {
+                self.outbox.send(other, message.clone());
+            }
         }
     }
 
@@ -260,7 +280,7 @@ impl Actor for ConsensusActor {
             self.clock.clone(),
         );
         let core = Box::new(MalachiteCore::new(&self.genesis, own, self.config));
-        let conductor = Conductor::new(
+        let mut conductor = Conductor::new(
             core,
             self.config,
             self.roster.members().to_vec(),
@@ -269,8 +289,10 @@ impl Actor for ConsensusActor {
             self.genesis.block_time(),
         );
         self.address.bind(me.clone());
+        // What changes from here on is told.
+        conductor.begin_without(self.gate.lost());
         remind(&me, Duration::ZERO, ConsensusMessage::Tick);
-        Ok(Shell { conductor, signer, log, last_commit: None })
+        Ok(Shell { conductor, signer, log, last_commit: None, apart: BTreeSet::new() })
     }
 
     async fn handle(&self, me: Me, mail: Self::Msg, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
@@ -279,7 +301,10 @@ impl Actor for ConsensusActor {
                 remind(&me, TICK, ConsensusMessage::Tick);
                 self.input(&me, shell, Input::Tick).await
             }
-            ConsensusMessage::Wire(_, message) => self.input(&me, shell, Input::Message(message)).await,
+            ConsensusMessage::Wire(from, message) => {
+                self.carry(shell, &from, &message);
+                self.input(&me, shell, Input::Message(message)).await
+            }
             ConsensusMessage::Timer(timer, generation) => {
                 self.input(&me, shell, Input::Timer(timer, generation)).await
             }
@@ -332,6 +357,14 @@ impl Actor for ConsensusActor {
                     Ok(input) => self.input(&me, shell, input).await,
                     Err(_) => Ok(()),
                 }
+            }
+            ConsensusMessage::Peer(PeerChange::Apart { one, other }) => {
+                shell.apart.insert((one, other));
+                Ok(())
+            }
+            ConsensusMessage::Peer(PeerChange::Together { one, other }) => {
+                shell.apart.remove(&(one, other));
+                Ok(())
             }
             ConsensusMessage::Peer(change) => self.input(&me, shell, Input::Peer(change)).await,
             ConsensusMessage::Signatures(from, reply) => {

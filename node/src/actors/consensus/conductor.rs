@@ -12,6 +12,10 @@
 //! has lost a part of the log, and may have locked a block without knowing it any more. It stays **silent**
 //! until others have decided that height, and says that it is unhealthy meanwhile.
 //!
+//! A proposer that is known to be lost is not waited for: its time-out ends at once, at the beginning of its
+//! round and in the middle of it, and so does the wait for precommits of a block that nobody has seen. That is
+//! liveness only: leaving a round early is always safe, and what the proposer says is heard whenever it comes.
+//!
 //! While the gate is closed, and between two heights, what arrives is held; the oldest goes when there is
 //! too much, for whoever needs an answer asks again. When the gate opens, and when a peer comes back, this
 //! member repeats what it said in the present round, so that nobody waits for a repetition timer.
@@ -26,7 +30,9 @@ use alys_cluster::port::PeerChange;
 
 use crate::consensus::config::ConsensusConfig;
 use crate::consensus::context::Statement;
-use crate::consensus::core::{BftCore, CoreError, CoreInput, Effect, Ports, RoundTimer, waits_for_proposal};
+use crate::consensus::core::{
+    BftCore, CoreError, CoreInput, Effect, Ports, RoundTimer, needs_proposer, waits_for_proposal,
+};
 use crate::consensus::guard::{Refusal, Signer};
 use crate::consensus::log::{LogError, MessageLog};
 use crate::consensus::message::{ConsensusWire, LogEntry};
@@ -52,6 +58,8 @@ pub struct Instant {
     pub wall: WallTime,
     /// Whether steps may be taken.
     pub gate_open: bool,
+    /// Whether a block may be offered, for which more members may have to be healthy.
+    pub may_propose: bool,
 }
 
 /// A log that knows where each height begins.
@@ -191,6 +199,8 @@ pub struct Conductor {
     held_own: VecDeque<CoreInput>,
     said: VecDeque<ConsensusWire>,
     timers: BTreeMap<TimerKey, u64>,
+    /// The last timer that waits for a proposal, running or not.
+    proposal_timer: Option<RoundTimer>,
     last_generation: u64,
     proposer: usize,
     lost: BTreeSet<NodeId>,
@@ -229,6 +239,7 @@ impl Conductor {
             held_own: VecDeque::new(),
             said: VecDeque::new(),
             timers: BTreeMap::new(),
+            proposal_timer: None,
             last_generation: 0,
             proposer: 0,
             lost: BTreeSet::new(),
@@ -450,7 +461,11 @@ impl Conductor {
                     self.timers.remove(&key(&timer));
                 }
                 Effect::CancelTimers => self.timers.clear(),
-                Effect::Build { round, .. } => actions.push(Action::Build { round }),
+                Effect::Build { round, .. } if at.may_propose => actions.push(Action::Build { round }),
+                Effect::Build { .. } => {
+                    let reason = "the gate demands more healthy members for a proposal".to_owned();
+                    actions.push(Action::TellAbstention { height, reason });
+                }
                 Effect::Check { block, round, is_new } => {
                     // What a quorum has prevoted is not held up by this member's clock.
                     if !is_new || self.is_timely(at.wall, &block) {
@@ -492,8 +507,11 @@ impl Conductor {
     fn set_timer(&mut self, timer: RoundTimer, after: Duration) -> Action {
         self.last_generation += 1;
         self.timers.insert(key(&timer), self.last_generation);
+        if waits_for_proposal(&timer) {
+            self.proposal_timer = Some(timer);
+        }
         let is_lost = self.members.get(self.proposer).is_some_and(|proposer| self.lost.contains(proposer));
-        let after = if waits_for_proposal(&timer) && is_lost { self.config.propose_lost } else { after };
+        let after = if needs_proposer(&timer) && is_lost { self.config.propose_lost } else { after };
         Action::SetTimer(timer, self.last_generation, after)
     }
 
@@ -551,10 +569,32 @@ impl Conductor {
                     actions.extend(said.map(|message| Action::SendTo(node.clone(), message)));
                 }
             }
-            PeerChange::Down { node, .. } => {
-                self.lost.insert(node);
+            PeerChange::Down { node, .. } | PeerChange::Indirect { node, heard: false, .. } => {
+                self.lose(node, actions);
             }
+            PeerChange::Indirect { node, heard: true, .. } => {
+                self.lost.remove(&node);
+            }
+            PeerChange::Apart { .. } | PeerChange::Together { .. } => {}
         }
+    }
+
+    /// Nothing is expected from `node` any more, nor waited for if it is its turn.
+    fn lose(&mut self, node: NodeId, actions: &mut Vec<Action>) {
+        let is_its_turn = self.members.get(self.proposer) == Some(&node);
+        let is_news = self.lost.insert(node);
+        if let Some(timer) = self.proposal_timer.filter(|timer| self.timers.contains_key(&key(timer)))
+            && is_its_turn
+            && is_news
+        {
+            let after = self.config.propose_lost;
+            actions.push(self.set_timer(timer, after));
+        }
+    }
+
+    /// Members that are lost when this member begins.
+    pub fn begin_without(&mut self, lost: impl IntoIterator<Item = NodeId>) {
+        self.lost.extend(lost);
     }
 
     /// A block with this payload on the head, for this member to offer.

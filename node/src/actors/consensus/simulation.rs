@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use alys_cluster::clock::{Moment, WallTime};
-use alys_cluster::federation::Halt;
+use alys_cluster::federation::{Halt, OperationClass};
 use alys_cluster::health::HealthStatus;
 use alys_cluster::id::{Incarnation, NodeId};
 use alys_cluster::port::PeerChange;
@@ -78,7 +78,10 @@ impl Signer for RecordingSigner {
         if self.closes > 0 {
             self.closes -= 1;
             self.closed += 1;
-            return Err(Refusal::Gate(Halt { reason: "the lease ran out".into() }));
+            return Err(Refusal::Gate(Halt {
+                class: OperationClass::Vote,
+                reason: "the lease ran out".into(),
+            }));
         }
         self.signed_while_closed += usize::from(!self.gate_open);
         let key = (statement.height, statement.round, statement.step);
@@ -114,6 +117,8 @@ struct Member {
     chain: Vec<(Block, Certificate, u64)>,
     up: bool,
     life: u64,
+    /// Its gate is open to votes, but not to proposals.
+    passes_turns: bool,
 }
 
 enum Event {
@@ -125,6 +130,8 @@ struct Simulation {
     genesis: Genesis,
     members: Vec<Member>,
     cut: BTreeSet<(usize, usize)>,
+    /// Whether members carry what one states to those whom it does not reach, and attest for each other.
+    carries: bool,
     loses_messages: bool,
     now_ms: u64,
     rng: StdRng,
@@ -166,12 +173,14 @@ impl Simulation {
             chain: Vec::new(),
             up: true,
             life: 0,
+            passes_turns: false,
         };
         let members = (0..MEMBERS).map(member).collect();
         let mut simulation = Self {
             genesis,
             members,
             cut: BTreeSet::new(),
+            carries: false,
             loses_messages: false,
             now_ms: 0,
             rng: StdRng::seed_from_u64(seed),
@@ -198,9 +207,18 @@ impl Simulation {
 
     /// A detector that is always right: members that reach this one and are reached by it.
     fn gate_open(&self, index: usize) -> bool {
+        let both = |one, other| self.reaches(one, other) && self.reaches(other, one);
+        let attests = |other| self.carrier(index, other).is_some() && self.carrier(other, index).is_some();
         let healthy = (0..MEMBERS)
-            .filter(|&other| other == index || self.reaches(index, other) && self.reaches(other, index));
+            .filter(|&other| other == index || both(index, other) || self.carries && attests(other));
         healthy.count() >= 3
+    }
+
+    /// Who can carry something from `from` to `to`.
+    fn carrier(&self, from: usize, to: usize) -> Option<usize> {
+        (0..MEMBERS).find(|&third| {
+            third != from && third != to && self.reaches(from, third) && self.reaches(third, to)
+        })
     }
 
     fn run_until(&mut self, ms: u64) {
@@ -235,6 +253,7 @@ impl Simulation {
             now: Moment::at(Duration::from_millis(self.now_ms)),
             wall: WallTime(1_000_000 + self.now_ms),
             gate_open,
+            may_propose: gate_open && !self.members[index].passes_turns,
         };
         let member = &mut self.members[index];
         member.signer.gate_open = gate_open;
@@ -276,6 +295,12 @@ impl Simulation {
     }
 
     fn send(&mut self, from: usize, to: usize, input: Input) {
+        let is_stated = matches!(&input, Input::Message(message) if message.author() == Some(from));
+        if self.carries && is_stated && !self.reaches(from, to) && self.carrier(from, to).is_some() {
+            let delay = self.rng.random_range(2..40);
+            self.push(delay, to, Event::Input(Box::new(input)));
+            return;
+        }
         if self.reaches(from, to) && !self.loses_messages {
             let delay = self.rng.random_range(1..20);
             self.push(delay, to, Event::Input(Box::new(input)));
@@ -327,6 +352,8 @@ impl Simulation {
         member.conductor = conductor(&self.genesis, index, head);
         member.engine.reset(head);
         member.up = true;
+        let lost = (0..MEMBERS).filter(|&other| !self.members[other].up).map(name).collect::<Vec<_>>();
+        self.members[index].conductor.begin_without(lost);
         self.push(0, index, Event::Tick);
         self.tell_others(index, |node| PeerChange::Up { node, incarnation: Incarnation(2) });
     }
@@ -421,6 +448,72 @@ fn one_lost_member_does_not_slow_the_chain_and_catches_up_when_it_returns() {
     simulation.assert_safe();
     let heights = simulation.heights();
     assert!(heights.iter().max().expect("four") - heights[3] <= 1, "{heights:?}");
+}
+
+#[test]
+fn a_proposer_lost_in_the_middle_of_its_turn_is_not_waited_for_any_longer() {
+    for seed in 0..4 {
+        let mut simulation = Simulation::new(seed, true);
+        simulation.run_until(9_000);
+        let height = simulation.height();
+        let begins = simulation.members[0].chain.last().expect("blocks").2 + 2_000;
+        // Nothing of what it says arrives, and nobody is told yet.
+        let proposer = (height + 1) % MEMBERS;
+        let others = (0..MEMBERS).filter(|&other| other != proposer);
+        simulation.cut.extend(others.map(|other| (proposer, other)));
+        simulation.run_until(begins + 150);
+        assert_eq!(simulation.height(), height, "seed {seed}: they wait for its proposal");
+        simulation.tell_others(proposer, |node| PeerChange::Down { node, reason: "silent".into() });
+        simulation.ms_until_height(height + 1, 300);
+        simulation.assert_safe();
+    }
+}
+
+#[test]
+fn a_member_that_begins_without_a_lost_one_does_not_wait_for_its_turn() {
+    let mut simulation = Simulation::new(3, true);
+    simulation.run_until(5_000);
+    simulation.crash(3, true);
+    simulation.run_until(11_000);
+    simulation.crash(0, true);
+    simulation.run_for(300);
+    simulation.restart(0);
+    simulation.run_for(4_000);
+    let settled = simulation.members[1].chain.len();
+    simulation.run_for(30_000);
+    simulation.assert_safe();
+    let intervals = simulation.intervals(1).split_off(settled);
+    assert!(intervals.len() >= 14 && intervals.iter().all(|ms| *ms <= 2_200), "{intervals:?}");
+}
+
+#[test]
+fn a_member_that_may_vote_and_not_propose_passes_its_turn_and_the_chain_goes_on() {
+    let mut simulation = Simulation::new(5, true);
+    simulation.members[1].passes_turns = true;
+    simulation.run_until(30_000);
+    simulation.assert_safe();
+    assert!(simulation.heights().iter().all(|&height| height >= 12), "{:?}", simulation.heights());
+    assert!(simulation.members[0].chain.iter().all(|(block, ..)| block.proposer != 1));
+    assert!(simulation.members[0].chain.iter().any(|(_, proof, _)| proof.signer_indexes().any(|i| i == 1)));
+}
+
+/// With one dead every one of the three is needed, and two of them do not reach each other.
+#[test]
+fn three_members_of_which_two_are_cut_from_each_other_go_on_through_the_third() {
+    for (seed, both_ways) in [(0, true), (1, false)] {
+        let mut simulation = Simulation::new(seed, true);
+        simulation.carries = true;
+        simulation.run_until(5_000);
+        simulation.crash(3, true);
+        simulation.cut.insert((0, 1));
+        if both_ways {
+            simulation.cut.insert((1, 0));
+        }
+        let height = simulation.height();
+        simulation.run_for(30_000);
+        simulation.assert_safe();
+        assert!(simulation.height() >= height + 13, "seed {seed}: {:?}", simulation.heights());
+    }
 }
 
 #[test]

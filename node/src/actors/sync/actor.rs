@@ -153,7 +153,7 @@ impl Actor for SyncActor {
             SyncMessage::Peer(PeerChange::Down { node, .. }) => {
                 self.apply(state.handle(self.clock.now(), Input::Down(node)));
             }
-            SyncMessage::Peer(PeerChange::Up { .. }) => {}
+            SyncMessage::Peer(_) => {}
             SyncMessage::Ping(ping, reply) => {
                 answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
             }

@@ -1,0 +1,411 @@
+//! The gate's decision as a function of what it is decided from.
+//!
+//! [`decide`] is the only place where the gate is opened or closed. Everything it looks at is in its
+//! [`GateInputs`], and the same inputs give the same [`Outcome`], byte for byte: whoever holds a member's log
+//! can take every decision again, on another machine and another day. No clock is read and no float compared;
+//! what time had to do with it is in the members' states and in the gates' counts of stable rounds.
+//!
+//! The road not taken is a log of verdicts alone: it would say what was decided, and leave why to trust.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::gate::{Decision, Gate};
+use crate::health::HealthStatus;
+use crate::id::{ActorName, NodeId};
+
+/// What a member may want to do, by how much depends on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationClass {
+    /// Offer a block to the others.
+    Propose,
+    /// Take part in deciding one.
+    Vote,
+    /// Sign what moves funds across the bridge.
+    SignForBridge,
+    /// Change who is a member.
+    ChangeMembership,
+}
+
+impl OperationClass {
+    /// Every class.
+    pub const ALL: [Self; 4] = [Self::Propose, Self::Vote, Self::SignForBridge, Self::ChangeMembership];
+
+    /// The name in `snake_case`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Propose => "propose",
+            Self::Vote => "vote",
+            Self::SignForBridge => "sign_for_bridge",
+            Self::ChangeMembership => "change_membership",
+        }
+    }
+}
+
+impl fmt::Display for OperationClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where a member stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberState {
+    /// This member.
+    Own,
+    /// Never heard of in this incarnation.
+    Unknown,
+    /// It answers.
+    Up,
+    /// It does not answer this member, but attests its health through a third.
+    Attested,
+    /// Silent like everyone else, so that this member doubts itself first.
+    Suspected,
+    /// It answered once and does not any more, and nobody else brings word of it.
+    Down,
+}
+
+impl MemberState {
+    /// Whether there is fresh word of a member in this state.
+    pub fn is_known(self) -> bool {
+        matches!(self, Self::Own | Self::Up | Self::Attested)
+    }
+}
+
+/// What a decision is told of one member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberFacts {
+    /// Who.
+    pub name: NodeId,
+    /// Where it stands.
+    pub state: MemberState,
+    /// What it last said of its critical actors.
+    pub status: HealthStatus,
+    /// Time since its last answer to this member, in milliseconds, where there was one.
+    pub silent_ms: Option<u64>,
+    /// Suspicion in thousandths: 8,000 is phi 8.
+    pub phi_thousandths: u64,
+    /// Why it does not count; empty when it does.
+    pub reason: String,
+}
+
+impl MemberFacts {
+    /// Whether it counts: there is fresh word of it, and it says that it serves.
+    pub fn is_healthy(&self) -> bool {
+        self.state.is_known() && self.status.is_serving()
+    }
+}
+
+/// How the counts of this decision are to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Look {
+    /// A whole interval has passed: enough healthy members make a stable round.
+    Round,
+    /// A look between rounds: it can close, not open.
+    Glimpse,
+    /// The counts can not be trusted, for this member stood still.
+    Distrust,
+}
+
+/// The gate of the federation, and one for each class that demands more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gates {
+    /// Below its demand nothing is admitted.
+    pub federation: Gate,
+    /// By class; none demands less than the federation.
+    pub classes: BTreeMap<OperationClass, Gate>,
+}
+
+impl Gates {
+    /// Closed gates. `demand` says how many healthy members a class demands; less than `required` counts as
+    /// `required`.
+    pub fn new(required: usize, stable_rounds: u32, demand: impl Fn(OperationClass) -> usize) -> Self {
+        let class = |class| (class, Gate::new(demand(class).max(required), stable_rounds));
+        Self {
+            federation: Gate::new(required, stable_rounds),
+            classes: OperationClass::ALL.map(class).into(),
+        }
+    }
+
+    fn look(&mut self, look: Look, healthy: usize) {
+        for gate in std::iter::once(&mut self.federation).chain(self.classes.values_mut()) {
+            match look {
+                Look::Round => {
+                    gate.round(healthy);
+                }
+                Look::Glimpse => {
+                    gate.observe(healthy);
+                }
+                Look::Distrust => gate.close(),
+            }
+        }
+    }
+}
+
+/// Everything a decision is taken from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateInputs {
+    /// The gates as they were before.
+    pub gates: Gates,
+    /// How the counts are to be taken.
+    pub look: Look,
+    /// Every member of the roster, in its order; empty before the first look.
+    pub members: Vec<MemberFacts>,
+    /// Whether this member hears none of its peers, and doubts itself.
+    pub in_doubt: bool,
+    /// Between two rounds, in milliseconds.
+    pub interval_ms: u64,
+    /// Why the gate is kept closed whatever the members' health, by who wants it so.
+    pub holds: BTreeMap<ActorName, String>,
+}
+
+impl GateInputs {
+    /// Nothing is known yet.
+    pub fn unknown(gates: Gates) -> Self {
+        let (members, holds) = (Vec::new(), BTreeMap::new());
+        Self { gates, look: Look::Distrust, members, in_doubt: false, interval_ms: 0, holds }
+    }
+
+    /// Healthy members, this one included.
+    pub fn healthy(&self) -> usize {
+        self.members.iter().filter(|member| member.is_healthy()).count()
+    }
+}
+
+/// What is decided for one class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassOutcome {
+    /// Which.
+    pub class: OperationClass,
+    /// Healthy members it demands.
+    pub demand: usize,
+    /// Whether it is admitted.
+    pub decision: Decision,
+}
+
+/// What follows from the inputs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// The gates as they are now, whatever holds them closed.
+    pub gates: Gates,
+    /// What was decided for the federation.
+    pub decision: Decision,
+    /// Healthy members, this one included.
+    pub healthy: usize,
+    /// Healthy members required.
+    pub required: usize,
+    /// What was decided for each class; none is open while the federation's gate is closed.
+    pub classes: Vec<ClassOutcome>,
+    /// Why, as a sentence.
+    pub reason: String,
+    /// What would change the decision, as a sentence.
+    pub would_change: String,
+}
+
+/// Decides. The same inputs give the same outcome, always.
+pub fn decide(inputs: &GateInputs) -> Outcome {
+    let healthy = inputs.healthy();
+    let mut gates = inputs.gates.clone();
+    gates.look(inputs.look, healthy);
+    let is_held = !inputs.holds.is_empty();
+    let decision = if is_held { Decision::Closed } else { gates.federation.decision() };
+    let class = |(class, gate): (&OperationClass, &Gate)| ClassOutcome {
+        class: *class,
+        demand: gate.required(),
+        decision: if decision == Decision::Open { gate.decision() } else { Decision::Closed },
+    };
+    let classes = gates.classes.iter().map(class).collect();
+    let (reason, would_change) = if is_held {
+        held(&inputs.holds)
+    } else if inputs.members.is_empty() {
+        let reason = "the health of the federation is not known yet".to_owned();
+        (reason, "the first round of heartbeats".to_owned())
+    } else {
+        explain(inputs, &gates.federation, healthy)
+    };
+    let required = gates.federation.required();
+    Outcome { gates, decision, healthy, required, classes, reason, would_change }
+}
+
+fn held(holds: &BTreeMap<ActorName, String>) -> (String, String) {
+    let reasons: Vec<_> = holds.values().map(String::as_str).collect();
+    let names: Vec<_> = holds.keys().map(ActorName::as_str).collect();
+    (
+        format!("this member is halted by its supervision: {}", reasons.join("; ")),
+        format!("a restart of this member, or of {} in it", names.join(" and ")),
+    )
+}
+
+fn explain(inputs: &GateInputs, gate: &Gate, healthy: usize) -> (String, String) {
+    let required = gate.required();
+    let missing: Vec<_> = inputs.members.iter().filter(|member| !member.is_healthy()).collect();
+    let describe = |member: &&MemberFacts| format!("{} ({})", member.name, member.reason);
+    let described = missing.iter().map(describe).collect::<Vec<_>>().join(", ");
+    let names = missing.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(" or ");
+    let doubt = if inputs.in_doubt { "; it hears nobody and doubts itself first" } else { "" };
+    match gate.decision() {
+        Decision::Open if missing.is_empty() => {
+            (format!("all {healthy} members are healthy"), format!("fewer than {required} healthy members"))
+        }
+        Decision::Open => (
+            format!("{healthy} of {required} required members are healthy; without {described}"),
+            format!("fewer than {required} healthy members; {} more may be lost", healthy - required),
+        ),
+        Decision::Closed if healthy < required => (
+            format!(
+                "halted: {healthy} of {required} required members are healthy; missing {described}{doubt}"
+            ),
+            format!("{} more healthy members: waiting for {names}", required - healthy),
+        ),
+        Decision::Closed => (
+            format!("halted: {healthy} members are healthy again, but not yet for long enough"),
+            format!("{} more stable rounds of {} ms", gate.rounds_missing(), inputs.interval_ms),
+        ),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Four members of which the first `healthy` are, seen in a round that completes what is missing to open.
+    pub(in crate::federation) fn inputs(healthy: usize) -> GateInputs {
+        let member = |index: usize| MemberFacts {
+            name: NodeId::new(&format!("node-{}", index + 1)).expect("a name"),
+            state: if index == 0 { MemberState::Own } else { MemberState::Up },
+            status: if index < healthy { HealthStatus::Healthy } else { HealthStatus::Unhealthy },
+            silent_ms: Some(5),
+            phi_thousandths: 0,
+            reason: if index < healthy { String::new() } else { "broken".to_owned() },
+        };
+        GateInputs {
+            gates: Gates::new(3, 1, |_| 3),
+            look: Look::Round,
+            members: (0..4).map(member).collect(),
+            in_doubt: false,
+            interval_ms: 250,
+            holds: BTreeMap::new(),
+        }
+    }
+
+    fn admitted(outcome: &Outcome) -> Vec<OperationClass> {
+        let open = outcome.classes.iter().filter(|class| class.decision == Decision::Open);
+        open.map(|class| class.class).collect()
+    }
+
+    #[test]
+    fn every_class_is_admitted_with_three_by_default_and_none_with_two() {
+        assert_eq!(admitted(&decide(&inputs(3))), OperationClass::ALL);
+        assert_eq!(admitted(&decide(&inputs(2))), []);
+    }
+
+    #[test]
+    fn a_class_that_demands_more_waits_for_it_while_the_others_go_on() {
+        let demand = |class| if class == OperationClass::ChangeMembership { 4 } else { 3 };
+        let with = |healthy| GateInputs { gates: Gates::new(3, 1, demand), ..inputs(healthy) };
+        let three = decide(&with(3));
+        assert_eq!((three.decision, admitted(&three)), (Decision::Open, OperationClass::ALL[..3].to_vec()));
+        assert_eq!(admitted(&decide(&with(4))), OperationClass::ALL);
+    }
+
+    #[test]
+    fn no_class_can_demand_less_than_the_federation() {
+        let gates = Gates::new(3, 1, |_| 1);
+        assert_eq!(admitted(&decide(&GateInputs { gates, ..inputs(2) })), []);
+    }
+
+    #[test]
+    fn members_that_attest_count_and_suspected_ones_do_not() {
+        for (state, healthy) in [
+            (MemberState::Own, 3),
+            (MemberState::Up, 3),
+            (MemberState::Attested, 3),
+            (MemberState::Unknown, 2),
+            (MemberState::Suspected, 2),
+            (MemberState::Down, 2),
+        ] {
+            let mut inputs = inputs(3);
+            inputs.members[1].state = state;
+            assert_eq!(decide(&inputs).healthy, healthy, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn what_holds_the_gate_closed_leaves_the_counts_alone() {
+        let mut held = inputs(4);
+        held.holds.insert(ActorName::literal("chain"), "chain is corrupt".to_owned());
+        let (held, free) = (decide(&held), decide(&inputs(4)));
+        assert_eq!((held.decision, admitted(&held)), (Decision::Closed, vec![]));
+        assert_eq!((held.gates, held.healthy), (free.gates, free.healthy));
+    }
+
+    fn any_status() -> impl Strategy<Value = HealthStatus> {
+        use HealthStatus::{Degraded, Healthy, Unhealthy, Unknown};
+        prop::sample::select(vec![Unknown, Healthy, Degraded, Unhealthy])
+    }
+
+    fn any_state() -> impl Strategy<Value = MemberState> {
+        use MemberState::{Attested, Down, Own, Suspected, Unknown, Up};
+        prop::sample::select(vec![Own, Unknown, Up, Attested, Suspected, Down])
+    }
+
+    prop_compose! {
+        fn any_member()(
+            name in "[a-z][a-z0-9-]{0,20}",
+            state in any_state(),
+            status in any_status(),
+            silent_ms in any::<Option<u64>>(),
+            phi_thousandths in any::<u64>(),
+            reason in ".{0,40}",
+        ) -> MemberFacts {
+            let name = NodeId::new(&name).expect("of the right form");
+            MemberFacts { name, state, status, silent_ms, phi_thousandths, reason }
+        }
+    }
+
+    prop_compose! {
+        fn any_inputs()(
+            required in 1usize..6,
+            stable_rounds in 1u32..4,
+            demands in prop::array::uniform4(0usize..8),
+            before in prop::collection::vec(0usize..8, 0..6),
+            look in prop::sample::select(vec![Look::Round, Look::Glimpse, Look::Distrust]),
+            members in prop::collection::vec(any_member(), 0..8),
+            in_doubt in any::<bool>(),
+            interval_ms in any::<u64>(),
+            hold in prop::option::of(".{0,30}"),
+        ) -> GateInputs {
+            let mut gates = Gates::new(required, stable_rounds, |class| demands[class as usize]);
+            for healthy in before {
+                gates.look(Look::Round, healthy);
+            }
+            let holds = hold.into_iter().map(|why| (ActorName::literal("chain"), why)).collect();
+            GateInputs { gates, look, members, in_doubt, interval_ms, holds }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_admitted_below_its_demand_and_no_class_without_the_federation(inputs in any_inputs()) {
+            let outcome = decide(&inputs);
+            prop_assert!(outcome.decision == Decision::Closed || outcome.healthy >= outcome.required);
+            for class in &outcome.classes {
+                prop_assert!(class.demand >= outcome.required);
+                let admitted = class.decision == Decision::Open;
+                let enough = outcome.decision == Decision::Open && outcome.healthy >= class.demand;
+                prop_assert!(!admitted || enough);
+            }
+        }
+    }
+}

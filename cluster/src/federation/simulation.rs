@@ -1,0 +1,519 @@
+//! Four coordinators in virtual time, on a network with a seeded delay, cuts of single directions, members that
+//! crash and members that stand still. Everything but the actors' shells and the sockets.
+//!
+//! Faults are at once and silences are real: what a member concludes, it concludes from what reached it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::attestation::tests::NameSigner;
+use super::config::HeartbeatConfig;
+use super::coordinator::{Coordinator, Effect, Input};
+use super::decision::{MemberState, OperationClass, decide};
+use super::roster::Roster;
+use super::verdict::GateReader;
+use super::wire::FederationWire;
+use crate::clock::{Moment, WallTime};
+use crate::health::{HealthCheckResult, HealthStatus};
+use crate::id::{BlockHeight, Incarnation, NodeId};
+use crate::port::PeerChange;
+
+const MEMBERS: usize = 4;
+const TICK_MS: u64 = 50;
+const HEALTH_MS: u64 = 500;
+/// The time from a fault to a closed gate that is promised, in milliseconds.
+const HALT_MS: u64 = 1_500;
+
+struct Member {
+    coordinator: Coordinator,
+    gate: GateReader,
+    incarnation: u64,
+    up: bool,
+    health: HealthCheckResult,
+    /// Stands still until then.
+    still_until: u64,
+    changes: Vec<(u64, PeerChange)>,
+    refused: Vec<String>,
+    doubts: Vec<(u64, bool)>,
+}
+
+enum Event {
+    Tick,
+    OwnHealth,
+    Wire(NodeId, FederationWire),
+}
+
+struct Federation {
+    members: Vec<Member>,
+    now: u64,
+    rng: StdRng,
+    sequence: u64,
+    queue: BTreeMap<(u64, u64), (usize, u64, Event)>,
+    cut: BTreeSet<(usize, usize)>,
+    /// Least delay of each link, and what may come on top of it.
+    delay: (u64, u64),
+    sent: u64,
+}
+
+fn name(index: usize) -> NodeId {
+    NodeId::new(&format!("node-{}", index + 1)).expect("a name")
+}
+
+fn moment(ms: u64) -> Moment {
+    Moment::at(Duration::from_millis(ms))
+}
+
+fn fresh(index: usize, incarnation: u64) -> Member {
+    let roster = Roster::new((0..MEMBERS).map(name).collect(), &name(index)).expect("a member");
+    let config = HeartbeatConfig::default();
+    let gate = GateReader::closed(config.gates(&roster));
+    let signer = Arc::new(NameSigner(name(index)));
+    let coordinator = Coordinator::new(roster, Incarnation(incarnation), config, signer);
+    Member {
+        coordinator,
+        gate,
+        incarnation,
+        up: true,
+        health: HealthCheckResult::healthy(),
+        still_until: 0,
+        changes: Vec::new(),
+        refused: Vec::new(),
+        doubts: Vec::new(),
+    }
+}
+
+impl Federation {
+    fn new(seed: u64) -> Self {
+        let mut federation = Self {
+            members: (0..MEMBERS).map(|index| fresh(index, 1)).collect(),
+            now: 0,
+            rng: StdRng::seed_from_u64(seed),
+            sequence: 0,
+            queue: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            delay: (1, 4),
+            sent: 0,
+        };
+        (0..MEMBERS).for_each(|index| federation.set_going(index));
+        federation
+    }
+
+    /// A federation that has found together, at a moment that differs with the seed.
+    fn settled(seed: u64) -> Self {
+        let mut federation = Self::new(seed);
+        let settling = federation.rng.random_range(10_000..10_500);
+        federation.run_for(settling);
+        federation.assert_open(&[0, 1, 2, 3], 4);
+        for member in &mut federation.members {
+            member.changes.clear();
+        }
+        federation
+    }
+
+    fn set_going(&mut self, index: usize) {
+        for event in [Event::OwnHealth, Event::Tick] {
+            let after = self.rng.random_range(0..TICK_MS);
+            self.push(after, index, event);
+        }
+    }
+
+    fn push(&mut self, after: u64, to: usize, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((self.now + after, self.sequence), (to, self.members[to].incarnation, event));
+    }
+
+    fn run_for(&mut self, ms: u64) {
+        let until = self.now + ms;
+        while let Some(entry) = self.queue.first_entry()
+            && entry.key().0 <= until
+        {
+            let ((at, _), (to, incarnation, event)) = entry.remove_entry();
+            self.now = at;
+            let member = &self.members[to];
+            if !member.up || member.incarnation != incarnation {
+                continue;
+            }
+            // What arrives while a member stands still is there when it goes on.
+            let still_for = member.still_until.saturating_sub(self.now);
+            if still_for > 0 {
+                self.push(still_for, to, event);
+            } else {
+                self.happen(to, event);
+            }
+        }
+        self.now = until;
+    }
+
+    fn happen(&mut self, index: usize, event: Event) {
+        let wall = WallTime(self.now);
+        let input = match event {
+            Event::Tick => {
+                self.push(TICK_MS, index, Event::Tick);
+                Input::Tick { wall, height: BlockHeight(7) }
+            }
+            Event::OwnHealth => {
+                self.push(HEALTH_MS, index, Event::OwnHealth);
+                Input::OwnHealth(self.members[index].health.clone())
+            }
+            Event::Wire(from, wire) => Input::Wire { from, wire, wall },
+        };
+        let effects = self.members[index].coordinator.handle(moment(self.now), input);
+        for effect in effects {
+            self.follow(index, effect);
+        }
+    }
+
+    fn follow(&mut self, index: usize, effect: Effect) {
+        let now = self.now;
+        let member = &mut self.members[index];
+        match effect {
+            Effect::Send(to, wire) => {
+                let to = (0..MEMBERS).find(|other| name(*other) == to).expect("a member");
+                self.sent += 1;
+                if !self.cut.contains(&(index, to)) {
+                    let (least, jitter) = self.delay;
+                    let delay = self.rng.random_range(least..=least + jitter);
+                    self.push(delay, to, Event::Wire(name(index), wire));
+                }
+            }
+            Effect::Peer(change) => member.changes.push((now, change)),
+            Effect::Publish(verdict) => {
+                if let Some(record) = member.gate.publish(verdict, WallTime(now)) {
+                    assert_eq!(decide(&record.inputs), *record.outcome);
+                }
+            }
+            Effect::TellRefused { reason, .. } => member.refused.push(reason),
+            Effect::TellDoubt { begins, .. } => member.doubts.push((now, begins)),
+        }
+    }
+
+    fn kill(&mut self, index: usize) {
+        self.members[index].up = false;
+    }
+
+    fn restart(&mut self, index: usize) {
+        self.members[index] = fresh(index, self.members[index].incarnation + 1);
+        self.set_going(index);
+    }
+
+    fn cut_between(&mut self, some: &[usize], others: &[usize]) {
+        for &one in some {
+            for &other in others {
+                self.cut.extend([(one, other), (other, one)]);
+            }
+        }
+    }
+
+    fn is_open(&self, index: usize) -> bool {
+        self.members[index].gate.admit(moment(self.now), OperationClass::Vote).is_ok()
+    }
+
+    fn assert_open(&self, indexes: &[usize], healthy: usize) {
+        for &index in indexes {
+            let verdict = self.members[index].gate.verdict(moment(self.now));
+            assert!(self.is_open(index), "member {index} at {}: {}", self.now, verdict.reason);
+            assert!(verdict.healthy >= healthy, "member {index} at {}: {}", self.now, verdict.reason);
+        }
+    }
+
+    /// Runs until the gates of `indexes` are all closed, and says how long that took.
+    fn ms_until_closed(&mut self, indexes: &[usize], at_most: u64) -> u64 {
+        let start = self.now;
+        while indexes.iter().any(|&index| self.is_open(index)) {
+            self.run_for(1);
+            assert!(self.now - start <= at_most, "open for more than {at_most} ms");
+        }
+        self.now - start
+    }
+
+    fn ms_until_open(&mut self, indexes: &[usize], at_most: u64) -> u64 {
+        let start = self.now;
+        while !indexes.iter().all(|&index| self.is_open(index)) {
+            self.run_for(1);
+            assert!(self.now - start <= at_most, "not open within {at_most} ms");
+        }
+        self.now - start
+    }
+
+    /// Runs while no gate of `indexes` may close.
+    fn run_open_for(&mut self, ms: u64, indexes: &[usize]) {
+        let end = self.now + ms;
+        while self.now < end {
+            self.run_for(10);
+            self.assert_open(indexes, 3);
+        }
+    }
+
+    fn state(&self, of: usize, seen_by: usize) -> MemberState {
+        self.members[seen_by].coordinator.members(moment(self.now))[of].state
+    }
+
+    fn was_lost(&self, of: usize, seen_by: usize) -> bool {
+        let lost = |change: &PeerChange| matches!(change, PeerChange::Down { node, .. } if *node == name(of));
+        self.members[seen_by].changes.iter().any(|(_, change)| lost(change))
+    }
+}
+
+/// The longest of many trials, which is no more than promised.
+fn slowest(trials: u64, mut trial: impl FnMut(u64) -> u64) -> u64 {
+    let slowest = (0..trials).map(&mut trial).max().expect("at least one trial");
+    assert!(slowest <= HALT_MS, "{slowest} ms");
+    slowest
+}
+
+#[test]
+fn two_killed_members_halt_the_others_in_time_in_every_trial() {
+    slowest(50, |seed| {
+        let mut federation = Federation::settled(seed);
+        federation.kill(3);
+        let between = federation.rng.random_range(0..4_000);
+        federation.run_open_for(between, &[0, 1, 2]);
+        federation.kill(2);
+        federation.ms_until_closed(&[0, 1], HALT_MS)
+    });
+}
+
+#[test]
+fn a_split_in_half_halts_both_sides_and_two_one_one_halts_everyone() {
+    for others in [&[(0, 1), (2, 3)][..], &[(0, 1)]] {
+        slowest(50, |seed| {
+            let mut federation = Federation::settled(seed);
+            for one in 0..MEMBERS {
+                for other in (0..one).filter(|other| !others.contains(&(*other, one))) {
+                    federation.cut_between(&[one], &[other]);
+                }
+            }
+            let took = federation.ms_until_closed(&[0, 1, 2, 3], HALT_MS);
+            federation.run_for(10_000);
+            assert!((0..MEMBERS).all(|index| !federation.is_open(index)), "it stays closed");
+            federation.cut.clear();
+            let back = federation.ms_until_open(&[0, 1, 2, 3], 2_000);
+            assert!(back <= 1_500, "{back} ms");
+            took
+        });
+    }
+}
+
+#[test]
+fn a_member_that_hears_nobody_halts_in_time_doubts_itself_and_loses_nobody_at_once() {
+    slowest(50, |seed| {
+        let mut federation = Federation::settled(seed);
+        federation.cut_between(&[0], &[1, 2, 3]);
+        let took = federation.ms_until_closed(&[0], HALT_MS);
+        federation.assert_open(&[1, 2, 3], 3);
+        federation.run_for(1_000);
+        assert!((1..MEMBERS).all(|of| federation.state(of, 0) == MemberState::Suspected));
+        assert_eq!(federation.members[0].changes, [], "nobody is called lost");
+        let verdict = federation.members[0].gate.verdict(moment(federation.now));
+        assert!(verdict.reason.contains("doubts itself"), "{}", verdict.reason);
+        assert!((1..MEMBERS).all(|by| federation.was_lost(0, by)), "the others are sure");
+        federation.run_for(6_000);
+        assert!((1..MEMBERS).all(|of| federation.was_lost(of, 0)), "doubt has an end");
+        federation.cut.clear();
+        federation.ms_until_open(&[0], 2_000);
+        assert_eq!(
+            federation.members[0].doubts.iter().map(|(_, begins)| *begins).collect::<Vec<_>>(),
+            [true, false]
+        );
+        took
+    });
+}
+
+#[test]
+fn a_cut_between_two_one_way_or_both_loses_nobody_and_halts_nobody() {
+    for seed in 0..50 {
+        let mut federation = Federation::settled(seed);
+        federation.cut.insert((0, 1));
+        if seed % 2 == 0 {
+            federation.cut.insert((1, 0));
+        }
+        federation.run_open_for(5_000, &[0, 1, 2, 3]);
+        federation.assert_open(&[0, 1, 2, 3], 4);
+        assert_eq!(federation.state(1, 0), MemberState::Attested);
+        assert_eq!(federation.state(0, 1), MemberState::Attested);
+        assert!(!federation.was_lost(1, 0) && !federation.was_lost(0, 1), "asked for, not lost");
+        let heard = |of: usize, by: usize| {
+            federation.members[by].changes.iter().rev().find_map(|(_, change)| match change {
+                PeerChange::Indirect { node, heard, .. } if *node == name(of) => Some(*heard),
+                _ => None,
+            })
+        };
+        assert_eq!(heard(1, 0), Some(seed % 2 == 1), "what goes the other way arrives");
+        assert_eq!(heard(0, 1), Some(false));
+        for carrier in [2, 3] {
+            let apart = PeerChange::Apart { one: name(0), other: name(1) };
+            assert!(federation.members[carrier].changes.iter().any(|(_, change)| *change == apart));
+        }
+        federation.cut.clear();
+        federation.run_open_for(5_000, &[0, 1, 2, 3]);
+        assert_eq!((federation.state(1, 0), federation.state(0, 1)), (MemberState::Up, MemberState::Up));
+        let together = PeerChange::Together { one: name(0), other: name(1) };
+        assert!(federation.members[2].changes.iter().any(|(_, change)| *change == together));
+        assert!(federation.members.iter().all(|member| member.refused.is_empty()));
+    }
+}
+
+#[test]
+fn with_one_dead_a_cut_between_two_of_three_halts_nobody() {
+    for seed in 0..20 {
+        let mut federation = Federation::settled(seed);
+        federation.delay = (1, 50);
+        federation.kill(3);
+        federation.run_open_for(5_000, &[0, 1, 2]);
+        federation.cut.insert((0, 1));
+        if seed % 2 == 0 {
+            federation.cut.insert((1, 0));
+        }
+        federation.run_open_for(30_000, &[0, 1, 2]);
+    }
+}
+
+#[test]
+fn a_member_known_only_through_others_that_dies_halts_the_rest_in_time() {
+    slowest(50, |seed| {
+        let mut federation = Federation::settled(seed);
+        federation.kill(3);
+        federation.cut_between(&[0], &[1]);
+        federation.run_open_for(5_000, &[0, 1, 2]);
+        let wait = federation.rng.random_range(0..1_000);
+        federation.run_open_for(wait, &[0, 1, 2]);
+        federation.kill(1);
+        federation.ms_until_closed(&[0, 2], HALT_MS)
+    });
+}
+
+#[test]
+fn a_paused_member_is_lost_in_time_and_trusts_nothing_old_when_it_goes_on() {
+    slowest(50, |seed| {
+        let mut federation = Federation::settled(seed);
+        federation.kill(3);
+        federation.run_open_for(2_000, &[0, 1, 2]);
+        federation.members[2].still_until = federation.now + 20_000;
+        let took = federation.ms_until_closed(&[0, 1], HALT_MS);
+        let rest = federation.members[2].still_until - federation.now;
+        federation.run_for(rest - 1);
+        assert!(!federation.is_open(2), "its lease ran out while it stood still");
+        let back = federation.ms_until_open(&[0, 1, 2], 2_000);
+        assert!(back <= 1_500, "{back} ms");
+        took
+    });
+}
+
+#[test]
+fn a_member_that_stands_still_for_less_than_its_lease_calls_nobody_lost() {
+    for seed in 0..10 {
+        let mut federation = Federation::settled(seed);
+        for _ in 0..20 {
+            let still = federation.rng.random_range(400..700);
+            federation.members[0].still_until = federation.now + still;
+            federation.run_for(5_000);
+            federation.assert_open(&[0, 1, 2, 3], 4);
+        }
+        assert_eq!(federation.members[0].changes, []);
+    }
+}
+
+#[test]
+fn two_hundred_milliseconds_of_delay_are_no_fault() {
+    for seed in 0..50 {
+        let mut federation = Federation::settled(seed);
+        federation.delay = (200, 5);
+        federation.run_open_for(10_000, &[0, 1, 2, 3]);
+        for (index, member) in federation.members.iter().enumerate() {
+            let lost = |change: &PeerChange| matches!(change, PeerChange::Down { .. });
+            assert!(!member.changes.iter().any(|(_, change)| lost(change)), "member {index} lost someone");
+            assert!(member.doubts.is_empty(), "member {index} doubted itself");
+        }
+    }
+}
+
+/// An hour with a dead member, and every message on its way for up to 100 ms more than the one before it.
+#[test]
+fn an_hour_with_one_dead_and_a_hundred_milliseconds_of_jitter_has_no_false_halt() {
+    let mut federation = Federation::settled(7);
+    federation.delay = (1, 100);
+    federation.kill(3);
+    federation.run_open_for(3_600_000, &[0, 1, 2]);
+    for index in 0..3 {
+        let member = &federation.members[index];
+        let lost: Vec<_> =
+            member.changes.iter().filter(|(_, change)| matches!(change, PeerChange::Down { .. })).collect();
+        assert_eq!(lost.len(), 1, "only the dead one: {lost:?}");
+        assert_eq!((member.refused.len(), member.doubts.len()), (0, 0));
+        let history = member.gate.history();
+        assert!(history.len() <= 12, "{} decisions in an hour", history.len());
+    }
+}
+
+#[test]
+fn a_restarted_member_is_back_and_its_old_statements_are_refused() {
+    let mut federation = Federation::settled(3);
+    federation.cut_between(&[0], &[1]);
+    federation.run_for(3_000);
+    let stated = |wire: &FederationWire| match wire {
+        FederationWire::Attest { to, statement } if *to == name(0) => {
+            (statement.attestation.member == name(1)).then(|| statement.clone())
+        }
+        _ => None,
+    };
+    let mut kept = None;
+    while kept.is_none() {
+        federation.run_for(1);
+        kept = federation.queue.values().find_map(|(_, _, event)| match event {
+            Event::Wire(_, wire) => stated(wire),
+            _ => None,
+        });
+    }
+    let kept = kept.expect("just found");
+    federation.kill(1);
+    federation.run_for(3_000);
+    assert_eq!(federation.state(1, 0), MemberState::Down);
+    let say = |federation: &mut Federation, statement| {
+        let wire = FederationWire::Attest { to: name(0), statement };
+        federation.happen(0, Event::Wire(name(2), wire));
+        federation.members[0].refused.pop()
+    };
+    // What it said while it lived raises no one, however it is repeated.
+    assert_eq!(say(&mut federation, kept.clone()), None, "known, or overtaken: nothing new");
+    assert_eq!(federation.state(1, 0), MemberState::Down);
+    federation.restart(1);
+    federation.run_for(3_000);
+    assert_eq!(federation.state(1, 0), MemberState::Attested);
+    let refused = say(&mut federation, kept.clone()).expect("of an old incarnation");
+    assert!(refused.contains("incarnation 1; the member is in incarnation 2"), "{refused}");
+    federation.run_for(2_000);
+    let mut forged = kept;
+    forged.attestation.incarnation = Incarnation(2);
+    forged.attestation.sequence = u64::MAX;
+    forged.attestation.status = HealthStatus::Unhealthy;
+    let refused = say(&mut federation, forged).expect("forged");
+    assert!(refused.contains("its signature is not the member's"), "{refused}");
+    assert_eq!(federation.state(1, 0), MemberState::Attested);
+}
+
+#[test]
+fn a_statement_of_a_sick_member_does_not_make_it_healthy() {
+    let mut federation = Federation::settled(5);
+    federation.cut_between(&[0], &[1]);
+    federation.run_for(3_000);
+    federation.members[1].health = HealthCheckResult::unhealthy("chain is unhealthy: not running");
+    federation.run_for(1_000);
+    let members = federation.members[0].coordinator.members(moment(federation.now));
+    assert_eq!((members[1].state, members[1].healthy), (MemberState::Attested, false));
+    assert_eq!(members[1].reason, "chain is unhealthy: not running");
+    assert!([Some(name(2)), Some(name(3))].contains(&members[1].through));
+}
+
+#[test]
+fn whoever_is_calm_is_asked_for_through_nobody() {
+    let mut federation = Federation::settled(1);
+    let before = federation.sent;
+    federation.run_for(10_000);
+    // Twelve links, a ping and a pong in each interval.
+    let expected = 12 * 2 * 40;
+    assert!(federation.sent - before <= expected + 24, "{} messages", federation.sent - before);
+}

@@ -1,0 +1,186 @@
+//! Is every decision of the gate what its inputs say, and does each class of operations get what it demands?
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alys_cluster::federation::decision::{Gates, Look, MemberFacts, MemberState};
+use alys_cluster::federation::{Decision, GateInputs, OperationClass, decide};
+use alys_cluster::health::HealthStatus;
+use alys_cluster::id::{ActorName, NodeId};
+use alys_node::ops::view::{ClassView, DecisionsView, GateDecision, GateView, MemberView};
+use alys_tests::federation::{Federation, Member, SOON};
+use alys_tests::{eventually, seen};
+use proptest::prelude::*;
+use tokio::time::{Instant, sleep};
+
+prop_compose! {
+    fn any_member()(
+        name in "[a-z][a-z0-9-]{0,20}",
+        state in prop::sample::select(vec![
+            MemberState::Own,
+            MemberState::Unknown,
+            MemberState::Up,
+            MemberState::Attested,
+            MemberState::Suspected,
+            MemberState::Down,
+        ]),
+        status in prop::sample::select(vec![
+            HealthStatus::Unknown,
+            HealthStatus::Healthy,
+            HealthStatus::Degraded,
+            HealthStatus::Unhealthy,
+        ]),
+        silent_ms in any::<Option<u64>>(),
+        phi_thousandths in any::<u64>(),
+        reason in ".{0,40}",
+    ) -> MemberFacts {
+        let name = NodeId::new(&name).expect("of the right form");
+        MemberFacts { name, state, status, silent_ms, phi_thousandths, reason }
+    }
+}
+
+prop_compose! {
+    fn any_inputs()(
+        required in 1usize..6,
+        stable_rounds in 1u32..4,
+        demands in prop::array::uniform4(0usize..8),
+        rounds in prop::collection::vec(0usize..8, 0..6),
+        look in prop::sample::select(vec![Look::Round, Look::Glimpse, Look::Distrust]),
+        members in prop::collection::vec(any_member(), 0..8),
+        in_doubt in any::<bool>(),
+        interval_ms in any::<u64>(),
+        hold in prop::option::of(".{0,30}"),
+    ) -> GateInputs {
+        let mut gates = Gates::new(required, stable_rounds, |class| demands[class as usize]);
+        for healthy in rounds {
+            gates.federation.round(healthy);
+            for gate in gates.classes.values_mut() {
+                gate.round(healthy);
+            }
+        }
+        let holds = hold.into_iter().map(|why| (ActorName::literal("chain"), why));
+        let holds: BTreeMap<_, _> = holds.collect();
+        GateInputs { gates, look, members, in_doubt, interval_ms, holds }
+    }
+}
+
+proptest! {
+    #[test]
+    fn inputs_that_were_written_down_and_read_again_are_decided_the_same_byte_for_byte(inputs in any_inputs()) {
+        let written = serde_json::to_vec(&inputs).expect("inputs have a JSON form");
+        let read: GateInputs = serde_json::from_slice(&written).expect("what was written can be read");
+        prop_assert_eq!(&read, &inputs);
+        let bytes = |inputs: &GateInputs| serde_json::to_vec(&decide(inputs)).expect("an outcome has a JSON form");
+        prop_assert_eq!(bytes(&read), bytes(&inputs));
+    }
+}
+
+/// Downloads a member's log, decides every record anew, and compares the bytes of the whole document.
+async fn replays(member: &Member) -> DecisionsView {
+    let answer = member.client.send("GET", "/federation/decisions", "", "").await.expect("an answer");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let log: DecisionsView = serde_json::from_str(&answer.body).expect("a log");
+    let mut replayed = log.clone();
+    for record in &mut replayed.decisions {
+        record.outcome = decide(&record.inputs);
+    }
+    let replayed = serde_json::to_string(&replayed).expect("a log has a JSON form");
+    assert_eq!(replayed, answer.body, "{} decided otherwise than its inputs say", member.name);
+    log
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_log_of_a_running_member_is_replayed_byte_for_byte_through_halts_and_returns() {
+    let mut federation = Federation::start("replay", |_| {}).await;
+    federation.members[0].reaches(1).await;
+    for index in [2, 3] {
+        assert!(federation.members[index].take().stop().await, "it stops in time");
+    }
+    federation.members[0].gate_closed().await;
+    federation.start_member(2).await;
+    federation.members[0].gate_open(3).await;
+    federation.start_member(3).await;
+    federation.members[0].gate_open(4).await;
+    for member in &federation.members {
+        let log = replays(member).await;
+        let sequences: Vec<_> = log.decisions.iter().map(|record| record.sequence).collect();
+        assert_eq!(sequences, (1..=log.decisions.len() as u64).collect::<Vec<_>>());
+        let gate: GateView = member.client.get("/federation/gate").await.expect("a gate");
+        for (record, told) in log.decisions.iter().zip(&gate.history) {
+            let open = record.outcome.decision == Decision::Open;
+            assert_eq!((open, record.outcome.healthy), (told.decision == GateDecision::Open, told.healthy));
+            assert_eq!(record.outcome.reason, told.reason);
+        }
+    }
+    let log = replays(&federation.members[0]).await;
+    let decisions: Vec<_> = log.decisions.iter().map(|record| record.outcome.decision).collect();
+    let changes = decisions.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!(changes >= 3, "closed, open, closed, open: {decisions:?}");
+    federation.stop().await;
+}
+
+fn class<'a>(gate: &'a GateView, class: &str) -> &'a ClassView {
+    gate.classes.iter().find(|view| view.class == class).expect("every class is shown")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_class_that_demands_all_four_is_closed_with_three_and_the_others_are_not() {
+    let demand_four = |config: &mut alys_node::config::NodeConfig| {
+        config.heartbeat.demand.propose = Some(4);
+        config.heartbeat.demand.change_membership = Some(4);
+    };
+    let mut federation = Federation::start("demand", demand_four).await;
+    federation.members[0].reaches(2).await;
+    assert!(federation.members[3].take().stop().await, "it stops in time");
+    let member = &federation.members[0];
+    let gate = eventually(SOON, "proposals are refused, and votes are not", async || {
+        let gate: GateView = member.client.get("/federation/gate").await?;
+        let passed = class(&gate, "propose").decision == GateDecision::Closed;
+        if passed && gate.healthy == 3 { Ok(gate) } else { Err(gate.reason) }
+    })
+    .await;
+    assert_eq!((gate.decision, gate.required), (GateDecision::Open, 3));
+    for (name, demand, decision) in [
+        ("propose", 4, GateDecision::Closed),
+        ("vote", 3, GateDecision::Open),
+        ("sign_for_bridge", 3, GateDecision::Open),
+        ("change_membership", 4, GateDecision::Closed),
+    ] {
+        let found = class(&gate, name);
+        assert_eq!((found.demand, found.decision), (demand, decision), "{name}");
+    }
+    let parts = member.node().parts();
+    let halt = parts.gate.admit(parts.clock.now(), OperationClass::Propose).expect_err("three are not four");
+    assert!(halt.to_string().contains("propose demands 4"), "{halt}");
+
+    // A height that was proposed before may still be decided; after it nobody offers one, and nothing fails.
+    sleep(Duration::from_secs(2)).await;
+    let (height, until) = (member.height(), Instant::now() + Duration::from_secs(3));
+    while Instant::now() < until {
+        assert_eq!(member.height(), height, "a block that nobody may propose");
+        sleep(Duration::from_millis(100)).await;
+    }
+    federation.start_member(3).await;
+    for member in &federation.members {
+        member.gate_open(4).await;
+        member.reaches(height + 2).await;
+        replays(member).await;
+    }
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_that_was_lost_is_shown_as_down_and_one_that_answers_as_up() {
+    let mut federation = Federation::start("states", |_| {}).await;
+    assert!(federation.members[3].take().stop().await, "it stops in time");
+    let (member, lost) = (&federation.members[0], federation.members[3].name.to_string());
+    eventually(SOON, "the stopped member is down, and nobody else", async || {
+        let view: alys_node::ops::view::FederationView = member.client.get("/federation/status").await?;
+        let state = |of: &MemberView| if of.name == lost { "down" } else { "up" };
+        let others = view.members.iter().filter(|of| of.state != "self");
+        let wrong: Vec<_> = others.filter(|of| of.state != state(of)).map(|of| &of.state).collect();
+        seen(wrong.is_empty(), format!("{wrong:?}"))
+    })
+    .await;
+    federation.stop().await;
+}
