@@ -176,7 +176,7 @@ fn memory(plan: &Plan) {
 
 fn weigh(order: &str) {
     let count = order.parse().expect("a number of actors");
-    let ours = Ours::empty();
+    let ours = Ours::sharing_an_address();
     let before = resident_kb();
     (0..count).for_each(|number| ours.register(number));
     println!("{}", resident_kb().saturating_sub(before));

@@ -50,7 +50,8 @@ pub struct Ours {
     pub registry: ThreadSafeActorRegistry,
     profiles: Vec<Arc<Profile>>,
     rare: Arc<Profile>,
-    address: Address<Nothing>,
+    /// Everybody's, where what an address itself weighs is not to be counted.
+    shared: Option<Address<Nothing>>,
 }
 
 impl Ours {
@@ -58,13 +59,17 @@ impl Ours {
     pub fn empty() -> Self {
         let mut rare = Profile::new(ActorType::new("RareWorker").expect("a type"));
         rare.tags = [Tag::literal("common"), Tag::literal("rare")].into();
-        let address = Address::new(ActorName::literal("worker"), 1);
-        Self {
-            registry: ThreadSafeActorRegistry::default(),
-            profiles: profiles(),
-            rare: Arc::new(rare),
-            address,
-        }
+        let registry = ThreadSafeActorRegistry::default();
+        Self { registry, profiles: profiles(), rare: Arc::new(rare), shared: None }
+    }
+
+    /// With nobody in it, and one address for all that come.
+    pub fn sharing_an_address() -> Self {
+        Self { shared: Some(Address::new(ActorName::literal("worker"), 1)), ..Self::empty() }
+    }
+
+    fn address(&self, name: &ActorName) -> Address<Nothing> {
+        self.shared.clone().unwrap_or_else(|| Address::new(name.clone(), 1))
     }
 
     /// With this many, all active.
@@ -76,12 +81,13 @@ impl Ours {
 
     fn registration(&self, number: usize) -> Registration {
         let profile = if number.is_multiple_of(1_000) { &self.rare } else { &self.profiles[number % 100] };
+        let name = name(number);
         Registration {
-            name: name(number),
+            address: Some(self.address(&name).any()),
+            name,
             profile: profile.clone(),
             priority: ActorPriority::ALL[number % 4],
             supervisor: None,
-            address: Some(self.address.any()),
         }
     }
 
@@ -104,10 +110,10 @@ impl Names for Ours {
     }
 
     fn add(&self, name: &ActorName) {
-        let profile = self.profiles[0].clone();
         let registration = Registration {
-            address: Some(self.address.any()),
-            ..Registration::new(name.clone(), (*profile).clone())
+            address: Some(self.address(name).any()),
+            profile: self.profiles[0].clone(),
+            ..Registration::new(name.clone(), Profile::new(self.profiles[0].actor_type.clone()))
         };
         let _ = self.registry.register(Moment::ORIGIN, registration);
     }

@@ -1,9 +1,9 @@
 //! Every actor of a node: found by name, type, tag and priority, while others come and go.
 //!
-//! **An actor is registered when its own slot says so.** A slot's standing is one value, replaced at one instant;
-//! names and indexes only lead to slots. So an actor appears in all of them at once when its standing is set, and
-//! vanishes from all of them at once when it is cleared: they can not disagree, whatever a reader uses and
-//! whenever it looks. What a query finds is what was registered throughout; an actor that comes or goes meanwhile
+//! **An actor is registered when its own slot says so**, in one word that is set and cleared at one instant; names and
+//! indexes only lead to slots. So an actor appears in all of them at once, and vanishes from all of them at once: they
+//! can not disagree, whatever a reader uses and whenever it looks. Where an actor stands is one value too, replaced as a
+//! whole. What a query finds is what was registered throughout; an actor that comes or goes meanwhile
 //! may be in the answer or not.
 //!
 //! Readers never wait: not for writers, not for each other. Writers take turns.
@@ -18,26 +18,37 @@ use super::page::{Page, QueryPage};
 use super::plan::{Lead, Plan};
 use super::query::{ActorQuery, QueryError};
 use super::subscription::{Subscription, Teller, Told};
-use super::sync::{AtomicU64, Cell, Map, Mutex, MutexGuard, Ordering};
+use super::sync::{AtomicBool, AtomicU64, Cell, Map, Mutex, MutexGuard, Ordering};
 use crate::clock::Moment;
 use crate::health::HealthStatus;
 use crate::id::{ActorName, ActorPriority, ActorType, Incarnation, Tag};
-use crate::mailbox::Address;
+use crate::mailbox::{Address, AnyAddress};
 
 /// The most actors, unless it is told otherwise: far more than any node has, and less than memory would take.
 pub const ACTORS_MAX: usize = 2_000_000;
 
-/// One actor: what it was registered with, and where it stands; nothing while it is not registered.
+/// One actor: whether it is registered, what with, and where it stands.
 struct Slot {
     id: Id,
+    /// The one word that says whether the actor is there.
+    is_registered: AtomicBool,
+    /// Of the registration, but here it is at hand when a name was looked up.
+    address: Option<AnyAddress>,
     registration: Arc<Registration>,
     standing: Cell<Standing>,
 }
 
 impl Slot {
+    fn is_registered(&self) -> bool {
+        self.is_registered.load(Ordering::Acquire)
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        if self.is_registered() { self.standing.copied() } else { None }
+    }
+
     fn entry(&self) -> Option<ActorRegistryEntry> {
-        let standing = self.standing.copied()?;
-        Some(ActorRegistryEntry::new(self.registration.clone(), standing))
+        Some(ActorRegistryEntry::new(self.registration.clone(), self.standing()?))
     }
 }
 
@@ -150,7 +161,7 @@ impl ActorRegistry {
 
     fn known(&self, name: &ActorName) -> Result<(Arc<Slot>, Standing), RegistryError> {
         let found = self.slot(name).and_then(|slot| {
-            let standing = slot.standing.copied()?;
+            let standing = slot.standing()?;
             Some((slot, standing))
         });
         found.ok_or_else(|| RegistryError::Unknown { name: name.clone() })
@@ -169,6 +180,9 @@ impl ActorRegistry {
     fn put(&self, slot: &Slot, before: Option<ActorLifecycleState>, standing: Standing) {
         self.count(before, Some(standing.state));
         slot.standing.set(Some(Arc::new(standing)));
+        if before.is_none() {
+            slot.is_registered.store(true, Ordering::Release);
+        }
         self.teller.tell(|| Told::Stands(ActorRegistryEntry::new(slot.registration.clone(), standing)));
     }
 
@@ -208,7 +222,13 @@ impl ActorRegistry {
     /// Leads everybody to a new slot, then lets it be seen.
     fn enter(&self, turn: &mut Writer, registration: Registration, standing: Standing) {
         let id = turn.free.pop().unwrap_or_else(|| self.slots.push(Cell::new(None)) as Id);
-        let slot = Arc::new(Slot { id, registration: Arc::new(registration), standing: Cell::new(None) });
+        let slot = Arc::new(Slot {
+            id,
+            is_registered: AtomicBool::new(false),
+            address: registration.address.clone(),
+            registration: Arc::new(registration),
+            standing: Cell::new(None),
+        });
         self.slots[id as usize].set(Some(slot.clone()));
         self.indexes.insert(&slot.registration, id);
         self.names.insert(slot.registration.name.clone(), slot.clone());
@@ -218,7 +238,7 @@ impl ActorRegistry {
     /// Lets a slot be seen no more, then leads nobody to it.
     fn leave(&self, turn: &mut Writer, slot: &Slot, state: ActorLifecycleState) {
         self.count(Some(state), None);
-        slot.standing.set(None);
+        slot.is_registered.store(false, Ordering::Release);
         self.names.remove(&slot.registration.name);
         self.indexes.remove(&slot.registration, slot.id);
         self.slots[slot.id as usize].set(None);
@@ -289,16 +309,18 @@ impl ActorRegistry {
 
     /// Where the actor of this name stands.
     pub fn standing(&self, name: &ActorName) -> Option<Standing> {
-        self.names.read(name, |slot| slot?.standing.copied())
+        self.names.read(name, |slot| slot?.standing())
     }
 
     /// Where the actor of this name takes messages of type `M`. The address follows it from incarnation to
     /// incarnation; while it is away, messages are refused with [`crate::mailbox::MailError::Absent`].
     pub fn find<M: Send + 'static>(&self, name: &ActorName) -> Result<Address<M>, LookupError> {
-        let unknown = || LookupError::Unknown { name: name.clone() };
         self.names.read(name, |slot| {
-            let slot = slot.filter(|slot| slot.standing.read(|standing| standing.is_some()));
-            slot.ok_or_else(unknown)?.registration.reach()
+            let slot = slot.filter(|slot| slot.is_registered());
+            let slot = slot.ok_or_else(|| LookupError::Unknown { name: name.clone() })?;
+            let address = slot.address.as_ref().and_then(AnyAddress::downcast);
+            // It says why not.
+            address.map_or_else(|| slot.registration.reach(), Ok)
         })
     }
 

@@ -12,7 +12,7 @@ mod real {
 
     use arc_swap::ArcSwapOption;
 
-    pub(in super::super) use std::sync::atomic::{AtomicU64, Ordering};
+    pub(in super::super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     pub(in super::super) use std::sync::{Mutex, MutexGuard};
 
     /// A value that is replaced as a whole, and read without waiting.
@@ -94,7 +94,7 @@ mod real {
     use std::hash::Hash;
     use std::sync::Arc;
 
-    pub(in super::super) use shuttle::sync::atomic::{AtomicU64, Ordering};
+    pub(in super::super) use shuttle::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     pub(in super::super) use shuttle::sync::{Mutex, MutexGuard};
 
     #[derive(Debug)]
@@ -168,4 +168,4 @@ mod real {
     }
 }
 
-pub(super) use real::{AtomicU64, Cell, Map, Mutex, MutexGuard, Ordering};
+pub(super) use real::{AtomicBool, AtomicU64, Cell, Map, Mutex, MutexGuard, Ordering};
