@@ -28,8 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_cluster::clock::Clock;
-use alys_cluster::discovery::remote::Caller;
-use alys_cluster::discovery::{Directory, Discovery};
+use alys_cluster::discovery::Discovery;
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::{GateHold, GateReader, Roster};
 use alys_cluster::id::{ActorName, Incarnation};
@@ -234,7 +233,6 @@ fn parts(
     supervision.halt =
         Arc::new(GateHold { gate: gate.clone(), clock: clock.clone(), events: events.clone() });
     let addresses = Addresses::new(&roster);
-    let directory = Directory::default();
     let outbox = Courier::new(
         roster.own().clone(),
         incarnation,
@@ -242,7 +240,7 @@ fn parts(
         Class::Bulk,
         addresses.links.clone(),
     );
-    let discovery = Discovery { caller: Caller::new(directory.clone(), Arc::new(outbox)), directory };
+    let discovery = Discovery::new(incarnation, Arc::new(outbox));
     Parts {
         events,
         supervision,

@@ -277,13 +277,10 @@ impl Parts {
         let address = self.addresses.federation.clone();
         let (consensus, sync) = (self.addresses.consensus.clone(), self.addresses.sync.clone());
         // Whoever misses a change because it is being restarted begins without memory of peers anyway.
-        let (everywhere, discovery) = (self.discovery.clone(), self.addresses.discovery.clone());
+        let discovery = self.discovery.clone();
         let watchers: [PeerWatcher; 3] = [
             // At once: what a lost member published is gone before anybody else hears of the loss.
-            Arc::new(move |change: &PeerChange| {
-                everywhere.peer(change);
-                let _ = discovery.cast(DiscoveryMessage::Peer(change.clone()));
-            }),
+            Arc::new(move |change: &PeerChange| discovery.peer(change)),
             Arc::new(move |change: &PeerChange| {
                 let _ = consensus.cast(ConsensusMessage::Peer(change.clone()));
             }),

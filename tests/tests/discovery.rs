@@ -4,10 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_cluster::clock::{Clock, SystemClock};
-use alys_cluster::discovery::remote::Caller;
 use alys_cluster::discovery::{
-    Directory, Discovery, DiscoveryActor, DiscoveryMessage, DiscoveryWire, Exports, Protocol, RemoteError,
-    RemoteHandle,
+    Discovery, DiscoveryActor, DiscoveryMessage, DiscoveryWire, Exports, Protocol, RemoteError, RemoteHandle,
 };
 use alys_cluster::event::{ClusterEvent, EventBus};
 use alys_cluster::id::{ActorName, Incarnation, NodeId};
@@ -280,15 +278,13 @@ struct Side {
 impl Side {
     async fn start(stage: &Stage, node: &'static str, incarnation: u64, exports: Exports) -> Self {
         let wire = Wire::default();
-        let directory = Directory::default();
-        let caller = Caller::new(directory.clone(), Arc::new(wire.clone()));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let actor = DiscoveryActor {
             address: Address::new(ActorName::literal(node), 64),
             incarnation: Incarnation(incarnation),
             registry: stage.context.registry.clone(),
             exports,
-            discovery: Discovery { directory, caller },
+            discovery: Discovery::new(Incarnation(incarnation), Arc::new(wire.clone())),
             outbox: Arc::new(wire.clone()),
             events: EventBus::new(clock.clone()),
             clock,
@@ -303,7 +299,6 @@ impl Side {
 
     fn hears(&self, change: &PeerChange) {
         self.actor.discovery.peer(change);
-        self.actor.address.cast(DiscoveryMessage::Peer(change.clone())).expect("it runs");
     }
 
     fn up(&self) -> PeerChange {
@@ -410,6 +405,47 @@ async fn questions_are_answered_refused_or_of_unknown_outcome_and_never_left_beh
     let gone = ask("hello", 0).await.expect_err("gone").to_string();
     assert!(gone.starts_with("echo of node-2 (incarnation 7) is gone"), "{gone}");
     root.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_to_the_question_of_an_earlier_incarnation_is_no_answer_to_a_new_one() {
+    let stage = Stage::new("discovery-reborn");
+    let (puppet, exports) = echo(&stage);
+    let child = stage.child(&puppet).reached_at(&puppet.address);
+    let root = stage.raise(stage.spec("root", 9, vec![child])).await.expect("it starts");
+    let elsewhere = Stage::new("discovery-reborn-elsewhere");
+    let other = Side::start(&stage, "node-2", 7, exports).await;
+    let mut answers = Vec::new();
+    for incarnation in [1, 2] {
+        // The one before is gone, with its question under way.
+        let asker = Side::start(&elsewhere, "node-1", incarnation, Exports::default()).await;
+        asker.linked(&other);
+        other.linked(&asker);
+        asker.hears(&other.up());
+        other.hears(&asker.up());
+        let handle = eventually(SOON, "the echo is found", async || {
+            asker.find::<EchoProtocol>("all").pop().ok_or("not found")
+        })
+        .await;
+        let patience = if incarnation == 1 { Duration::from_millis(500) } else { SOON };
+        answers.push(handle.call(patience, (format!("question {incarnation}"), 2_000)).await);
+    }
+    assert!(matches!(answers[0], Err(RemoteError::Unknown { .. })), "{answers:?}");
+    assert_eq!(answers[1], Ok("node-1 said question 2".to_owned()));
+    root.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_lost_while_the_federation_actor_is_restarted_is_missed_all_the_same() {
+    let mut federation = Federation::start("unseen", |_| {}).await;
+    finds_chains(&federation.members[0], 3).await;
+    let lost = tokio::spawn(federation.members[3].take().stop());
+    let asker = &federation.members[0];
+    // Before it could find out.
+    asker.node().parts().addresses.federation.inject_panic("on purpose").expect("it runs");
+    lost.await.expect("no panic");
+    finds_chains(asker, 2).await;
+    federation.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

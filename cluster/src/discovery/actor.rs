@@ -1,14 +1,13 @@
 //! Discovery as an actor: it publishes, takes what others publish, and passes questions on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinHandle;
 
 use super::advert::Advert;
-use super::exports::Exports;
+use super::exports::{Exports, SERVED_MAX};
 use super::face::Discovery;
 use super::message::DiscoveryMessage;
 use super::state::{Effect, Exchange, Input};
@@ -19,13 +18,11 @@ use crate::health::HealthCheckResult;
 use crate::health::message::answer;
 use crate::id::{ActorName, Incarnation, NodeId};
 use crate::mailbox::{Address, Mail, remind};
-use crate::port::{Outbox, PeerChange};
+use crate::port::Outbox;
 use crate::registry::{ActorQuery, RegistryChange, ThreadSafeActorRegistry};
 
 /// How often it is looked whether something is to be told.
 const TICK: Duration = Duration::from_millis(100);
-/// Questions of other members that may be under way at once; more are refused.
-const SERVED_MAX: usize = 256;
 /// The longest a question is worked on.
 const SERVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -53,7 +50,6 @@ pub struct DiscoveryActor {
 /// The shell's memory.
 pub struct Shell {
     exchange: Exchange,
-    served: Arc<AtomicUsize>,
     watching: JoinHandle<()>,
 }
 
@@ -63,31 +59,15 @@ impl Drop for Shell {
     }
 }
 
-/// One of the questions under way, until it is answered.
-struct Served(Arc<AtomicUsize>);
-
-impl Served {
-    fn one_more(served: &Arc<AtomicUsize>) -> Option<Self> {
-        let more = |count| (count < SERVED_MAX).then_some(count + 1);
-        served.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        Some(Self(served.clone()))
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl DiscoveryActor {
     fn handle(&self, shell: &mut Shell, input: Input) {
         let now = self.clock.now();
         for effect in shell.exchange.handle(now, input) {
             match effect {
                 Effect::Ask(node) => self.outbox.send(&node, DiscoveryWire::Ask),
-                Effect::Advertise(node, version) => {
-                    let actors = self.exports.actors(now, &self.registry);
+                Effect::Advertise(node) => {
+                    let (version, actors) =
+                        (self.discovery.next_version(), self.exports.actors(now, &self.registry));
                     let advert = Advert { incarnation: self.incarnation, version, actors };
                     self.outbox.send(&node, DiscoveryWire::Advert(advert));
                 }
@@ -126,7 +106,7 @@ impl DiscoveryActor {
                 }
             }
             DiscoveryWire::Request { id, incarnation, actor, protocol, question } => {
-                self.serve(shell, from, id, incarnation, &actor, &protocol, &question);
+                self.serve(from, id, incarnation, &actor, &protocol, &question);
             }
             DiscoveryWire::Response { id, outcome } => self.discovery.caller.answered(&from, id, outcome),
         }
@@ -135,7 +115,6 @@ impl DiscoveryActor {
     #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
     fn serve(
         &self,
-        shell: &Shell,
         from: NodeId,
         id: u64,
         incarnation: Incarnation,
@@ -148,7 +127,7 @@ impl DiscoveryActor {
         if incarnation != own {
             return respond(Err(format!("incarnation {incarnation} of this member is asked; this is {own}")));
         }
-        let Some(served) = Served::one_more(&shell.served) else {
+        let Some(served) = self.exports.one_more(&from) else {
             return respond(Err(format!("{SERVED_MAX} questions are under way; expected fewer")));
         };
         let answer = match self.exports.serve(from.clone(), actor, protocol, question) {
@@ -172,13 +151,8 @@ impl Actor for DiscoveryActor {
 
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Shell, ActorProcessingErr> {
         self.address.bind(me.clone());
-        let exchange = Exchange::new(self.clock.wall().0);
-        let mut shell = Shell { exchange, served: Arc::default(), watching: self.watch() };
-        // Members that were there before this actor do not come again.
-        for (node, incarnation, _) in self.discovery.directory.members() {
-            self.handle(&mut shell, Input::Peer(PeerChange::Up { node, incarnation }));
-        }
-        remind(&me, TICK, DiscoveryMessage::Tick);
+        let shell = Shell { exchange: Exchange::default(), watching: self.watch() };
+        remind(&me, Duration::ZERO, DiscoveryMessage::Tick);
         Ok(shell)
     }
 
@@ -191,11 +165,14 @@ impl Actor for DiscoveryActor {
         match mail.open() {
             DiscoveryMessage::Tick => {
                 remind(&me, TICK, DiscoveryMessage::Tick);
-                self.handle(shell, Input::Tick);
+                let members = self.discovery.directory.members().into_iter();
+                self.handle(
+                    shell,
+                    Input::Tick(members.map(|(node, incarnation, _)| (node, incarnation)).collect()),
+                );
             }
             DiscoveryMessage::Changed => self.handle(shell, Input::Changed),
             DiscoveryMessage::Wire(from, wire) => self.wire(shell, from, wire),
-            DiscoveryMessage::Peer(change) => self.handle(shell, Input::Peer(change)),
             DiscoveryMessage::Ping(ping, reply) => {
                 answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
             }

@@ -69,7 +69,8 @@ impl Advertised {
         let registration = Registration { priority, ..Registration::new(name, profile) };
         let age = Duration::from_millis(for_ms);
         let since = Moment::at(now.since(Moment::ORIGIN).saturating_sub(age));
-        let standing = Standing { state, health, incarnation, since, failures, version: 0 };
+        let started = (state == ActorLifecycleState::Active).then_some(since);
+        let standing = Standing { state, health, incarnation, since, started, failures, version: 0 };
         (ActorRegistryEntry::new(Arc::new(registration), standing), protocol)
     }
 }

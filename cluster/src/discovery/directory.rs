@@ -62,7 +62,8 @@ impl Directory {
             let known = peer.incarnation;
             return Err(format!("incarnation {incarnation} publishes its actors after incarnation {known}"));
         }
-        if incarnation == peer.incarnation && peer.version >= Some(version) {
+        // Which incarnation is there, the federation says: one that it does not know yet is asked when it does.
+        if incarnation > peer.incarnation || peer.version >= Some(version) {
             return Ok(false);
         }
         let actors = actors.0.into_iter().map(|actor| {

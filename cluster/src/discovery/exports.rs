@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::advert::{Actors, Advertised};
+use super::advert::{ACTORS_MAX, Actors, Advertised};
 use crate::clock::Moment;
 use crate::id::{ActorName, NodeId};
 use crate::registry::ThreadSafeActorRegistry;
@@ -25,6 +25,22 @@ pub trait Protocol: Send + Sync + 'static {
     type Reply: Serialize + DeserializeOwned + Send + 'static;
 }
 
+/// Questions of one member that may be under way at once; more are refused.
+pub const SERVED_MAX: usize = 64;
+/// The longest question or answer, in bytes: what a message may carry, less what is wrapped around it.
+const BYTES_MAX: usize = codec::MESSAGE_BYTES_MAX - 1_024;
+
+/// The bytes of a question or an answer, if they fit into a message.
+pub(super) fn bounded<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
+    let bytes = codec::encode(value).map_err(|error| error.to_string())?;
+    let length = bytes.len();
+    if length <= BYTES_MAX {
+        Ok(bytes)
+    } else {
+        Err(format!("it has {length} bytes; expected at most {BYTES_MAX}"))
+    }
+}
+
 type Serve = Arc<dyn Fn(NodeId, &[u8]) -> BoxFuture<'static, Result<Vec<u8>, String>> + Send + Sync>;
 
 #[derive(Clone)]
@@ -37,10 +53,31 @@ struct Export {
 #[derive(Clone, Default)]
 pub struct Exports {
     exports: BTreeMap<ActorName, Export>,
+    /// Questions under way by who asks; they outlive a restart of the actor that passes them on.
+    served: Arc<Mutex<BTreeMap<NodeId, usize>>>,
+}
+
+/// One of a member's questions under way, until it is answered.
+pub(super) struct Served {
+    served: Arc<Mutex<BTreeMap<NodeId, usize>>>,
+    by: NodeId,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = served.get_mut(&self.by) {
+            *count -= 1;
+        }
+    }
 }
 
 impl Exports {
     /// Lets other members ask `actor`: `serve` is given who asks and the question, and answers or says why not.
+    ///
+    /// # Panics
+    ///
+    /// If these are more actors than a member may publish.
     #[must_use]
     pub fn with<P: Protocol, F>(
         mut self,
@@ -54,10 +91,11 @@ impl Exports {
             Err(error) => std::future::ready(Err(error.to_string())).boxed(),
             Ok(question) => {
                 let answer = serve(from, question);
-                async move { codec::encode(&answer.await?).map_err(|error| error.to_string()) }.boxed()
+                async move { bounded(&answer.await?) }.boxed()
             }
         });
         self.exports.insert(actor, Export { protocol: P::NAME, serve });
+        assert!(self.exports.len() <= ACTORS_MAX, "more actors than a member may publish");
         self
     }
 
@@ -68,6 +106,16 @@ impl Exports {
             .iter()
             .filter_map(|(name, export)| Some(Advertised::of(now, &registry.entry(name)?, export.protocol)));
         Actors(published.collect())
+    }
+
+    /// Counts one more question of `by`; `None` if too many are under way.
+    pub(super) fn one_more(&self, by: &NodeId) -> Option<Served> {
+        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = served.entry(by.clone()).or_default();
+        (*count < SERVED_MAX).then(|| {
+            *count += 1;
+            Served { served: self.served.clone(), by: by.clone() }
+        })
     }
 
     /// Whether `actor` is published.

@@ -1,10 +1,15 @@
 //! How the actors of other members are found.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::directory::{Directory, RemoteEntry};
 use super::exports::Protocol;
 use super::remote::{Caller, RemoteHandle};
+use super::wire::DiscoveryWire;
 use crate::clock::Moment;
-use crate::port::PeerChange;
+use crate::id::Incarnation;
+use crate::port::{Outbox, PeerChange};
 use crate::registry::{ActorQuery, LookupError};
 
 /// Finds actors of other members. Cheap to clone.
@@ -14,9 +19,22 @@ pub struct Discovery {
     pub directory: Directory,
     /// Asks them.
     pub caller: Caller,
+    versions: Arc<AtomicU64>,
 }
 
 impl Discovery {
+    /// Nobody is known yet. For this incarnation of its own member.
+    pub fn new(incarnation: Incarnation, outbox: Arc<dyn Outbox<DiscoveryWire>>) -> Self {
+        let directory = Directory::default();
+        let caller = Caller::new(directory.clone(), incarnation, outbox);
+        Self { directory, caller, versions: Arc::default() }
+    }
+
+    /// The version of the next advertisement: greater than all before, whichever actor made them.
+    pub(super) fn next_version(&self) -> u64 {
+        self.versions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// A member came or was lost. Whoever watches members calls this at once: it waits for nobody.
     pub fn peer(&self, change: &PeerChange) {
         self.directory.peer(change);

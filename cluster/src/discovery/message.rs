@@ -5,7 +5,6 @@ use ractor::RpcReplyPort;
 use super::wire::DiscoveryWire;
 use crate::health::{PingMessage, PongMessage};
 use crate::id::NodeId;
-use crate::port::PeerChange;
 
 /// What the discovery actor is told and asked.
 pub enum DiscoveryMessage {
@@ -15,8 +14,6 @@ pub enum DiscoveryMessage {
     Changed,
     /// A member says something.
     Wire(NodeId, DiscoveryWire),
-    /// A member was lost or came back.
-    Peer(PeerChange),
     /// Is the actor well?
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::directory::{Directory, RemoteEntry};
-use super::exports::Protocol;
+use super::exports::{Protocol, bounded};
 use super::wire::DiscoveryWire;
 use crate::id::{ActorName, Incarnation, NodeId};
 use crate::port::Outbox;
@@ -89,9 +89,14 @@ impl Shared {
 }
 
 impl Caller {
-    /// Asks through `outbox` who is in `directory`.
-    pub fn new(directory: Directory, outbox: Arc<dyn Outbox<DiscoveryWire>>) -> Self {
-        let (last_id, waiting) = (AtomicU64::new(0), Mutex::default());
+    /// Asks through `outbox` who is in `directory`, for this incarnation of its own member: an answer that comes too
+    /// late, to a question of an earlier one, is no answer to a new question.
+    pub fn new(
+        directory: Directory,
+        incarnation: Incarnation,
+        outbox: Arc<dyn Outbox<DiscoveryWire>>,
+    ) -> Self {
+        let (last_id, waiting) = (AtomicU64::new(incarnation.0 << 32), Mutex::default());
         Self(Arc::new(Shared { directory, outbox, last_id, waiting }))
     }
 
@@ -209,7 +214,7 @@ impl<P: Protocol> RemoteHandle<P> {
 
     /// Asks, and waits for the answer until the deadline.
     pub async fn call(&self, deadline: Duration, request: P::Request) -> Result<P::Reply, RemoteError> {
-        let question = codec::encode(&request).map_err(|error| RemoteError::Unsent(error.to_string()))?;
+        let question = bounded(&request).map_err(RemoteError::Unsent)?;
         let answer = self.caller.ask(&self.target, P::NAME, question, deadline).await?;
         codec::decode(&answer).map_err(|error| RemoteError::Unknown {
             node: self.target.node.clone(),

@@ -113,6 +113,12 @@ impl Actor for FederationActor {
     type Arguments = ();
 
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Coordinator, ActorProcessingErr> {
+        // Whoever was there for a predecessor of this actor is not until it is heard again: nobody else would tell
+        // of a loss that falls between the two.
+        for node in self.roster.peers() {
+            let change = PeerChange::Down { node: node.clone(), reason: "not heard of yet".to_owned() };
+            self.watchers.iter().for_each(|watcher| watcher(&change));
+        }
         self.address.bind(me.clone());
         remind(&me, Duration::ZERO, FederationMessage::Tick);
         Ok(Coordinator::new(self.roster.clone(), self.incarnation, self.config, self.signer.clone()))

@@ -93,6 +93,8 @@ pub struct ActorRegistry {
     indexes: Indexes,
     writer: Mutex<Writer>,
     teller: Teller,
+    /// How many there are. The counts by state move one after the other, and do not add up at every instant.
+    actors: AtomicU64,
     by_state: [AtomicU64; ActorLifecycleState::ALL.len()],
     registrations: AtomicU64,
     removals: AtomicU64,
@@ -133,6 +135,7 @@ impl ThreadSafeActorRegistry {
             indexes: Indexes::new(),
             writer: Mutex::new(Writer::default()),
             teller: Teller::new(),
+            actors: AtomicU64::new(0),
             by_state: ActorLifecycleState::ALL.map(|_| AtomicU64::new(0)),
             registrations: AtomicU64::new(0),
             removals: AtomicU64::new(0),
@@ -187,14 +190,16 @@ impl ActorRegistry {
     }
 
     /// Registers an actor that is about to be started: it is [`ActorLifecycleState::Registering`]. One that is
-    /// terminated is registered anew, as the next incarnation.
+    /// terminated is registered anew by the same supervisor, as the next incarnation.
     pub fn register(&self, now: Moment, registration: Registration) -> Result<Incarnation, RegistryError> {
         let field = |source| RegistryError::Field { name: registration.name.clone(), source };
         registration.profile.validate().map_err(field)?;
         let mut turn = self.turn();
         let before = self.known(&registration.name).ok();
-        if let Some((_, standing)) = &before
-            && standing.state != ActorLifecycleState::Terminated
+        // A supervisor that keeps a stopped child's place keeps its name too.
+        if let Some((slot, standing)) = &before
+            && (standing.state != ActorLifecycleState::Terminated
+                || slot.registration.supervisor != registration.supervisor)
         {
             return Err(RegistryError::Duplicate { name: registration.name, state: standing.state });
         }
@@ -232,12 +237,14 @@ impl ActorRegistry {
         self.slots[id as usize].set(Some(slot.clone()));
         self.indexes.insert(&slot.registration, id);
         self.names.insert(slot.registration.name.clone(), slot.clone());
+        self.actors.fetch_add(1, Ordering::Relaxed);
         self.put(&slot, None, standing);
     }
 
     /// Lets a slot be seen no more, then leads nobody to it.
     fn leave(&self, turn: &mut Writer, slot: &Slot, state: ActorLifecycleState) {
         self.count(Some(state), None);
+        self.actors.fetch_sub(1, Ordering::Relaxed);
         slot.is_registered.store(false, Ordering::Release);
         self.names.remove(&slot.registration.name);
         self.indexes.remove(&slot.registration, slot.id);
@@ -294,7 +301,7 @@ impl ActorRegistry {
 
     /// How many actors are registered.
     pub fn len(&self) -> usize {
-        self.by_state.iter().map(|count| count.load(Ordering::Relaxed) as usize).sum()
+        self.actors.load(Ordering::Relaxed) as usize
     }
 
     /// Whether no actor is registered.
@@ -344,7 +351,10 @@ impl ActorRegistry {
     pub fn select(&self, now: Moment, query: &ActorQuery) -> Vec<ActorRegistryEntry> {
         let mut found = Vec::new();
         self.visit(now, query, &mut |entry| found.push(entry));
-        found.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        // Whoever left and came back meanwhile may have been met twice; the later one stands.
+        let version = |entry: &ActorRegistryEntry| std::cmp::Reverse(entry.standing.version);
+        found.sort_unstable_by(|a, b| a.name().cmp(b.name()).then(version(a).cmp(&version(b))));
+        found.dedup_by(|later, first| later.name() == first.name());
         found
     }
 
@@ -376,12 +386,7 @@ impl ActorRegistry {
             }
         };
         match Lead::of(query, &self.indexes, self.len()) {
-            Lead::Everybody => {
-                for (_, cell) in &self.slots {
-                    cell.read(|slot| slot.into_iter().for_each(&mut look));
-                }
-            }
-            // Nobody comes twice in one set.
+            // No number comes twice in one set.
             lead @ Lead::Sets(_) => self.follow(&lead, &mut |id| self.look(id, &mut look)),
             lead => {
                 let mut ids = roaring::RoaringBitmap::new();
@@ -401,7 +406,12 @@ impl ActorRegistry {
 
     fn follow(&self, lead: &Lead, take: &mut dyn FnMut(Id)) {
         match lead {
-            Lead::Everybody => self.slots.iter().for_each(|(id, _)| take(id as Id)),
+            // Everybody has one priority.
+            Lead::Everybody => {
+                for priority in ActorPriority::ALL {
+                    self.indexes.priority(priority).get().iter().for_each(&mut *take);
+                }
+            }
             Lead::Name(name) => self.names.read(name.as_str(), |slot| {
                 if let Some(slot) = slot {
                     take(slot.id);

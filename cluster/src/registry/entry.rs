@@ -112,11 +112,13 @@ pub struct Standing {
     pub state: ActorLifecycleState,
     /// What the health checks say of this incarnation.
     pub health: HealthStatus,
-    /// Which start of it this is, counted from 1.
+    /// Which of its lives this is, counted from 1: it grows when it is active again, or is registered anew.
     pub incarnation: Incarnation,
     /// When it came to this state.
     pub since: Moment,
-    /// Times it came to [`ActorLifecycleState::Failed`].
+    /// When this incarnation began to be active, if it ever was.
+    pub started: Option<Moment>,
+    /// Times it failed: ended abnormally, or did not start.
     pub failures: u64,
     /// The registry's version when this was written.
     pub version: u64,
@@ -130,6 +132,7 @@ impl Standing {
             health: HealthStatus::Unknown,
             incarnation: Incarnation(1),
             since: now,
+            started: None,
             failures: 0,
             version,
         }
@@ -146,12 +149,15 @@ impl Standing {
     #[must_use]
     pub fn moved(self, now: Moment, to: ActorLifecycleState, version: u64) -> Self {
         let is_new = self.state.begins_incarnation(to);
+        let was_suspended = self.state == ActorLifecycleState::Suspended;
         Self {
             state: to,
             health: if is_new { HealthStatus::Unknown } else { self.health },
             incarnation: Incarnation(self.incarnation.0 + u64::from(is_new)),
             since: now,
-            failures: self.failures + u64::from(to == ActorLifecycleState::Failed),
+            started: if to == ActorLifecycleState::Active { Some(now) } else { self.started },
+            // One that was suspended does not run, and has nothing to fail with.
+            failures: self.failures + u64::from(to == ActorLifecycleState::Failed && !was_suspended),
             version,
         }
     }

@@ -11,7 +11,8 @@ use crate::id::{ActorName, NodeId};
 pub enum RegistryError {
     /// The name is taken.
     #[error(
-        "actor {name} is registered already and {state}; expected a name of its own, or one that is terminated"
+        "actor {name} is registered already and {state}; expected a name of its own, or one of the same \
+         supervisor that is terminated"
     )]
     Duplicate {
         /// The name.

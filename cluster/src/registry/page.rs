@@ -1,6 +1,6 @@
 //! Answers in order, a page at a time.
 
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -143,7 +143,7 @@ impl Page {
 
     /// Takes entries, in any order, and keeps those of this page.
     pub(super) fn turn(&self) -> PageTurn<'_> {
-        PageTurn { page: self, kept: BinaryHeap::new(), matched: 0, is_more: false }
+        PageTurn { page: self, kept: BTreeMap::new(), matched: 0, is_more: false }
     }
 
     /// This page of `entries`, which come in any order.
@@ -157,8 +157,8 @@ impl Page {
 /// A page being filled.
 pub(super) struct PageTurn<'a> {
     page: &'a Page,
-    /// The last of those kept is on top, and leaves when a better one comes.
-    kept: BinaryHeap<Kept>,
+    /// In order; the last leaves when a better one comes.
+    kept: BTreeMap<Cursor, ActorRegistryEntry>,
     matched: usize,
     is_more: bool,
 }
@@ -170,45 +170,19 @@ impl PageTurn<'_> {
         if self.page.after.as_ref().is_some_and(|after| place <= *after) {
             return;
         }
-        if self.kept.len() == self.page.limit {
+        // Whoever left and came back meanwhile may be met twice, and counts once on a page by name.
+        self.kept.insert(place, entry);
+        if self.kept.len() > self.page.limit {
             self.is_more = true;
-            if self.kept.peek().is_none_or(|last| last.place <= place) {
-                return;
-            }
-            self.kept.pop();
+            self.kept.pop_last();
         }
-        self.kept.push(Kept { place, entry });
     }
 
     pub(super) fn end(self) -> QueryPage {
-        let kept = self.kept.into_sorted_vec();
-        let next = kept.last().filter(|_| self.is_more).map(|last| last.place.clone());
-        QueryPage { entries: kept.into_iter().map(|kept| kept.entry).collect(), matched: self.matched, next }
-    }
-}
-
-struct Kept {
-    place: Cursor,
-    entry: ActorRegistryEntry,
-}
-
-impl PartialEq for Kept {
-    fn eq(&self, other: &Self) -> bool {
-        self.place == other.place
-    }
-}
-
-impl Eq for Kept {}
-
-impl PartialOrd for Kept {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Kept {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.place.cmp(&other.place)
+        let next = self.kept.last_key_value().filter(|_| self.is_more).map(|(last, _)| last.clone());
+        let mut names = HashSet::new();
+        let entries = self.kept.into_values().filter(|entry| names.insert(entry.name().clone())).collect();
+        QueryPage { entries, matched: self.matched, next }
     }
 }
 

@@ -1,6 +1,5 @@
 //! What is asked of the registry, as data: which actors, in words that can be combined.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -15,6 +14,8 @@ use crate::id::{ActorName, ActorPriority, ActorType, Tag};
 
 /// The most parts of a query, counted with those that combine others.
 pub const PARTS_MAX: usize = 256;
+/// The most patterns of a query: each is a program of its own.
+pub const PATTERNS_MAX: usize = 16;
 /// How deep a query may be nested.
 pub const DEPTH_MAX: usize = 32;
 
@@ -57,6 +58,9 @@ pub enum QueryError {
     /// It has too many parts.
     #[error("the query has more than {PARTS_MAX} parts; expected at most {PARTS_MAX}")]
     Parts,
+    /// It has too many patterns.
+    #[error("the query has more than {PATTERNS_MAX} patterns; expected at most {PATTERNS_MAX}")]
+    Patterns,
     /// It is nested too deep.
     #[error("the query is nested more than {DEPTH_MAX} deep; expected at most {DEPTH_MAX}")]
     Depth,
@@ -107,11 +111,12 @@ impl ActorQuery {
 
     /// Checks that answering it takes a bounded amount of work for each actor.
     pub fn validate(&self) -> Result<(), QueryError> {
-        let mut parts = 0;
-        self.measure(1, &mut parts)
+        let mut patterns = 0;
+        self.measure(1, &mut 0, &mut patterns)?;
+        if patterns > PATTERNS_MAX { Err(QueryError::Patterns) } else { Ok(()) }
     }
 
-    fn measure(&self, depth: usize, parts: &mut usize) -> Result<(), QueryError> {
+    fn measure(&self, depth: usize, parts: &mut usize, patterns: &mut usize) -> Result<(), QueryError> {
         *parts += 1;
         if depth > DEPTH_MAX {
             return Err(QueryError::Depth);
@@ -121,9 +126,13 @@ impl ActorQuery {
         }
         match self {
             Self::And(queries) | Self::Or(queries) => {
-                queries.iter().try_for_each(|query| query.measure(depth + 1, parts))
+                queries.iter().try_for_each(|query| query.measure(depth + 1, parts, patterns))
             }
-            Self::Not(query) => query.measure(depth + 1, parts),
+            Self::Not(query) => query.measure(depth + 1, parts, patterns),
+            Self::Name(pattern) | Self::Metadata(_, pattern) => {
+                *patterns += usize::from(!matches!(pattern, Pattern::Exact(_)));
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -159,13 +168,13 @@ impl ActorQuery {
         }
     }
 
-    /// The tags it speaks of.
-    pub fn tags(&self) -> BTreeSet<&Tag> {
+    /// Whether it asks for what a member does not tell others of its actors: who supervises them, and metadata.
+    pub fn is_of_one_member(&self) -> bool {
         match self {
-            Self::Tag(tag) => BTreeSet::from([tag]),
-            Self::And(queries) | Self::Or(queries) => queries.iter().flat_map(Self::tags).collect(),
-            Self::Not(query) => query.tags(),
-            _ => BTreeSet::new(),
+            Self::Supervisor(_) | Self::Metadata(..) => true,
+            Self::And(queries) | Self::Or(queries) => queries.iter().any(Self::is_of_one_member),
+            Self::Not(query) => query.is_of_one_member(),
+            _ => false,
         }
     }
 }

@@ -413,6 +413,9 @@ impl Supervisor {
         let reason = || Some("its supervisor stops".to_owned());
         if shell.spec.is_dynamic {
             for (key, cell) in &shell.cells {
+                if let Some(spec) = shell.specs.get(key) {
+                    self.context.stops(&shell.spec.name, spec.name());
+                }
                 match shell.specs.get(key).map(|spec| spec.shutdown) {
                     Some(Shutdown::BrutalKill) => cell.kill(),
                     _ => cell.stop(reason()),
@@ -451,8 +454,8 @@ impl Supervisor {
 
     /// Tells the registry what became of every child, for the supervisor ends.
     fn close(&self, shell: &Shell, failed: bool) {
-        for key in shell.specs.keys() {
-            self.register(shell, *key, failed);
+        for spec in shell.specs.values() {
+            self.context.ends(&shell.spec.name, spec.name(), failed);
         }
         self.context.root_ends(&shell.spec.name, failed);
     }

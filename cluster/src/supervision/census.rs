@@ -131,20 +131,29 @@ impl Context {
     /// A supervisor ended, perhaps without a word about its children. They ended with it.
     pub(super) fn orphan(&self, supervisor: &ActorName) {
         for name in self.board.children(supervisor).into_iter().flatten() {
+            let Some(from) = self.standing(Some(supervisor), &name) else { continue };
             self.orphan(&name);
-            if let Some(from) = self.standing(Some(supervisor), &name) {
-                self.advance(&name, lost(from));
-            }
+            self.advance(&name, lost(from));
         }
+    }
+
+    /// A child of `supervisor` ended with it, and so did its own.
+    pub(super) fn ends(&self, supervisor: &ActorName, name: &ActorName, failed: bool) {
+        let Some(from) = self.standing(Some(supervisor), name) else { return };
+        for child in self.board.children(name).into_iter().flatten() {
+            self.ends(name, &child, failed);
+        }
+        self.advance(name, end(from, failed));
     }
 
     /// A child of `supervisor` is no longer known, nor are its own.
     pub(super) fn forget(&self, supervisor: &ActorName, name: &ActorName) {
+        // Another's child of the same name is none of its business, and neither are that one's children.
+        let Some(from) = self.standing(Some(supervisor), name) else { return };
         for child in self.board.children(name).into_iter().flatten() {
             self.forget(name, &child);
         }
         self.board.forget(name);
-        let Some(from) = self.standing(Some(supervisor), name) else { return };
         self.advance(name, end(from, false));
         if let Err(error) = self.registry.remove(name) {
             tracing::error!(%error, "the registry was not told that an actor is forgotten");

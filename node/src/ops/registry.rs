@@ -73,6 +73,11 @@ impl Parameters {
             let expected = "expected neither with `scope=federation`, which is one page by member and name";
             return Err(wrong("after, order", expected));
         }
+        if scope == Scope::Federation && query.is_of_one_member() {
+            let expected = "members tell each other neither supervisors nor metadata; expected a query without \
+                            `supervisor` and `meta.KEY` with `scope=federation`";
+            return Err(wrong("query", expected));
+        }
         Ok(Request { query, page, explain, scope })
     }
 }

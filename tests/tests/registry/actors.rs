@@ -4,7 +4,9 @@ use ActorLifecycleState::{Active, Failed, Registering, ShuttingDown, Suspended, 
 use alys_cluster::id::Incarnation;
 use alys_cluster::registry::{ActorLifecycleState, LookupError, RegistryChange, Subscription};
 use alys_cluster::supervision::child::ChildPhase;
-use alys_cluster::supervision::{AdminError, ChildSpec, RestartGroup, RestartType, SupervisorSpec};
+use alys_cluster::supervision::{
+    AdminError, ChildSpec, EnhancedSupervision, RestartGroup, RestartType, SupervisorSpec,
+};
 use alys_tests::federation::SOON;
 use alys_tests::tree::{Order, Puppet, Root, Stage, Start};
 use alys_tests::{eventually, seen};
@@ -210,7 +212,7 @@ async fn a_killed_supervisor_leaves_nobody_behind_in_the_registry() {
     let pool =
         ChildSpec::supervisor(SupervisorSpec::dynamic(ActorName::literal("pool")), stage.context.clone());
     let tier = stage.spec("tier", 10, vec![inner, pool]);
-    let face = alys_cluster::supervision::EnhancedSupervision::of(&tier, stage.context.clone());
+    let face = EnhancedSupervision::of(&tier, stage.context.clone());
     let tier = ChildSpec::supervisor(tier, stage.context.clone());
     let root = stage.raise(stage.spec("root", 10, vec![tier])).await.expect("it starts");
     face.start_child(child(&stage, &added)).await.expect("it starts");
@@ -272,4 +274,61 @@ async fn after_many_deaths_in_every_kind_of_group_the_registry_agrees_with_the_s
     }
     agrees(&stage, &root, &["root", "one", "all", "rest"]).await;
     root.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_is_refused_for_its_name_touches_neither_its_holder_nor_what_that_one_supervises() {
+    let stage = Stage::new("registry-refused");
+    let worker = stage.puppet("worker");
+    let tier = stage.tier("tier", 10, vec![stage.tier("inner", 10, vec![child(&stage, &worker)])]);
+    let root = stage.raise(stage.spec("root", 10, vec![tier])).await.expect("it starts");
+    for second in [stage.tier("inner", 10, Vec::new()), child(&stage, &stage.puppet("inner"))] {
+        let refused = root.face.start_child(second).await.expect_err("taken").to_string();
+        assert!(refused.contains("actor inner is registered already and active"), "{refused}");
+    }
+    assert_eq!(stands(&stage, "worker"), Some((Active, 1)));
+    worker.kill();
+    shows(&stage, "worker", Some((Active, 2))).await;
+    agrees(&stage, &root, &["root", "tier", "inner"]).await;
+    root.stop().await;
+}
+
+#[tokio::test]
+async fn a_supervisor_that_keeps_the_place_of_a_stopped_child_keeps_its_name() {
+    let stage = Stage::new("registry-kept");
+    let (worker, thief) = (stage.puppet("worker"), stage.puppet("worker"));
+    let (one, other) =
+        (stage.spec("one", 10, vec![child(&stage, &worker)]), stage.spec("other", 10, Vec::new()));
+    let [face, second] = [&one, &other].map(|spec| EnhancedSupervision::of(spec, stage.context.clone()));
+    let tiers = [one, other].map(|spec| ChildSpec::supervisor(spec, stage.context.clone()));
+    let root = stage.raise(stage.spec("root", 10, tiers.to_vec())).await.expect("it starts");
+    face.stop_child(&name("worker")).await.expect("stopped");
+    let refused = second.start_child(child(&stage, &thief)).await.expect_err("kept").to_string();
+    assert!(refused.contains("expected a name of its own, or one of the same supervisor"), "{refused}");
+    // So it comes back with its supervisor.
+    stage.cell("one").kill();
+    shows(&stage, "worker", Some((Active, 2))).await;
+    agrees(&stage, &root, &["root", "one", "other"]).await;
+    root.stop().await;
+}
+
+#[tokio::test]
+async fn with_a_supervisor_that_ends_for_good_everybody_below_it_is_terminated() {
+    let stage = Stage::new("registry-ends");
+    let (worker, idle) = (stage.puppet("worker"), stage.puppet("idle"));
+    let inner = stage.spec("inner", 10, vec![child(&stage, &worker), child(&stage, &idle)]);
+    let face = EnhancedSupervision::of(&inner, stage.context.clone());
+    let inner = ChildSpec::supervisor(inner, stage.context.clone());
+    let tier = stage.tier("tier", 10, vec![inner]);
+    let root = stage.raise(stage.spec("root", 0, vec![tier])).await.expect("it starts");
+    face.suspend_child(&name("idle")).await.expect("suspended");
+    // Over its budget at once, the root gives up on a tier that could not say a word.
+    stage.cell("tier").kill();
+    tokio::time::timeout(SOON, root.ended).await.expect("it ends").expect("in order");
+    for who in ["root", "tier", "inner", "worker", "idle"] {
+        assert_eq!(stands(&stage, who), Some((Terminated, 1)), "{who}");
+    }
+    let standing = stage.context.registry.standing(&name("idle")).expect("it is there");
+    assert_eq!(standing.failures, 0, "what was suspended had nothing to fail with");
+    assert!(standing.started.is_some());
 }

