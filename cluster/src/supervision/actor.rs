@@ -315,15 +315,6 @@ impl Supervisor {
         let legacy = |cell: &ActorCell| {
             shell.keys.get(&cell.get_id()).and_then(|key| shell.specs.get(key)).map(|spec| &spec.legacy)
         };
-        let mut event = event;
-        // The state is dropped here, in the supervisor: its panic must end nobody else.
-        let has_state = match &mut event {
-            SupervisionEvent::ActorTerminated(_, state, _) => state.take().is_some_and(|state| {
-                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(state)));
-                true
-            }),
-            _ => true,
-        };
         // Whatever ended a supervisor that had given up, it had given up.
         if let SupervisionEvent::ActorTerminated(cell, ..) | SupervisionEvent::ActorFailed(cell, _) = &event
             && let Some(failure) = legacy(cell).and_then(|legacy| legacy.take_raised())
@@ -332,8 +323,8 @@ impl Supervisor {
         }
         Some(match event {
             // ractor reports a kill as an end with this reason, and an actor whose task was dropped without a state.
-            SupervisionEvent::ActorTerminated(cell, _, reason)
-                if !has_state || reason.as_deref() == Some(KILLED) =>
+            SupervisionEvent::ActorTerminated(cell, state, reason)
+                if state.is_none() || reason.as_deref() == Some(KILLED) =>
             {
                 (cell.get_id(), Exit::abnormal(Failure::new(ActorFailureType::Killed)))
             }
