@@ -572,6 +572,7 @@ prop_compose! {
         strategy in arb_restart_strategy(),
         at_boundary: bool,
         significant: bool,
+        is_supervisor: bool,
         priority in arb_actor_priority(),
     ) -> ChildPolicy {
         ChildPolicy {
@@ -580,7 +581,7 @@ prop_compose! {
             strategy,
             at_boundary,
             significant: significant && restart != RestartType::Permanent,
-            is_supervisor: false,
+            is_supervisor,
             priority,
             depends_on: Arc::default(),
         }
@@ -745,6 +746,10 @@ impl World {
             Effect::Stop(key) => {
                 let live = self.lives.insert(key, Life::Stopping);
                 assert_eq!(live, Some(Life::Running), "{key:?} is stopped, and does not run");
+            }
+            Effect::Recall(key) => {
+                let live = self.lives.get(&key);
+                assert_eq!(live, Some(&Life::Starting), "{key:?} is recalled, and is not being started");
             }
             Effect::Wake(wakeup, after) => self.wakeups.push((self.now + after, wakeup)),
             Effect::Tell(key, record) => {

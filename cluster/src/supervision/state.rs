@@ -65,6 +65,8 @@ pub enum Effect {
     Start(ChildKey),
     /// Stop the child, within its deadline.
     Stop(ChildKey),
+    /// A supervisor is being started and not wanted any more: it stops what it has started.
+    Recall(ChildKey),
     /// Say so after this time.
     Wake(Wakeup, Duration),
     /// Tell what was decided about the child, and why.
@@ -636,13 +638,15 @@ impl SupervisorState {
         Ok(())
     }
 
-    /// A child that is still being started stops as soon as it has.
+    /// A child that is still being started stops as soon as it has; a supervisor does not go on starting.
     fn ask_to_stop(turn: &mut Turn<'_>, key: ChildKey, child: &mut Child, after: After) {
         child.after = Some(after);
         child.mark = None;
         if child.phase == ChildPhase::Running {
             child.phase = ChildPhase::Stopping;
             turn.effects.push(Effect::Stop(key));
+        } else if child.policy.is_supervisor {
+            turn.effects.push(Effect::Recall(key));
         }
     }
 
