@@ -456,7 +456,9 @@ impl SupervisorSpec {
         Self { is_dynamic: true, ..Self::new(name, Vec::new()) }
     }
 
-    /// Checks what types do not: names are unique, and significant children mean something.
+    /// Checks what types do not: names are unique, budgets have a window, and significant children mean something.
+    ///
+    /// Ranges are for those who configure: a library's user may well want more than 1,000 restarts.
     pub fn validate(&self) -> Result<(), FieldError> {
         let mut names = HashSet::new();
         for child in &self.children {
@@ -464,6 +466,11 @@ impl SupervisorSpec {
             require(is_first, "children.name", child.name(), "each name once under a supervisor")?;
             self.validate_child(child)?;
         }
+        // A budget whose window is over at once is none.
+        let within = self.intensity.within;
+        require(!within.is_zero(), "intensity.within", within, "more than 0")?;
+        let within_slots = self.slot_budget.within_slots;
+        require(within_slots > 0, "slot_budget.within_slots", within_slots, "1 or more")?;
         let alone = self.group == RestartGroup::OneForOne;
         require(alone || !self.is_dynamic, "group", self.group, "one-for-one for a dynamic supervisor")
     }
