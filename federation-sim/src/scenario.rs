@@ -296,10 +296,11 @@ fn check_numbers(step: &Step) -> Result<(), String> {
                 || facts.gate.is_some()
                 || facts.heights_equal
                 || facts.transactions_included
-                || facts.min_height.is_some();
+                || facts.min_height.is_some()
+                || facts.blocks_apart_max.is_some();
             if !some {
                 return Err("expects nothing; expected one of no_block_for, gate, heights_equal, \
-                            transactions_included, min_height"
+                            transactions_included, min_height, blocks_apart_max"
                     .to_owned());
             }
             if facts.no_block_for.is_some() && facts.within.is_some() {

@@ -200,6 +200,10 @@ pub struct Expectation {
     pub transactions_included: bool,
     /// The least height.
     pub min_height: Option<u64>,
+    /// The longest time between two blocks in a row, by their timestamps: from the last block before the latest
+    /// fault on.
+    #[serde(with = "humantime_serde")]
+    pub blocks_apart_max: Option<Duration>,
     /// How long the facts may take to become true. Not together with `no_block_for`.
     #[serde(with = "humantime_serde")]
     pub within: Option<Duration>,
@@ -394,6 +398,9 @@ impl fmt::Display for Expectation {
         }
         if let Some(height) = self.min_height {
             facts.push(format!("height {height} or more"));
+        }
+        if let Some(most) = self.blocks_apart_max {
+            facts.push(format!("blocks at most {} apart across the fault", span(most)));
         }
         write!(f, "expect {} on {}", facts.join(", "), who(&self.members, "all running members"))?;
         self.within.map_or(Ok(()), |within| write!(f, " within {}", span(within)))
