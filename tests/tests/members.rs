@@ -534,14 +534,11 @@ async fn a_panicking_chain_is_back_with_the_next_slot_by_decisions_that_can_be_r
         let record = loop {
             let told =
                 tokio::time::timeout(SOON, events.recv()).await.expect("in time").expect("not too slow");
-            match &told.event {
-                ClusterEvent::RestartDecided { supervisor, record, .. } => {
-                    counted.add(supervisor, record);
-                    if is_on_purpose(record) {
-                        break record.clone();
-                    }
+            if let ClusterEvent::RestartDecided { supervisor, record, .. } = &told.event {
+                counted.add(supervisor, record);
+                if is_on_purpose(record) {
+                    break record.clone();
                 }
-                _ => {}
             }
         };
         let inputs = &record.inputs;

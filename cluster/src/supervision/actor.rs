@@ -299,7 +299,9 @@ impl Supervisor {
         self.context.halt.resume(&name);
         // What its former incarnation halted, also for children it does not have any more.
         let before = shell.specs.get(&key).map(|spec| spec.legacy.take_halted()).unwrap_or_default();
-        before.iter().for_each(|child| self.context.halt.resume(child));
+        for child in &before {
+            self.context.halt.resume(child);
+        }
         self.context.memory.recovered(self.context.clock.now(), &name);
         // Only a command can be refused.
         let _ = self.input(me, shell, Input::Started(key));

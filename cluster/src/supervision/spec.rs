@@ -199,7 +199,10 @@ const ORPHAN_DEADLINE: Duration = Duration::from_secs(1);
 /// When a supervisor is killed its children are killed too, but later: a successor that starts meanwhile would
 /// find their names, files and ports taken.
 #[derive(Clone, Default)]
-struct Last(Arc<futures::lock::Mutex<Option<(ActorCell, JoinHandle<()>)>>>);
+struct Last(Arc<futures::lock::Mutex<Option<Incarnation>>>);
+
+/// An actor, and the task that ends after its state is dropped.
+type Incarnation = (ActorCell, JoinHandle<()>);
 
 impl Last {
     async fn see_off(&self) {

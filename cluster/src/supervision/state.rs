@@ -436,13 +436,17 @@ impl SupervisorState {
                     RestartGroup::OneForAll => true,
                 };
                 let affected: Vec<_> = self.children.keys().copied().filter(is_affected).collect();
-                affected.iter().for_each(|&other| self.spare(turn, other, pause));
+                for &other in &affected {
+                    self.spare(turn, other, pause);
+                }
                 self.begin_cycle(turn, key, affected, decision.due);
             }
             EscalationStep::RestartSiblings => {
                 self.siblings_restarted = Some(turn.now);
                 let all: Vec<_> = self.children.keys().copied().collect();
-                all.iter().for_each(|&other| self.spare(turn, other, pause));
+                for &other in &all {
+                    self.spare(turn, other, pause);
+                }
                 self.begin_cycle(turn, key, all, decision.due);
             }
             EscalationStep::StopNode if decision.halts && !self.halt_for.is_zero() => {

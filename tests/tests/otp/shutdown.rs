@@ -85,16 +85,16 @@ async fn children_stop_in_order_when_their_parent_ends_by_hand_by_giving_up_or_i
 }
 
 /// A root whose second child is a tier that is being restarted: `c`, its last, takes three seconds to start.
-async fn restarting(prefix: &str, is_deep: bool, a: fn(Puppet) -> Puppet) -> (Stage, Root) {
+async fn restarting(prefix: &str, is_deep: bool, first: fn(Puppet) -> Puppet) -> (Stage, Root) {
     let stage = Stage::new(prefix);
-    let a = a(stage.puppet("a"));
+    let first = first(stage.puppet("a"));
     let [b, y, z] = ["b", "y", "z"].map(|name| stage.puppet(name));
-    let c = stage.puppet("c").starting(Start::Takes { after: 1, time: secs(3) });
+    let last = stage.puppet("c").starting(Start::Takes { after: 1, time: secs(3) });
     let within = Shutdown::Within(secs(5));
-    let children = [&a, &b, &c].map(|puppet| stage.child(puppet).shutdown(within));
+    let children = [&first, &b, &last].map(|puppet| stage.child(puppet).shutdown(within));
     let children = match (is_deep, children) {
         (false, children) => children.to_vec(),
-        (true, [a, b, c]) => vec![a, stage.tier("low", 3, vec![b, c])],
+        (true, [first, b, last]) => vec![first, stage.tier("low", 3, vec![b, last])],
     };
     let children = vec![stage.child(&y), stage.tier("tier", 3, children), stage.child(&z)];
     let root = raise(&stage, OneForOne, 3, children).await;
