@@ -55,7 +55,8 @@ struct Watched<'a> {
 impl<'a> Watched<'a> {
     /// How it stands now that it runs.
     async fn of(member: &'a Member, actor: &str) -> Self {
-        let (incarnation, found) = Self::running(member, actor, |_, _| true).await;
+        let (incarnation, found) = Self::running(member, actor, |id, _| id.is_some()).await;
+        let incarnation = incarnation.expect("it is registered");
         Self { member, actor: actor.to_owned(), incarnation, restarts: found.restarts }
     }
 
@@ -69,24 +70,27 @@ impl<'a> Watched<'a> {
 
     /// Waits until the tree shows the next incarnation running.
     async fn is_back(&self) -> TreeView {
-        let is_next = |id: ActorId, restarts: u64| id != self.incarnation && restarts > self.restarts;
+        // A gateway may have lost its name meanwhile: its proxies in the other three members carry the same one, and
+        // names are the process's. So it is asked who is gone, not who is there.
+        let is_next =
+            |id: Option<ActorId>, restarts: u64| id != Some(self.incarnation) && restarts > self.restarts;
         Self::running(self.member, &self.actor, is_next).await.1
     }
 
     async fn running(
         member: &Member,
         actor: &str,
-        is_it: impl Fn(ActorId, u64) -> bool,
-    ) -> (ActorId, TreeView) {
+        is_it: impl Fn(Option<ActorId>, u64) -> bool,
+    ) -> (Option<ActorId>, TreeView) {
         let full = format!("{}/{actor}", member.name);
         eventually(SOON, &format!("{full} runs"), async || {
             let tree: TreeView = member.client.get("/supervision/tree").await?;
             let found = find(&tree, actor).ok_or("not in the tree")?;
-            let id = ractor::registry::where_is(full.clone()).ok_or("not registered")?.get_id();
+            let id = ractor::registry::where_is(full.clone()).map(|cell| cell.get_id());
             if found.state == "running" && is_it(id, found.restarts) {
                 Ok((id, found.clone()))
             } else {
-                Err(format!("{} after {} restarts", found.state, found.restarts))
+                Err(format!("{} after {} restarts, {}", found.state, found.restarts, found.last_failure))
             }
         })
         .await
