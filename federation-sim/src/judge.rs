@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use alys_node::ops::view::{GateDecision, GateRecord};
 
-use crate::record::Record;
-use crate::step::{Check, Expectation};
+use crate::record::{Record, StepRecord};
+use crate::step::{Action, Check, Expectation, Step};
 
 /// What a check has come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +71,8 @@ impl<'a> Judge<'a> {
             let absent = facts.transactions_included.then(|| transactions_missing(record, name)).flatten();
             let found = facts.finds.and_then(|members| finds_differ(record, name, members));
             let few = facts.healthy.and_then(|least| too_few_healthy(record, name, least));
-            gate.or(few).or(low).or(absent).or(found)
+            let apart = facts.blocks_apart_max.and_then(|most| too_far_apart(record, name, most));
+            gate.or(few).or(low).or(absent).or(found).or(apart)
         });
         let missing = missing.or_else(|| facts.heights_equal.then(|| self.differ(record)).flatten());
         let Some(duration) = facts.no_block_for.or(facts.no_halt_for) else {
@@ -181,6 +182,30 @@ fn transactions_missing(record: &Record, name: &str) -> Option<String> {
     let included: BTreeSet<_> = blocks.flat_map(|block| &block.transactions).collect();
     let missing = record.submitted.iter().filter(|payload| !included.contains(payload)).count();
     (missing > 0).then(|| format!("{name} lacks {missing} of {} transactions", record.submitted.len()))
+}
+
+/// Two blocks that are further apart than `most`, or a block that was not seen, since the latest fault.
+fn too_far_apart(record: &Record, name: &str, most: Duration) -> Option<String> {
+    let is_fault = |step: &&StepRecord| matches!(step.step, Step::Act(Action::Fault { .. }));
+    let fault = record.steps.iter().rfind(is_fault)?.at_ms;
+    let blocks = &record.members.get(name)?.blocks;
+    let block_at = |height: u64| blocks.get(&height).and_then(|blocks| blocks.last());
+    for height in (1..record.height(name)).rev() {
+        let (Some(block), Some(next)) = (block_at(height), block_at(height + 1)) else {
+            return Some(format!("{name} has not shown block {height} or the next"));
+        };
+        let apart = Duration::from_millis(next.timestamp_ms.saturating_sub(block.timestamp_ms));
+        if apart > most {
+            let next = height + 1;
+            return Some(format!(
+                "on {name} blocks {height} and {next} are {apart:?} apart, more than {most:?}"
+            ));
+        }
+        if block.timestamp_ms <= fault {
+            return None;
+        }
+    }
+    Some(format!("{name} shows no block from before the fault"))
 }
 
 #[cfg(test)]
@@ -305,6 +330,33 @@ mod tests {
         assert!(matches!(judge.judge(&record, 0), Verdict::Broken(text) if text.contains("heads differ")));
         give(&mut record, "node-2", block(1, 1));
         assert_eq!(judge.judge(&record, 0), Verdict::Met);
+    }
+
+    #[test]
+    fn blocks_are_near_each_other_from_before_the_latest_fault_on() {
+        let check = check("do='expect'\nblocks_apart_max='4500ms'");
+        let fault = "do='fault'\nmember='node-1'\nactor='chain'\nfault='panic'\nuntil='running'";
+        let fault = Step::from_table(fault.parse().expect("TOML")).expect("a step");
+        let verdict = |fault_ms: u64, times: &[u64], shown: u64| {
+            let mut record = empty();
+            record.steps.push(StepRecord { step: fault.clone(), at_ms: fault_ms, done_ms: None });
+            let judge = Judge::new(&check, vec!["node-1".to_owned()], &record, 0);
+            say(&mut record, "node-1", 1, times.len() as u64, GateDecision::Open);
+            for (height, timestamp_ms) in (1..).zip(times.iter().copied()).filter(|(n, _)| *n != shown) {
+                give(&mut record, "node-1", BlockView { timestamp_ms, ..block(height, 1) });
+            }
+            match judge.judge(&record, 1) {
+                Verdict::Broken(text) => text,
+                verdict => format!("{verdict:?}"),
+            }
+        };
+        let times = [2_000, 9_000, 11_000, 15_400, 17_400];
+        assert_eq!(verdict(10_000, &times, 0), "Met");
+        assert_eq!(verdict(12_000, &times, 0), "Met");
+        let far = "on node-1 blocks 1 and 2 are 7s apart, more than 4.5s";
+        assert_eq!(verdict(8_000, &times, 0), far);
+        assert_eq!(verdict(1_000, &times[1..], 0), "node-1 shows no block from before the fault");
+        assert_eq!(verdict(10_000, &times, 3), "node-1 has not shown block 3 or the next");
     }
 
     #[test]

@@ -333,10 +333,11 @@ fn check_numbers(step: &Step) -> Result<(), String> {
                 || facts.heights_equal
                 || facts.transactions_included
                 || facts.min_height.is_some()
-                || facts.finds.is_some();
+                || facts.finds.is_some()
+                || facts.blocks_apart_max.is_some();
             if !some {
                 return Err("expects nothing; expected one of no_block_for, no_halt_for, gate, healthy, \
-                            heights_equal, transactions_included, min_height, finds"
+                            heights_equal, transactions_included, min_height, finds, blocks_apart_max"
                     .to_owned());
             }
             if facts.no_halt_for.is_some() && (facts.no_block_for.is_some() || facts.within.is_some()) {

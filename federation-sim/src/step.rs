@@ -208,6 +208,10 @@ pub struct Expectation {
     pub min_height: Option<u64>,
     /// How many other members' actors are found, neither more nor fewer.
     pub finds: Option<usize>,
+    /// The longest time between two blocks in a row, by their timestamps: from the last block before the latest
+    /// fault on.
+    #[serde(with = "humantime_serde")]
+    pub blocks_apart_max: Option<Duration>,
     /// How long the facts may take to become true. Not together with `no_block_for` or `no_halt_for`.
     #[serde(with = "humantime_serde")]
     pub within: Option<Duration>,
@@ -411,6 +415,9 @@ impl fmt::Display for Expectation {
         }
         if let Some(members) = self.finds {
             facts.push(format!("the actors of {members} other members found"));
+        }
+        if let Some(most) = self.blocks_apart_max {
+            facts.push(format!("blocks at most {} apart across the fault", span(most)));
         }
         write!(f, "expect {} on {}", facts.join(", "), who(&self.members, "all running members"))?;
         self.within.map_or(Ok(()), |within| write!(f, " within {}", span(within)))

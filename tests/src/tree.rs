@@ -11,8 +11,8 @@ use alys_cluster::health::{HealthCheckResult, PingMessage, PongMessage};
 use alys_cluster::id::ActorName;
 use alys_cluster::mailbox::{Address, Mail};
 use alys_cluster::supervision::{
-    ChildSpec, Context, EnhancedSupervision, RestartIntensity, SlotBudget, Supervisor, SupervisorMessage,
-    SupervisorSpec,
+    ActorFailureType, ChildSpec, Context, EnhancedSupervision, RestartIntensity, SlotBudget, Supervisor,
+    SupervisorMessage, SupervisorSpec,
 };
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
@@ -50,6 +50,8 @@ pub enum Order {
     Panic,
     /// Return an error.
     Fail,
+    /// Return this error.
+    FailAs(ActorFailureType),
     /// Stop by itself.
     End,
     /// Wait for ever.
@@ -146,6 +148,7 @@ impl Actor for Puppet {
             Order::Who(reply) => drop(reply.send(life.start)),
             Order::Panic => panic!("panics on purpose"),
             Order::Fail => return Err("fails on purpose".into()),
+            Order::FailAs(kind) => return Err(kind.into()),
             Order::End => me.stop(Some("ends on purpose".to_owned())),
             Order::Hang => std::future::pending().await,
             Order::Feel(health) => life.health = health,

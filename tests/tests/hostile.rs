@@ -342,6 +342,10 @@ async fn a_bad_request_is_answered_with_the_field_the_value_and_what_was_expecte
         bad_get("/chain/blocks/7", 404, &["height 7", "expected"]),
         bad_get("/consensus/signatures?from_height=abc", 400, &["from_height", "abc"]),
         bad_get("/consensus/signatures?since=1", 400, &["`since`", "`from_height`"]),
+        bad_get("/supervision/tree?depth=1", 400, &["`depth`"]),
+        bad_get("/supervision/stats?actor=chain", 400, &["`actor`"]),
+        bad_get("/supervision/patterns?kind=repeat&kind=cascade", 400, &["`kind`"]),
+        bad_get("/supervision/memory?limit=10", 400, &["`limit`"]),
     ];
     let mut complaints = Vec::new();
     for request in &requests {

@@ -5,19 +5,22 @@ use std::time::Duration;
 
 use alys_cluster::event::ClusterEvent;
 use alys_cluster::id::ActorName;
-use alys_cluster::supervision::decision::decide;
-use alys_cluster::supervision::{ActorFailureType, EscalationStep, RestartIntensity, SupervisionConfig};
+use alys_cluster::supervision::decision::{DecisionRecord, decide};
+use alys_cluster::supervision::{
+    ActorFailureType, EscalationStep, PatternConfig, RestartIntensity, SupervisionConfig,
+};
 use alys_node::ops::view::{
-    BlockView, EventView, FederationView, GateDecision, GateView, LinkView, PatternsView, ReadyView,
-    SignaturesView, SupervisionMemoryView, SupervisionStatsView, TreeView,
+    AttemptView, BlockView, EventView, FederationView, GateDecision, GateView, LinkView, PatternView,
+    PatternsView, ReadyView, SignaturesView, SupervisionMemoryView, SupervisionStatsView, TreeView,
 };
 use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::{eventually, seen};
+use ractor::ActorId;
 use tokio::time::{Instant, sleep};
 
 /// Budgets that no test exceeds.
 fn generous() -> SupervisionConfig {
-    let budget = RestartIntensity { max_restarts: 50, within: Duration::from_mins(1) };
+    let budget = RestartIntensity { max_restarts: 50, within: Duration::from_mins(30) };
     SupervisionConfig {
         max_restarts: budget.max_restarts,
         within: budget.within,
@@ -40,19 +43,58 @@ fn find<'a>(tree: &'a TreeView, name: &str) -> Option<&'a TreeView> {
     if tree.name == name { Some(tree) } else { tree.children.iter().find_map(|child| find(child, name)) }
 }
 
-/// Waits until the tree shows the child running after this many restarts.
-async fn shows_restarts(member: &Member, child: &str, restarts: u64) -> TreeView {
-    eventually(SOON, &format!("{} shows {restarts} restarts of {child}", member.name), async || {
-        let tree: TreeView = member.client.get("/supervision/tree").await?;
-        let found = find(&tree, child).ok_or("not in the tree")?;
-        let holds = (found.restarts, found.state.as_str()) == (restarts, "running");
-        if holds {
-            Ok(found.clone())
-        } else {
-            Err(format!("{} after {} restarts", found.state, found.restarts))
-        }
-    })
-    .await
+/// An actor that is about to be hurt, and how it stood before. That it comes back is a matter of this incarnation:
+/// on a machine that is too busy an actor may be restarted for reasons of its own.
+struct Watched<'a> {
+    member: &'a Member,
+    actor: String,
+    incarnation: ActorId,
+    restarts: u64,
+}
+
+impl<'a> Watched<'a> {
+    /// How it stands now that it runs.
+    async fn of(member: &'a Member, actor: &str) -> Self {
+        let (incarnation, found) = Self::running(member, actor, |id, _| id.is_some()).await;
+        let incarnation = incarnation.expect("it is registered");
+        Self { member, actor: actor.to_owned(), incarnation, restarts: found.restarts }
+    }
+
+    /// Kills the incarnation that runs now.
+    fn kill(&mut self) {
+        let full = format!("{}/{}", self.member.name, self.actor);
+        let cell = ractor::registry::where_is(full).expect("the actor runs");
+        self.incarnation = cell.get_id();
+        cell.kill();
+    }
+
+    /// Waits until the tree shows the next incarnation running.
+    async fn is_back(&self) -> TreeView {
+        // A gateway may have lost its name meanwhile: its proxies in the other three members carry the same one, and
+        // names are the process's. So it is asked who is gone, not who is there.
+        let is_next =
+            |id: Option<ActorId>, restarts: u64| id != Some(self.incarnation) && restarts > self.restarts;
+        Self::running(self.member, &self.actor, is_next).await.1
+    }
+
+    async fn running(
+        member: &Member,
+        actor: &str,
+        is_it: impl Fn(Option<ActorId>, u64) -> bool,
+    ) -> (Option<ActorId>, TreeView) {
+        let full = format!("{}/{actor}", member.name);
+        eventually(SOON, &format!("{full} runs"), async || {
+            let tree: TreeView = member.client.get("/supervision/tree").await?;
+            let found = find(&tree, actor).ok_or("not in the tree")?;
+            let id = ractor::registry::where_is(full.clone()).map(|cell| cell.get_id());
+            if found.state == "running" && is_it(id, found.restarts) {
+                Ok((id, found.clone()))
+            } else {
+                Err(format!("{} after {} restarts, {}", found.state, found.restarts, found.last_failure))
+            }
+        })
+        .await
+    }
 }
 
 /// Waits until every member has the block at `height`, and checks that it is the same one.
@@ -122,8 +164,9 @@ async fn four_members_make_the_same_blocks_and_include_a_transaction_submitted_t
     }
     assert_eq!(holding, 1, "it is in one block, once");
     // A new engine remembers it too.
-    members[2].node().parts().addresses.engine.target().expect("it runs").get_cell().kill();
-    shows_restarts(&members[2], "engine", 1).await;
+    let mut engine = Watched::of(&members[2], "engine").await;
+    engine.kill();
+    engine.is_back().await;
     let again = members[2].client.post("/transactions", "{\"payload\":\"c0ffee\"}").await;
     assert_eq!(again.expect("an answer").status, 409);
     nobody_signed_twice(members).await;
@@ -137,13 +180,13 @@ async fn a_member_whose_chain_or_consensus_is_killed_goes_on_and_never_signs_twi
     let members = &federation.members;
     let hurt = &members[1];
 
-    let addresses = &hurt.node().parts().addresses;
-    addresses.chain.target().expect("the chain runs").get_cell().kill();
-    let chain = shows_restarts(hurt, "chain", 1).await;
-    assert_eq!(chain.last_failure, "killed");
+    let mut chain = Watched::of(hurt, "chain").await;
+    chain.kill();
+    assert_eq!(chain.is_back().await.last_failure, "killed");
     hurt.reaches(hurt.height() + 1).await;
 
     let mut killed = 0;
+    let mut consensus = Watched::of(hurt, "consensus").await;
     let mut events = hurt.node().parts().events.listen();
     while killed < 3 {
         let told =
@@ -151,9 +194,10 @@ async fn a_member_whose_chain_or_consensus_is_killed_goes_on_and_never_signs_twi
         if let ClusterEvent::RoundStarted { .. } = told.event {
             // A little later each time: at the start of the round, and in the midst of it.
             sleep(Duration::from_millis(killed * 8)).await;
-            addresses.consensus.target().expect("consensus runs").get_cell().kill();
+            consensus.kill();
             killed += 1;
-            shows_restarts(hurt, "consensus", killed).await;
+            consensus.is_back().await;
+            consensus = Watched::of(hurt, "consensus").await;
             events = hurt.node().parts().events.listen();
         }
     }
@@ -162,9 +206,11 @@ async fn a_member_whose_chain_or_consensus_is_killed_goes_on_and_never_signs_twi
     nobody_signed_twice(members).await;
 
     // Both at once: consensus finds a chain that is not there yet.
-    addresses.chain.target().expect("the chain runs").get_cell().kill();
-    addresses.consensus.target().expect("consensus runs").get_cell().kill();
-    shows_restarts(hurt, "chain", 2).await;
+    let (mut chain, mut consensus) = (Watched::of(hurt, "chain").await, consensus);
+    chain.kill();
+    consensus.kill();
+    chain.is_back().await;
+    consensus.is_back().await;
     agree_on(members, hurt.height() + 2).await;
     nobody_signed_twice(members).await;
     federation.stop().await;
@@ -172,16 +218,16 @@ async fn a_member_whose_chain_or_consensus_is_killed_goes_on_and_never_signs_twi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_whose_federation_actor_is_killed_closes_its_gate_and_opens_it_again() {
-    let federation = Federation::start("watch", |_| {}).await;
+    let federation = Federation::start("watch", |config| config.supervision = generous()).await;
     let hurt = &federation.members[0];
-    for restarts in 1..=3 {
+    for _ in 0..3 {
         let closings = |gate: &GateView| {
             gate.history.iter().filter(|record| record.decision == GateDecision::Closed).count()
         };
         let before: GateView = hurt.client.get("/federation/gate").await.expect("a gate");
-        let target = hurt.node().parts().addresses.federation.target();
-        target.expect("the federation actor runs").get_cell().kill();
-        shows_restarts(hurt, "federation", restarts).await;
+        let mut watched = Watched::of(hurt, "federation").await;
+        watched.kill();
+        watched.is_back().await;
         eventually(SOON, "the gate was closed", async || {
             let now: GateView = hurt.client.get("/federation/gate").await?;
             seen(closings(&now) > closings(&before), format!("{:?}", now.history.last()))
@@ -226,12 +272,13 @@ async fn envelopes_flow(members: &[Member]) {
 async fn heals_after_the_deaths_of(tag: &str, victims: &[(usize, &str)]) {
     let federation = Federation::start(tag, |_| {}).await;
     let members = &federation.members;
+    let mut watched = Vec::new();
     for (member, actor) in victims {
-        let full = format!("{}/{actor}", members[*member].name);
-        ractor::registry::where_is(full).expect("the actor runs").kill();
+        watched.push(Watched::of(&members[*member], actor).await);
     }
-    for (member, actor) in victims {
-        shows_restarts(&members[*member], actor, 1).await;
+    watched.iter_mut().for_each(Watched::kill);
+    for victim in &watched {
+        victim.is_back().await;
     }
     envelopes_flow(members).await;
     for member in members {
@@ -269,16 +316,16 @@ async fn exhaust(member: &Member, actor: &str, tier: &str) {
     let mut last = None;
     eventually(SOON, &format!("the {tier} tier of {} is restarted", member.name), async || {
         let target = ractor::registry::where_is(full.clone()).ok_or("being restarted")?;
-        let restarts =
-            find(&member.client.get("/supervision/tree").await?, tier).map_or(0, |tier| tier.restarts);
+        let tree = member.client.get("/supervision/tree").await?;
+        let restarts = find(&tree, tier).map_or(0, |tier| tier.restarts);
         if restarts == 0 && last != Some(target.get_id()) {
             last = Some(target.get_id());
             target.kill();
         }
-        seen(restarts == 1, format!("{restarts} restarts"))
+        seen(restarts > 0, "no restart")
     })
     .await;
-    shows_restarts(member, tier, 1).await;
+    Watched::of(member, tier).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -341,12 +388,13 @@ async fn a_member_over_every_budget_ends_with_its_reason_and_the_other_three_go_
     federation.stop().await;
 }
 
-/// Makes the chain of `member` panic each time it runs, until the member halts.
+/// Makes the chain of `member` panic each time it runs, until the member halts for it.
 async fn halts_when_its_chain_panics_for_ever(member: &Member) -> GateView {
     let chain = &member.node().parts().addresses.chain;
     eventually(SOON * 2, &format!("{} halts", member.name), async || {
         let gate: GateView = member.client.get("/federation/gate").await?;
-        if gate.reason.contains("halted by its supervision") {
+        // Consensus may have waited for the chain in vain, and have halted the member before.
+        if gate.reason.contains("halted by its supervision") && gate.would_change.contains("critical") {
             return Ok(gate);
         }
         // One that is away is struck when it is back.
@@ -359,8 +407,9 @@ async fn halts_when_its_chain_panics_for_ever(member: &Member) -> GateView {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_whose_chain_does_not_recover_halts_says_why_and_goes_on_when_an_operator_starts_the_tier() {
     let frugal = SupervisionConfig {
-        // Spent before consensus, which waits for the chain, fails as well.
+        // Of these consensus, which waits for the chain with a block that is decided, may take one.
         bound: RestartIntensity { max_restarts: 2, within: Duration::from_mins(5) },
+        patterns: PatternConfig { repeat_after: 2, ..PatternConfig::default() },
         ..SupervisionConfig::default()
     };
     let federation = Federation::start("halted", |config| config.supervision = frugal).await;
@@ -374,18 +423,26 @@ async fn a_member_whose_chain_does_not_recover_halts_says_why_and_goes_on_when_a
     }
     assert!(gate.would_change.contains("critical"), "{}", gate.would_change);
     let patterns: PatternsView = hurt.client.get("/supervision/patterns").await.expect("patterns");
-    let repeat = patterns.patterns.iter().find(|pattern| pattern.kind == "repeat").expect("a repeat");
-    assert_eq!(repeat.actors, ["chain"]);
+    let is_chains = |pattern: &&PatternView| pattern.kind == "repeat" && pattern.actors == ["chain"];
+    let repeat = patterns.patterns.iter().find(is_chains).expect("a repeat");
     assert!(repeat.evidence.iter().all(|failure| failure.message == "the disk is on fire"), "{repeat:?}");
-    let (last, first) = (&patterns.escalations[0], patterns.escalations.last().expect("escalations"));
-    assert_eq!((last.failure.actor.as_str(), last.decision.as_str()), ("critical", "stop_node"));
-    assert_eq!((first.failure.actor.as_str(), first.decision.as_str()), ("chain", "raise_to_parent"));
+    // The newest first; consensus may have failed before and after.
+    let escalated = |actor: &str, decision: &str| {
+        let is_it = |told: &AttemptView| told.failure.actor == actor && told.decision == decision;
+        patterns.escalations.iter().position(is_it).unwrap_or_else(|| panic!("{:?}", patterns.escalations))
+    };
+    assert!(escalated("critical", "stop_node") < escalated("chain", "raise_to_parent"));
     let stats: SupervisionStatsView = hurt.client.get("/supervision/stats").await.expect("stats");
     assert_eq!(stats.bound.left, 0, "{:?}", stats.bound);
     let memory: SupervisionMemoryView = hurt.client.get("/supervision/memory").await.expect("memory");
     let chain = memory.history.iter().find(|history| history.name == "chain").expect("it failed");
-    let panics = chain.attempts.iter().filter(|attempt| attempt.failure.message == "the disk is on fire");
-    assert_eq!(panics.count(), 3, "{chain:?}");
+    let is_ours = |attempt: &AttemptView| attempt.failure.message == "the disk is on fire";
+    assert!(chain.attempts.iter().all(is_ours), "{chain:?}");
+    // Both restarts of the tree are spent: by the chain, unless consensus took one of them.
+    let restarts =
+        |name: &str| stats.actors.iter().find(|actor| actor.name == name).map_or(0, |a| a.restarts);
+    assert_eq!(stats.actors.iter().map(|actor| actor.restarts).sum::<u64>(), 2, "{stats:?}");
+    assert_eq!(chain.attempts.len() as u64, restarts("chain") + 1, "{chain:?}");
     let tree: TreeView = hurt.client.get("/supervision/tree").await.expect("a tree");
     assert_eq!(find(&tree, "critical").expect("a tier").state, "halted");
 
@@ -394,9 +451,19 @@ async fn a_member_whose_chain_does_not_recover_halts_says_why_and_goes_on_when_a
     agree_on(&members[..3], height + 3).await;
 
     // Halted, not gone: an operator's word brings the tier back, and the gate opens again.
-    let critical = ActorName::literal("critical");
-    hurt.node().supervision().start_stopped(&critical).await.expect("the tier starts");
-    hurt.gate_open(4).await;
+    // A block that was decided when the chain went down has consensus halt as well, once it has waited long enough.
+    eventually(SOON * 2, "an operator opens the gate", async || {
+        let tree: TreeView = hurt.client.get("/supervision/tree").await?;
+        for tier in ["critical", "high"] {
+            if find(&tree, tier).is_some_and(|tier| tier.state == "halted") {
+                let started = hurt.node().supervision().start_stopped(&ActorName::literal(tier)).await;
+                started.map_err(|error| error.to_string())?;
+            }
+        }
+        let gate: GateView = hurt.client.get("/federation/gate").await?;
+        seen(gate.decision == GateDecision::Open && gate.healthy == 4, gate.reason)
+    })
+    .await;
     are_as_before(federation).await;
 }
 
@@ -434,23 +501,48 @@ async fn a_consensus_fatal_failure_halts_its_member_at_once_and_the_others_count
     are_as_before(federation).await;
 }
 
+/// Decisions that were told: three on a machine that is not too busy.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    decisions: u64,
+    /// Restarts by the critical tier.
+    critical: u64,
+    /// Restarts of the chain after a panic that was asked for.
+    on_purpose: u64,
+}
+
+impl Counted {
+    fn add(&mut self, supervisor: &ActorName, record: &DecisionRecord) {
+        self.decisions += 1;
+        let is_restart = record.decision.step.is_restart();
+        self.critical += u64::from(is_restart && supervisor.as_str() == "critical");
+        self.on_purpose += u64::from(is_restart && is_on_purpose(record));
+    }
+}
+
+fn is_on_purpose(record: &DecisionRecord) -> bool {
+    record.child.as_str() == "chain" && record.failure.message() == "on purpose"
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_panicking_chain_is_back_with_the_next_slot_by_decisions_that_can_be_replayed_and_are_counted() {
     let federation = Federation::start("boundary", |config| config.supervision = generous()).await;
     let members = &federation.members;
     let hurt = &members[2];
     let mut events = hurt.node().parts().events.listen();
-    for times in 1..=3 {
+    let mut counted = Counted::default();
+    for _ in 0..3 {
         hurt.reaches(hurt.height() + 1).await;
+        let watched = Watched::of(hurt, "chain").await;
         hurt.node().parts().addresses.chain.inject_panic("on purpose").expect("the chain runs");
         let record = loop {
             let told =
                 tokio::time::timeout(SOON, events.recv()).await.expect("in time").expect("not too slow");
-            match &told.event {
-                ClusterEvent::RestartDecided { record, .. } if record.child.as_str() == "chain" => {
+            if let ClusterEvent::RestartDecided { supervisor, record, .. } = &told.event {
+                counted.add(supervisor, record);
+                if is_on_purpose(record) {
                     break record.clone();
                 }
-                _ => {}
             }
         };
         let inputs = &record.inputs;
@@ -458,16 +550,24 @@ async fn a_panicking_chain_is_back_with_the_next_slot_by_decisions_that_can_be_r
         assert_eq!(record.decision.due, slots.next_boundary(inputs.now), "with the next slot");
         assert!(record.decision.due.since(inputs.now) <= slots.block_time);
         assert_eq!(decide(inputs), record.decision, "the decision can be replayed");
-        shows_restarts(hurt, "chain", times).await;
+        watched.is_back().await;
         hurt.reaches(hurt.height() + 1).await;
     }
     let node = &hurt.name;
-    let restarts = format!(
-        "supervision_restarts_total{{actor_type=\"chain\",reason=\"panic\",strategy=\"immediate\",node=\"{node}\"}} 3"
-    );
-    let budget = format!("supervision_budget_left{{supervisor=\"critical\",node=\"{node}\"}} 47");
-    let decisions = format!("supervision_decision_seconds_count{{node=\"{node}\"}} 3");
     eventually(SOON, "the restarts are counted", async || {
+        while let Ok(told) = events.try_recv() {
+            if let ClusterEvent::RestartDecided { supervisor, record, .. } = &told.event {
+                counted.add(supervisor, record);
+            }
+        }
+        let Counted { decisions, critical, on_purpose } = counted;
+        assert_eq!(on_purpose, 3);
+        let restarts = format!(
+            "supervision_restarts_total{{actor_type=\"chain\",reason=\"panic\",strategy=\"immediate\",node=\"{node}\"}} 3"
+        );
+        let left = 50 - critical;
+        let budget = format!("supervision_budget_left{{supervisor=\"critical\",node=\"{node}\"}} {left}");
+        let decisions = format!("supervision_decision_seconds_count{{node=\"{node}\"}} {decisions}");
         let metrics = hurt.client.send("GET", "/metrics", "text/plain", String::new()).await?.body;
         let missing: Vec<_> =
             [&restarts, &budget, &decisions].into_iter().filter(|line| !metrics.contains(*line)).collect();
@@ -534,12 +634,12 @@ async fn what_happened_is_told_and_counted_also_where_those_who_tell_and_count_w
     let mut federation = Federation::prepare("told", |config| config.supervision = generous()).await;
     federation.start_member(0).await;
     let member = &federation.members[0];
-    let addresses = &member.node().parts().addresses;
     // One after the other: the second decision sees what the first spent.
-    addresses.logging.target().expect("it runs").get_cell().kill();
-    shows_restarts(member, "logging", 1).await;
-    addresses.metrics.target().expect("it runs").get_cell().kill();
-    shows_restarts(member, "metrics", 1).await;
+    for actor in ["logging", "metrics"] {
+        let mut watched = Watched::of(member, actor).await;
+        watched.kill();
+        watched.is_back().await;
+    }
     eventually(SOON, "the events tell of it all", async || {
         let events: Vec<EventView> = member.client.get("/events").await?;
         let told = |part: &str| events.iter().any(|event| event.message.contains(part));

@@ -219,6 +219,7 @@ prop_compose! {
         slots in option::of(arb_slots()),
         (block, window) in (0u64..5_000, 0u64..5_000),
         (restarts, slots_missed, bound) in (arb_budget(), arb_budget(), arb_budget()),
+        slots_spared in 0u64..10,
         siblings_restarted: bool,
         tightening in arb_tightening(),
     ) -> DecisionInputs {
@@ -237,6 +238,7 @@ prop_compose! {
             consensus_window: ms(window),
             restarts,
             slots_missed,
+            slots_spared,
             bound,
             siblings_restarted,
             tightening,
@@ -437,7 +439,10 @@ proptest! {
         prop_assert!(decision.step == EscalationStep::StayDown || inputs.ladder.contains(&decision.step));
         prop_assert_ne!(decision.step, EscalationStep::HaltConsensus, "halting is not the end of a climb");
         if restarts {
-            let missed = inputs.slots.map_or(0, |slots| slots.missed(inputs.away_since, decision.due));
+            // What an open circuit makes it miss is not charged.
+            let until = inputs.pause(&decision).map_or(decision.due, |(from, _)| from);
+            let missed = inputs.slots.map_or(0, |slots| slots.missed(inputs.away_since, until));
+            let missed = missed.saturating_sub(inputs.slots_spared);
             prop_assert!(inputs.restarts.allows(1) && inputs.bound.allows(1) && inputs.slots_missed.allows(missed));
             prop_assert!(decision.step == EscalationStep::Restart || !inputs.siblings_restarted);
             let open = inputs.tightening.open_until.filter(|_| decision.step == EscalationStep::Restart);
@@ -450,6 +455,19 @@ proptest! {
         }
         if decision.obstacle == Some(Obstacle::NotWanted) {
             prop_assert!(!inputs.comes_back && decision.step == EscalationStep::StayDown && !decision.halts);
+        }
+    }
+
+    /// A pattern may open a circuit; what is decided stays the same, and a restart comes not earlier.
+    #[test]
+    fn an_open_circuit_makes_a_restart_later_and_never_refuses_one(inputs in arb_inputs()) {
+        let tightening = Tightening { open_until: None, ..inputs.tightening };
+        let closed = decide(&DecisionInputs { tightening, ..inputs.clone() });
+        let decision = decide(&inputs);
+        prop_assert_eq!((decision.step, decision.halts, decision.obstacle), (closed.step, closed.halts, closed.obstacle));
+        prop_assert!(decision.due >= closed.due);
+        if let Some((from, until)) = inputs.pause(&decision) {
+            prop_assert_eq!((from, until), (closed.due, decision.due));
         }
     }
 
@@ -572,6 +590,7 @@ prop_compose! {
         strategy in arb_restart_strategy(),
         at_boundary: bool,
         significant: bool,
+        is_supervisor: bool,
         priority in arb_actor_priority(),
     ) -> ChildPolicy {
         ChildPolicy {
@@ -580,7 +599,7 @@ prop_compose! {
             strategy,
             at_boundary,
             significant: significant && restart != RestartType::Permanent,
-            is_supervisor: false,
+            is_supervisor,
             priority,
             depends_on: Arc::default(),
         }
@@ -745,6 +764,10 @@ impl World {
             Effect::Stop(key) => {
                 let live = self.lives.insert(key, Life::Stopping);
                 assert_eq!(live, Some(Life::Running), "{key:?} is stopped, and does not run");
+            }
+            Effect::Recall(key) => {
+                let live = self.lives.get(&key);
+                assert_eq!(live, Some(&Life::Starting), "{key:?} is recalled, and is not being started");
             }
             Effect::Wake(wakeup, after) => self.wakeups.push((self.now + after, wakeup)),
             Effect::Tell(key, record) => {

@@ -120,6 +120,7 @@ pub fn inputs() -> DecisionInputs {
         consensus_window: Duration::from_millis(600),
         restarts: Budget { used: 1, most: 3 },
         slots_missed: Budget { used: 1, most: 5 },
+        slots_spared: 0,
         bound: Budget { used: 2, most: 10 },
         siblings_restarted: false,
         tightening: Tightening { factor: 2.0, open_until: None },

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use futures::FutureExt as _;
 use ractor::{
     Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent,
 };
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::child::{ChildKey, ChildPhase};
 use super::command::Command;
@@ -56,15 +57,24 @@ pub struct Shell {
     specs: HashMap<ChildKey, ChildSpec>,
     cells: BTreeMap<ChildKey, ActorCell>,
     keys: HashMap<ActorId, ChildKey>,
-    /// Attempts to start that are under way. They end with the supervisor.
-    starting: JoinSet<()>,
     /// Attempts whose outcome was not heard yet; a task is over before its word is.
+    attempts: BTreeMap<ChildKey, Attempt>,
+    /// Those, and the ones that needed no task.
     unheard: usize,
     /// Exits that came before the word that the child had started.
     early: HashMap<ActorId, SupervisionEvent>,
     waiting: HashMap<ChildKey, Vec<Waiting>>,
     /// Reminders of stop deadlines; over when the child is.
     reminders: HashMap<ChildKey, AbortHandle>,
+}
+
+/// An attempt to start a child. It ends with the supervisor.
+struct Attempt(JoinHandle<Option<ActorCell>>);
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Shell {
@@ -93,8 +103,16 @@ impl std::error::Error for NotBooted {
 async fn attempt(spec: ChildSpec, supervisor: ActorCell) -> Result<ActorCell, Failure> {
     let slot = spec.legacy.panic.clone();
     let starting = panic::watched(slot.clone(), async { (spec.start)(supervisor).await });
-    let starting = tokio::time::timeout(spec.start_deadline, AssertUnwindSafe(starting).catch_unwind());
-    let failure = match starting.await {
+    let mut starting = pin!(AssertUnwindSafe(starting).catch_unwind());
+    let outcome = tokio::time::timeout(spec.start_deadline, &mut starting).await;
+    if outcome.is_err() && spec.policy.is_supervisor {
+        // Dropped half done, it would leave those of its children that run to be killed.
+        spec.legacy.recall();
+        if let Ok(Ok(cell)) = starting.await {
+            return Ok(cell);
+        }
+    }
+    let failure = match outcome {
         Ok(Ok(Ok(cell))) => return Ok(cell),
         Ok(Ok(Err(SpawnErr::StartupFailed(error)))) => failure_of(&*error, &spec.legacy),
         Ok(Ok(Err(error))) => Failure::of_error(&error),
@@ -182,6 +200,11 @@ impl Supervisor {
                 self.register(shell, key, false);
                 Self::stop(me, shell, key);
             }
+            Effect::Recall(key) => {
+                if let Some(spec) = shell.specs.get(&key) {
+                    spec.legacy.recall();
+                }
+            }
             Effect::Wake(wakeup, after) => remind(me, after, SupervisorMessage::Wake(wakeup)),
             Effect::Tell(key, record) => self.tell(shell, key, *record),
             Effect::Halt(key, failure) => {
@@ -213,6 +236,7 @@ impl Supervisor {
         let Some(spec) = shell.specs.get(&key).cloned() else { return };
         let is_dynamic = shell.spec.is_dynamic;
         let enrolled = self.enroll(shell, &spec, key);
+        spec.legacy.begin();
         let cell = me.get_cell();
         let mut attempt = Box::pin(async move {
             enrolled?;
@@ -226,11 +250,14 @@ impl Supervisor {
             Some(failed) => drop(me.cast(Mail::to_self(SupervisorMessage::Attempted(key, failed)))),
             None => {
                 let me = me.clone();
-                shell.starting.spawn(async move {
+                let task = tokio::spawn(async move {
                     let outcome = attempt.await;
-                    // A supervisor that ended meanwhile has no use for it, and stops what is linked to it.
+                    let cell = outcome.as_ref().ok().cloned();
+                    // A supervisor that ends meanwhile does not read it: it waits for the task.
                     let _ = me.cast(Mail::to_self(SupervisorMessage::Attempted(key, outcome)));
+                    cell
                 });
+                shell.attempts.insert(key, Attempt(task));
             }
         }
         shell.unheard += 1;
@@ -317,15 +344,6 @@ impl Supervisor {
         let legacy = |cell: &ActorCell| {
             shell.keys.get(&cell.get_id()).and_then(|key| shell.specs.get(key)).map(|spec| &spec.legacy)
         };
-        let mut event = event;
-        // The state is dropped here, in the supervisor: its panic must end nobody else.
-        let has_state = match &mut event {
-            SupervisionEvent::ActorTerminated(_, state, _) => state.take().is_some_and(|state| {
-                let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(state)));
-                true
-            }),
-            _ => true,
-        };
         // Whatever ended a supervisor that had given up, it had given up.
         if let SupervisionEvent::ActorTerminated(cell, ..) | SupervisionEvent::ActorFailed(cell, _) = &event
             && let Some(failure) = legacy(cell).and_then(|legacy| legacy.take_raised())
@@ -334,8 +352,8 @@ impl Supervisor {
         }
         Some(match event {
             // ractor reports a kill as an end with this reason, and an actor whose task was dropped without a state.
-            SupervisionEvent::ActorTerminated(cell, _, reason)
-                if !has_state || reason.as_deref() == Some(KILLED) =>
+            SupervisionEvent::ActorTerminated(cell, state, reason)
+                if state.is_none() || reason.as_deref() == Some(KILLED) =>
             {
                 (cell.get_id(), Exit::abnormal(Failure::new(ActorFailureType::Killed)))
             }
@@ -408,9 +426,17 @@ impl Supervisor {
     }
 
     /// Stops the children in reverse start order, each within its own deadline; those of a dynamic supervisor
-    /// all at once. Whoever exceeds its deadline is killed.
+    /// all at once. Whoever exceeds its deadline is killed. A worker that is being started is dropped, for it has
+    /// nothing to stop yet; a supervisor then has children, and is waited for until it has stopped them.
     async fn stop_children(&self, shell: &mut Shell) {
         let reason = || Some("its supervisor stops".to_owned());
+        for (key, attempt) in &shell.attempts {
+            match shell.specs.get(key) {
+                Some(spec) if !spec.policy.is_supervisor => attempt.0.abort(),
+                Some(spec) if shell.spec.is_dynamic => spec.legacy.recall(),
+                _ => {}
+            }
+        }
         if shell.spec.is_dynamic {
             for (key, cell) in &shell.cells {
                 if let Some(spec) = shell.specs.get(key) {
@@ -423,7 +449,7 @@ impl Supervisor {
             }
         }
         let begun = self.context.clock.now();
-        while let Some((key, cell)) = shell.cells.pop_last() {
+        while let Some((key, cell)) = Self::last_child(shell).await {
             let shutdown = shell.specs.get(&key).map_or(Shutdown::BrutalKill, |spec| spec.shutdown);
             if let Some(spec) = shell.specs.get(&key) {
                 self.context.stops(&shell.spec.name, spec.name());
@@ -452,6 +478,24 @@ impl Supervisor {
         }
     }
 
+    /// Takes the last child that runs, once those behind it that are being started have ended.
+    async fn last_child(shell: &mut Shell) -> Option<(ChildKey, ActorCell)> {
+        while let Some((key, mut attempt)) = shell.attempts.pop_last() {
+            if shell.cells.last_key_value().is_some_and(|(last, _)| *last > key) {
+                shell.attempts.insert(key, attempt);
+                break;
+            }
+            if let Some(spec) = shell.specs.get(&key) {
+                spec.legacy.recall();
+            }
+            // One that was quicker is stopped like any other.
+            if let Ok(Some(cell)) = (&mut attempt.0).await {
+                shell.cells.insert(key, cell);
+            }
+        }
+        shell.cells.pop_last()
+    }
+
     /// Tells the registry what became of every child, for the supervisor ends.
     fn close(&self, shell: &Shell, failed: bool) {
         for spec in shell.specs.values() {
@@ -472,10 +516,31 @@ impl Supervisor {
             self.decide(shell, Input::Command(key, Command::Start)).map_err(refused)?;
             let named = |failure: Failure| failure.in_words(format!("child {name} {}", failure.message()));
             self.enroll(shell, &spec, key).map_err(named)?;
-            let cell = attempt(spec, me.get_cell()).await.map_err(named)?;
+            let cell = self.boot_child(spec, me.get_cell()).await.map_err(named)?;
             self.started(me, shell, key, cell);
         }
         Ok(())
+    }
+
+    /// Starts one child at boot, unless the start of this supervisor is not wanted any more: then neither is the
+    /// child's.
+    async fn boot_child(&self, spec: ChildSpec, me: ActorCell) -> Result<ActorCell, Failure> {
+        spec.legacy.begin();
+        let (legacy, is_supervisor) = (spec.legacy.clone(), spec.policy.is_supervisor);
+        let mut starting = pin!(attempt(spec, me));
+        tokio::select! {
+            biased;
+            () = self.legacy.recalled() => {
+                if is_supervisor {
+                    legacy.recall();
+                    starting.await
+                } else {
+                    let reason = "its supervisor is not to start".to_owned();
+                    Err(Failure::new(ActorFailureType::Ended { reason }).at_start())
+                }
+            }
+            outcome = &mut starting => outcome,
+        }
     }
 }
 
@@ -536,7 +601,7 @@ impl Actor for Supervisor {
             specs: HashMap::new(),
             cells: BTreeMap::new(),
             keys: HashMap::new(),
-            starting: JoinSet::new(),
+            attempts: BTreeMap::new(),
             unheard: 0,
             early: HashMap::new(),
             waiting: HashMap::new(),
@@ -557,7 +622,7 @@ impl Actor for Supervisor {
         match mail.open() {
             SupervisorMessage::Attempted(key, outcome) => {
                 shell.unheard -= 1;
-                while shell.starting.try_join_next().is_some() {}
+                shell.attempts.remove(&key);
                 match outcome {
                     Ok(cell) => self.started(&me, shell, key, cell),
                     Err(failure) => self.failed_to_start(&me, shell, key, failure),
@@ -646,7 +711,6 @@ impl Actor for Supervisor {
     }
 
     async fn post_stop(&self, me: Me, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
-        shell.starting.shutdown().await;
         // ractor would kill them without their `post_stop`.
         self.stop_children(shell).await;
         // One that started so late that nobody heard of it.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::failure::Failure;
+use super::slot::Spared;
 use super::spec::ChildPolicy;
 use crate::clock::Moment;
 
@@ -95,6 +96,8 @@ pub struct Child {
     pub(super) attempt: u32,
     /// Since when it runs, or is away.
     pub(super) since: Moment,
+    /// Slots of its being away that are not charged.
+    pub(super) spared: Spared,
     pub(super) after: Option<After>,
     pub(super) mark: Option<Mark>,
     pub(super) origin: Origin,
@@ -113,6 +116,7 @@ impl Child {
             generation: 0,
             attempt: 0,
             since: now,
+            spared: Spared::default(),
             after: None,
             mark: None,
             origin: Origin::Asked,

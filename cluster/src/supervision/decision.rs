@@ -59,6 +59,8 @@ pub struct DecisionInputs {
     pub restarts: Budget,
     /// Slots missed by its restarts.
     pub slots_missed: Budget,
+    /// Slots missed so far because a circuit was open, which are not charged: see [`DecisionInputs::pause`].
+    pub slots_spared: u64,
     /// Restarts in the whole tree.
     pub bound: Budget,
     /// Whether all siblings were restarted already within the supervisor's window.
@@ -86,6 +88,7 @@ impl fmt::Display for DecisionInputs {
         {
             write!(f, ", {name} {} of {}", budget.used, budget.most)?;
         }
+        write!(f, ", slots spared {}", self.slots_spared)?;
         write!(f, ", siblings restarted {}", self.siblings_restarted)?;
         write!(f, ", delay times {}", self.tightening.factor)?;
         match self.tightening.open_until {
@@ -191,7 +194,7 @@ impl fmt::Display for DecisionRecord {
     }
 }
 
-/// When the restart would take place; `None` if the strategy allows none.
+/// Not before when the restart could take place; `None` if the strategy allows none.
 fn due(inputs: &DecisionInputs) -> Option<Moment> {
     let delay = inputs.strategy.delay(inputs.attempt, inputs.random, inputs.block_time)?;
     let delay = if inputs.class == FailureClass::Exhausted {
@@ -205,7 +208,7 @@ fn due(inputs: &DecisionInputs) -> Option<Moment> {
     } else {
         delay
     };
-    Some(aligned(inputs, inputs.now + delay))
+    Some(inputs.now + delay)
 }
 
 /// How long something that ran out is given at least: 500 ms, twice as long with each restart in a row, up to 8 s.
@@ -213,11 +216,8 @@ fn exhausted_pause(attempt: u32) -> Duration {
     Duration::from_millis(500) * 2u32.pow(attempt.saturating_sub(1).min(4))
 }
 
-/// `due`, or later: when the circuit is closed, the consensus window is over, the slot begins.
+/// `due`, or later: when the consensus window is over, the slot begins.
 fn aligned(inputs: &DecisionInputs, mut due: Moment) -> Moment {
-    if let Some(open_until) = inputs.tightening.open_until {
-        due = due.max(open_until);
-    }
     if let Some(slots) = inputs.slots {
         if inputs.strategy.respects_consensus_timing() {
             due = slots.after_window(due, inputs.consensus_window);
@@ -229,9 +229,38 @@ fn aligned(inputs: &DecisionInputs, mut due: Moment) -> Moment {
     due
 }
 
-/// What stands in the way of a restart at `due`.
-fn obstacle(inputs: &DecisionInputs, due: Moment) -> Option<Obstacle> {
-    let missed = inputs.slots.map_or(0, |slots| slots.missed(inputs.away_since, due));
+/// When a step would restart.
+#[derive(Clone, Copy)]
+struct Plan {
+    due: Moment,
+    /// The same if no circuit were open. The budget of missed slots is asked for this one: an open circuit makes a
+    /// restart later, and never refuses one.
+    freely: Moment,
+}
+
+/// When `step` would restart; `None` if it does not.
+fn plan(inputs: &DecisionInputs, step: EscalationStep) -> Option<Plan> {
+    let due = match step {
+        EscalationStep::Restart => due(inputs)?,
+        EscalationStep::RestartSiblings if !inputs.siblings_restarted => inputs.now,
+        _ => return None,
+    };
+    let closed = inputs.tightening.open_until.map_or(due, |open_until| due.max(open_until));
+    Some(Plan { due: aligned(inputs, closed), freely: aligned(inputs, due) })
+}
+
+impl DecisionInputs {
+    /// The time by which an open circuit makes the restart that was decided later. Its slots are not charged.
+    pub fn pause(&self, decision: &Decision) -> Option<(Moment, Moment)> {
+        let plan = plan(self, decision.step)?;
+        (plan.freely < plan.due).then_some((plan.freely, plan.due))
+    }
+}
+
+/// What stands in the way of a restart.
+fn obstacle(inputs: &DecisionInputs, plan: Plan) -> Option<Obstacle> {
+    let missed = inputs.slots.map_or(0, |slots| slots.missed(inputs.away_since, plan.freely));
+    let missed = missed.saturating_sub(inputs.slots_spared);
     if !inputs.restarts.allows(1) {
         Some(Obstacle::Intensity)
     } else if !inputs.slots_missed.allows(missed) {
@@ -258,16 +287,10 @@ pub fn decide(inputs: &DecisionInputs) -> Decision {
         match step {
             EscalationStep::Restart | EscalationStep::RestartSiblings if !inputs.comes_back => {}
             EscalationStep::Restart | EscalationStep::RestartSiblings => {
-                let is_siblings = step == EscalationStep::RestartSiblings;
-                let planned = if is_siblings {
-                    (!inputs.siblings_restarted).then(|| aligned(inputs, now))
-                } else {
-                    due(inputs)
-                };
-                match planned.map(|due| (due, obstacle(inputs, due))) {
+                match plan(inputs, step).map(|plan| (plan.due, obstacle(inputs, plan))) {
                     Some((due, None)) => return Decision { step, due, obstacle: None, ..decision },
                     Some((_, obstacle)) => decision.obstacle = obstacle,
-                    None if is_siblings => {}
+                    None if step == EscalationStep::RestartSiblings => {}
                     None => decision.obstacle = Some(Obstacle::Attempts),
                 }
             }
@@ -307,6 +330,7 @@ mod tests {
             consensus_window: Duration::from_millis(600),
             restarts: Budget { used: 0, most: 3 },
             slots_missed: Budget { used: 0, most: 3 },
+            slots_spared: 0,
             bound: Budget { used: 0, most: 10 },
             siblings_restarted: false,
             tightening: Tightening::NONE,
@@ -398,6 +422,38 @@ mod tests {
         assert_eq!(decided(again), (RaiseToParent, false, now, Some(Obstacle::Attempts)));
         let unwanted = |i: &mut DecisionInputs| i.comes_back = false;
         assert_eq!(decided(unwanted), (StayDown, false, now, Some(Obstacle::NotWanted)));
+    }
+
+    #[test]
+    fn slots_that_an_open_circuit_makes_a_child_miss_are_not_charged() {
+        use EscalationStep::{RaiseToParent, Restart};
+        // Ten boundaries lie in between, and three are allowed.
+        let open = |i: &mut DecisionInputs| i.tightening.open_until = Some(at(31_000));
+        assert_eq!(decided(open), (Restart, false, at(31_000), None));
+        // Away for four boundaries, three of which an open circuit made it miss; then it failed to start.
+        let again = |spared| {
+            move |i: &mut DecisionInputs| {
+                i.away_since = at(3_000);
+                i.slots_spared = spared;
+                i.ladder = EscalationTable::OTP.ladder(Critical, FailureClass::Transient);
+                open(i);
+            }
+        };
+        assert_eq!(decided(again(3)), (Restart, false, at(31_000), None));
+        assert_eq!(decided(again(0)), (RaiseToParent, false, at(10_300), Some(Obstacle::Slots)));
+        let pause = |change: &dyn Fn(&mut DecisionInputs)| {
+            let mut inputs = inputs();
+            change(&mut inputs);
+            inputs.pause(&decide(&inputs))
+        };
+        assert_eq!(pause(&open), Some((at(10_300), at(31_000))));
+        let with_the_slot = |i: &mut DecisionInputs| {
+            open(i);
+            i.at_boundary = true;
+        };
+        assert_eq!(pause(&with_the_slot), Some((at(12_000), at(32_000))));
+        assert_eq!(pause(&|i| i.tightening.open_until = Some(at(10_000))), None);
+        assert_eq!(pause(&again(0)), None, "what is not restarted does not wait");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Stands around every supervised actor: its panics leave a report, its handlers have deadlines, and one whose
 //! mailbox overflows fails instead of falling ever further behind.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -80,6 +81,19 @@ impl<M> Watch<M> {
     }
 }
 
+/// A state whose panic, should it panic when it is dropped, ends there.
+///
+/// ractor drops the state of an actor wherever its end is heard of, or is not: in its supervisor, for one.
+pub struct Contained<S>(Option<S>);
+
+impl<S> Drop for Contained<S> {
+    fn drop(&mut self) {
+        let state = self.0.take();
+        // The hook has told of it, and nothing is left that it could be said of.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(state)));
+    }
+}
+
 /// An actor with its watch. To ractor and to the actor's callers it is the actor.
 pub struct Guarded<A: Actor> {
     actor: A,
@@ -95,14 +109,14 @@ impl<A: Actor> Guarded<A> {
 
 impl<A: Actor> Actor for Guarded<A> {
     type Msg = A::Msg;
-    type State = A::State;
+    type State = Contained<A::State>;
     type Arguments = A::Arguments;
 
     async fn pre_start(
         &self,
         me: ActorRef<A::Msg>,
         arguments: A::Arguments,
-    ) -> Result<A::State, ActorProcessingErr> {
+    ) -> Result<Self::State, ActorProcessingErr> {
         if let Some(overflow) = &self.watch.overflow {
             overflow.before.store(overflow.mailbox.refused(), Ordering::Relaxed);
         }
@@ -110,14 +124,24 @@ impl<A: Actor> Actor for Guarded<A> {
         if let Some(started) = &self.watch.started {
             started(me);
         }
-        Ok(state)
+        Ok(Contained(Some(state)))
     }
 
-    async fn post_start(&self, me: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
+    async fn post_start(
+        &self,
+        me: ActorRef<A::Msg>,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(state) = &mut state.0 else { return Ok(()) };
         watched(self.watch.slot.clone(), self.actor.post_start(me, state)).await
     }
 
-    async fn post_stop(&self, me: ActorRef<A::Msg>, state: &mut A::State) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(
+        &self,
+        me: ActorRef<A::Msg>,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(state) = &mut state.0 else { return Ok(()) };
         watched(self.watch.slot.clone(), self.actor.post_stop(me, state)).await
     }
 
@@ -125,8 +149,9 @@ impl<A: Actor> Actor for Guarded<A> {
         &self,
         me: ActorRef<A::Msg>,
         message: A::Msg,
-        state: &mut A::State,
+        state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        let Some(state) = &mut state.0 else { return Ok(()) };
         let deadline = self.watch.deadline.as_ref().and_then(|deadline| deadline(&message));
         let handling = watched(self.watch.slot.clone(), self.actor.handle(me, message, state));
         match deadline {
@@ -143,8 +168,9 @@ impl<A: Actor> Actor for Guarded<A> {
         &self,
         me: ActorRef<A::Msg>,
         message: SerializedMessage,
-        state: &mut A::State,
+        state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        let Some(state) = &mut state.0 else { return Ok(()) };
         watched(self.watch.slot.clone(), self.actor.handle_serialized(me, message, state)).await
     }
 
@@ -152,8 +178,9 @@ impl<A: Actor> Actor for Guarded<A> {
         &self,
         me: ActorRef<A::Msg>,
         event: SupervisionEvent,
-        state: &mut A::State,
+        state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
+        let Some(state) = &mut state.0 else { return Ok(()) };
         watched(self.watch.slot.clone(), self.actor.handle_supervisor_evt(me, event, state)).await
     }
 }

@@ -79,6 +79,35 @@ impl SlotTiming {
     }
 }
 
+/// The slots a child misses because a pattern keeps it away, beyond those its restart would miss anyway. They are
+/// not charged to the budget of missed slots: a pattern makes a restart later, and never refuses one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spared {
+    /// Slots of pauses before the last one.
+    before: u64,
+    from: Moment,
+    until: Moment,
+}
+
+impl Spared {
+    /// How many of the slots missed from `away` to `to` are spared.
+    pub(super) fn count(&self, slots: &SlotTiming, away: Moment, to: Moment) -> u64 {
+        let until = self.until.min(to);
+        let from = self.from.min(until);
+        let last = slots.missed(away, until).saturating_sub(slots.missed(away, from));
+        self.before.min(slots.missed(away, from)) + last
+    }
+
+    /// With another pause, of one that is away since `away`. Pauses that overlap count once.
+    pub(super) fn and(self, slots: &SlotTiming, away: Moment, (from, until): (Moment, Moment)) -> Self {
+        let from = from.max(self.until);
+        if until <= from {
+            return self;
+        }
+        Self { before: self.count(slots, away, from), from, until }
+    }
+}
+
 /// Where slots begin, as the chain's actor last said it; nobody knows before the first slot.
 #[derive(Clone, Debug, Default)]
 pub struct SlotReader(Arc<RwLock<Option<SlotTiming>>>);
@@ -136,6 +165,31 @@ mod tests {
             [(100, 600, 0), (600, 700, 0), (600, 701, 1), (700, 2_700, 0), (600, 4_701, 3), (900, 800, 0)]
         {
             assert_eq!(timing(700).missed(at(from), at(to)), missed, "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn slots_in_a_pause_are_spared_once_and_only_after_the_actor_went_away() {
+        let slots = timing(0);
+        let pause = |from, until| (at(from), at(until));
+        let spared = |pauses: &[(Moment, Moment)]| {
+            pauses.iter().fold(Spared::default(), |spared, pause| spared.and(&slots, at(1_000), *pause))
+        };
+        for (pauses, away, to, count) in [
+            (vec![], 1_000, 9_000, 0),
+            // Boundaries at 4, 6 and 8 s.
+            (vec![pause(3_000, 9_000)], 1_000, 9_000, 3),
+            (vec![pause(3_000, 9_000)], 5_000, 9_000, 2),
+            (vec![pause(3_000, 9_000)], 9_500, 15_000, 0),
+            (vec![pause(3_000, 9_000)], 1_000, 7_000, 2),
+            // At a boundary, which the restart would have met anyway.
+            (vec![pause(2_000, 8_000)], 1_000, 8_001, 3),
+            (vec![pause(3_000, 9_000), pause(5_000, 9_000)], 1_000, 9_000, 3),
+            (vec![pause(3_000, 9_000), pause(5_000, 11_000)], 1_000, 11_000, 4),
+            (vec![pause(3_000, 5_000), pause(7_000, 9_000)], 1_000, 9_000, 2),
+            (vec![pause(3_000, 5_000), pause(7_000, 9_000)], 6_500, 9_000, 1),
+        ] {
+            assert_eq!(spared(&pauses).count(&slots, at(away), at(to)), count, "{pauses:?} {away} {to}");
         }
     }
 

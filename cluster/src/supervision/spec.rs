@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorStatus, SpawnErr};
+use tokio::sync::watch;
 
 use super::actor::Supervisor;
 use super::context::Context;
@@ -94,7 +95,7 @@ pub enum AutoShutdown {
 /// Starts a child under the given supervisor.
 pub type Starter = Arc<dyn Fn(ActorCell) -> BoxFuture<'static, Result<ActorCell, SpawnErr>> + Send + Sync>;
 
-/// What a child leaves behind for its supervisor.
+/// What a child leaves behind for its supervisor, and what is asked of one that cannot be reached yet.
 #[derive(Debug, Default)]
 pub struct Legacy {
     /// The panic that ended it.
@@ -103,9 +104,27 @@ pub struct Legacy {
     raised: Mutex<Option<Failure>>,
     /// For whom it halted consensus, if it is a supervisor.
     halted: Mutex<Vec<ActorName>>,
+    /// Whether its start is not wanted any more, if it is a supervisor: ractor has no mailbox for one that starts.
+    unwanted: watch::Sender<bool>,
 }
 
 impl Legacy {
+    /// A start begins that is wanted.
+    pub fn begin(&self) {
+        self.unwanted.send_replace(false);
+    }
+
+    /// The start that is under way is not wanted any more.
+    pub fn recall(&self) {
+        self.unwanted.send_replace(true);
+    }
+
+    /// Ends when the start is not wanted any more.
+    pub async fn recalled(&self) {
+        // The sender lives as long as this does.
+        let _ = self.unwanted.subscribe().wait_for(|unwanted| *unwanted).await;
+    }
+
     /// Leaves the failure a supervisor gives up for.
     pub fn raise(&self, failure: Failure) {
         *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
@@ -440,7 +459,9 @@ impl SupervisorSpec {
         Self { is_dynamic: true, ..Self::new(name, Vec::new()) }
     }
 
-    /// Checks what types do not: names are unique, and significant children mean something.
+    /// Checks what types do not: names are unique, budgets have a window, and significant children mean something.
+    ///
+    /// Ranges are for those who configure: a library's user may well want more than 1,000 restarts.
     pub fn validate(&self) -> Result<(), FieldError> {
         let mut names = HashSet::new();
         for child in &self.children {
@@ -448,6 +469,11 @@ impl SupervisorSpec {
             require(is_first, "children.name", child.name(), "each name once under a supervisor")?;
             self.validate_child(child)?;
         }
+        // A budget whose window is over at once is none.
+        let within = self.intensity.within;
+        require(!within.is_zero(), "intensity.within", within, "more than 0")?;
+        let within_slots = self.slot_budget.within_slots;
+        require(within_slots > 0, "slot_budget.within_slots", within_slots, "1 or more")?;
         let alone = self.group == RestartGroup::OneForOne;
         require(alone || !self.is_dynamic, "group", self.group, "one-for-one for a dynamic supervisor")
     }

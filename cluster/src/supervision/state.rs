@@ -23,7 +23,7 @@ use super::decision::{DecisionInputs, DecisionRecord, Tightening, decide};
 use super::escalation::{EscalationStep, EscalationTable};
 use super::failure::{ActorFailureType, Exit, Failure};
 use super::intensity::{Budget, RestartIntensity, RestartWindow, SlotBudget, SlotWindow};
-use super::slot::SlotTiming;
+use super::slot::{SlotTiming, Spared};
 use super::spec::{AutoShutdown, ChildPolicy, RestartGroup, RestartType, SupervisorSpec};
 use crate::clock::Moment;
 use crate::id::ActorName;
@@ -65,6 +65,8 @@ pub enum Effect {
     Start(ChildKey),
     /// Stop the child, within its deadline.
     Stop(ChildKey),
+    /// A supervisor is being started and not wanted any more: it stops what it has started.
+    Recall(ChildKey),
     /// Say so after this time.
     Wake(Wakeup, Duration),
     /// Tell what was decided about the child, and why.
@@ -236,10 +238,12 @@ impl SupervisorState {
         {
             // Children that were away together missed the same slots.
             let from = child.since.max(self.counted_until);
-            self.missed.spend(turn.now, slots.missed(from, turn.now));
+            let spared = child.spared.count(&slots, from, turn.now);
+            self.missed.spend(turn.now, slots.missed(from, turn.now).saturating_sub(spared));
             self.counted_until = turn.now;
         }
         child.since = turn.now;
+        child.spared = Spared::default();
         // Whoever wanted it stopped while it was being started.
         if child.after.is_some() || child.mark == Some(Mark::Stop) {
             child.after.get_or_insert(After::Cycle);
@@ -296,6 +300,7 @@ impl SupervisorState {
             }
             After::Start => {
                 child.since = turn.now;
+                child.spared = Spared::default();
                 self.start(turn, key, Origin::Restart);
             }
             After::Fail(failure) => {
@@ -339,6 +344,7 @@ impl SupervisorState {
             let ran_well = now.since(child.since) >= self.intensity.within;
             child.attempt = if ran_well { 1 } else { child.attempt.saturating_add(1) };
             child.since = now;
+            child.spared = Spared::default();
         } else {
             child.attempt = child.attempt.saturating_add(1);
         }
@@ -360,6 +366,7 @@ impl SupervisorState {
             consensus_window,
             restarts: self.window.budget(now),
             slots_missed: self.missed.budget(now, block_time),
+            slots_spared: turn.around.slots().map_or(0, |slots| child.spared.count(&slots, child.since, now)),
             bound: turn.around.bound(now),
             siblings_restarted: self.siblings_restarted.is_some_and(recently),
             // A supervisor that gives up is not one more failure: its child's was seen.
@@ -416,8 +423,10 @@ impl SupervisorState {
         if decision.halts {
             turn.effects.push(Effect::Halt(key, failure.clone()));
         }
+        let pause = inputs.pause(decision);
         match decision.step {
             EscalationStep::Restart if self.group == RestartGroup::OneForOne && self.cycle.is_none() => {
+                self.spare(turn, key, pause);
                 self.restart_alone(turn, key, decision.due);
             }
             EscalationStep::Restart => {
@@ -426,12 +435,18 @@ impl SupervisorState {
                     RestartGroup::RestForOne => *other >= key,
                     RestartGroup::OneForAll => true,
                 };
-                let affected = self.children.keys().copied().filter(is_affected).collect();
+                let affected: Vec<_> = self.children.keys().copied().filter(is_affected).collect();
+                for &other in &affected {
+                    self.spare(turn, other, pause);
+                }
                 self.begin_cycle(turn, key, affected, decision.due);
             }
             EscalationStep::RestartSiblings => {
                 self.siblings_restarted = Some(turn.now);
-                let all = self.children.keys().copied().collect();
+                let all: Vec<_> = self.children.keys().copied().collect();
+                for &other in &all {
+                    self.spare(turn, other, pause);
+                }
                 self.begin_cycle(turn, key, all, decision.due);
             }
             EscalationStep::StopNode if decision.halts && !self.halt_for.is_zero() => {
@@ -448,6 +463,15 @@ impl SupervisorState {
             EscalationStep::StayDown | EscalationStep::HaltConsensus => {
                 self.stays_down(turn, key, inputs.comes_back);
             }
+        }
+    }
+
+    /// The slots that begin in `pause` are not charged to the child.
+    fn spare(&mut self, turn: &Turn<'_>, key: ChildKey, pause: Option<(Moment, Moment)>) {
+        if let (Some(pause), Some(slots)) = (pause, turn.around.slots())
+            && let Some(child) = self.children.get_mut(&key)
+        {
+            child.spared = child.spared.and(&slots, child.since, pause);
         }
     }
 
@@ -636,13 +660,15 @@ impl SupervisorState {
         Ok(())
     }
 
-    /// A child that is still being started stops as soon as it has.
+    /// A child that is still being started stops as soon as it has; a supervisor does not go on starting.
     fn ask_to_stop(turn: &mut Turn<'_>, key: ChildKey, child: &mut Child, after: After) {
         child.after = Some(after);
         child.mark = None;
         if child.phase == ChildPhase::Running {
             child.phase = ChildPhase::Stopping;
             turn.effects.push(Effect::Stop(key));
+        } else if child.policy.is_supervisor {
+            turn.effects.push(Effect::Recall(key));
         }
     }
 

@@ -12,7 +12,8 @@ use alys_cluster::id::{ActorName, ActorPriority, Incarnation, NodeId};
 use alys_cluster::telemetry::{LoggingMessage, MetricsMessage};
 use alys_cluster::transport::{LinkMessage, LinkStatus};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
+use axum::http::request::Parts as RequestParts;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -274,20 +275,36 @@ async fn health_status(State(ops): State<Ops>) -> Answer<HealthView> {
     }))
 }
 
-async fn supervision_tree(State(ops): State<Ops>) -> Answer<TreeView> {
+/// A request without a query. One with a query asks for something that it would not get.
+struct NoQuery;
+
+impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut RequestParts, state: &S) -> Result<Self, Problem> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+
+        let Query(Nothing {}) = Query::from_request_parts(parts, state).await?;
+        Ok(Self)
+    }
+}
+
+async fn supervision_tree(State(ops): State<Ops>, _: NoQuery) -> Answer<TreeView> {
     let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the supervision tree is starting");
     supervision::tree(&ops.parts.supervision, &ActorName::literal("root")).map(Json).ok_or_else(starting)
 }
 
-async fn supervision_stats(State(ops): State<Ops>) -> Json<SupervisionStatsView> {
+async fn supervision_stats(State(ops): State<Ops>, _: NoQuery) -> Json<SupervisionStatsView> {
     Json(supervision::stats(ops.node(), &ops.parts.supervision))
 }
 
-async fn supervision_patterns(State(ops): State<Ops>) -> Json<PatternsView> {
+async fn supervision_patterns(State(ops): State<Ops>, _: NoQuery) -> Json<PatternsView> {
     Json(supervision::patterns(ops.node(), &ops.parts.supervision))
 }
 
-async fn supervision_memory(State(ops): State<Ops>) -> Json<SupervisionMemoryView> {
+async fn supervision_memory(State(ops): State<Ops>, _: NoQuery) -> Json<SupervisionMemoryView> {
     Json(supervision::memory(ops.node(), &ops.parts.supervision))
 }
 

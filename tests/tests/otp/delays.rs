@@ -189,3 +189,50 @@ async fn slots_missed_beyond_the_budget_raise_the_failure_instead() {
         nobody_left(&stage).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn slots_missed_while_a_circuit_is_open_cost_nothing_and_others_do() {
+    use alys_cluster::supervision::{PatternConfig, SlotBudget, SupervisionMemory};
+    let (well, fails) = (Start::Well, Start::Fails { after: 3, times: 2 });
+    for (row, (group, start, at_boundary, survives)) in [
+        (OneForOne, well, false, true),
+        (OneForOne, well, true, true),
+        (OneForAll, well, false, true),
+        (OneForAll, well, true, true),
+        // Failed starts after the pause make no slot more be missed.
+        (OneForOne, fails, false, true),
+        (OneForAll, fails, false, true),
+        // A start that takes three seconds misses slots of its own.
+        (OneForOne, Start::Takes { after: 3, time: secs(3) }, false, false),
+        (OneForAll, Start::Takes { after: 3, time: secs(3) }, false, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut stage = Stage::new(&format!("otp-circuit-{row}"));
+        let patterns = PatternConfig { circuit_after: 3, ..PatternConfig::default() };
+        stage.context.memory = SupervisionMemory::new(patterns);
+        let [a, x] = ["a", "x"].map(|name| stage.puppet(name));
+        let x = x.starting(start);
+        let child = if at_boundary { stage.child(&x).at_boundary() } else { stage.child(&x) };
+        let slot_budget = SlotBudget { max_missed: 0, within_slots: 1_000 };
+        let spec = stage.spec("root", 99, vec![stage.child(&a), child]);
+        let root = stage.raise(SupervisorSpec { slot_budget, group, ..spec }).await.expect("the tree starts");
+        let boundary = stage.context.clock.now() + ms(500);
+        stage.context.slots.set(SlotTiming { boundary, block_time: secs(2) });
+        for kills in 1..=6 {
+            let failed = stage.context.clock.now();
+            x.kill();
+            tokio::time::sleep(secs(15)).await;
+            if root.ended.is_finished() {
+                break;
+            }
+            let (at, _) = moments(&stage, failed).pop().expect("it started");
+            // Five slots begin in the ten seconds for which the circuit is open.
+            assert_eq!(at >= 10_000, kills >= 3, "row {row}: kill {kills} was answered after {at} ms");
+        }
+        assert_eq!(!root.ended.is_finished(), survives, "row {row}: {}", story(&stage));
+        root.actor.stop(None);
+        nobody_left(&stage).await;
+    }
+}

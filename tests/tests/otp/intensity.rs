@@ -1,6 +1,24 @@
 //! When has a supervisor restarted too often?
 
 use super::*;
+use alys_cluster::supervision::SlotBudget;
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_without_a_window_is_refused_for_it_would_never_be_exceeded() {
+    let stage = Stage::new("otp-no-window");
+    let x = stage.puppet("x");
+    let spec = stage.spec("root", 3, vec![stage.child(&x)]);
+    let intensity = RestartIntensity { within: Duration::ZERO, ..spec.intensity };
+    let slot_budget = SlotBudget { within_slots: 0, ..spec.slot_budget };
+    for (wrong, expected) in [
+        (SupervisorSpec { intensity, ..spec.clone() }, "`intensity.within` is 0ns; expected more than 0"),
+        (SupervisorSpec { slot_budget, ..spec }, "`slot_budget.within_slots` is 0; expected 1 or more"),
+    ] {
+        let refused = stage.raise(wrong).await.err().map(alys_cluster::supervision::actor::start_failure);
+        assert_eq!(refused.as_deref(), Some(expected));
+    }
+    assert_eq!(story(&stage), "", "nothing was started");
+}
 
 #[tokio::test(start_paused = true)]
 async fn the_maximum_is_exceeded_not_reached_and_a_whole_cycle_costs_one() {

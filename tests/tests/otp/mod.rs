@@ -10,6 +10,7 @@ mod delays;
 mod dynamic;
 mod escalation;
 mod failing_restarts;
+mod hostile_ends;
 mod intensity;
 mod restart_types;
 mod shutdown;
