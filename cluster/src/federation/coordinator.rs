@@ -42,6 +42,9 @@ use crate::port::{PeerChange, Signer};
 const OWN_REPORT_MAX_AGE: Duration = Duration::from_secs(3);
 /// Pings per peer that may still be answered.
 const OUTSTANDING_MAX: usize = 16;
+/// How long a member that has just begun waits for peers it never heard of to come by themselves: links that
+/// are being made are not links that are cut.
+const GREETING: Duration = Duration::from_secs(2);
 /// The longest this member doubts itself before it calls silent peers lost after all.
 const DOUBT_MAX: Duration = Duration::from_secs(5);
 /// How long nobody must have asked for one member on behalf of another for the two to be together again.
@@ -226,6 +229,7 @@ pub struct Coordinator {
     gates: Gates,
     last_ping: u64,
     next_round: Moment,
+    first_tick: Option<Moment>,
     last_tick: Option<Moment>,
 }
 
@@ -255,6 +259,7 @@ impl Coordinator {
             gates,
             last_ping: 0,
             next_round: Moment::ORIGIN,
+            first_tick: None,
             last_tick: None,
         }
     }
@@ -294,6 +299,7 @@ impl Coordinator {
     fn tick(&mut self, now: Moment, wall: WallTime, height: BlockHeight, effects: &mut Vec<Effect>) {
         let gap = self.last_tick.map_or(Duration::ZERO, |last| now.since(last));
         self.last_tick = Some(now);
+        self.first_tick.get_or_insert(now);
         if let Some((report, _)) = &mut self.own {
             report.height = height;
         }
@@ -337,6 +343,7 @@ impl Coordinator {
 
     /// Who is silent for too long, and what that makes of it.
     fn judge(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let has_greeted = self.has_greeted(now);
         let Self { config, attestations, peers, doubt, .. } = self;
         let validity = config.attestation_validity;
         let standing = |node: &NodeId| attestations.standing(node, now, validity);
@@ -355,6 +362,7 @@ impl Coordinator {
             let word = standing(node).filter(|word| known.is_none_or(|known| word.incarnation >= known));
             match (peer.state, word) {
                 (MemberState::Up, _) if !silent => {}
+                (MemberState::Unknown, _) if !has_greeted => {}
                 (MemberState::Own, _) | (MemberState::Unknown | MemberState::Down, None) => {}
                 (_, Some(attestation)) => {
                     let heard = peer.is_heard(now, within);
@@ -396,6 +404,11 @@ impl Coordinator {
         }
     }
 
+    /// Whether whoever was going to come by itself has had the time.
+    fn has_greeted(&self, now: Moment) -> bool {
+        self.first_tick.is_some_and(|first| now.since(first) >= GREETING)
+    }
+
     fn end_doubt(&mut self, reason: &str, effects: &mut Vec<Effect>) {
         if self.doubt.take().is_some() {
             effects.push(Effect::TellDoubt { begins: false, reason: reason.to_owned() });
@@ -405,7 +418,12 @@ impl Coordinator {
     /// Asks for every peer that is silent through all others that are not.
     fn send_probes(&mut self, now: Moment, wall: WallTime, effects: &mut Vec<Effect>) {
         let pause = self.config.acceptable_pause;
-        let is_silent = |peer: &Peer| peer.state != MemberState::Up || peer.silence(now) > pause;
+        let has_greeted = self.has_greeted(now);
+        let is_silent = |peer: &Peer| match peer.state {
+            MemberState::Unknown => has_greeted,
+            MemberState::Up => peer.silence(now) > pause,
+            _ => true,
+        };
         let due = |(_, peer): &(&NodeId, &Peer)| is_silent(peer) && now >= peer.next_probe;
         let targets: Vec<_> = self.peers.iter().filter(due).map(|(node, _)| node.clone()).collect();
         // One that may only seem silent is asked as well: if this member alone is slow, all seem so.

@@ -509,6 +509,22 @@ fn a_statement_of_a_sick_member_does_not_make_it_healthy() {
 }
 
 #[test]
+fn a_member_that_begins_behind_a_cut_waits_for_greetings_first_and_then_asks_through_others() {
+    let mut federation = Federation::settled(11);
+    federation.kill(3);
+    federation.kill(1);
+    federation.cut_between(&[0], &[1]);
+    federation.run_for(3_000);
+    assert!(!federation.is_open(0));
+    federation.restart(1);
+    federation.run_for(1_900);
+    assert_eq!(federation.state(0, 1), MemberState::Unknown, "links may be in the making");
+    federation.ms_until_open(&[0, 1, 2], 3_000);
+    assert_eq!(federation.state(0, 1), MemberState::Attested);
+    federation.run_open_for(10_000, &[0, 1, 2]);
+}
+
+#[test]
 fn whoever_is_calm_is_asked_for_through_nobody() {
     let mut federation = Federation::settled(1);
     let before = federation.sent;
