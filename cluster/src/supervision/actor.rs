@@ -107,7 +107,7 @@ async fn attempt(spec: ChildSpec, supervisor: ActorCell) -> Result<ActorCell, Fa
     let outcome = tokio::time::timeout(spec.start_deadline, &mut starting).await;
     if outcome.is_err() && spec.policy.is_supervisor {
         // Dropped half done, it would leave those of its children that run to be killed.
-        spec.legacy.recall();
+        spec.legacy.recall.recall();
         if let Ok(Ok(cell)) = starting.await {
             return Ok(cell);
         }
@@ -202,7 +202,7 @@ impl Supervisor {
             }
             Effect::Recall(key) => {
                 if let Some(spec) = shell.specs.get(&key) {
-                    spec.legacy.recall();
+                    spec.legacy.recall.recall();
                 }
             }
             Effect::Wake(wakeup, after) => remind(me, after, SupervisorMessage::Wake(wakeup)),
@@ -236,7 +236,7 @@ impl Supervisor {
         let Some(spec) = shell.specs.get(&key).cloned() else { return };
         let is_dynamic = shell.spec.is_dynamic;
         let enrolled = self.enroll(shell, &spec, key);
-        spec.legacy.begin();
+        spec.legacy.recall.begin();
         let cell = me.get_cell();
         let mut attempt = Box::pin(async move {
             enrolled?;
@@ -433,7 +433,7 @@ impl Supervisor {
         for (key, attempt) in &shell.attempts {
             match shell.specs.get(key) {
                 Some(spec) if !spec.policy.is_supervisor => attempt.0.abort(),
-                Some(spec) if shell.spec.is_dynamic => spec.legacy.recall(),
+                Some(spec) if shell.spec.is_dynamic => spec.legacy.recall.recall(),
                 _ => {}
             }
         }
@@ -486,7 +486,7 @@ impl Supervisor {
                 break;
             }
             if let Some(spec) = shell.specs.get(&key) {
-                spec.legacy.recall();
+                spec.legacy.recall.recall();
             }
             // One that was quicker is stopped like any other.
             if let Ok(Some(cell)) = (&mut attempt.0).await {
@@ -525,14 +525,14 @@ impl Supervisor {
     /// Starts one child at boot, unless the start of this supervisor is not wanted any more: then neither is the
     /// child's.
     async fn boot_child(&self, spec: ChildSpec, me: ActorCell) -> Result<ActorCell, Failure> {
-        spec.legacy.begin();
+        spec.legacy.recall.begin();
         let (legacy, is_supervisor) = (spec.legacy.clone(), spec.policy.is_supervisor);
         let mut starting = pin!(attempt(spec, me));
         tokio::select! {
             biased;
-            () = self.legacy.recalled() => {
+            () = self.legacy.recall.recalled() => {
                 if is_supervisor {
-                    legacy.recall();
+                    legacy.recall.recall();
                     starting.await
                 } else {
                     let reason = "its supervisor is not to start".to_owned();

@@ -28,6 +28,7 @@ pub mod memory;
 pub mod message;
 pub mod panic;
 pub mod pattern;
+mod recall;
 pub mod slot;
 pub mod spec;
 pub mod state;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorStatus, SpawnErr};
-use tokio::sync::watch;
 
 use super::actor::Supervisor;
 use super::context::Context;
@@ -17,6 +16,7 @@ use super::guard::{Guarded, Watch};
 use super::intensity::{RestartIntensity, SlotBudget};
 use super::message::SupervisorMessage;
 use super::panic::PanicSlot;
+use super::recall::Recall;
 use super::strategy::RestartStrategy;
 use crate::config::{FieldError, require};
 use crate::id::{ActorName, ActorPriority, ActorType, Tag};
@@ -104,27 +104,11 @@ pub struct Legacy {
     raised: Mutex<Option<Failure>>,
     /// For whom it halted consensus, if it is a supervisor.
     halted: Mutex<Vec<ActorName>>,
-    /// Whether its start is not wanted any more, if it is a supervisor: ractor has no mailbox for one that starts.
-    unwanted: watch::Sender<bool>,
+    /// Calls it back while it starts, if it is a supervisor.
+    pub recall: Recall,
 }
 
 impl Legacy {
-    /// A start begins that is wanted.
-    pub fn begin(&self) {
-        self.unwanted.send_replace(false);
-    }
-
-    /// The start that is under way is not wanted any more.
-    pub fn recall(&self) {
-        self.unwanted.send_replace(true);
-    }
-
-    /// Ends when the start is not wanted any more.
-    pub async fn recalled(&self) {
-        // The sender lives as long as this does.
-        let _ = self.unwanted.subscribe().wait_for(|unwanted| *unwanted).await;
-    }
-
     /// Leaves the failure a supervisor gives up for.
     pub fn raise(&self, failure: Failure) {
         *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
