@@ -253,10 +253,13 @@ impl Protocol for OtherProtocol {
     type Reply = String;
 }
 
+/// Who sends, and where it arrives.
+type OtherEnd = (NodeId, Address<DiscoveryMessage>);
+
 /// Hands what is sent to the other side, or loses it.
 #[derive(Clone, Default)]
 struct Wire {
-    to: Arc<Mutex<Option<(NodeId, Address<DiscoveryMessage>)>>>,
+    to: Arc<Mutex<Option<OtherEnd>>>,
     sent: Arc<Mutex<Vec<DiscoveryWire>>>,
 }
 
