@@ -114,18 +114,15 @@ fn table(view: &ActorsView, federation: bool) -> String {
     let widths: Vec<usize> = (0..rows[0].len())
         .map(|column| rows.iter().map(|row: &Vec<String>| row[column].chars().count()).max().unwrap_or(0))
         .collect();
-    let mut text = String::new();
-    for row in &rows {
+    let line = |row: &Vec<String>| {
         let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
+        cells.join("  ").trim_end().to_owned()
+    };
+    let mut lines: Vec<String> = rows.iter().map(line).collect();
     if view.actors.len() < view.matched {
         let more = view.next.as_ref().map(|next| format!("; more with --after {next}")).unwrap_or_default();
-        text.push_str(&format!("{} of {} actors{more}\n", view.actors.len(), view.matched));
+        lines.push(format!("{} of {} actors{more}", view.actors.len(), view.matched));
     }
-    if let Some(plan) = &view.plan {
-        text.push_str(&format!("plan: {plan}\n"));
-    }
-    text
+    lines.extend(view.plan.iter().map(|plan| format!("plan: {plan}")));
+    lines.join("\n") + "\n"
 }
