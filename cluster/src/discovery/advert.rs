@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::{Error as _, SeqAccess, Visitor};
@@ -71,7 +70,7 @@ impl Advertised {
         let since = Moment::at(now.since(Moment::ORIGIN).saturating_sub(age));
         let started = (state == ActorLifecycleState::Active).then_some(since);
         let standing = Standing { state, health, incarnation, since, started, failures, version: 0 };
-        (ActorRegistryEntry::new(Arc::new(registration), standing), protocol)
+        (ActorRegistryEntry::new(registration, standing), protocol)
     }
 }
 

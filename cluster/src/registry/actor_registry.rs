@@ -10,7 +10,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::entry::{ActorRegistryEntry, Registration, Standing};
+use super::entry::{ActorRegistryEntry, Registration, Slot, Standing};
 use super::error::{LookupError, RegistryError};
 use super::index::{Id, Indexes};
 use super::lifecycle::ActorLifecycleState;
@@ -18,39 +18,14 @@ use super::page::{Page, QueryPage};
 use super::plan::{Lead, Plan};
 use super::query::{ActorQuery, QueryError};
 use super::subscription::{Subscription, Teller, Told};
-use super::sync::{AtomicBool, AtomicU64, Cell, Map, Mutex, MutexGuard, Ordering};
+use super::sync::{AtomicU64, Cell, Map, Mutex, MutexGuard, Ordering};
 use crate::clock::Moment;
 use crate::health::HealthStatus;
 use crate::id::{ActorName, ActorPriority, ActorType, Incarnation, Tag};
-use crate::mailbox::{Address, AnyAddress};
+use crate::mailbox::Address;
 
 /// The most actors, unless it is told otherwise: far more than any node has, and less than memory would take.
 pub const ACTORS_MAX: usize = 2_000_000;
-
-/// One actor: whether it is registered, what with, and where it stands.
-struct Slot {
-    id: Id,
-    /// The one word that says whether the actor is there.
-    is_registered: AtomicBool,
-    /// Of the registration, but here it is at hand when a name was looked up.
-    address: Option<AnyAddress>,
-    registration: Arc<Registration>,
-    standing: Cell<Standing>,
-}
-
-impl Slot {
-    fn is_registered(&self) -> bool {
-        self.is_registered.load(Ordering::Acquire)
-    }
-
-    fn standing(&self) -> Option<Standing> {
-        if self.is_registered() { self.standing.copied() } else { None }
-    }
-
-    fn entry(&self) -> Option<ActorRegistryEntry> {
-        Some(ActorRegistryEntry::new(self.registration.clone(), self.standing()?))
-    }
-}
 
 /// What only the one who writes may touch.
 #[derive(Default)]
@@ -180,13 +155,13 @@ impl ActorRegistry {
     }
 
     /// Replaces the standing of a registered actor: the instant at which everybody sees it.
-    fn put(&self, slot: &Slot, before: Option<ActorLifecycleState>, standing: Standing) {
+    fn put(&self, slot: &Arc<Slot>, before: Option<ActorLifecycleState>, standing: Standing) {
         self.count(before, Some(standing.state));
-        slot.standing.set(Some(Arc::new(standing)));
+        slot.set(standing);
         if before.is_none() {
-            slot.is_registered.store(true, Ordering::Release);
+            slot.appear();
         }
-        self.teller.tell(|| Told::Stands(ActorRegistryEntry::new(slot.registration.clone(), standing)));
+        self.teller.tell(|| Told::Stands(ActorRegistryEntry::of(slot.clone(), standing)));
     }
 
     /// Registers an actor that is about to be started: it is [`ActorLifecycleState::Registering`]. One that is
@@ -227,13 +202,7 @@ impl ActorRegistry {
     /// Leads everybody to a new slot, then lets it be seen.
     fn enter(&self, turn: &mut Writer, registration: Registration, standing: Standing) {
         let id = turn.free.pop().unwrap_or_else(|| self.slots.push(Cell::new(None)) as Id);
-        let slot = Arc::new(Slot {
-            id,
-            is_registered: AtomicBool::new(false),
-            address: registration.address.clone(),
-            registration: Arc::new(registration),
-            standing: Cell::new(None),
-        });
+        let slot = Arc::new(Slot::new(id, registration));
         self.slots[id as usize].set(Some(slot.clone()));
         self.indexes.insert(&slot.registration, id);
         self.names.insert(slot.registration.name.clone(), slot.clone());
@@ -245,7 +214,7 @@ impl ActorRegistry {
     fn leave(&self, turn: &mut Writer, slot: &Slot, state: ActorLifecycleState) {
         self.count(Some(state), None);
         self.actors.fetch_sub(1, Ordering::Relaxed);
-        slot.is_registered.store(false, Ordering::Release);
+        slot.vanish();
         self.names.remove(&slot.registration.name);
         self.indexes.remove(&slot.registration, slot.id);
         self.slots[slot.id as usize].set(None);
@@ -311,7 +280,7 @@ impl ActorRegistry {
 
     /// The actor of this name.
     pub fn entry(&self, name: &ActorName) -> Option<ActorRegistryEntry> {
-        self.names.read(name, |slot| slot.and_then(|slot| slot.entry()))
+        self.names.get(name).and_then(ActorRegistryEntry::at)
     }
 
     /// Where the actor of this name stands.
@@ -325,9 +294,7 @@ impl ActorRegistry {
         self.names.read(name, |slot| {
             let slot = slot.filter(|slot| slot.is_registered());
             let slot = slot.ok_or_else(|| LookupError::Unknown { name: name.clone() })?;
-            let address = slot.address.as_ref().and_then(AnyAddress::downcast);
-            // It says why not.
-            address.map_or_else(|| slot.registration.reach(), Ok)
+            slot.registration.reach()
         })
     }
 
@@ -378,11 +345,11 @@ impl ActorRegistry {
     }
 
     fn visit(&self, now: Moment, query: &ActorQuery, take: &mut dyn FnMut(ActorRegistryEntry)) {
-        let mut look = |slot: &Slot| {
-            if let Some(entry) = slot.entry()
-                && query.matches(now, &entry.registration, &entry.standing)
+        let mut look = |slot: Arc<Slot>| {
+            if let Some(standing) = slot.standing()
+                && query.matches(now, &slot.registration, &standing)
             {
-                take(entry);
+                take(ActorRegistryEntry::of(slot, standing));
             }
         };
         match Lead::of(query, &self.indexes, self.len()) {
@@ -398,9 +365,9 @@ impl ActorRegistry {
         }
     }
 
-    fn look(&self, id: Id, look: &mut dyn FnMut(&Slot)) {
+    fn look(&self, id: Id, look: &mut dyn FnMut(Arc<Slot>)) {
         if let Some(cell) = self.slots.get(id as usize) {
-            cell.read(|slot| slot.into_iter().for_each(look));
+            cell.get().into_iter().for_each(look);
         }
     }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::LookupError;
+use super::index::Id;
 use super::lifecycle::ActorLifecycleState;
+use super::sync::{AtomicBool, Cell, Ordering};
 use crate::clock::Moment;
 use crate::config::{FieldError, require};
 use crate::health::HealthStatus;
@@ -168,39 +170,87 @@ impl Standing {
     }
 }
 
+/// One actor in the registry: whether it is registered, what with, and where it stands. One piece of memory, for
+/// whoever looked up a name needs no more of it.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) id: Id,
+    /// The one word that says whether the actor is there.
+    is_registered: AtomicBool,
+    pub(super) registration: Registration,
+    standing: Cell<Standing>,
+}
+
+impl Slot {
+    /// Of an actor that nobody sees yet.
+    pub(super) fn new(id: Id, registration: Registration) -> Self {
+        Self { id, is_registered: AtomicBool::new(false), registration, standing: Cell::new(None) }
+    }
+
+    pub(super) fn appear(&self) {
+        self.is_registered.store(true, Ordering::Release);
+    }
+
+    pub(super) fn vanish(&self) {
+        self.is_registered.store(false, Ordering::Release);
+    }
+
+    pub(super) fn is_registered(&self) -> bool {
+        self.is_registered.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set(&self, standing: Standing) {
+        self.standing.set(Some(Arc::new(standing)));
+    }
+
+    pub(super) fn standing(&self) -> Option<Standing> {
+        if self.is_registered() { self.standing.copied() } else { None }
+    }
+}
+
 /// One actor, as it stood when it was looked at.
 #[derive(Clone, Debug)]
 pub struct ActorRegistryEntry {
-    pub(super) registration: Arc<Registration>,
+    slot: Arc<Slot>,
     /// Where it stood.
     pub standing: Standing,
 }
 
 impl ActorRegistryEntry {
-    /// An actor that was registered like this and stands there.
-    pub fn new(registration: Arc<Registration>, standing: Standing) -> Self {
-        Self { registration, standing }
+    /// An actor of no registry here, that was registered like this and stands there.
+    pub fn new(registration: Registration, standing: Standing) -> Self {
+        Self::of(Arc::new(Slot::new(Id::MAX, registration)), standing)
+    }
+
+    pub(super) fn of(slot: Arc<Slot>, standing: Standing) -> Self {
+        Self { slot, standing }
+    }
+
+    /// Who is in this slot now.
+    pub(super) fn at(slot: Arc<Slot>) -> Option<Self> {
+        let standing = slot.standing()?;
+        Some(Self { slot, standing })
     }
 
     /// Its name.
     pub fn name(&self) -> &ActorName {
-        &self.registration.name
+        &self.slot.registration.name
     }
 
     /// What it was registered with.
     pub fn registration(&self) -> &Registration {
-        &self.registration
+        &self.slot.registration
     }
 
     /// Its tags.
     pub fn tags(&self) -> &BTreeSet<Tag> {
-        &self.registration.profile.tags
+        &self.slot.registration.profile.tags
     }
 
     /// Where it is reached with messages of type `M`. The address follows the actor from incarnation to
     /// incarnation.
     pub fn address<M: Send + 'static>(&self) -> Result<Address<M>, LookupError> {
-        self.registration.reach()
+        self.slot.registration.reach()
     }
 }
 

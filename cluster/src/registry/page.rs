@@ -49,7 +49,7 @@ impl Order {
         let standing = &entry.standing;
         match self {
             Self::Name => 0,
-            Self::Priority => entry.registration.priority as u64,
+            Self::Priority => entry.registration().priority as u64,
             // That it does not change as time passes keeps the pages in order.
             Self::Uptime if standing.state == ActorLifecycleState::Active => {
                 standing.since.since(Moment::ORIGIN).as_millis() as u64

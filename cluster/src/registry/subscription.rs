@@ -117,7 +117,7 @@ impl Subscription {
                 if known.is_some_and(|known| known >= standing.version) {
                     return None;
                 }
-                let is_asked_for = self.query.matches(Moment::ORIGIN, &entry.registration, standing);
+                let is_asked_for = self.query.matches(Moment::ORIGIN, entry.registration(), standing);
                 match (known, is_asked_for) {
                     (None, false) => None,
                     (Some(_), false) => {

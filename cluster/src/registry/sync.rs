@@ -32,10 +32,6 @@ mod real {
             self.0.load_full()
         }
 
-        pub(in super::super) fn read<R>(&self, look: impl FnOnce(Option<&T>) -> R) -> R {
-            look(self.0.load().as_deref())
-        }
-
         pub(in super::super) fn copied(&self) -> Option<T>
         where
             T: Copy,
@@ -111,10 +107,6 @@ mod real {
 
         pub(in super::super) fn get(&self) -> Option<Arc<T>> {
             self.0.lock().expect("nobody panics").clone()
-        }
-
-        pub(in super::super) fn read<R>(&self, look: impl FnOnce(Option<&T>) -> R) -> R {
-            look(self.get().as_deref())
         }
 
         pub(in super::super) fn copied(&self) -> Option<T>
