@@ -533,9 +533,10 @@ async fn what_happened_is_told_and_counted_also_where_those_who_tell_and_count_w
     federation.start_member(0).await;
     let member = &federation.members[0];
     let addresses = &member.node().parts().addresses;
+    // One after the other: what a restart may still cost is told with each.
     addresses.logging.target().expect("it runs").get_cell().kill();
-    addresses.metrics.target().expect("it runs").get_cell().kill();
     shows_restarts(member, "logging", 1).await;
+    addresses.metrics.target().expect("it runs").get_cell().kill();
     shows_restarts(member, "metrics", 1).await;
     eventually(SOON, "the events tell of it all", async || {
         let events: Vec<EventView> = member.client.get("/events").await?;
