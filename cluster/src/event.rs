@@ -63,6 +63,29 @@ pub enum ClusterEvent {
         /// Why; empty when healthy.
         reason: String,
     },
+    /// The shutdown of this node went on.
+    ShutdownChanged {
+        /// The state it is in now, in `snake_case`.
+        state: &'static str,
+        /// Why it began.
+        reason: String,
+    },
+    /// The node was asked to shut down and stays.
+    ShutdownRefused {
+        /// Why.
+        reason: String,
+    },
+    /// A task of the shutdown is over.
+    ShutdownTaskEnded {
+        /// Its phase.
+        phase: &'static str,
+        /// Which.
+        task: String,
+        /// Whether it is done; otherwise it failed, or was given up.
+        is_done: bool,
+        /// What became of it; may be empty.
+        note: String,
+    },
     /// A member answers heartbeats.
     PeerUp {
         /// The member.
@@ -75,6 +98,13 @@ pub enum ClusterEvent {
         /// The member.
         node: NodeId,
         /// Why.
+        reason: String,
+    },
+    /// A member that said it was leaving is gone.
+    PeerLeft {
+        /// The member.
+        node: NodeId,
+        /// Why it left, in its own words.
         reason: String,
     },
     /// The gate decided anew, or the number of healthy members changed.
@@ -147,6 +177,10 @@ impl ClusterEvent {
             Self::RestartDecided { .. } => "restart_decided",
             Self::SupervisorGaveUp { .. } => "supervisor_gave_up",
             Self::ActorHealthChanged { .. } => "actor_health_changed",
+            Self::ShutdownChanged { .. } => "shutdown_changed",
+            Self::ShutdownRefused { .. } => "shutdown_refused",
+            Self::ShutdownTaskEnded { .. } => "shutdown_task_ended",
+            Self::PeerLeft { .. } => "peer_left",
             Self::PeerUp { .. } => "peer_up",
             Self::PeerDown { .. } => "peer_down",
             Self::VerdictChanged { .. } => "verdict_changed",
@@ -168,11 +202,15 @@ impl ClusterEvent {
             | Self::PeerDown { .. }
             | Self::LinkDown { .. }
             | Self::LinkRefused { .. }
+            | Self::ShutdownRefused { .. }
             | Self::SignatureRefused { .. } => true,
+            Self::ShutdownTaskEnded { is_done, .. } => !is_done,
             Self::ActorHealthChanged { status, .. } => *status != HealthStatus::Healthy,
             Self::VerdictChanged { open, .. } => !open,
             Self::ChildStarted { restarts, .. } => *restarts > 0,
-            Self::PeerUp { .. }
+            Self::ShutdownChanged { .. }
+            | Self::PeerUp { .. }
+            | Self::PeerLeft { .. }
             | Self::LinkUp { .. }
             | Self::HeightCommitted { .. }
             | Self::RoundStarted { .. } => false,
@@ -198,6 +236,14 @@ impl fmt::Display for ClusterEvent {
                 write!(f, "{actor} is {status}")
             }
             Self::ActorHealthChanged { actor, status, reason } => write!(f, "{actor} is {status}: {reason}"),
+            Self::ShutdownChanged { state, reason } => write!(f, "the shutdown is {state} ({reason})"),
+            Self::ShutdownRefused { reason } => write!(f, "the shutdown was {reason}"),
+            Self::ShutdownTaskEnded { phase, task, is_done, note } => {
+                let outcome = if *is_done { "is done" } else { "failed" };
+                write!(f, "task {task} of phase {phase} {outcome}")?;
+                if note.is_empty() { Ok(()) } else { write!(f, ": {note}") }
+            }
+            Self::PeerLeft { node, reason } => write!(f, "{node} left: {reason}"),
             Self::PeerUp { node, incarnation } => write!(f, "{node} is up (incarnation {incarnation})"),
             Self::PeerDown { node, reason } => write!(f, "{node} is down: {reason}"),
             Self::VerdictChanged { open, healthy, required, reason, .. } => {

@@ -21,6 +21,7 @@ pub mod health;
 pub mod id;
 pub mod mailbox;
 pub mod port;
+pub mod shutdown;
 pub mod supervision;
 pub mod telemetry;
 pub mod transport;

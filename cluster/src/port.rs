@@ -37,6 +37,13 @@ pub enum PeerChange {
         /// Why.
         reason: String,
     },
+    /// It is gone, as it had said it would be: no failure of its.
+    Left {
+        /// The member.
+        node: NodeId,
+        /// Why, in its own words.
+        reason: String,
+    },
 }
 
 /// Hears of every change of every member. Must not wait.

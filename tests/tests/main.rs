@@ -8,4 +8,5 @@ mod layers;
 mod members;
 mod otp;
 mod properties;
+mod shutdown;
 mod supervision;

@@ -62,6 +62,7 @@ impl FederationActor {
         self.events.tell(match change.clone() {
             PeerChange::Up { node, incarnation } => ClusterEvent::PeerUp { node, incarnation },
             PeerChange::Down { node, reason } => ClusterEvent::PeerDown { node, reason },
+            PeerChange::Left { node, reason } => ClusterEvent::PeerLeft { node, reason },
         });
         for watcher in self.watchers.iter() {
             watcher(change);
@@ -105,6 +106,10 @@ impl Actor for FederationActor {
             }
             FederationMessage::OwnHealth(report) => {
                 self.apply(coordinator.handle(now, Input::OwnHealth(report)));
+            }
+            FederationMessage::Leave(reason, reply) => {
+                self.apply(coordinator.handle(now, Input::Leave { reason, wall }));
+                let _ = reply.send(coordinator.unaware());
             }
             FederationMessage::Status(reply) => {
                 let verdict = self.gate.verdict(now);

@@ -16,7 +16,7 @@ use super::gate::{Decision, Gate, Verdict, lease};
 use super::roster::Roster;
 use super::wire::FederationWire;
 use crate::clock::{Moment, WallTime};
-use crate::health::{HealthCheckResult, PhiAccrual, PingMessage, PongMessage};
+use crate::health::{HealthCheckResult, HealthStatus, PhiAccrual, PingMessage, PongMessage};
 use crate::id::{BlockHeight, Incarnation, NodeId};
 use crate::port::PeerChange;
 
@@ -24,6 +24,8 @@ use crate::port::PeerChange;
 const OWN_REPORT_MAX_AGE: Duration = Duration::from_secs(3);
 /// Pings per peer that may still be answered.
 const OUTSTANDING_MAX: usize = 16;
+/// Under this key a ping says that its sender is going to leave, and why.
+const LEAVING: &str = "leaving";
 
 /// What the coordinator learns.
 #[derive(Clone, Debug)]
@@ -46,6 +48,13 @@ pub enum Input {
     },
     /// What this node's health monitor says of it.
     OwnHealth(HealthCheckResult),
+    /// This member is going to leave.
+    Leave {
+        /// Why.
+        reason: String,
+        /// For time stamps in messages.
+        wall: WallTime,
+    },
 }
 
 /// What is to be done.
@@ -91,6 +100,8 @@ pub enum MemberState {
     Up,
     /// It answered once and does not any more.
     Down,
+    /// It does not answer any more, as it had said it would not.
+    Left,
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +129,8 @@ pub struct Coordinator {
     config: HeartbeatConfig,
     peers: BTreeMap<NodeId, Peer>,
     own: Option<(HealthCheckResult, Moment)>,
+    /// Why this member is going to leave, and the first ping that says so.
+    leaving: Option<(String, u64)>,
     gate: Gate,
     last_ping: u64,
     next_round: Moment,
@@ -144,6 +157,7 @@ impl Coordinator {
             config,
             peers,
             own: None,
+            leaving: None,
             gate,
             last_ping: 0,
             next_round: Moment::ORIGIN,
@@ -160,6 +174,7 @@ impl Coordinator {
                 self.own = Some((report, now));
                 self.observe(now, &mut effects);
             }
+            Input::Leave { reason, wall } => self.leave(now, reason, wall, &mut effects),
             Input::Wire { from, wire, wall } if self.roster.is_peer(&from) => match wire {
                 FederationWire::Ping(ping) => self.ping(now, from, &ping, wall, &mut effects),
                 FederationWire::Pong(pong) => self.pong(now, &from, pong, &mut effects),
@@ -210,8 +225,27 @@ impl Coordinator {
         self.publish(now, effects);
     }
 
+    /// Tells every peer at once: a leaving member is not a failed one.
+    fn leave(&mut self, now: Moment, reason: String, wall: WallTime, effects: &mut Vec<Effect>) {
+        if self.leaving.is_none() {
+            self.leaving = Some((reason, self.last_ping + 1));
+            self.send_pings(now, wall, effects);
+            self.observe(now, effects);
+        }
+    }
+
+    /// The peers that are up and have not confirmed yet that this member leaves.
+    pub fn unaware(&self) -> Vec<NodeId> {
+        let Some((_, first)) = &self.leaving else { return Vec::new() };
+        let is_unaware =
+            |peer: &Peer| peer.state == MemberState::Up && peer.outstanding.iter().any(|(id, _)| id == first);
+        self.peers.iter().filter(|(_, peer)| is_unaware(peer)).map(|(node, _)| node.clone()).collect()
+    }
+
     fn send_pings(&mut self, now: Moment, wall: WallTime, effects: &mut Vec<Effect>) {
         self.last_ping += 1;
+        let leaving = self.leaving.iter().map(|(reason, _)| (LEAVING.to_owned(), reason.clone()));
+        let metadata: BTreeMap<_, _> = leaving.collect();
         for (node, peer) in &mut self.peers {
             if peer.outstanding.len() == OUTSTANDING_MAX {
                 peer.outstanding.pop_front();
@@ -223,13 +257,29 @@ impl Coordinator {
                 source: self.roster.own().to_string(),
                 incarnation: self.incarnation,
                 federation_check: true,
-                metadata: BTreeMap::new(),
+                metadata: metadata.clone(),
             };
             effects.push(Effect::Send(node.clone(), FederationWire::Ping(ping)));
         }
     }
 
-    fn ping(&self, now: Moment, from: NodeId, ping: &PingMessage, wall: WallTime, effects: &mut Vec<Effect>) {
+    fn ping(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        ping: &PingMessage,
+        wall: WallTime,
+        effects: &mut Vec<Effect>,
+    ) {
+        let peer = self.peers.get_mut(&from).expect("every peer of the roster has an entry");
+        let is_current = peer.incarnation == Some(ping.incarnation);
+        if let Some(reason) = ping.metadata.get(LEAVING).filter(|_| is_current) {
+            peer.report = HealthCheckResult {
+                height: peer.report.height,
+                ..HealthCheckResult::shutting_down(format!("leaving: {reason}"))
+            };
+            self.observe(now, effects);
+        }
         let pong = PongMessage {
             ping_id: ping.id,
             timestamp: wall,
@@ -282,6 +332,13 @@ impl Coordinator {
 
     /// What this member says of itself.
     fn own_report(&self, now: Moment) -> HealthCheckResult {
+        if let Some((reason, _)) = &self.leaving {
+            let height = self.own.as_ref().map(|(report, _)| report.height).unwrap_or_default();
+            return HealthCheckResult {
+                height,
+                ..HealthCheckResult::shutting_down(format!("leaving: {reason}"))
+            };
+        }
         match &self.own {
             None => HealthCheckResult::unhealthy("its actors have not been checked yet"),
             Some((report, at)) if now.since(*at) > OWN_REPORT_MAX_AGE => {
@@ -363,7 +420,7 @@ impl Coordinator {
                     height: peer.last_seen.map(|_| peer.report.height),
                     reason: match peer.state {
                         MemberState::Unknown => "never heard of".to_owned(),
-                        MemberState::Down => {
+                        MemberState::Down | MemberState::Left => {
                             let ago = peer.last_seen.map_or(0, |last| now.since(last).as_millis());
                             format!("{}; last seen {}.{} s ago", peer.down_reason, ago / 1000, ago / 100 % 10)
                         }
@@ -376,11 +433,19 @@ impl Coordinator {
 }
 
 fn lose(node: &NodeId, peer: &mut Peer, reason: String, effects: &mut Vec<Effect>) {
-    peer.state = MemberState::Down;
     peer.detector.reset();
     peer.outstanding.clear();
-    peer.down_reason.clone_from(&reason);
-    effects.push(Effect::Peer(PeerChange::Down { node: node.clone(), reason }));
+    let node = node.clone();
+    let change = if peer.report.status == HealthStatus::ShuttingDown {
+        peer.state = MemberState::Left;
+        peer.down_reason.clone_from(&peer.report.reason);
+        PeerChange::Left { node, reason: peer.down_reason.clone() }
+    } else {
+        peer.state = MemberState::Down;
+        peer.down_reason.clone_from(&reason);
+        PeerChange::Down { node, reason }
+    };
+    effects.push(Effect::Peer(change));
 }
 
 #[cfg(test)]
@@ -574,6 +639,54 @@ mod tests {
         federation.input(Input::OwnHealth(HealthCheckResult::healthy()));
         let took = federation.ms_until(Decision::Open);
         assert!(took <= 900, "{took} ms");
+    }
+
+    #[test]
+    fn a_member_that_leaves_tells_every_peer_until_each_has_confirmed_and_counts_itself_out() {
+        let mut federation = Federation::new();
+        federation.run(2_000);
+        federation.answering.retain(|(name, _)| *name != "node-4");
+        federation.input(Input::Leave { reason: "SIGTERM".to_owned(), wall: WallTime(1) });
+        assert_eq!(federation.coordinator.unaware(), ["node-2", "node-3", "node-4"].map(node));
+        federation.run(10);
+        assert_eq!(federation.coordinator.unaware(), [node("node-4")], "who is silent does not confirm");
+        assert_eq!((federation.verdict().decision, federation.verdict().healthy), (Decision::Open, 3));
+        let members = federation.coordinator.members(Moment::at(Duration::from_millis(federation.now_ms)));
+        assert_eq!(members[0].reason, "leaving: SIGTERM");
+    }
+
+    #[test]
+    fn a_member_that_left_is_not_a_failed_one() {
+        let mut federation = Federation::new();
+        federation.run(2_000);
+        federation.changes.clear();
+        let farewell = |incarnation| Input::Wire {
+            from: node("node-4"),
+            wire: FederationWire::Ping(PingMessage {
+                id: 1,
+                timestamp: WallTime(0),
+                source: "node-4".into(),
+                incarnation: Incarnation(incarnation),
+                federation_check: true,
+                metadata: [(LEAVING.to_owned(), "SIGTERM".to_owned())].into(),
+            }),
+            wall: WallTime(0),
+        };
+        federation.input(farewell(0));
+        assert_eq!(federation.verdict().healthy, 4, "an earlier incarnation has no say");
+        federation.answering.retain(|(name, _)| *name != "node-4");
+        federation.in_flight.clear();
+        federation.input(farewell(1));
+        assert_eq!((federation.verdict().decision, federation.verdict().healthy), (Decision::Open, 3));
+        let reason = federation.verdict().reason.clone();
+        assert!(reason.contains("node-4 (leaving: SIGTERM)"), "{reason}");
+        assert_eq!(federation.changes, [], "it is still there");
+        federation.run(3_000);
+        let reason = "leaving: SIGTERM".to_owned();
+        assert_eq!(federation.changes, [PeerChange::Left { node: node("node-4"), reason }]);
+        federation.answering.push(("node-4", 2));
+        federation.run(1_000);
+        assert_eq!(federation.verdict().healthy, 4, "its next incarnation counts again");
     }
 
     #[test]

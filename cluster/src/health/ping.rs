@@ -21,6 +21,11 @@ pub enum HealthStatus {
     Degraded,
     /// Checks failed too often, or the actor is not running.
     Unhealthy,
+    /// It was unhealthy, and its supervisor was asked to restart it.
+    Recovering,
+    /// It is going to stop, as it was told to.
+    #[serde(rename = "shutting_down")]
+    ShuttingDown,
 }
 
 impl HealthStatus {
@@ -31,6 +36,8 @@ impl HealthStatus {
             Self::Healthy => "healthy",
             Self::Degraded => "degraded",
             Self::Unhealthy => "unhealthy",
+            Self::Recovering => "recovering",
+            Self::ShuttingDown => "shutting_down",
         }
     }
 
@@ -100,6 +107,11 @@ impl HealthCheckResult {
     /// It works with restrictions.
     pub fn degraded(reason: impl Into<String>) -> Self {
         Self { status: HealthStatus::Degraded, reason: reason.into(), ..Self::default() }
+    }
+
+    /// It is going to stop.
+    pub fn shutting_down(reason: impl Into<String>) -> Self {
+        Self { status: HealthStatus::ShuttingDown, reason: reason.into(), ..Self::default() }
     }
 
     /// It does not work.

@@ -51,6 +51,9 @@ pub struct Metrics {
     block_interval: Histogram,
     deciding: Histogram,
     signature_refusals: IntCounter,
+    shutdown_state: IntGaugeVec,
+    shutdown_refusals: IntCounter,
+    peer_departures: IntCounterVec,
     events_missed: IntCounter,
 }
 
@@ -126,6 +129,13 @@ impl Metrics {
                 &DECIDING_BUCKETS,
             ),
             signature_refusals: counter("consensus_signature_refusals_total", "Signatures refused."),
+            shutdown_state: gauges("shutdown_state", "1 for the state the shutdown is in.", &["state"]),
+            shutdown_refusals: counter("shutdown_refusals_total", "Requests to shut down that were refused."),
+            peer_departures: counters(
+                "federation_peer_departures_total",
+                "Times the peer left in order.",
+                &["peer"],
+            ),
             events_missed: counter("telemetry_events_missed_total", "Events the collector was too slow for."),
             registry,
         }
@@ -134,7 +144,7 @@ impl Metrics {
     /// Counts one event.
     pub fn observe(&self, event: &ClusterEvent) {
         match event {
-            ClusterEvent::ChildStarted { .. } => {}
+            ClusterEvent::ChildStarted { .. } | ClusterEvent::ShutdownTaskEnded { .. } => {}
             ClusterEvent::ChildEnded { child, .. } => {
                 self.child_exits.with_label_values(&[child.kind()]).inc();
             }
@@ -152,6 +162,15 @@ impl Metrics {
             ClusterEvent::SupervisorGaveUp { .. } => self.supervisors_gave_up.inc(),
             ClusterEvent::ActorHealthChanged { actor, status, .. } => {
                 self.actor_healthy.with_label_values(&[actor.as_str()]).set(status.is_serving().into());
+            }
+            ClusterEvent::ShutdownChanged { state, .. } => {
+                self.shutdown_state.reset();
+                self.shutdown_state.with_label_values(&[state]).set(1);
+            }
+            ClusterEvent::ShutdownRefused { .. } => self.shutdown_refusals.inc(),
+            ClusterEvent::PeerLeft { node, .. } => {
+                self.peer_up.with_label_values(&[node.as_str()]).set(0);
+                self.peer_departures.with_label_values(&[node.as_str()]).inc();
             }
             ClusterEvent::PeerUp { node, .. } => self.peer_up.with_label_values(&[node.as_str()]).set(1),
             ClusterEvent::PeerDown { node, .. } => {

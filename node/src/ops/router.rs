@@ -9,23 +9,26 @@ use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
 use alys_cluster::federation::{Decision, FederationMessage, FederationStatus};
 use alys_cluster::health::HealthMessage;
 use alys_cluster::id::{ActorName, ActorPriority};
+use alys_cluster::shutdown::{Answer as Reply, Caller, ShutdownCoordinator, ShutdownState};
 use alys_cluster::telemetry::{LoggingMessage, MetricsMessage};
 use alys_cluster::transport::{LinkMessage, LinkStatus};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 
-use super::supervision;
+use super::token::Token;
 use super::view::{
     ActorHealthView, BlockView, CertificateView, EventView, FaultKind, FaultRequest, FederationView,
     GateDecision, GateRecord, GateView, GenesisMemberView, GenesisView, HeadView, HealthView, LinkView,
-    MemberView, PatternsView, Problem, ReadyView, SignatureView, SignaturesView, SupervisionMemoryView,
-    SupervisionStatsView, TransactionReceipt, TransactionRequest, TreeView,
+    MemberView, PatternsView, Problem, ReadyView, ShutdownRequest, ShutdownView, SignatureView,
+    SignaturesView, SupervisionMemoryView, SupervisionStatsView, TransactionReceipt, TransactionRequest,
+    TreeView,
 };
+use super::{shutdown, supervision};
 use crate::actors::chain::ChainMessage;
 use crate::actors::consensus::ConsensusMessage;
 use crate::actors::engine::EngineMessage;
@@ -40,6 +43,8 @@ const BODY_BYTES_MAX: usize = 2 * TRANSACTION_BYTES_MAX + 1024;
 /// The paths that take something.
 const TRANSACTIONS: &str = "/transactions";
 const FAULTS: &str = "/faults";
+/// The longest reason for a shutdown, in characters.
+const REASON_MAX: usize = 200;
 /// Blocks a member may be behind and still be ready.
 const CAUGHT_UP_WITHIN: u64 = 1;
 
@@ -47,15 +52,18 @@ const CAUGHT_UP_WITHIN: u64 = 1;
 #[derive(Clone)]
 pub struct Ops {
     parts: Arc<Parts>,
+    shutdown: ShutdownCoordinator,
+    token: Option<Arc<Token>>,
     started: Moment,
 }
 
 type Answer<T> = Result<Json<T>, Problem>;
 
 impl Ops {
-    /// The ops API of a node that has just started.
-    pub fn new(parts: &Parts) -> Self {
-        Self { started: parts.clock.now(), parts: Arc::new(parts.clone()) }
+    /// The ops API of a node that has just started. Whoever knows `token` may end it; without one, nobody.
+    pub fn new(parts: &Parts, shutdown: ShutdownCoordinator, token: Option<Token>) -> Self {
+        let token = token.map(Arc::new);
+        Self { started: parts.clock.now(), parts: Arc::new(parts.clone()), shutdown, token }
     }
 
     /// Every path.
@@ -74,6 +82,7 @@ impl Ops {
             .route("/chain/blocks/{height}", get(chain_block))
             .route("/consensus/signatures", get(consensus_signatures))
             .route("/genesis", get(genesis))
+            .route("/shutdown", get(shutdown_progress).post(shut_down))
             .route(TRANSACTIONS, axum::routing::post(submit))
             .route(FAULTS, axum::routing::post(inject_fault))
             .route("/events", get(events))
@@ -112,8 +121,54 @@ impl Ops {
     }
 }
 
+async fn shutdown_progress(State(ops): State<Ops>) -> Json<ShutdownView> {
+    Json(shutdown::view(ops.node(), ops.shutdown.progress()))
+}
+
+async fn shut_down(
+    State(ops): State<Ops>,
+    headers: HeaderMap,
+    request: Result<Json<ShutdownRequest>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let Some(token) = &ops.token else {
+        let detail =
+            "field `ops.token_file` is not set; expected a file with the token that callers must know";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    };
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if !given.is_some_and(|given| token.is_in(given)) {
+        let detail = "header `authorization` does not carry this member's token; expected `Bearer <token>`";
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
+        return Ok(([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response());
+    }
+    let Json(ShutdownRequest { force, reason, wait }) = request?;
+    let length = reason.chars().count();
+    if length > REASON_MAX || reason.chars().any(char::is_control) {
+        let detail = format!(
+            "field `reason` has {length} characters; expected at most {REASON_MAX}, none of them a control character"
+        );
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+    }
+    let reason = if reason.is_empty() { "the operator asked for it" } else { &reason };
+    match crate::shutdown::request(&ops.parts, &ops.shutdown, Caller::Call, reason, force).await {
+        Reply::Refused(refusal) => Err(Problem::new(StatusCode::CONFLICT, refusal.to_string())),
+        Reply::Begun | Reply::Runs(_) | Reply::Forced(_) => {
+            let status = if wait { StatusCode::OK } else { StatusCode::ACCEPTED };
+            if wait {
+                // Its own deadline ends it, by force if need be.
+                ops.shutdown.finished().await;
+            }
+            let view = shutdown::view(ops.node(), ops.shutdown.progress());
+            Ok((status, Json(view)).into_response())
+        }
+    }
+}
+
 async fn readyz(State(ops): State<Ops>) -> Response {
     let mut reasons = Vec::new();
+    if ops.shutdown.progress().state != ShutdownState::Running {
+        reasons.push("shutting down".to_owned());
+    }
     let verdict = ops.parts.gate.verdict(ops.parts.clock.now());
     if verdict.decision == Decision::Closed {
         reasons.push(format!("the gate is closed: {}", verdict.reason));
@@ -151,6 +206,7 @@ fn member_view(member: MemberStatus) -> MemberView {
         MemberState::Unknown => "unknown",
         MemberState::Up => "up",
         MemberState::Down => "down",
+        MemberState::Left => "left",
     };
     MemberView {
         name: member.name.to_string(),

@@ -70,7 +70,7 @@ pub struct MemberView {
     pub name: String,
     /// Whether it counts towards the gate.
     pub healthy: bool,
-    /// `self`, `up`, `down` or `unknown` (never heard of in this incarnation).
+    /// `self`, `up`, `down`, `left` (gone in order) or `unknown` (never heard of in this incarnation).
     pub state: String,
     /// Its incarnation, where known.
     pub incarnation: Option<u64>,
@@ -445,7 +445,7 @@ pub struct ActorHealthView {
     pub name: String,
     /// `critical`, `high`, `normal` or `background`.
     pub priority: String,
-    /// `unknown`, `healthy`, `degraded` or `unhealthy`.
+    /// `unknown`, `healthy`, `degraded`, `unhealthy`, `recovering` or `shutting_down`.
     pub status: String,
     /// Checks failed in a row.
     pub consecutive_failures: u32,
@@ -464,6 +464,66 @@ pub struct HealthView {
     pub healthy: bool,
     /// Every actor under health checks.
     pub actors: Vec<ActorHealthView>,
+}
+
+/// `POST /shutdown`, with the header `authorization: Bearer <token>`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShutdownRequest {
+    /// Whether the member leaves even if that takes the federation below the members it requires.
+    pub force: bool,
+    /// Why, for those who read it later, at most 200 characters; empty for no reason.
+    pub reason: String,
+    /// Whether the answer comes when the shutdown is over.
+    pub wait: bool,
+}
+
+/// `GET /shutdown`, and what `POST /shutdown` answers: 202 when the shutdown runs, 200 when it was waited for
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShutdownView {
+    /// The answering member.
+    pub node: String,
+    /// `running`, `initiated`, `preparation`, `actor_shutdown`, `cleanup`, `finalization`, `forced_shutdown`,
+    /// `complete`.
+    pub state: String,
+    /// Why it began; empty while it has not.
+    pub reason: String,
+    /// Whether it is forced.
+    pub forced: bool,
+    /// Since when it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running_for_ms: Option<u64>,
+    /// How long is left until it is forced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_ms: Option<u64>,
+    /// Why it was last refused; empty if it was not, or began since.
+    pub refusal: String,
+    /// Its phases, in order.
+    pub phases: Vec<ShutdownPhaseView>,
+}
+
+/// One phase of a shutdown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShutdownPhaseView {
+    /// Its name.
+    pub name: String,
+    /// The state it belongs to.
+    pub state: String,
+    /// The longest it may take.
+    pub deadline_ms: u64,
+    /// Its tasks, which run in parallel.
+    pub tasks: Vec<ShutdownTaskView>,
+}
+
+/// One task of a shutdown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShutdownTaskView {
+    /// Its name, unique in its phase.
+    pub name: String,
+    /// `waiting`, `running`, `done` or `failed`.
+    pub state: String,
+    /// What became of it, or what went wrong; may be empty.
+    pub note: String,
 }
 
 /// `GET /readyz`: 200 when ready, 503 when not.
