@@ -63,6 +63,15 @@ pub enum ClusterEvent {
         /// Why; empty when healthy.
         reason: String,
     },
+    /// The recovery of an actor that did not answer its checks went on.
+    RecoveryChanged {
+        /// The actor.
+        actor: ActorName,
+        /// `begun`, `recovered`, `failed` or `gave_up`.
+        stage: &'static str,
+        /// What happened.
+        note: String,
+    },
     /// The shutdown of this node went on.
     ShutdownChanged {
         /// The state it is in now, in `snake_case`.
@@ -177,6 +186,7 @@ impl ClusterEvent {
             Self::RestartDecided { .. } => "restart_decided",
             Self::SupervisorGaveUp { .. } => "supervisor_gave_up",
             Self::ActorHealthChanged { .. } => "actor_health_changed",
+            Self::RecoveryChanged { .. } => "recovery_changed",
             Self::ShutdownChanged { .. } => "shutdown_changed",
             Self::ShutdownRefused { .. } => "shutdown_refused",
             Self::ShutdownTaskEnded { .. } => "shutdown_task_ended",
@@ -202,10 +212,13 @@ impl ClusterEvent {
             | Self::PeerDown { .. }
             | Self::LinkDown { .. }
             | Self::LinkRefused { .. }
+            | Self::RecoveryChanged { .. }
             | Self::ShutdownRefused { .. }
             | Self::SignatureRefused { .. } => true,
             Self::ShutdownTaskEnded { is_done, .. } => !is_done,
-            Self::ActorHealthChanged { status, .. } => *status != HealthStatus::Healthy,
+            Self::ActorHealthChanged { status, .. } => {
+                !matches!(status, HealthStatus::Healthy | HealthStatus::ShuttingDown)
+            }
             Self::VerdictChanged { open, .. } => !open,
             Self::ChildStarted { restarts, .. } => *restarts > 0,
             Self::ShutdownChanged { .. }
@@ -236,6 +249,9 @@ impl fmt::Display for ClusterEvent {
                 write!(f, "{actor} is {status}")
             }
             Self::ActorHealthChanged { actor, status, reason } => write!(f, "{actor} is {status}: {reason}"),
+            Self::RecoveryChanged { actor, stage, note } => {
+                write!(f, "the recovery of {actor}: {stage}: {note}")
+            }
             Self::ShutdownChanged { state, reason } => write!(f, "the shutdown is {state} ({reason})"),
             Self::ShutdownRefused { reason } => write!(f, "the shutdown was {reason}"),
             Self::ShutdownTaskEnded { phase, task, is_done, note } => {

@@ -60,11 +60,19 @@ impl<M> Mail<M> {
 
 impl<M: Send + 'static> ractor::Message for Mail<M> {}
 
-struct Slot(Arc<AtomicUsize>);
+/// What can be seen of a mailbox from outside.
+#[derive(Default)]
+struct Gauge {
+    depth: AtomicUsize,
+    handled: AtomicU64,
+}
+
+struct Slot(Arc<Gauge>);
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.depth.fetch_sub(1, Ordering::AcqRel);
+        self.0.handled.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -130,6 +138,9 @@ pub trait Pressure: Send + Sync {
     fn depth(&self) -> usize;
     /// Messages refused since it was made because every slot was taken.
     fn refused(&self) -> u64;
+    /// Messages taken out since it was made, to be handled or dropped: a number that stands still while messages
+    /// wait tells how old the one in hand is at least.
+    fn handled(&self) -> u64;
 }
 
 /// An actor that can be hurt, for drills.
@@ -169,6 +180,10 @@ impl<M: Send + 'static> Pressure for Address<M> {
     fn refused(&self) -> u64 {
         Self::refused(self)
     }
+
+    fn handled(&self) -> u64 {
+        Self::handled(self)
+    }
 }
 
 /// Where an actor is reached, whichever incarnation of it runs.
@@ -179,7 +194,7 @@ pub struct Address<M> {
 struct Shared<M> {
     name: ActorName,
     capacity: usize,
-    depth: Arc<AtomicUsize>,
+    gauge: Arc<Gauge>,
     refused: AtomicU64,
     target: RwLock<Option<ActorRef<Mail<M>>>>,
     bound: Notify,
@@ -204,7 +219,7 @@ impl<M: Send + 'static> Address<M> {
             shared: Arc::new(Shared {
                 name,
                 capacity,
-                depth: Arc::default(),
+                gauge: Arc::default(),
                 refused: AtomicU64::new(0),
                 target: RwLock::new(None),
                 bound: Notify::new(),
@@ -219,7 +234,12 @@ impl<M: Send + 'static> Address<M> {
 
     /// Messages waiting or being handled.
     pub fn depth(&self) -> usize {
-        self.shared.depth.load(Ordering::Acquire)
+        self.shared.gauge.depth.load(Ordering::Acquire)
+    }
+
+    /// Messages taken out of the mailbox since the address was made.
+    pub fn handled(&self) -> u64 {
+        self.shared.gauge.handled.load(Ordering::Relaxed)
     }
 
     /// Messages refused since the address was made because the mailbox was full.
@@ -298,13 +318,14 @@ impl<M: Send + 'static> Address<M> {
     }
 
     fn take_slot(&self) -> Option<Slot> {
-        let depth = &self.shared.depth;
-        depth
+        let gauge = &self.shared.gauge;
+        gauge
+            .depth
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
                 (n < self.shared.capacity).then_some(n + 1)
             })
             .is_ok()
-            .then(|| Slot(depth.clone()))
+            .then(|| Slot(gauge.clone()))
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use alys_cluster::federation::FederationMessage;
 use alys_cluster::federation::coordinator::MemberState;
+use alys_cluster::health::{HealthMessage, RecoveryMessage};
 use alys_cluster::mailbox::Mail;
 use alys_cluster::shutdown::{
     Answer, Caller, Phase, Request, ShutdownCoordinator, ShutdownState, Standing, Task, actors,
@@ -116,6 +117,10 @@ async fn standing(parts: &Parts) -> Standing {
 }
 
 async fn tell_peers(parts: Parts, reason: String) -> Result<String, String> {
+    // From here on an actor that ends has not failed, and nobody is restarted for not answering. Either may be
+    // down, and then says nothing anyway.
+    let _ = parts.addresses.health.cast(HealthMessage::Shutdown(reason.clone()));
+    let _ = parts.addresses.recovery.cast(RecoveryMessage::Shutdown);
     let told = async {
         loop {
             let ask = |reply| FederationMessage::Leave(reason.clone(), reply);

@@ -5,7 +5,7 @@
 //!         ├─ high ───────┬─ consensus
 //!         ├─ normal ─────┬─ gateway, network, sync
 //!         │              └─ links ─── link/<peer>, one each
-//!         └─ background ─┬─ health, metrics, logging
+//!         └─ background ─┬─ health, recovery, metrics, logging
 //! ```
 //!
 //! Tiers start from the most important to the least and stop in reverse. A tier that restarts too often gives
@@ -22,16 +22,17 @@ use std::time::Duration;
 
 use alys_cluster::clock::Clock;
 use alys_cluster::event::EventBus;
+use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
 use alys_cluster::federation::{
     Decision, FederationActor, FederationMessage, FederationWire, GateReader, Roster,
 };
-use alys_cluster::health::HealthMessage;
-use alys_cluster::health::{HealthMonitor, Pingable};
+use alys_cluster::health::message::MemberReading;
+use alys_cluster::health::{HealthMessage, HealthMonitor, Pingable, RecoveryAgent, RecoveryMessage, Ties};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
 use alys_cluster::mailbox::{Address, Mail, Mortal};
 use alys_cluster::port::{Outbox, PeerChange, PeerWatcher};
 use alys_cluster::supervision::{
-    ChildSpec, Context, EscalationTable, RestartStrategy, SupervisorSpec, Watch,
+    ChildSpec, Context, EscalationTable, RestartStrategy, SupervisorSpec, TreeHealer, Watch,
 };
 use alys_cluster::telemetry::logging::History;
 use alys_cluster::telemetry::metrics::{Gauges, Metrics};
@@ -58,6 +59,8 @@ const MAILBOX: usize = 1_024;
 /// The longest a handler may take, unless it is told otherwise: longer than the longest of them waits for others,
 /// which is consensus that asks engine and chain, for 5 s each.
 const HANDLER_DEADLINE: Duration = Duration::from_secs(15);
+/// The longest the federation is asked for the state of its members.
+const MEMBERS_DEADLINE: Duration = Duration::from_millis(500);
 /// Slots of a link's mailbox: a few blocks of transactions passed on.
 const LINK_MAILBOX: usize = 4_096;
 
@@ -80,6 +83,8 @@ pub struct Addresses {
     pub sync: Address<SyncMessage>,
     /// Checks actors.
     pub health: Address<HealthMessage>,
+    /// Asks for restarts of actors that do not answer.
+    pub recovery: Address<RecoveryMessage>,
     /// Counts.
     pub metrics: Address<MetricsMessage>,
     /// Writes and remembers.
@@ -104,6 +109,7 @@ impl Addresses {
             ),
             sync: address("sync"),
             health: address("health"),
+            recovery: address("recovery"),
             metrics: address("metrics"),
             logging: address("logging"),
         }
@@ -119,12 +125,24 @@ impl Addresses {
             &self.network,
             &self.sync,
             &self.health,
+            &self.recovery,
             &self.metrics,
             &self.logging,
         ];
         all.extend(self.links.values().map(|link| link as &dyn Mortal));
         all
     }
+}
+
+/// What the monitor learns of another member; nothing of this one.
+fn member_reading(member: MemberStatus) -> Option<MemberReading> {
+    let is_up = member.state == MemberState::Up;
+    let silence = member.last_seen.filter(|_| is_up);
+    (member.state != MemberState::Own).then_some(MemberReading {
+        name: member.name,
+        healthy: member.healthy,
+        silence,
+    })
 }
 
 /// The longest the chain may take over a message: a store that hangs is opened anew.
@@ -220,7 +238,7 @@ impl Parts {
     pub fn tree(&self) -> SupervisorSpec {
         use ActorPriority::{Background, Critical, High, Normal};
         let normal = vec![self.gateway(), self.network(), self.links(), self.sync()];
-        let background = vec![self.health(), self.metrics(), self.logging()];
+        let background = vec![self.health(), self.recovery(), self.metrics(), self.logging()];
         let tiers = [
             self.supervisor("critical", Critical, vec![self.chain(), self.engine(), self.federation()]),
             self.supervisor("high", High, vec![self.consensus()]),
@@ -396,12 +414,26 @@ impl Parts {
             Pingable::new(&to.consensus, Critical, ConsensusMessage::Ping),
             Pingable::new(&to.network, Normal, NetworkMessage::Ping),
             Pingable::new(&to.sync, Normal, SyncMessage::Ping),
+            Pingable::new(&to.recovery, Background, RecoveryMessage::Ping),
             Pingable::new(&to.metrics, Background, MetricsMessage::Ping),
             Pingable::new(&to.logging, Background, LoggingMessage::Ping),
         ];
         let link = |link| Pingable::new(link, Normal, alys_cluster::transport::LinkMessage::Ping);
         actors.extend(to.links.values().map(link));
-        let federation = to.federation.clone();
+        let (federation, asked, agent) = (to.federation.clone(), to.federation.clone(), to.recovery.clone());
+        let ties = Ties {
+            // What the agent misses while it is restarted, it hears with the next check.
+            follower: Some(Arc::new(move |found| drop(agent.cast(RecoveryMessage::Found(found))))),
+            members: Some(Arc::new(move || {
+                let federation = asked.clone();
+                Box::pin(async move {
+                    let status = federation.call(MEMBERS_DEADLINE, FederationMessage::Status).await;
+                    let members = status.map(|status| status.members).unwrap_or_default();
+                    members.into_iter().filter_map(member_reading).collect()
+                })
+            })),
+            ..Ties::default()
+        };
         let actor = HealthMonitor {
             address: to.health.clone(),
             config: self.config.health,
@@ -411,6 +443,19 @@ impl Parts {
             actors: actors.into(),
             // A report that is missed is followed by another; one that stays away is noticed by its age.
             listener: Arc::new(move |report| drop(federation.cast(FederationMessage::OwnHealth(report)))),
+            ties,
+        };
+        self.worker(&actor.address.name().clone(), move || actor.clone())
+    }
+
+    fn recovery(&self) -> ChildSpec {
+        let actor = RecoveryAgent {
+            address: self.addresses.recovery.clone(),
+            config: self.config.health.recovery,
+            monitor: self.addresses.health.clone(),
+            healer: Arc::new(TreeHealer { context: self.supervision.clone() }),
+            clock: self.clock.clone(),
+            events: self.events.clone(),
         };
         self.worker(&actor.address.name().clone(), move || actor.clone())
     }

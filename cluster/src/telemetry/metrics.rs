@@ -36,6 +36,7 @@ pub struct Metrics {
     child_exits: IntCounterVec,
     supervisors_gave_up: IntCounter,
     actor_healthy: IntGaugeVec,
+    recoveries: IntCounterVec,
     peer_up: IntGaugeVec,
     peer_losses: IntCounterVec,
     gate_open: IntGauge,
@@ -106,6 +107,11 @@ impl Metrics {
             ),
             supervisors_gave_up: counter("supervision_gave_up_total", "Supervisors that gave up."),
             actor_healthy: gauges("health_actor_serving", "1 if the actor serves, else 0.", &["actor"]),
+            recoveries: counters(
+                "health_recoveries_total",
+                "Steps of the recovery of actors that did not answer.",
+                &["actor", "stage"],
+            ),
             peer_up: gauges("federation_peer_up", "1 if the peer answers heartbeats, else 0.", &["peer"]),
             peer_losses: counters("federation_peer_losses_total", "Times the peer was lost.", &["peer"]),
             gate_open: gauge("federation_gate_open", "1 if the gate is open, else 0."),
@@ -162,6 +168,9 @@ impl Metrics {
             ClusterEvent::SupervisorGaveUp { .. } => self.supervisors_gave_up.inc(),
             ClusterEvent::ActorHealthChanged { actor, status, .. } => {
                 self.actor_healthy.with_label_values(&[actor.as_str()]).set(status.is_serving().into());
+            }
+            ClusterEvent::RecoveryChanged { actor, stage, .. } => {
+                self.recoveries.with_label_values(&[actor.as_str(), stage]).inc();
             }
             ClusterEvent::ShutdownChanged { state, .. } => {
                 self.shutdown_state.reset();

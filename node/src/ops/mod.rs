@@ -3,6 +3,7 @@
 //! It asks actors with a deadline and says so when one does not answer; it decides nothing. [`view`] is the
 //! JSON, [`router`] the paths, [`token`] what a caller needs to end the member.
 
+mod health;
 mod problem;
 pub mod router;
 mod shutdown;

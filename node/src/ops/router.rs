@@ -8,7 +8,7 @@ use alys_cluster::event::ClusterEvent;
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
 use alys_cluster::federation::{Decision, FederationMessage, FederationStatus};
 use alys_cluster::health::HealthMessage;
-use alys_cluster::id::{ActorName, ActorPriority};
+use alys_cluster::id::ActorName;
 use alys_cluster::shutdown::{Answer as Reply, Caller, ShutdownCoordinator, ShutdownState};
 use alys_cluster::telemetry::{LoggingMessage, MetricsMessage};
 use alys_cluster::transport::{LinkMessage, LinkStatus};
@@ -22,13 +22,12 @@ use serde::Deserialize;
 
 use super::token::Token;
 use super::view::{
-    ActorHealthView, BlockView, CertificateView, EventView, FaultKind, FaultRequest, FederationView,
-    GateDecision, GateRecord, GateView, GenesisMemberView, GenesisView, HeadView, HealthView, LinkView,
-    MemberView, PatternsView, Problem, ReadyView, ShutdownRequest, ShutdownView, SignatureView,
-    SignaturesView, SupervisionMemoryView, SupervisionStatsView, TransactionReceipt, TransactionRequest,
-    TreeView,
+    BlockView, CertificateView, EventView, FaultKind, FaultRequest, FederationView, GateDecision, GateRecord,
+    GateView, GenesisMemberView, GenesisView, HeadView, HealthView, LinkView, MemberView, PatternsView,
+    Problem, ReadyView, ShutdownRequest, ShutdownView, SignatureView, SignaturesView, SupervisionMemoryView,
+    SupervisionStatsView, TransactionReceipt, TransactionRequest, TreeView, TrendsView,
 };
-use super::{shutdown, supervision};
+use super::{health, shutdown, supervision};
 use crate::actors::chain::ChainMessage;
 use crate::actors::consensus::ConsensusMessage;
 use crate::actors::engine::EngineMessage;
@@ -74,6 +73,7 @@ impl Ops {
             .route("/federation/status", get(federation_status))
             .route("/federation/gate", get(federation_gate))
             .route("/health/status", get(health_status))
+            .route("/health/trends", get(health_trends))
             .route("/supervision/tree", get(supervision_tree))
             .route("/supervision/stats", get(supervision_stats))
             .route("/supervision/patterns", get(supervision_patterns))
@@ -277,22 +277,12 @@ async fn federation_gate(State(ops): State<Ops>) -> Json<GateView> {
 
 async fn health_status(State(ops): State<Ops>) -> Answer<HealthView> {
     let actors = ops.parts.addresses.health.call(DEADLINE, HealthMessage::Board).await?;
-    let mut critical = actors.iter().filter(|actor| actor.priority == ActorPriority::Critical);
-    Ok(Json(HealthView {
-        node: ops.node(),
-        healthy: critical.all(|actor| actor.status.is_serving()),
-        actors: actors
-            .into_iter()
-            .map(|actor| ActorHealthView {
-                name: actor.name.to_string(),
-                priority: actor.priority.to_string(),
-                status: actor.status.to_string(),
-                consecutive_failures: actor.consecutive_failures,
-                response_time_us: actor.response_time.map(|time| time.as_micros() as u64),
-                reason: actor.reason,
-            })
-            .collect(),
-    }))
+    Ok(Json(health::status(ops.node(), actors)))
+}
+
+async fn health_trends(State(ops): State<Ops>) -> Answer<TrendsView> {
+    let trends = ops.parts.addresses.health.call(DEADLINE, HealthMessage::Trends).await?;
+    Ok(Json(health::trends(ops.node(), trends)))
 }
 
 async fn supervision_tree(State(ops): State<Ops>) -> Answer<TreeView> {

@@ -453,17 +453,63 @@ pub struct ActorHealthView {
     pub response_time_us: Option<u64>,
     /// Why it is not healthy; empty when it is.
     pub reason: String,
+    /// Messages in its mailbox when it was last checked.
+    pub waiting: usize,
 }
 
 /// `GET /health/status`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HealthView {
     /// The answering member.
     pub node: String,
     /// Whether every critical actor is healthy.
     pub healthy: bool,
+    /// The weighted mean of the statuses of its actors, from 0 to 1: critical 8, high 4, normal 2, background 1.
+    pub score: f64,
     /// Every actor under health checks.
     pub actors: Vec<ActorHealthView>,
+}
+
+/// `GET /health/trends`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrendsView {
+    /// The answering member.
+    pub node: String,
+    /// Its score, as in `/health/status`.
+    pub score: f64,
+    /// Every actor under health checks.
+    pub actors: Vec<TrendView>,
+    /// Every other member, looked at once a second; its response time is the silence since its last answer.
+    pub members: Vec<TrendView>,
+}
+
+/// What the last checks of one actor or member, at most 64, add up to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrendView {
+    /// Whose.
+    pub name: String,
+    /// Checks in the window.
+    pub samples: usize,
+    /// From the first to the last of them.
+    pub span_ms: u64,
+    /// The share that had no answer, from 0 to 1.
+    pub failure_rate: f64,
+    /// The mean response time.
+    pub response_mean_us: u64,
+    /// The longest response time.
+    pub response_max_us: u64,
+    /// How the response time changes, in milliseconds a second.
+    pub response_slope_ms_per_s: f64,
+    /// The mean score, from 0 to 1.
+    pub score: f64,
+    /// How the score changes, a second.
+    pub score_slope_per_s: f64,
+    /// Above this an answer is slow: what is usual, within the configured limits. Absent for a member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_above_us: Option<u64>,
+    /// When the response time reaches the time-out of checks, if it goes on like this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crosses_in_ms: Option<u64>,
 }
 
 /// `POST /shutdown`, with the header `authorization: Bearer <token>`
