@@ -259,6 +259,7 @@ fn parts(
         open_store,
         link_listener: Arc::new(link_listener),
         metrics: Metrics::new(roster.own()),
+        health_score: Arc::default(),
         addresses: Addresses::new(&roster),
         config,
         genesis: Arc::new(genesis),

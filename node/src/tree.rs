@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alys_cluster::clock::Clock;
@@ -184,6 +185,8 @@ pub struct Parts {
     pub link_listener: Arc<TcpListener>,
     /// Counts into these.
     pub metrics: Metrics,
+    /// The score of the member's health in thousandths, which the monitor writes.
+    pub health_score: Arc<AtomicU64>,
     /// Where everyone is reached.
     pub addresses: Addresses,
 }
@@ -432,6 +435,7 @@ impl Parts {
                     members.into_iter().filter_map(member_reading).collect()
                 })
             })),
+            score: self.health_score.clone(),
             ..Ties::default()
         };
         let actor = HealthMonitor {
@@ -462,7 +466,7 @@ impl Parts {
 
     fn metrics(&self) -> ChildSpec {
         let (gate, head, clock) = (self.gate.clone(), self.head.clone(), self.clock.clone());
-        let board = self.supervision.board.clone();
+        let (board, score) = (self.supervision.board.clone(), self.health_score.clone());
         let actor = MetricsActor {
             address: self.addresses.metrics.clone(),
             metrics: self.metrics.clone(),
@@ -472,6 +476,7 @@ impl Parts {
                 let budgets = board.budgets(now).into_iter().map(|(name, budget)| (name, budget.left()));
                 Gauges {
                     budgets: budgets.collect(),
+                    health_score: score.load(Ordering::Relaxed),
                     height: head.head().height,
                     gate_open: verdict.decision == Decision::Open,
                     healthy: verdict.healthy,

@@ -12,7 +12,7 @@ use alys_cluster::shutdown::{
 };
 use alys_cluster::supervision::Shutdown;
 use alys_node::consensus::log::WriteAheadLog;
-use alys_node::ops::view::{FederationView, Problem, ReadyView, ShutdownView};
+use alys_node::ops::view::{FederationView, Problem, ReadyView, ShutdownView, TrendsView};
 use alys_node::ports::BlockStore as _;
 use alys_node::store::RedbStore;
 use alys_tests::federation::{Federation, SOON};
@@ -199,6 +199,14 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     }
     let events = federation.members[0].client.send("GET", "/events", "", "").await.expect("events").body;
     assert!(events.contains("left: leaving: SIGTERM"), "told as what it is");
+
+    let metrics = federation.members[0].client.send("GET", "/metrics", "", "").await.expect("metrics").body;
+    assert!(
+        metrics.contains("federation_peer_departures_total") && metrics.contains("health_score_thousandths")
+    );
+    let trends: TrendsView = federation.members[0].client.get("/health/trends").await.expect("trends");
+    assert!(trends.actors.iter().any(|trend| trend.name == "chain" && trend.samples > 0), "{trends:?}");
+    assert_eq!(trends.members.len(), 3, "{trends:?}");
 
     // Nothing has to be replayed at its next start.
     let data = federation.members[3].config.data_dir.clone();

@@ -80,6 +80,8 @@ pub struct Ties {
     pub follower: Option<Follower>,
     /// Knows the other members.
     pub members: Option<AskMembers>,
+    /// The node's score in thousandths, for whoever shows it: see [`super::trend::node_score`].
+    pub score: Arc<AtomicU64>,
     /// Counts checks, also across restarts of the monitor: a ping's number is used once in an incarnation.
     pub ids: Arc<AtomicU64>,
 }
@@ -186,6 +188,7 @@ impl HealthMonitor {
                 found.push(actor.clone());
             }
         }
+        self.ties.score.store((shell.board.score() * 1_000.0).round() as u64, Ordering::Relaxed);
         if let Some(follower) = &self.ties.follower {
             follower(found);
         }

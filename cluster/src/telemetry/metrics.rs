@@ -37,6 +37,7 @@ pub struct Metrics {
     supervisors_gave_up: IntCounter,
     actor_healthy: IntGaugeVec,
     recoveries: IntCounterVec,
+    health_score: IntGauge,
     peer_up: IntGaugeVec,
     peer_losses: IntCounterVec,
     gate_open: IntGauge,
@@ -107,6 +108,10 @@ impl Metrics {
             ),
             supervisors_gave_up: counter("supervision_gave_up_total", "Supervisors that gave up."),
             actor_healthy: gauges("health_actor_serving", "1 if the actor serves, else 0.", &["actor"]),
+            health_score: gauge(
+                "health_score_thousandths",
+                "The weighted mean of the actors' statuses, from 0 to 1000.",
+            ),
             recoveries: counters(
                 "health_recoveries_total",
                 "Steps of the recovery of actors that did not answer.",
@@ -216,6 +221,7 @@ impl Metrics {
         for (supervisor, left) in &gauges.budgets {
             self.budget_left.with_label_values(&[supervisor.as_str()]).set(*left as i64);
         }
+        self.health_score.set(gauges.health_score as i64);
         self.chain_height.set(gauges.height as i64);
         self.gate_open.set(gauges.gate_open.into());
         self.gate_healthy.set(gauges.healthy as i64);
@@ -235,6 +241,8 @@ impl Metrics {
 pub struct Gauges {
     /// What is left of each supervisor's restart budget.
     pub budgets: Vec<(ActorName, u64)>,
+    /// The weighted mean of the actors' statuses, in thousandths.
+    pub health_score: u64,
     /// The height of the last committed block.
     pub height: u64,
     /// Whether the gate is open.
