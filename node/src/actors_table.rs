@@ -1,5 +1,6 @@
 //! `alys-node actors`: the registry of a running member, for people and for programs.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -122,10 +123,11 @@ fn table(view: &ActorsView, federation: bool) -> String {
     }
     if view.actors.len() < view.matched {
         let more = view.next.as_ref().map(|next| format!("; more with --after {next}")).unwrap_or_default();
-        text.push_str(&format!("{} of {} actors{more}\n", view.actors.len(), view.matched));
+        let (shown, matched) = (view.actors.len(), view.matched);
+        writeln!(text, "{shown} of {matched} actors{more}").expect("a string takes everything");
     }
     if let Some(plan) = &view.plan {
-        text.push_str(&format!("plan: {plan}\n"));
+        writeln!(text, "plan: {plan}").expect("a string takes everything");
     }
     text
 }

@@ -86,6 +86,7 @@ async fn every_actor_of_a_member_is_listed_and_its_deaths_are_followed() {
         "metrics",
         "network",
         "normal",
+        "recovery",
         "root",
         "sync",
     ];
@@ -253,10 +254,13 @@ impl Protocol for OtherProtocol {
     type Reply = String;
 }
 
+/// Who speaks, and where it is heard.
+type Link = (NodeId, Address<DiscoveryMessage>);
+
 /// Hands what is sent to the other side, or loses it.
 #[derive(Clone, Default)]
 struct Wire {
-    to: Arc<Mutex<Option<(NodeId, Address<DiscoveryMessage>)>>>,
+    to: Arc<Mutex<Option<Link>>>,
     sent: Arc<Mutex<Vec<DiscoveryWire>>>,
 }
 

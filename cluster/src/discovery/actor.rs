@@ -112,7 +112,6 @@ impl DiscoveryActor {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one message")]
     fn serve(
         &self,
         from: NodeId,
