@@ -1,6 +1,7 @@
 //! Fixtures of the benches: a federation's keys and certificate, a detector with a history, an actor that
 //! echoes. Run with `cargo bench -p alys-benches`; results are ratios within one run, not absolutes.
 
+pub mod health;
 pub mod registry;
 pub mod report;
 pub mod supervision;

@@ -63,6 +63,38 @@ pub enum ClusterEvent {
         /// Why; empty when healthy.
         reason: String,
     },
+    /// The recovery of an actor that did not answer its checks went on.
+    RecoveryChanged {
+        /// The actor.
+        actor: ActorName,
+        /// `begun`, `recovered`, `failed` or `gave_up`.
+        stage: &'static str,
+        /// What happened.
+        note: String,
+    },
+    /// The shutdown of this node went on.
+    ShutdownChanged {
+        /// The state it is in now, in `snake_case`.
+        state: &'static str,
+        /// Why it began.
+        reason: String,
+    },
+    /// The node was asked to shut down and stays.
+    ShutdownRefused {
+        /// Why.
+        reason: String,
+    },
+    /// A task of the shutdown is over.
+    ShutdownTaskEnded {
+        /// Its phase.
+        phase: &'static str,
+        /// Which.
+        task: String,
+        /// Whether it is done; otherwise it failed, or was given up.
+        is_done: bool,
+        /// What became of it; may be empty.
+        note: String,
+    },
     /// A member answers heartbeats.
     PeerUp {
         /// The member.
@@ -98,6 +130,13 @@ pub enum ClusterEvent {
         /// Whether the doubt begins.
         begins: bool,
         /// Why.
+        reason: String,
+    },
+    /// A member that said it was leaving is gone.
+    PeerLeft {
+        /// The member.
+        node: NodeId,
+        /// Why it left, in its own words.
         reason: String,
     },
     /// The gate decided anew, or the number of healthy members changed.
@@ -170,6 +209,11 @@ impl ClusterEvent {
             Self::RestartDecided { .. } => "restart_decided",
             Self::SupervisorGaveUp { .. } => "supervisor_gave_up",
             Self::ActorHealthChanged { .. } => "actor_health_changed",
+            Self::RecoveryChanged { .. } => "recovery_changed",
+            Self::ShutdownChanged { .. } => "shutdown_changed",
+            Self::ShutdownRefused { .. } => "shutdown_refused",
+            Self::ShutdownTaskEnded { .. } => "shutdown_task_ended",
+            Self::PeerLeft { .. } => "peer_left",
             Self::PeerUp { .. } => "peer_up",
             Self::PeerDown { .. } => "peer_down",
             Self::PeerAttested { .. } => "peer_attested",
@@ -195,12 +239,19 @@ impl ClusterEvent {
             | Self::AttestationRefused { .. }
             | Self::LinkDown { .. }
             | Self::LinkRefused { .. }
+            | Self::RecoveryChanged { .. }
+            | Self::ShutdownRefused { .. }
             | Self::SignatureRefused { .. } => true,
-            Self::ActorHealthChanged { status, .. } => *status != HealthStatus::Healthy,
+            Self::ShutdownTaskEnded { is_done, .. } => !is_done,
+            Self::ActorHealthChanged { status, .. } => {
+                !matches!(status, HealthStatus::Healthy | HealthStatus::ShuttingDown)
+            }
             Self::SelfDoubted { begins, .. } => *begins,
             Self::VerdictChanged { open, .. } => !open,
             Self::ChildStarted { restarts, .. } => *restarts > 0,
-            Self::PeerUp { .. }
+            Self::ShutdownChanged { .. }
+            | Self::PeerUp { .. }
+            | Self::PeerLeft { .. }
             | Self::PeerAttested { .. }
             | Self::LinkUp { .. }
             | Self::HeightCommitted { .. }
@@ -227,6 +278,17 @@ impl fmt::Display for ClusterEvent {
                 write!(f, "{actor} is {status}")
             }
             Self::ActorHealthChanged { actor, status, reason } => write!(f, "{actor} is {status}: {reason}"),
+            Self::RecoveryChanged { actor, stage, note } => {
+                write!(f, "the recovery of {actor}: {stage}: {note}")
+            }
+            Self::ShutdownChanged { state, reason } => write!(f, "the shutdown is {state} ({reason})"),
+            Self::ShutdownRefused { reason } => write!(f, "the shutdown was {reason}"),
+            Self::ShutdownTaskEnded { phase, task, is_done, note } => {
+                let outcome = if *is_done { "is done" } else { "failed" };
+                write!(f, "task {task} of phase {phase} {outcome}")?;
+                if note.is_empty() { Ok(()) } else { write!(f, ": {note}") }
+            }
+            Self::PeerLeft { node, reason } => write!(f, "{node} left: {reason}"),
             Self::PeerUp { node, incarnation } => write!(f, "{node} is up (incarnation {incarnation})"),
             Self::PeerDown { node, reason } => write!(f, "{node} is down: {reason}"),
             Self::PeerAttested { node, through } => {

@@ -26,6 +26,7 @@ pub mod id;
 pub mod mailbox;
 pub mod port;
 pub mod registry;
+pub mod shutdown;
 pub mod supervision;
 pub mod telemetry;
 pub mod transport;

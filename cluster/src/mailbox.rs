@@ -61,11 +61,19 @@ impl<M> Mail<M> {
 
 impl<M: Send + 'static> ractor::Message for Mail<M> {}
 
-struct Slot(Arc<AtomicUsize>);
+/// What can be seen of a mailbox from outside.
+#[derive(Default)]
+struct Gauge {
+    depth: AtomicUsize,
+    handled: AtomicU64,
+}
+
+struct Slot(Arc<Gauge>);
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.depth.fetch_sub(1, Ordering::AcqRel);
+        self.0.handled.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -131,6 +139,9 @@ pub trait Pressure: Send + Sync {
     fn depth(&self) -> usize;
     /// Messages refused since it was made because every slot was taken.
     fn refused(&self) -> u64;
+    /// Messages taken out since it was made, to be handled or dropped: a number that stands still while messages
+    /// wait tells how old the one in hand is at least.
+    fn handled(&self) -> u64;
 }
 
 /// An actor that can be hurt, for drills.
@@ -164,11 +175,15 @@ impl<M: Send + 'static> Pressure for Shared<M> {
     }
 
     fn depth(&self) -> usize {
-        self.depth.load(Ordering::Acquire)
+        self.gauge.depth.load(Ordering::Acquire)
     }
 
     fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    fn handled(&self) -> u64 {
+        self.gauge.handled.load(Ordering::Relaxed)
     }
 }
 
@@ -183,6 +198,10 @@ impl<M: Send + 'static> Pressure for Address<M> {
 
     fn refused(&self) -> u64 {
         self.shared.refused()
+    }
+
+    fn handled(&self) -> u64 {
+        self.shared.handled()
     }
 }
 
@@ -230,6 +249,10 @@ impl Pressure for AnyAddress {
     fn refused(&self) -> u64 {
         self.0.refused()
     }
+
+    fn handled(&self) -> u64 {
+        self.0.handled()
+    }
 }
 
 impl std::fmt::Debug for AnyAddress {
@@ -246,7 +269,7 @@ pub struct Address<M> {
 struct Shared<M> {
     name: ActorName,
     capacity: usize,
-    depth: Arc<AtomicUsize>,
+    gauge: Arc<Gauge>,
     refused: AtomicU64,
     target: RwLock<Option<ActorRef<Mail<M>>>>,
     bound: Notify,
@@ -271,7 +294,7 @@ impl<M: Send + 'static> Address<M> {
             shared: Arc::new(Shared {
                 name,
                 capacity,
-                depth: Arc::default(),
+                gauge: Arc::default(),
                 refused: AtomicU64::new(0),
                 target: RwLock::new(None),
                 bound: Notify::new(),
@@ -292,6 +315,11 @@ impl<M: Send + 'static> Address<M> {
     /// Messages waiting or being handled.
     pub fn depth(&self) -> usize {
         self.shared.depth()
+    }
+
+    /// Messages taken out of the mailbox since the address was made.
+    pub fn handled(&self) -> u64 {
+        self.shared.handled()
     }
 
     /// Messages refused since the address was made because the mailbox was full.
@@ -370,13 +398,14 @@ impl<M: Send + 'static> Address<M> {
     }
 
     fn take_slot(&self) -> Option<Slot> {
-        let depth = &self.shared.depth;
-        depth
+        let gauge = &self.shared.gauge;
+        gauge
+            .depth
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
                 (n < self.shared.capacity).then_some(n + 1)
             })
             .is_ok()
-            .then(|| Slot(depth.clone()))
+            .then(|| Slot(gauge.clone()))
     }
 }
 

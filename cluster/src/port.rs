@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
+
 use crate::id::{ActorName, BlockHeight, Incarnation, NodeId};
 
 /// Takes messages of one kind to the same actor on another member.
@@ -60,6 +62,13 @@ pub enum PeerChange {
         /// For whom.
         other: NodeId,
     },
+    /// It is gone, as it had said it would be: no failure of its.
+    Left {
+        /// The member.
+        node: NodeId,
+        /// Why, in its own words.
+        reason: String,
+    },
 }
 
 /// Hears of every change of every member. Must not wait.
@@ -77,6 +86,25 @@ pub trait Signer: Send + Sync + 'static {
 pub trait Progress: Send + Sync + 'static {
     /// The height of the last committed block.
     fn height(&self) -> BlockHeight;
+}
+
+/// What became of a request for a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The supervisor stops the actor and starts it again.
+    Restarts,
+    /// It decided otherwise.
+    Otherwise(String),
+    /// It did not decide: it restarts or stops the actor already, or does not answer.
+    NotNow(String),
+}
+
+/// Asks whoever supervises an actor to restart it.
+pub trait Healer: Send + Sync + 'static {
+    /// The actor failed this many health checks in a row: it is to be restarted.
+    fn restart(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, Remedy>;
+    /// Restarting it alone is not the answer.
+    fn escalate(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, Remedy>;
 }
 
 /// Stops consensus operations on this member, whatever the members' health says.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alys_node::ops::view::{
     BlockView, FaultRequest, FederationView, GateDecision, GateView, GenesisView, Problem, ReadyView,
-    SignatureView, SignaturesView, TransactionReceipt, TransactionRequest,
+    ShutdownView, SignatureView, SignaturesView, TransactionReceipt, TransactionRequest,
 };
 use serde::de::DeserializeOwned;
 use ureq::Agent;
@@ -49,6 +49,13 @@ impl Client {
     /// Whether the member's process is up.
     pub(crate) fn is_live(&self) -> bool {
         self.request("/livez").is_ok_and(|response| response.status().is_success())
+    }
+
+    /// Why the member refused to stop, if it did and still runs.
+    pub(crate) fn refusal(&self) -> Result<Option<String>, String> {
+        let view: ShutdownView = self.get("/shutdown")?;
+        let refuses = view.state == "running" && !view.refusal.is_empty();
+        Ok(refuses.then_some(view.refusal))
     }
 
     /// Posts a transaction.

@@ -32,6 +32,8 @@ const START_LOOK: Duration = Duration::from_millis(20);
 const KILL_SPREAD_MS_MAX: u64 = 50;
 /// Between two looks at what came of a fault.
 const STRIKE_LOOK: Duration = Duration::from_millis(20);
+/// Between two looks whether a member that was told to stop has.
+const STOP_LOOK: Duration = Duration::from_millis(50);
 /// Bytes of a submitted transaction.
 const PAYLOAD_BYTES: usize = 32;
 
@@ -117,7 +119,7 @@ impl Loopback {
             let _ = member.send_term();
         }
         for member in &mut self.members {
-            let _ = member.stopped(within).await;
+            let _ = left(member, within).await;
             let _ = member.send_kill();
         }
     }
@@ -150,12 +152,34 @@ impl Loopback {
         }
         for member in self.select(names) {
             let expected = format!("to stop within {}", humantime::format_duration(within));
-            let unclean = member.stopped(within).await.map_err(|error| failed(member, &expected, &error))?;
+            let unclean = left(member, within).await.map_err(|error| failed(member, &expected, &error))?;
             if let Some(how) = unclean {
                 return Err(ActionError {
                     expected: format!("{} to stop with exit code 0", member.name),
                     seen: how,
                 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells members to stop, and sees to it that they refuse.
+    async fn refuse(&mut self, names: &[String], within: Duration) -> Result<(), ActionError> {
+        for member in self.select(names) {
+            member.send_term().map_err(|error| failed(member, "to be told to stop", &error))?;
+            let begun = clock::instant();
+            let expected = format!("{} to refuse to stop", member.name);
+            let error = |seen| ActionError { expected: expected.clone(), seen };
+            loop {
+                if let Some(how) = member.ended() {
+                    return Err(error(how));
+                }
+                match refusal(member).await {
+                    Ok(Some(_)) => break,
+                    Ok(None) if begun.elapsed() >= within => return Err(error("no refusal".to_owned())),
+                    Err(seen) if begun.elapsed() >= within => return Err(error(seen)),
+                    Ok(None) | Err(_) => sleep(STOP_LOOK).await,
+                }
             }
         }
         Ok(())
@@ -251,6 +275,7 @@ impl Federation for Loopback {
         match action {
             Action::Kill { .. } => self.kill(&names).await?,
             Action::Stop { within, .. } => self.terminate(&names, *within).await?,
+            Action::Refuse { within, .. } => self.refuse(&names, *within).await?,
             Action::Pause { .. } => {
                 for member in self.select(&names) {
                     member.pause().await.map_err(|error| failed(member, "to be paused", &error))?;
@@ -317,6 +342,30 @@ impl Federation for Loopback {
 
 fn failed(member: &Member, expected: &str, error: &std::io::Error) -> ActionError {
     ActionError { expected: format!("{} {expected}", member.name), seen: error.to_string() }
+}
+
+async fn refusal(member: &Member) -> Result<Option<String>, String> {
+    let client = member.client.clone();
+    spawn_blocking(move || client.refusal()).await.map_err(|panic| panic.to_string())?
+}
+
+/// Waits until a member that was told to stop has ended, and says how unless it was in order. One that refuses
+/// because the federation needs it is told once more, which it obeys.
+async fn left(member: &mut Member, within: Duration) -> std::io::Result<Option<String>> {
+    let begun = clock::instant();
+    let mut insisted = false;
+    loop {
+        match member.stopped(STOP_LOOK).await {
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut && begun.elapsed() < within => {
+                // One that is about to end does not answer any more.
+                if !insisted && matches!(refusal(member).await, Ok(Some(_))) {
+                    member.send_term()?;
+                    insisted = true;
+                }
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Waits until a member that was started answers.

@@ -17,9 +17,10 @@ use crate::topology::Topology;
 pub const DEFAULT: &str = "gating";
 
 /// Shipped scenarios, by name.
-const SHIPPED: [(&str, &str); 8] = [
+const SHIPPED: [(&str, &str); 9] = [
     ("gating", include_str!("scenarios/gating.toml")),
     ("healthy", include_str!("scenarios/healthy.toml")),
+    ("leaving", include_str!("scenarios/leaving.toml")),
     ("partition", include_str!("scenarios/partition.toml")),
     ("rolling-restart", include_str!("scenarios/rolling-restart.toml")),
     ("supervision", include_str!("scenarios/supervision.toml")),

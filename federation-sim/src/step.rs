@@ -33,10 +33,18 @@ pub enum Action {
         #[serde(default)]
         mid_slot: bool,
     },
-    /// SIGTERM; every one must end with exit code 0.
+    /// SIGTERM, and once more to one that refuses; every one must end with exit code 0.
     Stop {
         /// Whom; all running members if empty.
         #[serde(default)]
+        members: Vec<String>,
+        /// How long it may take.
+        #[serde(default = "fifteen_seconds", with = "humantime_serde")]
+        within: Duration,
+    },
+    /// SIGTERM, which every one must refuse, with the reason, because the federation could not work without it.
+    Refuse {
+        /// Whom.
         members: Vec<String>,
         /// How long it may take.
         #[serde(default = "fifteen_seconds", with = "humantime_serde")]
@@ -222,8 +230,10 @@ fn fifteen_seconds() -> Duration {
 }
 
 /// Names of [`Action`]s, as written in a scenario.
-const ACTIONS: [&str; 11] =
-    ["kill", "stop", "pause", "resume", "restart", "audit", "cut", "heal", "delay", "fault", "submit"];
+const ACTIONS: [&str; 12] = [
+    "kill", "stop", "refuse", "pause", "resume", "restart", "audit", "cut", "heal", "delay", "fault",
+    "submit",
+];
 /// Names of [`Check`]s, as written in a scenario.
 const CHECKS: [&str; 5] = ["wait_blocks", "wait_gate", "wait_ready", "wait", "expect"];
 
@@ -264,6 +274,7 @@ impl Action {
         match self {
             Self::Kill { members, .. }
             | Self::Stop { members, .. }
+            | Self::Refuse { members, .. }
             | Self::Pause { members }
             | Self::Resume { members }
             | Self::Restart { members }
@@ -287,7 +298,7 @@ impl Action {
 
     /// Whether the action leaves members and links as they are.
     pub fn is_harmless(&self) -> bool {
-        matches!(self, Self::Submit { .. })
+        matches!(self, Self::Submit { .. } | Self::Refuse { .. })
     }
 }
 
@@ -347,6 +358,9 @@ impl fmt::Display for Action {
             }
             Self::Stop { members, within } => {
                 write!(f, "stop {} within {}", who(members, "all running members"), span(*within))
+            }
+            Self::Refuse { members, within } => {
+                write!(f, "stop {}, which must refuse within {}", members.join(", "), span(*within))
             }
             Self::Pause { members } => write!(f, "pause {}", members.join(", ")),
             Self::Resume { members } => write!(f, "resume {}", who(members, "all paused members")),
@@ -447,6 +461,7 @@ mod tests {
             ("do='kill'\nmembers=['node-4']", "kill node-4"),
             ("do='kill'\nmembers=['node-3','node-4']\nmid_slot=true", "kill node-3, node-4 in mid-slot"),
             ("do='stop'", "stop all running members within 15s"),
+            ("do='refuse'\nmembers=['node-3']", "stop node-3, which must refuse within 15s"),
             ("do='restart'", "restart all members that are down"),
             ("do='audit'", "audit all members that are down"),
             ("do='cut'\nlinks=['node-1>node-3']", "cut node-1>node-3"),

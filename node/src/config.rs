@@ -39,14 +39,18 @@ pub struct IdentityConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OpsConfig {
-    /// Where it listens. Loopback only, for it has no authentication. Default `127.0.0.1:3000`.
+    /// Where it listens. Loopback only, for what it shows is shown to everybody. Default `127.0.0.1:3000`.
     #[serde(with = "alys_cluster::config::socket_address")]
     pub address: SocketAddr,
+    /// A file, mode 0600, with the token that `POST /shutdown` asks for: 16 to 256 visible characters. Without one
+    /// the path refuses. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
 }
 
 impl Default for OpsConfig {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 3000)) }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 3000)), token_file: None }
     }
 }
 
@@ -182,7 +186,8 @@ impl NodeConfig {
         let figment = Self::figment(path, overrides)?;
         let mut config: Self = figment.extract().map_err(|e| ConfigError::Shape(Box::new(e)))?;
         let base = path.parent().unwrap_or(Path::new("."));
-        for file in [&mut config.identity.key_file, &mut config.genesis_file, &mut config.data_dir] {
+        let files = [&mut config.identity.key_file, &mut config.genesis_file, &mut config.data_dir];
+        for file in files.into_iter().chain(&mut config.ops.token_file) {
             if file.is_relative() {
                 *file = base.join(&*file);
             }

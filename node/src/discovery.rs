@@ -34,6 +34,7 @@ const TAGS: &[(&str, &[&str])] = &[
     ("link", &["network"]),
     ("discovery", &["network"]),
     ("health", &["federation-health", "observability"]),
+    ("recovery", &["federation-health", "observability"]),
     ("metrics", &["observability"]),
     ("logging", &["observability"]),
 ];

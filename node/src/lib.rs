@@ -17,6 +17,7 @@ pub mod keys;
 pub mod ops;
 pub mod ordering;
 pub mod ports;
+pub mod shutdown;
 pub mod store;
 pub mod tree;
 
@@ -25,22 +26,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use alys_cluster::clock::Clock;
 use alys_cluster::discovery::Discovery;
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::{GateHold, GateReader, Roster};
 use alys_cluster::id::{ActorName, Incarnation};
-use alys_cluster::mailbox::Mail;
+use alys_cluster::shutdown::{Answer, Caller, Outcome, ShutdownCoordinator};
 use alys_cluster::supervision::actor::start_failure;
-use alys_cluster::supervision::{
-    Context, EnhancedSupervision, SupervisionMemory, Supervisor, SupervisorMessage,
-};
+use alys_cluster::supervision::{Context, EnhancedSupervision, SupervisionMemory, Supervisor};
 use alys_cluster::telemetry::metrics::Metrics;
 use alys_cluster::transport::{Class, Courier};
+use ractor::Actor;
 use ractor::concurrency::JoinHandle;
-use ractor::{Actor, ActorRef};
 use thiserror::Error;
 use tokio::net::TcpListener;
 
@@ -48,6 +46,7 @@ use actors::chain::HeadReader;
 use config::NodeConfig;
 use genesis::Genesis;
 use keys::{KeyError, SecretKey};
+use ops::token::{Token, TokenError};
 use ports::{BlockStore, Head};
 use store::RedbStore;
 use tree::{Addresses, Parts};
@@ -94,6 +93,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The token for the ops API does not serve.
+    #[error("configuration field `ops.token_file`: {0}")]
+    Token(#[from] TokenError),
     /// The supervision tree did not start.
     #[error("the supervision tree did not start: {0}")]
     Tree(String),
@@ -101,9 +103,9 @@ pub enum StartError {
 
 /// A running member.
 pub struct Node {
-    root: ActorRef<Mail<SupervisorMessage>>,
     supervision: EnhancedSupervision,
     ended: JoinHandle<()>,
+    shutdown: ShutdownCoordinator,
     ops: ops::Server,
     parts: Parts,
     _lock: File,
@@ -117,6 +119,7 @@ impl Node {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let key = read_key(&config, &genesis)?;
+        let token = config.ops.token_file.as_deref().map(Token::read).transpose()?;
         let lock = lock_data_dir(&config)?;
         let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
         let incarnation = incarnation::next(&config.data_dir, clock.wall()).map_err(data_dir)?;
@@ -132,8 +135,9 @@ impl Node {
         let (root, ended) = Actor::spawn(Some(name), Supervisor::new(parts.supervision.clone()), spec)
             .await
             .map_err(|error| StartError::Tree(start_failure(error)))?;
-        let ops = ops::Server::start(ops_listener, ops::Ops::new(&parts));
-        Ok(Self { root, supervision, ended, ops, parts, _lock: lock })
+        let shutdown = shutdown::coordinator(&parts, &root);
+        let ops = ops::Server::start(ops_listener, ops::Ops::new(&parts, shutdown.clone(), token));
+        Ok(Self { supervision, ended, shutdown, ops, parts, _lock: lock })
     }
 
     /// What the node is made of, for whoever runs it in the same process.
@@ -158,22 +162,41 @@ impl Node {
         }
     }
 
-    /// Stops the tree in reverse start order, within the configured deadline; false if it had to be killed.
+    /// This member's shutdown: what stands in for whoever wants it to end.
+    pub fn shutdown(&self) -> &ShutdownCoordinator {
+        &self.shutdown
+    }
+
+    /// A signal wants this member to end. One that would take the federation below what it needs is refused the
+    /// first time.
+    pub async fn signalled(&self, signal: &str) -> Answer {
+        shutdown::request(&self.parts, &self.shutdown, Caller::Signal, signal, false).await
+    }
+
+    /// Shuts the member down in order, whatever becomes of the federation, within the configured deadline; false
+    /// if it had to be forced.
     pub async fn stop(self) -> bool {
-        let deadline = self.parts.config.stop_deadline;
-        let in_time = self.root.stop_and_wait(Some("shutdown".to_owned()), Some(deadline)).await.is_ok();
-        if !in_time {
-            // The process ends anyway.
-            let _ = self.root.kill_and_wait(Some(Duration::from_millis(200))).await;
-        }
+        shutdown::request(&self.parts, &self.shutdown, Caller::Call, "its owner stops it", true).await;
+        self.left().await
+    }
+
+    /// Waits until a shutdown that was begun is over, and frees what is left; false if it had to be forced.
+    pub async fn left(self) -> bool {
+        let outcome = self.shutdown.finished().await;
         self.ops.stop().await;
-        in_time
+        outcome == Outcome::Graceful
     }
 }
 
 /// Reads the key file and compares it with genesis.
 pub fn check_key(config: &NodeConfig, genesis: &Genesis) -> Result<(), StartError> {
     read_key(config, genesis).map(drop)
+}
+
+/// Reads the token file, if one is configured.
+pub fn check_token(config: &NodeConfig) -> Result<(), StartError> {
+    config.ops.token_file.as_deref().map(Token::read).transpose()?;
+    Ok(())
 }
 
 fn read_key(config: &NodeConfig, genesis: &Genesis) -> Result<SecretKey, StartError> {
@@ -250,6 +273,7 @@ fn parts(
         open_store,
         link_listener: Arc::new(link_listener),
         metrics: Metrics::new(roster.own()),
+        health_score: Arc::default(),
         addresses,
         config,
         genesis: Arc::new(genesis),

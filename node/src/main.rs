@@ -1,4 +1,5 @@
-//! The command line of a member: `alys-node run | keys | config | audit | healthcheck | actors | version`.
+//! The command line of a member:
+//! `alys-node run | keys | config | audit | healthcheck | actors | shutdown | version`.
 
 mod actors_table;
 
@@ -9,10 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_cluster::clock::SystemClock;
+use alys_cluster::shutdown::{Answer, ShutdownCoordinator, ShutdownState};
 use alys_node::Node;
 use alys_node::config::{LogConfig, LogFormat, NodeConfig, Overrides};
 use alys_node::keys::SecretKey;
-use alys_node::ops::view::ReadyView;
+use alys_node::ops::token::Token;
+use alys_node::ops::view::{Problem, ReadyView, ShutdownRequest, ShutdownView};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,7 +41,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the member until it is told to stop (SIGTERM, SIGINT; twice: at once).
+    /// Run the member until it is told to stop (SIGTERM, SIGINT; once more: at once). A member without which the
+    /// federation could not work stays, says so, and obeys when it is told again within a minute.
     Run(Run),
     /// Make and show keys.
     #[command(subcommand)]
@@ -57,8 +61,29 @@ enum Command {
     },
     /// List the actors of a running member, or of its whole federation.
     Actors(actors_table::Actors),
+    /// Ask a running member to leave in order: exit code 0 if it does, 1 if it refuses.
+    Shutdown(ShutdownCommand),
     /// Print the version.
     Version,
+}
+
+#[derive(Args)]
+struct ShutdownCommand {
+    /// The member's ops address.
+    #[arg(long, env = "ALYS_OPS__ADDRESS", default_value = "127.0.0.1:3000")]
+    ops: std::net::SocketAddr,
+    /// The file with its token, mode 0600.
+    #[arg(long, env = "ALYS_OPS__TOKEN_FILE")]
+    token_file: PathBuf,
+    /// Even if the federation can not work without it.
+    #[arg(long)]
+    force: bool,
+    /// Return when it has ended, and tell what became of each task.
+    #[arg(long)]
+    wait: bool,
+    /// Why, for those who read it later.
+    #[arg(long, default_value = "")]
+    reason: String,
 }
 
 #[derive(Args)]
@@ -118,6 +143,15 @@ enum ConfigCommand {
     Show(ConfigFile),
 }
 
+/// Between two looks whether a shutdown has begun.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
+/// What a forced end may take after the deadline of the shutdown.
+const FORCED_END: Duration = Duration::from_millis(1_500);
+/// The longest a member is waited for to answer.
+const REQUEST: Duration = Duration::from_secs(2);
+/// The longest a shutdown can take: the greatest `stop_deadline`, and a minute.
+const SHUTDOWN_MAX: Duration = Duration::from_mins(11);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
@@ -129,6 +163,7 @@ fn main() -> ExitCode {
         Command::Audit(file) => run_audit(&file),
         Command::Healthcheck { ops } => return healthcheck(ops),
         Command::Actors(actors) => actors_table::list(&actors),
+        Command::Shutdown(command) => shutdown(&command),
         Command::Version => {
             println!("alys-node {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
@@ -165,25 +200,53 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
         let mut node = Node::start(config, genesis, Arc::new(SystemClock::default())).await?;
         let name = node.parts().roster.own().clone();
         tracing::info!(node = %name, incarnation = node.parts().incarnation.0, "started");
-        tokio::select! {
-            reason = node.ended() => {
-                tracing::error!(node = %name, reason, "ended");
-                return Ok(ExitCode::from(exit::FAILED));
+        let leaving = node.shutdown().clone();
+        watch_shutdown(&leaving, node.parts().config.stop_deadline);
+        loop {
+            let answer = tokio::select! {
+                // By itself, or because of a shutdown that is not quite over yet.
+                reason = node.ended() => {
+                    if leaving.progress().state == ShutdownState::Running {
+                        tracing::error!(node = %name, reason, "ended");
+                        return Ok(ExitCode::from(exit::FAILED));
+                    }
+                    break;
+                }
+                _ = leaving.finished() => break,
+                _ = terminate.recv() => node.signalled("SIGTERM").await,
+                _ = interrupt.recv() => node.signalled("SIGINT").await,
+            };
+            match answer {
+                Answer::Begun => {
+                    let reason = leaving.progress().reason;
+                    tracing::info!(node = %name, reason, "stopping");
+                }
+                Answer::Refused(refusal) => tracing::warn!(node = %name, "not stopping: {refusal}"),
+                Answer::Runs(reason) => tracing::info!(node = %name, reason, "stopping already"),
+                Answer::Forced(reason) => tracing::warn!(node = %name, reason, "stopping at once"),
             }
-            _ = terminate.recv() => tracing::info!(node = %name, "stopping: SIGTERM"),
-            _ = interrupt.recv() => tracing::info!(node = %name, "stopping: SIGINT"),
         }
-        let in_time = tokio::select! {
-            in_time = node.stop() => in_time,
-            _ = terminate.recv() => false,
-            _ = interrupt.recv() => false,
-        };
+        let in_time = node.left().await;
         tracing::info!(node = %name, in_time, "stopped");
         anyhow::Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
     })?;
     // Tasks that do not yield can not hold the process up.
     runtime.shutdown_timeout(Duration::from_millis(200));
     Ok(code)
+}
+
+/// Ends the process when a shutdown takes longer than it may, on a thread of its own: nothing that holds the runtime
+/// up can hold up this.
+fn watch_shutdown(shutdown: &ShutdownCoordinator, deadline: Duration) {
+    let shutdown = shutdown.clone();
+    std::thread::spawn(move || {
+        while shutdown.progress().state == ShutdownState::Running {
+            std::thread::sleep(WATCH_EVERY);
+        }
+        std::thread::sleep(deadline + FORCED_END);
+        eprintln!("alys-node: the shutdown did not end within {deadline:?}");
+        std::process::exit(i32::from(exit::FAILED));
+    });
 }
 
 /// Ends the process when standard input does. On a thread, so that it works while the runtime does not.
@@ -240,6 +303,7 @@ fn show_key(path: &Path) -> anyhow::Result<ExitCode> {
 fn check_config(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let (config, genesis) = NodeConfig::load(&file.config, &file.overrides())?;
     alys_node::check_key(&config, &genesis)?;
+    alys_node::check_token(&config)?;
     log_filter("", &config.log)?;
     println!("{} may start on chain {}", config.identity.name, genesis.chain_id());
     Ok(ExitCode::SUCCESS)
@@ -268,12 +332,38 @@ fn run_audit(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     Ok(if audit.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
+fn agent(patience: Duration) -> ureq::Agent {
+    ureq::Agent::config_builder().timeout_global(Some(patience)).http_status_as_error(false).build().into()
+}
+
+/// Asks a member to leave, and if wanted waits until it is gone.
+fn shutdown(command: &ShutdownCommand) -> anyhow::Result<ExitCode> {
+    let ShutdownCommand { ops, force, wait, .. } = *command;
+    let token = Token::read(&command.token_file)?;
+    let request = ShutdownRequest { force, reason: command.reason.clone(), wait };
+    let header = token.header();
+    let patience = if wait { SHUTDOWN_MAX } else { REQUEST };
+    let post =
+        agent(patience).post(format!("http://{ops}/shutdown")).header("authorization", header.as_str());
+    let mut answer = post.send_json(&request).with_context(|| format!("{ops} does not answer"))?;
+    if !answer.status().is_success() {
+        let problem: Problem = answer.body_mut().read_json().context("the answer makes no sense")?;
+        eprintln!("alys-node: {}", problem.detail);
+        return Ok(ExitCode::from(exit::FAILED));
+    }
+    let view: ShutdownView = answer.body_mut().read_json().context("the answer makes no sense")?;
+    println!("{} leaves: {}", view.node, view.reason);
+    if wait {
+        for task in view.phases.iter().flat_map(|phase| &phase.tasks) {
+            println!("{}: {}: {}", task.name, task.state, task.note);
+        }
+        println!("{} is gone{}", view.node, if view.forced { ", by force" } else { "" });
+    }
+    Ok(if view.forced { ExitCode::from(exit::FAILED) } else { ExitCode::SUCCESS })
+}
+
 fn healthcheck(ops: std::net::SocketAddr) -> ExitCode {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(2)))
-        .http_status_as_error(false)
-        .build()
-        .into();
+    let agent = agent(REQUEST);
     let answer = agent.get(format!("http://{ops}/readyz")).call();
     let ready = answer.and_then(|mut answer| answer.body_mut().read_json::<ReadyView>());
     match ready {

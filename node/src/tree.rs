@@ -5,7 +5,7 @@
 //!         ├─ high ───────┬─ consensus
 //!         ├─ normal ─────┬─ gateway, network, sync, discovery
 //!         │              └─ links ─── link/<peer>, one each
-//!         └─ background ─┬─ health, metrics, logging
+//!         └─ background ─┬─ health, recovery, metrics, logging
 //! ```
 //!
 //! Tiers start from the most important to the least and stop in reverse. A tier that restarts too often gives
@@ -18,21 +18,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alys_cluster::clock::Clock;
 use alys_cluster::discovery::{Discovery, DiscoveryActor, DiscoveryMessage, DiscoveryWire};
 use alys_cluster::event::EventBus;
+use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
 use alys_cluster::federation::{
     Decision, FederationActor, FederationMessage, FederationWire, GateReader, Roster,
 };
-use alys_cluster::health::HealthMessage;
-use alys_cluster::health::{HealthMonitor, Pingable};
+use alys_cluster::health::message::MemberReading;
+use alys_cluster::health::{HealthMessage, HealthMonitor, Pingable, RecoveryAgent, RecoveryMessage, Ties};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
 use alys_cluster::mailbox::{Address, Mail, Mortal};
 use alys_cluster::port::{Outbox, PeerChange, PeerWatcher};
 use alys_cluster::supervision::{
-    ChildSpec, Context, EscalationTable, RestartStrategy, SupervisorSpec, Watch,
+    ChildSpec, Context, EscalationTable, RestartStrategy, SupervisorSpec, TreeHealer, Watch,
 };
 use alys_cluster::telemetry::logging::History;
 use alys_cluster::telemetry::metrics::{Gauges, Metrics};
@@ -61,6 +63,8 @@ const MAILBOX: usize = 1_024;
 /// The longest a handler may take, unless it is told otherwise: longer than the longest of them waits for others,
 /// which is consensus that asks engine and chain, for 5 s each.
 const HANDLER_DEADLINE: Duration = Duration::from_secs(15);
+/// The longest the federation is asked for the state of its members.
+const MEMBERS_DEADLINE: Duration = Duration::from_millis(500);
 /// Slots of a link's mailbox: a few blocks of transactions passed on.
 const LINK_MAILBOX: usize = 4_096;
 
@@ -85,6 +89,8 @@ pub struct Addresses {
     pub discovery: Address<DiscoveryMessage>,
     /// Checks actors.
     pub health: Address<HealthMessage>,
+    /// Asks for restarts of actors that do not answer.
+    pub recovery: Address<RecoveryMessage>,
     /// Counts.
     pub metrics: Address<MetricsMessage>,
     /// Writes and remembers.
@@ -110,6 +116,7 @@ impl Addresses {
             sync: address("sync"),
             discovery: address("discovery"),
             health: address("health"),
+            recovery: address("recovery"),
             metrics: address("metrics"),
             logging: address("logging"),
         }
@@ -126,12 +133,24 @@ impl Addresses {
             &self.sync,
             &self.discovery,
             &self.health,
+            &self.recovery,
             &self.metrics,
             &self.logging,
         ];
         all.extend(self.links.values().map(|link| link as &dyn Mortal));
         all
     }
+}
+
+/// What the monitor learns of another member; nothing of this one.
+fn member_reading(member: MemberStatus) -> Option<MemberReading> {
+    let is_up = member.state == MemberState::Up;
+    let silence = member.last_seen.filter(|_| is_up);
+    (member.state != MemberState::Own).then_some(MemberReading {
+        name: member.name,
+        healthy: member.healthy,
+        silence,
+    })
 }
 
 /// The longest the chain may take over a message: a store that hangs is opened anew.
@@ -175,6 +194,8 @@ pub struct Parts {
     pub link_listener: Arc<TcpListener>,
     /// Counts into these.
     pub metrics: Metrics,
+    /// The score of the member's health in thousandths, which the monitor writes.
+    pub health_score: Arc<AtomicU64>,
     /// Where everyone is reached.
     pub addresses: Addresses,
 }
@@ -230,7 +251,7 @@ impl Parts {
     pub fn tree(&self) -> SupervisorSpec {
         use ActorPriority::{Background, Critical, High, Normal};
         let normal = vec![self.gateway(), self.network(), self.links(), self.sync(), self.discovery()];
-        let background = vec![self.health(), self.metrics(), self.logging()];
+        let background = vec![self.health(), self.recovery(), self.metrics(), self.logging()];
         let tiers = [
             self.supervisor("critical", Critical, vec![self.chain(), self.engine(), self.federation()]),
             self.supervisor("high", High, vec![self.consensus()]),
@@ -441,12 +462,28 @@ impl Parts {
             Pingable::new(&to.network, Normal, NetworkMessage::Ping),
             Pingable::new(&to.sync, Normal, SyncMessage::Ping),
             Pingable::new(&to.discovery, Normal, DiscoveryMessage::Ping),
+            Pingable::new(&to.recovery, Background, RecoveryMessage::Ping),
             Pingable::new(&to.metrics, Background, MetricsMessage::Ping),
             Pingable::new(&to.logging, Background, LoggingMessage::Ping),
         ];
         let link = |link| Pingable::new(link, Normal, alys_cluster::transport::LinkMessage::Ping);
         actors.extend(to.links.values().map(link));
         let (federation, registry) = (to.federation.clone(), self.supervision.registry.clone());
+        let (asked, agent) = (to.federation.clone(), to.recovery.clone());
+        let ties = Ties {
+            // What the agent misses while it is restarted, it hears with the next check.
+            follower: Some(Arc::new(move |found| drop(agent.cast(RecoveryMessage::Found(found))))),
+            members: Some(Arc::new(move || {
+                let federation = asked.clone();
+                Box::pin(async move {
+                    let status = federation.call(MEMBERS_DEADLINE, FederationMessage::Status).await;
+                    let members = status.map(|status| status.members).unwrap_or_default();
+                    members.into_iter().filter_map(member_reading).collect()
+                })
+            })),
+            score: self.health_score.clone(),
+            ..Ties::default()
+        };
         let actor = HealthMonitor {
             address: to.health.clone(),
             config: self.config.health,
@@ -458,6 +495,20 @@ impl Parts {
             recorder: Arc::new(move |actor, status| drop(registry.record_health(actor, status))),
             // A report that is missed is followed by another; one that stays away is noticed by its age.
             listener: Arc::new(move |report| drop(federation.cast(FederationMessage::OwnHealth(report)))),
+            ties,
+        };
+        let address = actor.address.clone();
+        self.worker(address.name(), move || actor.clone()).reached_at(&address)
+    }
+
+    fn recovery(&self) -> ChildSpec {
+        let actor = RecoveryAgent {
+            address: self.addresses.recovery.clone(),
+            config: self.config.health.recovery,
+            monitor: self.addresses.health.clone(),
+            healer: Arc::new(TreeHealer { context: self.supervision.clone() }),
+            clock: self.clock.clone(),
+            events: self.events.clone(),
         };
         let address = actor.address.clone();
         self.worker(address.name(), move || actor.clone()).reached_at(&address)
@@ -466,7 +517,7 @@ impl Parts {
     fn metrics(&self) -> ChildSpec {
         let (gate, head, clock) = (self.gate.clone(), self.head.clone(), self.clock.clone());
         let (board, registry) = (self.supervision.board.clone(), self.supervision.registry.clone());
-        let directory = self.discovery.directory.clone();
+        let (directory, score) = (self.discovery.directory.clone(), self.health_score.clone());
         let actor = MetricsActor {
             address: self.addresses.metrics.clone(),
             metrics: self.metrics.clone(),
@@ -482,6 +533,7 @@ impl Parts {
                         .into_iter()
                         .map(|(node, _, actors)| (node, actors))
                         .collect(),
+                    health_score: score.load(Ordering::Relaxed),
                     height: head.head().height,
                     gate_open: verdict.decision == Decision::Open,
                     healthy: verdict.healthy,

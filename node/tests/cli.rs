@@ -748,3 +748,35 @@ fn a_node_ends_with_zero_when_told_to_and_with_its_parent_when_asked_to() {
     drop(running.child.stdin.take());
     assert_eq!(running.wait().code(), Some(1));
 }
+
+#[test]
+fn a_member_is_asked_to_leave_with_its_token_and_watched_until_it_is_gone() {
+    let home = Home::new();
+    home.write("token", "a-token-for-tests-only");
+    let mode = |mode: &str| {
+        let changed = Command::new("chmod").arg(mode).arg(home.path("token")).status();
+        assert!(changed.expect("chmod runs").success());
+    };
+    home.spoil("node.toml", "[ops]\n", "[ops]\ntoken_file = \"token\"\n");
+    mode("644");
+    fails("a token for everybody", &home.check(), 4, &["ops.token_file", "has mode 0644; expected 0600"]);
+    mode("600");
+    let mut running = home.run().answers();
+    let (ops, token) = (home.ops.to_string(), as_text(&home.path("token")));
+    home.write("other", "another-token-for-tests");
+    let other = as_text(&home.path("other"));
+    let chmod = Command::new("chmod").arg("600").arg(&other).status();
+    assert!(chmod.expect("chmod runs").success());
+    let stranger = node(&["shutdown", "--ops", &ops, "--token-file", &other]);
+    fails("a stranger", &stranger, 1, &["does not carry this member's token"]);
+    let asked =
+        node(&["shutdown", "--ops", &ops, "--token-file", &token, "--wait", "--reason", "an upgrade"]);
+    let said = text(&asked.stdout);
+    assert_eq!(asked.status.code(), Some(0), "{said} {}", text(&asked.stderr));
+    for part in ["node-1 leaves: an upgrade", "finish the height: done", "node-1 is gone"] {
+        assert!(said.contains(part), "{part:?} in {said}");
+    }
+    assert_eq!(running.wait().code(), Some(0));
+    let nobody = node(&["shutdown", "--ops", &ops, "--token-file", &token]);
+    fails("nobody", &nobody, 4, &["does not answer"]);
+}

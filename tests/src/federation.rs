@@ -138,7 +138,7 @@ impl Federation {
             let peers = names.iter().zip(&ports).filter(|(peer, _)| *peer != own);
             let peers = peers.map(|(name, address)| PeerConfig { name: name.clone(), address: *address });
             let mut config = config(own, key_file, home.join("data"), ports[index], peers.collect());
-            config.ops = OpsConfig { address: ports[4 + index] };
+            config.ops = OpsConfig { address: ports[4 + index], ..OpsConfig::default() };
             tune(&mut config);
             let client = Client::new(config.ops.address);
             members.push(Member { name: own.clone(), config, client, node: None });
@@ -183,7 +183,7 @@ impl Federation {
     pub async fn stop(self) {
         for mut member in self.members {
             if let Some(node) = member.node.take() {
-                assert!(node.stop().await, "{} stops in time", member.name);
+                assert!(Box::pin(node.stop()).await, "{} stops in time", member.name);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Actors that do as they are told, under the real supervisor, and a record of what became of them.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,6 +56,12 @@ pub enum Order {
     End,
     /// Wait for ever.
     Hang,
+    /// Take this long over the message.
+    Take(Duration),
+    /// Never yield until this is true.
+    Spin(Arc<AtomicBool>),
+    /// From now on, answer each ping after a time up to this, by chance.
+    Jitter(Duration),
     /// From now on, say this of yourself.
     Feel(HealthCheckResult),
     /// Is it well?
@@ -107,6 +113,17 @@ pub struct Puppet {
 pub struct Life {
     start: u32,
     health: HealthCheckResult,
+    jitter: Duration,
+    chance: u64,
+}
+
+impl Life {
+    /// The next time up to the jitter (Knuth's linear congruential generator).
+    fn lag(&mut self) -> Duration {
+        self.chance =
+            self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.jitter.mul_f64((self.chance >> 33) as f64 / f64::from(1_u32 << 31))
+    }
 }
 
 impl Actor for Puppet {
@@ -135,7 +152,8 @@ impl Actor for Puppet {
         }
         self.note("started", start);
         self.address.bind(me);
-        Ok(Life { start, health: HealthCheckResult::healthy() })
+        let chance = u64::from(start) + self.address.name().as_str().bytes().map(u64::from).sum::<u64>();
+        Ok(Life { start, health: HealthCheckResult::healthy(), jitter: Duration::ZERO, chance })
     }
 
     async fn handle(
@@ -151,8 +169,18 @@ impl Actor for Puppet {
             Order::FailAs(kind) => return Err(kind.into()),
             Order::End => me.stop(Some("ends on purpose".to_owned())),
             Order::Hang => std::future::pending().await,
+            Order::Take(time) => tokio::time::sleep(time).await,
+            Order::Spin(until) => {
+                while !until.load(Ordering::SeqCst) {
+                    std::hint::spin_loop();
+                }
+            }
+            Order::Jitter(most) => life.jitter = most,
             Order::Feel(health) => life.health = health,
             Order::Ping(ping, reply) => {
+                if !life.jitter.is_zero() {
+                    tokio::time::sleep(life.lag()).await;
+                }
                 answer(self.address.name(), &*self.clock, &ping, life.health.clone(), reply);
             }
         }

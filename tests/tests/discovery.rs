@@ -86,6 +86,7 @@ async fn every_actor_of_a_member_is_listed_and_its_deaths_are_followed() {
         "metrics",
         "network",
         "normal",
+        "recovery",
         "root",
         "sync",
     ];

@@ -11,7 +11,7 @@ use std::time::Duration;
 use alys_cluster::clock::Moment;
 use alys_cluster::config::FieldError;
 use alys_cluster::event::{ClusterEvent, Recorded};
-use alys_cluster::health::{HealthConfig, HealthMonitor, HealthStatus, Pingable};
+use alys_cluster::health::{HealthConfig, HealthMonitor, HealthStatus, Pingable, Ties};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
 use alys_cluster::mailbox::{Address, Mail};
 use alys_cluster::port::ConsensusHalt;
@@ -602,6 +602,7 @@ async fn an_actor_that_the_health_monitor_finds_hanging_is_reported_and_restarte
             .into(),
         recorder: Arc::new(|_, _| {}),
         listener: Arc::new(|_| {}),
+        ties: Ties::default(),
     };
     let name = monitor.address.name().clone();
     let children = vec![

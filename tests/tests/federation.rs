@@ -7,6 +7,7 @@ use alys_cluster::federation::decision::{Gates, Look, MemberFacts, MemberState};
 use alys_cluster::federation::{Decision, GateInputs, OperationClass, decide};
 use alys_cluster::health::HealthStatus;
 use alys_cluster::id::{ActorName, NodeId};
+use alys_cluster::supervision::EnhancedSupervision;
 use alys_node::ops::view::{ClassView, DecisionsView, GateDecision, GateView, MemberView};
 use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::{eventually, seen};
@@ -23,13 +24,9 @@ prop_compose! {
             MemberState::Attested,
             MemberState::Suspected,
             MemberState::Down,
+            MemberState::Left,
         ]),
-        status in prop::sample::select(vec![
-            HealthStatus::Unknown,
-            HealthStatus::Healthy,
-            HealthStatus::Degraded,
-            HealthStatus::Unhealthy,
-        ]),
+        status in prop::sample::select(HealthStatus::ALL.to_vec()),
         silent_ms in any::<Option<u64>>(),
         phi_thousandths in any::<u64>(),
         reason in ".{0,40}",
@@ -170,17 +167,29 @@ async fn a_class_that_demands_all_four_is_closed_with_three_and_the_others_are_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_member_that_was_lost_is_shown_as_down_and_one_that_answers_as_up() {
+async fn a_member_that_was_lost_is_shown_as_down_one_that_left_as_left_and_one_that_answers_as_up() {
     let mut federation = Federation::start("states", |_| {}).await;
+    let is_seen = async |federation: &Federation, expected: &str| {
+        let (member, of) = (&federation.members[0], federation.members[3].name.to_string());
+        eventually(SOON, &format!("the fourth member is {expected}, and nobody else"), async || {
+            let view: alys_node::ops::view::FederationView = member.client.get("/federation/status").await?;
+            let state = |member: &MemberView| if member.name == of { expected } else { "up" };
+            let others = view.members.iter().filter(|member| member.state != "self");
+            let wrong: Vec<_> = others.filter(|member| member.state != state(member)).collect();
+            seen(wrong.is_empty(), format!("{wrong:?}"))
+        })
+        .await;
+    };
+    let parts = federation.members[3].node().parts();
+    let name = parts.addresses.federation.name().clone();
+    let worker = parts.supervision.board.workers().into_iter().find(|worker| worker.policy.name == name);
+    let tier = worker.expect("it is in the tree").supervisor;
+    let tier = EnhancedSupervision::at(tier, parts.supervision.clone());
+    tier.suspend_child(&name).await.expect("nobody answers for it any more");
+    is_seen(&federation, "down").await;
+    tier.resume_child(&name).await.expect("it answers again");
+    is_seen(&federation, "up").await;
     assert!(federation.members[3].take().stop().await, "it stops in time");
-    let (member, lost) = (&federation.members[0], federation.members[3].name.to_string());
-    eventually(SOON, "the stopped member is down, and nobody else", async || {
-        let view: alys_node::ops::view::FederationView = member.client.get("/federation/status").await?;
-        let state = |of: &MemberView| if of.name == lost { "down" } else { "up" };
-        let others = view.members.iter().filter(|of| of.state != "self");
-        let wrong: Vec<_> = others.filter(|of| of.state != state(of)).map(|of| &of.state).collect();
-        seen(wrong.is_empty(), format!("{wrong:?}"))
-    })
-    .await;
+    is_seen(&federation, "left").await;
     federation.stop().await;
 }

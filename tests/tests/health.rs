@@ -1,19 +1,21 @@
 //! Does the health monitor find out what became of real actors, through their mailboxes?
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alys_cluster::event::ClusterEvent;
-use alys_cluster::health::HealthMessage;
+use alys_cluster::event::{ClusterEvent, Recorded};
 use alys_cluster::health::actor::SummaryListener;
 use alys_cluster::health::state::ActorHealth;
-use alys_cluster::health::{HealthCheckResult, HealthConfig, HealthMonitor, HealthStatus, Pingable};
+use alys_cluster::health::{HealthCheckResult, HealthConfig, HealthMonitor, HealthStatus, Pingable, Ties};
+use alys_cluster::health::{HealthMessage, RecoveryAgent, RecoveryConfig, RecoveryMessage};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
 use alys_cluster::mailbox::Address;
-use alys_cluster::supervision::{ChildSpec, RestartType};
+use alys_cluster::supervision::{ChildSpec, RestartType, TreeHealer};
 use alys_tests::eventually;
 use alys_tests::federation::SOON;
 use alys_tests::tree::{Order, Puppet, Root, Stage};
+use tokio::sync::broadcast::error::TryRecvError;
 
 /// A critical and a background actor under a supervisor, and a monitor that watches both.
 struct Watch {
@@ -52,6 +54,7 @@ impl Watch {
             .into(),
             recorder: Arc::new(|_, _| {}),
             listener,
+            ties: Ties::default(),
         };
         let address = monitor.address.clone();
         let children = vec![
@@ -178,4 +181,292 @@ async fn a_monitor_that_is_restarted_watches_on() {
     watch.becomes("chain", HealthStatus::Unhealthy).await;
     assert_eq!(watch.hears(HealthStatus::Unhealthy).await.reason, "chain is unhealthy: broken");
     watch.root.stop().await;
+}
+
+/// A crowd of actors of all tiers under one supervisor, with a monitor and a recovery agent beside them.
+struct Ward {
+    stage: Stage,
+    actors: Vec<Puppet>,
+    monitor: Address<HealthMessage>,
+    events: tokio::sync::broadcast::Receiver<Arc<Recorded>>,
+    root: Root,
+}
+
+impl Ward {
+    async fn open(prefix: &str, names: &[&'static str], config: HealthConfig) -> Self {
+        let stage = Stage::new(prefix);
+        let actors: Vec<_> = names.iter().map(|name| stage.puppet(name)).collect();
+        let tiers =
+            [ActorPriority::Critical, ActorPriority::High, ActorPriority::Normal, ActorPriority::Background];
+        let pingable = |(puppet, tier): (&Puppet, _)| Pingable::new(&puppet.address, tier, Order::Ping);
+        let agent = Address::new(ActorName::literal("recovery"), 256);
+        let follows = agent.clone();
+        let monitor = HealthMonitor {
+            address: Address::new(ActorName::literal("health"), 64),
+            config,
+            incarnation: Incarnation(1),
+            clock: stage.context.clock.clone(),
+            events: stage.context.events.clone(),
+            actors: actors.iter().zip(tiers.into_iter().cycle()).map(pingable).collect(),
+            recorder: Arc::new(|_, _| {}),
+            listener: Arc::new(|_| {}),
+            ties: Ties {
+                follower: Some(Arc::new(move |found| drop(follows.cast(RecoveryMessage::Found(found))))),
+                ..Ties::default()
+            },
+        };
+        let agent = RecoveryAgent {
+            address: agent,
+            config: config.recovery,
+            monitor: monitor.address.clone(),
+            healer: Arc::new(TreeHealer { context: stage.context.clone() }),
+            clock: stage.context.clock.clone(),
+            events: stage.context.events.clone(),
+        };
+        let events = stage.context.events.listen();
+        let (address, prefix) = (monitor.address.clone(), stage.context.prefix.clone());
+        let mut children: Vec<_> = actors.iter().map(|puppet| stage.child(puppet)).collect();
+        children.push(ChildSpec::worker(&prefix, &address.name().clone(), move || (monitor.clone(), ())));
+        children.push(ChildSpec::worker(&prefix, &agent.address.name().clone(), move || (agent.clone(), ())));
+        let root = stage.raise(stage.spec("root", 100, children)).await.expect("the tree starts");
+        Self { stage, actors, monitor: address, events, root }
+    }
+
+    async fn becomes(&self, actor: &str, wanted: HealthStatus) -> ActorHealth {
+        eventually(Duration::from_mins(2), &format!("{actor} becomes {wanted}"), async || {
+            let board = self.monitor.call(SOON, HealthMessage::Board).await.map_err(|e| e.to_string())?;
+            let health = board.into_iter().find(|health| health.name.as_str() == actor);
+            let health = health.ok_or_else(|| "not on the board".to_owned())?;
+            if health.status == wanted {
+                Ok(health)
+            } else {
+                Err(format!("{}: {}", health.status, health.reason))
+            }
+        })
+        .await
+    }
+
+    /// What is told of recoveries and restarts until this is.
+    async fn tells(&mut self, line: &str) -> Vec<String> {
+        let mut told = Vec::new();
+        eventually(SOON, &format!("{line} is told"), async || {
+            told.extend(self.told());
+            alys_tests::seen(told.iter().any(|known| known == line), format!("{told:?}"))
+        })
+        .await;
+        told
+    }
+
+    /// What was told of recoveries and restarts so far.
+    fn told(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        loop {
+            match self.events.try_recv().map(|recorded| recorded.event.clone()) {
+                Ok(ClusterEvent::RecoveryChanged { actor, stage, .. }) => {
+                    told.push(format!("{actor} {stage}"));
+                }
+                Ok(ClusterEvent::ActorHealthChanged { actor, status: HealthStatus::Recovering, .. }) => {
+                    told.push(format!("{actor} is recovering"));
+                }
+                Ok(ClusterEvent::RestartDecided { record, .. }) => {
+                    told.push(format!("{} {}", record.child, record.failure.kind().kind()));
+                }
+                Ok(_) | Err(TryRecvError::Lagged(_)) => {}
+                Err(_) => return told,
+            }
+        }
+    }
+}
+
+/// Checks twice a second, and a restart after two seconds of silence.
+fn quick() -> HealthConfig {
+    let half = Duration::from_millis(500);
+    HealthConfig {
+        critical_interval: half,
+        high_interval: half,
+        normal_interval: half,
+        background_interval: half,
+        timeout: Duration::from_millis(400),
+        slow_min: Duration::from_millis(50),
+        slow_max: Duration::from_millis(300),
+        recovery: RecoveryConfig {
+            patience: Duration::from_secs(2),
+            deadline: Duration::from_secs(5),
+            attempts_max: 2,
+            ..RecoveryConfig::default()
+        },
+        ..HealthConfig::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_that_hangs_is_restarted_once_by_its_supervisor_and_followed_until_it_answers() {
+    let mut ward = Ward::open("ward-hung", &["chain", "sync"], quick()).await;
+    ward.becomes("chain", HealthStatus::Healthy).await;
+    let begun = ward.stage.context.clock.now();
+    ward.actors[0].order(Order::Hang);
+    let unhealthy = ward.becomes("chain", HealthStatus::Unhealthy).await;
+    let found_in = ward.stage.context.clock.now().since(begun);
+    // The rest of an interval, and two checks of 400 ms that begin 500 ms apart.
+    assert!(found_in <= Duration::from_millis(1_500), "{found_in:?}");
+    assert!(unhealthy.reason.contains("the message in hand is"), "{}", unhealthy.reason);
+    let told = ward.tells("chain recovered").await;
+    assert_eq!((ward.actors[0].starts(), ward.actors[1].starts()), (2, 1));
+    assert_eq!(told, ["chain health_check_failure", "chain begun", "chain is recovering", "chain recovered"]);
+    ward.root.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panicking_actor_is_its_supervisor_s_alone() {
+    let mut ward = Ward::open("ward-panic", &["chain"], quick()).await;
+    for start in 2..=4 {
+        ward.becomes("chain", HealthStatus::Healthy).await;
+        ward.actors[0].order(Order::Panic);
+        eventually(SOON, "it is back", async || {
+            let who = ward.actors[0].who().await?;
+            alys_tests::seen(who == start, who)
+        })
+        .await;
+    }
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    ward.becomes("chain", HealthStatus::Healthy).await;
+    assert_eq!(ward.told(), ["chain panic"; 3]);
+    assert_eq!(ward.actors[0].starts(), 4);
+    ward.root.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_actor_is_degraded_and_a_flooded_one_too_and_neither_is_restarted() {
+    let mut ward = Ward::open("ward-slow", &["chain", "sync"], quick()).await;
+    ward.becomes("chain", HealthStatus::Healthy).await;
+    ward.actors[0].order(Order::Take(Duration::from_hours(1)));
+    // Its next life is slow.
+    ward.tells("chain recovered").await;
+    ward.becomes("chain", HealthStatus::Healthy).await;
+    ward.actors[0].order(Order::Jitter(Duration::from_millis(390)));
+    let slow = ward.becomes("chain", HealthStatus::Degraded).await;
+    assert!(slow.reason.contains("slow: it answered in"), "{}", slow.reason);
+
+    // The mailbox of the other is always full, and it takes 100 ms over each message.
+    let flooded = ward.actors[1].address.clone();
+    let flood = tokio::spawn(async move {
+        loop {
+            while flooded.cast(Order::Take(Duration::from_millis(100))).is_ok() {}
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let busy = ward.becomes("sync", HealthStatus::Degraded).await;
+    assert!(busy.reason.contains("busy") || busy.reason.contains("full"), "{}", busy.reason);
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    let busy = ward.becomes("sync", HealthStatus::Degraded).await;
+    assert!(busy.reason.contains("but dealt with"), "{}", busy.reason);
+    flood.abort();
+    ward.becomes("sync", HealthStatus::Healthy).await;
+    assert_eq!(ward.told(), [""; 0]);
+    ward.root.stop().await;
+}
+
+/// Ends the loop of an actor, whatever becomes of the test.
+struct Release(Arc<AtomicBool>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_actor_in_a_loop_that_never_yields_is_unhealthy_and_replaced_as_soon_as_it_can_be() {
+    let mut ward = Ward::open("ward-spin", &["chain"], quick()).await;
+    ward.becomes("chain", HealthStatus::Healthy).await;
+    let release = Release(Arc::default());
+    ward.actors[0].order(Order::Spin(release.0.clone()));
+    let unhealthy = ward.becomes("chain", HealthStatus::Unhealthy).await;
+    assert!(unhealthy.reason.contains("did not answer within 400ms"), "{}", unhealthy.reason);
+    ward.tells("chain begun").await;
+    // Nothing can end it before it yields; its supervisor tries until then.
+    drop(release);
+    ward.becomes("chain", HealthStatus::Healthy).await;
+    assert_eq!(ward.actors[0].who().await, Ok(2));
+    ward.root.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn restarts_that_do_not_help_end_in_an_escalation() {
+    let config = HealthConfig {
+        recovery: RecoveryConfig { deadline: Duration::from_secs(1), ..quick().recovery },
+        ..quick()
+    };
+    let mut ward = Ward::open("ward-hopeless", &["chain"], config).await;
+    ward.becomes("chain", HealthStatus::Healthy).await;
+    let mut told = Vec::new();
+    for life in 1..=3 {
+        eventually(SOON, "the next life", async || {
+            let who = ward.actors[0].who().await?;
+            alys_tests::seen(who == life, who)
+        })
+        .await;
+        ward.actors[0].order(Order::Hang);
+    }
+    eventually(Duration::from_mins(2), "it gives up", async || {
+        told.extend(ward.told());
+        alys_tests::seen(told.contains(&"chain gave_up".to_owned()), format!("{told:?}"))
+    })
+    .await;
+    let asked = told.iter().filter(|line| *line == "chain begun").count();
+    assert_eq!(asked, 2, "{told:?}");
+    ward.root.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_healthy_actor_is_restarted_in_an_hour_under_jitter() {
+    let names = ["chain", "engine", "federation", "consensus", "network", "sync", "metrics", "logging"];
+    let mut ward = Ward::open("ward-hour", &names, HealthConfig::default()).await;
+    for actor in &ward.actors {
+        actor.order(Order::Jitter(Duration::from_millis(600)));
+    }
+    let mut told = Vec::new();
+    for minute in 0..60_u64 {
+        // Work that takes longer than a check waits, now and then.
+        let busy = &ward.actors[(minute % 8) as usize];
+        busy.order(Order::Take(Duration::from_millis(1_500)));
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        told.extend(ward.told());
+    }
+    assert_eq!(told, [""; 0]);
+    assert!(ward.actors.iter().all(|actor| actor.starts() == 1));
+    let trends = ward.monitor.call(SOON, HealthMessage::Trends).await.expect("answers");
+    let chain = &trends.actors[0].1;
+    assert!(chain.samples == 64 && chain.response_mean > Duration::from_millis(100), "{chain:?}");
+    assert!(trends.score > 0.4, "{}", trends.score);
+    ward.root.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_monitor_that_hangs_is_restarted_by_the_agent_that_watches_it() {
+    let config = HealthConfig {
+        recovery: RecoveryConfig { monitor_patience: Duration::from_secs(3), ..quick().recovery },
+        ..quick()
+    };
+    let mut ward = Ward::open("ward-watcher", &["chain"], config).await;
+    ward.becomes("chain", HealthStatus::Healthy).await;
+    let first = ward.monitor.target().expect("it runs").get_id();
+    // Its ticks end with it; nobody else would notice one that just stops to look.
+    let child = ActorName::literal("health");
+    ward.root.face.suspend_child(&child).await.expect("suspended");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(ward.told(), [""; 0], "who is suspended on purpose is left alone");
+    ward.root.face.resume_child(&child).await.expect("resumed");
+    ward.becomes("chain", HealthStatus::Healthy).await;
+    assert_ne!(ward.monitor.target().expect("it runs").get_id(), first);
+    ward.root.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_checks_everybody_at_once() {
+    let ward = Ward::open("ward-batch", &["a", "b", "c", "d", "e"], HealthConfig::default()).await;
+    let board = ward.monitor.call(SOON, HealthMessage::Batch).await.expect("answers");
+    assert_eq!(board.len(), 5);
+    assert!(board.iter().all(|health| health.status == HealthStatus::Healthy), "{board:?}");
+    ward.root.stop().await;
 }

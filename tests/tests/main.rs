@@ -11,4 +11,5 @@ mod members;
 mod otp;
 mod properties;
 mod registry;
+mod shutdown;
 mod supervision;

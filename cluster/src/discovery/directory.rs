@@ -45,7 +45,7 @@ impl Directory {
                     peers.insert(node.clone(), peer);
                 }
             }
-            PeerChange::Down { node, .. } => drop(peers.remove(node)),
+            PeerChange::Down { node, .. } | PeerChange::Left { node, .. } => drop(peers.remove(node)),
             // Not lost: what it published holds, though questions to it may go unanswered.
             PeerChange::Indirect { .. } | PeerChange::Apart { .. } | PeerChange::Together { .. } => {}
         }
@@ -178,6 +178,8 @@ mod tests {
         assert_eq!((publish(advert(2, 1, 1)), found(&directory)), (Ok(true), 1));
         let [entry] = &directory.select(NOW, &ActorQuery::All)[..] else { panic!("one") };
         assert_eq!(entry.entry.standing.uptime(NOW), Some(Duration::from_secs(5)));
+        directory.peer(&PeerChange::Left { node: node("node-2"), reason: "leaving: SIGTERM".to_owned() });
+        assert_eq!(found(&directory), 0, "who has left publishes nothing either");
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Discovery {
     /// A member came or was lost. Whoever watches members calls this at once: it waits for nobody.
     pub fn peer(&self, change: &PeerChange) {
         self.directory.peer(change);
-        if let PeerChange::Down { node, .. } = change {
+        if let PeerChange::Down { node, .. } | PeerChange::Left { node, .. } = change {
             self.caller.lost(node);
         }
     }

@@ -76,6 +76,7 @@ impl FederationActor {
         let event = match change.clone() {
             PeerChange::Up { node, incarnation } => Some(ClusterEvent::PeerUp { node, incarnation }),
             PeerChange::Down { node, reason } => Some(ClusterEvent::PeerDown { node, reason }),
+            PeerChange::Left { node, reason } => Some(ClusterEvent::PeerLeft { node, reason }),
             PeerChange::Indirect { node, through, .. } => Some(ClusterEvent::PeerAttested { node, through }),
             PeerChange::Apart { .. } | PeerChange::Together { .. } => None,
         };
@@ -147,6 +148,10 @@ impl Actor for FederationActor {
             }
             FederationMessage::OwnActors(actors) => {
                 self.apply(coordinator.handle(now, Input::OwnActors(actors)));
+            }
+            FederationMessage::Leave(reason, reply) => {
+                self.apply(coordinator.handle(now, Input::Leave { reason, wall }));
+                let _ = reply.send(coordinator.unaware());
             }
             FederationMessage::Status(reply) => {
                 let verdict = self.gate.verdict(now);

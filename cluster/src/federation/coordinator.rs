@@ -13,6 +13,9 @@
 //! the likelier cause: it halts as soon as it would, but calls nobody lost until someone answers or the doubt
 //! has lasted. Silence that this member slept through is nobody's fault but its own, up to an interval.
 //!
+//! A member that is going to leave says so in its pings. It counts no more from then on, and when it falls silent
+//! it has **left**: nobody asks for it, and its silence makes nobody doubt.
+//!
 //! ```text
 //!               silent, attested                  silent, so is everyone
 //!     ┌────────────────────────────► attested   ┌──────────► suspected
@@ -20,6 +23,7 @@
 //!     up ◄──────────────────── answers   │      up               │ attested, or the doubt is over
 //!     │ silent                    │      │ not any more          ▼
 //!     └─────────────────────────► down ◄─┘             attested, or down
+//!                                (left, if it had said so)
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -34,7 +38,7 @@ use super::roster::Roster;
 use super::verdict::Verdict;
 use super::wire::FederationWire;
 use crate::clock::{Moment, WallTime};
-use crate::health::{HealthCheckResult, PhiAccrual, PingMessage, PongMessage};
+use crate::health::{HealthCheckResult, HealthStatus, PhiAccrual, PingMessage, PongMessage};
 use crate::id::{BlockHeight, Incarnation, NodeId};
 use crate::port::{PeerChange, Signer};
 
@@ -51,6 +55,8 @@ const DOUBT_MAX: Duration = Duration::from_secs(5);
 const APART_FOR: Duration = Duration::from_secs(2);
 /// Between two complaints about refused statements that the same member brought.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+/// Under this key a ping says that its sender is going to leave, and why.
+const LEAVING: &str = "leaving";
 
 /// What the coordinator learns.
 #[derive(Clone, Debug)]
@@ -75,6 +81,13 @@ pub enum Input {
     OwnHealth(HealthCheckResult),
     /// What this node's health monitor says of each critical actor.
     OwnActors(Vec<ActorState>),
+    /// This member is going to leave.
+    Leave {
+        /// Why.
+        reason: String,
+        /// For time stamps in messages.
+        wall: WallTime,
+    },
 }
 
 /// What is to be done.
@@ -179,7 +192,12 @@ impl Peer {
 
     /// Whether it is one of those whose common silence makes this member doubt itself.
     fn is_watched(&self) -> bool {
-        matches!(self.state, MemberState::Up | MemberState::Suspected)
+        matches!(self.state, MemberState::Up | MemberState::Suspected) && !self.is_leaving()
+    }
+
+    /// Whether this incarnation of it said that it would leave.
+    fn is_leaving(&self) -> bool {
+        self.report.status == HealthStatus::ShuttingDown
     }
 
     fn is_heard(&self, now: Moment, within: Duration) -> bool {
@@ -187,12 +205,20 @@ impl Peer {
     }
 
     fn lose(&mut self, node: &NodeId, reason: String, effects: &mut Vec<Effect>) {
-        self.state = MemberState::Down;
         self.detector.reset();
         self.outstanding.clear();
         self.lost_at = None;
-        self.down_reason.clone_from(&reason);
-        effects.push(Effect::Peer(PeerChange::Down { node: node.clone(), reason }));
+        let node = node.clone();
+        let change = if self.is_leaving() {
+            self.state = MemberState::Left;
+            self.down_reason.clone_from(&self.report.reason);
+            PeerChange::Left { node, reason: self.down_reason.clone() }
+        } else {
+            self.state = MemberState::Down;
+            self.down_reason.clone_from(&reason);
+            PeerChange::Down { node, reason }
+        };
+        effects.push(Effect::Peer(change));
     }
 
     /// It lives, as a third member's word of it proves.
@@ -202,7 +228,10 @@ impl Peer {
         self.detector.reset();
         self.lost_at = None;
         self.down_reason.clear();
-        self.report = report;
+        // What it stated before it said that it would leave does not take that back.
+        if !self.is_leaving() {
+            self.report = report;
+        }
         if is_news && let Some(through) = self.through.clone() {
             self.told_heard = heard;
             effects.push(Effect::Peer(PeerChange::Indirect { node: node.clone(), through, heard }));
@@ -224,6 +253,8 @@ pub struct Coordinator {
     /// The last own statement, and when it was made.
     stated: Option<(SignedAttestation, Moment)>,
     doubt: Option<Moment>,
+    /// Why this member is going to leave, and the first ping that says so.
+    leaving: Option<(String, u64)>,
     /// Who asks for whom through this member, and when it last did.
     apart: BTreeMap<(NodeId, NodeId), Moment>,
     gates: Gates,
@@ -255,6 +286,7 @@ impl Coordinator {
             attestations,
             stated: None,
             doubt: None,
+            leaving: None,
             apart: BTreeMap::new(),
             gates,
             last_ping: 0,
@@ -274,6 +306,7 @@ impl Coordinator {
                 self.look(now, Look::Glimpse, &mut effects);
             }
             Input::OwnActors(actors) => self.own_actors = actors,
+            Input::Leave { reason, wall } => self.leave(now, reason, wall, &mut effects),
             Input::Wire { from, wire, wall } if self.roster.is_peer(&from) => {
                 self.peer(&from).heard = Some(now);
                 match wire {
@@ -363,7 +396,14 @@ impl Coordinator {
             match (peer.state, word) {
                 (MemberState::Up, _) if !silent => {}
                 (MemberState::Unknown, _) if !has_greeted => {}
-                (MemberState::Own, _) | (MemberState::Unknown | MemberState::Down, None) => {}
+                (MemberState::Own, _)
+                | (MemberState::Unknown | MemberState::Down | MemberState::Left, None) => {}
+                // Whatever it stated before it went.
+                (MemberState::Left, Some(_)) if peer.is_leaving() => {}
+                (MemberState::Up | MemberState::Suspected, _) if peer.is_leaving() => {
+                    let reason = silent_for(peer, now);
+                    peer.lose(node, reason, effects);
+                }
                 (_, Some(attestation)) => {
                     let heard = peer.is_heard(now, within);
                     peer.attest(node, heard, attestation.report(), effects);
@@ -421,7 +461,8 @@ impl Coordinator {
         let has_greeted = self.has_greeted(now);
         let is_silent = |peer: &Peer| match peer.state {
             MemberState::Unknown => has_greeted,
-            MemberState::Up => peer.silence(now) > pause,
+            MemberState::Up => peer.silence(now) > pause && !peer.is_leaving(),
+            MemberState::Left => false,
             _ => true,
         };
         let due = |(_, peer): &(&NodeId, &Peer)| is_silent(peer) && now >= peer.next_probe;
@@ -543,6 +584,10 @@ impl Coordinator {
                     if is_new && peer.state.is_known() {
                         peer.lose(member, format!("restarted as incarnation {incarnation}"), effects);
                     }
+                    if is_new {
+                        // What an earlier incarnation said of itself does not bind this one.
+                        peer.report = HealthCheckResult::default();
+                    }
                     peer.incarnation = Some(incarnation);
                 }
                 Some(taken)
@@ -588,8 +633,32 @@ impl Coordinator {
         });
     }
 
+    /// Tells every peer at once: a leaving member is not a failed one.
+    fn leave(&mut self, now: Moment, reason: String, wall: WallTime, effects: &mut Vec<Effect>) {
+        if self.leaving.is_none() {
+            self.leaving = Some((reason, self.last_ping + 1));
+            // What it stated a moment ago it does not state any more.
+            self.stated = None;
+            self.send_pings(now, wall, effects);
+            // Those that no ping reaches hear it through the others.
+            self.peers.values_mut().for_each(|peer| peer.next_probe = now);
+            self.send_probes(now, wall, effects);
+            self.look(now, Look::Glimpse, effects);
+        }
+    }
+
+    /// The peers that are up, stay, and have not confirmed yet that this member leaves.
+    pub fn unaware(&self) -> Vec<NodeId> {
+        let Some((_, first)) = &self.leaving else { return Vec::new() };
+        let stays = |peer: &Peer| peer.state == MemberState::Up && !peer.is_leaving();
+        let is_unaware = |peer: &Peer| stays(peer) && peer.outstanding.iter().any(|(id, _)| id == first);
+        self.peers.iter().filter(|(_, peer)| is_unaware(peer)).map(|(node, _)| node.clone()).collect()
+    }
+
     fn send_pings(&mut self, now: Moment, wall: WallTime, effects: &mut Vec<Effect>) {
         self.last_ping += 1;
+        let leaving = self.leaving.iter().map(|(reason, _)| (LEAVING.to_owned(), reason.clone()));
+        let metadata: BTreeMap<_, _> = leaving.collect();
         for (node, peer) in &mut self.peers {
             if peer.outstanding.len() == OUTSTANDING_MAX {
                 peer.outstanding.pop_front();
@@ -601,13 +670,29 @@ impl Coordinator {
                 source: self.roster.own().to_string(),
                 incarnation: self.incarnation,
                 federation_check: true,
-                metadata: BTreeMap::new(),
+                metadata: metadata.clone(),
             };
             effects.push(Effect::Send(node.clone(), FederationWire::Ping(ping)));
         }
     }
 
-    fn ping(&self, now: Moment, from: NodeId, ping: &PingMessage, wall: WallTime, effects: &mut Vec<Effect>) {
+    fn ping(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        ping: &PingMessage,
+        wall: WallTime,
+        effects: &mut Vec<Effect>,
+    ) {
+        let peer = self.peer(&from);
+        let is_current = peer.incarnation == Some(ping.incarnation);
+        if let Some(reason) = ping.metadata.get(LEAVING).filter(|_| is_current) {
+            peer.report = HealthCheckResult {
+                height: peer.report.height,
+                ..HealthCheckResult::shutting_down(format!("leaving: {reason}"))
+            };
+            self.look(now, Look::Glimpse, effects);
+        }
         let pong = PongMessage {
             ping_id: ping.id,
             timestamp: wall,
@@ -673,6 +758,13 @@ impl Coordinator {
 
     /// What this member says of itself.
     fn own_report(&self, now: Moment) -> HealthCheckResult {
+        if let Some((reason, _)) = &self.leaving {
+            let height = self.own.as_ref().map(|(report, _)| report.height).unwrap_or_default();
+            return HealthCheckResult {
+                height,
+                ..HealthCheckResult::shutting_down(format!("leaving: {reason}"))
+            };
+        }
         match &self.own {
             None => HealthCheckResult::unhealthy("its actors have not been checked yet"),
             Some((report, at)) if now.since(*at) > OWN_REPORT_MAX_AGE => {
@@ -703,7 +795,7 @@ impl Coordinator {
                 phi_thousandths: (peer.phi(now) * 1_000.0) as u64,
                 reason: match peer.state {
                     MemberState::Unknown => "never heard of".to_owned(),
-                    MemberState::Down | MemberState::Suspected => {
+                    MemberState::Down | MemberState::Suspected | MemberState::Left => {
                         let ago = peer.last_seen.map_or(0, |last| now.since(last).as_millis());
                         format!("{}; last seen {}.{} s ago", peer.down_reason, ago / 1000, ago / 100 % 10)
                     }
@@ -951,6 +1043,54 @@ mod tests {
         federation.input(Input::OwnHealth(HealthCheckResult::healthy()));
         let took = federation.ms_until(Decision::Open);
         assert!(took <= 900, "{took} ms");
+    }
+
+    #[test]
+    fn a_member_that_leaves_tells_every_peer_until_each_has_confirmed_and_counts_itself_out() {
+        let mut federation = Federation::new();
+        federation.run(2_000);
+        federation.answering.retain(|(name, _)| *name != "node-4");
+        federation.input(Input::Leave { reason: "SIGTERM".to_owned(), wall: WallTime(1) });
+        assert_eq!(federation.coordinator.unaware(), ["node-2", "node-3", "node-4"].map(node));
+        federation.run(10);
+        assert_eq!(federation.coordinator.unaware(), [node("node-4")], "who is silent does not confirm");
+        assert_eq!((federation.verdict().decision, federation.verdict().healthy), (Decision::Open, 3));
+        let members = federation.coordinator.members(Moment::at(Duration::from_millis(federation.now_ms)));
+        assert_eq!(members[0].reason, "leaving: SIGTERM");
+    }
+
+    #[test]
+    fn a_member_that_left_is_not_a_failed_one() {
+        let mut federation = Federation::new();
+        federation.run(2_000);
+        federation.changes.clear();
+        let farewell = |incarnation| Input::Wire {
+            from: node("node-4"),
+            wire: FederationWire::Ping(PingMessage {
+                id: 1,
+                timestamp: WallTime(0),
+                source: "node-4".into(),
+                incarnation: Incarnation(incarnation),
+                federation_check: true,
+                metadata: [(LEAVING.to_owned(), "SIGTERM".to_owned())].into(),
+            }),
+            wall: WallTime(0),
+        };
+        federation.input(farewell(0));
+        assert_eq!(federation.verdict().healthy, 4, "an earlier incarnation has no say");
+        federation.answering.retain(|(name, _)| *name != "node-4");
+        federation.in_flight.clear();
+        federation.input(farewell(1));
+        assert_eq!((federation.verdict().decision, federation.verdict().healthy), (Decision::Open, 3));
+        let reason = federation.verdict().reason.clone();
+        assert!(reason.contains("node-4 (leaving: SIGTERM)"), "{reason}");
+        assert_eq!(federation.changes, [], "it is still there");
+        federation.run(3_000);
+        let reason = "leaving: SIGTERM".to_owned();
+        assert_eq!(federation.changes, [PeerChange::Left { node: node("node-4"), reason }]);
+        federation.answering.push(("node-4", 2));
+        federation.run(1_000);
+        assert_eq!(federation.verdict().healthy, 4, "its next incarnation counts again");
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub enum MemberState {
     Suspected,
     /// It answered once and does not any more, and nobody else brings word of it.
     Down,
+    /// It does not answer any more, as it had said it would not.
+    Left,
 }
 
 impl MemberState {
@@ -334,6 +336,7 @@ pub(super) mod tests {
             (MemberState::Unknown, 2),
             (MemberState::Suspected, 2),
             (MemberState::Down, 2),
+            (MemberState::Left, 2),
         ] {
             let mut inputs = inputs(3);
             inputs.members[1].state = state;
@@ -351,13 +354,12 @@ pub(super) mod tests {
     }
 
     fn any_status() -> impl Strategy<Value = HealthStatus> {
-        use HealthStatus::{Degraded, Healthy, Unhealthy, Unknown};
-        prop::sample::select(vec![Unknown, Healthy, Degraded, Unhealthy])
+        prop::sample::select(HealthStatus::ALL.to_vec())
     }
 
     fn any_state() -> impl Strategy<Value = MemberState> {
-        use MemberState::{Attested, Down, Own, Suspected, Unknown, Up};
-        prop::sample::select(vec![Own, Unknown, Up, Attested, Suspected, Down])
+        use MemberState::{Attested, Down, Left, Own, Suspected, Unknown, Up};
+        prop::sample::select(vec![Own, Unknown, Up, Attested, Suspected, Down, Left])
     }
 
     prop_compose! {

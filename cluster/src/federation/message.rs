@@ -19,6 +19,9 @@ pub enum FederationMessage {
     OwnHealth(HealthCheckResult),
     /// What this node's health monitor says of each critical actor.
     OwnActors(Vec<ActorState>),
+    /// This member is going to leave, for this reason: peers are told. Answers with the members that answer
+    /// heartbeats and have not confirmed yet that they know; may be asked again.
+    Leave(String, RpcReplyPort<Vec<NodeId>>),
     /// What this member thinks of everyone.
     Status(RpcReplyPort<FederationStatus>),
     /// Is the actor itself well?

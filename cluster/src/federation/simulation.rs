@@ -195,6 +195,21 @@ impl Federation {
         self.members[index].up = false;
     }
 
+    /// Says that it leaves, and is gone when whoever hears it has confirmed.
+    fn leave(&mut self, index: usize) {
+        let input = Input::Leave { reason: "SIGTERM".to_owned(), wall: WallTime(self.now) };
+        let effects = self.members[index].coordinator.handle(moment(self.now), input);
+        for effect in effects {
+            self.follow(index, effect);
+        }
+        let start = self.now;
+        while !self.members[index].coordinator.unaware().is_empty() {
+            self.run_for(1);
+            assert!(self.now - start <= 500, "not confirmed within 500 ms");
+        }
+        self.kill(index);
+    }
+
     fn restart(&mut self, index: usize) {
         self.members[index] = fresh(index, self.members[index].incarnation + 1);
         self.set_going(index);
@@ -384,6 +399,82 @@ fn a_member_known_only_through_others_that_dies_halts_the_rest_in_time() {
         federation.kill(1);
         federation.ms_until_closed(&[0, 2], HALT_MS)
     });
+}
+
+fn left(of: usize) -> PeerChange {
+    PeerChange::Left { node: name(of), reason: "leaving: SIGTERM".to_owned() }
+}
+
+#[test]
+fn a_member_that_leaves_is_lost_to_nobody_makes_nobody_doubt_and_is_not_asked_for() {
+    for seed in 0..20 {
+        let mut federation = Federation::settled(seed);
+        federation.leave(3);
+        federation.run_open_for(5_000, &[0, 1, 2]);
+        for by in 0..3 {
+            let member = &federation.members[by];
+            let changes: Vec<_> = member.changes.iter().map(|(_, change)| change).collect();
+            assert_eq!(changes, [&left(3)], "seen by member {by}");
+            assert!(member.doubts.is_empty() && member.refused.is_empty(), "member {by}");
+            assert_eq!(federation.state(3, by), MemberState::Left);
+        }
+        let before = federation.sent;
+        federation.run_for(10_000);
+        let rounds = 10_000 / HeartbeatConfig::default().interval.as_millis() as u64;
+        // Three pings and two answers of each of the three in a round, and nothing about the one that left.
+        assert!(federation.sent - before <= (rounds + 1) * 15, "{} messages", federation.sent - before);
+        federation.restart(3);
+        federation.run_for(3_000);
+        federation.assert_open(&[0, 1, 2, 3], 4);
+        assert!((0..3).all(|by| federation.state(3, by) == MemberState::Up), "its next incarnation counts");
+    }
+}
+
+#[test]
+fn when_one_has_left_the_loss_of_another_halts_the_rest_in_time() {
+    slowest(50, |seed| {
+        let mut federation = Federation::settled(seed);
+        federation.leave(3);
+        let between = federation.rng.random_range(0..4_000);
+        federation.run_open_for(between, &[0, 1, 2]);
+        federation.kill(2);
+        let took = federation.ms_until_closed(&[0, 1], HALT_MS);
+        federation.run_for(1_000);
+        assert!(federation.was_lost(2, 0) && federation.was_lost(2, 1), "one that said nothing has failed");
+        took
+    });
+}
+
+#[test]
+fn a_member_that_is_known_only_through_others_leaves_as_well() {
+    for seed in 0..20 {
+        let mut federation = Federation::settled(seed);
+        federation.cut_between(&[0], &[3]);
+        federation.run_open_for(5_000, &[0, 1, 2, 3]);
+        assert_eq!(federation.state(3, 0), MemberState::Attested);
+        federation.leave(3);
+        federation.run_open_for(5_000, &[0, 1, 2]);
+        for by in 0..3 {
+            assert_eq!(federation.state(3, by), MemberState::Left, "seen by member {by}");
+            assert!(!federation.was_lost(3, by), "member {by} calls it lost");
+        }
+        federation.restart(3);
+        federation.run_for(5_000);
+        assert_eq!(federation.state(3, 0), MemberState::Attested, "its next incarnation is asked for again");
+        federation.assert_open(&[0, 1, 2, 3], 4);
+    }
+}
+
+#[test]
+fn members_that_all_leave_at_once_doubt_nothing() {
+    let mut federation = Federation::settled(1);
+    federation.leave(3);
+    federation.leave(2);
+    federation.leave(1);
+    federation.run_for(5_000);
+    let member = &federation.members[0];
+    assert!((1..MEMBERS).all(|of| federation.state(of, 0) == MemberState::Left));
+    assert!(member.doubts.is_empty(), "{:?}", member.doubts);
 }
 
 #[test]

@@ -12,7 +12,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use super::decision::{ClassOutcome, GateInputs, Gates, MemberState, OperationClass, Outcome, decide};
+use super::decision::{
+    ClassOutcome, GateInputs, Gates, MemberFacts, MemberState, OperationClass, Outcome, decide,
+};
 use super::gate::Decision;
 use crate::clock::{Clock, Moment, WallTime};
 use crate::event::{ClusterEvent, EventBus};
@@ -238,10 +240,11 @@ impl GateReader {
         verdict.outcome.classes.iter().copied().map(close).collect()
     }
 
-    /// Members that were lost when the last verdict was published.
+    /// Members that were lost, or had left, when the last verdict was published.
     pub fn lost(&self) -> Vec<NodeId> {
         let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
-        let lost = published.verdict.inputs.members.iter().filter(|m| m.state == MemberState::Down);
+        let is_lost = |member: &&MemberFacts| matches!(member.state, MemberState::Down | MemberState::Left);
+        let lost = published.verdict.inputs.members.iter().filter(is_lost);
         lost.map(|member| member.name.clone()).collect()
     }
 
@@ -393,8 +396,12 @@ mod tests {
         let mut inputs = inputs(4);
         inputs.members[2].state = MemberState::Down;
         inputs.members[3].state = MemberState::Attested;
+        reader.publish(Verdict::of(inputs.clone(), Moment::ORIGIN), WallTime(0));
+        let name = |name| NodeId::new(name).expect("a name");
+        assert_eq!(reader.lost(), [name("node-3")]);
+        inputs.members[3].state = MemberState::Left;
         reader.publish(Verdict::of(inputs, Moment::ORIGIN), WallTime(0));
-        assert_eq!(reader.lost(), [NodeId::new("node-3").expect("a name")]);
+        assert_eq!(reader.lost(), ["node-3", "node-4"].map(name), "nothing is expected of who has left");
     }
 
     #[test]

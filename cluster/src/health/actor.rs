@@ -2,25 +2,38 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::config::HealthConfig;
-use super::message::{HealthMessage, answer};
+use super::message::{HealthMessage, MemberReading, answer};
 use super::ping::{HealthCheckResult, HealthStatus, PingMessage, PongMessage};
-use super::state::{ActorHealth, Check, HealthBoard};
-use crate::clock::Clock;
+use super::state::{ActorHealth, Check, HealthBoard, Outcome, Reading, Receipt};
+use crate::clock::{Clock, Moment};
 use crate::event::{ClusterEvent, EventBus};
 use crate::id::{ActorName, ActorPriority, Incarnation};
-use crate::mailbox::{Address, CallError, Mail, remind};
+use crate::mailbox::{Address, CallError, Mail, MailError, remind};
 
 /// How often the monitor looks who is due.
 const TICK: Duration = Duration::from_millis(50);
+/// How long after its check was given up a pong is still waited for. Bounds what waits for an actor that hangs: one
+/// ping an interval for this long.
+const LATE: Duration = Duration::from_secs(10);
+/// Between two looks at the other members.
+const MEMBERS_EVERY: Duration = Duration::from_secs(1);
+/// Outcomes that reach the monitor in one message at most.
+const OUTCOMES_MAX: usize = 256;
+/// Callers that may wait for a batch; one more takes the place of the oldest.
+const BATCHES_MAX: usize = 8;
 
-type Ask =
-    Arc<dyn Fn(PingMessage, Duration) -> BoxFuture<'static, Result<PongMessage, CallError>> + Send + Sync>;
+type Asking = BoxFuture<'static, Result<PongMessage, CallError>>;
+type Ask = Arc<dyn Fn(PingMessage, Duration) -> Asking + Send + Sync>;
+type Read = Arc<dyn Fn() -> Reading + Send + Sync>;
 
 /// An actor that can be asked for its health through its own mailbox.
 #[derive(Clone)]
@@ -28,6 +41,7 @@ pub struct Pingable {
     name: ActorName,
     priority: ActorPriority,
     ask: Ask,
+    read: Read,
 }
 
 impl Pingable {
@@ -38,20 +52,41 @@ impl Pingable {
         wrap: fn(PingMessage, RpcReplyPort<PongMessage>) -> M,
     ) -> Self {
         let name = address.name().clone();
-        let address = address.clone();
+        let (asked, seen) = (address.clone(), address.clone());
         let ask: Ask = Arc::new(move |ping, timeout| {
-            let address = address.clone();
+            let address = asked.clone();
             Box::pin(async move { address.call(timeout, |reply| wrap(ping, reply)).await })
         });
-        Self { name, priority, ask }
+        let read = Arc::new(move || Reading {
+            incarnation: seen.target().map_or(0, |actor| actor.get_id().pid()),
+            handled: seen.handled(),
+            waiting: seen.depth(),
+        });
+        Self { name, priority, ask, read }
     }
 }
 
 /// Notes what each check of an actor says. Must not wait.
 pub type Recorder = Arc<dyn Fn(&ActorName, HealthStatus) + Send + Sync>;
-
 /// Hears what the node says of itself after every check of a critical actor. Must not wait.
 pub type SummaryListener = Arc<dyn Fn(HealthCheckResult) + Send + Sync>;
+/// Hears what checks found, whether it changed or not. Must not wait.
+pub type Follower = Arc<dyn Fn(Vec<ActorHealth>) + Send + Sync>;
+/// Asks what is known of the other members, with a deadline.
+pub type AskMembers = Arc<dyn Fn() -> BoxFuture<'static, Vec<MemberReading>> + Send + Sync>;
+
+/// What else the monitor has to do with. By default nothing.
+#[derive(Clone, Default)]
+pub struct Ties {
+    /// Hears what checks found: the recovery agent.
+    pub follower: Option<Follower>,
+    /// Knows the other members.
+    pub members: Option<AskMembers>,
+    /// The node's score in thousandths, for whoever shows it: see [`super::trend::node_score`].
+    pub score: Arc<AtomicU64>,
+    /// Counts checks, also across restarts of the monitor: a ping's number is used once in an incarnation.
+    pub ids: Arc<AtomicU64>,
+}
 
 /// What the monitor works with.
 #[derive(Clone)]
@@ -72,16 +107,44 @@ pub struct HealthMonitor {
     pub recorder: Recorder,
     /// Who hears the summary.
     pub listener: SummaryListener,
+    /// What else it has to do with.
+    pub ties: Ties,
 }
 
 /// The shell's memory.
 pub struct Shell {
     board: HealthBoard,
-    last_id: u64,
+    batches: Vec<RpcReplyPort<Vec<ActorHealth>>>,
+    /// When the members are looked at again.
+    members_due: Moment,
 }
 
+type Me = ActorRef<Mail<HealthMessage>>;
+
 impl HealthMonitor {
-    fn check(&self, me: &ActorRef<Mail<HealthMessage>>, index: usize, id: u64) {
+    /// Checks these actors, all at once, in one task.
+    fn check(&self, me: &Me, board: &mut HealthBoard, due: &[usize]) {
+        if due.is_empty() {
+            return;
+        }
+        let checks: FuturesUnordered<_> = due.iter().map(|index| self.one(me, board, *index)).collect();
+        let me = me.clone();
+        tokio::spawn(async move {
+            let mut outcomes = checks.ready_chunks(OUTCOMES_MAX);
+            while let Some(outcomes) = outcomes.next().await {
+                // The monitor may have ended meanwhile; its successor checks anew.
+                if me.cast(Mail::to_self(HealthMessage::Checked(outcomes))).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn one(&self, me: &Me, board: &mut HealthBoard, index: usize) -> impl Future<Output = Outcome> + use<> {
+        let id = self.ties.ids.fetch_add(1, Ordering::Relaxed) + 1;
+        let actor = &self.actors[index];
+        let asked = self.clock.now();
+        board.asked(asked, index, id, (actor.read)());
         let ping = PingMessage {
             id,
             timestamp: self.clock.wall(),
@@ -90,41 +153,89 @@ impl HealthMonitor {
             federation_check: false,
             metadata: BTreeMap::new(),
         };
-        let (me, clock, timeout) = (me.clone(), self.clock.clone(), self.config.timeout);
-        let ask = self.actors[index].ask.clone();
-        tokio::spawn(async move {
-            let asked = clock.now();
-            let check = match ask(ping, timeout).await {
-                Ok(pong) if pong.ping_id == id => {
+        let (me, clock, read) = (me.clone(), self.clock.clone(), actor.read.clone());
+        let (name, deadline) = (actor.name.clone(), self.config.timeout);
+        let mut asking = (actor.ask)(ping, deadline + LATE);
+        async move {
+            let check = match tokio::time::timeout(deadline, &mut asking).await {
+                Ok(Ok(pong)) if pong.ping_id == id => {
                     Check::Answered { result: pong.status, response_time: clock.now().since(asked) }
                 }
-                Ok(pong) => Check::Silent(format!("answered ping {} instead of {id}", pong.ping_id)),
-                Err(error @ CallError::Mail(crate::mailbox::MailError::Absent(_))) => {
-                    Check::Absent(error.to_string())
+                Ok(Ok(pong)) => Check::Silent(format!("answered ping {} instead of {id}", pong.ping_id)),
+                Ok(Err(error @ CallError::Mail(MailError::Absent(_)))) => Check::Absent(error.to_string()),
+                Ok(Err(error)) => Check::Silent(error.to_string()),
+                Err(_) => {
+                    tokio::spawn(async move {
+                        if let Ok(pong) = asking.await {
+                            let _ = me.cast(Mail::to_self(HealthMessage::Late(index, pong)));
+                        }
+                    });
+                    Check::Silent(CallError::Deadline { name, deadline }.to_string())
                 }
-                Err(error) => Check::Silent(error.to_string()),
             };
-            // The monitor may have ended meanwhile; its successor checks anew.
-            let _ = me.cast(Mail::to_self(HealthMessage::Checked(index, check)));
+            Outcome { index, id, check, reading: read() }
+        }
+    }
+
+    fn checked(&self, shell: &mut Shell, outcomes: Vec<Outcome>) {
+        let now = self.clock.now();
+        let mut found = Vec::new();
+        let mut is_critical = false;
+        for outcome in outcomes {
+            let index = outcome.index;
+            let is_news = shell.board.over(now, outcome);
+            let actor = &shell.board.actors()[index];
+            if is_news {
+                self.tell(&shell.board, index);
+            } else {
+                // Each time: a new incarnation of the actor is noted although its status is the same as before.
+                (self.recorder)(&actor.name, actor.status);
+            }
+            is_critical |= actor.priority == ActorPriority::Critical;
+            if self.ties.follower.is_some() {
+                found.push(actor.clone());
+            }
+        }
+        self.ties.score.store((shell.board.score() * 1_000.0).round() as u64, Ordering::Relaxed);
+        if let Some(follower) = &self.ties.follower {
+            follower(found);
+        }
+        if is_critical {
+            self.summarise(shell);
+        }
+        if shell.board.under_way() == 0 {
+            for waiting in shell.batches.drain(..) {
+                let _ = waiting.send(shell.board.actors().to_vec());
+            }
+        }
+    }
+
+    fn tell(&self, board: &HealthBoard, index: usize) {
+        let actor = &board.actors()[index];
+        (self.recorder)(&actor.name, actor.status);
+        self.events.tell(ClusterEvent::ActorHealthChanged {
+            actor: actor.name.clone(),
+            status: actor.status,
+            reason: actor.reason.clone(),
         });
     }
 
-    fn checked(&self, shell: &mut Shell, index: usize, check: Check) {
-        if shell.board.checked(index, check) {
-            let actor = &shell.board.actors()[index];
-            self.events.tell(ClusterEvent::ActorHealthChanged {
-                actor: actor.name.clone(),
-                status: actor.status,
-                reason: actor.reason.clone(),
-            });
-        }
-        let actors = shell.board.actors();
-        // Each time: a new incarnation of the actor is noted although its status is the same as before.
-        (self.recorder)(&actors[index].name, actors[index].status);
-        let critical = |actor: &ActorHealth| actor.priority == ActorPriority::Critical;
-        let all_known = actors.iter().filter(|a| critical(a)).all(|a| a.status != HealthStatus::Unknown);
-        if critical(&actors[index]) && all_known {
+    fn summarise(&self, shell: &Shell) {
+        let critical = |actor: &&ActorHealth| actor.priority == ActorPriority::Critical;
+        let mut actors = shell.board.actors().iter().filter(critical);
+        if actors.all(|actor| actor.status != HealthStatus::Unknown) {
             (self.listener)(shell.board.summary());
+        }
+    }
+
+    fn look_at_members(&self, me: &Me, shell: &mut Shell) {
+        let now = self.clock.now();
+        if let Some(ask) = self.ties.members.as_ref().filter(|_| now >= shell.members_due) {
+            shell.members_due = now + MEMBERS_EVERY;
+            let (me, asking) = (me.clone(), ask());
+            tokio::spawn(async move {
+                let _ = me.cast(Mail::to_self(HealthMessage::Members(asking.await)));
+            });
         }
     }
 }
@@ -134,33 +245,68 @@ impl Actor for HealthMonitor {
     type State = Shell;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Shell, ActorProcessingErr> {
+    async fn pre_start(&self, me: Me, (): ()) -> Result<Shell, ActorProcessingErr> {
         self.address.bind(me.clone());
         remind(&me, Duration::ZERO, HealthMessage::Tick);
         let actors = self.actors.iter().map(|actor| (actor.name.clone(), actor.priority));
-        Ok(Shell { board: HealthBoard::new(self.config, actors), last_id: 0 })
+        let board = HealthBoard::new(self.config, actors);
+        Ok(Shell { board, batches: Vec::new(), members_due: Moment::ORIGIN })
     }
 
-    async fn handle(
-        &self,
-        me: ActorRef<Self::Msg>,
-        mail: Self::Msg,
-        shell: &mut Shell,
-    ) -> Result<(), ActorProcessingErr> {
+    async fn handle(&self, me: Me, mail: Self::Msg, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             HealthMessage::Tick => {
-                for index in shell.board.due(self.clock.now()) {
-                    shell.last_id += 1;
-                    self.check(&me, index, shell.last_id);
-                }
+                let due = shell.board.due(self.clock.now());
+                self.check(&me, &mut shell.board, &due);
+                self.look_at_members(&me, shell);
                 remind(&me, TICK, HealthMessage::Tick);
             }
-            HealthMessage::Checked(index, check) => self.checked(shell, index, check),
+            HealthMessage::Checked(outcomes) => self.checked(shell, outcomes),
+            HealthMessage::Late(index, pong) => {
+                let (receipt, changed) = shell.board.late(index, &pong, self.incarnation);
+                if receipt != Receipt::Late {
+                    tracing::debug!(
+                        source = pong.source,
+                        ping = pong.ping_id,
+                        ?receipt,
+                        "a pong is not taken"
+                    );
+                }
+                if changed {
+                    self.tell(&shell.board, index);
+                    self.summarise(shell);
+                }
+            }
             HealthMessage::Board(reply) => {
                 let _ = reply.send(shell.board.actors().to_vec());
             }
+            HealthMessage::Batch(reply) => {
+                if shell.batches.len() == BATCHES_MAX {
+                    shell.batches.remove(0);
+                }
+                shell.batches.push(reply);
+                let due = shell.board.all_due(self.clock.now());
+                self.check(&me, &mut shell.board, &due);
+            }
+            HealthMessage::Trends(reply) => {
+                let _ = reply.send(shell.board.trends());
+            }
+            HealthMessage::Recovery(actor, stage, note) => {
+                if let Some(index) = shell.board.recovery(&actor, stage, note) {
+                    self.tell(&shell.board, index);
+                    self.summarise(shell);
+                }
+            }
+            HealthMessage::Members(readings) => shell.board.members(self.clock.now(), readings),
+            HealthMessage::Shutdown(reason) => {
+                for index in shell.board.shut_down(&reason) {
+                    self.tell(&shell.board, index);
+                }
+                self.summarise(shell);
+            }
             HealthMessage::Ping(ping, reply) => {
-                answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
+                let health = shell.board.own(self.clock.now());
+                answer(self.address.name(), &*self.clock, &ping, health, reply);
             }
         }
         Ok(())

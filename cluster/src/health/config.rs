@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::recovery::RecoveryConfig;
+use super::status::Thresholds;
 use crate::config::{FieldError, require, require_between};
 use crate::id::ActorPriority;
 
@@ -29,6 +31,18 @@ pub struct HealthConfig {
     pub timeout: Duration,
     /// Failed checks in a row after which an actor is unhealthy; before, it is degraded. 1 to 100. Default 2.
     pub unhealthy_after: u32,
+    /// Good checks in a row after which an actor that failed one is healthy again; before, it is degraded. An actor
+    /// that was restarted has failed none. 1 to 100. Default 2.
+    pub healthy_after: u32,
+    /// The least response time that is called slow, however regular the answers were before. 1 ms up to
+    /// `slow_max`. Default 250 ms.
+    #[serde(with = "humantime_serde")]
+    pub slow_min: Duration,
+    /// The response time that is slow in any case. Up to 10 s; from `timeout` on it says nothing. Default 800 ms.
+    #[serde(with = "humantime_serde")]
+    pub slow_max: Duration,
+    /// How restarts of silent actors are asked for.
+    pub recovery: RecoveryConfig,
 }
 
 impl Default for HealthConfig {
@@ -40,6 +54,10 @@ impl Default for HealthConfig {
             background_interval: Duration::from_mins(1),
             timeout: Duration::from_secs(1),
             unhealthy_after: 2,
+            healthy_after: 2,
+            slow_min: Duration::from_millis(250),
+            slow_max: Duration::from_millis(800),
+            recovery: RecoveryConfig::default(),
         }
     }
 }
@@ -78,6 +96,17 @@ impl HealthConfig {
             "unhealthy_after",
             self.unhealthy_after,
             "1 to 100",
-        )
+        )?;
+        require((1..=100).contains(&self.healthy_after), "healthy_after", self.healthy_after, "1 to 100")?;
+        let range = (Duration::from_millis(1), self.slow_max);
+        require_between("slow_min", self.slow_min, range, "between 1ms and `slow_max`")?;
+        let range = (self.slow_min, Duration::from_secs(10));
+        require_between("slow_max", self.slow_max, range, "between `slow_min` and 10s")?;
+        self.recovery.validate()
+    }
+
+    /// How many checks make a difference.
+    pub fn thresholds(&self) -> Thresholds {
+        Thresholds { unhealthy_after: self.unhealthy_after, healthy_after: self.healthy_after }
     }
 }

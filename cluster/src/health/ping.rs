@@ -21,11 +21,17 @@ pub enum HealthStatus {
     Degraded,
     /// Checks failed too often, or the actor is not running.
     Unhealthy,
+    /// It was unhealthy, and its supervisor was asked to restart it.
+    Recovering,
+    /// It is going to stop, as it was told to.
+    #[serde(rename = "shutting_down")]
+    ShuttingDown,
 }
 
 impl HealthStatus {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Unknown, Self::Healthy, Self::Degraded, Self::Unhealthy];
+    pub const ALL: [Self; 6] =
+        [Self::Unknown, Self::Healthy, Self::Degraded, Self::Unhealthy, Self::Recovering, Self::ShuttingDown];
 
     /// The name in lower case.
     pub fn as_str(self) -> &'static str {
@@ -34,6 +40,8 @@ impl HealthStatus {
             Self::Healthy => "healthy",
             Self::Degraded => "degraded",
             Self::Unhealthy => "unhealthy",
+            Self::Recovering => "recovering",
+            Self::ShuttingDown => "shutting_down",
         }
     }
 
@@ -103,6 +111,11 @@ impl HealthCheckResult {
     /// It works with restrictions.
     pub fn degraded(reason: impl Into<String>) -> Self {
         Self { status: HealthStatus::Degraded, reason: reason.into(), ..Self::default() }
+    }
+
+    /// It is going to stop.
+    pub fn shutting_down(reason: impl Into<String>) -> Self {
+        Self { status: HealthStatus::ShuttingDown, reason: reason.into(), ..Self::default() }
     }
 
     /// It does not work.

@@ -469,9 +469,13 @@ impl Supervisor {
                 }
             };
             if !in_time {
-                if shutdown != Shutdown::BrutalKill {
-                    let child = shell.specs.get(&key).map(|spec| spec.name().as_str());
-                    tracing::warn!(child, ?shutdown, "killed: it did not stop in time");
+                if let Some(child) = shell.specs.get(&key).filter(|_| shutdown != Shutdown::BrutalKill) {
+                    tracing::warn!(
+                        child = child.name().as_str(),
+                        ?shutdown,
+                        "killed: it did not stop in time"
+                    );
+                    self.context.board.note_killed(child.name());
                 }
                 let _ = cell.kill_and_wait(Some(KILL_GRACE)).await;
             }
@@ -594,7 +598,7 @@ impl Actor for Supervisor {
         spec.validate()?;
         self.context.enroll_supervisor(&spec)?;
         let state = Arc::new(Mutex::new(SupervisorState::new(&spec)));
-        self.context.board.show(&spec.name, state.clone());
+        self.context.board.show(&spec.name, state.clone(), &spec.address);
         let mut shell = Shell {
             spec,
             state,
@@ -635,8 +639,10 @@ impl Actor for Supervisor {
             SupervisorMessage::Wake(wakeup) => drop(self.input(&me, shell, Input::Wake(wakeup))),
             SupervisorMessage::Kill(key, id) => {
                 if let Some(cell) = shell.cells.get(&key).filter(|cell| cell.get_id() == id) {
-                    let child = shell.specs.get(&key).map(|spec| spec.name().as_str());
-                    tracing::warn!(child, "killed: it did not stop in time");
+                    if let Some(child) = shell.specs.get(&key).map(ChildSpec::name) {
+                        tracing::warn!(child = child.as_str(), "killed: it did not stop in time");
+                        self.context.board.note_killed(child);
+                    }
                     cell.kill();
                     remind(&me, KILL_GRACE, SupervisorMessage::Abandon(key, id));
                 }

@@ -123,6 +123,11 @@ impl EnhancedSupervision {
         Self { address: spec.address.clone(), context }
     }
 
+    /// The face of the supervisor that is reached at `address`.
+    pub fn at(address: Address<SupervisorMessage>, context: Context) -> Self {
+        Self { address, context }
+    }
+
     /// What this supervisor shares with all others.
     pub fn context(&self) -> &Context {
         &self.context

@@ -9,7 +9,7 @@
 //! (one failure, one decision, as plain data), [`spec`] (what a child is, as data), [`child`] and [`command`] (what is known of it, and asked),
 //! [`state`] (who starts and stops when), `census` (what the registry is told of it),
 //! [`pattern`] and [`memory`] (what is remembered), [`mod@panic`] and [`guard`] (what stands around every actor),
-//! [`actor`] (the shell on ractor), [`board`] (the tree from outside), [`enhanced`] (the face).
+//! [`actor`] (the shell on ractor), [`board`] (the tree from outside), [`enhanced`] (the face), [`healer`] (the face for whoever watches health).
 
 pub mod actor;
 pub mod board;
@@ -23,6 +23,7 @@ pub mod enhanced;
 pub mod escalation;
 pub mod failure;
 pub mod guard;
+pub mod healer;
 pub mod intensity;
 pub mod memory;
 pub mod message;
@@ -42,6 +43,7 @@ pub use enhanced::{EnhancedSupervision, SupervisedActorConfig};
 pub use escalation::{EscalationStep, EscalationTable};
 pub use failure::{ActorFailureType, Failure, FailureClass};
 pub use guard::Watch;
+pub use healer::TreeHealer;
 pub use intensity::{RestartIntensity, SlotBudget};
 pub use memory::SupervisionMemory;
 pub use message::{AdminError, SupervisorMessage};

@@ -37,6 +37,8 @@ pub struct Metrics {
     child_exits: IntCounterVec,
     supervisors_gave_up: IntCounter,
     actor_healthy: IntGaugeVec,
+    recoveries: IntCounterVec,
+    health_score: IntGauge,
     peer_up: IntGaugeVec,
     peer_losses: IntCounterVec,
     peer_attested: IntCounterVec,
@@ -55,19 +57,71 @@ pub struct Metrics {
     block_interval: Histogram,
     deciding: Histogram,
     signature_refusals: IntCounter,
+    shutdown_state: IntGaugeVec,
+    shutdown_refusals: IntCounter,
+    peer_departures: IntCounterVec,
     events_missed: IntCounter,
-    registry_actors: IntGaugeVec,
-    registry_subscriptions: IntGauge,
-    registry_registrations: IntCounter,
-    registry_removals: IntCounter,
-    registry_moves: IntCounter,
-    remote_actors: IntGaugeVec,
+    actors: ActorMetrics,
+}
+
+/// What is counted of the actors in the registry, and of those that peers published.
+#[derive(Clone)]
+struct ActorMetrics {
+    by_state: IntGaugeVec,
+    subscriptions: IntGauge,
+    registrations: IntCounter,
+    removals: IntCounter,
+    moves: IntCounter,
+    remote: IntGaugeVec,
 }
 
 fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
     let metric = metric.expect("a metric's name and labels are literals of the right form");
     registry.register(Box::new(metric.clone())).expect("every metric has a name of its own");
     metric
+}
+
+impl ActorMetrics {
+    fn new(registry: &Registry) -> Self {
+        let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help));
+        let gauges = |name: &str, help: &str, by: &[&str]| {
+            register(registry, IntGaugeVec::new(Opts::new(name, help), by))
+        };
+        let subscriptions =
+            IntGauge::new("registry_subscriptions", "Who is told of changes of the registry.");
+        Self {
+            by_state: gauges("registry_actors", "Registered actors.", &["state"]),
+            subscriptions: register(registry, subscriptions),
+            registrations: counter(
+                "registry_registrations_total",
+                "Registrations, those of actors that came back included.",
+            ),
+            removals: counter("registry_removals_total", "Actors removed from the registry."),
+            moves: counter("registry_moves_total", "Moves of actors from one state to another."),
+            remote: gauges("discovery_remote_actors", "Actors published by the peer.", &["peer"]),
+        }
+    }
+
+    fn show(&self, gauges: &Gauges) {
+        let registry = &gauges.registry;
+        for (state, count) in registry.by_state {
+            self.by_state.with_label_values(&[state.as_str()]).set(count as i64);
+        }
+        self.subscriptions.set(registry.subscriptions as i64);
+        for (counter, total) in [
+            (&self.registrations, registry.registrations),
+            (&self.removals, registry.removals),
+            (&self.moves, registry.moves),
+        ] {
+            // The registry counts, and outlives the collector.
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+        // A lost peer publishes nothing.
+        self.remote.reset();
+        for (peer, actors) in &gauges.remote_actors {
+            self.remote.with_label_values(&[peer.as_str()]).set(*actors as i64);
+        }
+    }
 }
 
 impl Metrics {
@@ -113,6 +167,15 @@ impl Metrics {
             ),
             supervisors_gave_up: counter("supervision_gave_up_total", "Supervisors that gave up."),
             actor_healthy: gauges("health_actor_serving", "1 if the actor serves, else 0.", &["actor"]),
+            health_score: gauge(
+                "health_score_thousandths",
+                "The weighted mean of the actors' statuses, from 0 to 1000.",
+            ),
+            recoveries: counters(
+                "health_recoveries_total",
+                "Steps of the recovery of actors that did not answer.",
+                &["actor", "stage"],
+            ),
             peer_up: gauges("federation_peer_up", "1 if the peer answers heartbeats, else 0.", &["peer"]),
             peer_losses: counters("federation_peer_losses_total", "Times the peer was lost.", &["peer"]),
             peer_attested: counters(
@@ -149,18 +212,14 @@ impl Metrics {
                 &DECIDING_BUCKETS,
             ),
             signature_refusals: counter("consensus_signature_refusals_total", "Signatures refused."),
-            registry_actors: gauges("registry_actors", "Registered actors.", &["state"]),
-            registry_subscriptions: gauge(
-                "registry_subscriptions",
-                "Who is told of changes of the registry.",
+            shutdown_state: gauges("shutdown_state", "1 for the state the shutdown is in.", &["state"]),
+            shutdown_refusals: counter("shutdown_refusals_total", "Requests to shut down that were refused."),
+            peer_departures: counters(
+                "federation_peer_departures_total",
+                "Times the peer left in order.",
+                &["peer"],
             ),
-            registry_registrations: counter(
-                "registry_registrations_total",
-                "Registrations, those of actors that came back included.",
-            ),
-            registry_removals: counter("registry_removals_total", "Actors removed from the registry."),
-            registry_moves: counter("registry_moves_total", "Moves of actors from one state to another."),
-            remote_actors: gauges("discovery_remote_actors", "Actors published by the peer.", &["peer"]),
+            actors: ActorMetrics::new(&registry),
             events_missed: counter("telemetry_events_missed_total", "Events the collector was too slow for."),
             registry,
         }
@@ -169,7 +228,7 @@ impl Metrics {
     /// Counts one event.
     pub fn observe(&self, event: &ClusterEvent) {
         match event {
-            ClusterEvent::ChildStarted { .. } => {}
+            ClusterEvent::ChildStarted { .. } | ClusterEvent::ShutdownTaskEnded { .. } => {}
             ClusterEvent::ChildEnded { child, .. } => {
                 self.child_exits.with_label_values(&[child.kind()]).inc();
             }
@@ -187,6 +246,18 @@ impl Metrics {
             ClusterEvent::SupervisorGaveUp { .. } => self.supervisors_gave_up.inc(),
             ClusterEvent::ActorHealthChanged { actor, status, .. } => {
                 self.actor_healthy.with_label_values(&[actor.as_str()]).set(status.is_serving().into());
+            }
+            ClusterEvent::RecoveryChanged { actor, stage, .. } => {
+                self.recoveries.with_label_values(&[actor.as_str(), stage]).inc();
+            }
+            ClusterEvent::ShutdownChanged { state, .. } => {
+                self.shutdown_state.reset();
+                self.shutdown_state.with_label_values(&[state]).set(1);
+            }
+            ClusterEvent::ShutdownRefused { .. } => self.shutdown_refusals.inc(),
+            ClusterEvent::PeerLeft { node, .. } => {
+                self.peer_up.with_label_values(&[node.as_str()]).set(0);
+                self.peer_departures.with_label_values(&[node.as_str()]).inc();
             }
             ClusterEvent::PeerUp { node, .. } => self.peer_up.with_label_values(&[node.as_str()]).set(1),
             ClusterEvent::PeerDown { node, .. } => {
@@ -231,24 +302,8 @@ impl Metrics {
         for (supervisor, left) in &gauges.budgets {
             self.budget_left.with_label_values(&[supervisor.as_str()]).set(*left as i64);
         }
-        let registry = &gauges.registry;
-        for (state, count) in registry.by_state {
-            self.registry_actors.with_label_values(&[state.as_str()]).set(count as i64);
-        }
-        self.registry_subscriptions.set(registry.subscriptions as i64);
-        for (counter, total) in [
-            (&self.registry_registrations, registry.registrations),
-            (&self.registry_removals, registry.removals),
-            (&self.registry_moves, registry.moves),
-        ] {
-            // The registry counts, and outlives the collector.
-            counter.inc_by(total.saturating_sub(counter.get()));
-        }
-        // A lost peer publishes nothing.
-        self.remote_actors.reset();
-        for (peer, actors) in &gauges.remote_actors {
-            self.remote_actors.with_label_values(&[peer.as_str()]).set(*actors as i64);
-        }
+        self.actors.show(gauges);
+        self.health_score.set(gauges.health_score as i64);
         self.chain_height.set(gauges.height as i64);
         self.gate_open.set(gauges.gate_open.into());
         self.gate_healthy.set(gauges.healthy as i64);
@@ -272,6 +327,8 @@ pub struct Gauges {
     pub registry: RegistryStats,
     /// Actors that each peer published.
     pub remote_actors: Vec<(NodeId, usize)>,
+    /// The weighted mean of the actors' statuses, in thousandths.
+    pub health_score: u64,
     /// The height of the last committed block.
     pub height: u64,
     /// Whether the gate is open.

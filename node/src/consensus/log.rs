@@ -87,6 +87,11 @@ impl WriteAheadLog {
         Ok(entries)
     }
 
+    /// Whether it holds entries of `height` or above: what a start on a chain that ends below would replay.
+    pub fn holds(&self, height: u64) -> bool {
+        self.log.sequence() >= height && !self.log.is_empty()
+    }
+
     /// The whole entries there are, of whatever height, and whether a torn one follows. Changes nothing.
     ///
     /// The size of a file can reach the disk before its bytes do, and zeros read as an entry without bytes,
@@ -153,7 +158,9 @@ mod tests {
         let mut log = WriteAheadLog::open(&path).expect("opens again");
         assert_eq!(log.begin(5).expect("begins"), [entry(0), entry(1), entry(2)]);
         assert!(matches!(log.begin(4), Err(LogError::Ahead { log: 5, head: 3, .. })));
+        assert!(log.holds(5) && !log.holds(6));
         assert_eq!(log.begin(6).expect("begins"), []);
+        assert!(!log.holds(6));
         assert_eq!(log.begin(6).expect("begins"), []);
     }
 

@@ -1,12 +1,15 @@
 //! The ops API: what an operator reads, over HTTP on loopback.
 //!
 //! It asks actors with a deadline and says so when one does not answer; it decides nothing. [`view`] is the
-//! JSON, [`router`] the paths.
+//! JSON, [`router`] the paths, [`token`] what a caller needs to end the member.
 
+mod health;
 mod problem;
 mod registry;
 pub mod router;
+mod shutdown;
 mod supervision;
+pub mod token;
 pub mod view;
 
 use tokio::net::TcpListener;

@@ -8,27 +8,28 @@ use alys_cluster::event::ClusterEvent;
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
 use alys_cluster::federation::{Decision, FederationMessage, FederationStatus};
 use alys_cluster::health::HealthMessage;
-use alys_cluster::id::{ActorName, ActorPriority, Incarnation, NodeId};
+use alys_cluster::id::{ActorName, Incarnation, NodeId};
+use alys_cluster::shutdown::{Answer as Reply, Caller, ShutdownCoordinator, ShutdownState};
 use alys_cluster::telemetry::{LoggingMessage, MetricsMessage};
 use alys_cluster::transport::{LinkMessage, LinkStatus};
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
 use axum::http::request::Parts as RequestParts;
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 
-use super::registry;
-use super::supervision;
+use super::token::Token;
 use super::view::{
-    ActorHealthView, ActorsView, BlockView, CertificateView, ClassView, DecisionView, DecisionsView,
-    EventView, FaultKind, FaultRequest, FederationView, GateDecision, GateRecord, GateView,
-    GenesisMemberView, GenesisView, HeadView, HealthView, LinkView, MemberView, PatternsView, Problem,
-    ReadyView, RegistryStatsView, SignatureView, SignaturesView, SupervisionMemoryView, SupervisionStatsView,
-    TransactionReceipt, TransactionRequest, TreeView,
+    ActorsView, BlockView, CertificateView, ClassView, DecisionView, DecisionsView, EventView, FaultKind,
+    FaultRequest, FederationView, GateDecision, GateRecord, GateView, GenesisMemberView, GenesisView,
+    HeadView, HealthView, LinkView, MemberView, PatternsView, Problem, ReadyView, RegistryStatsView,
+    ShutdownRequest, ShutdownView, SignatureView, SignaturesView, SupervisionMemoryView,
+    SupervisionStatsView, TransactionReceipt, TransactionRequest, TreeView, TrendsView,
 };
+use super::{health, registry, shutdown, supervision};
 use crate::actors::chain::ChainMessage;
 use crate::actors::consensus::ConsensusMessage;
 use crate::actors::engine::EngineMessage;
@@ -43,6 +44,8 @@ const BODY_BYTES_MAX: usize = 2 * TRANSACTION_BYTES_MAX + 1024;
 /// The paths that take something.
 const TRANSACTIONS: &str = "/transactions";
 const FAULTS: &str = "/faults";
+/// The longest reason for a shutdown, in characters.
+const REASON_MAX: usize = 200;
 /// Blocks a member may be behind and still be ready.
 const CAUGHT_UP_WITHIN: u64 = 1;
 
@@ -50,15 +53,18 @@ const CAUGHT_UP_WITHIN: u64 = 1;
 #[derive(Clone)]
 pub struct Ops {
     parts: Arc<Parts>,
+    shutdown: ShutdownCoordinator,
+    token: Option<Arc<Token>>,
     started: Moment,
 }
 
 type Answer<T> = Result<Json<T>, Problem>;
 
 impl Ops {
-    /// The ops API of a node that has just started.
-    pub fn new(parts: &Parts) -> Self {
-        Self { started: parts.clock.now(), parts: Arc::new(parts.clone()) }
+    /// The ops API of a node that has just started. Whoever knows `token` may end it; without one, nobody.
+    pub fn new(parts: &Parts, shutdown: ShutdownCoordinator, token: Option<Token>) -> Self {
+        let token = token.map(Arc::new);
+        Self { started: parts.clock.now(), parts: Arc::new(parts.clone()), shutdown, token }
     }
 
     /// Every path.
@@ -70,6 +76,7 @@ impl Ops {
             .route("/federation/gate", get(federation_gate))
             .route("/federation/decisions", get(federation_decisions))
             .route("/health/status", get(health_status))
+            .route("/health/trends", get(health_trends))
             .route("/supervision/tree", get(supervision_tree))
             .route("/supervision/stats", get(supervision_stats))
             .route("/supervision/patterns", get(supervision_patterns))
@@ -80,6 +87,7 @@ impl Ops {
             .route("/chain/blocks/{height}", get(chain_block))
             .route("/consensus/signatures", get(consensus_signatures))
             .route("/genesis", get(genesis))
+            .route("/shutdown", get(shutdown_progress).post(shut_down))
             .route(TRANSACTIONS, axum::routing::post(submit))
             .route(FAULTS, axum::routing::post(inject_fault))
             .route("/events", get(events))
@@ -118,8 +126,54 @@ impl Ops {
     }
 }
 
+async fn shutdown_progress(State(ops): State<Ops>) -> Json<ShutdownView> {
+    Json(shutdown::view(ops.node(), ops.shutdown.progress()))
+}
+
+async fn shut_down(
+    State(ops): State<Ops>,
+    headers: HeaderMap,
+    request: Result<Json<ShutdownRequest>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let Some(token) = &ops.token else {
+        let detail =
+            "field `ops.token_file` is not set; expected a file with the token that callers must know";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    };
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if !given.is_some_and(|given| token.is_in(given)) {
+        let detail = "header `authorization` does not carry this member's token; expected `Bearer <token>`";
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
+        return Ok(([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response());
+    }
+    let Json(ShutdownRequest { force, reason, wait }) = request?;
+    let length = reason.chars().count();
+    if length > REASON_MAX || reason.chars().any(char::is_control) {
+        let detail = format!(
+            "field `reason` has {length} characters; expected at most {REASON_MAX}, none of them a control character"
+        );
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+    }
+    let reason = if reason.is_empty() { "the operator asked for it" } else { &reason };
+    match crate::shutdown::request(&ops.parts, &ops.shutdown, Caller::Call, reason, force).await {
+        Reply::Refused(refusal) => Err(Problem::new(StatusCode::CONFLICT, refusal.to_string())),
+        Reply::Begun | Reply::Runs(_) | Reply::Forced(_) => {
+            let status = if wait { StatusCode::OK } else { StatusCode::ACCEPTED };
+            if wait {
+                // Its own deadline ends it, by force if need be.
+                ops.shutdown.finished().await;
+            }
+            let view = shutdown::view(ops.node(), ops.shutdown.progress());
+            Ok((status, Json(view)).into_response())
+        }
+    }
+}
+
 async fn readyz(State(ops): State<Ops>) -> Response {
     let mut reasons = Vec::new();
+    if ops.shutdown.progress().state != ShutdownState::Running {
+        reasons.push("shutting down".to_owned());
+    }
     let verdict = ops.parts.gate.verdict(ops.parts.clock.now());
     if verdict.decision == Decision::Closed {
         reasons.push(format!("the gate is closed: {}", verdict.reason));
@@ -163,6 +217,7 @@ fn member_view(member: MemberStatus, published: &[(NodeId, Incarnation, usize)])
         MemberState::Attested => "attested",
         MemberState::Suspected => "suspected",
         MemberState::Down => "down",
+        MemberState::Left => "left",
     };
     MemberView {
         name: member.name.to_string(),
@@ -257,22 +312,12 @@ async fn federation_decisions(State(ops): State<Ops>) -> Json<DecisionsView> {
 
 async fn health_status(State(ops): State<Ops>) -> Answer<HealthView> {
     let actors = ops.parts.addresses.health.call(DEADLINE, HealthMessage::Board).await?;
-    let mut critical = actors.iter().filter(|actor| actor.priority == ActorPriority::Critical);
-    Ok(Json(HealthView {
-        node: ops.node(),
-        healthy: critical.all(|actor| actor.status.is_serving()),
-        actors: actors
-            .into_iter()
-            .map(|actor| ActorHealthView {
-                name: actor.name.to_string(),
-                priority: actor.priority.to_string(),
-                status: actor.status.to_string(),
-                consecutive_failures: actor.consecutive_failures,
-                response_time_us: actor.response_time.map(|time| time.as_micros() as u64),
-                reason: actor.reason,
-            })
-            .collect(),
-    }))
+    Ok(Json(health::status(ops.node(), actors)))
+}
+
+async fn health_trends(State(ops): State<Ops>) -> Answer<TrendsView> {
+    let trends = ops.parts.addresses.health.call(DEADLINE, HealthMessage::Trends).await?;
+    Ok(Json(health::trends(ops.node(), trends)))
 }
 
 /// A request without a query. One with a query asks for something that it would not get.

@@ -110,8 +110,8 @@ pub struct MemberView {
     pub name: String,
     /// Whether it counts towards the gate.
     pub healthy: bool,
-    /// `self`, `up`, `attested` (answers through others only), `suspected` (silent as everyone is), `down` or
-    /// `unknown` (never heard of in this incarnation).
+    /// `self`, `up`, `attested` (answers through others only), `suspected` (silent as everyone is), `down`, `left`
+    /// (gone in order) or `unknown` (never heard of in this incarnation).
     pub state: String,
     /// Who last brought its word, if it is attested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -492,7 +492,7 @@ pub struct ActorHealthView {
     pub name: String,
     /// `critical`, `high`, `normal` or `background`.
     pub priority: String,
-    /// `unknown`, `healthy`, `degraded` or `unhealthy`.
+    /// `unknown`, `healthy`, `degraded`, `unhealthy`, `recovering` or `shutting_down`.
     pub status: String,
     /// Checks failed in a row.
     pub consecutive_failures: u32,
@@ -500,17 +500,123 @@ pub struct ActorHealthView {
     pub response_time_us: Option<u64>,
     /// Why it is not healthy; empty when it is.
     pub reason: String,
+    /// Messages in its mailbox when it was last checked.
+    pub waiting: usize,
 }
 
 /// `GET /health/status`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HealthView {
     /// The answering member.
     pub node: String,
     /// Whether every critical actor is healthy.
     pub healthy: bool,
+    /// The weighted mean of the statuses of its actors, from 0 to 1: critical 8, high 4, normal 2, background 1.
+    pub score: f64,
     /// Every actor under health checks.
     pub actors: Vec<ActorHealthView>,
+}
+
+/// `GET /health/trends`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrendsView {
+    /// The answering member.
+    pub node: String,
+    /// Its score, as in `/health/status`.
+    pub score: f64,
+    /// Every actor under health checks.
+    pub actors: Vec<TrendView>,
+    /// Every other member, looked at once a second; its response time is the silence since its last answer.
+    pub members: Vec<TrendView>,
+}
+
+/// What the last checks of one actor or member, at most 64, add up to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrendView {
+    /// Whose.
+    pub name: String,
+    /// Checks in the window.
+    pub samples: usize,
+    /// From the first to the last of them.
+    pub span_ms: u64,
+    /// The share that had no answer, from 0 to 1.
+    pub failure_rate: f64,
+    /// The mean response time.
+    pub response_mean_us: u64,
+    /// The longest response time.
+    pub response_max_us: u64,
+    /// How the response time changes, in milliseconds a second.
+    pub response_slope_ms_per_s: f64,
+    /// The mean score, from 0 to 1.
+    pub score: f64,
+    /// How the score changes, a second.
+    pub score_slope_per_s: f64,
+    /// Above this an answer is slow: what is usual, within the configured limits. Absent for a member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_above_us: Option<u64>,
+    /// When the response time reaches the time-out of checks, if it goes on like this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crosses_in_ms: Option<u64>,
+}
+
+/// `POST /shutdown`, with the header `authorization: Bearer <token>`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShutdownRequest {
+    /// Whether the member leaves even if that takes the federation below the members it requires.
+    pub force: bool,
+    /// Why, for those who read it later, at most 200 characters; empty for no reason.
+    pub reason: String,
+    /// Whether the answer comes when the shutdown is over.
+    pub wait: bool,
+}
+
+/// `GET /shutdown`, and what `POST /shutdown` answers: 202 when the shutdown runs, 200 when it was waited for
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShutdownView {
+    /// The answering member.
+    pub node: String,
+    /// `running`, `initiated`, `preparation`, `actor_shutdown`, `cleanup`, `finalization`, `forced_shutdown`,
+    /// `complete`.
+    pub state: String,
+    /// Why it began; empty while it has not.
+    pub reason: String,
+    /// Whether it is forced.
+    pub forced: bool,
+    /// Since when it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running_for_ms: Option<u64>,
+    /// How long is left until it is forced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_ms: Option<u64>,
+    /// Why it was last refused; empty if it was not, or began since.
+    pub refusal: String,
+    /// Its phases, in order.
+    pub phases: Vec<ShutdownPhaseView>,
+}
+
+/// One phase of a shutdown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShutdownPhaseView {
+    /// Its name.
+    pub name: String,
+    /// The state it belongs to.
+    pub state: String,
+    /// The longest it may take.
+    pub deadline_ms: u64,
+    /// Its tasks, which run in parallel.
+    pub tasks: Vec<ShutdownTaskView>,
+}
+
+/// One task of a shutdown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShutdownTaskView {
+    /// Its name, unique in its phase.
+    pub name: String,
+    /// `waiting`, `running`, `done` or `failed`.
+    pub state: String,
+    /// What became of it, or what went wrong; may be empty.
+    pub note: String,
 }
 
 /// `GET /readyz`: 200 when ready, 503 when not.

@@ -13,10 +13,10 @@ use alys_cluster::id::{BlockHeight, Incarnation, NodeId};
 use alys_cluster::mailbox::{Address, Mail, remind};
 use alys_cluster::port::{Outbox, PeerChange};
 use alys_cluster::supervision::{ActorFailureType, SlotReader, SlotTiming};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
-use super::conductor::{Action, Conductor, Decision, Input, Instant, Tools};
-use super::message::{ConsensusMessage, EngineRequest};
+use super::conductor::{Action, Conductor, Decision, Departure, Input, Instant, Tools};
+use super::message::{ConsensusMessage, EngineRequest, Farewell};
 use crate::actors::chain::{ChainMessage, HeadReader};
 use crate::actors::engine::EngineMessage;
 use crate::consensus::core::MalachiteCore;
@@ -35,6 +35,8 @@ const TICK: Duration = Duration::from_millis(20);
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Pause before an engine that could not build is asked again.
 const RETRY: Duration = Duration::from_millis(50);
+/// Callers that may wait for this member to be ready to leave; one more takes the place of the oldest.
+const FAREWELLS_MAX: usize = 8;
 
 /// What consensus works with.
 #[derive(Clone)]
@@ -81,6 +83,28 @@ pub struct Shell {
     last_commit: Option<Moment>,
     /// Members that do not reach each other, and do reach this one.
     apart: BTreeSet<(NodeId, NodeId)>,
+    /// Whoever waits until this member may leave: at most [`FAREWELLS_MAX`].
+    farewells: Vec<RpcReplyPort<Farewell>>,
+}
+
+impl Shell {
+    /// Answers those who wait until this member may leave, if it may.
+    fn say_farewell(&mut self) {
+        if self.farewells.is_empty() {
+            return;
+        }
+        let head = self.conductor.head().height;
+        let farewell = match self.conductor.departure() {
+            Departure::Deciding(_) => return,
+            Departure::Stuck(height) => Farewell::GivenUp(height),
+            // Begun before the gate closed, or before the last start.
+            Departure::Ready if self.log.holds(head + 1) => Farewell::GivenUp(head + 1),
+            Departure::Ready => Farewell::Finished(head),
+        };
+        for waiting in self.farewells.drain(..) {
+            let _ = waiting.send(farewell);
+        }
+    }
 }
 
 type Me = ActorRef<Mail<ConsensusMessage>>;
@@ -137,6 +161,7 @@ impl ConsensusActor {
                 self.slots.set(SlotTiming { boundary, block_time: self.genesis.block_time() });
             }
         }
+        shell.say_farewell();
         Ok(())
     }
 
@@ -292,7 +317,7 @@ impl Actor for ConsensusActor {
         // What changes from here on is told.
         conductor.begin_without(self.gate.lost());
         remind(&me, Duration::ZERO, ConsensusMessage::Tick);
-        Ok(Shell { conductor, signer, log, last_commit: None, apart: BTreeSet::new() })
+        Ok(Shell { conductor, signer, log, last_commit: None, apart: BTreeSet::new(), farewells: Vec::new() })
     }
 
     async fn handle(&self, me: Me, mail: Self::Msg, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
@@ -371,6 +396,13 @@ impl Actor for ConsensusActor {
                 let records = shell.signer.journal().records();
                 let _ = reply.send(records.filter(|r| r.statement.height >= from).copied().collect());
                 Ok(())
+            }
+            ConsensusMessage::Leave(reply) => {
+                if shell.farewells.len() == FAREWELLS_MAX {
+                    shell.farewells.remove(0);
+                }
+                shell.farewells.push(reply);
+                self.input(&me, shell, Input::Leave).await
             }
             ConsensusMessage::Ping(ping, reply) => {
                 let health = shell.conductor.health(self.clock.now());

@@ -118,6 +118,19 @@ pub enum Input {
     Peer(PeerChange),
     /// More members than can lie say that their chain has come this far.
     PeersAt(u64),
+    /// This member is going to leave: no height begins any more.
+    Leave,
+}
+
+/// What stands between a member that is told to leave and its leaving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// Nothing: it is between two heights.
+    Ready,
+    /// This height is being decided.
+    Deciding(u64),
+    /// This height was begun, and can not go on: the gate is closed, or this member is silent.
+    Stuck(u64),
 }
 
 /// What is to be done.
@@ -205,6 +218,7 @@ pub struct Conductor {
     proposer: usize,
     lost: BTreeSet<NodeId>,
     peers_at: u64,
+    is_leaving: bool,
     seen: BTreeMap<BlockHash, (Moment, WallTime)>,
 }
 
@@ -244,6 +258,7 @@ impl Conductor {
             proposer: 0,
             lost: BTreeSet::new(),
             peers_at: 0,
+            is_leaving: false,
             seen: BTreeMap::new(),
         }
     }
@@ -251,6 +266,17 @@ impl Conductor {
     /// When the next height begins, if a beat is known.
     pub fn due(&self) -> Option<Moment> {
         Some(self.pacing.due()).filter(|due| *due > Moment::ORIGIN)
+    }
+
+    /// Whether this member may leave, once it was told to.
+    pub fn departure(&self) -> Departure {
+        let height = self.head.height + 1;
+        match self.stage {
+            Stage::Waiting => Departure::Ready,
+            Stage::Silent => Departure::Stuck(height),
+            Stage::Deciding if !self.was_open => Departure::Stuck(height),
+            Stage::Deciding | Stage::Committing => Departure::Deciding(height),
+        }
     }
 
     /// Where the chain ends.
@@ -312,11 +338,13 @@ impl Conductor {
             Input::Committed { head, adopted } => self.committed(at.now, head, adopted),
             Input::Peer(change) => self.peer(change, actions),
             Input::PeersAt(height) => self.peers_at = height,
+            Input::Leave => self.is_leaving = true,
         }
         // A height that others have decided is fetched, not decided again.
         let is_behind = self.peers_at > self.head.height;
         let is_due = at.now >= self.pacing.due() || self.is_called(at.now);
-        if self.stage == Stage::Waiting && at.gate_open && !is_behind && is_due {
+        let may_begin = self.stage == Stage::Waiting && !self.is_leaving;
+        if may_begin && at.gate_open && !is_behind && is_due {
             self.begin(at, tools, actions)?;
         }
         Ok(())
@@ -569,7 +597,9 @@ impl Conductor {
                     actions.extend(said.map(|message| Action::SendTo(node.clone(), message)));
                 }
             }
-            PeerChange::Down { node, .. } | PeerChange::Indirect { node, heard: false, .. } => {
+            PeerChange::Down { node, .. }
+            | PeerChange::Left { node, .. }
+            | PeerChange::Indirect { node, heard: false, .. } => {
                 self.lose(node, actions);
             }
             PeerChange::Indirect { node, heard: true, .. } => {

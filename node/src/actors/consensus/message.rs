@@ -52,8 +52,20 @@ pub enum ConsensusMessage {
     Peer(PeerChange),
     /// Statements signed for heights from here on, oldest first.
     Signatures(u64, RpcReplyPort<Vec<SignedStatement>>),
+    /// This member is going to leave: no height begins any more. Answered when the one in hand is decided, or can
+    /// not be.
+    Leave(RpcReplyPort<Farewell>),
     /// Is the actor well?
     Ping(PingMessage, RpcReplyPort<PongMessage>),
+}
+
+/// What became of the height in hand when this member was told to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    /// The chain ends at this height, and nothing has to be replayed above it.
+    Finished(u64),
+    /// This height was given up in the middle: its log is replayed at the next start.
+    GivenUp(u64),
 }
 
 /// What consensus wants of the engine.

@@ -150,7 +150,7 @@ impl Actor for SyncActor {
                     self.compare(state).await;
                 }
             }
-            SyncMessage::Peer(PeerChange::Down { node, .. }) => {
+            SyncMessage::Peer(PeerChange::Down { node, .. } | PeerChange::Left { node, .. }) => {
                 self.apply(state.handle(self.clock.now(), Input::Down(node)));
             }
             SyncMessage::Peer(_) => {}

@@ -1,0 +1,387 @@
+//! When a restart is asked for, and when that is given up.
+//!
+//! Only for an actor that is *silent*: one that answers can ask for its own restart by returning an error, and one
+//! that is not running is its supervisor's already. And only after patience: handlers have deadlines, which find
+//! a hung one sooner and know more of it. What is left are loops that never yield, and actors without deadlines.
+//!
+//! ```text
+//!   well ──silent──► ailing ──patience──► asked ──restart decided──► recovering ──answers──► well
+//!                      ▲                    │ not now                    │ too late
+//!                      ├────────────────────┴────────────────────────────┘
+//!                      └── attempts used up ──► escalated, then left alone until it answers
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::ping::HealthStatus;
+use crate::clock::Moment;
+use crate::config::{FieldError, require, require_between};
+use crate::id::ActorName;
+use crate::port::Remedy;
+
+/// How restarts of silent actors are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecoveryConfig {
+    /// Whether any is. Default true.
+    pub enabled: bool,
+    /// How long an actor is unhealthy before its restart is asked for. 100 ms to 1 h. Default 20 s: longer than any
+    /// handler may take, so that its deadline comes first.
+    #[serde(with = "humantime_serde")]
+    pub patience: Duration,
+    /// How long a restarted actor may take until it answers a check. 100 ms to 1 h. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+    /// Restarts asked for within `within`, before the failure is escalated. 1 to 100. Default 3.
+    pub attempts_max: u32,
+    /// See `attempts_max`. 1 s to 24 h. Default 10 min.
+    #[serde(with = "humantime_serde")]
+    pub within: Duration,
+    /// How long the monitor may tell of no check before its own restart is asked for. 1 s to 1 h. Default 15 s.
+    #[serde(with = "humantime_serde")]
+    pub monitor_patience: Duration,
+}
+
+impl Default for RecoveryConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            patience: Duration::from_secs(20),
+            deadline: Duration::from_secs(30),
+            attempts_max: 3,
+            within: Duration::from_mins(10),
+            monitor_patience: Duration::from_secs(15),
+        }
+    }
+}
+
+impl RecoveryConfig {
+    /// Checks the ranges.
+    pub fn validate(&self) -> Result<(), FieldError> {
+        let hour = Duration::from_hours(1);
+        let range = (Duration::from_millis(100), hour);
+        require_between("recovery.patience", self.patience, range, "between 100ms and 1h")?;
+        require_between("recovery.deadline", self.deadline, range, "between 100ms and 1h")?;
+        let attempts = self.attempts_max;
+        require((1..=100).contains(&attempts), "recovery.attempts_max", attempts, "1 to 100")?;
+        let range = (Duration::from_secs(1), hour * 24);
+        require_between("recovery.within", self.within, range, "between 1s and 24h")?;
+        let range = (Duration::from_secs(1), hour);
+        require_between("recovery.monitor_patience", self.monitor_patience, range, "between 1s and 1h")
+    }
+}
+
+/// What the agent learns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The outcome of a check.
+    Found {
+        /// Whose.
+        actor: ActorName,
+        /// What it is now.
+        status: HealthStatus,
+        /// Checks failed in a row.
+        failures: u32,
+        /// Whether it runs and did not answer.
+        is_silent: bool,
+    },
+    /// What came of a request.
+    Answered(ActorName, Remedy),
+    /// The node shuts down: nobody is restarted any more.
+    Shutdown,
+    /// Time passes.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask the actor's supervisor for a restart.
+    Ask(ActorName, u32),
+    /// Tell the supervisor that restarting the actor alone is not the answer.
+    Escalate(ActorName, u32),
+    /// The actor's recovery is at this point.
+    Tell(ActorName, Stage, String),
+}
+
+/// How far a recovery is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A restart was decided.
+    Begun,
+    /// The actor answers again.
+    Recovered,
+    /// It did not in time.
+    Failed,
+    /// No restart is asked for any more until it answers.
+    GaveUp,
+}
+
+impl Stage {
+    /// The name in `snake_case`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Begun => "begun",
+            Self::Recovered => "recovered",
+            Self::Failed => "failed",
+            Self::GaveUp => "gave_up",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Course {
+    #[default]
+    Well,
+    Ailing {
+        since: Moment,
+    },
+    Asked,
+    Recovering {
+        until: Moment,
+    },
+    GaveUp,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Patient {
+    course: Course,
+    failures: u32,
+    attempts: VecDeque<Moment>,
+}
+
+/// Every actor that was ever silent, and the monitor itself.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    config: RecoveryConfig,
+    monitor: ActorName,
+    heard: Moment,
+    patients: BTreeMap<ActorName, Patient>,
+    is_over: bool,
+}
+
+impl Recovery {
+    /// Nobody is ill; `monitor` tells of checks from now on.
+    pub fn new(now: Moment, config: RecoveryConfig, monitor: ActorName) -> Self {
+        Self { config, monitor, heard: now, patients: BTreeMap::new(), is_over: false }
+    }
+
+    /// What follows from `input`.
+    pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Found { actor, status, failures, is_silent } => {
+                self.heard = now;
+                if self.patients.get(&self.monitor).is_some_and(|monitor| monitor.course != Course::Well) {
+                    self.found(now, self.monitor.clone(), HealthStatus::Healthy, 0, false, &mut effects);
+                }
+                self.found(now, actor, status, failures, is_silent, &mut effects);
+            }
+            Input::Answered(actor, remedy) => self.answered(now, actor, remedy, &mut effects),
+            Input::Shutdown => self.is_over = true,
+            Input::Tick => self.tick(now, &mut effects),
+        }
+        if self.is_over || !self.config.enabled { Vec::new() } else { effects }
+    }
+
+    fn found(
+        &mut self,
+        now: Moment,
+        actor: ActorName,
+        status: HealthStatus,
+        failures: u32,
+        is_silent: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        if status.is_serving() {
+            let Some(patient) = self.patients.get_mut(&actor) else { return };
+            if matches!(patient.course, Course::Recovering { .. } | Course::GaveUp) {
+                effects.push(Effect::Tell(actor, Stage::Recovered, "it answers again".to_owned()));
+            }
+            patient.course = Course::Well;
+        } else if is_silent && status == HealthStatus::Unhealthy {
+            let patient = self.patients.entry(actor).or_default();
+            patient.failures = failures;
+            if patient.course == Course::Well {
+                patient.course = Course::Ailing { since: now };
+            }
+        } else if let Some(patient) = self.patients.get_mut(&actor)
+            && matches!(patient.course, Course::Ailing { .. })
+        {
+            // It is its supervisor's, or speaks for itself.
+            patient.course = Course::Well;
+        }
+    }
+
+    fn answered(&mut self, now: Moment, actor: ActorName, remedy: Remedy, effects: &mut Vec<Effect>) {
+        let Some(patient) = self.patients.get_mut(&actor).filter(|p| p.course == Course::Asked) else {
+            return;
+        };
+        match remedy {
+            Remedy::Restarts => {
+                patient.course = Course::Recovering { until: now + self.config.deadline };
+                let note = format!("its supervisor restarts it: {} checks failed in a row", patient.failures);
+                effects.push(Effect::Tell(actor, Stage::Begun, note));
+            }
+            Remedy::NotNow(_) => {
+                // What was not decided costs no attempt.
+                patient.attempts.pop_back();
+                patient.course = Course::Ailing { since: now };
+            }
+            Remedy::Otherwise(decision) => {
+                patient.course = Course::GaveUp;
+                let note = format!("its supervisor decided otherwise: {decision}");
+                effects.push(Effect::Tell(actor, Stage::GaveUp, note));
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let config = self.config;
+        if now.since(self.heard) >= config.monitor_patience {
+            let monitor = self.patients.entry(self.monitor.clone()).or_default();
+            if monitor.course == Course::Well {
+                monitor.course = Course::Ailing { since: self.heard };
+            }
+        }
+        for (actor, patient) in &mut self.patients {
+            let patience = if *actor == self.monitor { config.monitor_patience } else { config.patience };
+            match patient.course {
+                Course::Ailing { since } if now.since(since) >= patience => {
+                    while patient.attempts.front().is_some_and(|at| now.since(*at) > config.within) {
+                        patient.attempts.pop_front();
+                    }
+                    if patient.attempts.len() < config.attempts_max as usize {
+                        patient.attempts.push_back(now);
+                        patient.course = Course::Asked;
+                        effects.push(Effect::Ask(actor.clone(), patient.failures));
+                    } else {
+                        patient.course = Course::GaveUp;
+                        let note = format!(
+                            "{} restarts within {:?} did not help",
+                            config.attempts_max, config.within
+                        );
+                        effects.push(Effect::Tell(actor.clone(), Stage::GaveUp, note));
+                        effects.push(Effect::Escalate(actor.clone(), patient.failures));
+                    }
+                }
+                Course::Recovering { until } if now >= until => {
+                    patient.course = Course::Ailing { since: now };
+                    let note = format!("it does not answer {:?} after its restart", config.deadline);
+                    effects.push(Effect::Tell(actor.clone(), Stage::Failed, note));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use HealthStatus::{Degraded, Healthy, Unhealthy};
+
+    fn at(secs: u64) -> Moment {
+        Moment::at(Duration::from_secs(secs))
+    }
+
+    fn chain() -> ActorName {
+        ActorName::literal("chain")
+    }
+
+    fn agent() -> Recovery {
+        let config = RecoveryConfig {
+            patience: Duration::from_secs(5),
+            deadline: Duration::from_secs(4),
+            attempts_max: 2,
+            within: Duration::from_mins(1),
+            monitor_patience: Duration::from_hours(1),
+            ..RecoveryConfig::default()
+        };
+        Recovery::new(at(0), config, ActorName::literal("health"))
+    }
+
+    fn found(status: HealthStatus, is_silent: bool) -> Input {
+        Input::Found { actor: chain(), status, failures: 3, is_silent }
+    }
+
+    #[test]
+    fn a_silent_actor_is_restarted_after_patience_and_followed_until_it_answers() {
+        let mut agent = agent();
+        assert_eq!(agent.handle(at(10), found(Unhealthy, true)), []);
+        assert_eq!(agent.handle(at(14), Input::Tick), []);
+        assert_eq!(agent.handle(at(15), Input::Tick), [Effect::Ask(chain(), 3)]);
+        assert_eq!(agent.handle(at(16), Input::Tick), [], "it was asked once");
+        let begun = agent.handle(at(16), Input::Answered(chain(), Remedy::Restarts));
+        assert!(matches!(&begun[..], [Effect::Tell(_, Stage::Begun, _)]), "{begun:?}");
+        let recovered = agent.handle(at(17), found(Healthy, false));
+        assert!(matches!(&recovered[..], [Effect::Tell(_, Stage::Recovered, _)]), "{recovered:?}");
+        assert_eq!(agent.handle(at(100), Input::Tick), []);
+    }
+
+    #[test]
+    fn whoever_answers_or_does_not_run_is_left_to_itself_and_its_supervisor() {
+        for (status, is_silent) in [(Unhealthy, false), (Degraded, true), (Healthy, false)] {
+            let mut agent = agent();
+            agent.handle(at(10), found(Unhealthy, true));
+            agent.handle(at(12), found(status, is_silent));
+            assert_eq!(agent.handle(at(30), Input::Tick), [], "{status} {is_silent}");
+        }
+    }
+
+    #[test]
+    fn a_supervisor_that_is_at_it_already_is_not_pressed_and_costs_no_attempt() {
+        let mut agent = agent();
+        agent.handle(at(10), found(Unhealthy, true));
+        for n in 0..5 {
+            let now = at(15 + n * 6);
+            assert_eq!(agent.handle(now, Input::Tick), [Effect::Ask(chain(), 3)], "round {n}");
+            let not_now = Remedy::NotNow("child chain is restarting".to_owned());
+            assert_eq!(agent.handle(now, Input::Answered(chain(), not_now)), []);
+        }
+    }
+
+    #[test]
+    fn restarts_that_do_not_help_are_escalated_once_and_then_left_alone() {
+        let mut agent = agent();
+        agent.handle(at(10), found(Unhealthy, true));
+        for now in [15, 25] {
+            assert_eq!(agent.handle(at(now), Input::Tick), [Effect::Ask(chain(), 3)]);
+            agent.handle(at(now), Input::Answered(chain(), Remedy::Restarts));
+            let failed = agent.handle(at(now + 5), Input::Tick);
+            assert!(matches!(&failed[..], [Effect::Tell(_, Stage::Failed, _)]), "{failed:?}");
+        }
+        let gave_up = agent.handle(at(35), Input::Tick);
+        assert!(
+            matches!(&gave_up[..], [Effect::Tell(_, Stage::GaveUp, _), Effect::Escalate(_, 3)]),
+            "{gave_up:?}"
+        );
+        assert_eq!(agent.handle(at(200), Input::Tick), []);
+        let back = agent.handle(at(201), found(Healthy, false));
+        assert!(matches!(&back[..], [Effect::Tell(_, Stage::Recovered, _)]), "{back:?}");
+        agent.handle(at(300), found(Unhealthy, true));
+        assert_eq!(agent.handle(at(305), Input::Tick), [Effect::Ask(chain(), 3)], "the window has slid on");
+    }
+
+    #[test]
+    fn a_monitor_that_tells_nothing_is_a_patient_too_and_nobody_is_restarted_in_a_shutdown() {
+        let mut agent = Recovery::new(at(0), RecoveryConfig::default(), ActorName::literal("health"));
+        assert_eq!(agent.handle(at(14), Input::Tick), []);
+        assert_eq!(agent.handle(at(15), Input::Tick), [Effect::Ask(ActorName::literal("health"), 0)]);
+        agent.handle(at(16), Input::Answered(ActorName::literal("health"), Remedy::Restarts));
+        let back = agent.handle(at(17), found(Healthy, false));
+        assert!(matches!(&back[..], [Effect::Tell(_, Stage::Recovered, _)]), "{back:?}");
+        agent.handle(at(18), Input::Shutdown);
+        assert_eq!(agent.handle(at(100), Input::Tick), []);
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_values_out_of_range_are_named() {
+        assert_eq!(RecoveryConfig::default().validate(), Ok(()));
+        let none = RecoveryConfig { attempts_max: 0, ..RecoveryConfig::default() };
+        assert_eq!(none.validate().expect_err("too few").field, "recovery.attempts_max");
+    }
+}

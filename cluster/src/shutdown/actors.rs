@@ -1,0 +1,87 @@
+//! Stops the actors of a supervision tree by plan, each through its supervisor.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+
+use super::plan::{Circle, Leaver, waves};
+use crate::id::ActorName;
+use crate::mailbox::Address;
+use crate::supervision::command::Command;
+use crate::supervision::{SupervisorMessage, TreeBoard};
+
+/// Actors asked to stop at the same time: fewer than a supervisor's mailbox has slots.
+const AT_ONCE: usize = 512;
+
+/// What became of the actors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// Actors that stopped, or had before.
+    pub stopped: usize,
+    /// Waves they were stopped in.
+    pub waves: usize,
+    /// Actors that did not stop in time and were killed.
+    pub forced: Vec<ActorName>,
+    /// Actors whose supervisor did not see them stop, and why.
+    pub failed: Vec<(ActorName, String)>,
+}
+
+impl Stopped {
+    /// The same as a sentence; an error if somebody may still run.
+    pub fn note(&self) -> Result<String, String> {
+        let mut note = format!("{} actors stopped in {} waves", self.stopped, self.waves);
+        if !self.forced.is_empty() {
+            let names: Vec<_> = self.forced.iter().map(ActorName::as_str).collect();
+            note = format!("{note}; killed at their deadline: {}", names.join(", "));
+        }
+        if self.failed.is_empty() {
+            return Ok(note);
+        }
+        let failed: Vec<_> = self.failed.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+        Err(format!("{note}; not seen to stop: {}", failed.join(", ")))
+    }
+}
+
+/// Stops every actor of the tree that is no supervisor, in waves: see [`waves`]. An actor that hangs is killed by
+/// its supervisor at its own deadline; a supervisor that does not answer within `deadline` is left behind.
+pub async fn stop(board: &TreeBoard, deadline: Duration) -> Result<Stopped, Circle> {
+    let workers = board.workers();
+    let leaver = |worker: &crate::supervision::board::Worker| Leaver {
+        name: worker.policy.name.clone(),
+        priority: worker.policy.priority,
+        depends_on: worker.policy.depends_on.to_vec(),
+    };
+    let leavers: Vec<_> = workers.iter().map(leaver).collect();
+    let plan = waves(&leavers)?;
+    let mut outcome = Stopped { waves: plan.len(), ..Stopped::default() };
+    board.take_killed();
+    for wave in plan {
+        let asking = wave.into_iter().map(|at| {
+            let worker = &workers[at];
+            let (name, supervisor) = (worker.policy.name.clone(), worker.supervisor.clone());
+            async move {
+                let asked = ask(&supervisor, &name, deadline).await;
+                (name, asked)
+            }
+        });
+        let mut asked = futures::stream::iter(asking).buffer_unordered(AT_ONCE);
+        while let Some((name, outcome_of)) = asked.next().await {
+            match outcome_of {
+                Ok(()) => outcome.stopped += 1,
+                Err(why) => outcome.failed.push((name, why)),
+            }
+        }
+    }
+    outcome.forced = board.take_killed();
+    Ok(outcome)
+}
+
+async fn ask(
+    supervisor: &Address<SupervisorMessage>,
+    name: &ActorName,
+    deadline: Duration,
+) -> Result<(), String> {
+    let question = |reply| SupervisorMessage::Command(name.clone(), Command::Stop, reply);
+    let answer = supervisor.call(deadline, question).await.map_err(|error| error.to_string())?;
+    answer.map_err(|error| error.to_string())
+}

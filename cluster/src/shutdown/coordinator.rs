@@ -1,0 +1,189 @@
+//! The coordinator: applies what [`State`] says.
+//!
+//! It has no mailbox and no loop of its own: whoever brings news takes the lock, asks the state and starts what
+//! follows, none of which waits. So nothing can stand between a signal and its effect.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::phase::{Phase, PhaseError};
+use super::state::{Answer, Effect, Input, Outcome, Progress, Request, State};
+use crate::clock::Clock;
+use crate::event::{ClusterEvent, EventBus};
+
+/// What a task does: it is told why the node shuts down, and gives a note of what became of it, or of what went
+/// wrong.
+pub type Work = Box<dyn FnOnce(String) -> BoxFuture<'static, Result<String, String>> + Send>;
+
+/// A task of a phase. The tasks of one phase run in parallel.
+pub struct Task {
+    /// The phase.
+    pub phase: &'static str,
+    /// Unique in its phase.
+    pub name: String,
+    work: Work,
+}
+
+impl Task {
+    /// A task that does `work`.
+    pub fn new<F>(phase: &'static str, name: &str, work: impl FnOnce(String) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = Result<String, String>> + Send + 'static,
+    {
+        Self { phase, name: name.to_owned(), work: Box::new(move |reason| Box::pin(work(reason))) }
+    }
+}
+
+/// Ends everything at once; what it leaves running after half a second is left behind.
+pub type Force = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// One node's shutdown. Cheap to clone.
+#[derive(Clone)]
+pub struct ShutdownCoordinator {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    inner: Mutex<Inner>,
+    force: Force,
+    outcome: watch::Sender<Option<Outcome>>,
+    clock: Arc<dyn Clock>,
+    events: EventBus,
+}
+
+struct Inner {
+    state: State,
+    work: HashMap<(&'static str, String), Work>,
+    /// Of the phase that runs.
+    running: Vec<AbortHandle>,
+}
+
+impl ShutdownCoordinator {
+    /// A shutdown nobody has asked for: its phases, `deadline` for all of them together, and how it is forced.
+    pub fn new(
+        phases: Vec<Phase>,
+        deadline: Duration,
+        force: Force,
+        clock: Arc<dyn Clock>,
+        events: EventBus,
+    ) -> Result<Self, PhaseError> {
+        let state = State::new(phases, deadline)?;
+        let inner = Mutex::new(Inner { state, work: HashMap::new(), running: Vec::new() });
+        let shared = Shared { inner, force, outcome: watch::Sender::new(None), clock, events };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a task to a phase that has not begun, also while the shutdown runs; false if it has.
+    pub fn add(&self, task: Task) -> Result<bool, PhaseError> {
+        let mut inner = self.inner();
+        let is_added = inner.state.add(task.phase, &task.name)?;
+        if is_added {
+            inner.work.insert((task.phase, task.name), task.work);
+        }
+        Ok(is_added)
+    }
+
+    /// Asks for the shutdown. It begins before this returns, or it is refused.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn request(&self, request: Request) -> Answer {
+        self.input(Input::Request(request)).expect("a request has an answer")
+    }
+
+    /// What there is to see.
+    pub fn progress(&self) -> Progress {
+        self.inner().state.progress(self.shared.clock.now())
+    }
+
+    /// Waits until the shutdown is over.
+    pub async fn finished(&self) -> Outcome {
+        let mut outcome = self.shared.outcome.subscribe();
+        // The sender lives as long as this handle.
+        let found = outcome.wait_for(Option::is_some).await;
+        found.ok().and_then(|outcome| *outcome).unwrap_or(Outcome::Forced)
+    }
+
+    fn input(&self, input: Input) -> Option<Answer> {
+        // Held until every effect has begun, so that none overtakes another. None of them waits.
+        let mut inner = self.inner();
+        let (answer, effects) = inner.state.handle(self.shared.clock.now(), input);
+        for effect in effects {
+            self.apply(&mut inner, effect);
+        }
+        answer
+    }
+
+    fn apply(&self, inner: &mut Inner, effect: Effect) {
+        let tell = |event| self.shared.events.tell(event);
+        match effect {
+            Effect::Become(state) => {
+                let reason = inner.state.progress(self.shared.clock.now()).reason;
+                tell(ClusterEvent::ShutdownChanged { state: state.as_str(), reason });
+            }
+            Effect::Refuse(refusal) => tell(ClusterEvent::ShutdownRefused { reason: refusal.to_string() }),
+            Effect::Tell { phase, task, outcome } => {
+                let (is_done, note) = match outcome {
+                    Ok(note) => (true, note),
+                    Err(error) => (false, error),
+                };
+                tell(ClusterEvent::ShutdownTaskEnded { phase, task, is_done, note });
+            }
+            Effect::Start { phase, tasks } => {
+                let reason = inner.state.progress(self.shared.clock.now()).reason;
+                inner.running.clear();
+                for task in tasks {
+                    let work = inner.work.remove(&(phase, task.clone()));
+                    inner.running.push(self.start(phase, task, reason.clone(), work));
+                }
+            }
+            Effect::Abandon => inner.running.drain(..).for_each(|task| task.abort()),
+            Effect::SetDeadline(after, generation) => {
+                // A deadline keeps nothing alive that is over before it.
+                let shared = Arc::downgrade(&self.shared);
+                tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    if let Some(shared) = shared.upgrade() {
+                        Self { shared }.input(Input::Deadline(generation));
+                    }
+                });
+            }
+            Effect::Force => {
+                let (coordinator, ending) = (self.clone(), (self.shared.force)());
+                tokio::spawn(async move {
+                    ending.await;
+                    coordinator.input(Input::ForcedEnd);
+                });
+            }
+            Effect::Finish(outcome) => {
+                inner.work.clear();
+                self.shared.outcome.send_replace(Some(outcome));
+            }
+        }
+    }
+
+    fn start(&self, phase: &'static str, task: String, reason: String, work: Option<Work>) -> AbortHandle {
+        let doing = tokio::spawn(async move {
+            match work {
+                Some(work) => work(reason).await,
+                None => Err("there is nothing to do".to_owned()),
+            }
+        });
+        let (coordinator, handle) = (self.clone(), doing.abort_handle());
+        tokio::spawn(async move {
+            let outcome = doing.await.unwrap_or_else(|error| Err(format!("the task ended: {error}")));
+            coordinator.input(Input::TaskEnded { phase, task, outcome });
+        });
+        handle
+    }
+}

@@ -1,0 +1,66 @@
+//! Asks the supervisor of an actor that was found not to serve to restart it.
+//!
+//! It looks first where the actor stands: one that is being started, restarted or stopped is its supervisor's
+//! already, and is left to it.
+
+use futures::future::BoxFuture;
+
+use super::child::ChildPhase;
+use super::context::Context;
+use super::decision::Decision;
+use super::enhanced::EnhancedSupervision;
+use super::failure::ActorFailureType;
+use super::message::AdminError;
+use crate::id::ActorName;
+use crate::port::{Healer, Remedy};
+
+/// Finds each actor's supervisor on the board of the tree.
+#[derive(Clone)]
+pub struct TreeHealer {
+    /// What all supervisors of the node share.
+    pub context: Context,
+}
+
+impl TreeHealer {
+    fn face(&self, actor: &ActorName) -> Result<EnhancedSupervision, Remedy> {
+        let Some(worker) = self.context.board.worker(actor) else {
+            return Err(Remedy::NotNow(format!("no supervisor has a child {actor}")));
+        };
+        match worker.phase {
+            ChildPhase::Running => Ok(EnhancedSupervision::at(worker.supervisor, self.context.clone())),
+            phase => Err(Remedy::NotNow(format!("{actor} is {}", phase.as_str()))),
+        }
+    }
+}
+
+fn remedy(answer: Result<Decision, AdminError>) -> Remedy {
+    match answer {
+        Ok(decision) if decision.step.is_restart() => Remedy::Restarts,
+        Ok(decision) => Remedy::Otherwise(decision.step.as_str().to_owned()),
+        Err(error) => Remedy::NotNow(error.to_string()),
+    }
+}
+
+impl Healer for TreeHealer {
+    fn restart(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, Remedy> {
+        let (face, actor) = (self.face(actor), actor.clone());
+        Box::pin(async move {
+            let failure = ActorFailureType::HealthCheckFailure { consecutive_failures: failures };
+            match face {
+                Ok(face) => remedy(face.handle_actor_failure(&actor, failure).await),
+                Err(remedy) => remedy,
+            }
+        })
+    }
+
+    fn escalate(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, Remedy> {
+        let (face, actor) = (self.face(actor), actor.clone());
+        Box::pin(async move {
+            let failure = ActorFailureType::HealthCheckFailure { consecutive_failures: failures };
+            match face {
+                Ok(face) => remedy(face.escalate_failure(&actor, failure).await),
+                Err(remedy) => remedy,
+            }
+        })
+    }
+}

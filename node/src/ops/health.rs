@@ -1,0 +1,64 @@
+//! What health checks show: `/health/{status,trends}`.
+
+use std::time::Duration;
+
+use alys_cluster::health::state::{ActorHealth, Trends};
+use alys_cluster::health::trend::{Summary, node_score};
+use alys_cluster::id::ActorPriority;
+
+use super::view::{ActorHealthView, HealthView, TrendView, TrendsView};
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}
+
+fn micros(duration: Duration) -> u64 {
+    duration.as_micros() as u64
+}
+
+/// The actors of `node` now.
+pub(super) fn status(node: String, actors: Vec<ActorHealth>) -> HealthView {
+    let mut critical = actors.iter().filter(|actor| actor.priority == ActorPriority::Critical);
+    HealthView {
+        node,
+        healthy: critical.all(|actor| actor.status.is_serving()),
+        score: node_score(actors.iter().map(|actor| (actor.priority, actor.status))),
+        actors: actors
+            .into_iter()
+            .map(|actor| ActorHealthView {
+                name: actor.name.to_string(),
+                priority: actor.priority.to_string(),
+                status: actor.status.to_string(),
+                consecutive_failures: actor.consecutive_failures,
+                response_time_us: actor.response_time.map(micros),
+                reason: actor.reason,
+                waiting: actor.waiting,
+            })
+            .collect(),
+    }
+}
+
+/// How the checks of `node` develop.
+pub(super) fn trends(node: String, trends: Trends) -> TrendsView {
+    let view = |name: String, summary: Summary, slow_above: Option<Duration>| TrendView {
+        name,
+        samples: summary.samples,
+        span_ms: millis(summary.span),
+        failure_rate: summary.failure_rate,
+        response_mean_us: micros(summary.response_mean),
+        response_max_us: micros(summary.response_max),
+        response_slope_ms_per_s: summary.response_slope,
+        score: summary.score,
+        score_slope_per_s: summary.score_slope,
+        slow_above_us: slow_above.map(micros),
+        crosses_in_ms: summary.crosses_in.map(millis),
+    };
+    let actors = trends.actors.into_iter();
+    let members = trends.members.into_iter();
+    TrendsView {
+        node,
+        score: trends.score,
+        actors: actors.map(|(name, summary, slow)| view(name.to_string(), summary, Some(slow))).collect(),
+        members: members.map(|(name, summary)| view(name.to_string(), summary, None)).collect(),
+    }
+}

@@ -1,0 +1,171 @@
+//! How this member leaves.
+//!
+//! ```text
+//!   preparation     farewell    peers are told; the height in hand is decided, or given up
+//!   actor_shutdown  actors      dependents first, background before critical
+//!   cleanup         supervisors the tree itself; then whatever was added
+//!   finalization    record      what the next start finds
+//! ```
+//!
+//! The answers of the ops API go on until all of this is over, so that it can be watched.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alys_cluster::federation::FederationMessage;
+use alys_cluster::federation::coordinator::MemberState;
+use alys_cluster::health::{HealthMessage, RecoveryMessage};
+use alys_cluster::mailbox::Mail;
+use alys_cluster::shutdown::{
+    Answer, Caller, Phase, Request, ShutdownCoordinator, ShutdownState, Standing, Task, actors,
+};
+use alys_cluster::supervision::SupervisorMessage;
+use ractor::{ActorRef, ActorStatus};
+use tokio::time::{sleep, timeout};
+
+use crate::actors::consensus::ConsensusMessage;
+use crate::actors::consensus::message::Farewell;
+use crate::tree::Parts;
+
+/// The phase before any actor stops.
+pub const FAREWELL: &str = "farewell";
+/// The phase in which actors stop.
+pub const ACTORS: &str = "actors";
+/// The phase in which supervisors end, and what actors leave is tidied up.
+pub const SUPERVISORS: &str = "supervisors";
+/// The last phase.
+pub const RECORD: &str = "record";
+
+/// The longest a height in hand is waited for, in slots: a proposal, and two more rounds.
+const FAREWELL_SLOTS: u32 = 2;
+/// The longest a peer is waited for to confirm that it knows.
+const CONFIRMATION: Duration = Duration::from_millis(500);
+/// Between two looks whether it did.
+const LOOK: Duration = Duration::from_millis(20);
+/// The longest the federation actor is waited for.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// What a forced end may take.
+const FORCED: Duration = Duration::from_millis(300);
+
+type Root = ActorRef<Mail<SupervisorMessage>>;
+
+fn phases(block_time: Duration, deadline: Duration) -> Vec<Phase> {
+    let phase = |name, state, after, deadline, recovers| Phase { name, state, after, deadline, recovers };
+    vec![
+        // What can not be finished in time is given up: the log has it.
+        phase(FAREWELL, ShutdownState::Preparation, vec![], block_time * FAREWELL_SLOTS, true),
+        phase(ACTORS, ShutdownState::ActorShutdown, vec![FAREWELL], deadline, true),
+        // Supervisors kill whom they still have at its deadline; only one that hangs itself is forced.
+        phase(SUPERVISORS, ShutdownState::Cleanup, vec![ACTORS], deadline, false),
+        phase(RECORD, ShutdownState::Finalization, vec![SUPERVISORS], deadline, true),
+    ]
+}
+
+/// The shutdown of the member whose tree hangs below `root`.
+pub fn coordinator(parts: &Parts, root: &Root) -> ShutdownCoordinator {
+    let deadline = parts.config.stop_deadline;
+    let killed = root.clone();
+    let coordinator = ShutdownCoordinator::new(
+        phases(parts.genesis.block_time(), deadline),
+        deadline,
+        Arc::new(move || {
+            let root = killed.clone();
+            Box::pin(async move { drop(root.kill_and_wait(Some(FORCED)).await) })
+        }),
+        parts.clock.clone(),
+        parts.events.clone(),
+    )
+    .expect("the phases of a member have an order");
+    let own = |task: Task| assert_eq!(coordinator.add(task), Ok(true), "a shutdown that has not begun");
+    let known = parts.clone();
+    own(Task::new(FAREWELL, "tell peers", move |reason| tell_peers(known, reason)));
+    let known = parts.clone();
+    own(Task::new(FAREWELL, "finish the height", move |_| finish_height(known)));
+    let known = parts.clone();
+    own(Task::new(ACTORS, "stop actors", move |_| stop_actors(known)));
+    let stopped = root.clone();
+    own(Task::new(SUPERVISORS, "stop supervisors", move |_| stop_supervisors(stopped)));
+    let known = parts.clone();
+    own(Task::new(RECORD, "say what is left", move |_| async move { Ok(what_is_left(&known)) }));
+    coordinator
+}
+
+/// Asks this member to leave, knowing what that means to the federation.
+pub async fn request(
+    parts: &Parts,
+    coordinator: &ShutdownCoordinator,
+    caller: Caller,
+    reason: &str,
+    force: bool,
+) -> Answer {
+    let standing = standing(parts).await;
+    coordinator.request(Request { caller, reason: reason.to_owned(), force, standing })
+}
+
+async fn standing(parts: &Parts) -> Standing {
+    let verdict = parts.gate.verdict(parts.clock.now());
+    let status = parts.addresses.federation.call(DEADLINE, FederationMessage::Status).await;
+    match status {
+        Ok(status) => Standing {
+            healthy: status.members.iter().filter(|member| member.healthy).count(),
+            required: verdict.required,
+            is_counted: status.members.iter().any(|m| m.state == MemberState::Own && m.healthy),
+        },
+        // A member whose federation actor does not answer does not count itself, and soon nobody else does.
+        Err(_) => Standing { healthy: verdict.healthy, required: verdict.required, is_counted: false },
+    }
+}
+
+async fn tell_peers(parts: Parts, reason: String) -> Result<String, String> {
+    // From here on an actor that ends has not failed, and nobody is restarted for not answering. Either may be
+    // down, and then says nothing anyway.
+    let _ = parts.addresses.health.cast(HealthMessage::Shutdown(reason.clone()));
+    let _ = parts.addresses.recovery.cast(RecoveryMessage::Shutdown);
+    let told = async {
+        loop {
+            let ask = |reply| FederationMessage::Leave(reason.clone(), reply);
+            let unaware = parts.addresses.federation.call(DEADLINE, ask).await;
+            match unaware {
+                Ok(unaware) if unaware.is_empty() => return Ok("every peer that answers knows".to_owned()),
+                Ok(_) => sleep(LOOK).await,
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    };
+    timeout(CONFIRMATION, told).await.unwrap_or_else(|_| {
+        Ok(format!("told, but not every peer has confirmed within {} ms", CONFIRMATION.as_millis()))
+    })
+}
+
+async fn finish_height(parts: Parts) -> Result<String, String> {
+    let patience = parts.genesis.block_time() * FAREWELL_SLOTS;
+    match parts.addresses.consensus.call(patience, ConsensusMessage::Leave).await {
+        Ok(Farewell::Finished(height)) => {
+            Ok(format!("the chain ends at height {height}, nothing is in hand"))
+        }
+        Ok(Farewell::GivenUp(height)) => {
+            Ok(format!("height {height} is given up; its log is replayed at the next start"))
+        }
+        Err(error) => Err(format!("the height in hand is given up: {error}")),
+    }
+}
+
+async fn stop_actors(parts: Parts) -> Result<String, String> {
+    // Each supervisor kills at the actor's own deadline; this one only keeps from waiting for a supervisor that
+    // hangs.
+    let deadline = parts.config.stop_deadline;
+    actors::stop(&parts.supervision.board, deadline).await.map_err(|circle| circle.to_string())?.note()
+}
+
+async fn stop_supervisors(root: Root) -> Result<String, String> {
+    if root.get_status() == ActorStatus::Stopped {
+        return Ok("the tree had ended before".to_owned());
+    }
+    let stopped = root.stop_and_wait(Some("shutdown".to_owned()), None).await;
+    stopped.map(|()| "the tree is gone".to_owned()).map_err(|error| error.to_string())
+}
+
+fn what_is_left(parts: &Parts) -> String {
+    let head = parts.head.head();
+    format!("the chain ends at height {} with block {}", head.height, head.hash)
+}
