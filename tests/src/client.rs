@@ -37,6 +37,9 @@ impl Client {
             .timeout_global(Some(REQUEST))
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
+            // A connection of its own for each request: one that the member closes after a refusal is no answer to the
+            // next.
+            .max_idle_connections(0)
             .proxy(None)
             .build();
         Self { base: format!("http://{address}"), agent: config.into() }
