@@ -12,8 +12,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_cluster::federation::FederationMessage;
 use alys_cluster::federation::coordinator::MemberState;
+use alys_cluster::federation::{Decision, FederationMessage};
 use alys_cluster::health::{HealthMessage, RecoveryMessage};
 use alys_cluster::mailbox::Mail;
 use alys_cluster::shutdown::{
@@ -111,8 +111,13 @@ async fn standing(parts: &Parts) -> Standing {
             required: verdict.required,
             is_counted: status.members.iter().any(|m| m.state == MemberState::Own && m.healthy),
         },
-        // A member whose federation actor does not answer does not count itself, and soon nobody else does.
-        Err(_) => Standing { healthy: verdict.healthy, required: verdict.required, is_counted: false },
+        // An actor that is only slow has not said otherwise while its last verdict holds; one that hangs has a closed
+        // gate, and soon nobody counts its member.
+        Err(_) => Standing {
+            healthy: verdict.healthy,
+            required: verdict.required,
+            is_counted: verdict.decision == Decision::Open,
+        },
     }
 }
 

@@ -303,7 +303,7 @@ impl Coordinator {
             Input::Tick { wall, height } => self.tick(now, wall, height, &mut effects),
             Input::OwnHealth(report) => {
                 self.own = Some((report, now));
-                self.look(now, Look::Glimpse, &mut effects);
+                self.glimpse(now, &mut effects);
             }
             Input::OwnActors(actors) => self.own_actors = actors,
             Input::Leave { reason, wall } => self.leave(now, reason, wall, &mut effects),
@@ -355,6 +355,15 @@ impl Coordinator {
             self.send_pings(now, wall, effects);
             self.look(now, Look::Round, effects);
         } else {
+            self.look(now, Look::Glimpse, effects);
+        }
+    }
+
+    /// Between two ticks. When the next one is late, whatever is known of the peers may be old, and it is the tick that
+    /// says whether this member stood still: nothing is published before, lest an old count gets a new lease.
+    fn glimpse(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        if self.last_tick.is_none_or(|last| now.since(last) <= self.config.interval) {
+            self.judge(now, effects);
             self.look(now, Look::Glimpse, effects);
         }
     }
@@ -691,7 +700,7 @@ impl Coordinator {
                 height: peer.report.height,
                 ..HealthCheckResult::shutting_down(format!("leaving: {reason}"))
             };
-            self.look(now, Look::Glimpse, effects);
+            self.glimpse(now, effects);
         }
         let pong = PongMessage {
             ping_id: ping.id,
@@ -947,6 +956,23 @@ mod tests {
             }
             self.now_ms - start
         }
+    }
+
+    #[test]
+    fn a_report_that_comes_before_the_first_tick_after_a_standstill_gives_no_old_count_a_new_lease() {
+        let mut federation = Federation::new();
+        federation.run(5_000);
+        assert_eq!(federation.verdicts.last().map(|verdict| verdict.decision), Some(Decision::Open));
+        federation.now_ms += 10_000;
+        let published = federation.verdicts.len();
+        federation.input(Input::OwnHealth(HealthCheckResult::healthy()));
+        assert_eq!(federation.verdicts.len(), published, "nobody was heard for ten seconds");
+        federation.run(50);
+        let after = &federation.verdicts[published..];
+        assert!(
+            !after.is_empty() && after.iter().all(|verdict| verdict.decision == Decision::Closed),
+            "{after:?}"
+        );
     }
 
     #[test]

@@ -202,7 +202,9 @@ impl Recovery {
                 effects.push(Effect::Tell(actor, Stage::Recovered, "it answers again".to_owned()));
             }
             patient.course = Course::Well;
-        } else if is_silent && status == HealthStatus::Unhealthy {
+        } else if is_silent && matches!(status, HealthStatus::Unhealthy | HealthStatus::Recovering) {
+            // One that recovers without this agent's doing: an earlier life of the agent asked, or its word that it gave
+            // up was lost.
             let patient = self.patients.entry(actor).or_default();
             patient.failures = failures;
             if patient.course == Course::Well {

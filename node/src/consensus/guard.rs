@@ -348,6 +348,9 @@ impl Signer for GuardedSigner {
             let incarnation = self.incarnation;
             let statement = *statement;
             self.journal.append(SignedStatement { incarnation, statement, at, gate_sequence })?;
+            // A disk takes its time, and the gate does not wait: what is written and not signed is signed when the step
+            // is taken again.
+            self.admit(&statement)?;
         }
         Ok(self.key.sign(&statement.bytes(&self.chain_id)))
     }
