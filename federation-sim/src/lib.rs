@@ -26,7 +26,7 @@ pub mod judge;
 pub mod link;
 pub mod live;
 pub mod loopback;
-mod ports;
+pub mod ports;
 mod proc;
 mod process;
 mod proxy;

@@ -25,7 +25,7 @@ pub struct NoPort {
 
 /// A port that nobody listens on, outside the range the system gives to outgoing connections: one of those
 /// could otherwise take it while a member is down, and the member could not come back.
-pub(crate) fn free_port() -> Result<(TcpListener, SocketAddr), NoPort> {
+pub fn free_port() -> Result<(TcpListener, SocketAddr), NoPort> {
     let ports = ports();
     for _ in 0..TRIES {
         let port = rand::random_range(ports.clone());

@@ -30,6 +30,14 @@ fn node(arguments: &[&str]) -> Output {
     command(arguments).output().expect("the node runs")
 }
 
+/// A port that nobody listens on, below those that outgoing connections are given: one of these could take it before the
+/// node does.
+fn free_port() -> TcpListener {
+    let tries =
+        std::iter::repeat_with(|| TcpListener::bind(("127.0.0.1", rand::random_range(20_000..32_000))));
+    tries.take(1_000).find_map(Result::ok).expect("a free port")
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -86,7 +94,7 @@ struct Home {
 impl Home {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let taken: Vec<_> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+        let taken: Vec<_> = (0..5).map(|_| free_port()).collect();
         let ports: Vec<_> = taken.iter().map(|l| l.local_addr().expect("an address")).collect();
         let home = Self { directory, ops: ports[4] };
         let keys: Vec<_> = (1..=4).map(|n| SecretKey::from_seed(&[n; 32])).collect();

@@ -3,7 +3,7 @@
 //! Names in ractor's registry are global to the process, and so is the machine's time: members are named after
 //! their test, and only one federation runs at a time.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use alys_node::consensus::ConsensusConfig;
 use alys_node::genesis::{Genesis, GenesisFile, GenesisMember};
 use alys_node::keys::SecretKey;
 use alys_node::ops::view::{FederationView, GateDecision, GateView, HeadView};
+use federation_sim::ports::free_port;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -198,14 +199,15 @@ pub fn name(name: &str) -> NodeId {
     NodeId::new(name).expect("a name")
 }
 
-/// Loopback addresses that were free a moment ago. Held until all are chosen, so that none comes twice.
+/// Loopback addresses that were free a moment ago, outside the range that outgoing connections take theirs from. Held
+/// until all are chosen, so that none comes twice.
 ///
 /// # Panics
 ///
 /// If the machine has none.
 pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
-    let taken: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    taken.iter().map(|listener| listener.local_addr().expect("an address")).collect()
+    let taken: Vec<_> = (0..count).map(|_| free_port().expect("a free port")).collect();
+    taken.into_iter().map(|(_held, address)| address).collect()
 }
 
 fn genesis(tag: &str, names: &[NodeId], keys: &[SecretKey]) -> Genesis {
