@@ -31,12 +31,13 @@ use alys_cluster::clock::Clock;
 use alys_cluster::discovery::Discovery;
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::{GateHold, GateReader, Roster};
-use alys_cluster::id::{ActorName, Incarnation};
+use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::shutdown::{Answer, Caller, Outcome, ShutdownCoordinator};
 use alys_cluster::supervision::actor::start_failure;
 use alys_cluster::supervision::{Context, EnhancedSupervision, SupervisionMemory, Supervisor};
 use alys_cluster::telemetry::metrics::Metrics;
-use alys_cluster::transport::{Class, Courier};
+use alys_cluster::transport::tls::Trust;
+use alys_cluster::transport::{Line, Lines, Refusals};
 use ractor::Actor;
 use ractor::concurrency::JoinHandle;
 use thiserror::Error;
@@ -256,19 +257,18 @@ fn parts(
     supervision.halt =
         Arc::new(GateHold { gate: gate.clone(), clock: clock.clone(), events: events.clone() });
     let addresses = Addresses::new(&roster);
-    let outbox = Courier::new(
-        roster.own().clone(),
-        incarnation,
-        addresses.discovery.name().clone(),
-        Class::Bulk,
-        addresses.links.clone(),
-    );
-    let discovery = Discovery::new(incarnation, Arc::new(outbox));
+    let refusals = Refusals::new(clock.clone(), events.clone());
+    let line = |peer: &NodeId| (peer.clone(), Arc::new(Line::new(peer.clone(), refusals.clone())));
+    let lines: Lines = Arc::new(roster.peers().map(line).collect());
     Parts {
         events,
         supervision,
-        discovery,
+        discovery: Discovery::new(lines.clone()),
+        trust: Trust::plain(),
+        lines,
+        refusals,
         gate,
+        exports: discovery::exports(&addresses.chain, &addresses.federation),
         head: HeadReader::new(Head::genesis(genesis_hash)),
         open_store,
         link_listener: Arc::new(link_listener),

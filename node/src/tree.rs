@@ -22,7 +22,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alys_cluster::clock::Clock;
-use alys_cluster::discovery::{Discovery, DiscoveryActor, DiscoveryMessage, DiscoveryWire};
+use alys_cluster::discovery::{
+    Discovery, DiscoveryActor, DiscoveryMessage, DiscoveryWire, Exports, Reception,
+};
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
 use alys_cluster::federation::{
@@ -30,7 +32,7 @@ use alys_cluster::federation::{
 };
 use alys_cluster::health::message::MemberReading;
 use alys_cluster::health::{HealthMessage, HealthMonitor, Pingable, RecoveryAgent, RecoveryMessage, Ties};
-use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
+use alys_cluster::id::{ActorName, ActorPriority, Incarnation, NodeId};
 use alys_cluster::mailbox::{Address, Mail, Mortal};
 use alys_cluster::port::{Outbox, PeerChange, PeerWatcher};
 use alys_cluster::supervision::{
@@ -39,9 +41,12 @@ use alys_cluster::supervision::{
 use alys_cluster::telemetry::logging::History;
 use alys_cluster::telemetry::metrics::{Gauges, Metrics};
 use alys_cluster::telemetry::{Ear, LoggingActor, LoggingMessage, MetricsActor, MetricsMessage};
-use alys_cluster::transport::courier::Links;
 use alys_cluster::transport::gateway::GATEWAY;
-use alys_cluster::transport::{Class, Courier, Gateway, LinkActor, NetworkActor, NetworkMessage, Routes};
+use alys_cluster::transport::tls::Trust;
+use alys_cluster::transport::{
+    Bounds, Class, Courier, Door, Doorman, Gateway, Hello, Lines, LinkActor, LinkMessage, NetworkActor,
+    NetworkMessage, Refusals, Routes,
+};
 use ractor::Actor;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -65,8 +70,6 @@ const MAILBOX: usize = 1_024;
 const HANDLER_DEADLINE: Duration = Duration::from_secs(15);
 /// The longest the federation is asked for the state of its members.
 const MEMBERS_DEADLINE: Duration = Duration::from_millis(500);
-/// Slots of a link's mailbox: a few blocks of transactions passed on.
-const LINK_MAILBOX: usize = 4_096;
 
 /// Where every actor of the node is reached. Made once, valid across restarts.
 #[derive(Clone)]
@@ -82,7 +85,7 @@ pub struct Addresses {
     /// Owns connections.
     pub network: Address<NetworkMessage>,
     /// One for each peer.
-    pub links: Links,
+    pub links: Arc<BTreeMap<NodeId, Address<LinkMessage>>>,
     /// Catches up.
     pub sync: Address<SyncMessage>,
     /// Publishes actors and asks other members'.
@@ -103,7 +106,7 @@ impl Addresses {
         fn address<M: Send + 'static>(name: &'static str) -> Address<M> {
             Address::new(ActorName::literal(name), MAILBOX)
         }
-        let link = |peer| Address::new(LinkActor::name(peer), LINK_MAILBOX);
+        let link = |peer| Address::new(LinkActor::name(peer), MAILBOX);
         Self {
             chain: address("chain"),
             engine: address("engine"),
@@ -188,8 +191,16 @@ pub struct Parts {
     pub head: HeadReader,
     /// Finds actors of other members.
     pub discovery: Discovery,
+    /// What of this member other members may ask.
+    pub exports: Exports,
     /// Opens the block store.
     pub open_store: OpenStore,
+    /// Proves who this member is, and checks who others are.
+    pub trust: Trust,
+    /// The ways to the other members.
+    pub lines: Lines,
+    /// Tells of what was refused on them.
+    pub refusals: Refusals,
     /// Accepts links.
     pub link_listener: Arc<TcpListener>,
     /// Counts into these.
@@ -242,9 +253,7 @@ impl Parts {
     }
 
     fn outbox<W: Serialize + 'static>(&self, destination: &ActorName, class: Class) -> Arc<dyn Outbox<W>> {
-        let source = self.roster.own().clone();
-        let links = self.addresses.links.clone();
-        Arc::new(Courier::new(source, self.incarnation, destination.clone(), class, links))
+        Arc::new(Courier::new(destination.clone(), class, self.lines.clone()))
     }
 
     /// The whole tree.
@@ -354,6 +363,12 @@ impl Parts {
     }
 
     fn gateway(&self) -> ChildSpec {
+        let actor = Gateway { incarnation: self.incarnation };
+        self.worker(&ActorName::literal(GATEWAY), move || actor).strategy(self.backoff())
+    }
+
+    /// What other members may reach.
+    fn door(&self) -> Door {
         let to = self.addresses.clone();
         let routes = Routes::default()
             .with(to.federation.name().clone(), move |from, wire: FederationWire| {
@@ -375,20 +390,38 @@ impl Parts {
         let routes = routes.with(to.discovery.name().clone(), move |from, wire: DiscoveryWire| {
             to.discovery.cast(DiscoveryMessage::Wire(from, wire))
         });
-        let actor = Gateway { roster: self.roster.clone(), routes, events: self.events.clone() };
-        self.worker(&ActorName::literal(GATEWAY), move || actor.clone()).strategy(self.backoff())
+        let reception = Reception {
+            exports: self.exports.clone(),
+            registry: self.supervision.registry.clone(),
+            last_words: Arc::new(|_| None),
+        };
+        Door { routes, answers: Arc::new(reception) }
     }
 
     fn network(&self) -> ChildSpec {
+        let (config, genesis) = (&self.config.link, self.genesis.hash());
+        let hello = Hello::new(self.roster.own().clone(), self.incarnation, genesis, config.version);
         let actor = NetworkActor {
             address: self.addresses.network.clone(),
             roster: self.roster.clone(),
             listener: self.link_listener.clone(),
-            cookie: hex::encode(self.genesis.hash()),
-            handshake_timeout: self.config.link.handshake_timeout,
+            doorman: Doorman {
+                trust: self.trust.clone(),
+                hello,
+                roster: self.roster.clone(),
+                timeout: config.handshake_timeout,
+            },
+            cookie: hex::encode(genesis),
+            bounds: Bounds {
+                frames_max: config.queue,
+                bytes_max: config.queue_bytes,
+                idle: config.stale_after,
+            },
+            inbound: Arc::new(self.door()),
+            lines: self.lines.clone(),
             links: self.addresses.links.clone(),
             clock: self.clock.clone(),
-            events: self.events.clone(),
+            refusals: self.refusals.clone(),
         };
         let address = actor.address.clone();
         let network = self.worker(address.name(), move || actor.clone());
@@ -399,7 +432,7 @@ impl Parts {
         let link = |peer: &alys_cluster::transport::PeerConfig| {
             let actor = LinkActor {
                 address: self.addresses.links[&peer.name].clone(),
-                peer: peer.name.clone(),
+                line: self.lines[&peer.name].clone(),
                 peer_address: peer.address,
                 dials: *self.roster.own() > peer.name,
                 config: self.config.link.clone(),
@@ -442,7 +475,7 @@ impl Parts {
             address: address.clone(),
             incarnation: self.incarnation,
             registry: self.supervision.registry.clone(),
-            exports: discovery::exports(&self.addresses.chain, &self.addresses.federation),
+            exports: self.exports.clone(),
             discovery: self.discovery.clone(),
             clock: self.clock.clone(),
             events: self.events.clone(),
@@ -466,7 +499,7 @@ impl Parts {
             Pingable::new(&to.metrics, Background, MetricsMessage::Ping),
             Pingable::new(&to.logging, Background, LoggingMessage::Ping),
         ];
-        let link = |link| Pingable::new(link, Normal, alys_cluster::transport::LinkMessage::Ping);
+        let link = |link| Pingable::new(link, Normal, LinkMessage::Ping);
         actors.extend(to.links.values().map(link));
         let (federation, registry) = (to.federation.clone(), self.supervision.registry.clone());
         let (asked, agent) = (to.federation.clone(), to.recovery.clone());

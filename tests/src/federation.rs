@@ -236,15 +236,7 @@ fn config(
         genesis_file: PathBuf::from("genesis.toml"),
         data_dir,
         ops: OpsConfig::default(),
-        link: LinkConfig {
-            listen,
-            peers,
-            queue: 1_024,
-            handshake_timeout: Duration::from_secs(1),
-            stale_after: Duration::from_secs(4),
-            redial_min: Duration::from_millis(50),
-            redial_max: Duration::from_millis(400),
-        },
+        link: LinkConfig::new(listen, peers),
         heartbeat: HeartbeatConfig {
             interval: Duration::from_millis(100),
             acceptable_pause: Duration::from_millis(200),

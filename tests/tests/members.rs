@@ -256,12 +256,9 @@ async fn envelopes_flow(members: &[Member]) {
     eventually(SOON, "envelopes flow on every link", async || {
         let now = links(members).await?;
         // More than may have been under way when counting began.
-        let stuck = now
-            .iter()
-            .filter(|(way, link)| link.state != "up" || link.delivered < before[*way].delivered + 30);
-        let stuck = stuck.map(|(way, link)| {
-            format!("{way} is {}: {} delivered, {} dropped", link.state, link.delivered, link.dropped)
-        });
+        let stuck = now.iter().filter(|(way, link)| link.state != "up" || link.sent < before[*way].sent + 30);
+        let stuck = stuck
+            .map(|(way, link)| format!("{way} is {}: {} sent, {} lost", link.state, link.sent, link.lost));
         let stuck: Vec<_> = stuck.collect();
         seen(stuck.is_empty(), stuck.join("; "))
     })

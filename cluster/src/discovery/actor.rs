@@ -1,4 +1,4 @@
-//! Discovery as an actor: it publishes, takes what others publish, and passes questions on.
+//! Discovery as an actor: it publishes, and takes what others publish.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::task::JoinHandle;
 
 use super::advert::Advert;
-use super::exports::{Exports, SERVED_MAX};
+use super::exports::Exports;
 use super::face::Discovery;
 use super::message::DiscoveryMessage;
 use super::state::{Effect, Exchange, Input};
@@ -16,15 +16,13 @@ use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};
 use crate::health::HealthCheckResult;
 use crate::health::message::answer;
-use crate::id::{ActorName, Incarnation, NodeId};
+use crate::id::{Incarnation, NodeId};
 use crate::mailbox::{Address, Mail, remind};
 use crate::port::Outbox;
 use crate::registry::{ActorQuery, RegistryChange, ThreadSafeActorRegistry};
 
 /// How often it is looked whether something is to be told.
 const TICK: Duration = Duration::from_millis(100);
-/// The longest a question is worked on.
-const SERVE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What discovery works with.
 #[derive(Clone)]
@@ -37,7 +35,7 @@ pub struct DiscoveryActor {
     pub registry: ThreadSafeActorRegistry,
     /// Which of them may be reached.
     pub exports: Exports,
-    /// What other members publish, and questions to them.
+    /// What other members publish.
     pub discovery: Discovery,
     /// Takes messages to the other members.
     pub outbox: Arc<dyn Outbox<DiscoveryWire>>,
@@ -105,41 +103,7 @@ impl DiscoveryActor {
                     self.events.tell(ClusterEvent::LinkRefused { peer: from.to_string(), reason });
                 }
             }
-            DiscoveryWire::Request { id, incarnation, actor, protocol, question } => {
-                self.serve(from, id, incarnation, &actor, &protocol, &question);
-            }
-            DiscoveryWire::Response { id, outcome } => self.discovery.caller.answered(&from, id, outcome),
         }
-    }
-
-    fn serve(
-        &self,
-        from: NodeId,
-        id: u64,
-        incarnation: Incarnation,
-        actor: &ActorName,
-        protocol: &str,
-        question: &[u8],
-    ) {
-        let own = self.incarnation;
-        let respond = |outcome| self.outbox.send(&from, DiscoveryWire::Response { id, outcome });
-        if incarnation != own {
-            return respond(Err(format!("incarnation {incarnation} of this member is asked; this is {own}")));
-        }
-        let Some(served) = self.exports.one_more(&from) else {
-            return respond(Err(format!("{SERVED_MAX} questions are under way; expected fewer")));
-        };
-        let answer = match self.exports.serve(from.clone(), actor, protocol, question) {
-            Ok(answer) => answer,
-            Err(reason) => return respond(Err(reason)),
-        };
-        let outbox = self.outbox.clone();
-        tokio::spawn(async move {
-            let late = |_| Err(format!("it was not answered within {SERVE_DEADLINE:?}"));
-            let outcome = tokio::time::timeout(SERVE_DEADLINE, answer).await.unwrap_or_else(late);
-            outbox.send(&from, DiscoveryWire::Response { id, outcome });
-            drop(served);
-        });
     }
 }
 

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::watch;
+
 use super::advert::Advert;
 use crate::clock::Moment;
-use crate::id::{Incarnation, NodeId};
+use crate::id::{ActorName, Incarnation, NodeId};
 use crate::port::PeerChange;
 use crate::registry::{ActorQuery, ActorRegistryEntry};
 
@@ -32,7 +34,7 @@ pub struct RemoteEntry {
 
 /// What the other members published. Shared; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Directory(Arc<RwLock<BTreeMap<NodeId, Peer>>>);
+pub struct Directory(Arc<RwLock<BTreeMap<NodeId, Peer>>>, watch::Sender<u64>);
 
 impl Directory {
     /// A member came or was lost: what a lost one published is gone at once.
@@ -49,6 +51,13 @@ impl Directory {
             // Not lost: what it published holds, though questions to it may go unanswered.
             PeerChange::Indirect { .. } | PeerChange::Apart { .. } | PeerChange::Together { .. } => {}
         }
+        drop(peers);
+        self.1.send_modify(|changes| *changes += 1);
+    }
+
+    /// Changes whenever a member comes or is lost.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.1.subscribe()
     }
 
     /// Takes what a member published; true if it is news. Of a member that is lost nothing is taken: it is asked
@@ -78,6 +87,14 @@ impl Directory {
     pub fn has(&self, node: &NodeId, incarnation: Incarnation) -> bool {
         let peers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         peers.get(node).is_some_and(|peer| peer.incarnation == incarnation)
+    }
+
+    /// Which life of an actor was published last, if this incarnation of its member is there.
+    pub fn life(&self, node: &NodeId, incarnation: Incarnation, actor: &ActorName) -> Option<Incarnation> {
+        let peers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let peer = peers.get(node).filter(|peer| peer.incarnation == incarnation)?;
+        let found = peer.actors.iter().find(|(entry, _)| entry.name() == actor);
+        found.map(|(entry, _)| entry.standing.incarnation)
     }
 
     /// The members that are there, and how many actors each published.

@@ -26,7 +26,9 @@ pub trait Protocol: Send + Sync + 'static {
 }
 
 /// Questions of one member that may be under way at once; more are refused.
-pub const SERVED_MAX: usize = 64;
+pub const SERVED_MAX: usize = 1_024;
+/// The bytes of such questions together; more are refused.
+pub const SERVED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The longest question or answer, in bytes: what a message may carry, less what is wrapped around it.
 const BYTES_MAX: usize = codec::MESSAGE_BYTES_MAX - 1_024;
 
@@ -54,20 +56,29 @@ struct Export {
 pub struct Exports {
     exports: BTreeMap<ActorName, Export>,
     /// Questions under way by who asks; they outlive a restart of the actor that passes them on.
-    served: Arc<Mutex<BTreeMap<NodeId, usize>>>,
+    served: Arc<Mutex<BTreeMap<NodeId, Load>>>,
+}
+
+/// The questions of one member under way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    questions: usize,
+    bytes: usize,
 }
 
 /// One of a member's questions under way, until it is answered.
 pub(super) struct Served {
-    served: Arc<Mutex<BTreeMap<NodeId, usize>>>,
+    served: Arc<Mutex<BTreeMap<NodeId, Load>>>,
     by: NodeId,
+    bytes: usize,
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = served.get_mut(&self.by) {
-            *count -= 1;
+        if let Some(load) = served.get_mut(&self.by) {
+            load.questions -= 1;
+            load.bytes -= self.bytes;
         }
     }
 }
@@ -108,14 +119,20 @@ impl Exports {
         Actors(published.collect())
     }
 
-    /// Counts one more question of `by`; `None` if too many are under way.
-    pub(super) fn one_more(&self, by: &NodeId) -> Option<Served> {
+    /// Counts one more question of `by`; an error if too many are under way.
+    pub(super) fn one_more(&self, by: &NodeId, bytes: usize) -> Result<Served, String> {
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = served.entry(by.clone()).or_default();
-        (*count < SERVED_MAX).then(|| {
-            *count += 1;
-            Served { served: self.served.clone(), by: by.clone() }
-        })
+        let load = served.entry(by.clone()).or_default();
+        if load.questions >= SERVED_MAX || load.bytes + bytes > SERVED_BYTES_MAX {
+            let Load { questions, bytes } = *load;
+            return Err(format!(
+                "{questions} questions of {bytes} bytes are under way; expected fewer than {SERVED_MAX} of at most \
+                 {SERVED_BYTES_MAX} bytes together"
+            ));
+        }
+        load.questions += 1;
+        load.bytes += bytes;
+        Ok(Served { served: self.served.clone(), by: by.clone(), bytes })
     }
 
     /// Whether `actor` is published.
@@ -123,23 +140,25 @@ impl Exports {
         self.exports.contains_key(actor)
     }
 
-    /// The answer to a question, or why there is none.
+    /// The answer to a question, or why there is none. Names are as they came.
     pub(super) fn serve(
         &self,
-        from: NodeId,
-        actor: &ActorName,
-        protocol: &str,
+        from: &NodeId,
+        actor: &[u8],
+        protocol: &[u8],
         question: &[u8],
     ) -> Result<BoxFuture<'static, Result<Vec<u8>, String>>, String> {
-        let export =
-            self.exports.get(actor).ok_or_else(|| format!("{actor} may not be reached from outside"))?;
-        if export.protocol != protocol {
+        let export = std::str::from_utf8(actor).ok().and_then(|name| self.exports.get(name));
+        let export = export.ok_or_else(|| format!("{} may not be reached from outside", shown(actor)))?;
+        if export.protocol.as_bytes() != protocol {
             let expected = export.protocol;
-            return Err(format!(
-                "{actor} is asked in {expected}; found {:?}",
-                protocol.chars().take(64).collect::<String>()
-            ));
+            return Err(format!("{} is asked in {expected}; found {:?}", shown(actor), shown(protocol)));
         }
-        Ok((export.serve)(from, question))
+        Ok((export.serve)(from.clone(), question))
     }
+}
+
+/// A name as a member wrote it, cut to what can be read.
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).chars().take(64).collect()
 }

@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::directory::{Directory, RemoteEntry};
 use super::exports::Protocol;
 use super::remote::{Caller, RemoteHandle};
-use super::wire::DiscoveryWire;
 use crate::clock::Moment;
-use crate::id::Incarnation;
-use crate::port::{Outbox, PeerChange};
+use crate::port::PeerChange;
 use crate::registry::{ActorQuery, LookupError};
+use crate::transport::Lines;
 
 /// Finds actors of other members. Cheap to clone.
 #[derive(Clone)]
@@ -23,10 +22,10 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Nobody is known yet. For this incarnation of its own member.
-    pub fn new(incarnation: Incarnation, outbox: Arc<dyn Outbox<DiscoveryWire>>) -> Self {
+    /// Nobody is known yet.
+    pub fn new(lines: Lines) -> Self {
         let directory = Directory::default();
-        let caller = Caller::new(directory.clone(), incarnation, outbox);
+        let caller = Caller::new(directory.clone(), lines);
         Self { directory, caller, versions: Arc::default() }
     }
 

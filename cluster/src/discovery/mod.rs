@@ -10,11 +10,11 @@
 //!
 //! ```text
 //!   registry ─► subscription ─► DiscoveryActor ─► advert ─► peers' DiscoveryActor ─► Directory ─► Discovery
-//!   RemoteHandle::call ─► request ─► the peer's DiscoveryActor ─► Exports ─► its actor ─► response ─► caller
+//!   RemoteHandle::call ─► ask ─► the peer's Door ─► Reception: Exports ─► its actor ─► answer ─► caller
 //! ```
 //!
-//! Reading order: [`wire`], [`advert`], [`exports`], [`directory`] (what others published), [`state`] (who is told
-//! when), [`remote`] (questions under way), [`face`], [`actor`] (the shell).
+//! Reading order: [`wire`], [`advert`], [`exports`], [`reception`] (who answers), [`directory`] (what others
+//! published), [`state`] (who is told when), [`remote`] (handles), [`face`], [`actor`] (the shell).
 
 pub mod actor;
 pub mod advert;
@@ -22,6 +22,7 @@ pub mod directory;
 pub mod exports;
 pub mod face;
 pub mod message;
+pub mod reception;
 pub mod remote;
 pub mod state;
 pub mod wire;
@@ -31,5 +32,6 @@ pub use directory::{Directory, RemoteEntry};
 pub use exports::{Exports, Protocol};
 pub use face::Discovery;
 pub use message::DiscoveryMessage;
-pub use remote::{RemoteError, RemoteHandle};
+pub use reception::Reception;
+pub use remote::{Down, Monitor, RemoteError, RemoteHandle};
 pub use wire::DiscoveryWire;

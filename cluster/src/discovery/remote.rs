@@ -1,24 +1,20 @@
-//! Questions to actors of other members that are under way.
+//! Handles of actors of other members: asked, told, and watched.
 
-use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use thiserror::Error;
-use tokio::sync::oneshot;
 
 use super::directory::{Directory, RemoteEntry};
 use super::exports::{Protocol, bounded};
-use super::wire::DiscoveryWire;
 use crate::id::{ActorName, Incarnation, NodeId};
-use crate::port::Outbox;
 use crate::registry::LookupError;
-use crate::transport::codec;
-
-/// Questions that may be under way at once; more are refused.
-pub const UNDER_WAY_MAX: usize = 1_024;
+use crate::transport::connection::Watching;
+use crate::transport::envelope::Body;
+use crate::transport::error::AskError;
+use crate::transport::{Class, Connection, Lines, codec};
 
 /// Why a question has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -54,107 +50,47 @@ pub enum RemoteError {
     },
 }
 
-struct Waiting {
-    node: NodeId,
-    answer: oneshot::Sender<Result<Vec<u8>, String>>,
-}
-
-/// Asks other members, and takes their answers. Shared; cheap to clone.
+/// Asks other members. Shared; cheap to clone.
 #[derive(Clone)]
-pub struct Caller(Arc<Shared>);
-
-struct Shared {
+pub struct Caller {
     directory: Directory,
-    outbox: Arc<dyn Outbox<DiscoveryWire>>,
-    last_id: AtomicU64,
-    waiting: Mutex<HashMap<u64, Waiting>>,
-}
-
-/// Removes a question that nobody waits for any more.
-struct Question<'a> {
-    shared: &'a Shared,
-    id: u64,
-}
-
-impl Drop for Question<'_> {
-    fn drop(&mut self) {
-        self.shared.waiting().remove(&self.id);
-    }
-}
-
-impl Shared {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    lines: Lines,
 }
 
 impl Caller {
-    /// Asks through `outbox` who is in `directory`, for this incarnation of its own member: an answer that comes too
-    /// late, to a question of an earlier one, is no answer to a new question.
-    pub fn new(
-        directory: Directory,
-        incarnation: Incarnation,
-        outbox: Arc<dyn Outbox<DiscoveryWire>>,
-    ) -> Self {
-        let (last_id, waiting) = (AtomicU64::new(incarnation.0 << 32), Mutex::default());
-        Self(Arc::new(Shared { directory, outbox, last_id, waiting }))
-    }
-
-    /// Takes an answer. One that nobody waits for, or that another member gives, is dropped.
-    pub(super) fn answered(&self, from: &NodeId, id: u64, outcome: Result<Vec<u8>, String>) {
-        let mut waiting = self.0.waiting();
-        if waiting.get(&id).is_some_and(|question| question.node == *from)
-            && let Some(question) = waiting.remove(&id)
-        {
-            // A caller that gave up meanwhile does not hear it.
-            let _ = question.answer.send(outcome);
-        }
+    /// Asks on `lines` who is in `directory`.
+    pub fn new(directory: Directory, lines: Lines) -> Self {
+        Self { directory, lines }
     }
 
     /// A member was lost, and whoever waits for it waits in vain.
     pub(super) fn lost(&self, node: &NodeId) {
-        self.0.waiting().retain(|_, question| question.node != *node);
+        if let Some(connection) = self.lines.get(node).and_then(|line| line.connection()) {
+            connection.give_up_questions();
+        }
     }
 
-    /// Questions under way.
+    /// Questions and watches under way.
     pub fn under_way(&self) -> usize {
-        self.0.waiting().len()
+        self.lines
+            .values()
+            .filter_map(|line| line.connection())
+            .map(|connection| connection.questions())
+            .sum()
     }
 
-    async fn ask(
-        &self,
-        target: &Target,
-        protocol: &str,
-        question: Vec<u8>,
-        deadline: Duration,
-    ) -> Result<Vec<u8>, RemoteError> {
-        let Target { node, incarnation, actor } = target.clone();
-        let (answer, answered) = oneshot::channel();
-        let id = self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        {
-            let mut waiting = self.0.waiting();
-            if waiting.len() >= UNDER_WAY_MAX {
-                let reason = format!("{UNDER_WAY_MAX} questions are under way; expected fewer");
-                return Err(RemoteError::Unsent(reason));
-            }
-            waiting.insert(id, Waiting { node: node.clone(), answer });
+    /// The connection to the incarnation of the member that is meant: what is sent on it reaches no other.
+    fn connection(&self, target: &Target) -> Result<Arc<Connection>, RemoteError> {
+        let Target { node, incarnation, actor } = target;
+        let gone =
+            || RemoteError::Gone { actor: actor.clone(), node: node.clone(), incarnation: *incarnation };
+        if !self.directory.has(node, *incarnation) {
+            return Err(gone());
         }
-        let _question = Question { shared: &self.0, id };
-        // After it waits, so that a loss in between is not missed.
-        if !self.0.directory.has(&node, incarnation) {
-            return Err(RemoteError::Gone { actor, node, incarnation });
-        }
-        let protocol = protocol.to_owned();
-        self.0.outbox.send(&node, DiscoveryWire::Request { id, incarnation, actor, protocol, question });
-        match tokio::time::timeout(deadline, answered).await {
-            Ok(Ok(Ok(answer))) => Ok(answer),
-            Ok(Ok(Err(reason))) => Err(RemoteError::Refused { node, reason }),
-            Ok(Err(_)) => Err(RemoteError::Unknown { node, reason: "the member was lost".to_owned() }),
-            Err(_) => {
-                let reason = format!("no answer within {deadline:?}");
-                Err(RemoteError::Unknown { node, reason })
-            }
-        }
+        let connection = self.lines.get(node).and_then(|line| line.connection());
+        let connection =
+            connection.ok_or_else(|| RemoteError::Unsent(format!("there is no link to {node}")))?;
+        if connection.incarnation() == *incarnation { Ok(connection) } else { Err(gone()) }
     }
 }
 
@@ -163,6 +99,12 @@ struct Target {
     node: NodeId,
     incarnation: Incarnation,
     actor: ActorName,
+}
+
+impl Target {
+    fn to(&self) -> Bytes {
+        Bytes::copy_from_slice(self.actor.as_str().as_bytes())
+    }
 }
 
 /// An actor of one incarnation of another member, asked in the protocol `P`.
@@ -214,11 +156,115 @@ impl<P: Protocol> RemoteHandle<P> {
 
     /// Asks, and waits for the answer until the deadline.
     pub async fn call(&self, deadline: Duration, request: P::Request) -> Result<P::Reply, RemoteError> {
+        let node = &self.target.node;
         let question = bounded(&request).map_err(RemoteError::Unsent)?;
-        let answer = self.caller.ask(&self.target, P::NAME, question, deadline).await?;
+        let connection = self.caller.connection(&self.target)?;
+        let (to, protocol) = (self.target.to(), Bytes::from_static(P::NAME.as_bytes()));
+        let answer = connection.ask(to, protocol, question.into(), deadline);
+        let answer = answer.await.map_err(|error| match error {
+            AskError::Unsent(error) => RemoteError::Unsent(error.to_string()),
+            AskError::Refused(reason) => RemoteError::Refused { node: node.clone(), reason },
+            AskError::Unknown(reason) => RemoteError::Unknown { node: node.clone(), reason },
+        })?;
         codec::decode(&answer).map_err(|error| RemoteError::Unknown {
-            node: self.target.node.clone(),
+            node: node.clone(),
             reason: format!("its answer can not be read: {error}"),
         })
+    }
+
+    /// Has it done, and waits for nothing: `Ok` says that it was queued, and no more.
+    pub fn cast(&self, request: P::Request) -> Result<(), RemoteError> {
+        let question = bounded(&request).map_err(RemoteError::Unsent)?;
+        let connection = self.caller.connection(&self.target)?;
+        let (to, protocol) = (self.target.to(), Bytes::from_static(P::NAME.as_bytes()));
+        let order = Body::Ask { id: 0, to, protocol, question: question.into(), patience: Duration::ZERO };
+        connection.send(Class::Request, order).map_err(|error| RemoteError::Unsent(error.to_string()))
+    }
+
+    /// Watches the life that the actor leads now. It is over when the actor ends, though its supervisor may bring it
+    /// back; and when its member is lost.
+    pub fn monitor(&self) -> Result<Monitor, RemoteError> {
+        let connection = self.caller.connection(&self.target)?;
+        let Target { node, incarnation, actor } = &self.target;
+        let life = self.caller.directory.life(node, *incarnation, actor).ok_or_else(|| {
+            RemoteError::Gone { actor: actor.clone(), node: node.clone(), incarnation: *incarnation }
+        })?;
+        let watching = connection.watch(self.target.to(), life);
+        let watching = watching.map_err(|error| RemoteError::Unsent(error.to_string()))?;
+        Ok(Monitor { target: self.target.clone(), caller: self.caller.clone(), life, watching })
+    }
+}
+
+/// Why a watched actor is no more.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Down {
+    /// It ended, and its member says why.
+    #[error("{actor} of {node} ended: {reason}")]
+    Ended {
+        /// The actor.
+        actor: ActorName,
+        /// Its member.
+        node: NodeId,
+        /// Why, in its member's words.
+        reason: String,
+    },
+    /// Its member is lost, or has started anew.
+    #[error("{actor} of {node} is gone with its member (incarnation {incarnation})")]
+    Lost {
+        /// The actor.
+        actor: ActorName,
+        /// Its member.
+        node: NodeId,
+        /// The member's incarnation.
+        incarnation: Incarnation,
+    },
+}
+
+/// A watch on an actor of another member, until it is down or this is dropped.
+pub struct Monitor {
+    target: Target,
+    caller: Caller,
+    life: Incarnation,
+    watching: Watching,
+}
+
+impl Monitor {
+    /// Waits until the actor is down. A link that is lost says nothing about it: the watch is taken up again on the
+    /// next one, where an actor that ended meanwhile is known by its life.
+    pub async fn down(mut self) -> Down {
+        let Target { node, incarnation, actor } = self.target.clone();
+        let mut members = self.caller.directory.changes();
+        let line = self.caller.lines.get(&node).cloned();
+        loop {
+            let mut links = line.as_ref().map(|line| line.changes());
+            tokio::select! {
+                told = self.watching.down() => {
+                    if let Some(reason) = told {
+                        return Down::Ended { actor, node, reason };
+                    }
+                    // Until there is another link, or the member is lost.
+                    let linked = async {
+                        match &mut links {
+                            Some(links) => drop(links.changed().await),
+                            None => std::future::pending().await,
+                        }
+                    };
+                    if let Ok(connection) = self.caller.connection(&self.target)
+                        && let Ok(watching) = connection.watch(self.target.to(), self.life)
+                    {
+                        self.watching = watching;
+                        continue;
+                    }
+                    tokio::select! {
+                        () = linked => {}
+                        _ = members.changed() => {}
+                    }
+                }
+                _ = members.changed() => {}
+            }
+            if !self.caller.directory.has(&node, incarnation) {
+                return Down::Lost { actor, node, incarnation };
+            }
+        }
     }
 }

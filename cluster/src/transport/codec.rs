@@ -25,6 +25,9 @@ pub enum CodecError {
     /// The bytes are not this type's.
     #[error("the message could not be decoded: {0}")]
     Decode(#[from] bincode::error::DecodeError),
+    /// The same value has other, shorter bytes.
+    #[error("the message is not written as short as it can be")]
+    NotCanonical,
     /// Bytes are left over.
     #[error("the message ends after {used} of {bytes} bytes")]
     Trailing {
@@ -33,6 +36,13 @@ pub enum CodecError {
         /// Bytes given.
         bytes: usize,
     },
+}
+
+/// The value that `bytes` stand for, if that value has no other bytes: for what is hashed or signed, so that one
+/// statement has one encoding.
+pub fn decode_canonical<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let value = decode(bytes)?;
+    if encode(&value)? == bytes { Ok(value) } else { Err(CodecError::NotCanonical) }
 }
 
 fn config() -> impl bincode::config::Config {
@@ -59,39 +69,45 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::envelope::{Batch, Envelope};
-    use super::super::trace::TraceContext;
     use super::*;
-    use crate::id::{ActorName, Incarnation, NodeId};
     use proptest::prelude::*;
+    use serde::Deserialize;
 
-    fn envelope() -> Envelope {
-        Envelope {
-            source: NodeId::new("node-1").expect("a name"),
-            incarnation: Incarnation(300),
-            destination: ActorName::literal("consensus"),
-            trace: TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 },
-            payload: vec![7, 8, 9],
-        }
+    /// A bit of everything that is sent.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    enum Sample {
+        Nothing,
+        Some { name: String, number: u64, bytes: Vec<u8>, perhaps: Option<(u32, bool)> },
+    }
+
+    fn sample() -> Sample {
+        Sample::Some { name: "node-1".to_owned(), number: 300, bytes: vec![7, 8], perhaps: Some((5, true)) }
     }
 
     #[test]
-    fn the_bytes_of_a_batch_stay_what_they_are() {
-        let golden = "0101066e6f64652d31fb2c0109636f6e73656e737573\
-                      01010101010101010101010101010101020202020202020201\
-                      03070809";
-        let batch = Batch::new(vec![envelope()]);
-        let bytes = encode(&batch).expect("encodes");
+    fn the_bytes_of_a_value_stay_what_they_are() {
+        let golden = "01066e6f64652d31fb2c01020708010501";
+        let bytes = encode(&sample()).expect("encodes");
         let hex = format!("{bytes:02x?}").replace(['[', ']', ',', ' '], "");
         assert_eq!(hex, golden);
-        assert_eq!(decode::<Batch>(&bytes).expect("decodes"), batch);
+        assert_eq!(decode::<Sample>(&bytes).expect("decodes"), sample());
+        assert_eq!(encode(&Sample::Nothing).expect("encodes"), [0]);
     }
 
     #[test]
     fn left_over_bytes_are_refused() {
-        let mut bytes = encode(&envelope()).expect("encodes");
+        let mut bytes = encode(&sample()).expect("encodes");
         bytes.push(0);
-        assert!(matches!(decode::<Envelope>(&bytes), Err(CodecError::Trailing { .. })));
+        assert!(matches!(decode::<Sample>(&bytes), Err(CodecError::Trailing { .. })));
+    }
+
+    #[test]
+    fn a_number_written_longer_than_it_must_be_is_read_but_is_not_canonical() {
+        // 5 as a two-byte integer.
+        let bytes = [0xfb, 5, 0];
+        assert_eq!(decode::<u64>(&bytes).expect("it is 5"), 5);
+        assert!(matches!(decode_canonical::<u64>(&bytes), Err(CodecError::NotCanonical)));
+        assert_eq!(decode_canonical::<u64>(&[5]).expect("it is 5"), 5);
     }
 
     #[test]
@@ -108,15 +124,22 @@ mod tests {
     proptest! {
         #[test]
         fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
-            let _ = decode::<Batch>(&bytes);
+            let _ = decode::<Vec<Sample>>(&bytes);
         }
 
         #[test]
-        fn damaged_messages_never_panic(at in 0usize..60, to in any::<u8>()) {
-            let mut bytes = encode(&Batch::new(vec![envelope(), envelope()])).expect("encodes");
+        fn damaged_values_never_panic(at in any::<usize>(), to in any::<u8>()) {
+            let mut bytes = encode(&vec![sample(), sample()]).expect("encodes");
             let at = at % bytes.len();
             bytes[at] = to;
-            let _ = decode::<Batch>(&bytes);
+            let _ = decode::<Vec<Sample>>(&bytes);
+        }
+
+        #[test]
+        fn what_is_read_canonically_has_one_encoding(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(value) = decode_canonical::<Sample>(&bytes) {
+                prop_assert_eq!(encode(&value).expect("it was read"), bytes);
+            }
         }
     }
 }

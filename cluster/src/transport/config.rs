@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::hello::{VERSION, VERSION_MIN};
 use crate::config::{FieldError, require, require_between};
 use crate::id::NodeId;
 
@@ -23,20 +24,23 @@ pub struct PeerConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkConfig {
-    /// Where this member listens for the others. Loopback only, for links are not encrypted and members are
-    /// not authenticated. No default.
+    /// Where this member listens for the others, who prove with their genesis keys who they are. No default.
     #[serde(with = "crate::config::socket_address")]
     pub listen: SocketAddr,
     /// Every other member of genesis. No default.
     pub peers: Vec<PeerConfig>,
-    /// Envelopes that wait for one peer before some are dropped. 16 to 65,536. Default 1,024.
+    /// Envelopes that wait for one peer before some are dropped. 16 to 65,536. Default 4,096.
     #[serde(default = "default_queue")]
     pub queue: usize,
-    /// How long connecting and shaking hands may take together. 50 ms to 30 s. Default 1 s.
+    /// Bytes of envelopes that wait for one peer before some are dropped: what a peer that takes nothing can cost.
+    /// 4 MiB, which is two of the largest envelopes, to 1 GiB. Default 16 MiB.
+    #[serde(default = "default_queue_bytes")]
+    pub queue_bytes: usize,
+    /// How long connecting and shaking hands may take together. 50 ms to 5 s. Default 1 s.
     #[serde(default = "default_handshake", with = "humantime_serde")]
     pub handshake_timeout: Duration,
-    /// How long a batch may stay unacknowledged before its session is given up. 500 ms to 10 min. Default
-    /// 4 s: longer than any suspicion of the failure detector, shorter than TCP's own patience.
+    /// How long a peer may be silent before its connection is given up; it is pinged four times within. 500 ms to
+    /// 10 min. Default 4 s: longer than any suspicion of the failure detector, shorter than TCP's own patience.
     #[serde(default = "default_stale", with = "humantime_serde")]
     pub stale_after: Duration,
     /// Pause before the first redial; it doubles up to `redial_max`. 10 ms to 10 s. Default 50 ms.
@@ -46,10 +50,22 @@ pub struct LinkConfig {
     /// linked well within a slot.
     #[serde(default = "default_redial_max", with = "humantime_serde")]
     pub redial_max: Duration,
+    /// The newest version of the link that is spoken: the older one until every member has been replaced, for a
+    /// careful upgrade. Default: the newest known.
+    #[serde(default = "default_version")]
+    pub version: u32,
+}
+
+fn default_queue_bytes() -> usize {
+    16 * 1024 * 1024
+}
+
+fn default_version() -> u32 {
+    VERSION
 }
 
 fn default_queue() -> usize {
-    1_024
+    4_096
 }
 
 fn default_handshake() -> Duration {
@@ -69,15 +85,34 @@ fn default_redial_max() -> Duration {
 }
 
 impl LinkConfig {
+    /// The defaults, for a member that listens here and has these peers.
+    pub fn new(listen: SocketAddr, peers: Vec<PeerConfig>) -> Self {
+        Self {
+            listen,
+            peers,
+            queue: default_queue(),
+            queue_bytes: default_queue_bytes(),
+            handshake_timeout: default_handshake(),
+            stale_after: default_stale(),
+            redial_min: default_redial_min(),
+            redial_max: default_redial_max(),
+            version: default_version(),
+        }
+    }
+
     /// Checks ranges and relations.
     pub fn validate(&self) -> Result<(), FieldError> {
-        require(self.listen.ip().is_loopback(), "listen", self.listen, "a loopback address")?;
         for peer in &self.peers {
-            require(peer.address.ip().is_loopback(), "peers.address", peer.address, "a loopback address")?;
+            let is_address = !peer.address.ip().is_unspecified() && peer.address.port() != 0;
+            require(is_address, "peers.address", peer.address, "an address that can be dialled")?;
         }
         require((16..=65_536).contains(&self.queue), "queue", self.queue, "16 to 65536")?;
-        let range = (Duration::from_millis(50), Duration::from_secs(30));
-        require_between("handshake_timeout", self.handshake_timeout, range, "between 50ms and 30s")?;
+        let range = 4 * 1024 * 1024..=1024 * 1024 * 1024;
+        require(range.contains(&self.queue_bytes), "queue_bytes", self.queue_bytes, "4194304 to 1073741824")?;
+        let spoken = VERSION_MIN..=VERSION;
+        require(spoken.contains(&self.version), "version", self.version, "1 or 2")?;
+        let range = (Duration::from_millis(50), Duration::from_secs(5));
+        require_between("handshake_timeout", self.handshake_timeout, range, "between 50ms and 5s")?;
         let range = (Duration::from_millis(500), Duration::from_mins(10));
         require_between("stale_after", self.stale_after, range, "between 500ms and 10m")?;
         let range = (Duration::from_millis(10), Duration::from_secs(10));

@@ -1,40 +1,73 @@
-//! The one actor of a node that other nodes can reach: it takes batches apart and hands each envelope to the
-//! local actor it is addressed to.
+//! The door through which other members reach this one's actors, and the one actor of a node that
+//! `ractor_cluster` shows to them.
 //!
-//! `ractor_cluster` advertises every remotable actor to every peer, and any peer may message it; so there is
-//! one, and it refuses what comes from strangers, from earlier incarnations, or for actors that take nothing
-//! from outside.
+//! `ractor_cluster` advertises every remotable actor to every peer, and any peer may message it; so there is one, the
+//! [`Gateway`], and all it does is to say which start of the node it belongs to: a link is up when the peer's gateway
+//! has answered, and down when it has ended. Envelopes go through the [`Door`], which lets a message pass to the
+//! actors on its list, from the members on that actor's list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::future::BoxFuture;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::de::DeserializeOwned;
 
 use super::codec;
-use super::envelope::{Batch, Envelope};
+use super::connection::{Connection, Inbound};
+use super::envelope::{Body, Class, Envelope};
 use super::message::GatewayMessage;
-use crate::event::{ClusterEvent, EventBus};
-use crate::federation::Roster;
 use crate::id::{ActorName, Incarnation, NodeId};
 
 /// The gateway's name within its node.
 pub const GATEWAY: &str = "gateway";
+/// The longest a question is worked on.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Takes an envelope's payload to a local actor, or says why not.
 pub type Route = Arc<dyn Fn(NodeId, &[u8]) -> Result<(), String> + Send + Sync>;
 
-/// Which local actors may be reached from outside.
+/// Who may reach an actor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admits {
+    /// Every other member.
+    Members,
+    /// These only.
+    Only(BTreeSet<NodeId>),
+}
+
+impl Admits {
+    fn admits(&self, peer: &NodeId) -> bool {
+        match self {
+            Self::Members => true,
+            Self::Only(members) => members.contains(peer),
+        }
+    }
+}
+
+/// Which local actors may be reached from outside, and by whom.
 #[derive(Clone, Default)]
 pub struct Routes {
-    routes: BTreeMap<ActorName, Route>,
+    routes: BTreeMap<ActorName, (Admits, Route)>,
 }
 
 impl Routes {
-    /// Adds a route: `take` gets the sender and the decoded message.
+    /// Adds a route that every member may take: `take` gets the sender and the decoded message.
     #[must_use]
     pub fn with<W: DeserializeOwned>(
+        self,
+        destination: ActorName,
+        take: impl Fn(NodeId, W) -> Result<(), crate::mailbox::MailError> + Send + Sync + 'static,
+    ) -> Self {
+        self.admitting(Admits::Members, destination, take)
+    }
+
+    /// Adds a route for some.
+    #[must_use]
+    pub fn admitting<W: DeserializeOwned>(
         mut self,
+        admits: Admits,
         destination: ActorName,
         take: impl Fn(NodeId, W) -> Result<(), crate::mailbox::MailError> + Send + Sync + 'static,
     ) -> Self {
@@ -42,147 +75,129 @@ impl Routes {
             let message = codec::decode(payload).map_err(|e| e.to_string())?;
             take(source, message).map_err(|e| e.to_string())
         });
-        self.routes.insert(destination, route);
+        self.routes.insert(destination, (admits, route));
         self
     }
+
+    fn take(&self, from: &NodeId, to: &[u8], payload: &[u8]) -> Result<(), String> {
+        let name = std::str::from_utf8(to).unwrap_or_default();
+        let Some((admits, route)) = self.routes.get(name) else {
+            return Err(format!("{} takes nothing from outside", String::from_utf8_lossy(to)));
+        };
+        if !admits.admits(from) {
+            return Err(format!("{name} takes nothing from {from}"));
+        }
+        route(from.clone(), payload)
+    }
 }
 
-/// What the gateway works with.
-#[derive(Clone)]
-pub struct Gateway {
-    /// Whom it listens to.
-    pub roster: Roster,
-    /// Where envelopes go.
+/// What an actor answers, sooner or later.
+pub type Answer = BoxFuture<'static, Result<Vec<u8>, String>>;
+
+/// Answers questions of other members, and watches actors for them.
+pub trait Answers: Send + Sync + 'static {
+    /// The answer to `question`, or why there is none.
+    fn answer(&self, from: &NodeId, to: &[u8], protocol: &[u8], question: &[u8]) -> Result<Answer, String>;
+    /// Why this life of `to` has ended, when it has; an error if it may not be watched.
+    fn watch(
+        &self,
+        from: &NodeId,
+        to: &[u8],
+        incarnation: Incarnation,
+    ) -> Result<BoxFuture<'static, String>, String>;
+}
+
+/// Lets messages of other members in.
+pub struct Door {
+    /// Where they may go.
     pub routes: Routes,
-    /// Hears of refusals.
-    pub events: EventBus,
+    /// Who answers questions.
+    pub answers: Arc<dyn Answers>,
 }
 
-impl Gateway {
-    fn take(&self, envelope: Envelope, newest: &mut BTreeMap<NodeId, Incarnation>) -> Result<(), String> {
-        let Envelope { source, incarnation, destination, payload, .. } = envelope;
-        if !self.roster.is_peer(&source) {
-            return Err("it is no other member of the federation".to_owned());
-        }
-        let known = newest.entry(source.clone()).or_insert(incarnation);
-        if incarnation < *known {
-            return Err(format!("incarnation {incarnation} speaks after incarnation {known}"));
-        }
-        *known = incarnation;
-        let route = self.routes.routes.get(&destination);
-        route.ok_or_else(|| format!("{destination} takes nothing from outside"))?(source, &payload)
+impl Door {
+    fn ask(&self, from: &Arc<Connection>, id: u64, answer: Result<Answer, String>, patience: Duration) {
+        let send = move |connection: &Connection, outcome: Result<Vec<u8>, String>| {
+            // An order is not answered. An asker that is gone, or has no room for the answer, asks again.
+            if id != 0 {
+                let outcome = outcome.map(Into::into);
+                let _ = connection.send(Class::Request, Body::Answer { id, outcome });
+            }
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(reason) => return send(from, Err(reason)),
+        };
+        let deadline = if patience.is_zero() { ANSWER_DEADLINE } else { patience.min(ANSWER_DEADLINE) };
+        let connection = from.clone();
+        tokio::spawn(async move {
+            let late = |_| Err(format!("it was not answered within {deadline:?}"));
+            tokio::select! {
+                outcome = tokio::time::timeout(deadline, answer) => {
+                    send(&connection, outcome.unwrap_or_else(late));
+                }
+                () = connection.has_ended() => {}
+            }
+        });
     }
+}
 
-    fn refuse(&self, peer: &impl std::fmt::Display, reason: String) {
-        self.events.tell(ClusterEvent::LinkRefused { peer: peer.to_string(), reason });
+impl Inbound for Door {
+    fn take(&self, from: &Arc<Connection>, envelope: Envelope) -> Result<(), String> {
+        match envelope.body {
+            Body::Tell { to, payload } => self.routes.take(from.peer(), &to, &payload),
+            Body::Ask { id, to, protocol, question, patience } => {
+                let answer = self.answers.answer(from.peer(), &to, &protocol, &question);
+                self.ask(from, id, answer, patience);
+                Ok(())
+            }
+            Body::Watch { id, to, incarnation } => {
+                let watched = self.answers.watch(from.peer(), &to, Incarnation(incarnation));
+                let connection = from.clone();
+                let down = async move {
+                    let reason = match watched {
+                        Ok(watched) => watched.await,
+                        Err(reason) => reason,
+                    };
+                    // A connection that has ended has told the watcher already.
+                    let _ = connection.send(Class::Request, Body::Down { id, reason });
+                };
+                from.serve_watch(id, down)
+            }
+            Body::Unwatch { id } => {
+                from.unwatch(id);
+                Ok(())
+            }
+            Body::Answer { .. } | Body::Down { .. } => Ok(()),
+        }
     }
+}
+
+/// The one remotable actor.
+#[derive(Clone, Copy, Debug)]
+pub struct Gateway {
+    /// Which start of the node this is.
+    pub incarnation: Incarnation,
 }
 
 impl Actor for Gateway {
     type Msg = GatewayMessage;
-    /// The newest incarnation heard of each member.
-    type State = BTreeMap<NodeId, Incarnation>;
+    type State = ();
     type Arguments = ();
 
-    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
-        Ok(BTreeMap::new())
+    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
     }
 
     async fn handle(
         &self,
         _: ActorRef<Self::Msg>,
         message: GatewayMessage,
-        newest: &mut Self::State,
+        (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        let GatewayMessage::Deliver(batch, reply) = message;
-        let mut taken = 0;
-        match batch.0.and_then(Batch::open) {
-            Err(reason) => self.refuse(&"an unknown sender", reason),
-            Ok(envelopes) => {
-                for envelope in envelopes {
-                    let source = envelope.source.clone();
-                    match self.take(envelope, newest) {
-                        Ok(()) => taken += 1,
-                        Err(reason) => self.refuse(&source, reason),
-                    }
-                }
-            }
-        }
-        // The sender may have given up; then it sends anew.
-        let _ = reply.send(taken);
+        let GatewayMessage::Incarnation(reply) = message;
+        // Whoever asked may have given up.
+        let _ = reply.send(self.incarnation.0);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::message::Wire;
-    use super::*;
-    use crate::clock::SystemClock;
-    use std::sync::Mutex;
-    use std::time::Duration;
-
-    fn node(name: &str) -> NodeId {
-        NodeId::new(name).expect("a name")
-    }
-
-    fn envelope(source: &str, incarnation: u64, destination: &'static str, payload: Vec<u8>) -> Envelope {
-        Envelope {
-            source: node(source),
-            incarnation: Incarnation(incarnation),
-            destination: ActorName::literal(destination),
-            trace: super::super::trace::TraceContext::default(),
-            payload,
-        }
-    }
-
-    #[tokio::test]
-    async fn envelopes_reach_the_actor_they_are_addressed_to_and_everything_else_is_refused_with_a_reason() {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let routes = Routes::default().with(ActorName::literal("chain"), {
-            let seen = seen.clone();
-            move |source, number: u32| {
-                seen.lock().expect("not poisoned").push((source.to_string(), number));
-                Ok(())
-            }
-        });
-        let events = EventBus::new(Arc::new(SystemClock::default()));
-        let mut refusals = events.listen();
-        let members = ["node-1", "node-2", "node-3", "node-4"].map(node).to_vec();
-        let roster = Roster::new(members, &node("node-1")).expect("a member");
-        let gateway = Gateway { roster, routes, events };
-        let (gateway, _) = Actor::spawn(None, gateway, ()).await.expect("starts");
-
-        let good = codec::encode(&7u32).expect("encodes");
-        let batch = Batch::new(vec![
-            envelope("node-2", 5, "chain", good.clone()),
-            envelope("node-2", 4, "chain", good.clone()),
-            envelope("node-9", 1, "chain", good.clone()),
-            envelope("node-1", 1, "chain", good.clone()),
-            envelope("node-3", 1, "engine", good.clone()),
-            envelope("node-3", 1, "chain", vec![0xff; 9]),
-        ]);
-        let deliver = |batch| {
-            gateway.call(|reply| GatewayMessage::Deliver(Wire(batch), reply), Some(Duration::from_secs(5)))
-        };
-        assert_eq!(deliver(Ok(batch)).await.expect("lives").expect("answers"), 1);
-        assert_eq!(deliver(Err("garbage".into())).await.expect("lives").expect("answers"), 0);
-        assert_eq!(*seen.lock().expect("not poisoned"), [("node-2".to_owned(), 7)]);
-
-        let mut reasons = vec![];
-        while let Ok(recorded) = refusals.try_recv() {
-            reasons.push(recorded.event.to_string());
-        }
-        for (reason, expected) in reasons.iter().zip([
-            "refused node-2: incarnation 4 speaks after incarnation 5",
-            "refused node-9: it is no other member",
-            "refused node-1: it is no other member",
-            "refused node-3: engine takes nothing from outside",
-            "refused node-3: the message could not be decoded",
-            "refused an unknown sender: garbage",
-        ]) {
-            assert!(reason.starts_with(expected), "{reason}");
-        }
-        assert_eq!(reasons.len(), 6);
     }
 }

@@ -1,34 +1,30 @@
-//! The link to one peer as an actor: it holds the queue, keeps few batches in flight, and does what
-//! [`Peer`] says about sessions.
+//! The link to one peer as an actor: it does what [`Peer`] says about connections and sessions, and tells the
+//! [`Line`] which connection to take.
 //!
-//! Batches in flight are the flow control that `ractor_cluster` lacks: a peer that is stopped or slow
-//! acknowledges nothing, so that at most [`IN_FLIGHT_MAX`] batches lie in `ractor_cluster`'s unbounded queues
-//! and the rest waits, and is dropped, here.
+//! Envelopes do not pass through it: they go from the line to the connection, and a link that is being restarted
+//! loses a connection, not a place in everyone's memory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::rpc::CallResult;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
-use ractor_cluster::NodeSessionMessage;
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::config::LinkConfig;
-use super::envelope::Batch;
-use super::message::{GatewayMessage, LinkMessage, LinkStatus, NetworkMessage, Wire};
+use super::line::Line;
+use super::message::{GatewayMessage, LinkMessage, LinkStatus, NetworkMessage, Session};
 use super::peer::{Effect, Input, Peer, SessionId};
-use super::queue::SendQueue;
-use crate::clock::{Clock, Moment};
+use super::statistics::Count;
+use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};
 use crate::health::HealthCheckResult;
 use crate::health::message::answer;
-use crate::id::{ActorName, NodeId};
+use crate::id::{ActorName, Incarnation, NodeId};
 use crate::mailbox::{Address, Mail, remind};
 
-/// Batches sent and not yet acknowledged.
-pub const IN_FLIGHT_MAX: usize = 8;
-/// How often dials and stale sessions are looked at.
+/// How often dials and handshakes are looked at.
 const TICK: Duration = Duration::from_millis(20);
 
 /// What a link works with.
@@ -36,8 +32,8 @@ const TICK: Duration = Duration::from_millis(20);
 pub struct LinkActor {
     /// Where it is reached.
     pub address: Address<LinkMessage>,
-    /// To whom.
-    pub peer: NodeId,
+    /// The way to its peer.
+    pub line: Arc<Line>,
     /// Where the peer listens.
     pub peer_address: SocketAddr,
     /// Whether this member dials.
@@ -52,22 +48,20 @@ pub struct LinkActor {
     pub events: EventBus,
 }
 
-struct InFlight {
-    sent: Moment,
-    envelopes: u64,
-}
-
 /// The shell's memory.
 pub struct Shell {
     peer: Peer,
-    queue: SendQueue,
-    sessions: HashMap<SessionId, ActorRef<NodeSessionMessage>>,
-    gateway: Option<ActorRef<GatewayMessage>>,
-    in_flight: BTreeMap<u64, InFlight>,
-    last_batch: u64,
-    sessions_won: u64,
-    delivered: u64,
-    unsendable: u64,
+    sessions: HashMap<SessionId, Session>,
+    gateways: HashMap<ActorId, SessionId>,
+    line: Arc<Line>,
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        // Whoever comes after this link knows nothing of its sessions.
+        self.line.take(None);
+        self.sessions.values().for_each(|session| session.stop("its link ended"));
+    }
 }
 
 impl LinkActor {
@@ -80,62 +74,67 @@ impl LinkActor {
         for effect in effects {
             match effect {
                 Effect::Dial { attempt } => {
-                    let (peer, address) = (self.peer.clone(), self.peer_address);
-                    let timeout = self.config.handshake_timeout;
-                    let dial = NetworkMessage::Dial { peer, address, attempt, timeout };
-                    if let Err(error) = self.network.cast(dial) {
+                    self.line.counters().add(Count::Dials, 1);
+                    let (peer, address) = (self.line.peer().clone(), self.peer_address);
+                    if let Err(error) = self.network.cast(NetworkMessage::Dial { peer, address, attempt }) {
                         let reason = error.to_string();
                         shell.peer.handle(self.clock.now(), Input::DialFailed { attempt, reason });
                     }
                 }
                 Effect::StopSession(id, reason) => {
                     if let Some(session) = shell.sessions.remove(&id) {
-                        session.stop(Some(reason.to_owned()));
+                        session.stop(reason);
                     }
                 }
-                Effect::Up(_) => {
-                    shell.sessions_won += 1;
-                    self.events.tell(ClusterEvent::LinkUp { peer: self.peer.clone() });
+                Effect::Up(id) => {
+                    self.line.counters().add(Count::Sessions, 1);
+                    self.line.take(shell.sessions.get(&id).map(|session| session.connection.clone()));
+                    self.events.tell(ClusterEvent::LinkUp { peer: self.line.peer().clone() });
                 }
                 Effect::Down(reason) => {
-                    shell.gateway = None;
-                    shell.queue.clear();
-                    shell.in_flight.clear();
-                    self.events.tell(ClusterEvent::LinkDown { peer: self.peer.clone(), reason });
+                    self.line.take(None);
+                    self.events.tell(ClusterEvent::LinkDown { peer: self.line.peer().clone(), reason });
                 }
             }
-        }
-    }
-
-    fn pump(&self, me: &ActorRef<Mail<LinkMessage>>, shell: &mut Shell) {
-        let Some(gateway) = shell.gateway.clone() else {
-            return;
-        };
-        while shell.in_flight.len() < IN_FLIGHT_MAX {
-            let envelopes = shell.queue.next_batch();
-            if envelopes.is_empty() {
-                return;
-            }
-            shell.last_batch += 1;
-            let batch = shell.last_batch;
-            let sent = self.clock.now();
-            shell.in_flight.insert(batch, InFlight { sent, envelopes: envelopes.len() as u64 });
-            // The session is given up before this deadline; it only bounds the life of the task.
-            let deadline = self.config.stale_after * 2;
-            let (gateway, me) = (gateway.clone(), me.clone());
-            tokio::spawn(async move {
-                let deliver = |reply| GatewayMessage::Deliver(Wire(Ok(Batch::new(envelopes))), reply);
-                let outcome = gateway.call(deliver, Some(deadline)).await;
-                let acknowledged = matches!(outcome, Ok(CallResult::Success(_)));
-                // The link may have ended meanwhile.
-                let _ = me.cast(Mail::to_self(LinkMessage::Delivered { batch, acknowledged }));
-            });
         }
     }
 
     fn input(&self, shell: &mut Shell, input: Input) {
         let effects = shell.peer.handle(self.clock.now(), input);
         self.apply(shell, effects);
+    }
+
+    /// Knows of the session from now on, and hears of the end of its connection, whoever else has ended by then.
+    fn follow(me: &ActorRef<Mail<LinkMessage>>, shell: &mut Shell, session: Session) -> SessionId {
+        let (id, connection, me) = (session.id(), session.connection.clone(), me.clone());
+        if shell.sessions.insert(id, session).is_none() {
+            tokio::spawn(async move {
+                connection.has_ended().await;
+                // The link may have ended as well.
+                let _ = me.cast(Mail::to_self(LinkMessage::Closed(id)));
+            });
+        }
+        id
+    }
+
+    /// Asks the peer's gateway which start of the peer it belongs to: only then do both, the session and the
+    /// connection under it, carry what they should.
+    fn confirm(
+        &self,
+        me: &ActorRef<Mail<LinkMessage>>,
+        session: SessionId,
+        gateway: &ActorRef<GatewayMessage>,
+    ) {
+        let (me, gateway, deadline) = (me.clone(), gateway.clone(), self.config.handshake_timeout);
+        tokio::spawn(async move {
+            let outcome = match gateway.call(GatewayMessage::Incarnation, Some(deadline)).await {
+                Ok(CallResult::Success(incarnation)) => Ok(Incarnation(incarnation)),
+                Ok(CallResult::Timeout) => Err(format!("its gateway did not answer within {deadline:?}")),
+                Ok(CallResult::SenderError) | Err(_) => Err("its gateway is gone".to_owned()),
+            };
+            // The link may have ended meanwhile.
+            let _ = me.cast(Mail::to_self(LinkMessage::Confirmed { session, outcome }));
+        });
     }
 }
 
@@ -148,17 +147,12 @@ impl Actor for LinkActor {
         self.address.bind(me.clone());
         remind(&me, Duration::ZERO, LinkMessage::Tick);
         // Sessions that the link's predecessor knew are made anew. Without a network actor there are none.
-        let _ = self.network.cast(NetworkMessage::LinkStarted(self.peer.clone()));
+        let _ = self.network.cast(NetworkMessage::LinkStarted(self.line.peer().clone()));
         Ok(Shell {
             peer: Peer::new(self.dials, &self.config, self.clock.now(), rand::random()),
-            queue: SendQueue::new(self.config.queue),
             sessions: HashMap::new(),
-            gateway: None,
-            in_flight: BTreeMap::new(),
-            last_batch: 0,
-            sessions_won: 0,
-            delivered: 0,
-            unsendable: 0,
+            gateways: HashMap::new(),
+            line: self.line.clone(),
         })
     }
 
@@ -171,63 +165,73 @@ impl Actor for LinkActor {
         match mail.open() {
             LinkMessage::Tick => {
                 remind(&me, TICK, LinkMessage::Tick);
-                let oldest_unacknowledged = shell.in_flight.values().map(|flight| flight.sent).min();
-                self.input(shell, Input::Tick { oldest_unacknowledged });
-            }
-            LinkMessage::Send(class, envelope) => {
-                if shell.gateway.is_some() {
-                    shell.queue.push(class, envelope);
-                    self.pump(&me, shell);
-                } else {
-                    shell.unsendable += 1;
-                }
+                self.input(shell, Input::Tick);
             }
             LinkMessage::DialFailed { attempt, reason } => {
                 self.input(shell, Input::DialFailed { attempt, reason });
             }
             LinkMessage::Opened { attempt, session } => {
-                let id = session.get_id().pid();
-                shell.sessions.insert(id, session);
+                let id = Self::follow(&me, shell, session);
                 self.input(shell, Input::Opened { attempt, session: id });
             }
-            LinkMessage::Ready { session, gateway } => {
-                let id = session.get_id().pid();
-                shell.sessions.insert(id, session);
-                self.input(shell, Input::Ready(id));
-                shell.gateway = Some(gateway);
-                self.pump(&me, shell);
+            LinkMessage::Shown { session, gateway } => {
+                let id = Self::follow(&me, shell, session);
+                shell.gateways.insert(gateway.get_id(), id);
+                me.get_cell().monitor(gateway.get_cell());
+                self.confirm(&me, id, &gateway);
+            }
+            LinkMessage::Confirmed { session: id, outcome } => {
+                // One that ended meanwhile has told so.
+                let Some(session) = shell.sessions.get(&id) else { return Ok(()) };
+                let expected = session.connection.incarnation();
+                let refused = match outcome {
+                    Ok(incarnation) if incarnation == expected => None,
+                    Ok(other) => Some(format!("its gateway is of incarnation {other}; expected {expected}")),
+                    Err(reason) => Some(reason),
+                };
+                let input = refused.map_or(Input::Ready(id), |reason| {
+                    tracing::debug!(peer = %self.line.peer(), reason, "a session is no link");
+                    Input::GatewayGone(id)
+                });
+                self.input(shell, input);
             }
             LinkMessage::Closed(id) => {
-                shell.sessions.remove(&id);
-                self.input(shell, Input::Closed(id));
-            }
-            LinkMessage::Delivered { batch, acknowledged } => {
-                // A batch of an earlier session is no longer known.
-                if let Some(flight) = shell.in_flight.remove(&batch) {
-                    if acknowledged {
-                        shell.delivered += flight.envelopes;
-                    } else {
-                        shell.unsendable += flight.envelopes;
-                        self.input(shell, Input::Refused);
-                    }
-                }
-                self.pump(&me, shell);
+                let session = shell.sessions.remove(&id);
+                shell.gateways.retain(|_, session| *session != id);
+                let reason = session.as_ref().and_then(|session| session.connection.ended());
+                let reason = reason.unwrap_or("its session ended").to_owned();
+                self.input(shell, Input::Closed(id, reason));
             }
             LinkMessage::Status(reply) => {
                 let _ = reply.send(LinkStatus {
-                    peer: self.peer.clone(),
+                    peer: self.line.peer().clone(),
                     phase: shell.peer.phase(),
                     dials: self.dials,
-                    sessions: shell.sessions_won,
-                    queued: shell.queue.len(),
-                    delivered: shell.delivered,
-                    dropped: shell.queue.dropped() + shell.unsendable,
                     last_loss: shell.peer.last_loss().to_owned(),
                 });
             }
             LinkMessage::Ping(ping, reply) => {
                 answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
             }
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<Self::Msg>,
+        event: SupervisionEvent,
+        shell: &mut Shell,
+    ) -> Result<(), ActorProcessingErr> {
+        let (SupervisionEvent::ActorTerminated(cell, ..) | SupervisionEvent::ActorFailed(cell, _)) = event
+        else {
+            return Ok(());
+        };
+        let Some(id) = shell.gateways.remove(&cell.get_id()) else { return Ok(()) };
+        // A session that ends takes the gateway with it, and says why itself.
+        let is_open = shell.sessions.get(&id).is_some_and(|session| session.connection.ended().is_none());
+        if is_open {
+            self.input(shell, Input::GatewayGone(id));
         }
         Ok(())
     }

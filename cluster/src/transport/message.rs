@@ -1,27 +1,22 @@
 //! What links, the network actor and the gateways of other members are told and asked.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
 
-use ractor::{ActorRef, BytesConvertable, RpcReplyPort};
+use ractor::{ActorRef, RpcReplyPort};
 use ractor_cluster::node::NodeServerSessionInformation;
 use ractor_cluster::{NodeSessionMessage, RactorClusterMessage};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
 
-use super::codec;
-use super::envelope::{Batch, Class, Envelope};
+use super::connection::Connection;
+use super::handshake::Guest;
 use super::peer::{Phase, SessionId};
 use crate::health::{PingMessage, PongMessage};
-use crate::id::NodeId;
+use crate::id::{Incarnation, NodeId};
 
 /// What a link is told and asked.
 pub enum LinkMessage {
     /// Time passes.
     Tick,
-    /// Send this.
-    Send(Class, Envelope),
     /// A connection could not be made.
     DialFailed {
         /// Which attempt.
@@ -34,28 +29,50 @@ pub enum LinkMessage {
         /// Which attempt.
         attempt: u64,
         /// The session.
-        session: ActorRef<NodeSessionMessage>,
+        session: Session,
     },
-    /// A session with the peer can carry envelopes to its gateway.
-    Ready {
+    /// A session with the peer shows the peer's gateway.
+    Shown {
         /// The session.
-        session: ActorRef<NodeSessionMessage>,
+        session: Session,
         /// The peer's gateway.
         gateway: ActorRef<GatewayMessage>,
     },
-    /// A session ended.
-    Closed(SessionId),
-    /// A batch was acknowledged, or will not be.
-    Delivered {
-        /// Which batch.
-        batch: u64,
-        /// Whether the peer acknowledged it.
-        acknowledged: bool,
+    /// The gateway said which start of the peer it belongs to, or why not.
+    Confirmed {
+        /// On which session.
+        session: SessionId,
+        /// See above.
+        outcome: Result<Incarnation, String>,
     },
+    /// The connection of a session has ended.
+    Closed(SessionId),
     /// How does it stand?
     Status(RpcReplyPort<LinkStatus>),
     /// Is the actor itself well?
     Ping(PingMessage, RpcReplyPort<PongMessage>),
+}
+
+/// A session of `ractor_cluster`, and the connection under it.
+#[derive(Clone)]
+pub struct Session {
+    /// The session's actor.
+    pub actor: ActorRef<NodeSessionMessage>,
+    /// The connection.
+    pub connection: Arc<Connection>,
+}
+
+impl Session {
+    /// Its number in this process.
+    pub fn id(&self) -> SessionId {
+        self.actor.get_id().pid()
+    }
+
+    /// Ends both.
+    pub fn stop(&self, reason: &str) {
+        self.connection.end(reason);
+        self.actor.stop(Some(reason.to_owned()));
+    }
 }
 
 /// How a link stands.
@@ -67,14 +84,6 @@ pub struct LinkStatus {
     pub phase: Phase,
     /// Whether this member dials.
     pub dials: bool,
-    /// Sessions that became usable.
-    pub sessions: u64,
-    /// Envelopes waiting.
-    pub queued: usize,
-    /// Envelopes acknowledged.
-    pub delivered: u64,
-    /// Envelopes dropped.
-    pub dropped: u64,
     /// Why it was last lost.
     pub last_loss: String,
 }
@@ -95,8 +104,13 @@ pub enum SessionEvent {
 pub enum NetworkMessage {
     /// Time passes.
     Tick,
-    /// A connection was accepted.
-    Accepted(TcpStream, SocketAddr),
+    /// A member was met on a connection that it made, or that was made to it (then `attempt` is the link's).
+    Met {
+        /// The connection.
+        guest: Box<Guest>,
+        /// See above.
+        attempt: Option<u64>,
+    },
     /// A link wants a connection to its peer.
     Dial {
         /// To whom.
@@ -105,46 +119,19 @@ pub enum NetworkMessage {
         address: SocketAddr,
         /// Repeated in the answer.
         attempt: u64,
-        /// How long it may take.
-        timeout: Duration,
     },
     /// The link to this peer begins, and knows of no session.
     LinkStarted(NodeId),
-    /// The connection a link wanted, or why there is none.
-    Dialled {
-        /// To whom.
-        peer: NodeId,
-        /// Which attempt.
-        attempt: u64,
-        /// The connection.
-        outcome: Result<TcpStream, String>,
-    },
     /// Something happened to a session.
     Session(SessionEvent, NodeServerSessionInformation),
     /// Is the actor itself well?
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
-/// A value that arrived over the wire, or why it is none: `from_bytes` can not fail, so that the failure
-/// travels as a value.
-#[derive(Debug)]
-pub struct Wire<T>(pub Result<T, String>);
-
-impl<T: Serialize + DeserializeOwned> BytesConvertable for Wire<T> {
-    fn into_bytes(self) -> Vec<u8> {
-        // Only checked values are sent; the empty bytes of a failure decode to a failure again.
-        self.0.and_then(|value| codec::encode(&value).map_err(|e| e.to_string())).unwrap_or_default()
-    }
-
-    fn from_bytes(bytes: Vec<u8>) -> Self {
-        Self(codec::decode(&bytes).map_err(|e| e.to_string()))
-    }
-}
-
-/// What other nodes may say.
+/// What `ractor_cluster` may bring from other nodes.
 #[derive(RactorClusterMessage)]
 pub enum GatewayMessage {
-    /// Take these; the answer says how many were handed on.
+    /// Which start of your node do you belong to?
     #[rpc]
-    Deliver(Wire<Batch>, RpcReplyPort<u64>),
+    Incarnation(RpcReplyPort<u64>),
 }

@@ -1,35 +1,50 @@
-//! The links between members, over `ractor_cluster`.
+//! The links between members, on `ractor_cluster`.
 //!
 //! It decides when to dial, when a session is stale, and what is dropped when a peer is slow. It never
-//! decides whether a peer is healthy: `ractor_cluster` notices a killed peer but never a silent one, so that
-//! sessions and process groups say nothing about health. Heartbeats do, and they travel here like any
-//! message.
+//! decides whether a peer is healthy: sessions, sockets and process groups say nothing about health. Heartbeats
+//! do, and they travel here like any message.
 //!
 //! ```text
-//!   sender ─► Courier ─► LinkActor: bounded queue ─► batches, few in flight ─► remote Gateway
-//!                           ▲ dial, stop stale sessions                            │ acknowledges
-//!                       NetworkActor (NodeServer, acceptor)       Routes ─► the local actor addressed
+//!   sender ─► Courier ─► Line ─► Connection: bounded queue ─► socket ─► Connection ─► Door ─► the actor addressed
+//!                          ▲ up, down  ▲ gives                              │
+//!                  LinkActor ◄── NetworkActor (acceptor, Doorman, NodeServer) ── control frames: ractor_cluster
 //! ```
 //!
-//! Reading order: [`envelope`], [`codec`], [`queue`], [`peer`] (redial, pure), [`link`] (the actor of one
-//! peer), [`gateway`] (the one remotable actor), [`network`] (sessions and connections), [`config`].
+//! Reading order: [`frame`], [`hello`], [`envelope`], [`queue`] (what bytes mean, and which go first), [`identity`],
+//! [`tls`], [`handshake`] (who is who), [`connection`] (the two tasks), [`line`], [`courier`] (how one sends),
+//! [`gateway`] (what is let in), [`peer`] (redial, pure), [`link`] (the actor of one peer), [`network`] (sessions),
+//! [`statistics`], [`refusals`], [`config`].
 
 pub mod codec;
 pub mod config;
+pub mod connection;
 pub mod courier;
 pub mod envelope;
+pub mod error;
+pub mod frame;
 pub mod gateway;
+pub mod handshake;
+pub mod hello;
+pub mod line;
 pub mod link;
 pub mod message;
 pub mod network;
 pub mod peer;
 pub mod queue;
+pub mod refusals;
+pub mod statistics;
+pub mod tls;
 pub mod trace;
 
 pub use config::{LinkConfig, PeerConfig};
+pub use connection::{Bounds, Connection};
 pub use courier::Courier;
 pub use envelope::{Class, Envelope};
-pub use gateway::{Gateway, Routes};
+pub use gateway::{Admits, Answers, Door, Gateway, Routes};
+pub use handshake::Doorman;
+pub use hello::Hello;
+pub use line::{Line, Lines};
 pub use link::LinkActor;
 pub use message::{LinkMessage, LinkStatus, NetworkMessage};
 pub use network::NetworkActor;
+pub use refusals::Refusals;

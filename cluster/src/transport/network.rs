@@ -1,12 +1,12 @@
 //! Connections and sessions: owns `ractor_cluster`'s node server, accepts and makes connections for it, and
 //! tells each link about the sessions of its peer.
 //!
-//! Connections are handed to the node server from outside (`ConnectionOpenedExternal`), so that the number
-//! of strangers and the time they may take are bounded here; its own listener is bound to a port of the
-//! system's choice on loopback and not used.
+//! Connections are handed to the node server from outside (`ConnectionOpenedExternal`), once the members have met on
+//! them, so that strangers reach none of it; its own listener is bound to a port of the system's choice on loopback
+//! and refused.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,28 +15,34 @@ use ractor_cluster::node::{NodeConnectionMode, NodeServerSessionInformation};
 use ractor_cluster::{
     BoxRead, BoxWrite, ClusterBidiStream, NodeEventSubscription, NodeServer, NodeServerMessage,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
+use super::connection::{Bounds, Connection, Inbound};
 use super::gateway::GATEWAY;
-use super::message::{GatewayMessage, LinkMessage, NetworkMessage, SessionEvent};
+use super::handshake::{Doorman, Guest};
+use super::line::Lines;
+use super::message::{LinkMessage, NetworkMessage, Session, SessionEvent};
 use super::peer::SessionId;
+use super::refusals::Refusals;
 use crate::clock::{Clock, Moment};
-use crate::event::{ClusterEvent, EventBus};
 use crate::federation::Roster;
 use crate::health::HealthCheckResult;
 use crate::health::message::answer;
 use crate::id::NodeId;
 use crate::mailbox::{Address, Mail, remind};
 
-/// Largest frame accepted from a peer: a batch and what wraps it.
-const FRAME_BYTES_MAX: u64 = super::codec::MESSAGE_BYTES_MAX as u64 + 64 * 1024;
-/// Accepted connections that have not authenticated yet.
+/// Largest frame that `ractor_cluster` accepts: it greets, pings, and says what is remotable.
+const CONTROL_FRAME_BYTES_MAX: u64 = 64 * 1024;
+/// Accepted connections on which nobody has been met yet.
 const STRANGERS_MAX: usize = 64;
-/// How often strangers are looked at.
+/// How often sessions that do not become ready are looked for.
 const TICK: Duration = Duration::from_millis(250);
 /// Pause after a failed accept: without descriptors it fails again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a session that is replaced may take to end.
+const REPLACE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// What the network actor works with.
 #[derive(Clone)]
@@ -47,39 +53,51 @@ pub struct NetworkActor {
     pub roster: Roster,
     /// Accepts connections; bound once for the life of the process, so that a restart does not lose the port.
     pub listener: Arc<TcpListener>,
-    /// What both sides of a link must know. No authentication: it can be relayed.
+    /// Meets members.
+    pub doorman: Doorman,
+    /// What `ractor_cluster` asks of both sides of a session. No secret: the doorman knows who is who.
     pub cookie: String,
-    /// How long an accepted connection may stay a stranger.
-    pub handshake_timeout: Duration,
+    /// The bounds of a connection.
+    pub bounds: Bounds,
+    /// Takes what members send.
+    pub inbound: Arc<dyn Inbound>,
+    /// The ways to the peers.
+    pub lines: Lines,
     /// The links, by peer.
     pub links: Arc<BTreeMap<NodeId, Address<LinkMessage>>>,
     /// Reads time.
     pub clock: Arc<dyn Clock>,
     /// Hears of refusals.
-    pub events: EventBus,
+    pub refusals: Refusals,
 }
 
-/// How a connection came about, told apart by the label its stream carries.
-#[derive(Clone, Debug)]
-enum Origin {
-    Dialled { peer: NodeId, attempt: u64 },
-    Accepted { from: SocketAddr },
+/// A connection that the node server has been given and has not made a session of yet.
+struct Given {
+    connection: Arc<Connection>,
+    attempt: Option<u64>,
 }
 
-struct Session {
-    origin: Origin,
+struct Tracked {
+    session: Session,
     since: Moment,
-    peer: Option<NodeId>,
-    actor: ActorCell,
+    is_ready: bool,
 }
 
 /// The shell's memory.
 pub struct Shell {
     server: ActorRef<NodeServerMessage>,
-    origins: HashMap<String, Origin>,
-    sessions: HashMap<SessionId, Session>,
+    given: HashMap<String, Given>,
+    sessions: HashMap<SessionId, Tracked>,
     last_label: u64,
     _acceptor: AbortOnDrop,
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let given = self.given.values().map(|given| &given.connection);
+        let all = given.chain(self.sessions.values().map(|tracked| &tracked.session.connection));
+        all.for_each(|connection| connection.end("the network actor ended"));
+    }
 }
 
 struct AbortOnDrop(AbortHandle);
@@ -90,14 +108,15 @@ impl Drop for AbortOnDrop {
     }
 }
 
-struct LabelledStream {
-    stream: TcpStream,
+/// `ractor_cluster`'s side of a connection. The label tells which it is.
+struct ControlStream {
+    stream: DuplexStream,
     label: String,
 }
 
-impl ClusterBidiStream for LabelledStream {
+impl ClusterBidiStream for ControlStream {
     fn split(self: Box<Self>) -> (BoxRead, BoxWrite) {
-        let (read, write) = self.stream.into_split();
+        let (read, write) = tokio::io::split(self.stream);
         (Box::new(read), Box::new(write))
     }
 
@@ -134,40 +153,59 @@ impl NodeEventSubscription for Subscription {
     }
 }
 
+/// Handshakes under way with strangers, oldest first; they end with this.
+#[derive(Default)]
+struct Strangers(VecDeque<AbortOnDrop>);
+
+impl Strangers {
+    /// Makes room for one more; false if the oldest had to go, so that a member gets in whoever else knocks.
+    fn make_room(&mut self) -> bool {
+        if self.0.len() >= STRANGERS_MAX {
+            self.0.retain(|stranger| !stranger.0.is_finished());
+        }
+        let is_full = self.0.len() >= STRANGERS_MAX;
+        if is_full {
+            self.0.pop_front();
+        }
+        !is_full
+    }
+}
+
 impl NetworkActor {
-    fn accept(&self) -> AbortOnDrop {
-        let (listener, address) = (self.listener.clone(), self.address.clone());
+    fn accept(&self, me: &ActorRef<Mail<NetworkMessage>>) -> AbortOnDrop {
+        let (listener, doorman, refusals) =
+            (self.listener.clone(), self.doorman.clone(), self.refusals.clone());
+        let me = me.clone();
         let task = tokio::spawn(async move {
+            let mut strangers = Strangers::default();
             loop {
-                match listener.accept().await {
-                    // A full mailbox closes the connection: its peer dials again.
-                    Ok((stream, from)) => drop(address.cast(NetworkMessage::Accepted(stream, from))),
+                let (stream, from) = match listener.accept().await {
+                    Ok(accepted) => accepted,
                     Err(error) => {
-                        tracing::warn!(%error, "no connection could be accepted");
+                        refusals.of_stranger(&"whoever connects", &error);
                         tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
                     }
+                };
+                if !strangers.make_room() {
+                    let reason = "too many connections have not authenticated; the oldest is closed";
+                    refusals.of_stranger(&from, &reason);
                 }
+                let (doorman, refusals, me) = (doorman.clone(), refusals.clone(), me.clone());
+                let meeting = tokio::spawn(async move {
+                    match doorman.admit(stream).await {
+                        Ok(guest) => {
+                            let guest = Box::new(guest);
+                            // A network actor that has ended meanwhile takes the guest along.
+                            let _ = me.cast(Mail::to_self(NetworkMessage::Met { guest, attempt: None }));
+                        }
+                        Err(reason) => refusals.of_stranger(&from, &reason),
+                    }
+                });
+                strangers.0.push_back(AbortOnDrop(meeting.abort_handle()));
             }
         });
         AbortOnDrop(task.abort_handle())
-    }
-
-    fn open(shell: &mut Shell, stream: TcpStream, origin: Origin) {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection closed before it was used");
-            return;
-        }
-        shell.last_label += 1;
-        let is_server = matches!(origin, Origin::Accepted { .. });
-        let label = format!("connection {}", shell.last_label);
-        shell.origins.insert(label.clone(), origin);
-        let stream = Box::new(LabelledStream { stream, label });
-        // The node server is linked to this actor: if it has ended, so will this actor.
-        let _ = shell.server.cast(NodeServerMessage::ConnectionOpenedExternal { stream, is_server });
-    }
-
-    fn refuse(&self, peer: &impl std::fmt::Display, reason: &str) {
-        self.events.tell(ClusterEvent::LinkRefused { peer: peer.to_string(), reason: reason.to_owned() });
     }
 
     fn to_link(&self, peer: &NodeId, message: LinkMessage) {
@@ -178,93 +216,104 @@ impl NetworkActor {
         }
     }
 
-    fn dial(
+    /// Gives the node server a connection, once no other with this peer is left: it might keep the older one.
+    fn met(
+        &self,
         me: &ActorRef<Mail<NetworkMessage>>,
-        peer: NodeId,
-        address: SocketAddr,
-        attempt: u64,
-        timeout: Duration,
+        shell: &mut Shell,
+        guest: Guest,
+        attempt: Option<u64>,
     ) {
-        let me = me.clone();
-        tokio::spawn(async move {
-            let outcome = match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => Ok(stream),
-                Ok(Err(error)) => Err(format!("{address}: {error}")),
-                Err(_) => Err(format!("{address}: no connection within {timeout:?}")),
-            };
-            // The network actor may have been replaced meanwhile; the link's own deadline then passes.
-            let _ = me.cast(Mail::to_self(NetworkMessage::Dialled { peer, attempt, outcome }));
-        });
+        let peer = guest.met.peer.clone();
+        let line = &self.lines[&peer];
+        if let Err(reason) = line.admits(guest.met.incarnation) {
+            return self.refusals.of_member(&peer, &reason);
+        }
+        let given = shell.given.extract_if(|_, given| *given.connection.peer() == peer);
+        given.for_each(|(_, given)| given.connection.end("replaced by a new connection"));
+        let of_peer = |tracked: &&Tracked| *tracked.session.connection.peer() == peer;
+        let former: Vec<_> = shell.sessions.values().filter(of_peer).map(|t| t.session.clone()).collect();
+        if !former.is_empty() {
+            let me = me.clone();
+            tokio::spawn(async move {
+                for session in former {
+                    session.connection.end("replaced by a new connection");
+                    // One that does not end in time is left to the node server's election.
+                    let _ = session.actor.stop_and_wait(None, Some(REPLACE_DEADLINE)).await;
+                }
+                let _ = me.cast(Mail::to_self(NetworkMessage::Met { guest: Box::new(guest), attempt }));
+            });
+            return;
+        }
+        let Guest { met, halves } = guest;
+        let (counters, clock) = (line.counters().clone(), self.clock.clone());
+        let (connection, stream) =
+            Connection::start(met, halves, self.bounds, counters, clock, self.inbound.clone());
+        shell.last_label += 1;
+        let label = format!("connection {}", shell.last_label);
+        shell.given.insert(label.clone(), Given { connection, attempt });
+        let stream = Box::new(ControlStream { stream, label });
+        // The node server is linked to this actor: if it has ended, so will this actor.
+        let is_server = attempt.is_none();
+        let _ = shell.server.cast(NodeServerMessage::ConnectionOpenedExternal { stream, is_server });
     }
 
     fn session(&self, shell: &mut Shell, event: &SessionEvent, info: NodeServerSessionInformation) {
         let id = info.actor.get_id().pid();
         match event {
-            SessionEvent::Opened => self.opened(shell, id, &info),
+            SessionEvent::Opened => self.opened(shell, id, info),
             SessionEvent::Authenticated => self.authenticated(shell, id, &info),
-            SessionEvent::Ready => self.ready(shell, id, info),
+            SessionEvent::Ready => self.ready(shell, id, &info),
             SessionEvent::Closed => {
-                if let Some(session) = shell.sessions.remove(&id) {
-                    let dialled = match session.origin {
-                        Origin::Dialled { peer, .. } => Some(peer),
-                        Origin::Accepted { .. } => None,
-                    };
-                    if let Some(peer) = session.peer.or(dialled) {
-                        self.to_link(&peer, LinkMessage::Closed(id));
-                    }
+                if let Some(Tracked { session, .. }) = shell.sessions.remove(&id) {
+                    session.connection.end("its session ended");
                 }
             }
         }
     }
 
-    fn opened(&self, shell: &mut Shell, id: SessionId, info: &NodeServerSessionInformation) {
+    fn opened(&self, shell: &mut Shell, id: SessionId, info: NodeServerSessionInformation) {
         // A connection that came by the node server's own listener has no label of ours.
-        let Some(origin) = shell.origins.remove(&info.peer_addr) else {
-            self.refuse(&info.peer_addr, "it did not come by the link's port");
+        let Some(Given { connection, attempt }) = shell.given.remove(&info.peer_addr) else {
+            self.refusals.of_stranger(&info.peer_addr, &"it did not come by the link's port");
             info.actor.stop(Some("unexpected connection".to_owned()));
             return;
         };
-        if let Origin::Dialled { peer, attempt } = &origin {
-            let session = info.actor.clone();
-            self.to_link(peer, LinkMessage::Opened { attempt: *attempt, session });
+        let session = Session { actor: info.actor, connection };
+        if let Some(attempt) = attempt {
+            let opened = LinkMessage::Opened { attempt, session: session.clone() };
+            self.to_link(session.connection.peer(), opened);
         }
-        let actor = info.actor.get_cell();
-        shell.sessions.insert(id, Session { origin, since: self.clock.now(), peer: None, actor });
+        shell.sessions.insert(id, Tracked { session, since: self.clock.now(), is_ready: false });
     }
 
     fn authenticated(&self, shell: &mut Shell, id: SessionId, info: &NodeServerSessionInformation) {
-        let Some(session) = shell.sessions.get_mut(&id) else {
-            return;
-        };
-        let claimed = info.peer_name.as_ref().map(|name| name.name.clone()).unwrap_or_default();
-        let name = claimed.split('@').next().and_then(|name| NodeId::new(name).ok());
-        let expected = match (&session.origin, &name) {
-            (Origin::Dialled { peer, .. }, Some(name)) => name == peer,
-            // The greater name dials, so only greater names are accepted.
-            (Origin::Accepted { .. }, Some(name)) => self.roster.is_peer(name) && name > self.roster.own(),
-            (_, None) => false,
-        };
-        if expected {
-            session.peer = name;
-        } else {
-            self.refuse(&claimed, "it is not the member expected on this connection");
-            info.actor.stop(Some("unexpected member".to_owned()));
+        let Some(Tracked { session, .. }) = shell.sessions.get(&id) else { return };
+        let claimed = info.peer_name.as_ref().map(|name| name.name.as_str()).unwrap_or_default();
+        let peer = session.connection.peer();
+        if claimed.split('@').next() != Some(peer.as_str()) {
+            self.refusals.of_member(peer, &format!("it tells ractor_cluster that it is {claimed:?}"));
+            session.stop("another name");
         }
     }
 
-    fn ready(&self, shell: &mut Shell, id: SessionId, info: NodeServerSessionInformation) {
-        let Some(peer) = shell.sessions.get(&id).and_then(|session| session.peer.clone()) else {
-            return;
-        };
+    fn ready(&self, shell: &mut Shell, id: SessionId, info: &NodeServerSessionInformation) {
+        let Some(tracked) = shell.sessions.get_mut(&id) else { return };
+        tracked.is_ready = true;
+        let session = tracked.session.clone();
+        let peer = session.connection.peer();
         let name = format!("{peer}/{GATEWAY}");
         let remote = |cell: &ActorCell| !cell.get_id().is_local() && cell.get_name() == Some(name.clone());
-        let Some(gateway) = info.actor.get_cell().get_children().into_iter().find(remote) else {
-            self.refuse(&peer, "it has no gateway");
-            info.actor.stop(Some("no gateway".to_owned()));
-            return;
-        };
-        let gateway: ActorRef<GatewayMessage> = gateway.into();
-        self.to_link(&peer, LinkMessage::Ready { session: info.actor, gateway });
+        match info.actor.get_cell().get_children().into_iter().find(remote) {
+            Some(gateway) => {
+                let shown = LinkMessage::Shown { session: session.clone(), gateway: gateway.into() };
+                self.to_link(peer, shown);
+            }
+            None => {
+                self.refusals.of_member(peer, &"it has no gateway");
+                session.stop("no gateway");
+            }
+        }
     }
 }
 
@@ -286,7 +335,7 @@ impl Actor for NetworkActor {
             Some(NodeConnectionMode::Isolated),
         )
         .with_listen_addr(loopback)
-        .with_max_inbound_frame_size(FRAME_BYTES_MAX);
+        .with_max_inbound_frame_size(CONTROL_FRAME_BYTES_MAX);
         let (server, _) = Actor::spawn_linked(None, server, (), me.get_cell()).await?;
         let subscription = Box::new(Subscription(me.clone()));
         server.cast(NodeServerMessage::SubscribeToEvents { id: "network".to_owned(), subscription })?;
@@ -294,10 +343,10 @@ impl Actor for NetworkActor {
         remind(&me, TICK, NetworkMessage::Tick);
         Ok(Shell {
             server,
-            origins: HashMap::new(),
+            given: HashMap::new(),
             sessions: HashMap::new(),
             last_label: 0,
-            _acceptor: self.accept(),
+            _acceptor: self.accept(&me),
         })
     }
 
@@ -311,44 +360,30 @@ impl Actor for NetworkActor {
             NetworkMessage::Tick => {
                 remind(&me, TICK, NetworkMessage::Tick);
                 let now = self.clock.now();
-                for session in shell.sessions.values() {
-                    let late = now.since(session.since) >= self.handshake_timeout;
-                    if let Origin::Accepted { from } = session.origin
-                        && session.peer.is_none()
-                        && late
-                    {
-                        self.refuse(&from, "it did not authenticate in time");
-                        session.actor.stop(Some("no handshake in time".to_owned()));
+                for Tracked { session, since, is_ready } in shell.sessions.values() {
+                    if !is_ready && now.since(*since) >= self.doorman.timeout {
+                        session.stop("its session was not ready in time");
                     }
                 }
             }
-            NetworkMessage::Accepted(stream, from) => {
-                let stranger = |s: &&Session| s.peer.is_none() && matches!(s.origin, Origin::Accepted { .. });
-                let strangers = shell.sessions.values().filter(stranger);
-                // The oldest stranger makes room, so that a member gets in whoever else knocks.
-                if strangers.clone().count() >= STRANGERS_MAX
-                    && let Some(oldest) = strangers.min_by_key(|session| session.since)
-                {
-                    self.refuse(&from, "too many connections have not authenticated; the oldest is closed");
-                    oldest.actor.stop(Some("too many strangers".to_owned()));
-                }
-                if shell.origins.len() < STRANGERS_MAX {
-                    Self::open(shell, stream, Origin::Accepted { from });
-                }
-            }
-            NetworkMessage::Dial { peer, address, attempt, timeout } => {
-                Self::dial(&me, peer, address, attempt, timeout);
+            NetworkMessage::Met { guest, attempt } => self.met(&me, shell, *guest, attempt),
+            NetworkMessage::Dial { peer, address, attempt } => {
+                let (doorman, me, link) = (self.doorman.clone(), me.clone(), self.links[&peer].clone());
+                tokio::spawn(async move {
+                    match doorman.visit(&peer, address).await {
+                        Ok(guest) => {
+                            let met = NetworkMessage::Met { guest: Box::new(guest), attempt: Some(attempt) };
+                            // The network actor may have been replaced; the link's own deadline then passes.
+                            let _ = me.cast(Mail::to_self(met));
+                        }
+                        Err(reason) => drop(link.cast(LinkMessage::DialFailed { attempt, reason })),
+                    }
+                });
             }
             NetworkMessage::LinkStarted(peer) => {
-                for session in shell.sessions.values().filter(|s| s.peer.as_ref() == Some(&peer)) {
-                    session.actor.stop(Some("its link was restarted".to_owned()));
-                }
-            }
-            NetworkMessage::Dialled { peer, attempt, outcome: Ok(stream) } => {
-                Self::open(shell, stream, Origin::Dialled { peer, attempt });
-            }
-            NetworkMessage::Dialled { peer, attempt, outcome: Err(reason) } => {
-                self.to_link(&peer, LinkMessage::DialFailed { attempt, reason });
+                let all = shell.sessions.values().map(|tracked| &tracked.session);
+                all.filter(|session| *session.connection.peer() == peer)
+                    .for_each(|session| session.stop("its link was restarted"));
             }
             NetworkMessage::Session(event, info) => self.session(shell, &event, info),
             NetworkMessage::Ping(ping, reply) => {

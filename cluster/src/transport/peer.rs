@@ -7,7 +7,7 @@
 //! ```text
 //!            Dial                 opened             ready
 //!   idle ───────────► dialling ───────────► awaiting ───────► up
-//!    ▲ pause, doubled    │ failed, too late    │ closed, too late │ closed, stale
+//!    ▲ pause, doubled    │ failed, too late    │ closed, too late │ closed, silent
 //!    └───────────────────┴─────────────────────┴──────────────────┘
 //! ```
 
@@ -47,11 +47,8 @@ impl Phase {
 /// What the link learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Time passes. `oldest_unacknowledged` is when the oldest batch in flight was sent.
-    Tick {
-        /// See above; `None` if nothing is in flight.
-        oldest_unacknowledged: Option<Moment>,
-    },
+    /// Time passes.
+    Tick,
     /// The connection of this attempt could not be made.
     DialFailed {
         /// The attempt.
@@ -66,12 +63,12 @@ pub enum Input {
         /// The session.
         session: SessionId,
     },
-    /// A session with this peer, dialled or accepted, can carry envelopes.
+    /// The peer's gateway has answered on a session, dialled or accepted: it can carry envelopes.
     Ready(SessionId),
-    /// A session ended.
-    Closed(SessionId),
-    /// The peer's gateway did not take a batch: it has ended, or the session has.
-    Refused,
+    /// A session ended, and why.
+    Closed(SessionId, String),
+    /// The peer's gateway on this session has ended, or does not answer.
+    GatewayGone(SessionId),
 }
 
 /// What is to be done.
@@ -95,7 +92,6 @@ pub enum Effect {
 pub struct Peer {
     dials: bool,
     handshake_timeout: Duration,
-    stale_after: Duration,
     redial: (Duration, Duration),
     phase: Phase,
     attempt: u64,
@@ -109,7 +105,6 @@ impl Peer {
         Self {
             dials,
             handshake_timeout: config.handshake_timeout,
-            stale_after: config.stale_after,
             redial: (config.redial_min, config.redial_max),
             phase: Phase::Idle(now + config.redial_min.mul_f64(jitter.clamp(0.0, 1.0))),
             attempt: 0,
@@ -136,12 +131,12 @@ impl Peer {
     /// What follows from `input`.
     pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Effect> {
         match (self.phase, input) {
-            (Phase::Idle(at), Input::Tick { .. }) if self.dials && now >= at => {
+            (Phase::Idle(at), Input::Tick) if self.dials && now >= at => {
                 self.attempt += 1;
                 self.phase = Phase::Dialling(now + self.handshake_timeout);
                 vec![Effect::Dial { attempt: self.attempt }]
             }
-            (Phase::Dialling(until), Input::Tick { .. }) if now >= until => {
+            (Phase::Dialling(until), Input::Tick) if now >= until => {
                 self.idle(now, format!("no connection within {:?}", self.handshake_timeout));
                 vec![]
             }
@@ -155,27 +150,23 @@ impl Peer {
             }
             // The connection of an attempt that was given up.
             (_, Input::Opened { session, .. }) => vec![Effect::StopSession(session, "too late")],
-            (Phase::Awaiting(session, until), Input::Tick { .. }) if now >= until => {
+            (Phase::Awaiting(session, until), Input::Tick) if now >= until => {
                 self.idle(now, format!("no handshake within {:?}", self.handshake_timeout));
                 vec![Effect::StopSession(session, "no handshake in time")]
             }
-            (Phase::Awaiting(session, _), Input::Closed(closed)) if session == closed => {
-                self.idle(now, "the peer closed the connection during the handshake".to_owned());
+            (Phase::Awaiting(session, _), Input::Closed(closed, reason)) if session == closed => {
+                self.idle(now, reason);
                 vec![]
             }
-            (Phase::Up(session), Input::Closed(closed)) if session == closed => {
-                let reason = "the connection was closed".to_owned();
+            (Phase::Up(session), Input::Closed(closed, reason)) if session == closed => {
                 self.idle(now, reason.clone());
                 vec![Effect::Down(reason)]
             }
-            (Phase::Up(session), Input::Tick { oldest_unacknowledged: Some(sent) })
-                if now.since(sent) >= self.stale_after =>
-            {
-                let reason = format!("nothing was acknowledged for {:?}", now.since(sent));
-                self.idle(now, reason.clone());
-                vec![Effect::StopSession(session, "stale"), Effect::Down(reason)]
+            (Phase::Awaiting(session, _), Input::GatewayGone(gone)) if session == gone => {
+                self.idle(now, "the peer's gateway is gone".to_owned());
+                vec![Effect::StopSession(session, "gateway gone")]
             }
-            (Phase::Up(session), Input::Refused) => {
+            (Phase::Up(session), Input::GatewayGone(gone)) if session == gone => {
                 let reason = "the peer's gateway is gone".to_owned();
                 self.idle(now, reason.clone());
                 vec![Effect::StopSession(session, "gateway gone"), Effect::Down(reason)]
@@ -196,7 +187,9 @@ impl Peer {
                 effects.push(Effect::Up(session));
                 effects
             }
-            (_, Input::Tick { .. } | Input::DialFailed { .. } | Input::Closed(_) | Input::Refused) => vec![],
+            // An accepted session of which this link knows nothing yet.
+            (_, Input::GatewayGone(session)) => vec![Effect::StopSession(session, "gateway gone")],
+            (_, Input::Tick | Input::DialFailed { .. } | Input::Closed(..)) => vec![],
         }
     }
 
@@ -211,7 +204,11 @@ impl Peer {
 mod tests {
     use super::*;
 
-    const TICK: Input = Input::Tick { oldest_unacknowledged: None };
+    const TICK: Input = Input::Tick;
+
+    fn closed(session: SessionId) -> Input {
+        Input::Closed(session, "the connection was closed".to_owned())
+    }
 
     fn at(ms: u64) -> Moment {
         Moment::at(Duration::from_millis(ms))
@@ -220,13 +217,9 @@ mod tests {
     fn peer(dials: bool) -> Peer {
         let listen = "127.0.0.1:1".parse().expect("an address");
         let config = LinkConfig {
-            listen,
-            peers: vec![],
-            queue: 16,
-            handshake_timeout: Duration::from_secs(1),
-            stale_after: Duration::from_secs(4),
             redial_min: Duration::from_millis(50),
             redial_max: Duration::from_millis(400),
+            ..LinkConfig::new(listen, vec![])
         };
         Peer::new(dials, &config, at(0), 0.0)
     }
@@ -262,7 +255,7 @@ mod tests {
         }
         assert_eq!(pauses, [0, 50, 100, 200, 400, 400]);
         peer.handle(at(now), Input::Ready(9));
-        peer.handle(at(now), Input::Closed(9));
+        peer.handle(at(now), closed(9));
         assert_eq!(peer.handle(at(now + 50), TICK), [Effect::Dial { attempt: 7 }]);
     }
 
@@ -278,21 +271,20 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_acknowledges_nothing_is_stopped_and_the_loss_told_once() {
+    fn the_loss_of_a_session_is_told_once_with_its_reason_and_that_of_another_not_at_all() {
         let mut peer = up(5);
-        let sent = Input::Tick { oldest_unacknowledged: Some(at(100)) };
-        assert_eq!(peer.handle(at(4_000), sent.clone()), []);
-        let effects = peer.handle(at(4_100), sent);
-        assert!(matches!(&effects[..], [Effect::StopSession(5, "stale"), Effect::Down(_)]), "{effects:?}");
-        assert_eq!(peer.handle(at(4_101), Input::Closed(5)), []);
+        assert_eq!(peer.handle(at(100), closed(4)), []);
+        let reason = "the connection was closed".to_owned();
+        assert_eq!(peer.handle(at(100), closed(5)), [Effect::Down(reason.clone())]);
+        assert_eq!(peer.handle(at(101), closed(5)), []);
+        assert_eq!(peer.last_loss(), reason);
     }
 
     #[test]
     fn a_session_whose_gateway_is_gone_is_given_up_and_dialled_anew() {
         let mut peer = up(5);
-        let effects = peer.handle(at(100), Input::Refused);
+        let effects = peer.handle(at(100), Input::GatewayGone(5));
         assert!(matches!(&effects[..], [Effect::StopSession(5, _), Effect::Down(_)]), "{effects:?}");
-        assert_eq!(peer.handle(at(101), Input::Refused), []);
         assert_eq!(peer.handle(at(150), TICK), [Effect::Dial { attempt: 2 }]);
     }
 
@@ -306,7 +298,7 @@ mod tests {
             Effect::Up(6),
         ];
         assert_eq!(effects, expected);
-        assert_eq!(peer.handle(at(101), Input::Closed(5)), []);
+        assert_eq!(peer.handle(at(101), closed(5)), []);
         assert_eq!(peer.phase(), Phase::Up(6));
     }
 }

@@ -1,34 +1,51 @@
-//! Envelopes waiting for one peer: bounded, and the important ones first.
+//! Frames waiting for one peer: bounded in number and in bytes, and the important ones first.
 //!
-//! When it is full the oldest envelope of the least important class present is dropped: an old heartbeat or
-//! vote is worth less than a new one, and any vote more than gossip.
+//! When it is full, room is made for a more important frame by dropping the oldest of the least important class
+//! present: any vote matters more than gossip. Among its equals a class decides for itself ([`Class::when_full`]).
 
 use std::collections::VecDeque;
 
-use super::envelope::{Class, Envelope};
+use bytes::{Bytes, BytesMut};
 
-/// The most payload bytes sent together, beyond which a batch holds one envelope.
-const BATCH_BYTES_MAX: usize = 256 * 1024;
-/// The most envelopes sent together.
-const BATCH_LEN_MAX: usize = 64;
+use super::envelope::{Class, WhenFull};
+
+/// What became of a frame that was to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pushed {
+    /// It waits.
+    Waits,
+    /// It was dropped; its sender does not want to know.
+    Dropped,
+    /// There is no room, and its sender is to be told.
+    Refused,
+}
+
+/// Hears of each frame that is dropped or refused.
+pub type OnDrop<'a> = &'a mut dyn FnMut(Class);
 
 /// A bounded queue with a lane for each class.
 #[derive(Debug)]
 pub struct SendQueue {
-    lanes: [VecDeque<Envelope>; Class::ALL.len()],
-    capacity: usize,
-    dropped: u64,
+    lanes: [VecDeque<Bytes>; Class::ALL.len()],
+    frames_max: usize,
+    bytes_max: usize,
+    bytes: usize,
 }
 
 impl SendQueue {
-    /// An empty queue for `capacity` envelopes.
-    pub fn new(capacity: usize) -> Self {
-        Self { lanes: Default::default(), capacity, dropped: 0 }
+    /// An empty queue for `frames_max` frames of `bytes_max` bytes together.
+    pub fn new(frames_max: usize, bytes_max: usize) -> Self {
+        Self { lanes: Default::default(), frames_max, bytes_max, bytes: 0 }
     }
 
-    /// Envelopes waiting.
+    /// Frames waiting.
     pub fn len(&self) -> usize {
         self.lanes.iter().map(VecDeque::len).sum()
+    }
+
+    /// Bytes waiting.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether none waits.
@@ -36,103 +53,146 @@ impl SendQueue {
         self.lanes.iter().all(VecDeque::is_empty)
     }
 
-    /// Envelopes dropped since start.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
+    fn is_full_for(&self, frame: &Bytes) -> bool {
+        self.len() >= self.frames_max || self.bytes + frame.len() > self.bytes_max
     }
 
-    /// Adds an envelope, dropping one if the queue is full.
-    pub fn push(&mut self, class: Class, envelope: Envelope) {
-        self.lanes[class as usize].push_back(envelope);
-        if self.len() > self.capacity {
-            let lane = self.lanes.iter_mut().rev().find(|lane| !lane.is_empty());
-            lane.and_then(VecDeque::pop_front).expect("a queue over capacity is not empty");
-            self.dropped += 1;
+    fn drop_oldest(&mut self, lane: usize, on_drop: OnDrop<'_>) {
+        if let Some(dropped) = self.lanes[lane].pop_front() {
+            self.bytes -= dropped.len();
+            on_drop(Class::ALL[lane]);
         }
     }
 
-    /// The next envelopes to send together; empty if none waits.
-    pub fn next_batch(&mut self) -> Vec<Envelope> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        for lane in &mut self.lanes {
-            while let Some(next) = lane.front() {
-                bytes += next.payload.len();
-                if batch.len() == BATCH_LEN_MAX || (!batch.is_empty() && bytes > BATCH_BYTES_MAX) {
-                    return batch;
+    /// Adds a frame, if there is room or can be made.
+    pub fn push(&mut self, class: Class, frame: Bytes, on_drop: OnDrop<'_>) -> Pushed {
+        let own = class as usize;
+        while self.is_full_for(&frame) {
+            let could_fit = frame.len() <= self.bytes_max;
+            let least = (own + 1..self.lanes.len()).rev().find(|lane| !self.lanes[*lane].is_empty());
+            match (least, class.when_full()) {
+                (Some(lane), _) if could_fit => self.drop_oldest(lane, on_drop),
+                (None, WhenFull::DropOldest) if could_fit && !self.lanes[own].is_empty() => {
+                    self.drop_oldest(own, on_drop);
                 }
-                batch.extend(lane.pop_front());
+                (_, when_full) => {
+                    on_drop(class);
+                    let is_told = when_full == WhenFull::Refuse;
+                    return if is_told { Pushed::Refused } else { Pushed::Dropped };
+                }
             }
         }
-        batch
+        self.bytes += frame.len();
+        self.lanes[own].push_back(frame);
+        Pushed::Waits
     }
 
-    /// Drops everything: what waited for a lost session is asked for again by whoever needs it.
-    pub fn clear(&mut self) {
-        self.dropped += self.len() as u64;
-        self.lanes.iter_mut().for_each(VecDeque::clear);
+    /// Moves what is to be sent next behind `into`, until that has `bytes_max` bytes; at least one frame, if one
+    /// waits. Says how many.
+    pub fn take(&mut self, bytes_max: usize, into: &mut BytesMut) -> usize {
+        let mut taken = 0;
+        for lane in &mut self.lanes {
+            while let Some(next) = lane.front() {
+                if taken > 0 && into.len() + next.len() > bytes_max {
+                    return taken;
+                }
+                into.extend_from_slice(next);
+                self.bytes -= next.len();
+                lane.pop_front();
+                taken += 1;
+            }
+        }
+        taken
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{ActorName, Incarnation, NodeId};
 
-    fn envelope(tag: u8, bytes: usize) -> Envelope {
-        Envelope {
-            source: NodeId::new("node-1").expect("a name"),
-            incarnation: Incarnation(1),
-            destination: ActorName::literal("chain"),
-            trace: super::super::trace::TraceContext::default(),
-            payload: vec![tag; bytes],
-        }
+    const ANY: usize = usize::MAX;
+
+    fn frame(tag: u8, bytes: usize) -> Bytes {
+        vec![tag; bytes].into()
     }
 
-    fn tags(batch: &[Envelope]) -> Vec<u8> {
-        batch.iter().map(|envelope| envelope.payload[0]).collect()
+    fn push(queue: &mut SendQueue, class: Class, frame: Bytes) -> Pushed {
+        queue.push(class, frame, &mut |_| {})
+    }
+
+    fn taken(queue: &mut SendQueue) -> Vec<u8> {
+        let mut into = BytesMut::new();
+        queue.take(ANY, &mut into);
+        into.to_vec()
     }
 
     #[test]
     fn important_classes_go_first_and_each_keeps_its_order() {
-        let mut queue = SendQueue::new(16);
+        let mut queue = SendQueue::new(16, ANY);
         for (class, tag) in [
             (Class::Bulk, 1),
             (Class::Consensus, 2),
             (Class::Bulk, 3),
             (Class::Heartbeat, 4),
-            (Class::Consensus, 5),
+            (Class::Request, 5),
+            (Class::Consensus, 6),
         ] {
-            queue.push(class, envelope(tag, 1));
+            assert_eq!(push(&mut queue, class, frame(tag, 1)), Pushed::Waits);
         }
-        assert_eq!(tags(&queue.next_batch()), [4, 2, 5, 1, 3]);
-        assert_eq!(queue.next_batch(), []);
+        assert_eq!(taken(&mut queue), [4, 2, 6, 5, 1, 3]);
+        assert_eq!((queue.len(), queue.bytes()), (0, 0));
     }
 
     #[test]
-    fn a_full_queue_drops_the_oldest_of_the_least_important_and_counts() {
-        let mut queue = SendQueue::new(3);
-        for (class, tag) in [
-            (Class::Bulk, 1),
-            (Class::Consensus, 2),
-            (Class::Consensus, 3),
-            (Class::Consensus, 4),
-            (Class::Bulk, 5),
+    fn a_full_queue_makes_room_for_what_matters_more_and_each_class_decides_among_its_own() {
+        let (mut queue, mut dropped) = (SendQueue::new(3, ANY), vec![]);
+        for (class, tag, expected) in [
+            (Class::Bulk, 1, Pushed::Waits),
+            (Class::Consensus, 2, Pushed::Waits),
+            (Class::Request, 3, Pushed::Waits),
+            // The bulk goes.
+            (Class::Consensus, 4, Pushed::Waits),
+            (Class::Bulk, 5, Pushed::Dropped),
+            (Class::Request, 6, Pushed::Refused),
+            // The request goes.
+            (Class::Consensus, 7, Pushed::Waits),
+            // The oldest of its own goes.
+            (Class::Consensus, 8, Pushed::Waits),
+            (Class::Heartbeat, 9, Pushed::Waits),
         ] {
-            queue.push(class, envelope(tag, 1));
+            let pushed = queue.push(class, frame(tag, 1), &mut |class| dropped.push(class));
+            assert_eq!(pushed, expected, "{tag}");
         }
-        assert_eq!((tags(&queue.next_batch()), queue.dropped()), (vec![2, 3, 4], 2));
+        let [consensus, request, bulk] = [Class::Consensus, Class::Request, Class::Bulk];
+        assert_eq!(dropped, [bulk, bulk, request, request, consensus, consensus]);
+        assert_eq!(taken(&mut queue), [9, 7, 8]);
     }
 
     #[test]
-    fn batches_are_bounded_in_number_and_in_bytes_and_a_large_envelope_goes_alone() {
-        let mut queue = SendQueue::new(1_000);
-        (0..100).for_each(|_| queue.push(Class::Bulk, envelope(0, 1)));
-        assert_eq!(queue.next_batch().len(), BATCH_LEN_MAX);
-        queue.clear();
-        queue.push(Class::Bulk, envelope(1, BATCH_BYTES_MAX * 2));
-        queue.push(Class::Bulk, envelope(2, 1));
-        assert_eq!(tags(&queue.next_batch()), [1]);
-        assert_eq!(tags(&queue.next_batch()), [2]);
+    fn bytes_are_bounded_as_well() {
+        let mut queue = SendQueue::new(16, 100);
+        assert_eq!(push(&mut queue, Class::Bulk, frame(1, 60)), Pushed::Waits);
+        assert_eq!(push(&mut queue, Class::Bulk, frame(2, 60)), Pushed::Dropped);
+        assert_eq!(push(&mut queue, Class::Consensus, frame(3, 60)), Pushed::Waits);
+        assert_eq!((queue.len(), queue.bytes()), (1, 60));
+        assert_eq!(
+            push(&mut queue, Class::Consensus, frame(4, 101)),
+            Pushed::Dropped,
+            "larger than all of it"
+        );
+        assert_eq!(queue.len(), 1, "nothing makes way for what has no room at all");
+    }
+
+    #[test]
+    fn what_is_sent_together_is_bounded_and_a_large_frame_goes_alone() {
+        let mut queue = SendQueue::new(16, ANY);
+        for tag in 1..=3 {
+            push(&mut queue, Class::Bulk, frame(tag, 10));
+        }
+        let mut into = BytesMut::new();
+        assert_eq!(queue.take(20, &mut into), 2);
+        push(&mut queue, Class::Heartbeat, frame(9, 50));
+        into.clear();
+        assert_eq!((queue.take(20, &mut into), into.len()), (1, 50));
     }
 }

@@ -4,6 +4,7 @@
 //! JSON, [`router`] the paths, [`token`] what a caller needs to end the member.
 
 mod health;
+mod links;
 mod problem;
 mod registry;
 pub mod router;

@@ -11,7 +11,7 @@ use alys_cluster::health::HealthMessage;
 use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::shutdown::{Answer as Reply, Caller, ShutdownCoordinator, ShutdownState};
 use alys_cluster::telemetry::{LoggingMessage, MetricsMessage};
-use alys_cluster::transport::{LinkMessage, LinkStatus};
+use alys_cluster::transport::LinkMessage;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
 use axum::http::request::Parts as RequestParts;
@@ -25,11 +25,11 @@ use super::token::Token;
 use super::view::{
     ActorsView, BlockView, CertificateView, ClassView, DecisionView, DecisionsView, EventView, FaultKind,
     FaultRequest, FederationView, GateDecision, GateRecord, GateView, GenesisMemberView, GenesisView,
-    HeadView, HealthView, LinkView, MemberView, PatternsView, Problem, ReadyView, RegistryStatsView,
-    ShutdownRequest, ShutdownView, SignatureView, SignaturesView, SupervisionMemoryView,
+    HeadView, HealthView, LinkView, LinksView, MemberView, PatternsView, Problem, ReadyView,
+    RegistryStatsView, ShutdownRequest, ShutdownView, SignatureView, SignaturesView, SupervisionMemoryView,
     SupervisionStatsView, TransactionReceipt, TransactionRequest, TreeView, TrendsView,
 };
-use super::{health, registry, shutdown, supervision};
+use super::{health, links, registry, shutdown, supervision};
 use crate::actors::chain::ChainMessage;
 use crate::actors::consensus::ConsensusMessage;
 use crate::actors::engine::EngineMessage;
@@ -74,6 +74,7 @@ impl Ops {
             .route("/readyz", get(readyz))
             .route("/federation/status", get(federation_status))
             .route("/federation/gate", get(federation_gate))
+            .route("/federation/links", get(federation_links))
             .route("/federation/decisions", get(federation_decisions))
             .route("/health/status", get(health_status))
             .route("/health/trends", get(health_trends))
@@ -119,8 +120,9 @@ impl Ops {
 
     async fn links(&self) -> Result<Vec<LinkView>, Problem> {
         let mut views = Vec::new();
-        for link in self.parts.addresses.links.values() {
-            views.push(link_view(link.call(DEADLINE, LinkMessage::Status).await?));
+        for (peer, link) in &*self.parts.addresses.links {
+            let status = link.call(DEADLINE, LinkMessage::Status).await?;
+            views.push(links::view(&self.parts.lines[peer], status));
         }
         Ok(views)
     }
@@ -233,17 +235,9 @@ fn member_view(member: MemberStatus, published: &[(NodeId, Incarnation, usize)])
     }
 }
 
-fn link_view(link: LinkStatus) -> LinkView {
-    LinkView {
-        peer: link.peer.to_string(),
-        state: link.phase.as_str().to_owned(),
-        dials: link.dials,
-        sessions: link.sessions,
-        queued: link.queued,
-        delivered: link.delivered,
-        dropped: link.dropped,
-        last_loss: link.last_loss,
-    }
+async fn federation_links(State(ops): State<Ops>) -> Answer<LinksView> {
+    let refusals = ops.parts.refusals.total();
+    Ok(Json(LinksView { node: ops.node(), links: ops.links().await?, refusals }))
 }
 
 async fn federation_status(State(ops): State<Ops>) -> Answer<FederationView> {

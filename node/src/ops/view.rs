@@ -4,6 +4,8 @@
 //! uses the very same definitions and the two can not drift apart. Times named `…_at_ms` are milliseconds
 //! since the Unix epoch on the answering member's wall clock; durations are named `…_ms`.
 
+use std::collections::BTreeMap;
+
 use alys_cluster::federation::{GateInputs, Outcome};
 use serde::{Deserialize, Serialize};
 
@@ -140,16 +142,45 @@ pub struct LinkView {
     pub state: String,
     /// Whether this member dials (the greater name does) or waits to be dialled.
     pub dials: bool,
+    /// The version of the link that both speak; absent while there is none.
+    pub version: Option<u32>,
+    /// The last round trip of a ping on the connection, in microseconds; absent before the first.
+    pub round_trip_us: Option<u64>,
+    /// Times this member dialled since start.
+    pub dialled: u64,
     /// Sessions that became usable since start.
     pub sessions: u64,
     /// Envelopes waiting to be sent.
     pub queued: usize,
-    /// Envelopes handed to the peer and acknowledged.
-    pub delivered: u64,
-    /// Envelopes dropped because the queue was full or the link was down.
-    pub dropped: u64,
+    /// Their bytes.
+    pub queued_bytes: usize,
+    /// Envelopes written to the peer.
+    pub sent: u64,
+    /// Bytes written, before encryption.
+    pub sent_bytes: u64,
+    /// Envelopes of the peer that arrived.
+    pub received: u64,
+    /// Bytes that arrived.
+    pub received_bytes: u64,
+    /// Envelopes that arrived and were refused.
+    pub refused: u64,
+    /// Envelopes dropped or refused because the queue was full, by class.
+    pub dropped: BTreeMap<String, u64>,
+    /// Envelopes not sent because the link was down, or lost with it.
+    pub lost: u64,
     /// Why the link was last lost; empty if it never was.
     pub last_loss: String,
+}
+
+/// `GET /federation/links`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinksView {
+    /// The answering member.
+    pub node: String,
+    /// One for each peer, by name.
+    pub links: Vec<LinkView>,
+    /// Connections and envelopes refused since start, of members and strangers.
+    pub refusals: u64,
 }
 
 /// `GET /federation/status`

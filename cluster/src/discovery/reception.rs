@@ -1,0 +1,63 @@
+//! Where questions of other members arrive: passed on to the actors that are published, and watched for them.
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use super::exports::Exports;
+use crate::id::{ActorName, Incarnation, NodeId};
+use crate::registry::{ActorLifecycleState, ActorQuery, Pattern, Standing, ThreadSafeActorRegistry};
+use crate::transport::gateway::{Answer, Answers};
+
+/// Why an actor ended, as far as its supervisor knows.
+pub type LastWords = Arc<dyn Fn(&ActorName) -> Option<String> + Send + Sync>;
+
+/// Answers for the actors that are published.
+pub struct Reception {
+    /// Which.
+    pub exports: Exports,
+    /// Knows how they are.
+    pub registry: ThreadSafeActorRegistry,
+    /// Knows why they ended.
+    pub last_words: LastWords,
+}
+
+/// Whether that life is over.
+fn is_over(standing: Option<Standing>, life: Incarnation) -> bool {
+    standing.is_none_or(|standing| {
+        let ended =
+            [ActorLifecycleState::Failed, ActorLifecycleState::Terminated, ActorLifecycleState::Suspended];
+        standing.incarnation != life || ended.contains(&standing.state)
+    })
+}
+
+impl Answers for Reception {
+    fn answer(&self, from: &NodeId, to: &[u8], protocol: &[u8], question: &[u8]) -> Result<Answer, String> {
+        let served = self.exports.one_more(from, question.len())?;
+        let answer = self.exports.serve(from, to, protocol, question)?;
+        Ok(async move {
+            let outcome = answer.await;
+            drop(served);
+            outcome
+        }
+        .boxed())
+    }
+
+    fn watch(&self, _: &NodeId, to: &[u8], life: Incarnation) -> Result<BoxFuture<'static, String>, String> {
+        let name = std::str::from_utf8(to).ok().and_then(|name| ActorName::new(name).ok());
+        let name = name.filter(|name| self.exports.contains(name));
+        let name = name.ok_or_else(|| "it may not be watched from outside".to_owned())?;
+        let pattern = Pattern::glob(name.as_str()).map_err(|error| error.to_string())?;
+        let mut changes =
+            self.registry.subscribe(ActorQuery::Name(pattern)).map_err(|error| error.to_string())?;
+        let (registry, last_words) = (self.registry.clone(), self.last_words.clone());
+        Ok(async move {
+            while !is_over(registry.standing(&name), life) {
+                changes.next().await;
+            }
+            last_words(&name).unwrap_or_else(|| "it ended".to_owned())
+        }
+        .boxed())
+    }
+}

@@ -1,0 +1,535 @@
+//! One connection to one start of one member: two tasks, a bounded queue, and the questions under way.
+//!
+//! It carries two things in frames of their own: `ractor_cluster`'s stream, which owns the session, and envelopes,
+//! which take the short way from the sender's thread to the socket and from the socket to the addressed actor.
+//! `ractor_cluster`'s own way takes six tasks and unbounded queues (`docs/adr/0006-two-planes.md`).
+//!
+//! ```text
+//!   Line::send ─► SendQueue ─► writer ─► socket ─► reader ─► Inbound (Door) ─► the actor addressed
+//!   NodeSession ◄── duplex ──► writer / reader ◄── control frames ──► the peer's NodeSession
+//! ```
+//!
+//! Frames that wait are written together; nothing waits for more to come. Silence for the idle time ends it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use futures::StreamExt as _;
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf,
+};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::MissedTickBehavior;
+use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
+use tokio_util::sync::CancellationToken;
+
+use super::envelope::{Body, Class, Envelope};
+use super::error::{AskError, Unsent};
+use super::frame::{self, Frame, Kind};
+use super::hello::Met;
+use super::queue::{Pushed, SendQueue};
+use super::statistics::{Count, Counters};
+use crate::clock::{Clock, Moment};
+use crate::id::{Incarnation, NodeId};
+
+/// Bytes that are written together, unless one frame has more.
+const WRITE_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of `ractor_cluster`'s stream that lie between it and the socket.
+const CONTROL_BYTES: usize = 64 * 1024;
+/// What a peer may send to `ractor_cluster` at once, whose queues have no bound: some greetings and a roster of
+/// remotable actors, of which a node has one.
+const CONTROL_BURST: u64 = 256 * 1024;
+/// What it may send in a second beyond that.
+const CONTROL_PER_SECOND: u64 = 64 * 1024;
+/// Answers to pings that wait to be written; a peer that sends more is answered later, or not.
+const PONGS_MAX: usize = 8;
+/// Silences of a fourth of the idle time after which the peer is given up.
+const SILENCES_MAX: u32 = 4;
+/// Questions and watches under way at once.
+pub const UNDER_WAY_MAX: usize = 4_096;
+
+/// Takes what a peer sends.
+pub trait Inbound: Send + Sync + 'static {
+    /// Takes one envelope to whom it is for, without waiting, or says why not.
+    fn take(&self, from: &Arc<Connection>, envelope: Envelope) -> Result<(), String>;
+}
+
+/// The bounds of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Frames that may wait.
+    pub frames_max: usize,
+    /// Bytes that may wait.
+    pub bytes_max: usize,
+    /// Silence after which the peer is given up.
+    pub idle: Duration,
+}
+
+enum Waiting {
+    Answer(oneshot::Sender<Result<Bytes, String>>),
+    Down(oneshot::Sender<String>),
+}
+
+/// A connection. Ends once, for one reason; then nothing is sent any more and every question is over.
+pub struct Connection {
+    met: Met,
+    bounds: Bounds,
+    counters: Arc<Counters>,
+    clock: Arc<dyn Clock>,
+    queue: Mutex<SendQueue>,
+    wake: Notify,
+    pongs: Mutex<Vec<Bytes>>,
+    ping: Mutex<Option<(u64, Moment)>>,
+    ping_due: AtomicBool,
+    under_way: Mutex<HashMap<u64, Waiting>>,
+    /// Watches of the peer on this member's actors.
+    served: Mutex<HashMap<u64, AbortHandle>>,
+    last_id: AtomicU64,
+    end: CancellationToken,
+    reason: OnceLock<String>,
+}
+
+/// Both halves of a stream on which the members have met, with what was read beyond the greeting.
+pub struct Halves<S> {
+    /// Finds frames.
+    pub read: FramedRead<ReadHalf<S>, LengthDelimitedCodec>,
+    /// Takes frames.
+    pub write: WriteHalf<S>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Forgets a question that nobody waits for any more.
+struct Question<'a>(&'a Connection, u64);
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        locked(&self.0.under_way).remove(&self.1);
+    }
+}
+
+/// A watch on an actor of the peer; it ends when this is dropped.
+pub struct Watching {
+    connection: Arc<Connection>,
+    id: u64,
+    down: oneshot::Receiver<String>,
+}
+
+impl Watching {
+    /// Waits for the actor's end and says why it ended; `None` if the connection ended first.
+    pub async fn down(&mut self) -> Option<String> {
+        (&mut self.down).await.ok()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if locked(&self.connection.under_way).remove(&self.id).is_some() {
+            // On a connection that ends the watch ends as well.
+            let _ = self.connection.send(Class::Request, Body::Unwatch { id: self.id });
+        }
+    }
+}
+
+/// Lets `ractor_cluster` have what it may; see [`CONTROL_BURST`].
+struct ControlBudget {
+    left: u64,
+    since: Moment,
+}
+
+impl ControlBudget {
+    fn spend(&mut self, now: Moment, bytes: u64) -> bool {
+        let earned = now.since(self.since).as_millis() as u64 * CONTROL_PER_SECOND / 1_000;
+        if earned > 0 {
+            self.since = now;
+            self.left = (self.left + earned).min(CONTROL_BURST);
+        }
+        let is_within = bytes <= self.left;
+        self.left = self.left.saturating_sub(bytes);
+        is_within
+    }
+}
+
+/// Ends the connection with whoever holds this, should it panic.
+struct EndOnDrop(Arc<Connection>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.end("its task ended");
+    }
+}
+
+impl Connection {
+    /// Starts both tasks on `halves`; the other end is `ractor_cluster`'s.
+    pub fn start<S>(
+        met: Met,
+        halves: Halves<S>,
+        bounds: Bounds,
+        counters: Arc<Counters>,
+        clock: Arc<dyn Clock>,
+        inbound: Arc<dyn Inbound>,
+    ) -> (Arc<Self>, DuplexStream)
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let connection = Arc::new(Self {
+            queue: Mutex::new(SendQueue::new(bounds.frames_max, bounds.bytes_max)),
+            met,
+            bounds,
+            counters,
+            clock,
+            wake: Notify::new(),
+            pongs: Mutex::default(),
+            ping: Mutex::default(),
+            ping_due: AtomicBool::new(false),
+            under_way: Mutex::default(),
+            served: Mutex::default(),
+            last_id: AtomicU64::new(0),
+            end: CancellationToken::new(),
+            reason: OnceLock::new(),
+        });
+        let (near, far) = tokio::io::duplex(CONTROL_BYTES);
+        let (control_out, control_in) = tokio::io::split(near);
+        let Halves { mut read, write } = halves;
+        read.decoder_mut().set_max_frame_length(Kind::Envelope.body_max() + 1);
+        let (writes, reads) = (connection.clone(), connection.clone());
+        tokio::spawn(async move {
+            let end = EndOnDrop(writes.clone());
+            writes.write(write, control_out).await;
+            drop(end);
+        });
+        tokio::spawn(async move {
+            let end = EndOnDrop(reads.clone());
+            reads.read(read, control_in, &*inbound).await;
+            drop(end);
+        });
+        (connection, far)
+    }
+
+    /// The member it reaches.
+    pub fn peer(&self) -> &NodeId {
+        &self.met.peer
+    }
+
+    /// Which start of it.
+    pub fn incarnation(&self) -> Incarnation {
+        self.met.incarnation
+    }
+
+    /// The version both speak.
+    pub fn version(&self) -> u32 {
+        self.met.version
+    }
+
+    /// Why it has ended, if it has.
+    pub fn ended(&self) -> Option<&str> {
+        self.reason.get().map(String::as_str)
+    }
+
+    /// Waits until it has ended.
+    pub async fn has_ended(&self) {
+        self.end.cancelled().await;
+    }
+
+    /// Ends it; the first reason stays.
+    pub fn end(&self, reason: &str) {
+        if self.reason.set(reason.to_owned()).is_err() {
+            return;
+        }
+        self.end.cancel();
+        locked(&self.under_way).clear();
+        locked(&self.served).drain().for_each(|(_, watch)| watch.abort());
+        let mut queue = locked(&self.queue);
+        self.counters.add(Count::Lost, queue.len() as u64);
+        *queue = SendQueue::new(0, 0);
+    }
+
+    /// Whoever waits for an answer waits in vain: the member is lost, though the connection may not know it.
+    pub fn give_up_questions(&self) {
+        locked(&self.under_way).retain(|_, waiting| matches!(waiting, Waiting::Down(_)));
+    }
+
+    /// Questions and watches under way.
+    pub fn questions(&self) -> usize {
+        locked(&self.under_way).len()
+    }
+
+    /// Frames and bytes that wait.
+    pub fn waiting(&self) -> (usize, usize) {
+        let queue = locked(&self.queue);
+        (queue.len(), queue.bytes())
+    }
+
+    /// Queues one envelope; never waits.
+    pub fn send(&self, class: Class, body: Body) -> Result<(), Unsent> {
+        self.send_envelope(class, Envelope::new(body))
+    }
+
+    /// The same, with its trace.
+    pub fn send_envelope(&self, class: Class, envelope: Envelope) -> Result<(), Unsent> {
+        let (first, spoken) = (envelope.body.version(), self.met.version);
+        if first > spoken {
+            return Err(Unsent::Version { peer: self.met.peer.clone(), first, spoken });
+        }
+        let frame = envelope.frame().map_err(Unsent::TooLarge)?;
+        let mut queue = locked(&self.queue);
+        if self.ended().is_some() {
+            return Err(Unsent::NoLink(self.met.peer.clone()));
+        }
+        let pushed = queue.push(class, frame, &mut |class| self.counters.drop_one(class));
+        drop(queue);
+        match pushed {
+            Pushed::Waits => {
+                self.wake.notify_one();
+                Ok(())
+            }
+            Pushed::Dropped => Ok(()),
+            Pushed::Refused => Err(Unsent::Full {
+                peer: self.met.peer.clone(),
+                frames_max: self.bounds.frames_max,
+                bytes_max: self.bounds.bytes_max,
+            }),
+        }
+    }
+
+    fn under_way(&self, waiting: Waiting) -> Result<u64, Unsent> {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut under_way = locked(&self.under_way);
+        // After the end nobody would clear it any more.
+        if self.ended().is_some() {
+            return Err(Unsent::NoLink(self.met.peer.clone()));
+        }
+        if under_way.len() >= UNDER_WAY_MAX {
+            return Err(Unsent::TooMany { under_way_max: UNDER_WAY_MAX });
+        }
+        under_way.insert(id, waiting);
+        Ok(id)
+    }
+
+    /// Asks `to`, and waits for the answer until the deadline.
+    pub async fn ask(
+        &self,
+        to: Bytes,
+        protocol: Bytes,
+        question: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, AskError> {
+        let (answer, answered) = oneshot::channel();
+        let id = self.under_way(Waiting::Answer(answer))?;
+        let _question = Question(self, id);
+        let ask = Body::Ask { id, to, protocol, question, patience: deadline };
+        self.send(Class::Request, ask)?;
+        match tokio::time::timeout(deadline, answered).await {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(reason))) => Err(AskError::Refused(reason)),
+            Ok(Err(_)) => Err(AskError::Unknown("the link was lost".to_owned())),
+            Err(_) => Err(AskError::Unknown(format!("no answer within {deadline:?}"))),
+        }
+    }
+
+    /// Watches this life of `to` until it ends or the watch is dropped.
+    pub fn watch(self: &Arc<Self>, to: Bytes, incarnation: Incarnation) -> Result<Watching, Unsent> {
+        let (tell, down) = oneshot::channel();
+        let id = self.under_way(Waiting::Down(tell))?;
+        let watching = Watching { connection: self.clone(), id, down };
+        self.send(Class::Request, Body::Watch { id, to, incarnation: incarnation.0 })?;
+        Ok(watching)
+    }
+
+    /// Lets `watch` wait for what the peer watches under this number, until that is over or the connection is.
+    pub(super) fn serve_watch(
+        self: &Arc<Self>,
+        id: u64,
+        watch: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), String> {
+        let mut served = locked(&self.served);
+        if served.len() >= UNDER_WAY_MAX {
+            return Err(format!("{UNDER_WAY_MAX} watches stand; expected fewer"));
+        }
+        // After the end nobody would clear it any more.
+        if self.ended().is_none() {
+            let connection = self.clone();
+            let task = tokio::spawn(async move {
+                watch.await;
+                locked(&connection.served).remove(&id);
+            });
+            if let Some(former) = served.insert(id, task.abort_handle()) {
+                former.abort();
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer no longer watches.
+    pub(super) fn unwatch(&self, id: u64) {
+        if let Some(watch) = locked(&self.served).remove(&id) {
+            watch.abort();
+        }
+    }
+
+    async fn read<S: AsyncRead>(
+        self: &Arc<Self>,
+        mut frames: FramedRead<ReadHalf<S>, LengthDelimitedCodec>,
+        mut control: WriteHalf<DuplexStream>,
+        inbound: &dyn Inbound,
+    ) {
+        let mut ticks = tokio::time::interval(self.bounds.idle / SILENCES_MAX);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut budget = ControlBudget { left: CONTROL_BURST, since: self.clock.now() };
+        let mut silences = 0;
+        let reason = loop {
+            let frame = tokio::select! {
+                biased;
+                () = self.end.cancelled() => return,
+                frame = frames.next() => frame,
+                _ = ticks.tick() => {
+                    silences += 1;
+                    if silences > SILENCES_MAX {
+                        break format!("nothing was heard for {:?}", self.bounds.idle);
+                    }
+                    self.ping_due.store(true, Ordering::Relaxed);
+                    self.wake.notify_one();
+                    continue;
+                }
+            };
+            silences = 0;
+            let frame = match frame {
+                None => break "the connection was closed".to_owned(),
+                Some(Err(error)) => break format!("the connection failed: {error}"),
+                Some(Ok(bytes)) => match Frame::parse(bytes) {
+                    Ok(frame) => frame,
+                    Err(error) => break format!("it sent {error}"),
+                },
+            };
+            self.counters.add(Count::BytesReceived, (frame.body.len() + frame::HEADER_BYTES) as u64);
+            match frame.kind {
+                Kind::Envelope => self.take(inbound, frame.body),
+                Kind::Control if !budget.spend(self.clock.now(), frame.body.len() as u64) => {
+                    break format!("it sends control faster than {CONTROL_PER_SECOND} bytes a second");
+                }
+                Kind::Control => {
+                    let passed = tokio::select! {
+                        biased;
+                        () = self.end.cancelled() => return,
+                        passed = control.write_all(&frame.body) => passed,
+                    };
+                    if passed.is_err() {
+                        break "its session ended".to_owned();
+                    }
+                }
+                Kind::Ping => {
+                    let mut pongs = locked(&self.pongs);
+                    if pongs.len() < PONGS_MAX {
+                        pongs.push(frame.body);
+                        self.wake.notify_one();
+                    }
+                }
+                Kind::Pong => self.pong(frame.body),
+                Kind::Refusal => break format!("the peer refused: {}", String::from_utf8_lossy(&frame.body)),
+                Kind::Hello => break "it greeted twice".to_owned(),
+            }
+        };
+        self.end(&reason);
+    }
+
+    fn take(self: &Arc<Self>, inbound: &dyn Inbound, body: Bytes) {
+        let taken = Envelope::decode(body, self.met.version).and_then(|envelope| match envelope.body {
+            Body::Answer { id, outcome } => {
+                // One that nobody waits for any more is late, not wrong.
+                if let Some(Waiting::Answer(answer)) = locked(&self.under_way).remove(&id) {
+                    let _ = answer.send(outcome);
+                }
+                Ok(())
+            }
+            Body::Down { id, reason } => {
+                if let Some(Waiting::Down(tell)) = locked(&self.under_way).remove(&id) {
+                    let _ = tell.send(reason);
+                }
+                Ok(())
+            }
+            _ => inbound.take(self, envelope),
+        });
+        self.counters.add(Count::EnvelopesReceived, 1);
+        if let Err(reason) = taken {
+            self.counters.add(Count::EnvelopesRefused, 1);
+            self.counters.refusals.of_member(&self.met.peer, &reason);
+        }
+    }
+
+    fn pong(&self, mut body: Bytes) {
+        let mut ping = locked(&self.ping);
+        if body.len() == 8
+            && let Some((id, sent)) = *ping
+            && id == body.get_u64()
+        {
+            *ping = None;
+            self.counters.round_trip(self.clock.now().since(sent));
+        }
+    }
+
+    /// Moves everything that is to be written next behind `out`.
+    fn fill(&self, out: &mut BytesMut) {
+        if self.ping_due.swap(false, Ordering::Relaxed) {
+            let mut ping = locked(&self.ping);
+            let id = ping.map_or(1, |(id, _)| id + 1);
+            *ping = Some((id, self.clock.now()));
+            frame::put(Kind::Ping, &id.to_be_bytes(), out);
+        }
+        for pong in locked(&self.pongs).drain(..) {
+            frame::put(Kind::Pong, &pong, out);
+        }
+        let taken = locked(&self.queue).take(WRITE_BYTES_MAX, out);
+        self.counters.add(Count::EnvelopesSent, taken as u64);
+    }
+
+    async fn write<S: AsyncWrite>(&self, mut socket: WriteHalf<S>, mut control: ReadHalf<DuplexStream>) {
+        let mut out = BytesMut::with_capacity(WRITE_BYTES_MAX);
+        let mut chunk = BytesMut::with_capacity(CONTROL_BYTES);
+        let reason = loop {
+            tokio::select! {
+                biased;
+                () = self.end.cancelled() => break None,
+                () = self.wake.notified() => {}
+                read = control.read_buf(&mut chunk) => match read {
+                    Ok(bytes) if bytes > 0 => {
+                        for piece in chunk.chunks(Kind::Control.body_max()) {
+                            frame::put(Kind::Control, piece, &mut out);
+                        }
+                        chunk.clear();
+                    }
+                    _ => break Some("its session ended".to_owned()),
+                }
+            }
+            self.fill(&mut out);
+            while !out.is_empty() {
+                self.counters.add(Count::BytesSent, out.len() as u64);
+                let written = tokio::select! {
+                    biased;
+                    () = self.end.cancelled() => return,
+                    written = socket.write_all(&out) => written,
+                };
+                if let Err(error) = written {
+                    return self.end(&format!("the connection failed: {error}"));
+                }
+                if out.capacity() > 2 * WRITE_BYTES_MAX {
+                    out = BytesMut::with_capacity(WRITE_BYTES_MAX);
+                }
+                out.clear();
+                self.fill(&mut out);
+            }
+            // Encryption keeps what it has not written yet.
+            if let Err(error) = socket.flush().await {
+                break Some(format!("the connection failed: {error}"));
+            }
+        };
+        if let Some(reason) = reason {
+            self.end(&reason);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! How two members meet: a connection, a proof of who each is, a greeting; all of it within one deadline.
+//!
+//! Until then a stranger costs one task and a few kilobytes, and is heard a greeting's bytes at most.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::StreamExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio_util::codec::FramedRead;
+
+use super::connection::Halves;
+use super::frame::{self, Frame, Kind};
+use super::hello::{Hello, Met};
+use super::tls::{SecureStream, Trust};
+use crate::federation::Roster;
+use crate::id::NodeId;
+
+/// A connection on which the members have met.
+pub struct Guest {
+    /// Whom.
+    pub met: Met,
+    /// The stream.
+    pub halves: Halves<SecureStream>,
+}
+
+/// Meets members.
+#[derive(Clone)]
+pub struct Doorman {
+    /// Proves and checks who is who.
+    pub trust: Trust,
+    /// What this member says.
+    pub hello: Hello,
+    /// Whom it meets.
+    pub roster: Roster,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+impl Doorman {
+    /// Meets whoever has connected.
+    pub async fn admit(&self, stream: TcpStream) -> Result<Guest, String> {
+        let admit = async {
+            stream.set_nodelay(true).map_err(|error| error.to_string())?;
+            let (stream, proven) = self.trust.accept(stream).await.map_err(|error| error.to_string())?;
+            // The greater name dials, so only greater names are met here.
+            let is_expected = |peer: &NodeId| self.roster.is_peer(peer) && peer > self.roster.own();
+            self.greet(stream, proven.as_ref(), is_expected).await
+        };
+        let late = |_| Err(format!("it did not authenticate in time ({:?})", self.timeout));
+        tokio::time::timeout(self.timeout, admit).await.unwrap_or_else(late)
+    }
+
+    /// Connects to `peer` at `address`.
+    pub async fn visit(&self, peer: &NodeId, address: SocketAddr) -> Result<Guest, String> {
+        let visit = async {
+            let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
+            stream.set_nodelay(true).map_err(|error| error.to_string())?;
+            let (stream, proven) =
+                self.trust.connect(stream, peer).await.map_err(|error| error.to_string())?;
+            self.greet(stream, proven.as_ref(), |met| met == peer).await
+        };
+        let late = |_| Err(format!("{address}: no connection within {:?}", self.timeout));
+        tokio::time::timeout(self.timeout, visit).await.unwrap_or_else(late)
+    }
+
+    async fn greet(
+        &self,
+        stream: SecureStream,
+        proven: Option<&NodeId>,
+        is_expected: impl Fn(&NodeId) -> bool,
+    ) -> Result<Guest, String> {
+        let (read, mut write) = tokio::io::split(stream);
+        let mut read = FramedRead::with_capacity(read, frame::lengths(Kind::Hello), 1_024);
+        send(&mut write, Kind::Hello, &self.hello.encode()).await?;
+        let met = match read.next().await {
+            None => Err("it closed the connection without a greeting".to_owned()),
+            Some(Err(error)) => Err(format!("its greeting can not be read: {error}")),
+            Some(Ok(bytes)) => match Frame::parse(bytes).map_err(|error| format!("it sent {error}"))? {
+                Frame { kind: Kind::Hello, body } => {
+                    Hello::decode(body).and_then(|theirs| self.hello.meet(&theirs, proven))
+                }
+                Frame { kind: Kind::Refusal, body } => {
+                    return Err(format!("it refused: {}", String::from_utf8_lossy(&body)));
+                }
+                Frame { kind, .. } => Err(format!("it sent {kind:?} before its greeting")),
+            },
+        };
+        let met = met.and_then(|met| {
+            let unexpected = || format!("{} is not the member expected on this connection", met.peer);
+            if is_expected(&met.peer) { Ok(met) } else { Err(unexpected()) }
+        });
+        match met {
+            Ok(met) => Ok(Guest { met, halves: Halves { read, write } }),
+            Err(reason) => {
+                // Whether it hears why does not matter here.
+                let _ = send(&mut write, Kind::Refusal, reason.as_bytes()).await;
+                let _ = write.shutdown().await;
+                Err(reason)
+            }
+        }
+    }
+}
+
+async fn send(
+    write: &mut (impl tokio::io::AsyncWrite + Unpin),
+    kind: Kind,
+    body: &[u8],
+) -> Result<(), String> {
+    let mut bytes = BytesMut::new();
+    frame::put(kind, &body[..body.len().min(kind.body_max())], &mut bytes);
+    write.write_all(&bytes).await.map_err(|error| error.to_string())?;
+    write.flush().await.map_err(|error| error.to_string())
+}

@@ -1,0 +1,168 @@
+//! What two members tell each other before anything else: who they are, and which versions of the link they speak.
+//!
+//! The version is the greatest that both speak, so that members can be replaced one at a time. Within a version,
+//! fields may be added: whoever does not know one ignores it.
+//!
+//! | version | envelopes |
+//! | --- | --- |
+//! | 1 | tell, ask, answer |
+//! | 2 | also watch, unwatch, down |
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::id::{Incarnation, NodeId};
+
+/// The oldest version spoken.
+pub const VERSION_MIN: u32 = 1;
+/// The newest version spoken.
+pub const VERSION: u32 = 2;
+/// The first version in which actors are watched.
+pub const VERSION_WATCH: u32 = 2;
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Wire {
+    #[prost(uint32, tag = "1")]
+    version_min: u32,
+    #[prost(uint32, tag = "2")]
+    version_max: u32,
+    #[prost(string, tag = "3")]
+    node: String,
+    #[prost(uint64, tag = "4")]
+    incarnation: u64,
+    #[prost(bytes = "bytes", tag = "5")]
+    federation: Bytes,
+}
+
+/// What one side says first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The oldest version it speaks.
+    pub version_min: u32,
+    /// The newest.
+    pub version_max: u32,
+    /// Its name.
+    pub node: NodeId,
+    /// Which start of it this is.
+    pub incarnation: Incarnation,
+    /// The federation it belongs to: the hash of its genesis.
+    pub federation: [u8; 32],
+}
+
+/// Whom a connection reaches, and how it is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Met {
+    /// The member.
+    pub peer: NodeId,
+    /// Which start of it.
+    pub incarnation: Incarnation,
+    /// The version both speak.
+    pub version: u32,
+}
+
+impl Hello {
+    /// What `node` says when it speaks every version from [`VERSION_MIN`] to `version_max`.
+    pub fn new(node: NodeId, incarnation: Incarnation, federation: [u8; 32], version_max: u32) -> Self {
+        Self { version_min: VERSION_MIN, version_max, node, incarnation, federation }
+    }
+
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let wire = Wire {
+            version_min: self.version_min,
+            version_max: self.version_max,
+            node: self.node.to_string(),
+            incarnation: self.incarnation.0,
+            federation: Bytes::copy_from_slice(&self.federation),
+        };
+        wire.encode_to_vec()
+    }
+
+    /// What these bytes say, or what is wrong with them.
+    pub fn decode(bytes: Bytes) -> Result<Self, String> {
+        let wire = Wire::decode(bytes).map_err(|error| format!("its greeting can not be read: {error}"))?;
+        let node = NodeId::new(&wire.node).map_err(|error| format!("it greets with {error}"))?;
+        let length = wire.federation.len();
+        let federation = wire.federation[..]
+            .try_into()
+            .map_err(|_| format!("it names its federation in {length} bytes; expected 32"))?;
+        let Wire { version_min, version_max, incarnation, .. } = wire;
+        Ok(Self { version_min, version_max, node, incarnation: Incarnation(incarnation), federation })
+    }
+
+    /// Whom this side meets in the one that says `theirs`; `proven` is whose certificate it showed.
+    pub fn meet(&self, theirs: &Self, proven: Option<&NodeId>) -> Result<Met, String> {
+        if theirs.federation != self.federation {
+            return Err("it belongs to another federation".to_owned());
+        }
+        if let Some(proven) = proven
+            && *proven != theirs.node
+        {
+            return Err(format!("it says it is {}; its certificate is {proven}'s", theirs.node));
+        }
+        let version = self.version_max.min(theirs.version_max);
+        if version < self.version_min.max(theirs.version_min) {
+            return Err(format!(
+                "it speaks versions {} to {} of the link; expected one of {} to {}",
+                theirs.version_min, theirs.version_max, self.version_min, self.version_max
+            ));
+        }
+        Ok(Met { peer: theirs.node.clone(), incarnation: theirs.incarnation, version })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hello(node: &str, version_min: u32, version_max: u32) -> Hello {
+        let node = NodeId::new(node).expect("a name");
+        Hello { version_min, ..Hello::new(node, Incarnation(7), [9; 32], version_max) }
+    }
+
+    #[test]
+    fn the_bytes_of_a_greeting_stay_what_they_are_and_unknown_fields_are_ignored() {
+        let hello = hello("node-1", 1, 2);
+        let mut bytes = hello.encode();
+        let golden = "080110021a066e6f64652d3120072a20".to_owned() + &"09".repeat(32);
+        let hex = format!("{bytes:02x?}").replace(['[', ']', ',', ' '], "");
+        assert_eq!(hex, golden);
+        // Field 15, a string, of a version to come.
+        bytes.extend_from_slice(&[0x7a, 3, b'n', b'e', b'w']);
+        assert_eq!(Hello::decode(bytes.into()), Ok(hello));
+    }
+
+    #[test]
+    fn members_agree_on_the_greatest_version_that_both_speak() {
+        let own = hello("node-1", 1, 2);
+        for ((min, max), expected) in [
+            ((1, 1), Ok(1)),
+            ((1, 2), Ok(2)),
+            ((2, 5), Ok(2)),
+            ((3, 5), Err("it speaks versions 3 to 5 of the link; expected one of 1 to 2".to_owned())),
+            ((0, 0), Err("it speaks versions 0 to 0 of the link; expected one of 1 to 2".to_owned())),
+        ] {
+            let met = own.meet(&hello("node-2", min, max), None);
+            assert_eq!(met.map(|met| met.version), expected, "{min} to {max}");
+        }
+    }
+
+    #[test]
+    fn another_federation_and_another_s_certificate_are_refused() {
+        let (own, theirs) = (hello("node-1", 1, 2), hello("node-2", 1, 2));
+        let stranger = Hello { federation: [8; 32], ..theirs.clone() };
+        assert_eq!(own.meet(&stranger, None), Err("it belongs to another federation".to_owned()));
+        let other = NodeId::new("node-3").expect("a name");
+        let refused = own.meet(&theirs, Some(&other));
+        assert_eq!(refused, Err("it says it is node-2; its certificate is node-3's".to_owned()));
+        assert_eq!(own.meet(&theirs, Some(&theirs.node)).map(|met| met.peer), Ok(theirs.node));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            let _ = Hello::decode(bytes.into());
+        }
+    }
+}

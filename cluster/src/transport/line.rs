@@ -1,0 +1,85 @@
+//! The way to one peer, whichever connection it takes at present. Made once, valid for the life of the node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
+
+use super::connection::Connection;
+use super::envelope::{Class, Envelope};
+use super::error::Unsent;
+use super::refusals::Refusals;
+use super::statistics::{Count, Counters};
+use crate::id::{Incarnation, NodeId};
+
+/// The ways to all peers.
+pub type Lines = Arc<BTreeMap<NodeId, Arc<Line>>>;
+
+/// The way to one peer.
+pub struct Line {
+    peer: NodeId,
+    current: ArcSwapOption<Connection>,
+    counters: Arc<Counters>,
+    newest: AtomicU64,
+    changes: watch::Sender<u64>,
+}
+
+impl Line {
+    /// No connection yet.
+    pub fn new(peer: NodeId, refusals: Refusals) -> Self {
+        let counters = Arc::new(Counters::new(refusals));
+        let (current, newest, changes) = (ArcSwapOption::empty(), AtomicU64::new(0), watch::Sender::new(0));
+        Self { peer, current, counters, newest, changes }
+    }
+
+    /// To whom.
+    pub fn peer(&self) -> &NodeId {
+        &self.peer
+    }
+
+    /// What it has done.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// The connection in use, if there is a link.
+    pub fn connection(&self) -> Option<Arc<Connection>> {
+        self.current.load_full()
+    }
+
+    /// Envelopes take this connection from now on, or none.
+    pub fn take(&self, connection: Option<Arc<Connection>>) {
+        self.current.store(connection);
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Changes whenever another connection is in use, or none.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Whether this start of the peer is none before one that was here already. What an earlier incarnation says is
+    /// refused for the life of the node.
+    pub fn admits(&self, incarnation: Incarnation) -> Result<(), String> {
+        let newest = self.newest.fetch_max(incarnation.0, Ordering::AcqRel);
+        if incarnation.0 >= newest {
+            Ok(())
+        } else {
+            Err(format!("incarnation {incarnation} speaks after incarnation {newest}"))
+        }
+    }
+
+    /// Queues one envelope; never waits.
+    pub fn send(&self, class: Class, envelope: Envelope) -> Result<(), Unsent> {
+        let sent = match &*self.current.load() {
+            Some(connection) => connection.send_envelope(class, envelope),
+            None => Err(Unsent::NoLink(self.peer.clone())),
+        };
+        if let Err(Unsent::NoLink(_)) = sent {
+            self.counters.add(Count::Lost, 1);
+        }
+        sent
+    }
+}

@@ -1,0 +1,91 @@
+//! What a link has done, over all its connections.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::envelope::Class;
+use super::refusals::Refusals;
+
+/// What is counted. Every count grows only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Envelopes written to the socket.
+    EnvelopesSent,
+    /// Bytes written, before encryption; control and pings included.
+    BytesSent,
+    /// Envelopes that arrived.
+    EnvelopesReceived,
+    /// Those of them that were refused.
+    EnvelopesRefused,
+    /// Bytes that arrived.
+    BytesReceived,
+    /// Envelopes not sent because there was no link, or lost with it while they waited.
+    Lost,
+    /// Times this member dialled.
+    Dials,
+    /// Sessions that became usable.
+    Sessions,
+}
+
+impl Count {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::EnvelopesSent,
+        Self::BytesSent,
+        Self::EnvelopesReceived,
+        Self::EnvelopesRefused,
+        Self::BytesReceived,
+        Self::Lost,
+        Self::Dials,
+        Self::Sessions,
+    ];
+}
+
+/// Counts of one link. Shared by its line and its connections.
+pub struct Counters {
+    counts: [AtomicU64; Count::ALL.len()],
+    dropped: [AtomicU64; Class::ALL.len()],
+    /// Of the last ping that was answered; 0 before the first.
+    round_trip_nanos: AtomicU64,
+    /// Where refusals are told.
+    pub refusals: Refusals,
+}
+
+impl Counters {
+    /// All zero.
+    pub fn new(refusals: Refusals) -> Self {
+        let (counts, dropped) = Default::default();
+        Self { counts, dropped, round_trip_nanos: AtomicU64::new(0), refusals }
+    }
+
+    /// Counts `more` of them.
+    pub fn add(&self, count: Count, more: u64) {
+        self.counts[count as usize].fetch_add(more, Relaxed);
+    }
+
+    /// How many there were.
+    pub fn get(&self, count: Count) -> u64 {
+        self.counts[count as usize].load(Relaxed)
+    }
+
+    /// Counts one that a full queue dropped or refused.
+    pub fn drop_one(&self, class: Class) {
+        self.dropped[class as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How many of each class a full queue dropped or refused.
+    pub fn dropped(&self) -> [(Class, u64); Class::ALL.len()] {
+        Class::ALL.map(|class| (class, self.dropped[class as usize].load(Relaxed)))
+    }
+
+    /// Notes how long a ping took there and back.
+    pub fn round_trip(&self, took: Duration) {
+        self.round_trip_nanos.store((took.as_nanos() as u64).max(1), Relaxed);
+    }
+
+    /// The last round trip, if there was one.
+    pub fn last_round_trip(&self) -> Option<Duration> {
+        let nanos = self.round_trip_nanos.load(Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+}
