@@ -244,6 +244,7 @@ fn config(
             stale_after: Duration::from_secs(4),
             redial_min: Duration::from_millis(50),
             redial_max: Duration::from_millis(400),
+            certificate_lifetime: Duration::from_hours(24),
         },
         heartbeat: HeartbeatConfig {
             interval: Duration::from_millis(100),

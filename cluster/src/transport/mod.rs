@@ -12,24 +12,29 @@
 //! ```
 //!
 //! Reading order: [`envelope`], [`codec`], [`queue`], [`peer`] (redial, pure), [`link`] (the actor of one
-//! peer), [`gateway`] (the one remotable actor), [`network`] (sessions and connections), [`config`].
+//! peer), [`gateway`] (the one remotable actor), [`network`] (sessions and connections), [`config`]. Who may
+//! speak at all: [`identity`] (a member's certificate, pure), then [`tls`].
 
 pub mod codec;
 pub mod config;
 pub mod courier;
 pub mod envelope;
 pub mod gateway;
+pub mod identity;
 pub mod link;
 pub mod message;
 pub mod network;
 pub mod peer;
 pub mod queue;
+pub mod tls;
 pub mod trace;
 
 pub use config::{LinkConfig, PeerConfig};
 pub use courier::Courier;
 pub use envelope::{Class, Envelope};
 pub use gateway::{Gateway, Routes};
+pub use identity::{IdentityError, Voucher};
 pub use link::LinkActor;
 pub use message::{LinkMessage, LinkStatus, NetworkMessage};
 pub use network::NetworkActor;
+pub use tls::{Refusal, SecureStream, Trust};

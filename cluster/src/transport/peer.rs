@@ -227,6 +227,7 @@ mod tests {
             stale_after: Duration::from_secs(4),
             redial_min: Duration::from_millis(50),
             redial_max: Duration::from_millis(400),
+            certificate_lifetime: Duration::from_hours(24),
         };
         Peer::new(dials, &config, at(0), 0.0)
     }
