@@ -1,8 +1,8 @@
 //! Time, as a port: the only file that reads a clock.
 //!
 //! Policies take a [`Moment`] and never ask for one. A [`Clock`] gives two readings that must not be mixed:
-//! the monotonic one, which measures, and the wall clock, which only labels what people and other members
-//! read.
+//! the monotonic one, which measures, and the wall clock, which labels what people and other members read, and
+//! says whether a certificate is in its time.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +38,8 @@ impl std::ops::Add<Duration> for Moment {
     }
 }
 
-/// Milliseconds since the Unix epoch on a wall clock. A label: never subtracted to decide anything.
+/// Milliseconds since the Unix epoch on a wall clock. A label: nothing but the life of a
+/// certificate, which bears clocks that are a day wrong, is decided by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WallTime(pub u64);
 

@@ -60,6 +60,7 @@ const PURE: &[&str] = &[
     "cluster/src/transport/codec.rs",
     "cluster/src/transport/config.rs",
     "cluster/src/transport/envelope.rs",
+    "cluster/src/transport/identity.rs",
     "cluster/src/transport/peer.rs",
     "cluster/src/transport/queue.rs",
     "cluster/src/transport/trace.rs",

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::hello::{VERSION, VERSION_MIN};
 use crate::config::{FieldError, require, require_between};
 use crate::id::NodeId;
+use crate::transport::identity::LIFETIME_MAX;
 
 /// One peer's address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +55,11 @@ pub struct LinkConfig {
     /// careful upgrade. Default: the newest known.
     #[serde(default = "default_version")]
     pub version: u32,
+    /// How long a certificate of this member serves from when it is made; a new one is made when half of that is
+    /// over, and links that stand notice nothing. 1 min to 90 d. Default 7 d: a member whose clock is wrong by a
+    /// day still speaks with everybody. Below 2 d, members bear no more than half of it.
+    #[serde(default = "default_certificate", with = "humantime_serde")]
+    pub certificate_lifetime: Duration,
 }
 
 fn default_queue_bytes() -> usize {
@@ -84,6 +90,10 @@ fn default_redial_max() -> Duration {
     Duration::from_millis(400)
 }
 
+fn default_certificate() -> Duration {
+    Duration::from_hours(7 * 24)
+}
+
 impl LinkConfig {
     /// The defaults, for a member that listens here and has these peers.
     pub fn new(listen: SocketAddr, peers: Vec<PeerConfig>) -> Self {
@@ -97,6 +107,7 @@ impl LinkConfig {
             redial_min: default_redial_min(),
             redial_max: default_redial_max(),
             version: default_version(),
+            certificate_lifetime: default_certificate(),
         }
     }
 
@@ -118,6 +129,8 @@ impl LinkConfig {
         let range = (Duration::from_millis(10), Duration::from_secs(10));
         require_between("redial_min", self.redial_min, range, "between 10ms and 10s")?;
         let range = (self.redial_min, Duration::from_mins(1));
-        require_between("redial_max", self.redial_max, range, "between redial_min and 60s")
+        require_between("redial_max", self.redial_max, range, "between redial_min and 60s")?;
+        let range = (Duration::from_mins(1), LIFETIME_MAX);
+        require_between("certificate_lifetime", self.certificate_lifetime, range, "between 1min and 90days")
     }
 }

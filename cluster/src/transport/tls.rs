@@ -1,56 +1,1017 @@
-//! Stand-in until the certificates are merged.
-use crate::id::NodeId;
+//! Who may speak: mutual TLS between members, by the certificates of [`identity`](super::identity).
+//!
+//! ```text
+//!   TCP ─► TLS 1.3: the peer's certificate holds together, is of this federation, in time, whom was dialled,
+//!          and the peer has its key ─► the member has signed for that key (remembered) ─► SecureStream
+//! ```
+//!
+//! The dear step comes last: whoever makes this member check a signature of genesis, for a millisecond, has made
+//! a key and a certificate and finished a handshake, and no more than [`PROVING_MAX`] of those who came by
+//! themselves are at it at once. A signature that held is remembered with its certificate, one for each member,
+//! so that nobody can crowd out another; the times are looked at in every handshake.
+//!
+//! Sessions are never resumed, and there is no early data: both would go on without a look at a certificate.
+//! **Nothing here has a deadline**: whoever calls [`Trust::accept`] or [`Trust::connect`] puts a time-out around
+//! it, and a cap on how many are under way. Until a handshake is over, a stranger occupies no more than the 64 kB
+//! that `rustls` grants to its messages.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::aws_lc_rs::cipher_suite::{
+    TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError, PeerIncompatible,
+    ServerConfig, SignatureScheme,
+};
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-/// X
-#[derive(Clone)]
-pub struct Trust;
-/// X
-pub enum SecureStream {
-    /// X
-    Plain(TcpStream),
+use tokio::sync::Semaphore;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use super::identity::{self, BACKDATED, Claim, Federation, IdentityError, Issued, Seconds, Voucher};
+use crate::clock::{Clock, WallTime};
+use crate::federation::Roster;
+use crate::id::NodeId;
+
+/// What is spoken within TLS; a peer that does not name it is refused.
+pub const PROTOCOL: &[u8] = b"alys-link/1";
+/// Signatures of genesis checked at once for connections that others made.
+pub const PROVING_MAX: usize = 2;
+/// The name asked for in a handshake. It is never sent, and names nobody: certificates do.
+const SERVER_NAME: &str = "member.invalid";
+
+/// Why a connection is not accepted, or leads nowhere. It is closed.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// The peer's certificate does not make it the member it should be.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The handshake failed.
+    #[error("the TLS handshake failed: {0}")]
+    Tls(rustls::Error),
+    /// The connection failed.
+    #[error("the connection broke during the TLS handshake: {0}")]
+    Io(io::Error),
+    /// The peer speaks something else within TLS.
+    #[error("the peer does not speak alys-link/1")]
+    Protocol,
+    /// Checking a signature failed: a bug.
+    #[error("checking the certificate's signature failed: {0}")]
+    Voucher(String),
 }
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+            return Self::Io(error);
+        };
+        if let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = tls
+            && let Some(found) = inner.downcast_ref::<IdentityError>()
+        {
+            return Self::Identity(found.clone());
+        }
+        Self::Tls(tls.clone())
+    }
+}
+
+fn refused(error: IdentityError) -> rustls::Error {
+    CertificateError::Other(OtherError(Arc::new(error))).into()
+}
+
+/// Who is trusted on this member's links, and what this member shows of itself. Cheap to clone; clones share
+/// everything.
+#[derive(Clone)]
+pub struct Trust(Option<Arc<Secured>>);
+
 impl Trust {
-    /// X
+    /// Mutual TLS among the members of `roster`, with a first certificate that is made here and serves for
+    /// `lifetime`. `federation` is the number of genesis.
+    ///
+    /// Fails when the lifetime is out of its range, and when `voucher` does not sign as genesis says this member
+    /// does.
+    pub fn tls(
+        roster: &Roster,
+        federation: [u8; 32],
+        voucher: Arc<dyn Voucher>,
+        lifetime: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, IdentityError> {
+        let judge = Arc::new(Judge {
+            own: roster.own().clone(),
+            members: roster.members().to_vec(),
+            federation: Federation(federation),
+            voucher,
+            clock,
+            algorithms: provider().signature_verification_algorithms,
+            known: Mutex::default(),
+        });
+        let present = ArcSwap::from_pointee(Present::make(&judge, lifetime, judge.clock.wall())?);
+        let proving = Arc::new(Semaphore::new(PROVING_MAX));
+        Ok(Self(Some(Arc::new(Secured { judge, lifetime, present, rotating: Mutex::default(), proving }))))
+    }
+
+    /// No encryption, no authentication: for measuring what encryption costs.
     pub fn plain() -> Self {
-        Self
+        Self(None)
     }
-    /// X
-    pub async fn accept(&self, stream: TcpStream) -> Result<(SecureStream, Option<NodeId>), String> {
-        Ok((SecureStream::Plain(stream), None))
+
+    /// Shakes hands with whoever connected, and says which member it is; `None` without TLS.
+    ///
+    /// Waits for the peer without a deadline: the caller sets one, which also ends it safely at any point.
+    pub async fn accept(&self, stream: TcpStream) -> Result<(SecureStream, Option<NodeId>), Refusal> {
+        let Some(secured) = &self.0 else {
+            return Ok((SecureStream::Plain(stream), None));
+        };
+        let server = secured.present.load().server.clone();
+        let stream = TlsStream::from(TlsAcceptor::from(server).accept(stream).await?);
+        let peer = secured.judge.settle(&stream, None, Some(&secured.proving)).await?;
+        Ok((SecureStream::Tls(Box::new(stream)), Some(peer)))
     }
-    /// X
+
+    /// Shakes hands with `peer`, which was dialled: anybody else is refused, a member too.
+    ///
+    /// Waits for the peer without a deadline: the caller sets one, which also ends it safely at any point.
     pub async fn connect(
         &self,
         stream: TcpStream,
-        _peer: &NodeId,
-    ) -> Result<(SecureStream, Option<NodeId>), String> {
-        Ok((SecureStream::Plain(stream), None))
+        peer: &NodeId,
+    ) -> Result<(SecureStream, Option<NodeId>), Refusal> {
+        let Some(secured) = &self.0 else {
+            return Ok((SecureStream::Plain(stream), None));
+        };
+        let mut client = (*secured.present.load().client).clone();
+        let verifier = Verifier { judge: secured.judge.clone(), dialled: Some(peer.clone()) };
+        client.dangerous().set_certificate_verifier(Arc::new(verifier));
+        let name = ServerName::try_from(SERVER_NAME).expect("the constant has the form of a name");
+        let stream = TlsStream::from(TlsConnector::from(Arc::new(client)).connect(name, stream).await?);
+        // Nobody but the members is dialled, one connection each at a time: no bound is needed, and strangers
+        // who knock can not delay it.
+        let peer = secured.judge.settle(&stream, Some(peer), None).await?;
+        Ok((SecureStream::Tls(Box::new(stream)), Some(peer)))
+    }
+
+    /// Makes a new key and certificate if half of the present one's life is over, or if the clock was set back so
+    /// far that it seems to be of the future; says whether it did. Streams that stand are not touched, new ones
+    /// use the new certificate. After an error the present one stays.
+    ///
+    /// Costs some milliseconds when it does.
+    pub fn rotate_if_due(&self, now: WallTime) -> Result<bool, IdentityError> {
+        let Some(secured) = &self.0 else {
+            return Ok(false);
+        };
+        let _turn = secured.rotating.lock().unwrap_or_else(PoisonError::into_inner);
+        if !secured.present.load().is_due(secured.lifetime, Seconds::from(now)) {
+            return Ok(false);
+        }
+        secured.present.store(Arc::new(Present::make(&secured.judge, secured.lifetime, now)?));
+        Ok(true)
+    }
+
+    /// The certificate shown now, in PEM; `None` without TLS.
+    pub fn certificate_pem(&self) -> Option<String> {
+        self.0.as_ref().map(|secured| secured.present.load().pem.clone())
+    }
+
+    /// Until when that certificate holds; `None` without TLS.
+    pub fn expiry(&self) -> Option<Seconds> {
+        self.0.as_ref().map(|secured| secured.present.load().not_after)
     }
 }
+
+struct Secured {
+    judge: Arc<Judge>,
+    lifetime: Duration,
+    present: ArcSwap<Present>,
+    rotating: Mutex<()>,
+    proving: Arc<Semaphore>,
+}
+
+/// One certificate of this member, ready for use.
+struct Present {
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+    pem: String,
+    not_before: Seconds,
+    not_after: Seconds,
+}
+
+impl Present {
+    fn make(judge: &Arc<Judge>, lifetime: Duration, now: WallTime) -> Result<Self, IdentityError> {
+        let issued = identity::issue(&judge.own, &judge.federation, &*judge.voucher, lifetime, now)?;
+        let Issued { certificate, key, not_before, not_after } = issued;
+        // What the others would refuse is found out here.
+        identity::check(certificate.der(), &judge.federation, &judge.members, &*judge.voucher, now)?;
+        let making = |error: rustls::Error| IdentityError::Making(error.to_string());
+        let provider = Arc::new(provider());
+        let chain = || vec![certificate.der().clone()];
+        let secret = || PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        let verifier = Arc::new(Verifier { judge: judge.clone(), dialled: None });
+
+        let server = ServerConfig::builder_with_provider(provider.clone());
+        let server = server.with_protocol_versions(&[&rustls::version::TLS13]).map_err(making)?;
+        let server = server.with_client_cert_verifier(verifier.clone());
+        let mut server = server.with_single_cert(chain(), secret()).map_err(making)?;
+        server.alpn_protocols = vec![PROTOCOL.to_vec()];
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+        server.max_early_data_size = 0;
+
+        let client = ClientConfig::builder_with_provider(provider);
+        let client = client.with_protocol_versions(&[&rustls::version::TLS13]).map_err(making)?;
+        let client = client.dangerous().with_custom_certificate_verifier(verifier);
+        let mut client = client.with_client_auth_cert(chain(), secret()).map_err(making)?;
+        client.alpn_protocols = vec![PROTOCOL.to_vec()];
+        client.resumption = Resumption::disabled();
+        client.enable_early_data = false;
+        client.enable_sni = false;
+
+        let (server, client, pem) = (Arc::new(server), Arc::new(client), certificate.pem());
+        Ok(Self { server, client, pem, not_before, not_after })
+    }
+
+    fn is_due(&self, lifetime: Duration, now: Seconds) -> bool {
+        let earliest = self.not_before.0 + BACKDATED.as_secs() as i64 / 2;
+        let latest = self.not_after.0 - lifetime.as_secs().div_ceil(2) as i64;
+        !(earliest..latest).contains(&now.0)
+    }
+}
+
+/// The cryptography of the links, whatever else the process uses: TLS 1.3's suites, the fastest first.
+fn provider() -> CryptoProvider {
+    let cipher_suites =
+        vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256];
+    CryptoProvider { cipher_suites, ..aws_lc_rs::default_provider() }
+}
+
+/// Whom a certificate stands for.
+struct Judge {
+    own: NodeId,
+    members: Vec<NodeId>,
+    federation: Federation,
+    voucher: Arc<dyn Voucher>,
+    clock: Arc<dyn Clock>,
+    algorithms: WebPkiSupportedAlgorithms,
+    /// The last certificate of each member whose signature held.
+    known: Mutex<BTreeMap<NodeId, Vec<u8>>>,
+}
+
+impl Judge {
+    /// Everything but the member's signature.
+    fn compare(&self, der: &[u8], dialled: Option<&NodeId>) -> Result<Claim, IdentityError> {
+        let claim = Claim::read(der)?;
+        claim.compare(&self.federation, &self.members, self.clock.wall())?;
+        if claim.member == self.own {
+            return Err(IdentityError::Own(claim.member));
+        }
+        match dialled {
+            Some(dialled) if *dialled != claim.member => {
+                Err(IdentityError::OtherMember { found: claim.member, dialled: dialled.clone() })
+            }
+            _ => Ok(claim),
+        }
+    }
+
+    fn is_known(&self, member: &NodeId, der: &[u8]) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(member).is_some_and(|known| known == der)
+    }
+
+    /// Who is at the other end of a stream whose handshake is over.
+    async fn settle(
+        self: &Arc<Self>,
+        stream: &TlsStream<TcpStream>,
+        dialled: Option<&NodeId>,
+        bound: Option<&Arc<Semaphore>>,
+    ) -> Result<NodeId, Refusal> {
+        let (_, connection) = stream.get_ref();
+        if connection.alpn_protocol() != Some(PROTOCOL) {
+            return Err(Refusal::Protocol);
+        }
+        let der = match connection.peer_certificates() {
+            Some([der]) => der.to_vec(),
+            chain => return Err(IdentityError::Chain(chain.map_or(0, <[_]>::len)).into()),
+        };
+        let claim = self.compare(&der, dialled)?;
+        if self.is_known(&claim.member, &der) {
+            return Ok(claim.member);
+        }
+        let permit = match bound {
+            Some(bound) => Some(bound.clone().acquire_owned().await.expect("the semaphore is never closed")),
+            None => None,
+        };
+        let judge = self.clone();
+        // The permit goes along: whoever gives up waiting does not free it before the work is done.
+        let proof = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            claim.prove(&*judge.voucher)?;
+            let mut known = judge.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.insert(claim.member.clone(), der);
+            Ok(claim.member)
+        });
+        proof.await.map_err(|error| Refusal::Voucher(error.to_string()))?
+    }
+}
+
+/// Judges certificates within the handshake, and makes the peer prove that it has the key.
+struct Verifier {
+    judge: Arc<Judge>,
+    dialled: Option<NodeId>,
+}
+
+impl Verifier {
+    fn judge(&self, end: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+        if !others.is_empty() {
+            return Err(refused(IdentityError::Chain(1 + others.len())));
+        }
+        self.judge.compare(end, self.dialled.as_ref()).map_err(refused)?;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("own", &self.judge.own).field("dialled", &self.dialled).finish()
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.judge(end, others)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(PeerIncompatible::Tls12NotOffered.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.judge.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.judge(end, others)?;
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(PeerIncompatible::Tls12NotOffered.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.judge.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+/// A connection to a member, as bytes.
+pub enum SecureStream {
+    /// Neither encrypted nor authenticated.
+    Plain(TcpStream),
+    /// Both.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl SecureStream {
+    /// The connection below.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
 impl AsyncRead for SecureStream {
     fn poll_read(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        b: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let Self::Plain(s) = self.get_mut();
-        Pin::new(s).poll_read(cx, b)
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
     }
 }
+
 impl AsyncWrite for SecureStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, b: &[u8]) -> Poll<std::io::Result<usize>> {
-        let Self::Plain(s) = self.get_mut();
-        Pin::new(s).poll_write(cx, b)
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
     }
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        let Self::Plain(s) = self.get_mut();
-        Pin::new(s).poll_flush(cx)
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+        }
     }
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        let Self::Plain(s) = self.get_mut();
-        Pin::new(s).poll_shutdown(cx)
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use rcgen::KeyPair;
+    use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+    use rustls::sign::{CertifiedKey, SingleCertAndKey};
+    use rustls::version::{TLS12, TLS13};
+    use rustls::{HandshakeKind, SupportedProtocolVersion};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+    use tokio::time::timeout;
+
+    use super::identity::tests::{HERE, NameVoucher, forged, issued, members, node};
+    use super::*;
+    use crate::clock::ManualClock;
+
+    /// Keeps a failing test from hanging; nothing is claimed about speed.
+    const DEADLINE: Duration = Duration::from_secs(20);
+    const DAY: Duration = Duration::from_hours(24);
+    const WEEK: Duration = Duration::from_hours(7 * 24);
+
+    type Outcome = Result<(SecureStream, Option<NodeId>), Refusal>;
+
+    /// Counts what it is asked, and how often at once.
+    struct Counted {
+        inner: NameVoucher,
+        asked: Arc<AtomicUsize>,
+        at_once: AtomicUsize,
+        most: Arc<AtomicUsize>,
+        pause: Duration,
+    }
+
+    impl Voucher for Counted {
+        fn sign(&self, statement: &[u8]) -> Vec<u8> {
+            self.inner.sign(statement)
+        }
+
+        fn verify(&self, member: &NodeId, statement: &[u8], signature: &[u8]) -> bool {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let now = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(now, Ordering::SeqCst);
+            std::thread::sleep(self.pause);
+            self.at_once.fetch_sub(1, Ordering::SeqCst);
+            self.inner.verify(member, statement, signature)
+        }
+    }
+
+    fn clock() -> Arc<ManualClock> {
+        let clock = Arc::new(ManualClock::default());
+        clock.advance(20_000 * DAY);
+        clock
+    }
+
+    fn trust_in(federation: Federation, n: usize, clock: &Arc<ManualClock>) -> Trust {
+        let roster = Roster::new(members(), &node(n)).expect("a member");
+        let voucher = Arc::new(NameVoucher(node(n)));
+        Trust::tls(&roster, federation.0, voucher, WEEK, clock.clone()).expect("a certificate")
+    }
+
+    fn trust(n: usize, clock: &Arc<ManualClock>) -> Trust {
+        trust_in(HERE, n, clock)
+    }
+
+    async fn tcp() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (one, other) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (one.expect("connected"), other.expect("accepted").0)
+    }
+
+    /// One end dials `peer`, the other accepts.
+    async fn meet(dialler: &Trust, peer: &NodeId, acceptor: &Trust) -> (Outcome, Outcome) {
+        let (one, other) = tcp().await;
+        let both = async { tokio::join!(dialler.connect(one, peer), acceptor.accept(other)) };
+        timeout(DEADLINE, both).await.expect("both come to an end")
+    }
+
+    async fn echo(one: &mut SecureStream, other: &mut SecureStream) {
+        one.write_all(b"well").await.expect("written");
+        one.flush().await.expect("flushed");
+        let mut bytes = [0; 4];
+        timeout(DEADLINE, other.read_exact(&mut bytes)).await.expect("in time").expect("read");
+        assert_eq!(&bytes, b"well");
+    }
+
+    fn certified(chain: Vec<Vec<u8>>, key: &KeyPair) -> Arc<SingleCertAndKey> {
+        let key = any_supported_type(&PrivatePkcs8KeyDer::from(key.serialize_der()).into()).expect("a key");
+        let chain = chain.into_iter().map(CertificateDer::from).collect();
+        Arc::new(CertifiedKey::new(chain, key).into())
+    }
+
+    /// Takes whatever is presented.
+    #[derive(Debug)]
+    struct Gullible;
+
+    impl ServerCertVerifier for Gullible {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, rustls::Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, rustls::Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![SignatureScheme::ED25519]
+        }
+    }
+
+    fn client(
+        version: &'static SupportedProtocolVersion,
+        alpn: &[&[u8]],
+        shown: Option<Arc<SingleCertAndKey>>,
+    ) -> Arc<ClientConfig> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let builder = builder.with_protocol_versions(&[version]).expect("a version");
+        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Gullible));
+        let mut config = match shown {
+            Some(shown) => builder.with_client_cert_resolver(shown),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        Arc::new(config)
+    }
+
+    /// A client that keeps the connection until it is told of the outcome.
+    fn dial(config: Arc<ClientConfig>, stream: TcpStream) -> JoinHandle<Option<HandshakeKind>> {
+        tokio::spawn(async move {
+            let name = ServerName::try_from(SERVER_NAME).expect("a name");
+            let mut stream = TlsConnector::from(config).connect(name, stream).await.ok()?;
+            // The server's verdict on the client's certificate, or its first byte.
+            let _ = stream.read_u8().await;
+            stream.get_ref().1.handshake_kind()
+        })
+    }
+
+    async fn attack(acceptor: &Trust, config: Arc<ClientConfig>) -> Outcome {
+        let (one, other) = tcp().await;
+        let client = dial(config, one);
+        let outcome = timeout(DEADLINE, acceptor.accept(other)).await.expect("comes to an end");
+        client.abort();
+        outcome
+    }
+
+    fn refusal(outcome: Outcome) -> String {
+        outcome.map(|(_, peer)| peer).expect_err("refused").to_string()
+    }
+
+    #[tokio::test]
+    async fn members_prove_themselves_to_each_other() {
+        let clock = clock();
+        let (one, two) = (trust(1, &clock), trust(2, &clock));
+        let (dialled, accepted) = meet(&two, &node(1), &one).await;
+        let (mut dialled, peer) = dialled.expect("accepted");
+        assert_eq!(peer, Some(node(1)));
+        let (mut accepted, peer) = accepted.expect("accepted");
+        assert_eq!(peer, Some(node(2)));
+        echo(&mut dialled, &mut accepted).await;
+        echo(&mut accepted, &mut dialled).await;
+        assert!(matches!(&dialled, SecureStream::Tls(_)));
+        dialled.shutdown().await.expect("closed");
+        assert_eq!(timeout(DEADLINE, accepted.read(&mut [0; 4])).await.expect("in time").expect("an end"), 0);
+    }
+
+    #[tokio::test]
+    async fn without_tls_nobody_is_proven() {
+        let (dialled, accepted) = meet(&Trust::plain(), &node(1), &Trust::plain()).await;
+        let (mut dialled, peer) = dialled.expect("accepted");
+        assert_eq!(peer, None);
+        let (mut accepted, peer) = accepted.expect("accepted");
+        assert_eq!(peer, None);
+        echo(&mut dialled, &mut accepted).await;
+        assert_eq!(Trust::plain().rotate_if_due(WallTime(0)), Ok(false));
+        assert_eq!(Trust::plain().certificate_pem(), None);
+    }
+
+    #[tokio::test]
+    async fn another_federation_is_refused_by_both() {
+        let clock = clock();
+        let elsewhere = Federation([9; 32]);
+        let (dialled, accepted) = meet(&trust_in(elsewhere, 2, &clock), &node(1), &trust(1, &clock)).await;
+        assert!(refusal(dialled).contains("is of the federation 0707070707070707…; expected 0909"));
+        assert!(accepted.is_err(), "told by the dialler");
+        // Whoever dials without looking is refused as well.
+        let other =
+            identity::issue(&node(2), &elsewhere, &NameVoucher(node(2)), WEEK, clock.wall()).expect("made");
+        let shown = certified(vec![other.certificate.der().to_vec()], &other.key);
+        let outcome = attack(&trust(1, &clock), client(&TLS13, &[PROTOCOL], Some(shown))).await;
+        assert!(refusal(outcome).contains("is of the federation 0909090909090909…"));
+    }
+
+    #[tokio::test]
+    async fn whoever_answers_instead_of_whom_was_dialled_is_refused() {
+        let clock = clock();
+        let (dialled, accepted) = meet(&trust(3, &clock), &node(2), &trust(1, &clock)).await;
+        assert_eq!(refusal(dialled), "the certificate names node-1; expected node-2, which was dialled");
+        assert!(accepted.is_err());
+    }
+
+    #[tokio::test]
+    async fn only_a_member_with_its_key_and_its_own_signature_is_accepted() {
+        let clock = clock();
+        let now = clock.wall();
+        let one = trust(1, &clock);
+        let honest = issued(2, now);
+        let der = honest.certificate.der().to_vec();
+        let sham = forged(now);
+        let sham_der = sham.certificate.der().to_vec();
+        let own = issued(1, now);
+        let own_der = own.certificate.der().to_vec();
+        let cases = [
+            (
+                "a copied certificate",
+                Some(certified(vec![der.clone()], &sham.key)),
+                "the TLS handshake failed",
+            ),
+            ("another's name", Some(certified(vec![sham_der], &sham.key)), "not that of node-2"),
+            ("this member's own", Some(certified(vec![own_der], &own.key)), "node-1, which is this member"),
+            ("a chain", Some(certified(vec![der.clone(); 2], &honest.key)), "presents 2 certificates"),
+            ("no X.509", Some(certified(vec![vec![1, 2, 3]], &sham.key)), "is no X.509"),
+            (
+                "oversize",
+                Some(certified(vec![vec![0; 9_000]], &sham.key)),
+                "has 9000 bytes; expected at most 2048",
+            ),
+            ("none", None, "the TLS handshake failed"),
+        ];
+        for (what, shown, expected) in cases {
+            let told = refusal(attack(&one, client(&TLS13, &[PROTOCOL], shown)).await);
+            assert!(told.contains(expected), "{what}: {told}");
+        }
+        let shown = certified(vec![der], &honest.key);
+        let (_, peer) = attack(&one, client(&TLS13, &[PROTOCOL], Some(shown))).await.expect("an honest one");
+        assert_eq!(peer, Some(node(2)));
+    }
+
+    #[tokio::test]
+    async fn a_server_with_a_copied_or_forged_certificate_is_refused() {
+        let clock = clock();
+        let (honest, sham) = (issued(1, clock.wall()), issue_for(1, 3, &clock));
+        let cases = [
+            (
+                "copied",
+                certified(vec![honest.certificate.der().to_vec()], &sham.key),
+                "the TLS handshake failed",
+            ),
+            ("forged", certified(vec![sham.certificate.der().to_vec()], &sham.key), "not that of node-1"),
+        ];
+        for (what, shown, expected) in cases {
+            let builder = ServerConfig::builder_with_provider(Arc::new(provider()));
+            let builder = builder.with_protocol_versions(&[&TLS13]).expect("a version");
+            let mut config = builder.with_no_client_auth().with_cert_resolver(shown);
+            config.alpn_protocols = vec![PROTOCOL.to_vec()];
+            let (one, other) = tcp().await;
+            let server = tokio::spawn(async move { TlsAcceptor::from(Arc::new(config)).accept(other).await });
+            let outcome = timeout(DEADLINE, trust(2, &clock).connect(one, &node(1))).await.expect("ends");
+            let told = refusal(outcome);
+            assert!(told.contains(expected), "{what}: {told}");
+            server.abort();
+        }
+    }
+
+    fn issue_for(member: usize, signer: usize, clock: &Arc<ManualClock>) -> Issued {
+        identity::issue(&node(member), &HERE, &NameVoucher(node(signer)), WEEK, clock.wall()).expect("made")
+    }
+
+    #[tokio::test]
+    async fn a_certificate_out_of_its_time_is_refused_even_if_it_was_taken_before() {
+        let clock = clock();
+        let (one, two) = (trust(1, &clock), trust(2, &clock));
+        let (dialled, accepted) = meet(&two, &node(1), &one).await;
+        assert!(dialled.is_ok() && accepted.is_ok());
+        clock.advance(WEEK);
+        assert_eq!(one.rotate_if_due(clock.wall()), Ok(true));
+        let (_, accepted) = meet(&two, &node(1), &one).await;
+        assert!(refusal(accepted).starts_with("the certificate held until 2024-10-11T00:00:00Z"));
+        assert_eq!(two.rotate_if_due(clock.wall()), Ok(true));
+        let (dialled, accepted) = meet(&two, &node(1), &one).await;
+        assert!(dialled.is_ok() && accepted.is_ok());
+
+        let behind = Arc::new(ManualClock::default());
+        behind.advance(19_999 * DAY);
+        let ahead = clock;
+        let (dialled, _) = meet(&trust(2, &behind), &node(1), &trust(1, &ahead)).await;
+        assert!(
+            refusal(dialled).starts_with("the certificate holds from 2024-10-09T00:00:00Z; it is 2024-10-03")
+        );
+    }
+
+    #[tokio::test]
+    async fn clocks_a_day_apart_halt_nobody() {
+        let clocks = [20_000, 20_001].map(|days| {
+            let clock = Arc::new(ManualClock::default());
+            clock.advance(days * DAY);
+            clock
+        });
+        let [one, two] = [trust(1, &clocks[0]), trust(2, &clocks[1])];
+        for _ in 0..20 {
+            let (dialled, accepted) = meet(&two, &node(1), &one).await;
+            assert!(dialled.is_ok() && accepted.is_ok());
+            for (clock, trust) in clocks.iter().zip([&one, &two]) {
+                clock.advance(DAY);
+                trust.rotate_if_due(clock.wall()).expect("a certificate");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn rotation_leaves_old_sessions_and_serves_new_ones() {
+        let clock = clock();
+        let (one, two) = (trust(1, &clock), trust(2, &clock));
+        let (dialled, accepted) = meet(&two, &node(1), &one).await;
+        let (mut old_dialled, mut old_accepted) =
+            (dialled.expect("accepted").0, accepted.expect("accepted").0);
+        let first = one.certificate_pem().expect("a certificate");
+        assert_eq!(one.rotate_if_due(clock.wall()), Ok(false), "just made");
+        clock.advance(WEEK / 2);
+        assert_eq!(one.rotate_if_due(clock.wall()), Ok(true), "half of its life is over");
+        assert_eq!(one.rotate_if_due(clock.wall()), Ok(false));
+        let second = one.certificate_pem().expect("a certificate");
+        assert_ne!(first, second);
+        echo(&mut old_dialled, &mut old_accepted).await;
+
+        let (dialled, _) = meet(&two, &node(1), &one).await;
+        let SecureStream::Tls(stream) = dialled.expect("accepted").0 else { panic!("TLS") };
+        let shown = stream.get_ref().1.peer_certificates().expect("one")[0].to_vec();
+        assert_eq!(Ok(shown), identity::from_pem(second.as_bytes()));
+        clock.advance(WEEK * 10);
+        echo(&mut old_accepted, &mut old_dialled).await;
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_a_certificate_of_the_present() {
+        let clock = clock();
+        let one = trust(1, &clock);
+        let wall = clock.wall().0;
+        let day = DAY.as_millis() as u64;
+        assert_eq!(one.rotate_if_due(WallTime(wall - day)), Ok(false));
+        assert_eq!(one.rotate_if_due(WallTime(wall - 2 * day)), Ok(true));
+        assert_eq!(one.expiry(), Some(Seconds(20_005 * 86_400)));
+    }
+
+    #[test]
+    fn whoever_can_not_sign_as_genesis_says_has_no_certificate() {
+        let roster = Roster::new(members(), &node(1)).expect("a member");
+        let made = Trust::tls(&roster, HERE.0, Arc::new(NameVoucher(node(2))), WEEK, clock());
+        assert_eq!(made.map(|_| ()), Err(IdentityError::Forged(node(1))));
+    }
+
+    #[tokio::test]
+    async fn other_versions_and_other_protocols_are_refused() {
+        let clock = clock();
+        let honest = issued(2, clock.wall());
+        let one = trust(1, &clock);
+        let shown = || Some(certified(vec![honest.certificate.der().to_vec()], &honest.key));
+        let told = refusal(attack(&one, client(&TLS12, &[PROTOCOL], shown())).await);
+        assert!(told.contains("incompatible"), "{told}");
+        let told = refusal(attack(&one, client(&TLS13, &[b"h2"], shown())).await);
+        assert!(told.contains("protocol"), "{told}");
+        let told = refusal(attack(&one, client(&TLS13, &[], shown())).await);
+        assert_eq!(told, "the peer does not speak alys-link/1");
+    }
+
+    #[tokio::test]
+    async fn plain_bytes_are_no_handshake_either_way() {
+        let clock = clock();
+        for bytes in [&b"\0\0\0\0\0\0\0\x10plain bytes here"[..], b"GET / HTTP/1.1\r\n\r\n", &[0xff; 64]] {
+            let (mut one, other) = tcp().await;
+            one.write_all(bytes).await.expect("written");
+            let outcome = timeout(DEADLINE, trust(1, &clock).accept(other)).await.expect("ends");
+            assert!(refusal(outcome).starts_with("the TLS handshake failed"));
+
+            let (one, mut other) = tcp().await;
+            other.write_all(bytes).await.expect("written");
+            let outcome = timeout(DEADLINE, trust(2, &clock).connect(one, &node(1))).await.expect("ends");
+            assert!(refusal(outcome).starts_with("the TLS handshake failed"));
+        }
+        let (one, other) = tcp().await;
+        drop(one);
+        let outcome = timeout(DEADLINE, trust(1, &clock).accept(other)).await.expect("ends");
+        assert!(refusal(outcome).starts_with("the connection broke during the TLS handshake"));
+    }
+
+    #[tokio::test]
+    async fn what_a_stranger_sends_is_bounded() {
+        // A ClientHello of 16 MB, begun.
+        let (mut one, other) = tcp().await;
+        let sender = tokio::spawn(async move {
+            let header = [22, 3, 1, 0x40, 0];
+            let hello = [1, 0xff, 0xff, 0xff];
+            let mut sent = 0;
+            while sent < 1 << 24 {
+                let record = [&header[..], &hello, &vec![0; 0x4000 - 4]].concat();
+                if one.write_all(&record).await.is_err() {
+                    break;
+                }
+                sent += record.len();
+            }
+            sent
+        });
+        let outcome = timeout(DEADLINE, trust(1, &clock()).accept(other)).await.expect("ends");
+        assert!(refusal(outcome).starts_with("the TLS handshake failed"));
+        assert!(timeout(DEADLINE, sender).await.expect("ends").expect("counted") < 1 << 24);
+    }
+
+    #[tokio::test]
+    async fn no_session_is_resumed() {
+        let clock = clock();
+        let honest = issued(2, clock.wall());
+        let one = trust(1, &clock);
+        let shown = certified(vec![honest.certificate.der().to_vec()], &honest.key);
+        let config = client(&TLS13, &[PROTOCOL], Some(shown));
+        for _ in 0..3 {
+            let (dialler, acceptor) = tcp().await;
+            let client = dial(config.clone(), dialler);
+            let (mut stream, _) =
+                timeout(DEADLINE, one.accept(acceptor)).await.expect("ends").expect("accepted");
+            stream.write_all(b"!").await.expect("written");
+            stream.flush().await.expect("flushed");
+            let kind = timeout(DEADLINE, client).await.expect("ends").expect("joined");
+            // A second round because the client guesses another group than this member prefers is none either.
+            assert!(matches!(kind, Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest)));
+        }
+    }
+
+    fn counted(
+        n: usize,
+        pause: Duration,
+        clock: &Arc<ManualClock>,
+    ) -> (Trust, Arc<AtomicUsize>, Arc<AtomicUsize>) {
+        let (asked, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let voucher = Counted {
+            inner: NameVoucher(node(n)),
+            asked: asked.clone(),
+            at_once: AtomicUsize::new(0),
+            most: most.clone(),
+            pause,
+        };
+        let roster = Roster::new(members(), &node(n)).expect("a member");
+        let trust =
+            Trust::tls(&roster, HERE.0, Arc::new(voucher), WEEK, clock.clone()).expect("a certificate");
+        asked.store(0, Ordering::SeqCst);
+        (trust, asked, most)
+    }
+
+    #[tokio::test]
+    async fn a_signature_is_checked_once_for_each_certificate() {
+        let clock = clock();
+        let (one, asked, _) = counted(1, Duration::ZERO, &clock);
+        let two = trust(2, &clock);
+        for _ in 0..3 {
+            meet(&two, &node(1), &one).await.1.expect("accepted");
+            meet(&one, &node(2), &two).await.0.expect("accepted");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        clock.advance(WEEK / 2);
+        assert_eq!(two.rotate_if_due(clock.wall()), Ok(true));
+        meet(&two, &node(1), &one).await.1.expect("accepted");
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        // A forged one is checked each time, and does not crowd out the true one.
+        let sham = forged(clock.wall());
+        for _ in 0..2 {
+            let shown = certified(vec![sham.certificate.der().to_vec()], &sham.key);
+            let outcome = attack(&one, client(&TLS13, &[PROTOCOL], Some(shown))).await;
+            assert!(refusal(outcome).contains("not that of node-2"));
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
+        meet(&two, &node(1), &one).await.1.expect("accepted");
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn few_signatures_are_checked_at_once_and_those_who_are_gone_count_until_they_are_done() {
+        let clock = clock();
+        let (one, asked, most) = counted(1, Duration::from_millis(30), &clock);
+        let attacks: Vec<_> = (0..12)
+            .map(|n| {
+                let (one, sham) = (one.clone(), forged(clock.wall()));
+                tokio::spawn(async move {
+                    let shown = certified(vec![sham.certificate.der().to_vec()], &sham.key);
+                    let (dialler, acceptor) = tcp().await;
+                    let client = dial(client(&TLS13, &[PROTOCOL], Some(shown)), dialler);
+                    // Every second one is given up while its signature is being checked.
+                    let patience = if n % 2 == 0 { DEADLINE } else { Duration::from_millis(15) };
+                    let outcome = timeout(patience, one.accept(acceptor)).await;
+                    client.abort();
+                    assert!(outcome.is_err() || outcome.is_ok_and(|outcome| outcome.is_err()));
+                })
+            })
+            .collect();
+        for attack in attacks {
+            timeout(DEADLINE, attack).await.expect("ends").expect("refused");
+        }
+        assert!(asked.load(Ordering::SeqCst) >= 6);
+        assert!((1..=PROVING_MAX).contains(&most.load(Ordering::SeqCst)), "{most:?}");
     }
 }
