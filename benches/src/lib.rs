@@ -2,6 +2,7 @@
 //! echoes. Run with `cargo bench -p alys-benches`; results are ratios within one run, not absolutes.
 
 pub mod health;
+pub mod link;
 pub mod registry;
 pub mod report;
 pub mod supervision;

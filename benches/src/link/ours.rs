@@ -1,0 +1,196 @@
+//! The link: members meet, then ask an actor through the door, as `RemoteHandle::call` does.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use alys_cluster::clock::Clock;
+use alys_cluster::event::EventBus;
+use alys_cluster::federation::Roster;
+use alys_cluster::id::{ActorName, Incarnation, NodeId};
+use alys_cluster::mailbox::{Address, Mail};
+use alys_cluster::transport::envelope::Body;
+use alys_cluster::transport::gateway::Answer;
+use alys_cluster::transport::handshake::Guest;
+use alys_cluster::transport::hello::VERSION;
+use alys_cluster::transport::{
+    Answers, Bounds, Class, Connection, Door, Doorman, Hello, Line, Refusals, Routes, Trust, Voucher, codec,
+};
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
+
+use super::{DEADLINE, Payload, Way, clock, node};
+
+const FEDERATION: [u8; 32] = [7; 32];
+const PROTOCOL: &str = "echo/1";
+const TOLD: &str = "told/1";
+
+/// Vouches for everybody: a handshake is not what is measured.
+struct Anybody;
+
+impl Voucher for Anybody {
+    fn sign(&self, statement: &[u8]) -> Vec<u8> {
+        vec![statement.len() as u8; 96]
+    }
+
+    fn verify(&self, _: &NodeId, statement: &[u8], signature: &[u8]) -> bool {
+        signature == self.sign(statement)
+    }
+}
+
+fn doorman(own: &str, is_secure: bool, clock: &Arc<dyn Clock>) -> Doorman {
+    let roster = Roster::new(["node-1", "node-2"].map(node).to_vec(), &node(own)).expect("a member");
+    let lifetime = Duration::from_hours(24);
+    let trust = if is_secure {
+        Trust::tls(&roster, FEDERATION, Arc::new(Anybody), lifetime, clock.clone()).expect("a certificate")
+    } else {
+        Trust::plain()
+    };
+    let hello = Hello::new(node(own), Incarnation(1), FEDERATION, VERSION);
+    Doorman { trust, hello, roster, timeout: DEADLINE }
+}
+
+enum EchoMessage {
+    Echo(Vec<u8>, RpcReplyPort<Vec<u8>>),
+}
+
+/// Answers with what it was asked.
+struct Echo(Address<EchoMessage>);
+
+impl Actor for Echo {
+    type Msg = Mail<EchoMessage>;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+        self.0.bind(me);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        mail: Self::Msg,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        let EchoMessage::Echo(bytes, reply) = mail.open();
+        let payload: Payload = codec::decode(&bytes)?;
+        let _ = reply.send(codec::encode(&payload)?);
+        Ok(())
+    }
+}
+
+/// Passes questions on to the actor.
+struct Desk {
+    echo: Address<EchoMessage>,
+    told: Arc<AtomicU64>,
+}
+
+impl Answers for Desk {
+    fn answer(&self, _: &NodeId, _: &[u8], protocol: &[u8], question: &[u8]) -> Result<Answer, String> {
+        if protocol == TOLD.as_bytes() {
+            let told = Payload::new(0, 0);
+            let told = Payload { number: self.told.load(Ordering::Relaxed), ..told };
+            return Ok(std::future::ready(codec::encode(&told).map_err(|e| e.to_string())).boxed());
+        }
+        let (echo, question) = (self.echo.clone(), question.to_vec());
+        Ok(async move {
+            let ask = |reply| EchoMessage::Echo(question, reply);
+            echo.call(DEADLINE, ask).await.map_err(|error| error.to_string())
+        }
+        .boxed())
+    }
+
+    fn watch(&self, _: &NodeId, _: &[u8], _: Incarnation) -> Result<BoxFuture<'static, String>, String> {
+        Err("nobody is watched".to_owned())
+    }
+}
+
+/// A connection, and `ractor_cluster`'s end of it, which is silent.
+fn connect(guest: Guest, clock: Arc<dyn Clock>, door: Door) -> (Arc<Connection>, DuplexStream) {
+    let refusals = Refusals::new(clock.clone(), EventBus::new(clock.clone()));
+    let line = Line::new(guest.met.peer.clone(), refusals);
+    let bounds = Bounds { frames_max: 4_096, bytes_max: 64 * 1024 * 1024, idle: DEADLINE };
+    Connection::start(guest.met, guest.halves, bounds, line.counters().clone(), clock, Arc::new(door))
+}
+
+pub(super) async fn serve(is_secure: bool) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    println!("{}", listener.local_addr().expect("it is bound"));
+    let clock = clock();
+    let doorman = doorman("node-1", is_secure, &clock);
+    let echo = Address::new(ActorName::literal("echo"), 65_536);
+    Actor::spawn(None, Echo(echo.clone()), ()).await.expect("it starts");
+    let told = Arc::new(AtomicU64::new(0));
+    let mut open = Vec::new();
+    loop {
+        let (stream, _) = listener.accept().await.expect("it listens");
+        let guest = doorman.admit(stream).await.unwrap_or_else(|reason| panic!("{reason}"));
+        let counted = told.clone();
+        let routes = Routes::default().with(ActorName::literal("echo"), move |_, payload: Payload| {
+            std::hint::black_box(payload);
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        });
+        let desk = Desk { echo: echo.clone(), told: told.clone() };
+        open.push(connect(guest, clock.clone(), Door { routes, answers: Arc::new(desk) }));
+    }
+}
+
+/// The link's way.
+#[derive(Clone)]
+pub struct Ours {
+    connection: Arc<Connection>,
+    _control: Arc<DuplexStream>,
+    name: &'static str,
+}
+
+impl Ours {
+    /// Dials, and meets the other side.
+    ///
+    /// # Panics
+    ///
+    /// If that fails.
+    pub async fn connect(address: SocketAddr, is_secure: bool) -> Self {
+        let clock = clock();
+        let guest = doorman("node-2", is_secure, &clock).visit(&node("node-1"), address).await;
+        let guest = guest.unwrap_or_else(|reason| panic!("{reason}"));
+        let nobody = Desk { echo: Address::new(ActorName::literal("nobody"), 1), told: Arc::default() };
+        let door = Door { routes: Routes::default(), answers: Arc::new(nobody) };
+        let (connection, control) = connect(guest, clock, door);
+        let name = if is_secure { "the link, TLS 1.3" } else { "the link, plain" };
+        Self { connection, _control: Arc::new(control), name }
+    }
+
+    async fn ask(&self, protocol: &'static str, payload: &Payload) -> Payload {
+        let question = codec::encode(payload).expect("it is small").into();
+        let (to, protocol) = (Bytes::from_static(b"echo"), Bytes::from_static(protocol.as_bytes()));
+        let answer = self.connection.ask(to, protocol, question, DEADLINE).await;
+        codec::decode(&answer.unwrap_or_else(|error| panic!("{error}"))).expect("a payload")
+    }
+}
+
+impl Way for Ours {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn call(&self, payload: Payload) -> Payload {
+        self.ask(PROTOCOL, &payload).await
+    }
+
+    fn cast(&self, payload: Payload) -> bool {
+        let payload = codec::encode(&payload).expect("it is small").into();
+        let tell = Body::Tell { to: Bytes::from_static(b"echo"), payload };
+        self.connection.send(Class::Request, tell).is_ok()
+    }
+
+    async fn told(&self) -> u64 {
+        self.ask(TOLD, &Payload::new(0, 0)).await.number
+    }
+}
