@@ -38,12 +38,13 @@ use alys_cluster::supervision::actor::start_failure;
 use alys_cluster::supervision::{Context, EnhancedSupervision, SupervisionMemory, Supervisor};
 use alys_cluster::telemetry::metrics::Metrics;
 use alys_cluster::transport::tls::Trust;
-use alys_cluster::transport::{Line, Lines, Refusals};
+use alys_cluster::transport::{IdentityError, Line, Lines, Refusals};
 use ractor::Actor;
 use ractor::concurrency::JoinHandle;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+use crate::vouch::LinkVoucher;
 use actors::chain::HeadReader;
 use config::NodeConfig;
 use genesis::Genesis;
@@ -95,6 +96,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// No certificate for the links could be made.
+    #[error("the certificate for the links: {0}")]
+    Certificate(#[from] IdentityError),
     /// The token for the ops API does not serve.
     #[error("configuration field `ops.token_file`: {0}")]
     Token(#[from] TokenError),
@@ -130,7 +134,7 @@ impl Node {
 
         let names = genesis.members().iter().map(|member| member.name.clone()).collect();
         let roster = Roster::new(names, &config.identity.name).expect("the configuration was checked");
-        let parts = parts(config, genesis, roster, key, incarnation, clock, link_listener);
+        let parts = parts(config, genesis, roster, key, incarnation, clock, link_listener)?;
         let spec = parts.tree();
         let name = format!("{}/{}", parts.roster.own(), spec.name);
         let supervision = EnhancedSupervision::of(&spec, parts.supervision.clone());
@@ -241,7 +245,7 @@ fn parts(
     incarnation: Incarnation,
     clock: Arc<dyn Clock>,
     link_listener: TcpListener,
-) -> Parts {
+) -> Result<Parts, IdentityError> {
     let store_path = config.data_dir.join("chain.redb");
     let genesis_hash = genesis.hash();
     let open_store = Arc::new(move || {
@@ -258,14 +262,17 @@ fn parts(
     supervision.halt =
         Arc::new(GateHold { gate: gate.clone(), clock: clock.clone(), events: events.clone() });
     let addresses = Addresses::new(&roster);
+    let voucher = Arc::new(LinkVoucher::new(&genesis, key.clone()));
+    let lifetime = config.link.certificate_lifetime;
+    let trust = Trust::tls(&roster, genesis_hash, voucher, lifetime, clock.clone())?;
     let refusals = Refusals::new(clock.clone(), events.clone());
     let line = |peer: &NodeId| (peer.clone(), Arc::new(Line::new(peer.clone(), refusals.clone())));
     let lines: Lines = Arc::new(roster.peers().map(line).collect());
-    Parts {
+    Ok(Parts {
         events,
         supervision,
         discovery: Discovery::new(lines.clone()),
-        trust: Trust::plain(),
+        trust,
         lines,
         refusals,
         gate,
@@ -282,5 +289,5 @@ fn parts(
         key,
         incarnation,
         clock,
-    }
+    })
 }

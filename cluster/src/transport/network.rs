@@ -41,6 +41,9 @@ const STRANGERS_MAX: usize = 64;
 const TICK: Duration = Duration::from_millis(250);
 /// Pause after a failed accept: without descriptors it fails again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is looked whether this member's certificate is to be made anew: well within half of the shortest
+/// life that one may have.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(10);
 /// How long a session that is replaced may take to end.
 const REPLACE_DEADLINE: Duration = Duration::from_millis(500);
 
@@ -89,6 +92,7 @@ pub struct Shell {
     given: HashMap<String, Given>,
     sessions: HashMap<SessionId, Tracked>,
     last_label: u64,
+    certificate_checked: Moment,
     _acceptor: AbortOnDrop,
 }
 
@@ -258,6 +262,14 @@ impl NetworkActor {
         let _ = shell.server.cast(NodeServerMessage::ConnectionOpenedExternal { stream, is_server });
     }
 
+    fn look_at_certificate(&self) {
+        match self.doorman.trust.rotate_if_due(self.clock.wall()) {
+            Ok(true) => tracing::info!("this member has a new certificate"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "no new certificate; the present one serves on"),
+        }
+    }
+
     fn session(&self, shell: &mut Shell, event: &SessionEvent, info: NodeServerSessionInformation) {
         let id = info.actor.get_id().pid();
         match event {
@@ -346,6 +358,7 @@ impl Actor for NetworkActor {
             given: HashMap::new(),
             sessions: HashMap::new(),
             last_label: 0,
+            certificate_checked: self.clock.now(),
             _acceptor: self.accept(&me),
         })
     }
@@ -360,6 +373,10 @@ impl Actor for NetworkActor {
             NetworkMessage::Tick => {
                 remind(&me, TICK, NetworkMessage::Tick);
                 let now = self.clock.now();
+                if now.since(shell.certificate_checked) >= CERTIFICATE_CHECK {
+                    shell.certificate_checked = now;
+                    self.look_at_certificate();
+                }
                 for Tracked { session, since, is_ready } in shell.sessions.values() {
                     if !is_ready && now.since(*since) >= self.doorman.timeout {
                         session.stop("its session was not ready in time");
