@@ -23,6 +23,9 @@ const POSSESSION_TAG: &[u8] = b"BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 /// Domain separation tag of what members attest about their health: such a signature is none of consensus.
 const ATTESTATION_TAG: &[u8] = b"ALYS_HEALTH_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 
+/// Domain separation tag of what members say about the keys of their links.
+const LINK_TAG: &[u8] = b"ALYS_LINK_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
+
 /// A signature's length in bytes.
 pub const SIGNATURE_BYTES: usize = 96;
 /// A public key's length in bytes.
@@ -122,6 +125,11 @@ impl PublicKey {
     /// Whether `signature` is this key's over the health that `message` attests.
     pub fn verify_attestation(&self, message: &[u8], signature: &Signature) -> bool {
         self.verify_tagged(message, signature, ATTESTATION_TAG)
+    }
+
+    /// Whether `signature` is this key's over the key of a link that `message` names.
+    pub fn verify_link(&self, message: &[u8], signature: &Signature) -> bool {
+        self.verify_tagged(message, signature, LINK_TAG)
     }
 
     fn verify_tagged(&self, message: &[u8], signature: &Signature, tag: &[u8]) -> bool {
@@ -246,6 +254,11 @@ impl SecretKey {
     /// Signs what `message` attests about this member's health.
     pub fn sign_attestation(&self, message: &[u8]) -> Signature {
         Signature(self.0.sign(message, ATTESTATION_TAG, &[]).to_bytes())
+    }
+
+    /// Signs that the key of a link, which `message` names, is this member's.
+    pub fn sign_link(&self, message: &[u8]) -> Signature {
+        Signature(self.0.sign(message, LINK_TAG, &[]).to_bytes())
     }
 
     /// Proves possession of this key, as hexadecimal for a genesis file.

@@ -20,6 +20,7 @@ pub mod ports;
 pub mod shutdown;
 pub mod store;
 pub mod tree;
+pub mod vouch;
 
 use std::fs::{self, File, TryLockError};
 use std::io;

@@ -2,6 +2,7 @@
 //! `alys-node run | keys | config | audit | healthcheck | actors | shutdown | version`.
 
 mod actors_table;
+mod certificates;
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -133,6 +134,10 @@ enum Keys {
         #[arg(long)]
         key: PathBuf,
     },
+    /// Make a certificate for links as the member would, and print it with what it says; its key is not kept.
+    Certificate(ConfigFile),
+    /// Say whose a certificate is by a genesis file alone, or what is wrong with it: exit code 1 then.
+    InspectCertificate(certificates::Inspect),
 }
 
 #[derive(Subcommand)]
@@ -158,6 +163,8 @@ fn main() -> ExitCode {
         Command::Run(run) => run_node(&run),
         Command::Keys(Keys::Generate { out }) => generate_key(&out),
         Command::Keys(Keys::Show { key }) => show_key(&key),
+        Command::Keys(Keys::Certificate(file)) => certificates::make(&file),
+        Command::Keys(Keys::InspectCertificate(command)) => certificates::inspect(&command),
         Command::Config(ConfigCommand::Check(file)) => check_config(&file),
         Command::Config(ConfigCommand::Show(file)) => show_config(&file),
         Command::Audit(file) => run_audit(&file),

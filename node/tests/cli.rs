@@ -258,6 +258,51 @@ fn a_generated_key_is_for_its_owner_alone_and_never_replaces_another() {
 }
 
 #[test]
+fn a_certificate_is_shown_and_whose_any_is_told_by_genesis_alone() {
+    let home = Home::new();
+    let made = home.command(&["keys", "certificate"]).output().expect("the node runs");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let printed = text(&made.stdout);
+    for part in ["member: node-1\n", "federation: ", "valid: from 20", "-----BEGIN CERTIFICATE-----"] {
+        assert!(printed.contains(part), "{part:?} in {printed}");
+    }
+    assert!(!printed.contains("PRIVATE"), "{printed}");
+    assert!(!home.path("data").exists(), "nothing is begun");
+    home.write("node-1.pem", &printed);
+    let inspect = |file: &str, genesis: &str| {
+        let (file, genesis) = (as_text(&home.path(file)), as_text(&home.path(genesis)));
+        node(&["keys", "inspect-certificate", &file, "--genesis", &genesis])
+    };
+    let seen = inspect("node-1.pem", "genesis.toml");
+    assert!(seen.status.success(), "{}", text(&seen.stderr));
+    assert!(text(&seen.stdout).ends_with("holds: node-1 of chain cli vouches for this key\n"));
+
+    let mut faults = Faults::default();
+    home.write("elsewhere.toml", &home.read("genesis.toml").replacen("\"cli\"", "\"elsewhere\"", 1));
+    let what = ["node-1.pem: the certificate is of the federation ", "; expected "];
+    faults.look("another federation", &inspect("node-1.pem", "elsewhere.toml"), 1, &what);
+    home.write("text.pem", "no certificate");
+    faults.look(
+        "text",
+        &inspect("text.pem", "genesis.toml"),
+        1,
+        &["text.pem: the text holds no certificate"],
+    );
+    fs::write(home.path("bytes.der"), [0x30, 0x82, 0xff, 0xff, 0x30]).expect("a file");
+    faults.look(
+        "bytes",
+        &inspect("bytes.der", "genesis.toml"),
+        1,
+        &["bytes.der: the certificate is no X.509"],
+    );
+    faults.look("no file", &inspect("none.pem", "genesis.toml"), 4, &["certificate file ", "none.pem"]);
+    home.spoil("node.toml", "member.key", "other.key");
+    let other = home.command(&["keys", "certificate"]).output().expect("the node runs");
+    faults.look("another's key", &other, 4, &["other.key holds the key", "for node-1"]);
+    faults.none();
+}
+
+#[test]
 fn a_key_file_that_does_not_serve_is_refused_with_its_name() {
     let mut faults = Faults::default();
     let home = Home::new();
@@ -356,6 +401,17 @@ fn a_supervision_that_makes_no_sense_is_refused_with_field_value_and_what_was_ex
     ];
     refused_before_anything_begins(&mut faults, table);
     faults.none();
+}
+
+#[test]
+fn a_certificate_lifetime_out_of_its_range_is_refused_with_its_value() {
+    for (lifetime, shown) in [("59s", "59s"), ("91days", "7862400s")] {
+        let home = Home::new();
+        let line = format!("[link]\ncertificate_lifetime = \"{lifetime}\"\n");
+        home.spoil("node.toml", "[link]\n", &line);
+        let parts = [&format!("`link.certificate_lifetime` is {shown}")[..], "between 1min and 90days"];
+        fails(lifetime, &home.check(), 4, &parts);
+    }
 }
 
 #[test]

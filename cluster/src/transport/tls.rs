@@ -1,4 +1,4 @@
-//! Who may speak: mutual TLS between members, by the certificates of [`identity`](super::identity).
+//! Who may speak: mutual TLS between members, by the certificates of [`identity`].
 //!
 //! ```text
 //!   TCP ─► TLS 1.3: the peer's certificate holds together, is of this federation, in time, whom was dialled,

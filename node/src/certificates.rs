@@ -1,0 +1,74 @@
+//! What an operator can see of certificates: one made now, and whose any is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use alys_cluster::clock::{Clock as _, SystemClock};
+use alys_cluster::transport::identity::{self, Claim, Federation};
+use alys_node::config::NodeConfig;
+use alys_node::genesis::Genesis;
+use alys_node::keys::SecretKey;
+use alys_node::vouch::LinkVoucher;
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::{ConfigFile, exit};
+
+#[derive(Args)]
+pub(crate) struct Inspect {
+    /// The certificate, in PEM or DER.
+    file: PathBuf,
+    /// The genesis it is to be of.
+    #[arg(long)]
+    genesis: PathBuf,
+}
+
+/// Makes a certificate as the member would, and prints it. Its key is not kept.
+pub(crate) fn make(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let (config, genesis) = NodeConfig::load(&file.config, &file.overrides())?;
+    alys_node::check_key(&config, &genesis)?;
+    let voucher = LinkVoucher::new(&genesis, SecretKey::read(&config.identity.key_file)?);
+    let (name, federation) = (&config.identity.name, Federation(genesis.hash()));
+    let now = SystemClock::default().wall();
+    let issued = identity::issue(name, &federation, &voucher, config.link.certificate_lifetime, now)?;
+    print(&Claim::read(issued.certificate.der())?);
+    print!("{}", issued.certificate.pem());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says whose a certificate is, or what is wrong with it: exit code 1 then.
+pub(crate) fn inspect(command: &Inspect) -> anyhow::Result<ExitCode> {
+    let genesis = Genesis::from_file(&command.genesis)?;
+    let der = read(&command.file)?;
+    let members: Vec<_> = genesis.members().iter().map(|member| member.name.clone()).collect();
+    let (federation, voucher) = (Federation(genesis.hash()), LinkVoucher::reader(&genesis));
+    let now = SystemClock::default().wall();
+    let outcome = der.and_then(|der| {
+        print(&Claim::read(&der)?);
+        identity::check(&der, &federation, &members, &voucher, now)
+    });
+    match outcome {
+        Ok(member) => {
+            println!("holds: {member} of chain {} vouches for this key", genesis.chain_id());
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            eprintln!("alys-node: {}: {error}", command.file.display());
+            Ok(ExitCode::from(exit::FAILED))
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Result<Vec<u8>, identity::IdentityError>> {
+    let bytes = fs::read(path).with_context(|| format!("certificate file {}", path.display()))?;
+    // DER begins with the tag of a sequence, which is a digit in text.
+    let is_der = bytes.first() == Some(&0x30) && std::str::from_utf8(&bytes).is_err();
+    Ok(if is_der { Ok(bytes) } else { identity::from_pem(&bytes) })
+}
+
+fn print(claim: &Claim) {
+    println!("member: {}", claim.member);
+    println!("federation: {}", hex::encode(claim.federation.0));
+    println!("valid: from {} until {}", claim.not_before, claim.not_after);
+}
