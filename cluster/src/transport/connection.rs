@@ -12,15 +12,21 @@
 //! Frames that wait are written together; nothing waits for more to come. Silence for the idle time ends it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use futures::StreamExt as _;
+use foldhash::fast::FixedState;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf,
 };
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
@@ -38,6 +44,8 @@ use crate::id::{Incarnation, NodeId};
 
 /// Bytes that are written together, unless one frame has more.
 const WRITE_BYTES_MAX: usize = 128 * 1024;
+/// Bytes that are read together.
+const READ_BYTES: usize = 64 * 1024;
 /// Bytes of `ractor_cluster`'s stream that lie between it and the socket.
 const CONTROL_BYTES: usize = 64 * 1024;
 /// What a peer may send to `ractor_cluster` at once, whose queues have no bound: some greetings and a roster of
@@ -85,7 +93,11 @@ pub struct Connection {
     pongs: Mutex<Vec<Bytes>>,
     ping: Mutex<Option<(u64, Moment)>>,
     ping_due: AtomicBool,
-    under_way: Mutex<HashMap<u64, Waiting>>,
+    under_way: Mutex<HashMap<u64, Waiting, FixedState>>,
+    /// Answers to the peer's questions, for the task that waits for them.
+    serves: UnboundedSender<BoxFuture<'static, ()>>,
+    /// How many that task waits for.
+    serving: AtomicUsize,
     /// Watches of the peer on this member's actors.
     served: Mutex<HashMap<u64, AbortHandle>>,
     last_id: AtomicU64,
@@ -178,7 +190,10 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
+        let (serves, to_answer) = unbounded_channel();
         let connection = Arc::new(Self {
+            serves,
+            serving: AtomicUsize::new(0),
             queue: Mutex::new(SendQueue::new(bounds.frames_max, bounds.bytes_max)),
             met,
             bounds,
@@ -196,9 +211,18 @@ impl Connection {
         });
         let (near, far) = tokio::io::duplex(CONTROL_BYTES);
         let (control_out, control_in) = tokio::io::split(near);
-        let Halves { mut read, write } = halves;
-        read.decoder_mut().set_max_frame_length(Kind::Envelope.body_max() + 1);
-        let (writes, reads) = (connection.clone(), connection.clone());
+        let Halves { read, write } = halves;
+        // What was read beyond the greeting moves to a buffer of another size.
+        let rest = read.read_buffer().clone();
+        let mut read =
+            FramedRead::with_capacity(read.into_inner(), frame::lengths(Kind::Envelope), READ_BYTES);
+        read.read_buffer_mut().extend_from_slice(&rest);
+        let (writes, reads, answers) = (connection.clone(), connection.clone(), connection.clone());
+        tokio::spawn(async move {
+            let end = EndOnDrop(answers.clone());
+            answers.answer(to_answer).await;
+            drop(end);
+        });
         tokio::spawn(async move {
             let end = EndOnDrop(writes.clone());
             writes.write(write, control_out).await;
@@ -342,6 +366,34 @@ impl Connection {
         Ok(watching)
     }
 
+    /// Lets `answer` be worked on, until it is done or the connection has ended. All of a connection's are worked on
+    /// by one task, so that what is ready together is sent together.
+    pub(super) fn serve(&self, answer: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
+        if self.serving.fetch_add(1, Ordering::Relaxed) >= UNDER_WAY_MAX {
+            self.serving.fetch_sub(1, Ordering::Relaxed);
+            return Err(format!("{UNDER_WAY_MAX} questions are under way; expected fewer"));
+        }
+        // After the end nobody waits for an answer.
+        let _ = self.serves.send(answer.boxed());
+        Ok(())
+    }
+
+    async fn answer(&self, mut to_answer: UnboundedReceiver<BoxFuture<'static, ()>>) {
+        let mut under_way = FuturesUnordered::new();
+        let mut ended = pin!(self.end.cancelled());
+        loop {
+            tokio::select! {
+                biased;
+                Some(answer) = to_answer.recv() => {
+                    // One that panics is over, and the others are not.
+                    under_way.push(AssertUnwindSafe(answer).catch_unwind());
+                }
+                Some(_) = under_way.next() => drop(self.serving.fetch_sub(1, Ordering::Relaxed)),
+                () = &mut ended => return,
+            }
+        }
+    }
+
     /// Lets `watch` wait for what the peer watches under this number, until that is over or the connection is.
     pub(super) fn serve_watch(
         self: &Arc<Self>,
@@ -383,11 +435,15 @@ impl Connection {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut budget = ControlBudget { left: CONTROL_BURST, since: self.clock.now() };
         let mut silences = 0;
+        let mut ended = pin!(self.end.cancelled());
         let reason = loop {
+            if self.ended().is_some() {
+                return;
+            }
             let frame = tokio::select! {
                 biased;
-                () = self.end.cancelled() => return,
                 frame = frames.next() => frame,
+                () = &mut ended => return,
                 _ = ticks.tick() => {
                     silences += 1;
                     if silences > SILENCES_MAX {
@@ -416,7 +472,7 @@ impl Connection {
                 Kind::Control => {
                     let passed = tokio::select! {
                         biased;
-                        () = self.end.cancelled() => return,
+                        () = &mut ended => return,
                         passed = control.write_all(&frame.body) => passed,
                     };
                     if passed.is_err() {
@@ -491,11 +547,12 @@ impl Connection {
     async fn write<S: AsyncWrite>(&self, mut socket: WriteHalf<S>, mut control: ReadHalf<DuplexStream>) {
         let mut out = BytesMut::with_capacity(WRITE_BYTES_MAX);
         let mut chunk = BytesMut::with_capacity(CONTROL_BYTES);
+        let mut ended = pin!(self.end.cancelled());
         let reason = loop {
             tokio::select! {
                 biased;
-                () = self.end.cancelled() => break None,
                 () = self.wake.notified() => {}
+                () = &mut ended => break None,
                 read = control.read_buf(&mut chunk) => match read {
                     Ok(bytes) if bytes > 0 => {
                         for piece in chunk.chunks(Kind::Control.body_max()) {
@@ -511,8 +568,8 @@ impl Connection {
                 self.counters.add(Count::BytesSent, out.len() as u64);
                 let written = tokio::select! {
                     biased;
-                    () = self.end.cancelled() => return,
                     written = socket.write_all(&out) => written,
+                    () = &mut ended => return,
                 };
                 if let Err(error) = written {
                     return self.end(&format!("the connection failed: {error}"));

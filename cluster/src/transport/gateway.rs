@@ -116,9 +116,14 @@ pub struct Door {
 }
 
 impl Door {
-    fn ask(&self, from: &Arc<Connection>, id: u64, answer: Result<Answer, String>, patience: Duration) {
+    fn ask(
+        from: &Arc<Connection>,
+        id: u64,
+        answer: Result<Answer, String>,
+        patience: Duration,
+    ) -> Result<(), String> {
+        // An order is not answered. An asker that is gone, or has no room for the answer, asks again.
         let send = move |connection: &Connection, outcome: Result<Vec<u8>, String>| {
-            // An order is not answered. An asker that is gone, or has no room for the answer, asks again.
             if id != 0 {
                 let outcome = outcome.map(Into::into);
                 let _ = connection.send(Class::Request, Body::Answer { id, outcome });
@@ -126,19 +131,18 @@ impl Door {
         };
         let answer = match answer {
             Ok(answer) => answer,
-            Err(reason) => return send(from, Err(reason)),
+            Err(reason) => {
+                send(from, Err(reason));
+                return Ok(());
+            }
         };
         let deadline = if patience.is_zero() { ANSWER_DEADLINE } else { patience.min(ANSWER_DEADLINE) };
         let connection = from.clone();
-        tokio::spawn(async move {
+        from.serve(async move {
             let late = |_| Err(format!("it was not answered within {deadline:?}"));
-            tokio::select! {
-                outcome = tokio::time::timeout(deadline, answer) => {
-                    send(&connection, outcome.unwrap_or_else(late));
-                }
-                () = connection.has_ended() => {}
-            }
-        });
+            let outcome = tokio::time::timeout(deadline, answer).await.unwrap_or_else(late);
+            send(&connection, outcome);
+        })
     }
 }
 
@@ -148,8 +152,7 @@ impl Inbound for Door {
             Body::Tell { to, payload } => self.routes.take(from.peer(), &to, &payload),
             Body::Ask { id, to, protocol, question, patience } => {
                 let answer = self.answers.answer(from.peer(), &to, &protocol, &question);
-                self.ask(from, id, answer, patience);
-                Ok(())
+                Self::ask(from, id, answer, patience)
             }
             Body::Watch { id, to, incarnation } => {
                 let watched = self.answers.watch(from.peer(), &to, Incarnation(incarnation));
