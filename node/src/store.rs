@@ -37,8 +37,11 @@ fn reading<T>(look: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreEr
     })
 }
 
-fn decode<T: serde::de::DeserializeOwned>(what: String, bytes: &[u8]) -> Result<T, StoreError> {
-    codec::decode(bytes).map_err(|error| StoreError::Value { what, reason: error.to_string() })
+fn decode<T: serde::Serialize + serde::de::DeserializeOwned>(
+    what: String,
+    bytes: &[u8],
+) -> Result<T, StoreError> {
+    codec::decode_canonical(bytes).map_err(|error| StoreError::Value { what, reason: error.to_string() })
 }
 
 fn encode<T: serde::Serialize>(what: &str, value: &T) -> Result<Vec<u8>, StoreError> {

@@ -33,5 +33,5 @@ pub use exports::{Exports, Protocol};
 pub use face::Discovery;
 pub use message::DiscoveryMessage;
 pub use reception::Reception;
-pub use remote::{Down, Monitor, RemoteError, RemoteHandle};
+pub use remote::{Down, Linked, Monitor, RemoteError, RemoteHandle};
 pub use wire::DiscoveryWire;
