@@ -1,7 +1,7 @@
 //! What crosses packages. One module for each question.
 
 mod audit;
-//mod discovery;
+mod discovery;
 mod failures;
 mod federation;
 mod health;
@@ -11,5 +11,6 @@ mod members;
 mod otp;
 mod properties;
 mod registry;
+mod remote;
 mod shutdown;
 mod supervision;
