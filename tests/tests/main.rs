@@ -4,6 +4,7 @@ mod audit;
 mod discovery;
 mod failures;
 mod federation;
+mod fuzz;
 mod health;
 mod hostile;
 mod layers;
