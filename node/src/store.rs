@@ -197,6 +197,24 @@ mod tests {
     }
 
     #[test]
+    fn a_block_that_is_not_written_in_the_one_way_is_refused_when_it_is_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("chain.redb");
+        let mut store = RedbStore::open(&path, GENESIS).expect("opens");
+        let first = stored(1, BlockHash(GENESIS));
+        store.append(&first).expect("follows genesis");
+        // Its height, in three bytes instead of one.
+        let bytes = encode("block", &first).expect("encodes");
+        let longer = [&[0xfb, bytes[0], 0][..], &bytes[1..]].concat();
+        assert_eq!(codec::decode::<StoredBlock>(&longer).expect("it says the same"), first);
+        let transaction = store.database.begin_write().expect("begins");
+        transaction.open_table(BLOCKS).expect("opens").insert(1, longer.as_slice()).expect("written");
+        transaction.commit().expect("durable");
+        let refused = store.block(1).expect_err("not canonical").to_string();
+        assert!(refused.contains("not written as short as it can be"), "{refused}");
+    }
+
+    #[test]
     fn a_store_of_another_chain_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("chain.redb");
