@@ -14,7 +14,7 @@ use alys_cluster::discovery::{
 use alys_cluster::event::EventBus;
 use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::port::PeerChange;
-use alys_cluster::registry::{ActorLifecycleState, ActorQuery};
+use alys_cluster::registry::ActorLifecycleState;
 use alys_cluster::supervision::TreeHealer;
 use alys_cluster::transport::connection::{Inbound, UNDER_WAY_MAX};
 use alys_cluster::transport::envelope::{Body, Envelope};
@@ -169,8 +169,8 @@ impl Pair {
     }
 
     fn handle(&self, actor: &str) -> RemoteHandle<WaitProtocol> {
-        let query: ActorQuery = format!("name={actor}").parse().expect("a query");
-        self.discovery.discover(self.now(), &query).pop().expect("it is published")
+        let actor = actor.parse().expect("a name");
+        self.discovery.remote(&self.other.hello.node, &actor).expect("it is published")
     }
 
     /// Waits until the actor leads this life.

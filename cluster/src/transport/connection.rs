@@ -9,6 +9,8 @@
 //!   NodeSession ◄── duplex ──► writer / reader ◄── control frames ──► the peer's NodeSession
 //! ```
 //!
+//! Watches and their ends wait beside the queue, where nothing displaces them: nobody would send them again.
+//!
 //! Frames that wait are written together; nothing waits for more to come. Silence for the idle time ends it.
 
 use std::collections::{HashMap, VecDeque};
