@@ -27,7 +27,7 @@ use alys_tests::federation::{Federation, Member, SOON, name};
 use alys_tests::tree::{Order, Puppet, Root, Stage};
 use alys_tests::wire::{BOUNDS, End, Wire};
 use alys_tests::{eventually, seen};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 /// A question waits until it is dropped, or until the member is told to answer.
@@ -523,6 +523,41 @@ async fn a_peer_that_takes_none_of_what_it_watches_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_watches_without_end_is_refused_and_one_that_hears_no_refusal_is_given_up() {
+    let pair = Pair::start("remote-watchers").await;
+    let wire = pair.link();
+    let (here, there) = (&wire.connections[0], &wire.connections[1]);
+    let refused = || pair.other.line(&pair.asker.hello.node).counters().get(Count::EnvelopesRefused);
+    let watch = |id: usize, to: &'static str| Body::Watch { id: id as u64, to: to.into(), incarnation: 1 };
+    for id in 0..UNDER_WAY_MAX {
+        here.send(Class::Request, watch(id, "worker")).expect("sent");
+    }
+    pair.watched(&wire, UNDER_WAY_MAX).await;
+    assert_eq!(refused(), 0);
+    here.send(Class::Request, watch(UNDER_WAY_MAX, "worker")).expect("sent");
+    eventually(SOON, "one more is refused", async || seen(refused() == 1, refused())).await;
+    assert_eq!(there.watched(), UNDER_WAY_MAX);
+    drop(wire);
+
+    // Watches what it may not, and reads nothing.
+    let (near, mut far) = tokio::io::duplex(64);
+    let (connection, _session) = pair.asker.connect(&pair.other.hello, near, pair.door.clone());
+    let written = tokio::spawn(async move {
+        for id in 0..100_000 {
+            let frame = Envelope::new(watch(id, "hidden")).frame().expect("small");
+            if let Err(error) = far.write_all(&frame).await {
+                return error.to_string();
+            }
+        }
+        "all of it".to_owned()
+    });
+    tokio::time::timeout(SOON, connection.has_ended()).await.expect("it is given up");
+    assert_eq!(connection.ended(), Some("it takes none of 4096 notices"));
+    assert_eq!(tokio::time::timeout(SOON, written).await.expect("in time").expect("no panic"), "broken pipe");
+    pair.root.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_actor_fails_with_its_partner_and_its_supervisor_decides() {
     let pair = Pair::start("remote-link").await;
     let wire = pair.link();
@@ -654,15 +689,16 @@ async fn a_million_messages_of_each_class_to_a_peer_that_reads_nothing_cost_what
     }
 }
 
-fn chains(member: &Member) -> Vec<RemoteHandle<ChainProtocol>> {
+/// Waits until the member knows that the chain of `owner` leads this life, and watches it.
+async fn watch_of(member: &Member, owner: &NodeId, life: u64) -> Monitor {
     let parts = member.node().parts();
-    parts.discovery.discover(parts.clock.now(), &"tag=storage and state=active".parse().expect("a query"))
-}
-
-async fn chain_of(member: &Member, owner: &NodeId) -> RemoteHandle<ChainProtocol> {
-    eventually(SOON, &format!("{} finds the chain of {owner}", member.name), async || {
-        let found = chains(member).into_iter().find(|handle| handle.node() == owner);
-        found.ok_or("not found")
+    let chain = parts.addresses.chain.name();
+    eventually(SOON, &format!("{} watches life {life} of the chain of {owner}", member.name), async || {
+        let found = parts.discovery.directory.find(owner, chain).ok_or("not published")?;
+        let published = found.entry.standing.incarnation.0;
+        seen(published == life, format!("life {published}"))?;
+        let handle = parts.discovery.handle::<ChainProtocol>(&found).map_err(|error| error.to_string())?;
+        handle.monitor().map_err(|error| error.to_string())
     })
     .await
 }
@@ -683,18 +719,7 @@ async fn members_watch_each_other_s_actors_through_failing_links_until_they_end(
         let mut watches = Vec::new();
         let (current, _) = life(&federation.members[3]);
         for member in &federation.members[..3] {
-            let handle = chain_of(member, &hurt).await;
-            eventually(SOON, "its present life is published", async || {
-                let parts = member.node().parts();
-                let members = parts.discovery.directory.members();
-                let incarnation = members.iter().find(|(node, ..)| *node == hurt).ok_or("not there")?.1;
-                let chain = parts.addresses.chain.name();
-                let published = parts.discovery.directory.life(&hurt, incarnation, chain);
-                let found = published.map(|life| life.0);
-                if found == Some(current) { Ok(()) } else { Err("an earlier one") }
-            })
-            .await;
-            let monitor = eventually(SOON, "it is watched", async || handle.monitor()).await;
+            let monitor = watch_of(member, &hurt, current).await;
             watches.push(tokio::spawn(monitor.down()));
         }
         // Links break in any order, on either side.
@@ -730,9 +755,9 @@ async fn members_watch_each_other_s_actors_through_failing_links_until_they_end(
 
     // With their member they are lost.
     let mut watches = Vec::new();
+    let (current, _) = life(&federation.members[3]);
     for member in &federation.members[..3] {
-        let handle = chain_of(member, &hurt).await;
-        watches.push(tokio::spawn(handle.monitor().expect("watched").down()));
+        watches.push(tokio::spawn(watch_of(member, &hurt, current).await.down()));
     }
     assert!(federation.members[3].take().stop().await, "it stops in time");
     for watch in watches {
