@@ -4,12 +4,13 @@
 //! [`eventually`] waits for a condition instead of a guess of how long something takes. [`federation`] runs
 //! four members in this process, over real loopback connections. [`client`] asks a member what anyone may ask
 //! it: its HTTP. [`tree`] puts actors that do as they are told under the real supervisor. [`source`] reads the
-//! workspace's sources as the layer test sees them.
+//! workspace's sources as the layer test sees them. [`wire`] links two members without sockets.
 
 pub mod client;
 pub mod federation;
 pub mod source;
 pub mod tree;
+pub mod wire;
 
 use std::fmt::Display;
 use std::time::Duration;

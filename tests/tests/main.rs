@@ -1,9 +1,10 @@
 //! What crosses packages. One module for each question.
 
 mod audit;
-//mod discovery;
+mod discovery;
 mod failures;
 mod federation;
+mod fuzz;
 mod health;
 mod hostile;
 mod layers;
@@ -11,5 +12,6 @@ mod members;
 mod otp;
 mod properties;
 mod registry;
+mod remote;
 mod shutdown;
 mod supervision;

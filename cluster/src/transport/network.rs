@@ -316,15 +316,12 @@ impl NetworkActor {
         let peer = session.connection.peer();
         let name = format!("{peer}/{GATEWAY}");
         let remote = |cell: &ActorCell| !cell.get_id().is_local() && cell.get_name() == Some(name.clone());
-        match info.actor.get_cell().get_children().into_iter().find(remote) {
-            Some(gateway) => {
-                let shown = LinkMessage::Shown { session: session.clone(), gateway: gateway.into() };
-                self.to_link(peer, shown);
-            }
-            None => {
-                self.refusals.of_member(peer, &"it has no gateway");
-                session.stop("no gateway");
-            }
+        if let Some(gateway) = info.actor.get_cell().get_children().into_iter().find(remote) {
+            let shown = LinkMessage::Shown { session: session.clone(), gateway: gateway.into() };
+            self.to_link(peer, shown);
+        } else {
+            self.refusals.of_member(peer, &"it has no gateway");
+            session.stop("no gateway");
         }
     }
 }
