@@ -102,7 +102,8 @@ impl FederationActor {
     }
 
     fn publish(&self, verdict: Verdict) {
-        if let Some(record) = self.gate.publish(verdict, self.clock.wall()) {
+        let now = self.clock.now();
+        for record in self.gate.publish(verdict, now, self.clock.wall()) {
             self.events.tell(record.into());
         }
     }

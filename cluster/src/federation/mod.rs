@@ -34,5 +34,5 @@ pub use decision::{GateInputs, OperationClass, Outcome, decide};
 pub use gate::Decision;
 pub use message::{FederationMessage, FederationStatus};
 pub use roster::Roster;
-pub use verdict::{GateHold, GateReader, GateRecord, Halt, Verdict};
+pub use verdict::{DecisionSink, GateHold, GateReader, GateRecord, Halt, Kept, Verdict};
 pub use wire::FederationWire;

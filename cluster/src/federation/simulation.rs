@@ -182,7 +182,7 @@ impl Federation {
             }
             Effect::Peer(change) => member.changes.push((now, change)),
             Effect::Publish(verdict) => {
-                if let Some(record) = member.gate.publish(verdict, WallTime(now)) {
+                for record in member.gate.publish(verdict, moment(now), WallTime(now)) {
                     assert_eq!(decide(&record.inputs), *record.outcome);
                 }
             }
@@ -535,7 +535,7 @@ fn an_hour_with_one_dead_and_a_hundred_milliseconds_of_jitter_has_no_false_halt(
             member.changes.iter().filter(|(_, change)| matches!(change, PeerChange::Down { .. })).collect();
         assert_eq!(lost.len(), 1, "only the dead one: {lost:?}");
         assert_eq!((member.refused.len(), member.doubts.len()), (0, 0));
-        let history = member.gate.history();
+        let history = member.gate.history(moment(federation.now));
         assert!(history.len() <= 12, "{} decisions in an hour", history.len());
     }
 }

@@ -86,6 +86,12 @@ pub struct DecisionsView {
     pub node: String,
     /// Which start of this member this is; grows with each, and is never used twice.
     pub incarnation: u64,
+    /// How many this incarnation has written to its file.
+    #[serde(default)]
+    pub written: u64,
+    /// How many it could not.
+    #[serde(default)]
+    pub dropped: u64,
     /// The last decisions that differed from the one before, oldest first, at most 1,024.
     pub decisions: Vec<DecisionView>,
 }
