@@ -9,6 +9,7 @@ pub mod attest;
 pub mod audit;
 pub mod config;
 pub mod consensus;
+pub mod decisions;
 pub mod discovery;
 pub mod failure;
 pub mod genesis;
@@ -44,6 +45,7 @@ use tokio::net::TcpListener;
 
 use actors::chain::HeadReader;
 use config::NodeConfig;
+use decisions::DecisionFile;
 use genesis::Genesis;
 use keys::{KeyError, SecretKey};
 use ops::token::{Token, TokenError};
@@ -108,6 +110,7 @@ pub struct Node {
     shutdown: ShutdownCoordinator,
     ops: ops::Server,
     parts: Parts,
+    _decisions: DecisionFile,
     _lock: File,
 }
 
@@ -123,12 +126,14 @@ impl Node {
         let lock = lock_data_dir(&config)?;
         let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
         let incarnation = incarnation::next(&config.data_dir, clock.wall()).map_err(data_dir)?;
+        let decisions = DecisionFile::open(&config.data_dir, incarnation).map_err(data_dir)?;
         let link_listener = listen("link.listen", config.link.listen).await?;
         let ops_listener = listen("ops.address", config.ops.address).await?;
 
         let names = genesis.members().iter().map(|member| member.name.clone()).collect();
         let roster = Roster::new(names, &config.identity.name).expect("the configuration was checked");
         let parts = parts(config, genesis, roster, key, incarnation, clock, link_listener);
+        parts.gate.keep_in(decisions.sink());
         let spec = parts.tree();
         let name = format!("{}/{}", parts.roster.own(), spec.name);
         let supervision = EnhancedSupervision::of(&spec, parts.supervision.clone());
@@ -137,7 +142,7 @@ impl Node {
             .map_err(|error| StartError::Tree(start_failure(error)))?;
         let shutdown = shutdown::coordinator(&parts, &root);
         let ops = ops::Server::start(ops_listener, ops::Ops::new(&parts, shutdown.clone(), token));
-        Ok(Self { supervision, ended, shutdown, ops, parts, _lock: lock })
+        Ok(Self { supervision, ended, shutdown, ops, parts, _decisions: decisions, _lock: lock })
     }
 
     /// What the node is made of, for whoever runs it in the same process.

@@ -1,7 +1,8 @@
 //! The command line of a member:
-//! `alys-node run | keys | config | audit | healthcheck | actors | shutdown | version`.
+//! `alys-node run | keys | config | audit | decisions | healthcheck | actors | shutdown | version`.
 
 mod actors_table;
+mod decisions_replay;
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -53,6 +54,9 @@ enum Command {
     /// Check what a stopped member has on disk: chain and certificates, and that its signatures and its log
     /// agree. Exit code 1 if they do not.
     Audit(ConfigFile),
+    /// Look at what the gate decided, on the disk of a member that may be stopped.
+    #[command(subcommand)]
+    Decisions(decisions_replay::Decisions),
     /// Ask a running member whether it is ready: exit code 0 if so, 3 if not.
     Healthcheck {
         /// The member's ops address.
@@ -161,6 +165,7 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Check(file)) => check_config(&file),
         Command::Config(ConfigCommand::Show(file)) => show_config(&file),
         Command::Audit(file) => run_audit(&file),
+        Command::Decisions(command) => decisions_replay::run(&command),
         Command::Healthcheck { ops } => return healthcheck(ops),
         Command::Actors(actors) => actors_table::list(&actors),
         Command::Shutdown(command) => shutdown(&command),

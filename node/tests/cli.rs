@@ -788,3 +788,62 @@ fn a_member_is_asked_to_leave_with_its_token_and_watched_until_it_is_gone() {
     let nobody = node(&["shutdown", "--ops", &ops, "--token-file", &token]);
     fails("nobody", &nobody, 4, &["does not answer"]);
 }
+
+/// Waits until `file` has grown since it had `size` bytes, and returns its size.
+fn grown(file: &Path, size: u64) -> u64 {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let found = fs::metadata(file).map_or(0, |metadata| metadata.len());
+        if found > size {
+            return found;
+        }
+        assert!(Instant::now() < until, "{} does not grow beyond {size} bytes", file.display());
+        sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn the_decisions_of_a_killed_process_replay_and_a_doctored_one_is_found() {
+    let home = Home::new();
+    let log = home.path("data").join("decisions.jsonl");
+    let replay = || node(&["decisions", "replay", "--data-dir", &as_text(&home.path("data"))]);
+    fails("no log", &replay(), 4, &["data", "decisions.jsonl is missing"]);
+    fails("no place", &node(&["decisions", "replay"]), 2, &["--config", "--data-dir"]);
+
+    let mut size = 0;
+    for kills in 1..=3 {
+        let mut running = home.run();
+        size = grown(&log, size);
+        running.child.kill().expect("SIGKILL");
+        running.wait();
+        let output = replay();
+        let said = text(&output.stdout);
+        assert!(output.status.success(), "after {kills}: {said}");
+        assert!(said.contains(&format!("of {kills} starts, taken again with the same bytes")), "{said}");
+        size = size.max(fs::metadata(&log).expect("a file").len());
+    }
+    let output = home.command(&["decisions", "replay"]).output().expect("the node runs");
+    assert!(output.status.success(), "by its configuration: {}", text(&output.stderr));
+
+    let whole = fs::read_to_string(&log).expect("a file");
+    fs::write(&log, &whole[..whole.len() - 20]).expect("torn");
+    let output = replay();
+    assert!(output.status.success() && text(&output.stdout).contains("the last line is unfinished"));
+
+    let lines: Vec<_> = whole.lines().collect();
+    let last = lines.len();
+    // Nobody else was there: one healthy member, and a closed gate.
+    let doctored = [("\"decision\":\"closed\"", "\"decision\":\"open\""), ("\"healthy\":", "\"healthy\":1")];
+    for (from, to) in doctored {
+        // The last of them is the outcome's.
+        let at = lines[last - 1].rfind(from).expect("it stands there");
+        let mut line = lines[last - 1].to_owned();
+        line.replace_range(at..at + from.len(), to);
+        fs::write(&log, [&lines[..last - 1], &[line.as_str()]].concat().join("\n") + "\n").expect("doctored");
+        let output = replay();
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{from}: {said}");
+        let finding = format!("decisions.jsonl, line {last} is otherwise than its inputs say");
+        assert!(said.contains(&finding), "{from}: {said}");
+    }
+}
