@@ -199,7 +199,7 @@ impl Loopback {
 
     async fn audit(&self, names: &[String]) -> Result<(), ActionError> {
         for member in self.members.iter().filter(|member| names.contains(&member.name)) {
-            let expected = format!("the chain, log and signatures of {} to agree", member.name);
+            let expected = format!("the chain, log, signatures and decisions of {} to agree", member.name);
             let outcome = member.audit(&self.binary).await.map_err(|error| error.to_string());
             outcome.and_then(|found| found).map_err(|seen| ActionError { expected, seen })?;
         }

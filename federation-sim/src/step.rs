@@ -67,7 +67,8 @@ pub enum Action {
         #[serde(default)]
         members: Vec<String>,
     },
-    /// Asks `alys-node audit` whether the chain, the log and the signatures of members that are down agree.
+    /// Asks `alys-node audit` whether the chain, the log and the signatures of members that are down agree, and
+    /// `alys-node decisions replay` whether their gates' decisions are what their inputs say.
     Audit {
         /// Whom; all that are down if empty.
         #[serde(default)]
