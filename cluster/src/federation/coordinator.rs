@@ -38,12 +38,11 @@ use super::roster::Roster;
 use super::verdict::Verdict;
 use super::wire::FederationWire;
 use crate::clock::{Moment, WallTime};
+use crate::health::config::REPORT_MAX_AGE;
 use crate::health::{HealthCheckResult, HealthStatus, PhiAccrual, PingMessage, PongMessage};
 use crate::id::{BlockHeight, Incarnation, NodeId};
 use crate::port::{PeerChange, Signer};
 
-/// The longest the node's own report counts without being renewed.
-const OWN_REPORT_MAX_AGE: Duration = Duration::from_secs(3);
 /// Pings per peer that may still be answered.
 const OUTSTANDING_MAX: usize = 16;
 /// How long a member that has just begun waits for peers it never heard of to come by themselves: links that
@@ -776,7 +775,7 @@ impl Coordinator {
         }
         match &self.own {
             None => HealthCheckResult::unhealthy("its actors have not been checked yet"),
-            Some((report, at)) if now.since(*at) > OWN_REPORT_MAX_AGE => {
+            Some((report, at)) if now.since(*at) > REPORT_MAX_AGE => {
                 let age = now.since(*at).as_millis();
                 HealthCheckResult {
                     height: report.height,
