@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use alys_cluster::event::ClusterEvent;
 use alys_cluster::id::{ActorName, ActorPriority};
+use alys_cluster::mailbox::Mortal;
 use alys_cluster::shutdown::{
-    Answer, Caller, Outcome, Phase, Request, ShutdownCoordinator, ShutdownState, Standing, Task, actors,
+    Answer, Caller, Outcome, Phase, Refusal, Request, ShutdownCoordinator, ShutdownState, Standing, Task,
+    actors,
 };
 use alys_cluster::supervision::Shutdown;
 use alys_node::consensus::log::WriteAheadLog;
@@ -218,6 +220,13 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
 
     // The third is needed.
     let third = &federation.members[2];
+    third.gate_open(3).await;
+    // A federation actor that does not answer has not said that it may go: its last verdict holds for a while.
+    let (parts, shutdown) = (third.node().parts(), third.node().shutdown());
+    parts.addresses.federation.inject_hang().expect("it runs");
+    let answer = alys_node::shutdown::request(parts, shutdown, Caller::Call, "a drill", false).await;
+    assert!(matches!(answer, Answer::Refused(Refusal { without: 2, .. })), "{answer:?}");
+    Mortal::kill(&parts.addresses.federation).expect("it runs");
     third.gate_open(3).await;
     let height = third.height();
     let answer = third.node().signalled("SIGTERM").await;
