@@ -6,7 +6,16 @@
 //!
 //! A member whose leaving would take the federation below what it needs is asked to stay: the request is refused,
 //! with the numbers, unless it is forced. A signal that is repeated within [`REFUSAL_HOLDS`] is obeyed, for whoever
-//! sends it has no other way to insist; one that comes while the shutdown runs forces it.
+//! sends it has no other way to insist; one that comes while the shutdown runs forces it. Neither counts as a repetition
+//! before [`INSISTS_AFTER`]: some supervisors signal a process and its group, or twice to be sure, and mean it once. A
+//! call says `force` when it means it, and is obeyed at once: before the shutdown it overrules the refusal, while it runs
+//! it ends the patience.
+//!
+//! ```text
+//!   SIGTERM ── refused ──┬─ < 1 s ── the same refusal
+//!                        ├─ 1 s to 60 s ── begun ──┬─ < 1 s ── runs
+//!                        └─ > 60 s ── refused      └─ ≥ 1 s ── forced
+//! ```
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,6 +27,8 @@ use crate::clock::Moment;
 
 /// How long a refused signal is remembered: one that comes later is a first one again.
 pub const REFUSAL_HOLDS: Duration = Duration::from_mins(1);
+/// How long after a signal another one insists. Sooner it is taken for the same.
+pub const INSISTS_AFTER: Duration = Duration::from_secs(1);
 /// The longest a forced end may take before the shutdown calls itself complete.
 const FORCE_GRACE: Duration = Duration::from_millis(500);
 /// The generation of the deadline for all.
@@ -47,7 +58,7 @@ impl Standing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "refused: {healthy} members are healthy, {required} are required, and without this one {without} would be \
-     left; expected `force`, or the signal a second time"
+     left; expected `force`, or the signal again after a second"
 )]
 pub struct Refusal {
     /// Healthy members.
@@ -74,7 +85,7 @@ pub struct Request {
     pub caller: Caller,
     /// Why, as a sentence's part: `SIGTERM`, `the operator asked for it`.
     pub reason: String,
-    /// Whether it is obeyed whatever becomes of the federation.
+    /// Whether it is obeyed whatever becomes of the federation; while the shutdown runs, whether it ends at once.
     pub force: bool,
     /// Where the federation stands.
     pub standing: Standing,
@@ -204,7 +215,8 @@ pub struct State {
     reason: String,
     forced: bool,
     begun: Option<Moment>,
-    signals: u32,
+    /// The first signal of this shutdown.
+    signalled: Option<Moment>,
     refused: Option<(Refusal, Moment, Caller)>,
 }
 
@@ -221,7 +233,7 @@ impl State {
             reason: String::new(),
             forced: false,
             begun: None,
-            signals: 0,
+            signalled: None,
             refused: None,
         })
     }
@@ -265,24 +277,27 @@ impl State {
     fn request(&mut self, now: Moment, request: Request, effects: &mut Vec<Effect>) -> Answer {
         let is_signal = request.caller == Caller::Signal;
         if self.now != ShutdownState::Running {
-            self.signals += u32::from(is_signal);
-            if is_signal && self.signals > 1 && !self.now.is_past() {
+            let first = is_signal.then(|| *self.signalled.get_or_insert(now));
+            let insists = first.is_some_and(|first| now.since(first) >= INSISTS_AFTER);
+            if (insists || request.force) && !self.now.is_past() {
                 self.force(effects);
                 return Answer::Forced(self.reason.clone());
             }
             return Answer::Runs(self.reason.clone());
         }
-        let insists = |(_, at, caller): &(Refusal, Moment, Caller)| {
+        let signal_before = self.refused.filter(|(_, at, caller)| {
             is_signal && *caller == Caller::Signal && now.since(*at) <= REFUSAL_HOLDS
-        };
-        let is_repeated = self.refused.as_ref().is_some_and(insists);
-        if let Some(refusal) = request.standing.refusal().filter(|_| !request.force && !is_repeated) {
-            self.refused = Some((refusal, now, request.caller));
+        });
+        let insists = signal_before.is_some_and(|(_, at, _)| now.since(at) >= INSISTS_AFTER);
+        if let Some(refusal) = request.standing.refusal().filter(|_| !request.force && !insists) {
+            // What is taken for the same signal does not begin the wait anew.
+            let since = signal_before.map_or(now, |(_, at, _)| at);
+            self.refused = Some((refusal, since, request.caller));
             effects.push(Effect::Refuse(refusal));
             return Answer::Refused(refusal);
         }
         self.refused = None;
-        self.signals = u32::from(is_signal);
+        self.signalled = is_signal.then_some(now);
         self.reason = request.reason;
         self.begun = Some(now);
         self.become_(ShutdownState::Initiated, effects);
@@ -573,9 +588,17 @@ mod tests {
         assert_eq!(state.progress(at(3)).refusal, Some(refusal));
         let (answer, _) = state.handle(at(64), request(Caller::Signal, false, THREE));
         assert_eq!(answer, refused, "the first one is forgotten");
-        let (answer, _) = state.handle(at(66), request(Caller::Signal, false, THREE));
+        for ms in [64_001, 64_500, 64_999] {
+            let soon = Moment::at(Duration::from_millis(ms));
+            let (answer, _) = state.handle(soon, request(Caller::Signal, false, THREE));
+            assert_eq!(answer, refused, "it is the same one after {ms} ms");
+        }
+        let (answer, _) = state.handle(at(65), request(Caller::Signal, false, THREE));
         assert_eq!(answer, Some(Answer::Begun));
-        let (answer, effects) = state.handle(at(67), request(Caller::Signal, false, THREE));
+        let soon = Moment::at(Duration::from_millis(65_999));
+        let (answer, effects) = state.handle(soon, request(Caller::Signal, false, THREE));
+        assert_eq!((answer, effects), (Some(Answer::Runs("because".to_owned())), vec![]));
+        let (answer, effects) = state.handle(at(66), request(Caller::Signal, false, THREE));
         assert_eq!(answer, Some(Answer::Forced("because".to_owned())));
         assert!(effects.contains(&Effect::Force));
 
@@ -584,8 +607,26 @@ mod tests {
         assert_eq!(answer, Some(Answer::Begun), "force is obeyed");
         let (answer, effects) = state.handle(at(1), request(Caller::Signal, false, THREE));
         assert_eq!((answer, effects), (Some(Answer::Runs("because".to_owned())), vec![]));
-        let (answer, _) = state.handle(at(1), request(Caller::Signal, false, THREE));
+        let (answer, _) = state.handle(at(2), request(Caller::Signal, false, THREE));
         assert_eq!(answer, Some(Answer::Forced("because".to_owned())), "the second signal forces");
+    }
+
+    #[test]
+    fn a_call_that_says_force_forces_a_shutdown_that_runs_and_one_that_does_not_say_it_waits() {
+        let mut state = shutdown();
+        state.handle(at(1), request(Caller::Signal, false, FOUR));
+        let (answer, effects) = state.handle(at(1), request(Caller::Call, false, FOUR));
+        assert_eq!((answer, effects), (Some(Answer::Runs("because".to_owned())), vec![]));
+        let (answer, effects) = state.handle(at(1), request(Caller::Call, true, FOUR));
+        assert_eq!(answer, Some(Answer::Forced("because".to_owned())));
+        assert!(effects.contains(&Effect::Force));
+        assert!(state.progress(at(1)).forced);
+        let (answer, effects) = state.handle(at(2), request(Caller::Call, true, FOUR));
+        assert_eq!(
+            (answer, effects),
+            (Some(Answer::Runs("because".to_owned())), vec![]),
+            "it is forced once"
+        );
     }
 
     #[test]
