@@ -43,22 +43,30 @@ pub struct Standing {
     pub required: usize,
     /// Whether this member is one of the healthy ones.
     pub is_counted: bool,
+    /// Other healthy members that this one may not count on to stay: they want to leave as well, or have not said that
+    /// they do not.
+    pub unsure: usize,
 }
 
 impl Standing {
     /// The refusal, if the federation can work now and could not without this member.
     pub fn refusal(self) -> Option<Refusal> {
-        let without = self.healthy - usize::from(self.is_counted && self.healthy > 0);
-        let takes_below = self.healthy >= self.required && without < self.required;
-        takes_below.then_some(Refusal { healthy: self.healthy, without, required: self.required })
+        if !self.is_counted {
+            return None;
+        }
+        let Self { healthy, required, unsure, .. } = self;
+        let without = healthy.saturating_sub(1 + unsure);
+        let takes_below = healthy >= required && without < required;
+        takes_below.then_some(Refusal { healthy, without, required, unsure })
     }
 }
 
 /// Why a member does not leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "refused: {healthy} members are healthy, {required} are required, and without this one {without} would be \
-     left; expected `force`, or the signal again after a second"
+    "refused: {healthy} members are healthy, {required} are required, and without this one{} {without} would be \
+     left; expected `force`, or the signal again after a second",
+    if *.unsure > 0 { format!(" and {unsure} that want to leave as well, or have not said that they stay,") } else { String::new() }
 )]
 pub struct Refusal {
     /// Healthy members.
@@ -67,6 +75,8 @@ pub struct Refusal {
     pub without: usize,
     /// Healthy members required.
     pub required: usize,
+    /// Others that may leave as well.
+    pub unsure: usize,
 }
 
 /// Who asks.
@@ -483,8 +493,8 @@ mod tests {
         state
     }
 
-    const FOUR: Standing = Standing { healthy: 4, required: 3, is_counted: true };
-    const THREE: Standing = Standing { healthy: 3, required: 3, is_counted: true };
+    const FOUR: Standing = Standing { healthy: 4, required: 3, is_counted: true, unsure: 0 };
+    const THREE: Standing = Standing { healthy: 3, required: 3, is_counted: true, unsure: 0 };
 
     fn request(caller: Caller, force: bool, standing: Standing) -> Input {
         Input::Request(Request { caller, reason: "because".to_owned(), force, standing })
@@ -576,7 +586,7 @@ mod tests {
 
     #[test]
     fn the_third_healthy_member_stays_unless_it_is_forced_or_signalled_twice() {
-        let refusal = Refusal { healthy: 3, without: 2, required: 3 };
+        let refusal = Refusal { healthy: 3, without: 2, required: 3, unsure: 0 };
         let refused = Some(Answer::Refused(refusal));
         let mut state = shutdown();
         let (answer, effects) = state.handle(at(1), request(Caller::Call, false, THREE));
@@ -631,7 +641,8 @@ mod tests {
 
     #[test]
     fn leaving_is_refused_only_where_it_makes_the_difference() {
-        let refused = |healthy, is_counted| Standing { healthy, required: 3, is_counted }.refusal().is_some();
+        let standing = |healthy, is_counted, unsure| Standing { healthy, required: 3, is_counted, unsure };
+        let refused = |healthy, is_counted| standing(healthy, is_counted, 0).refusal().is_some();
         let found: Vec<_> =
             (0..=4).map(|healthy| (refused(healthy, true), refused(healthy, false))).collect();
         assert_eq!(
@@ -639,6 +650,10 @@ mod tests {
             [(false, false), (false, false), (false, false), (true, false), (false, false)],
             "by the number of healthy members, from 0 to 4"
         );
+        let refusal = standing(4, true, 1).refusal().expect("another may leave as well").to_string();
+        assert!(refusal.contains("without this one and 1 that want to leave as well"), "{refusal}");
+        assert!(refusal.contains("2 would be left"), "{refusal}");
+        assert_eq!(standing(4, false, 1).refusal(), None, "one that does not count takes nothing away");
     }
 
     proptest! {
