@@ -8,6 +8,7 @@ use std::time::Duration;
 use alys_cluster::event::ClusterEvent;
 use alys_cluster::id::{ActorName, ActorPriority};
 use alys_cluster::mailbox::Mortal;
+use alys_cluster::shutdown::state::INSISTS_AFTER;
 use alys_cluster::shutdown::{
     Answer, Caller, Outcome, Phase, Refusal, Request, ShutdownCoordinator, ShutdownState, Standing, Task,
     actors,
@@ -258,7 +259,8 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     assert!(view.refusal.contains("without this one 2 would be left"), "{}", view.refusal);
     third.reaches(height + 2).await;
 
-    // It obeys when told again, and the others halt.
+    // It obeys when told again, a second later or more, and the others halt.
+    tokio::time::sleep(INSISTS_AFTER).await;
     let node = federation.members[2].take();
     assert_eq!(node.signalled("SIGTERM").await, Answer::Begun);
     assert!(node.left().await, "it leaves in time");
