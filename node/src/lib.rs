@@ -33,7 +33,7 @@ use alys_cluster::discovery::Discovery;
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::{GateHold, GateReader, Roster};
 use alys_cluster::id::{ActorName, Incarnation};
-use alys_cluster::shutdown::{Answer, Caller, Outcome, ShutdownCoordinator};
+use alys_cluster::shutdown::{Answer, Caller, Outcome, ShutdownCoordinator, ShutdownState};
 use alys_cluster::supervision::actor::start_failure;
 use alys_cluster::supervision::{Context, EnhancedSupervision, SupervisionMemory, Supervisor};
 use alys_cluster::telemetry::metrics::Metrics;
@@ -181,7 +181,10 @@ impl Node {
     /// Shuts the member down in order, whatever becomes of the federation, within the configured deadline; false
     /// if it had to be forced.
     pub async fn stop(self) -> bool {
-        shutdown::request(&self.parts, &self.shutdown, Caller::Call, "its owner stops it", true).await;
+        // One that runs is not forced by it.
+        if self.shutdown.progress().state == ShutdownState::Running {
+            shutdown::request(&self.parts, &self.shutdown, Caller::Call, "its owner stops it", true).await;
+        }
         self.left().await
     }
 

@@ -201,12 +201,13 @@ pub struct Parts {
 }
 
 impl Parts {
-    fn worker<A, F>(&self, name: &ActorName, make: F) -> ChildSpec
+    fn worker<A, M, F>(&self, name: &ActorName, make: F) -> ChildSpec
     where
-        A: Actor<Arguments = ()>,
+        A: Actor<Msg = Mail<M>, Arguments = ()>,
+        M: Send + 'static,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        self.watched(name, Watch::default().deadline(|_| Some(HANDLER_DEADLINE)), make)
+        self.watched(name, Watch::default().deadline(|_| Some(HANDLER_DEADLINE)).drilled(), make)
     }
 
     fn watched<A, F>(&self, name: &ActorName, watch: Watch<A::Msg>, make: F) -> ChildSpec
@@ -273,7 +274,8 @@ impl Parts {
             head: self.head.clone(),
             clock: self.clock.clone(),
         };
-        let watch = Watch::default().deadline(|mail: &Mail<ChainMessage>| Some(chain_deadline(mail)));
+        let watch =
+            Watch::default().deadline(|mail: &Mail<ChainMessage>| Some(chain_deadline(mail))).drilled();
         let address = actor.address.clone();
         let chain = self.watched(address.name(), watch, move || actor.clone());
         chain.at_boundary().reached_at(&address)
@@ -376,7 +378,8 @@ impl Parts {
             to.discovery.cast(DiscoveryMessage::Wire(from, wire))
         });
         let actor = Gateway { roster: self.roster.clone(), routes, events: self.events.clone() };
-        self.worker(&ActorName::literal(GATEWAY), move || actor.clone()).strategy(self.backoff())
+        let watch = Watch::default().deadline(|_| Some(HANDLER_DEADLINE));
+        self.watched(&ActorName::literal(GATEWAY), watch, move || actor.clone()).strategy(self.backoff())
     }
 
     fn network(&self) -> ChildSpec {

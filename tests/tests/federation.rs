@@ -1,13 +1,18 @@
 //! Is every decision of the gate what its inputs say, and does each class of operations get what it demands?
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use alys_cluster::clock::{Clock, Moment, WallTime};
 use alys_cluster::federation::decision::{Gates, Look, MemberFacts, MemberState};
 use alys_cluster::federation::{Decision, GateInputs, OperationClass, decide};
 use alys_cluster::health::HealthStatus;
 use alys_cluster::id::{ActorName, NodeId};
 use alys_cluster::supervision::EnhancedSupervision;
+use alys_node::consensus::context::{Statement, Step};
+use alys_node::consensus::guard::{GuardedSigner, Journal, Refusal, Signer as _};
 use alys_node::decisions::DecisionFile;
 use alys_node::decisions::line::Line;
 use alys_node::ops::view::{ClassView, DecisionsView, GateDecision, GateView, MemberView};
@@ -255,5 +260,46 @@ async fn a_member_that_was_lost_is_shown_as_down_one_that_left_as_left_and_one_t
     is_seen(&federation, "up").await;
     assert!(federation.members[3].take().stop().await, "it stops in time");
     is_seen(&federation, "left").await;
+    federation.stop().await;
+}
+
+/// A member's clock on which what stands between the first reading and the others took an hour.
+struct SlowDisk {
+    clock: Arc<dyn Clock>,
+    readings: AtomicUsize,
+}
+
+impl Clock for SlowDisk {
+    fn now(&self) -> Moment {
+        let lost = Duration::from_hours(u64::from(self.readings.fetch_add(1, Ordering::SeqCst) > 0));
+        self.clock.now() + lost
+    }
+
+    fn wall(&self) -> WallTime {
+        self.clock.wall()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_gate_that_closes_during_the_fsync_holds_the_signature_back_until_it_is_open() {
+    let federation = Federation::start("fsync", |_| {}).await;
+    let parts = federation.members[0].node().parts();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("signatures.journal");
+    let signer = |clock: Arc<dyn Clock>| {
+        let journal = Journal::open(&path, 0).expect("opens");
+        let (key, chain, gate) = (parts.key.clone(), parts.genesis.chain_id(), parts.gate.clone());
+        GuardedSigner::new(key, chain, parts.incarnation, journal, gate, clock)
+    };
+    let vote = Statement { step: Step::Prevote, height: 1, round: 0, block: None, pol_round: -1 };
+    let slow = SlowDisk { clock: parts.clock.clone(), readings: AtomicUsize::new(0) };
+    let mut late = signer(Arc::new(slow));
+    let held = late.sign(&vote);
+    assert!(matches!(&held, Err(Refusal::Gate(halt)) if halt.to_string().contains("ran out")), "{held:?}");
+    assert_eq!(late.signed_at(1), [vote], "the journal has it");
+    drop(late);
+    let mut now = signer(parts.clock.clone());
+    now.sign(&vote).expect("the gate is open");
+    assert_eq!(now.signed_at(1), [vote], "it stands there once");
     federation.stop().await;
 }

@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "cluster/src/federation/config.rs",
     "cluster/src/federation/coordinator.rs",
     "cluster/src/federation/decision.rs",
+    "cluster/src/federation/departure.rs",
     "cluster/src/federation/gate.rs",
     "cluster/src/federation/roster.rs",
     "cluster/src/federation/verdict.rs",

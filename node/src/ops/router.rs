@@ -515,6 +515,7 @@ async fn inject_fault(
     };
     let outcome = match request.fault {
         FaultKind::Panic => actor.panic("a panic on order, as a drill"),
+        FaultKind::Hang => actor.hang(),
         FaultKind::Kill => actor.kill(),
     };
     outcome.map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;

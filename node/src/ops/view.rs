@@ -297,6 +297,8 @@ pub struct GenesisMemberView {
 pub enum FaultKind {
     /// It panics in its handler.
     Panic,
+    /// Its handler waits for ever, or until its deadline.
+    Hang,
     /// It is killed at its next await.
     Kill,
 }
@@ -305,6 +307,7 @@ impl std::fmt::Display for FaultKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Panic => "panic",
+            Self::Hang => "hang",
             Self::Kill => "kill",
         })
     }
