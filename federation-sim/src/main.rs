@@ -63,7 +63,7 @@ fn show(name: &str) -> ExitCode {
 }
 
 fn start(name: &str, options: &RunOptions) -> ExitCode {
-    let mut scenario = match Scenario::load(name) {
+    let mut scenario = match Scenario::load_repeating(name, options.times) {
         Ok(scenario) => scenario,
         Err(error) => return complain(USAGE, &error),
     };

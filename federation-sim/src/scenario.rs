@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::bar::{Bar, Written};
 use crate::step::{Action, Check, Step};
 use crate::topology::Topology;
 
@@ -32,7 +33,9 @@ const SHIPPED: [(&str, &str); 9] = [
 /// Members a scenario can have.
 const MEMBERS: std::ops::RangeInclusive<usize> = 4..=16;
 /// Steps a scenario can have.
-const STEPS_MAX: usize = 1_000;
+const STEPS_MAX: usize = 5_000;
+/// Bars a scenario can have.
+const BARS_MAX: usize = 100;
 /// Transactions one step can submit.
 const SUBMIT_MAX: usize = 1_000;
 /// Block times a genesis accepts.
@@ -55,6 +58,8 @@ pub struct Scenario {
     pub sections: Sections,
     /// The story.
     pub steps: Vec<Step>,
+    /// What its timings must keep to.
+    pub bars: Vec<Bar>,
 }
 
 /// Sections of the members' configuration that a scenario may set.
@@ -146,6 +151,8 @@ struct File {
     #[serde(default)]
     node: Sections,
     steps: Vec<toml::Table>,
+    #[serde(default)]
+    expect: Vec<Written>,
 }
 
 fn four_members() -> Vec<String> {
@@ -191,20 +198,45 @@ impl Scenario {
 
     /// Reads and checks a shipped scenario, or a file that ends in `.toml`.
     pub fn load(name_or_file: &str) -> Result<Self, ScenarioError> {
-        Self::parse(name_or_file, &text_of(name_or_file)?)
+        Self::load_repeating(name_or_file, None)
+    }
+
+    /// The same, with `times` in place of the scenario's own wherever steps are repeated.
+    pub fn load_repeating(name_or_file: &str, times: Option<usize>) -> Result<Self, ScenarioError> {
+        Self::read(name_or_file, &text_of(name_or_file)?, times)
     }
 
     /// Reads and checks a scenario's text; `origin` says in errors where it came from.
     pub fn parse(origin: &str, text: &str) -> Result<Self, ScenarioError> {
+        Self::read(origin, text, None)
+    }
+
+    fn read(origin: &str, text: &str, times: Option<usize>) -> Result<Self, ScenarioError> {
         let file: File = toml::from_str(text)
             .map_err(|source| ScenarioError::Shape { origin: origin.to_owned(), source: Box::new(source) })?;
         let step_error = |index, problem| ScenarioError::Step { origin: origin.to_owned(), index, problem };
-        let tables = unrolled(file.steps).map_err(|(index, problem)| step_error(index, problem))?;
+        let tables = unrolled(file.steps, times).map_err(|(index, problem)| step_error(index, problem))?;
         let steps = tables
             .into_iter()
             .enumerate()
             .map(|(index, table)| Step::from_table(table).map_err(|problem| step_error(index, problem)));
+        let field_error = |field, value, expected| ScenarioError::Field {
+            origin: origin.to_owned(),
+            field,
+            value,
+            expected,
+        };
+        if file.expect.len() > BARS_MAX {
+            let value = format!("{} tables", file.expect.len());
+            return Err(field_error("expect".to_owned(), value, format!("at most {BARS_MAX}")));
+        }
+        let bars = file.expect.into_iter().enumerate().map(|(index, written)| {
+            let field = |field| format!("expect[{index}].{field}");
+            Bar::try_from(written)
+                .map_err(|wrong| field_error(field(wrong.field), wrong.value, wrong.expected))
+        });
         let scenario = Self {
+            bars: bars.collect::<Result<_, _>>()?,
             steps: steps.collect::<Result<_, _>>()?,
             name: file.name,
             about: file.about,
@@ -213,12 +245,7 @@ impl Scenario {
             timeout: file.timeout,
             sections: file.node,
         };
-        scenario.check_fields().map_err(|(field, value, expected)| ScenarioError::Field {
-            origin: origin.to_owned(),
-            field,
-            value,
-            expected,
-        })?;
+        scenario.check_fields().map_err(|(field, value, expected)| field_error(field, value, expected))?;
         scenario.check_story().map_err(|(index, problem)| step_error(index, problem))?;
         Ok(scenario)
     }
@@ -257,7 +284,7 @@ impl Scenario {
             return wrong("timeout", "0s".to_owned(), "more than 0s");
         }
         if self.steps.is_empty() || self.steps.len() > STEPS_MAX {
-            return wrong("steps", format!("{} steps", self.steps.len()), "1 to 1000 steps");
+            return wrong("steps", format!("{} steps", self.steps.len()), &format!("1 to {STEPS_MAX} steps"));
         }
         Ok(())
     }
@@ -282,8 +309,8 @@ impl fmt::Display for Scenario {
     }
 }
 
-/// The steps with what is to be repeated written out. An error comes with the place of its step.
-fn unrolled(tables: Vec<toml::Table>) -> Result<Vec<toml::Table>, (usize, String)> {
+/// The steps with what is to be repeated written out, `times` each if given. An error comes with the place of its step.
+fn unrolled(tables: Vec<toml::Table>, times: Option<usize>) -> Result<Vec<toml::Table>, (usize, String)> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Repeat {
@@ -298,9 +325,10 @@ fn unrolled(tables: Vec<toml::Table>) -> Result<Vec<toml::Table>, (usize, String
             unrolled.push(table);
             continue;
         }
-        let repeat: Repeat = toml::Value::Table(table)
+        let mut repeat: Repeat = toml::Value::Table(table)
             .try_into()
             .map_err(|error: toml::de::Error| (index, format!("(`do` = \"repeat\") {}", error.message())))?;
+        repeat.times = times.unwrap_or(repeat.times);
         if !(1..=STEPS_MAX).contains(&repeat.times) {
             return Err((index, format!("has `times` = {}; expected 1 to {STEPS_MAX}", repeat.times)));
         }
@@ -405,6 +433,14 @@ mod tests {
                 "`steps[0]` has `count` = 0; expected",
             ),
             (
+                format!("name = 'x'\n{steps}\n[[expect]]\ntiming = 'slot'\npercentile = 9\nat_most = '1s'"),
+                "`expect[0].timing` is \"slot\"; expected one of block_interval",
+            ),
+            (
+                format!("name = 'x'\n{steps}\n[[expect]]\ntiming = 'block_interval'\npercent = 9"),
+                "unknown field `percent`",
+            ),
+            (
                 "name = 'x'\nsteps = [{ do = 'expect' }]".to_owned(),
                 "`steps[0]` expects nothing; expected one of",
             ),
@@ -433,8 +469,12 @@ mod tests {
         };
         let steps = Scenario::parse("test.toml", &text(3)).expect("a scenario").steps;
         assert_eq!(steps.len(), 7);
-        assert!(error(&text(0)).contains("`times` = 0; expected 1 to 1000"));
-        assert!(error(&text(500)).contains("`steps` is 100"), "{}", error(&text(500)));
+        assert!(error(&text(0)).contains("`times` = 0; expected 1 to 5000"));
+        assert!(error(&text(2_500)).contains("`steps` is 5001"), "{}", error(&text(2_500)));
+        let with =
+            |times| Scenario::read("test.toml", &text(3), Some(times)).map(|scenario| scenario.steps.len());
+        assert_eq!(with(5).expect("a scenario"), 11);
+        assert!(with(0).expect_err("none").to_string().contains("`times` = 0"));
         let nested = "name = 'x'\nsteps = [{ do = 'repeat', times = 1, steps = [{ do = 'repeat' }] }]";
         assert!(error(nested).contains("\"repeat\""), "{}", error(nested));
     }

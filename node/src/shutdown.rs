@@ -98,26 +98,45 @@ pub async fn request(
     reason: &str,
     force: bool,
 ) -> Answer {
-    let standing = standing(parts).await;
-    coordinator.request(Request { caller, reason: reason.to_owned(), force, standing })
+    // Whoever forces does not ask, nor does a shutdown that runs: nothing stands between it and its effect.
+    let asks = !force && coordinator.progress().state == ShutdownState::Running;
+    let standing = if asks { standing(parts).await } else { Standing::default() };
+    let answer = coordinator.request(Request { caller, reason: reason.to_owned(), force, standing });
+    if matches!(answer, Answer::Refused(_)) {
+        // One that is being restarted begins without a wish.
+        let _ = parts.addresses.federation.cast(FederationMessage::Stay);
+    }
+    answer
 }
 
+/// Where the federation stands, once every healthy peer knows that this member wants to leave, or had the time to.
 async fn standing(parts: &Parts) -> Standing {
     let verdict = parts.gate.verdict(parts.clock.now());
-    let status = parts.addresses.federation.call(DEADLINE, FederationMessage::Status).await;
-    match status {
-        Ok(status) => Standing {
+    let until = parts.clock.now() + CONFIRMATION;
+    loop {
+        let Ok((status, unsure)) = parts.addresses.federation.call(DEADLINE, FederationMessage::Want).await
+        else {
+            // An actor that is only slow has not said otherwise while its last verdict holds, and nobody has said that
+            // it stays; one that hangs has a closed gate, and soon nobody counts its member.
+            let (healthy, required) = (verdict.healthy, verdict.required);
+            let is_counted = verdict.decision == Decision::Open;
+            let unsure = if healthy > required { healthy - 1 } else { 0 };
+            return Standing { healthy, required, is_counted, unsure };
+        };
+        let standing = Standing {
             healthy: status.members.iter().filter(|member| member.healthy).count(),
             required: verdict.required,
             is_counted: status.members.iter().any(|m| m.state == MemberState::Own && m.healthy),
-        },
-        // An actor that is only slow has not said otherwise while its last verdict holds; one that hangs has a closed
-        // gate, and soon nobody counts its member.
-        Err(_) => Standing {
-            healthy: verdict.healthy,
-            required: verdict.required,
-            is_counted: verdict.decision == Decision::Open,
-        },
+            unsure: unsure.len(),
+        };
+        let at_best = Standing { unsure: 0, ..standing };
+        if at_best.refusal().is_some() {
+            return at_best;
+        }
+        if standing.refusal().is_none() || parts.clock.now() >= until {
+            return standing;
+        }
+        sleep(LOOK).await;
     }
 }
 

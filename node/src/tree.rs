@@ -212,12 +212,13 @@ pub struct Parts {
 }
 
 impl Parts {
-    fn worker<A, F>(&self, name: &ActorName, make: F) -> ChildSpec
+    fn worker<A, M, F>(&self, name: &ActorName, make: F) -> ChildSpec
     where
-        A: Actor<Arguments = ()>,
+        A: Actor<Msg = Mail<M>, Arguments = ()>,
+        M: Send + 'static,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        self.watched(name, Watch::default().deadline(|_| Some(HANDLER_DEADLINE)), make)
+        self.watched(name, Watch::default().deadline(|_| Some(HANDLER_DEADLINE)).drilled(), make)
     }
 
     fn watched<A, F>(&self, name: &ActorName, watch: Watch<A::Msg>, make: F) -> ChildSpec
@@ -282,7 +283,8 @@ impl Parts {
             head: self.head.clone(),
             clock: self.clock.clone(),
         };
-        let watch = Watch::default().deadline(|mail: &Mail<ChainMessage>| Some(chain_deadline(mail)));
+        let watch =
+            Watch::default().deadline(|mail: &Mail<ChainMessage>| Some(chain_deadline(mail))).drilled();
         let address = actor.address.clone();
         let chain = self.watched(address.name(), watch, move || actor.clone());
         chain.at_boundary().reached_at(&address)
@@ -364,7 +366,8 @@ impl Parts {
 
     fn gateway(&self) -> ChildSpec {
         let actor = Gateway { incarnation: self.incarnation };
-        self.worker(&ActorName::literal(GATEWAY), move || actor).strategy(self.backoff())
+        let watch = Watch::default().deadline(|_| Some(HANDLER_DEADLINE));
+        self.watched(&ActorName::literal(GATEWAY), watch, move || actor).strategy(self.backoff())
     }
 
     /// What other members may reach. What they say of health, votes, blocks and transactions is signed or hashed.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use alys_cluster::clock::Moment;
 use alys_cluster::event::ClusterEvent;
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
-use alys_cluster::federation::{Decision, FederationMessage, FederationStatus};
+use alys_cluster::federation::{Decision, FederationMessage, FederationStatus, Kept};
 use alys_cluster::health::HealthMessage;
 use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::shutdown::{Answer as Reply, Caller, ShutdownCoordinator, ShutdownState};
@@ -269,7 +269,7 @@ async fn federation_gate(State(ops): State<Ops>) -> Json<GateView> {
         demand: outcome.demand,
         decision: decision_view(outcome.decision),
     });
-    let history = ops.parts.gate.history().into_iter().map(|record| GateRecord {
+    let history = ops.parts.gate.history(now).into_iter().map(|record| GateRecord {
         sequence: record.sequence,
         at_ms: record.at.0,
         decision: decision_view(record.decision),
@@ -291,15 +291,18 @@ async fn federation_gate(State(ops): State<Ops>) -> Json<GateView> {
 }
 
 async fn federation_decisions(State(ops): State<Ops>) -> Json<DecisionsView> {
-    let decisions = ops.parts.gate.history().into_iter().map(|record| DecisionView {
+    let decisions = ops.parts.gate.history(ops.parts.clock.now()).into_iter().map(|record| DecisionView {
         sequence: record.sequence,
         at_ms: record.at.0,
         inputs: (*record.inputs).clone(),
         outcome: (*record.outcome).clone(),
     });
+    let Kept { written, dropped } = ops.parts.gate.kept();
     Json(DecisionsView {
         node: ops.node(),
         incarnation: ops.parts.incarnation.0,
+        written,
+        dropped,
         decisions: decisions.collect(),
     })
 }
@@ -506,6 +509,7 @@ async fn inject_fault(
     };
     let outcome = match request.fault {
         FaultKind::Panic => actor.panic("a panic on order, as a drill"),
+        FaultKind::Hang => actor.hang(),
         FaultKind::Kill => actor.kill(),
     };
     outcome.map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
