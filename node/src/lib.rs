@@ -11,6 +11,7 @@ pub mod config;
 pub mod consensus;
 pub mod discovery;
 pub mod failure;
+mod gauges;
 pub mod genesis;
 pub mod incarnation;
 pub mod keys;
@@ -280,7 +281,7 @@ fn parts(
         head: HeadReader::new(Head::genesis(genesis_hash)),
         open_store,
         link_listener: Arc::new(link_listener),
-        metrics: Metrics::new(roster.own()),
+        metrics: Metrics::new(roster.own(), &roster.peers().cloned().collect::<Vec<_>>()),
         health_score: Arc::default(),
         addresses,
         config,

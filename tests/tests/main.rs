@@ -8,6 +8,7 @@ mod health;
 mod hostile;
 mod layers;
 mod members;
+mod metrics;
 mod otp;
 mod properties;
 mod registry;

@@ -5,6 +5,7 @@
 
 mod health;
 mod links;
+mod metrics;
 mod problem;
 mod registry;
 pub mod router;

@@ -10,7 +10,7 @@ use alys_cluster::federation::{Decision, FederationMessage, FederationStatus};
 use alys_cluster::health::HealthMessage;
 use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::shutdown::{Answer as Reply, Caller, ShutdownCoordinator, ShutdownState};
-use alys_cluster::telemetry::{LoggingMessage, MetricsMessage};
+use alys_cluster::telemetry::LoggingMessage;
 use alys_cluster::transport::LinkMessage;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
@@ -29,7 +29,7 @@ use super::view::{
     RegistryStatsView, ShutdownRequest, ShutdownView, SignatureView, SignaturesView, SupervisionMemoryView,
     SupervisionStatsView, TransactionReceipt, TransactionRequest, TreeView, TrendsView,
 };
-use super::{health, links, registry, shutdown, supervision};
+use super::{health, links, metrics, registry, shutdown, supervision};
 use crate::actors::chain::ChainMessage;
 use crate::actors::consensus::ConsensusMessage;
 use crate::actors::engine::EngineMessage;
@@ -92,7 +92,7 @@ impl Ops {
             .route(TRANSACTIONS, axum::routing::post(submit))
             .route(FAULTS, axum::routing::post(inject_fault))
             .route("/events", get(events))
-            .route("/metrics", get(metrics))
+            .route("/metrics", get(metrics_text))
             .fallback(async |uri: Uri| {
                 Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
             })
@@ -526,7 +526,6 @@ async fn events(State(ops): State<Ops>) -> Answer<Vec<EventView>> {
     Ok(Json(events.collect()))
 }
 
-async fn metrics(State(ops): State<Ops>) -> Result<Response, Problem> {
-    let text = ops.parts.addresses.metrics.call(DEADLINE, MetricsMessage::Render).await?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+async fn metrics_text(State(ops): State<Ops>) -> Result<Response, Problem> {
+    metrics::text(&ops.parts).await
 }

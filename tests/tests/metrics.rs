@@ -1,0 +1,164 @@
+//! Is every metric of a running member documented, and is every documented one there?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use alys_tests::federation::{Federation, Member, SOON};
+use alys_tests::{eventually, seen};
+
+/// What is said of a metric: its type, and its labels but for those of every metric.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Family {
+    kind: String,
+    labels: BTreeSet<String>,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The words in backquotes that do not stand in brackets, where a label's values do.
+fn labels_of(cell: &str) -> BTreeSet<String> {
+    let mut outside = String::new();
+    let mut depth = 0;
+    for character in cell.chars() {
+        match character {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ if depth == 0 => outside.push(character),
+            _ => {}
+        }
+    }
+    outside.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn documented() -> BTreeMap<String, Family> {
+    let text = read("docs/metrics.md");
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    let mut families = BTreeMap::new();
+    for row in rows {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [name, kind, unit, labels, meaning, _worry] = cells[..] else { panic!("six cells: {row}") };
+        assert!(!unit.is_empty() && !meaning.is_empty(), "unit and meaning: {row}");
+        let family = Family { kind: kind.to_owned(), labels: labels_of(labels) };
+        let name = name.trim_matches('`').to_owned();
+        assert!(families.insert(name.clone(), family).is_none(), "{name} is documented once");
+    }
+    families
+}
+
+/// What a member exposes. Labels only where there is a series to read them from.
+fn exposed(text: &str) -> BTreeMap<String, (String, Option<BTreeSet<String>>)> {
+    let mut families = BTreeMap::new();
+    for line in text.lines() {
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').expect("a name and a type");
+            families.insert(name.to_owned(), (kind.to_owned(), None));
+        }
+    }
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (series, _value) = line.rsplit_once(' ').expect("a series and a value");
+        let (name, labels) = series.trim_end_matches('}').split_once('{').expect("the label `node`");
+        let labels = labels.split("\",").map(|label| label.split('=').next().expect("a label").to_owned());
+        let labels: BTreeSet<_> = labels.filter(|label| !["node", "le"].contains(&label.as_str())).collect();
+        let suffixes = ["", "_bucket", "_sum", "_count"];
+        let base = suffixes.iter().filter_map(|suffix| name.strip_suffix(suffix));
+        let base = base.filter(|base| families.contains_key(*base)).min_by_key(|base| base.len());
+        let base = base.unwrap_or_else(|| panic!("{name} has a type")).to_owned();
+        let found = &mut families.get_mut(&base).expect("it is there").1;
+        assert!(found.as_ref().is_none_or(|found| *found == labels), "{base} has always the same labels");
+        *found = Some(labels);
+    }
+    families
+}
+
+fn compare(documented: &BTreeMap<String, Family>, text: &str) -> Vec<String> {
+    let exposed = exposed(text);
+    let mut wrong = Vec::new();
+    for (name, family) in documented {
+        match exposed.get(name) {
+            None => wrong.push(format!("{name} is documented and not exposed")),
+            Some((kind, _)) if *kind != family.kind => {
+                wrong.push(format!("{name} is a {kind}, documented as {}", family.kind));
+            }
+            Some((_, Some(labels))) if *labels != family.labels => {
+                wrong.push(format!("{name} has labels {labels:?}, documented {:?}", family.labels));
+            }
+            Some(_) => {}
+        }
+    }
+    let undocumented = exposed.keys().filter(|name| !documented.contains_key(*name));
+    wrong.extend(undocumented.map(|name| format!("{name} is exposed and not documented")));
+    wrong
+}
+
+async fn text_of(member: &Member) -> Result<String, String> {
+    let answer = member.client.send("GET", "/metrics", "", "").await?;
+    if answer.status == 200 { Ok(answer.body) } else { Err(format!("{answer:?}")) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_metric_of_a_running_member_is_documented_and_every_documented_one_is_there() {
+    let federation = Federation::start("metrics", |_| {}).await;
+    let member = &federation.members[0];
+    member.reaches(2).await;
+    // What needs a failure to have a series.
+    let fault = r#"{"actor":"sync","fault":"panic"}"#;
+    assert_eq!(member.client.post("/faults", fault).await.expect("an answer").status, 202);
+    let text = eventually(SOON, "the restart is counted", async || {
+        let text = text_of(member).await?;
+        let counted = text.lines().any(|line| line.starts_with("supervision_restart_attempts_total{"));
+        if counted { Ok(text) } else { Err("no restart counted".to_owned()) }
+    })
+    .await;
+    let documented = documented();
+    let wrong = compare(&documented, &text);
+    assert!(wrong.is_empty(), "docs/metrics.md and /metrics differ:\n{}", wrong.join("\n"));
+
+    // The comparison can fail.
+    let first = documented.keys().next().expect("a metric").clone();
+    let mut changed = documented.clone();
+    let mut family = changed.remove(&first).expect("it is there");
+    assert!(compare(&changed, &text).contains(&format!("{first} is exposed and not documented")));
+    family.labels.insert("colour".to_owned());
+    changed.insert("chain_colour".to_owned(), family.clone());
+    changed.insert(first, family);
+    let wrong = compare(&changed, &text);
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
+    assert!(wrong.contains(&"chain_colour is documented and not exposed".to_owned()), "{wrong:?}");
+
+    // What others are asked for is shown.
+    let peers = federation.members[1..].iter().map(|peer| &peer.name);
+    for peer in peers {
+        for name in ["federation_peer_phi", "federation_peer_height", "link_sent_envelopes_total"] {
+            let series = format!("{name}{{peer=\"{peer}\"");
+            assert!(text.contains(&series), "no {series} in {text}");
+        }
+    }
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn metrics_are_given_while_nobody_watches_the_members() {
+    let federation = Federation::start("unwatched", |_| {}).await;
+    let member = &federation.members[0];
+    let parts = member.node().parts();
+    let name = parts.addresses.federation.name().clone();
+    let worker = parts.supervision.board.worker(&name).expect("it is in the tree");
+    let tier =
+        alys_cluster::supervision::EnhancedSupervision::at(worker.supervisor, parts.supervision.clone());
+    tier.suspend_child(&name).await.expect("nobody answers for it any more");
+    eventually(SOON, "the numbers of members are gone, the others are there", async || {
+        let text = text_of(member).await?;
+        let closed = text.contains("federation_gate_open{node=\"unwatched-node-1\"} 0");
+        seen(closed && !text.contains("federation_peers{") && text.contains("link_up{"), text.clone())
+    })
+    .await;
+    tier.resume_child(&name).await.expect("it answers again");
+    federation.stop().await;
+}
