@@ -1,4 +1,5 @@
-//! Is every metric of a running member documented, and is every documented one there?
+//! Is every metric of a running member documented, is every documented one there, and do alerts and dashboards ask for
+//! nothing else?
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -160,5 +161,133 @@ async fn metrics_are_given_while_nobody_watches_the_members() {
     })
     .await;
     tier.resume_child(&name).await.expect("it answers again");
+    federation.stop().await;
+}
+
+/// The files with this ending in a folder and those below it.
+fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Every alert and what is said of it, line by line.
+fn alerts() -> BTreeMap<String, Vec<String>> {
+    let mut alerts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for file in files("deploy/prometheus/rules", ".yml") {
+        let mut current = None;
+        for line in fs::read_to_string(file).expect("rules").lines() {
+            if let Some(name) = line.trim().strip_prefix("- alert: ") {
+                assert!(!alerts.contains_key(name), "{name} is there once");
+                current = Some(name.to_owned());
+            }
+            if let Some(name) = &current {
+                alerts.entry(name.clone()).or_default().push(line.trim().to_owned());
+            }
+        }
+    }
+    alerts
+}
+
+/// Words of an expression that begin as metrics of a member do.
+fn metrics_in(expression: &str) -> BTreeSet<String> {
+    let word = |character: char| !(character.is_alphanumeric() || character == '_');
+    let words = expression.split(word).filter(|word| word.contains('_'));
+    let prefixes = ["alys", "chain", "consensus", "discovery", "federation", "health", "link", "process"];
+    let prefixes = prefixes.into_iter().chain(["registry", "shutdown", "supervision", "telemetry"]);
+    let prefixes: Vec<_> = prefixes.map(|prefix| format!("{prefix}_")).collect();
+    words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix))).map(str::to_owned).collect()
+}
+
+/// Metrics an expression names and nobody documents.
+fn unknown_in(expression: &str, documented: &BTreeMap<String, Family>) -> Vec<String> {
+    let is_known = |name: &String| {
+        let is_histogram = |base: &str| documented.get(base).is_some_and(|family| family.kind == "histogram");
+        let bases = ["_bucket", "_sum", "_count"].iter().filter_map(|suffix| name.strip_suffix(suffix));
+        documented.contains_key(name) || bases.into_iter().any(is_histogram)
+    };
+    metrics_in(expression).into_iter().filter(|name| !is_known(name)).collect()
+}
+
+#[test]
+fn every_alert_has_a_severity_a_test_and_a_runbook_and_asks_for_documented_metrics_only() {
+    let (documented, alerts) = (documented(), alerts());
+    let tests = read("deploy/prometheus/tests/alerts.yml");
+    let index = read("docs/runbooks/README.md");
+    let mut wrong = Vec::new();
+    for (name, lines) in &alerts {
+        let runbook = format!("docs/runbooks/{name}.md");
+        if !lines.contains(&format!("runbook: {runbook}")) {
+            wrong.push(format!("{name} does not name {runbook}"));
+        }
+        let severity =
+            lines.iter().find_map(|line| line.split("severity: ").nth(1)?.get(..2)).unwrap_or("none");
+        let text = fs::read_to_string(root().join(&runbook)).unwrap_or_default();
+        if !text.starts_with(&format!("# {name} ({severity})\n")) {
+            wrong.push(format!("{runbook} is not about {name} ({severity})"));
+        }
+        if !index.contains(&format!("| [{name}]({name}.md) | {severity} |")) {
+            wrong.push(format!("docs/runbooks/README.md does not list {name} ({severity})"));
+        }
+        for section in ["\n## Look\n", "\n## Do\n"] {
+            if !text.contains(section) {
+                wrong.push(format!("{runbook} has no section {}", section.trim()));
+            }
+        }
+        if !tests.contains(name.as_str()) {
+            wrong.push(format!("{name} has no test"));
+        }
+        // Labels and annotations name none.
+        for unknown in unknown_in(&lines.join("\n"), &documented) {
+            wrong.push(format!("{name} asks for {unknown}, which nobody documents"));
+        }
+    }
+    for file in files("docs/runbooks", ".md") {
+        let stem = file.file_stem().expect("a name").to_string_lossy().into_owned();
+        if stem != "README" && !alerts.contains_key(&stem) {
+            wrong.push(format!("docs/runbooks/{stem}.md is about no alert"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(alerts.len() > 10, "the rules were read");
+    let planted = "sum(rate(chain_blocks_total[5m])) / chain_colour + supervision_decision_seconds_count";
+    assert_eq!(unknown_in(planted, &documented), ["chain_colour"]);
+}
+
+/// Paths that runbooks and guides ask members for, without queries.
+fn paths_in(text: &str) -> BTreeSet<String> {
+    let after_port = |rest: &str| {
+        let path = rest.trim_start_matches(|character: char| character.is_ascii_digit() || character == 'n');
+        let path = path.strip_prefix('/')?;
+        let end = path.find(|character: char| !(character.is_alphanumeric() || "/_".contains(character)));
+        Some(format!("/{}", &path[..end.unwrap_or(path.len())]))
+    };
+    text.split("127.0.0.1:").skip(1).filter_map(after_port).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_runbooks_ask_a_member_for_is_there() {
+    let mut federation = Federation::prepare("runbooks", |_| {}).await;
+    federation.start_member(0).await;
+    let mut wanted = BTreeSet::new();
+    for file in files("docs", ".md") {
+        wanted.extend(paths_in(&fs::read_to_string(file).expect("a text")));
+    }
+    assert!(wanted.contains("/federation/gate") && wanted.contains("/supervision/patterns"), "{wanted:?}");
+    for path in wanted {
+        let status = federation.members[0].client.status(&path).await.expect("an answer");
+        assert!(![404, 405].contains(&status), "{path}: {status}");
+    }
     federation.stop().await;
 }
