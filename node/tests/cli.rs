@@ -482,7 +482,7 @@ fn a_configuration_that_does_not_serve_is_refused_with_field_value_and_what_was_
             "an ops API beyond loopback",
             "address = \"127.0.0.1",
             "address = \"192.0.2.1",
-            &["`ops.address` is 192.0.2.1", "loopback"],
+            &["`ops.address` is 192.0.2.1", "loopback", "`ops.expose` = true"],
         ),
         (
             "an address that is none",

@@ -2,6 +2,8 @@
 
 mod audit;
 //mod discovery;
+mod discovery;
+mod exposure;
 mod failures;
 mod federation;
 mod health;

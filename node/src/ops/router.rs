@@ -114,6 +114,27 @@ impl Ops {
         member.map_or_else(|| format!("member {index}"), |member| member.name.to_string())
     }
 
+    /// The answer to a request that needs the token and does not carry it.
+    fn token_refusal(&self, headers: &HeaderMap) -> Option<Response> {
+        let Some(token) = &self.token else {
+            let detail =
+                "field `ops.token_file` is not set; expected a file with the token that callers must know";
+            return Some(Problem::new(StatusCode::FORBIDDEN, detail).into_response());
+        };
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if given.is_some_and(|given| token.is_in(given)) {
+            return None;
+        }
+        let detail = "header `authorization` does not carry this member's token; expected `Bearer <token>`";
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
+        Some(([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response())
+    }
+
+    /// The same for requests that need it only where others than this machine's users can make them.
+    fn exposed_refusal(&self, headers: &HeaderMap) -> Option<Response> {
+        if self.parts.config.ops.expose { self.token_refusal(headers) } else { None }
+    }
+
     async fn federation(&self) -> Result<FederationStatus, Problem> {
         Ok(self.parts.addresses.federation.call(DEADLINE, FederationMessage::Status).await?)
     }
@@ -137,16 +158,8 @@ async fn shut_down(
     headers: HeaderMap,
     request: Result<Json<ShutdownRequest>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Some(token) = &ops.token else {
-        let detail =
-            "field `ops.token_file` is not set; expected a file with the token that callers must know";
-        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
-    };
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if !given.is_some_and(|given| token.is_in(given)) {
-        let detail = "header `authorization` does not carry this member's token; expected `Bearer <token>`";
-        let problem = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
-        return Ok(([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response());
+    if let Some(refusal) = ops.token_refusal(&headers) {
+        return Ok(refusal);
     }
     let Json(ShutdownRequest { force, reason, wait }) = request?;
     let length = reason.chars().count();
@@ -462,8 +475,12 @@ async fn genesis(State(ops): State<Ops>) -> Json<GenesisView> {
 
 async fn submit(
     State(ops): State<Ops>,
+    headers: HeaderMap,
     request: Result<Json<TransactionRequest>, JsonRejection>,
 ) -> Result<Response, Problem> {
+    if let Some(refusal) = ops.exposed_refusal(&headers) {
+        return Ok(refusal);
+    }
     let Json(TransactionRequest { payload }) =
         request.map_err(|rejection| match Problem::from(rejection) {
             large if large.status == StatusCode::PAYLOAD_TOO_LARGE.as_u16() => {
@@ -491,8 +508,12 @@ async fn submit(
 
 async fn inject_fault(
     State(ops): State<Ops>,
+    headers: HeaderMap,
     request: Result<Json<FaultRequest>, JsonRejection>,
 ) -> Result<Response, Problem> {
+    if let Some(refusal) = ops.exposed_refusal(&headers) {
+        return Ok(refusal);
+    }
     if !ops.parts.config.faults.enabled {
         let detail = "field `faults.enabled` is false; expected true on a member that takes part in a drill";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
