@@ -20,6 +20,7 @@ pub mod ordering;
 pub mod ports;
 pub mod shutdown;
 pub mod store;
+pub mod testnet;
 pub mod tree;
 pub mod vouch;
 

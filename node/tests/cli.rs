@@ -856,3 +856,25 @@ fn a_member_is_asked_to_leave_with_its_token_and_watched_until_it_is_gone() {
     let nobody = node(&["shutdown", "--ops", &ops, "--token-file", &token]);
     fails("nobody", &nobody, 4, &["does not answer"]);
 }
+
+#[test]
+fn a_testnet_is_made_of_members_whose_configurations_hold_and_is_kept() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = as_text(directory.path());
+    let made = node(&["testnet", "init", "--out", &out]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    for n in 1..=4 {
+        let config = as_text(&directory.path().join(format!("node-{n}/node.toml")));
+        let checked = node(&["config", "check", "--config", &config]);
+        assert!(checked.status.success(), "{}", text(&checked.stderr));
+        assert!(text(&checked.stdout).contains(&format!("node-{n} may start on chain alys-testnet")));
+    }
+    fails("again", &node(&["testnet", "init", "--out", &out]), 4, &["node-1 is not empty", "--if-missing"]);
+    let kept = node(&["testnet", "init", "--out", &out, "--if-missing"]);
+    assert!(kept.status.success() && text(&kept.stdout).contains("kept"), "{}", text(&kept.stderr));
+    let other = as_text(&directory.path().join("other"));
+    let wrong = node(&["testnet", "init", "--out", &other, "--members", "3"]);
+    fails("too few", &wrong, 4, &["`--members` is 3", "4 to 64"]);
+    let wrong = node(&["testnet", "init", "--out", &other, "--owner", "nobody"]);
+    fails("no owner", &wrong, 2, &["--owner", "65532:65532"]);
+}
