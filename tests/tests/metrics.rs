@@ -223,7 +223,10 @@ fn unknown_in(expression: &str, documented: &BTreeMap<String, Family>) -> Vec<St
 #[test]
 fn every_alert_has_a_severity_a_test_and_a_runbook_and_asks_for_documented_metrics_only() {
     let (documented, alerts) = (documented(), alerts());
-    let tests = read("deploy/prometheus/tests/alerts.yml");
+    let tests: String = files("deploy/prometheus/tests", ".yml")
+        .iter()
+        .map(|file| fs::read_to_string(file).expect("tests"))
+        .collect();
     let index = read("docs/runbooks/README.md");
     let mut wrong = Vec::new();
     for (name, lines) in &alerts {
