@@ -359,4 +359,17 @@ mod tests {
             assert!(fs::read_dir(out.path()).expect("a directory").next().is_none(), "nothing: {expected}");
         }
     }
+
+    #[test]
+    fn off_loopback_addresses_count_up_and_the_ops_api_is_exposed_with_a_token() {
+        let out = tempfile::tempdir().expect("a directory");
+        let first_address = Ipv4Addr::new(172, 30, 7, 11);
+        let testnet = Testnet { first_address, link_port: 4_000, ops_port: 3_000, ..testnet() };
+        testnet.write(out.path()).expect("written");
+        let (config, _) = load(out.path(), "node-2");
+        assert_eq!(config.ops.address, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 3_000)));
+        assert!(config.ops.expose && config.ops.token_file.is_some());
+        let peers: Vec<_> = config.link.peers.iter().map(|peer| peer.address.to_string()).collect();
+        assert_eq!(peers, ["172.30.7.11:4000", "172.30.7.13:4000", "172.30.7.14:4000"]);
+    }
 }

@@ -268,7 +268,7 @@ fn every_alert_has_a_severity_a_test_and_a_runbook_and_asks_for_documented_metri
     assert_eq!(unknown_in(planted, &documented), ["chain_colour"]);
 }
 
-/// Paths that runbooks and guides ask members for, without queries.
+/// Paths that runbooks and guides ask members of the testnet for, without queries.
 fn paths_in(text: &str) -> BTreeSet<String> {
     let after_port = |rest: &str| {
         let path = rest.trim_start_matches(|character: char| character.is_ascii_digit() || character == 'n');
@@ -276,7 +276,7 @@ fn paths_in(text: &str) -> BTreeSet<String> {
         let end = path.find(|character: char| !(character.is_alphanumeric() || "/_".contains(character)));
         Some(format!("/{}", &path[..end.unwrap_or(path.len())]))
     };
-    text.split("127.0.0.1:").skip(1).filter_map(after_port).collect()
+    text.split("127.0.0.1:300").skip(1).filter_map(after_port).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
