@@ -294,3 +294,31 @@ async fn what_runbooks_ask_a_member_for_is_there() {
     }
     federation.stop().await;
 }
+
+#[test]
+fn every_panel_asks_for_documented_metrics_only_of_a_provisioned_source() {
+    let documented = documented();
+    let sources = read("deploy/grafana/provisioning/datasources/prometheus.yml");
+    let mut wrong = Vec::new();
+    let mut queries = 0;
+    for file in files("deploy/grafana/dashboards", ".json") {
+        let board: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(&file).expect("a dashboard")).expect("JSON");
+        for panel in board["panels"].as_array().expect("panels") {
+            let targets = panel["targets"].as_array().into_iter().flatten();
+            for target in targets {
+                let place = format!("{}: {}", board["title"], panel["title"]);
+                let source = target["datasource"]["uid"].as_str().expect("a source");
+                if !sources.contains(&format!("uid: {source}\n")) {
+                    wrong.push(format!("{place} asks {source}, which is not provisioned"));
+                }
+                let expression = target["expr"].as_str().expect("an expression");
+                let unknown = unknown_in(expression, &documented);
+                wrong.extend(unknown.iter().map(|name| format!("{place} asks for {name}")));
+                queries += 1;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(queries > 30, "the dashboards were read: {queries}");
+}
