@@ -2,7 +2,6 @@
 
 mod audit;
 //mod discovery;
-mod discovery;
 mod exposure;
 mod failures;
 mod federation;
