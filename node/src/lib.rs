@@ -12,6 +12,7 @@ pub mod consensus;
 pub mod decisions;
 pub mod discovery;
 pub mod failure;
+mod gauges;
 pub mod genesis;
 pub mod incarnation;
 pub mod keys;
@@ -20,6 +21,7 @@ pub mod ordering;
 pub mod ports;
 pub mod shutdown;
 pub mod store;
+pub mod testnet;
 pub mod tree;
 pub mod vouch;
 
@@ -288,7 +290,7 @@ fn parts(
         head: HeadReader::new(Head::genesis(genesis_hash)),
         open_store,
         link_listener: Arc::new(link_listener),
-        metrics: Metrics::new(roster.own()),
+        metrics: Metrics::new(roster.own(), &roster.peers().cloned().collect::<Vec<_>>()),
         health_score: Arc::default(),
         addresses,
         config,

@@ -1,5 +1,5 @@
 //! The command line of a member:
-//! `alys-node run | keys | config | audit | decisions | healthcheck | actors | shutdown | version`.
+//! `alys-node run | keys | config | testnet | audit | decisions | healthcheck | actors | shutdown | version`.
 
 mod actors_table;
 mod certificates;
@@ -18,6 +18,7 @@ use alys_node::config::{LogConfig, LogFormat, NodeConfig, Overrides};
 use alys_node::keys::SecretKey;
 use alys_node::ops::token::Token;
 use alys_node::ops::view::{Problem, ReadyView, ShutdownRequest, ShutdownView};
+use alys_node::testnet::Testnet;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -53,6 +54,9 @@ enum Command {
     /// Check and show the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make a testnet.
+    #[command(subcommand)]
+    Testnet(TestnetCommand),
     /// Check what a stopped member has on disk: chain and certificates, and that its signatures and its log
     /// agree. Exit code 1 if they do not.
     Audit(ConfigFile),
@@ -157,6 +161,50 @@ enum ConfigCommand {
     Show(ConfigFile),
 }
 
+#[derive(Subcommand)]
+enum TestnetCommand {
+    /// Write keys, one genesis and a configuration for each member, each member into a directory of its own.
+    Init(TestnetInit),
+}
+
+#[derive(Args)]
+struct TestnetInit {
+    /// Where the members' directories `node-1`, `node-2` and so on are made.
+    #[arg(long)]
+    out: PathBuf,
+    /// How many members, 4 to 64.
+    #[arg(long, default_value_t = 4)]
+    members: usize,
+    /// Names the chain.
+    #[arg(long, default_value = "alys-testnet")]
+    chain_id: String,
+    /// The time between blocks, 200ms to 60s.
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    block_time: Duration,
+    /// The first member's IPv4 address. On loopback the others share it and their ports count up; elsewhere each has
+    /// the next address, all have the same ports, and their ops APIs are exposed.
+    #[arg(long, default_value = "127.0.0.1")]
+    first_address: std::net::Ipv4Addr,
+    /// The port of links, of the first member on loopback.
+    #[arg(long, default_value_t = 4001)]
+    link_port: u16,
+    /// The port of the ops API, of the first member on loopback.
+    #[arg(long, default_value_t = 3001)]
+    ops_port: u16,
+    /// Give everything to this user and group, such as 65532:65532.
+    #[arg(long, value_name = "UID:GID", value_parser = owner)]
+    owner: Option<(u32, u32)>,
+    /// Keep a testnet that is there already.
+    #[arg(long)]
+    if_missing: bool,
+}
+
+fn owner(text: &str) -> Result<(u32, u32), String> {
+    let parsed =
+        text.split_once(':').and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
+    parsed.ok_or_else(|| "expected two numbers, such as 65532:65532".to_owned())
+}
+
 /// Between two looks whether a shutdown has begun.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// What a forced end may take after the deadline of the shutdown.
@@ -176,6 +224,7 @@ fn main() -> ExitCode {
         Command::Keys(Keys::InspectCertificate(command)) => certificates::inspect(&command),
         Command::Config(ConfigCommand::Check(file)) => check_config(&file),
         Command::Config(ConfigCommand::Show(file)) => show_config(&file),
+        Command::Testnet(TestnetCommand::Init(init)) => init_testnet(&init),
         Command::Audit(file) => run_audit(&file),
         Command::Decisions(command) => decisions_replay::run(&command),
         Command::Healthcheck { ops } => return healthcheck(ops),
@@ -357,6 +406,27 @@ fn show_config(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     for (key, value, source) in rows {
         println!("{key:width$} = {value}  # {source}");
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn init_testnet(init: &TestnetInit) -> anyhow::Result<ExitCode> {
+    let testnet = Testnet {
+        members: init.members,
+        chain_id: init.chain_id.clone(),
+        block_time: init.block_time,
+        first_address: init.first_address,
+        link_port: init.link_port,
+        ops_port: init.ops_port,
+        owner: init.owner,
+    };
+    let written = if init.if_missing {
+        testnet.write_if_missing(&init.out)?
+    } else {
+        testnet.write(&init.out)?;
+        true
+    };
+    let what = if written { "written" } else { "kept" };
+    println!("{} members of {} {what} in {}", init.members, init.chain_id, init.out.display());
     Ok(ExitCode::SUCCESS)
 }
 

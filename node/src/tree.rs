@@ -18,7 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use alys_cluster::clock::Clock;
@@ -27,9 +27,7 @@ use alys_cluster::discovery::{
 };
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
-use alys_cluster::federation::{
-    Decision, FederationActor, FederationMessage, FederationWire, GateReader, Roster,
-};
+use alys_cluster::federation::{FederationActor, FederationMessage, FederationWire, GateReader, Roster};
 use alys_cluster::health::message::MemberReading;
 use alys_cluster::health::{HealthMessage, HealthMonitor, Pingable, RecoveryAgent, RecoveryMessage, Ties};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation, NodeId};
@@ -39,7 +37,7 @@ use alys_cluster::supervision::{
     ChildSpec, Context, EscalationTable, RestartStrategy, SupervisorSpec, TreeHealer, Watch,
 };
 use alys_cluster::telemetry::logging::History;
-use alys_cluster::telemetry::metrics::{Gauges, Metrics};
+use alys_cluster::telemetry::metrics::Metrics;
 use alys_cluster::telemetry::{Ear, LoggingActor, LoggingMessage, MetricsActor, MetricsMessage};
 use alys_cluster::transport::gateway::GATEWAY;
 use alys_cluster::transport::tls::Trust;
@@ -554,31 +552,10 @@ impl Parts {
     }
 
     fn metrics(&self) -> ChildSpec {
-        let (gate, head, clock) = (self.gate.clone(), self.head.clone(), self.clock.clone());
-        let (board, registry) = (self.supervision.board.clone(), self.supervision.registry.clone());
-        let (directory, score) = (self.discovery.directory.clone(), self.health_score.clone());
         let actor = MetricsActor {
             address: self.addresses.metrics.clone(),
             metrics: self.metrics.clone(),
-            gauges: Arc::new(move || {
-                let now = clock.now();
-                let verdict = gate.verdict(now);
-                let budgets = board.budgets(now).into_iter().map(|(name, budget)| (name, budget.left()));
-                Gauges {
-                    budgets: budgets.collect(),
-                    registry: registry.stats(),
-                    remote_actors: directory
-                        .members()
-                        .into_iter()
-                        .map(|(node, _, actors)| (node, actors))
-                        .collect(),
-                    health_score: score.load(Ordering::Relaxed),
-                    height: head.head().height,
-                    gate_open: verdict.decision == Decision::Open,
-                    healthy: verdict.healthy,
-                    required: verdict.required,
-                }
-            }),
+            gauges: crate::gauges::of(self),
             clock: self.clock.clone(),
             ear: Ear::new(&self.events),
         };

@@ -484,7 +484,7 @@ fn a_configuration_that_does_not_serve_is_refused_with_field_value_and_what_was_
             "an ops API beyond loopback",
             "address = \"127.0.0.1",
             "address = \"192.0.2.1",
-            &["`ops.address` is 192.0.2.1", "loopback"],
+            &["`ops.address` is 192.0.2.1", "loopback", "`ops.expose` = true"],
         ),
         (
             "an address that is none",
@@ -1071,4 +1071,26 @@ fn the_third_healthy_process_refuses_sigterm_and_obeys_a_second_one_or_force() {
         assert!(said.contains(part), "{part:?} in {said}");
     }
     assert_eq!(members[2].wait().code(), Some(0));
+}
+
+#[test]
+fn a_testnet_is_made_of_members_whose_configurations_hold_and_is_kept() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = as_text(directory.path());
+    let made = node(&["testnet", "init", "--out", &out]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    for n in 1..=4 {
+        let config = as_text(&directory.path().join(format!("node-{n}/node.toml")));
+        let checked = node(&["config", "check", "--config", &config]);
+        assert!(checked.status.success(), "{}", text(&checked.stderr));
+        assert!(text(&checked.stdout).contains(&format!("node-{n} may start on chain alys-testnet")));
+    }
+    fails("again", &node(&["testnet", "init", "--out", &out]), 4, &["node-1 is not empty", "--if-missing"]);
+    let kept = node(&["testnet", "init", "--out", &out, "--if-missing"]);
+    assert!(kept.status.success() && text(&kept.stdout).contains("kept"), "{}", text(&kept.stderr));
+    let other = as_text(&directory.path().join("other"));
+    let wrong = node(&["testnet", "init", "--out", &other, "--members", "3"]);
+    fails("too few", &wrong, 4, &["`--members` is 3", "4 to 64"]);
+    let wrong = node(&["testnet", "init", "--out", &other, "--owner", "nobody"]);
+    fails("no owner", &wrong, 2, &["--owner", "65532:65532"]);
 }

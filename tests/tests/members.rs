@@ -562,7 +562,7 @@ async fn a_panicking_chain_is_back_with_the_next_slot_by_decisions_that_can_be_r
         let Counted { decisions, critical, on_purpose } = counted;
         assert_eq!(on_purpose, 3);
         let restarts = format!(
-            "supervision_restarts_total{{actor_type=\"chain\",reason=\"panic\",strategy=\"immediate\",node=\"{node}\"}} 3"
+            "supervision_restart_attempts_total{{actor_type=\"chain\",reason=\"panic\",strategy=\"immediate\",node=\"{node}\"}} 3"
         );
         let left = 50 - critical;
         let budget = format!("supervision_budget_left{{supervisor=\"critical\",node=\"{node}\"}} {left}");
@@ -666,7 +666,9 @@ async fn what_happened_is_told_and_counted_also_where_those_who_tell_and_count_w
     eventually(SOON, "the restarts are counted", async || {
         let metrics = member.client.send("GET", "/metrics", "text/plain", String::new()).await?.body;
         let counted = |actor: &str| {
-            metrics.contains(&format!("supervision_restarts_total{{actor_type=\"{actor}\",reason=\"killed\""))
+            metrics.contains(&format!(
+                "supervision_restart_attempts_total{{actor_type=\"{actor}\",reason=\"killed\""
+            ))
         };
         seen(counted("logging") && counted("metrics"), metrics.clone())
     })
