@@ -475,10 +475,22 @@ fn a_configuration_that_does_not_serve_is_refused_with_field_value_and_what_was_
             &["`identity.name` is node-9", "node-1, node-2"],
         ),
         (
-            "a link beyond loopback",
-            "listen = \"127.0.0.1",
-            "listen = \"0.0.0.0",
-            &["`link.listen` is 0.0.0.0", "loopback"],
+            "a peer that can not be dialled",
+            "name = \"node-2\"\naddress = \"127.0.0.1",
+            "name = \"node-2\"\naddress = \"0.0.0.0",
+            &["`link.peers.address` is 0.0.0.0", "an address that can be dialled"],
+        ),
+        (
+            "a queue smaller than a message",
+            "[link]\n",
+            "[link]\nqueue_bytes = 1\n",
+            &["`link.queue_bytes` is 1", "4194304 to 1073741824"],
+        ),
+        (
+            "a version of the link to come",
+            "[link]\n",
+            "[link]\nversion = 3\n",
+            &["`link.version` is 3", "1 or 2"],
         ),
         (
             "an ops API beyond loopback",
@@ -628,7 +640,7 @@ fn the_environment_overrides_the_file_and_flags_override_both() {
         ("ALYS_HEARTBEAT__INTERVAL", "soon", &["heartbeat.interval", "soon", "environment"] as &[&str]),
         ("ALYS_HEARTBEAT__COLOUR", "1", &["COLOUR", "environment"]),
         ("ALYS_COLOUR", "1", &["COLOUR", "environment"]),
-        ("ALYS_LINK__LISTEN", "0.0.0.0:1", &["`link.listen` is 0.0.0.0:1"]),
+        ("ALYS_LINK__QUEUE", "7", &["`link.queue` is 7"]),
     ] {
         let output = home.command(&["config", "check"]).env(variable, value).output().expect("the node runs");
         let lower = Output { stderr: text(&output.stderr).to_lowercase().into_bytes(), ..output };
