@@ -116,7 +116,7 @@ pub struct Door {
 }
 
 impl Door {
-    fn ask(&self, from: &Arc<Connection>, id: u64, answer: Result<Answer, String>, patience: Duration) {
+    fn ask(from: &Arc<Connection>, id: u64, answer: Result<Answer, String>, patience: Duration) {
         let send = move |connection: &Connection, outcome: Result<Vec<u8>, String>| {
             // An order is not answered. An asker that is gone, or has no room for the answer, asks again.
             if id != 0 {
@@ -148,7 +148,7 @@ impl Inbound for Door {
             Body::Tell { to, payload } => self.routes.take(from.peer(), &to, &payload),
             Body::Ask { id, to, protocol, question, patience } => {
                 let answer = self.answers.answer(from.peer(), &to, &protocol, &question);
-                self.ask(from, id, answer, patience);
+                Self::ask(from, id, answer, patience);
                 Ok(())
             }
             Body::Watch { id, to, incarnation } => {
