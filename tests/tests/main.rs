@@ -9,6 +9,7 @@ mod hostile;
 mod layers;
 mod members;
 mod otp;
+mod processes;
 mod properties;
 mod registry;
 mod shutdown;
