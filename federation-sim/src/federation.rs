@@ -46,6 +46,8 @@ pub enum Depth {
 pub struct Effect {
     /// Payloads of the transactions that were accepted, hexadecimal.
     pub submitted: Vec<String>,
+    /// What is to be said of it; empty if nothing is.
+    pub told: String,
 }
 
 /// An action that could not be carried out, or had not the effect it must have.

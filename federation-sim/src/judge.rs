@@ -72,7 +72,10 @@ impl<'a> Judge<'a> {
             let found = facts.finds.and_then(|members| finds_differ(record, name, members));
             let few = facts.healthy.and_then(|least| too_few_healthy(record, name, least));
             let apart = facts.blocks_apart_max.and_then(|most| too_far_apart(record, name, most));
-            gate.or(few).or(low).or(absent).or(found).or(apart)
+            let down = facts.links_up.then(|| links_down(record, name)).flatten();
+            let other =
+                facts.link_versions.as_ref().and_then(|versions| versions_differ(record, name, versions));
+            gate.or(few).or(low).or(absent).or(found).or(apart).or(down).or(other)
         });
         let missing = missing.or_else(|| facts.heights_equal.then(|| self.differ(record)).flatten());
         let Some(duration) = facts.no_block_for.or(facts.no_halt_for) else {
@@ -175,6 +178,16 @@ fn gate_differs(record: &Record, name: &str, decision: GateDecision) -> Option<S
 fn finds_differ(record: &Record, name: &str, members: usize) -> Option<String> {
     let found = record.fresh(name, 0)?.finds;
     (found != members).then(|| format!("{name} finds the actors of {found} other members, not {members}"))
+}
+
+fn links_down(record: &Record, name: &str) -> Option<String> {
+    let down = &record.fresh(name, 0)?.links_down;
+    (!down.is_empty()).then(|| format!("links of {name} are down: {}", down.join(", ")))
+}
+
+fn versions_differ(record: &Record, name: &str, versions: &[u32]) -> Option<String> {
+    let found = &record.fresh(name, 0)?.link_versions;
+    (found != versions).then(|| format!("the links of {name} are of versions {found:?}, not {versions:?}"))
 }
 
 fn transactions_missing(record: &Record, name: &str) -> Option<String> {

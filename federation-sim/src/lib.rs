@@ -16,8 +16,10 @@
 //! The upper row acts and waits; the lower row is pure. Start reading at [`step`], then [`runner`], then
 //! [`invariant`].
 
+mod attack;
 pub mod bar;
 pub mod binary;
+mod chaos;
 mod client;
 mod clock;
 pub mod federation;

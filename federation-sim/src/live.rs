@@ -102,6 +102,10 @@ impl Watch for Progress {
         show(&text);
     }
 
+    fn told(&mut self, text: &str) {
+        self.say(&format!("        {text}"));
+    }
+
     fn step_ends(&mut self, record: &Record, failure: Option<&Failure>) {
         let over = self.over();
         let done = record.steps.last().filter(|_| failure.is_none());

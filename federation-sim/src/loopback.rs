@@ -4,16 +4,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alys_cluster::shutdown::state::INSISTS_AFTER;
-use alys_node::ops::view::FaultKind;
+use alys_node::ops::view::{FaultKind, HeadView};
 use rand::RngCore as _;
 use rand::rngs::StdRng;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use crate::attack;
+use crate::client::Client;
 use crate::clock;
 use crate::federation::{ActionError, Depth, Effect, Federation, Finding, MemberObservation, Observation};
 use crate::guard::Guardian;
 use crate::link::Link;
+use crate::proc;
 use crate::process::Member;
 use crate::proxy::Proxies;
 use crate::scenario::Scenario;
@@ -35,6 +38,8 @@ const KILL_SPREAD_MS_MAX: u64 = 50;
 const STRIKE_LOOK: Duration = Duration::from_millis(20);
 /// Between two looks whether a member that was told to stop has.
 const STOP_LOOK: Duration = Duration::from_millis(50);
+/// An attack that takes longer must leave the member time for a block.
+const ATTACK_BLOCKLESS: Duration = Duration::from_secs(20);
 /// Bytes of a submitted transaction.
 const PAYLOAD_BYTES: usize = 32;
 
@@ -87,7 +92,9 @@ impl Loopback {
         let proxies = setup::start_proxies(&places).await?;
         setup::write_configs(&places, scenario, &proxies, &options.log_level)?;
         let guardian = options.guard.as_deref().map(Guardian::start).transpose();
-        let member = |place: &setup::Place| Member::new(&place.name, place.config(), place.log(), place.ops);
+        let member = |place: &setup::Place| {
+            Member::new(&place.name, place.config(), place.log(), place.ops, place.link)
+        };
         let mut federation = Self {
             members: places.iter().map(member).collect(),
             proxies,
@@ -257,6 +264,62 @@ impl Loopback {
         }
     }
 
+    /// Has members speak the newest version of the link, once they are started again.
+    fn upgrade(&self, names: &[String]) -> Result<(), ActionError> {
+        for member in self.members.iter().filter(|member| names.contains(&member.name)) {
+            setup::forget_link_version(&member.config)
+                .map_err(|error| failed(member, "to be configured", &error))?;
+        }
+        Ok(())
+    }
+
+    async fn attack(&self, name: &str, connections: usize) -> Result<String, ActionError> {
+        let expected = format!("{name} to stand {connections} connections of strangers");
+        let error = |seen| ActionError { expected: expected.clone(), seen };
+        let member = self.members.iter().find(|member| member.name == name);
+        let member = member.ok_or_else(|| error("no such member".to_owned()))?;
+        let pid = member.pid().map_err(|failure| error(failure.to_string()))?;
+        let height = |client: Client| async move {
+            let view = spawn_blocking(move || client.get::<HeadView>("/chain/head"));
+            view.await.map_err(|panic| panic.to_string())?.map(|view| view.height)
+        };
+        let first = height(member.client.clone()).await.map_err(error)?;
+        let told = attack::strike(member.link, connections, pid).await.map_err(error)?;
+        let last = height(member.client.clone()).await.map_err(error)?;
+        if told.took > ATTACK_BLOCKLESS && last == first {
+            return Err(error(format!("no block was made in {:?}", told.took)));
+        }
+        Ok(format!("{told}; {} blocks meanwhile", last - first))
+    }
+
+    /// Waits until every pair of these has one connection, and nobody more.
+    async fn pairs(&self, names: &[String], within: Duration) -> Result<(), ActionError> {
+        let running = self.members.iter().filter(|member| names.contains(&member.name));
+        let mut sorted: Vec<_> = running.map(|member| (member.name.as_str(), member.link.port())).collect();
+        sorted.sort_unstable();
+        let ports: Vec<_> = sorted.iter().map(|(_, port)| *port).collect();
+        // Each is dialled by those with greater names.
+        let expected: Vec<_> = (0..sorted.len()).rev().collect();
+        let begun = clock::instant();
+        loop {
+            let found = proc::established(&ports);
+            let error = |seen| ActionError {
+                expected: format!("{expected:?} connections to {}", names.join(", ")),
+                seen,
+            };
+            let found = found.map_err(|failure| error(failure.to_string()))?;
+            let counts: Vec<_> =
+                ports.iter().map(|port| found.iter().filter(|found| *found == port).count()).collect();
+            if counts == expected {
+                return Ok(());
+            }
+            if begun.elapsed() >= within {
+                return Err(error(format!("{counts:?}")));
+            }
+            sleep(STOP_LOOK).await;
+        }
+    }
+
     fn switch(&self, links: &[Link], turn: impl Fn(&Proxies, &Link) -> bool) -> Result<(), ActionError> {
         match links.iter().find(|link| !turn(&self.proxies, link)) {
             None => Ok(()),
@@ -295,6 +358,9 @@ impl Federation for Loopback {
             Action::Fault { member, actor, fault, until, within, .. } => {
                 self.fault(member, actor, *fault, *until, *within).await?;
             }
+            Action::Upgrade { .. } => self.upgrade(&names)?,
+            Action::Attack { member, connections } => effect.told = self.attack(member, *connections).await?,
+            Action::Pairs { within } => self.pairs(&names, *within).await?,
             Action::Submit { member, count } => effect.submitted = self.submit(member, *count).await?,
         }
         Ok(effect)

@@ -63,7 +63,9 @@ fn show(name: &str) -> ExitCode {
 }
 
 fn start(name: &str, options: &RunOptions) -> ExitCode {
-    let mut scenario = match Scenario::load_repeating(name, options.times) {
+    // Short enough to be read out.
+    let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u16>()));
+    let mut scenario = match Scenario::load_with(name, seed, options.times) {
         Ok(scenario) => scenario,
         Err(error) => return complain(USAGE, &error),
     };
@@ -71,8 +73,6 @@ fn start(name: &str, options: &RunOptions) -> ExitCode {
     if options.keep_running {
         scenario.leave_running();
     }
-    // Short enough to be read out.
-    let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u16>()));
     let binary = match binary::locate(options.node_binary.as_deref(), options.quiet) {
         Ok(binary) => binary,
         Err(error) => return complain(SETUP, &error),

@@ -31,6 +31,27 @@ impl Stat {
     }
 }
 
+/// The memory of a process that is in use, in bytes, if it is there.
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(kib.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1_024)
+}
+
+/// Connections that stand on loopback, as the port of each that was dialled; of every process.
+pub(crate) fn established(ports: &[u16]) -> std::io::Result<Vec<u16>> {
+    let table = std::fs::read_to_string("/proc/net/tcp")?;
+    Ok(table.lines().skip(1).filter_map(local_port).filter(|port| ports.contains(port)).collect())
+}
+
+/// The local port of an established connection, in a line of proc(5)'s `/proc/net/tcp`.
+fn local_port(line: &str) -> Option<u16> {
+    let mut fields = line.split_whitespace();
+    let local = fields.nth(1)?;
+    let state = fields.nth(1)?;
+    (state == "01").then(|| u16::from_str_radix(local.split(':').nth(1)?, 16).ok()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +60,19 @@ mod tests {
     fn a_name_with_parentheses_and_spaces_is_skipped() {
         let text = "42 (a) b (c) T 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 777 20";
         assert_eq!(Stat::parse(text), Some(Stat { state: 'T', started: 777 }));
+    }
+
+    #[test]
+    fn this_process_uses_memory() {
+        assert!(resident_bytes(std::process::id()).is_some_and(|bytes| bytes > 100_000));
+        assert_eq!(resident_bytes(0), None);
+    }
+
+    #[test]
+    fn established_connections_are_told_by_their_local_port() {
+        let line =
+            |state: &str| format!("  1: 0100007F:1F90 0100007F:C350 {state} 00000000:00000000 00:0 0 0 7");
+        assert_eq!((local_port(&line("01")), local_port(&line("0A"))), (Some(8_080), None));
     }
 
     #[test]

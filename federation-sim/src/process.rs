@@ -31,6 +31,7 @@ pub(crate) struct Member {
     pub(crate) config: PathBuf,
     pub(crate) log: PathBuf,
     pub(crate) ops: SocketAddr,
+    pub(crate) link: SocketAddr,
     pub(crate) client: Client,
     pub(crate) cursor: Cursor,
     running: Option<Running>,
@@ -51,9 +52,9 @@ struct Running {
 
 impl Member {
     /// A member that is not started yet.
-    pub(crate) fn new(name: &str, config: PathBuf, log: PathBuf, ops: SocketAddr) -> Self {
+    pub(crate) fn new(name: &str, config: PathBuf, log: PathBuf, ops: SocketAddr, link: SocketAddr) -> Self {
         let (client, cursor) = (Client::new(ops), Cursor::default());
-        Self { name: name.to_owned(), config, log, ops, client, cursor, running: None }
+        Self { name: name.to_owned(), config, log, ops, link, client, cursor, running: None }
     }
 
     /// Starts the process, its output appended to the member's log.
@@ -158,7 +159,7 @@ impl Member {
         Ok(status)
     }
 
-    fn pid(&self) -> io::Result<u32> {
+    pub(crate) fn pid(&self) -> io::Result<u32> {
         let pid = self.running.as_ref().and_then(|running| running.child.id());
         pid.ok_or_else(|| io::Error::other("it does not run"))
     }

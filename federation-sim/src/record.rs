@@ -81,6 +81,10 @@ pub struct Snapshot {
     pub healthy: usize,
     /// Links that are up.
     pub links_up: usize,
+    /// Links that are not, and why each was lost.
+    pub links_down: Vec<String>,
+    /// Versions of the links that are up, in ascending order.
+    pub link_versions: Vec<u32>,
     /// Other members whose actors it finds.
     pub finds: usize,
     /// Its gate's reason.
@@ -228,8 +232,16 @@ impl MemberRecord {
         for signature in &answer.signatures {
             self.signatures.insert(signature_key(signature), signature.clone());
         }
+        let links = &answer.status.links;
+        let down = links.iter().filter(|link| link.state != "up");
+        let mut versions: Vec<_> = links.iter().filter_map(|link| link.version).collect();
+        versions.sort_unstable();
         self.last = Some(Snapshot {
             at_ms,
+            links_down: down
+                .map(|link| format!("{} is {} ({})", link.peer, link.state, link.last_loss))
+                .collect(),
+            link_versions: versions,
             incarnation,
             height,
             gate: answer.gate.decision,
@@ -307,6 +319,8 @@ pub(crate) mod tests {
             gate,
             healthy,
             links_up: 3,
+            links_down: Vec::new(),
+            link_versions: vec![2; 3],
             finds: 3,
             reason,
             unready: None,

@@ -42,6 +42,8 @@ pub trait Watch: Send {
     fn step_begins(&mut self, number: usize, of: usize, step: &Step);
     /// The members were looked at.
     fn observed(&mut self, record: &Record);
+    /// The step's action had this to say.
+    fn told(&mut self, _: &str) {}
     /// The step ended, well if no failure is given.
     fn step_ends(&mut self, record: &Record, failure: Option<&Failure>);
 }
@@ -112,6 +114,9 @@ impl<F: Federation> Runner<'_, F> {
         let effect = effect.map_err(|ActionError { expected, seen }| Failure { expected, seen })?;
         self.topology.apply(action);
         self.record.submitted.extend(effect.submitted);
+        if !effect.told.is_empty() {
+            self.watch.told(&effect.told);
+        }
         self.record.steps[number].done_ms = Some(self.federation.now_ms());
         Ok(())
     }

@@ -7,10 +7,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rand::rngs::StdRng;
 use serde::Deserialize;
 use thiserror::Error;
 
 use crate::bar::{Bar, Written};
+use crate::chaos;
+use crate::seed;
 use crate::step::{Action, Check, Step};
 use crate::topology::Topology;
 
@@ -18,12 +21,15 @@ use crate::topology::Topology;
 pub const DEFAULT: &str = "gating";
 
 /// Shipped scenarios, by name.
-const SHIPPED: [(&str, &str); 9] = [
+const SHIPPED: [(&str, &str); 12] = [
+    ("attack", include_str!("scenarios/attack.toml")),
+    ("chaos", include_str!("scenarios/chaos.toml")),
     ("gating", include_str!("scenarios/gating.toml")),
     ("healthy", include_str!("scenarios/healthy.toml")),
     ("leaving", include_str!("scenarios/leaving.toml")),
     ("partition", include_str!("scenarios/partition.toml")),
     ("rolling-restart", include_str!("scenarios/rolling-restart.toml")),
+    ("upgrade", include_str!("scenarios/upgrade.toml")),
     ("supervision", include_str!("scenarios/supervision.toml")),
     ("all-crash", include_str!("scenarios/all-crash.toml")),
     ("faults", include_str!("scenarios/faults.toml")),
@@ -38,6 +44,10 @@ const STEPS_MAX: usize = 5_000;
 const BARS_MAX: usize = 100;
 /// Transactions one step can submit.
 const SUBMIT_MAX: usize = 1_000;
+/// Connections one step can make.
+const CONNECTIONS_MAX: usize = 1_000_000;
+/// Faults one step can write out.
+const FAULTS_MAX: usize = 150;
 /// Block times a genesis accepts.
 const BLOCK_TIME: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_mins(1);
 
@@ -74,6 +84,8 @@ pub struct Sections {
     pub health: Option<toml::Table>,
     /// How often a supervisor may restart its children.
     pub supervision: Option<toml::Table>,
+    /// Links between members, but for where they listen.
+    pub link: Option<toml::Table>,
 }
 
 impl Sections {
@@ -84,6 +96,7 @@ impl Sections {
             ("consensus", &self.consensus),
             ("health", &self.health),
             ("supervision", &self.supervision),
+            ("link", &self.link),
         ];
         sections.into_iter().filter_map(|(name, table)| table.as_ref().map(|table| (name, table)))
     }
@@ -196,26 +209,35 @@ impl Scenario {
         }
     }
 
-    /// Reads and checks a shipped scenario, or a file that ends in `.toml`.
+    /// Reads and checks a shipped scenario, or a file that ends in `.toml`; where its story is left to chance, that of
+    /// the seed 0.
     pub fn load(name_or_file: &str) -> Result<Self, ScenarioError> {
-        Self::load_repeating(name_or_file, None)
+        Self::load_with(name_or_file, 0, None)
     }
 
-    /// The same, with `times` in place of the scenario's own wherever steps are repeated.
-    pub fn load_repeating(name_or_file: &str, times: Option<usize>) -> Result<Self, ScenarioError> {
-        Self::read(name_or_file, &text_of(name_or_file)?, times)
+    /// The same, with the chance of this seed, and with `times` in place of the scenario's own wherever steps are
+    /// repeated.
+    pub fn load_with(name_or_file: &str, seed: u64, times: Option<usize>) -> Result<Self, ScenarioError> {
+        Self::read(name_or_file, &text_of(name_or_file)?, seed, times)
     }
 
     /// Reads and checks a scenario's text; `origin` says in errors where it came from.
     pub fn parse(origin: &str, text: &str) -> Result<Self, ScenarioError> {
-        Self::read(origin, text, None)
+        Self::parse_with(origin, text, 0)
     }
 
-    fn read(origin: &str, text: &str, times: Option<usize>) -> Result<Self, ScenarioError> {
+    /// The same, with the chance of this seed.
+    pub fn parse_with(origin: &str, text: &str, seed: u64) -> Result<Self, ScenarioError> {
+        Self::read(origin, text, seed, None)
+    }
+
+    fn read(origin: &str, text: &str, seed: u64, times: Option<usize>) -> Result<Self, ScenarioError> {
         let file: File = toml::from_str(text)
             .map_err(|source| ScenarioError::Shape { origin: origin.to_owned(), source: Box::new(source) })?;
         let step_error = |index, problem| ScenarioError::Step { origin: origin.to_owned(), index, problem };
-        let tables = unrolled(file.steps, times).map_err(|(index, problem)| step_error(index, problem))?;
+        let mut chance = seed::stream(seed, "chaos");
+        let tables = unrolled(file.steps, &file.members, &mut chance, times);
+        let tables = tables.map_err(|(index, problem)| step_error(index, problem))?;
         let steps = tables
             .into_iter()
             .enumerate()
@@ -309,8 +331,22 @@ impl fmt::Display for Scenario {
     }
 }
 
-/// The steps with what is to be repeated written out, `times` each if given. An error comes with the place of its step.
-fn unrolled(tables: Vec<toml::Table>, times: Option<usize>) -> Result<Vec<toml::Table>, (usize, String)> {
+/// Faults left to chance.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Chaos {
+    #[serde(rename = "do")]
+    _kind: String,
+    faults: usize,
+}
+
+/// The steps with what is to be repeated (`times` each, if given), or left to chance, written out. An error comes with the place of its step.
+fn unrolled(
+    tables: Vec<toml::Table>,
+    members: &[String],
+    chance: &mut StdRng,
+    times: Option<usize>,
+) -> Result<Vec<toml::Table>, (usize, String)> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Repeat {
@@ -321,9 +357,26 @@ fn unrolled(tables: Vec<toml::Table>, times: Option<usize>) -> Result<Vec<toml::
     }
     let mut unrolled = Vec::new();
     for (index, table) in tables.into_iter().enumerate() {
-        if table.get("do").and_then(toml::Value::as_str) != Some("repeat") {
-            unrolled.push(table);
-            continue;
+        match table.get("do").and_then(toml::Value::as_str) {
+            Some("repeat") => {}
+            Some("chaos") if !members.is_empty() => {
+                let chaos: Chaos =
+                    toml::Value::Table(table).try_into().map_err(|error: toml::de::Error| {
+                        (index, format!("(`do` = \"chaos\") {}", error.message()))
+                    })?;
+                if !(1..=FAULTS_MAX).contains(&chaos.faults) {
+                    return Err((
+                        index,
+                        format!("has `faults` = {}; expected 1 to {FAULTS_MAX}", chaos.faults),
+                    ));
+                }
+                (0..chaos.faults).for_each(|_| unrolled.extend(chaos::fault(members, chance)));
+                continue;
+            }
+            _ => {
+                unrolled.push(table);
+                continue;
+            }
         }
         let mut repeat: Repeat = toml::Value::Table(table)
             .try_into()
@@ -351,6 +404,9 @@ fn check_numbers(step: &Step) -> Result<(), String> {
         Step::Act(Action::Delay { by, .. }) if *by > Duration::from_mins(1) => {
             Err(format!("has `by` = {}; expected at most 60s", humantime::format_duration(*by)))
         }
+        Step::Act(Action::Attack { connections, .. }) if !(1..=CONNECTIONS_MAX).contains(connections) => {
+            Err(format!("has `connections` = {connections}; expected 1 to {CONNECTIONS_MAX}"))
+        }
         Step::Check(Check::WaitBlocks { count: 0, .. }) => {
             Err("has `count` = 0; expected 1 or more".to_owned())
         }
@@ -363,10 +419,13 @@ fn check_numbers(step: &Step) -> Result<(), String> {
                 || facts.transactions_included
                 || facts.min_height.is_some()
                 || facts.finds.is_some()
+                || facts.links_up
+                || facts.link_versions.is_some()
                 || facts.blocks_apart_max.is_some();
             if !some {
                 return Err("expects nothing; expected one of no_block_for, no_halt_for, gate, healthy, \
-                            heights_equal, transactions_included, min_height, finds, blocks_apart_max"
+                            heights_equal, transactions_included, min_height, finds, links_up, link_versions, \
+                            blocks_apart_max"
                     .to_owned());
             }
             if facts.no_halt_for.is_some() && (facts.no_block_for.is_some() || facts.within.is_some()) {
@@ -471,8 +530,9 @@ mod tests {
         assert_eq!(steps.len(), 7);
         assert!(error(&text(0)).contains("`times` = 0; expected 1 to 5000"));
         assert!(error(&text(2_500)).contains("`steps` is 5001"), "{}", error(&text(2_500)));
-        let with =
-            |times| Scenario::read("test.toml", &text(3), Some(times)).map(|scenario| scenario.steps.len());
+        let with = |times| {
+            Scenario::read("test.toml", &text(3), 0, Some(times)).map(|scenario| scenario.steps.len())
+        };
         assert_eq!(with(5).expect("a scenario"), 11);
         assert!(with(0).expect_err("none").to_string().contains("`times` = 0"));
         let nested = "name = 'x'\nsteps = [{ do = 'repeat', times = 1, steps = [{ do = 'repeat' }] }]";

@@ -185,6 +185,15 @@ pub(crate) fn write_configs(
     Ok(())
 }
 
+/// Takes `link.version` out of a member's configuration.
+pub(crate) fn forget_link_version(path: &Path) -> io::Result<()> {
+    let mut config: Table = fs::read_to_string(path)?.parse().map_err(io::Error::other)?;
+    if let Some(Value::Table(link)) = config.get_mut("link") {
+        link.remove("version");
+    }
+    fs::write(path, toml::to_string(&config).map_err(io::Error::other)?)
+}
+
 fn config(place: &Place, peers: &BTreeMap<&str, SocketAddr>, scenario: &Scenario, log_level: &str) -> Table {
     let name = &place.name;
     let peers =
@@ -195,11 +204,13 @@ fn config(place: &Place, peers: &BTreeMap<&str, SocketAddr>, scenario: &Scenario
     let mut section = |name: &str, table: Table| config.insert(name.to_owned(), Value::Table(table));
     section("identity", table([("name", name.as_str()), ("key_file", &format!("{name}.key"))]));
     section("ops", table([("address", place.ops.to_string().as_str())]));
+    // What a scenario says of links, addresses excepted.
+    link.extend(scenario.sections.link.clone().unwrap_or_default());
     section("link", link);
     // Stories hurt actors inside members, too.
     section("faults", Table::from_iter([("enabled".to_owned(), true.into())]));
     section("log", table([("level", log_level), ("format", "human")]));
-    for (name, given) in scenario.sections.iter() {
+    for (name, given) in scenario.sections.iter().filter(|(name, _)| *name != "link") {
         section(name, given.clone());
     }
     config

@@ -118,6 +118,26 @@ pub enum Action {
         #[serde(default = "fifteen_seconds", with = "humantime_serde")]
         within: Duration,
     },
+    /// Takes `link.version` out of the configuration of members that are down, so that they speak the newest.
+    Upgrade {
+        /// Whom; all that are down if empty.
+        #[serde(default)]
+        members: Vec<String>,
+    },
+    /// Has strangers make connections to a member's link, which must close them in time, grow by no more than a bounded
+    /// amount of memory, and go on making blocks.
+    Attack {
+        /// Whom.
+        member: String,
+        /// How many connections.
+        connections: usize,
+    },
+    /// Counts the connections between members, of which every pair of running members must have one, and no other.
+    Pairs {
+        /// How long it may take until it is so.
+        #[serde(default = "fifteen_seconds", with = "humantime_serde")]
+        within: Duration,
+    },
     /// Posts transactions with random payloads.
     Submit {
         /// To whom.
@@ -217,6 +237,10 @@ pub struct Expectation {
     pub min_height: Option<u64>,
     /// How many other members' actors are found, neither more nor fewer.
     pub finds: Option<usize>,
+    /// Whether every link to every other member is up.
+    pub links_up: bool,
+    /// The versions spoken on the links that are up, in ascending order.
+    pub link_versions: Option<Vec<u32>>,
     /// The longest time between two blocks in a row, by their timestamps: from the last block before the latest
     /// fault on.
     #[serde(with = "humantime_serde")]
@@ -231,9 +255,9 @@ fn fifteen_seconds() -> Duration {
 }
 
 /// Names of [`Action`]s, as written in a scenario.
-const ACTIONS: [&str; 12] = [
+const ACTIONS: [&str; 15] = [
     "kill", "stop", "refuse", "pause", "resume", "restart", "audit", "cut", "heal", "delay", "fault",
-    "submit",
+    "upgrade", "attack", "pairs", "submit",
 ];
 /// Names of [`Check`]s, as written in a scenario.
 const CHECKS: [&str; 5] = ["wait_blocks", "wait_gate", "wait_ready", "wait", "expect"];
@@ -279,9 +303,12 @@ impl Action {
             | Self::Pause { members }
             | Self::Resume { members }
             | Self::Restart { members }
+            | Self::Upgrade { members }
             | Self::Audit { members } => members,
-            Self::Submit { member, .. } | Self::Fault { member, .. } => std::slice::from_ref(member),
-            Self::Cut { .. } | Self::Heal { .. } | Self::Delay { .. } => &[],
+            Self::Submit { member, .. } | Self::Fault { member, .. } | Self::Attack { member, .. } => {
+                std::slice::from_ref(member)
+            }
+            Self::Cut { .. } | Self::Heal { .. } | Self::Delay { .. } | Self::Pairs { .. } => &[],
         }
     }
 
@@ -299,7 +326,14 @@ impl Action {
 
     /// Whether the action leaves members and links as they are.
     pub fn is_harmless(&self) -> bool {
-        matches!(self, Self::Submit { .. } | Self::Refuse { .. })
+        matches!(
+            self,
+            Self::Submit { .. }
+                | Self::Refuse { .. }
+                | Self::Attack { .. }
+                | Self::Pairs { .. }
+                | Self::Upgrade { .. }
+        )
     }
 }
 
@@ -379,6 +413,13 @@ impl fmt::Display for Action {
                 }
                 write!(f, ", {until}, within {}", span(*within))
             }
+            Self::Upgrade { members } => write!(f, "upgrade {}", who(members, "all members that are down")),
+            Self::Attack { member, connections } => {
+                write!(f, "attack {member} with {connections} connections")
+            }
+            Self::Pairs { within } => {
+                write!(f, "count one connection for each pair of running members within {}", span(*within))
+            }
             Self::Submit { member, count } => write!(f, "submit {count} transactions to {member}"),
         }
     }
@@ -431,6 +472,12 @@ impl fmt::Display for Expectation {
         if let Some(members) = self.finds {
             facts.push(format!("the actors of {members} other members found"));
         }
+        if self.links_up {
+            facts.push("every link up".to_owned());
+        }
+        if let Some(versions) = &self.link_versions {
+            facts.push(format!("links of versions {versions:?}"));
+        }
         if let Some(most) = self.blocks_apart_max {
             facts.push(format!("blocks at most {} apart across the fault", span(most)));
         }
@@ -472,6 +519,13 @@ mod tests {
             ),
             ("do='heal'", "heal all links"),
             ("do='delay'\nlinks=['node-1>node-3']\nby='100ms'", "delay node-1>node-3 by 100ms"),
+            ("do='upgrade'", "upgrade all members that are down"),
+            ("do='attack'\nmember='node-1'\nconnections=9", "attack node-1 with 9 connections"),
+            ("do='pairs'", "count one connection for each pair of running members within 15s"),
+            (
+                "do='expect'\nlinks_up=true\nlink_versions=[1, 2, 2]\nwithin='5s'",
+                "expect every link up, links of versions [1, 2, 2] on all running members within 5s",
+            ),
             ("do='submit'\nmember='node-1'\ncount=3", "submit 3 transactions to node-1"),
             (
                 "do='expect'\nno_block_for='10s'\ngate='closed'",

@@ -49,9 +49,12 @@ impl Topology {
         match action {
             Action::Stop { members, .. } if members.is_empty() => self.running(),
             Action::Resume { members } if members.is_empty() => self.with(Life::Paused),
-            Action::Restart { members } | Action::Audit { members } if members.is_empty() => {
+            Action::Restart { members } | Action::Audit { members } | Action::Upgrade { members }
+                if members.is_empty() =>
+            {
                 self.with(Life::Down)
             }
+            Action::Pairs { .. } => self.running(),
             other => other.members().to_vec(),
         }
     }
@@ -143,7 +146,9 @@ impl Topology {
         let needed: &[Life] = match step {
             Step::Act(Action::Kill { .. }) => &[Life::Running, Life::Paused],
             Step::Act(Action::Resume { .. }) => &[Life::Paused],
-            Step::Act(Action::Restart { .. } | Action::Audit { .. }) => &[Life::Down],
+            Step::Act(Action::Restart { .. } | Action::Audit { .. } | Action::Upgrade { .. }) => {
+                &[Life::Down]
+            }
             Step::Act(_) | Step::Check(_) => &[Life::Running],
         };
         let concerned = match step {

@@ -118,13 +118,18 @@ pub struct Federation {
 }
 
 impl Federation {
+    /// Waits until no other federation runs, and keeps others waiting while it is held.
+    pub async fn turn() -> MutexGuard<'static, ()> {
+        TURN.lock().await
+    }
+
     /// Four configured members, none of them started. `tag` begins their names; `tune` changes configurations.
     ///
     /// # Panics
     ///
     /// If files or ports can not be had, or the configuration made here is refused.
     pub async fn prepare(tag: &str, tune: impl Fn(&mut NodeConfig)) -> Self {
-        let turn = TURN.lock().await;
+        let turn = Self::turn().await;
         let directory = tempfile::tempdir().expect("a directory");
         let names: Vec<NodeId> = (1..=4).map(|n| name(&format!("{tag}-node-{n}"))).collect();
         let keys: Vec<SecretKey> = (1..=4).map(|n| SecretKey::from_seed(&[n; 32])).collect();
@@ -210,7 +215,12 @@ pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
     taken.into_iter().map(|(_held, address)| address).collect()
 }
 
-fn genesis(tag: &str, names: &[NodeId], keys: &[SecretKey]) -> Genesis {
+/// What members of these names and keys agree on.
+///
+/// # Panics
+///
+/// If there are too few, or a name or a key comes twice.
+pub fn genesis(tag: &str, names: &[NodeId], keys: &[SecretKey]) -> Genesis {
     let members = names.iter().zip(keys).map(|(name, key)| GenesisMember {
         name: name.clone(),
         public_key: key.public_key().to_string(),

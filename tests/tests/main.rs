@@ -12,6 +12,7 @@ mod layers;
 mod members;
 mod metrics;
 mod otp;
+mod processes;
 mod properties;
 mod registry;
 mod remote;

@@ -14,6 +14,7 @@
 //! Frames that wait are written together; nothing waits for more to come. Silence for the idle time ends it.
 
 use std::collections::{HashMap, VecDeque};
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -49,11 +50,11 @@ const WRITE_BYTES_MAX: usize = 128 * 1024;
 const READ_BYTES: usize = 64 * 1024;
 /// Bytes of `ractor_cluster`'s stream that lie between it and the socket.
 const CONTROL_BYTES: usize = 64 * 1024;
-/// What a peer may send to `ractor_cluster` at once, whose queues have no bound: some greetings and a roster of
-/// remotable actors, of which a node has one.
-const CONTROL_BURST: u64 = 256 * 1024;
-/// What it may send in a second beyond that.
-const CONTROL_PER_SECOND: u64 = 64 * 1024;
+/// What a peer may send to `ractor_cluster` at once, whose queues have no bound: greetings and a roster of one remotable
+/// actor are less than a kilobyte, and every five bytes may show one more.
+const CONTROL_BURST: u64 = 16 * 1024;
+/// What it may send in a second beyond that: pings, and the roster's changes.
+const CONTROL_PER_SECOND: u64 = 1024;
 /// Answers to pings that wait to be written; a peer that sends more is answered later, or not.
 const PONGS_MAX: usize = 8;
 /// Silences of a fourth of the idle time after which the peer is given up.
@@ -457,7 +458,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 Some(answer) = to_answer.recv() => under_way.push(answer),
-                Some(_) = under_way.next() => drop(self.serving.fetch_sub(1, Ordering::Relaxed)),
+                Some(()) = under_way.next() => drop(self.serving.fetch_sub(1, Ordering::Relaxed)),
                 () = &mut ended => return,
             }
         }
@@ -505,7 +506,8 @@ impl Connection {
         let mut budget = ControlBudget { left: CONTROL_BURST, since: self.clock.now() };
         let mut silences = 0;
         let mut ended = pin!(self.end.cancelled());
-        let reason = loop {
+        // What it may not do, or how the connection was lost.
+        let reason: Result<String, String> = loop {
             if self.ended().is_some() {
                 return;
             }
@@ -516,7 +518,7 @@ impl Connection {
                 _ = ticks.tick() => {
                     silences += 1;
                     if silences > SILENCES_MAX {
-                        break format!("nothing was heard for {:?}", self.bounds.idle);
+                        break Ok(format!("nothing was heard for {:?}", self.bounds.idle));
                     }
                     self.ping_due.store(true, Ordering::Relaxed);
                     self.wake.notify_one();
@@ -525,18 +527,19 @@ impl Connection {
             };
             silences = 0;
             let frame = match frame {
-                None => break "the connection was closed".to_owned(),
-                Some(Err(error)) => break format!("the connection failed: {error}"),
+                None => break Ok("the connection was closed".to_owned()),
+                Some(Err(error)) if error.kind() == ErrorKind::InvalidData => break Err(error.to_string()),
+                Some(Err(error)) => break Ok(format!("the connection failed: {error}")),
                 Some(Ok(bytes)) => match Frame::parse(bytes) {
                     Ok(frame) => frame,
-                    Err(error) => break format!("it sent {error}"),
+                    Err(error) => break Err(format!("it sent {error}")),
                 },
             };
             self.counters.add(Count::BytesReceived, (frame.body.len() + frame::HEADER_BYTES) as u64);
             match frame.kind {
                 Kind::Envelope => self.take(inbound, frame.body),
                 Kind::Control if !budget.spend(self.clock.now(), frame.body.len() as u64) => {
-                    break format!("it sends control faster than {CONTROL_PER_SECOND} bytes a second");
+                    break Err(format!("it sends control faster than {CONTROL_PER_SECOND} bytes a second"));
                 }
                 Kind::Control => {
                     let passed = tokio::select! {
@@ -545,7 +548,7 @@ impl Connection {
                         passed = control.write_all(&frame.body) => passed,
                     };
                     if passed.is_err() {
-                        break "its session ended".to_owned();
+                        break Ok("its session ended".to_owned());
                     }
                 }
                 Kind::Ping => {
@@ -556,11 +559,18 @@ impl Connection {
                     }
                 }
                 Kind::Pong => self.pong(frame.body),
-                Kind::Refusal => break format!("the peer refused: {}", String::from_utf8_lossy(&frame.body)),
-                Kind::Hello => break "it greeted twice".to_owned(),
+                Kind::Refusal => {
+                    break Ok(format!("the peer refused: {}", String::from_utf8_lossy(&frame.body)));
+                }
+                Kind::Hello => break Err("it greeted twice".to_owned()),
             }
         };
-        self.end(&reason);
+        if let Err(reason) = &reason
+            && self.ended().is_none()
+        {
+            self.counters.refusals.of_member(&self.met.peer, reason);
+        }
+        self.end(&reason.unwrap_or_else(|refused| refused));
     }
 
     fn take(self: &Arc<Self>, inbound: &dyn Inbound, body: Bytes) {
@@ -655,13 +665,16 @@ impl Connection {
             self.fill(&mut out);
             while !out.is_empty() {
                 self.counters.add(Count::BytesSent, out.len() as u64);
+                // A peer that speaks and does not listen is never silent, and `ractor_cluster` answers it without end.
                 let written = tokio::select! {
                     biased;
-                    written = socket.write_all(&out) => written,
+                    written = tokio::time::timeout(self.bounds.idle, socket.write_all(&out)) => written,
                     () = &mut ended => return,
                 };
-                if let Err(error) = written {
-                    return self.end(&format!("the connection failed: {error}"));
+                match written {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return self.end(&format!("the connection failed: {error}")),
+                    Err(_) => return self.end(&format!("nothing was taken for {:?}", self.bounds.idle)),
                 }
                 if out.capacity() > 2 * WRITE_BYTES_MAX {
                     out = BytesMut::with_capacity(WRITE_BYTES_MAX);
@@ -676,6 +689,84 @@ impl Connection {
         };
         if let Some(reason) = reason {
             self.end(&reason);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::event::EventBus;
+    use crate::transport::refusals::Refusals;
+
+    struct Deaf;
+
+    impl Inbound for Deaf {
+        fn take(&self, _: &Arc<Connection>, _: Envelope) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    const IDLE: Duration = Duration::from_millis(400);
+
+    /// A connection, the peer's end of it, and that of `ractor_cluster`.
+    fn connection(refusals: &Refusals) -> (Arc<Connection>, DuplexStream, DuplexStream) {
+        let (near, far) = tokio::io::duplex(256);
+        let (read, write) = tokio::io::split(near);
+        let halves = Halves { read: FramedRead::new(read, frame::lengths(Kind::Hello)), write };
+        let peer = NodeId::new("node-2").expect("a name");
+        let met = Met { peer, incarnation: Incarnation(1), version: 2 };
+        let bounds = Bounds { frames_max: 16, bytes_max: 4 << 20, idle: IDLE };
+        let counters = Arc::new(Counters::new(refusals.clone()));
+        let clock = Arc::new(SystemClock::default());
+        let (connection, control) = Connection::start(met, halves, bounds, counters, clock, Arc::new(Deaf));
+        (connection, far, control)
+    }
+
+    fn refusals() -> Refusals {
+        let clock = Arc::new(SystemClock::default());
+        Refusals::new(clock.clone(), EventBus::new(clock))
+    }
+
+    fn framed(kind: Kind, body: &[u8]) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        frame::put(kind, body, &mut bytes);
+        bytes
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_speaks_and_does_not_listen_is_given_up() {
+        let (connection, mut peer, mut control) = connection(&refusals());
+        let answers = tokio::spawn(async move { while control.write_all(&[7; 64]).await.is_ok() {} });
+        let ping = framed(Kind::Ping, &[0; 8]);
+        while connection.ended().is_none() {
+            // It fails when the connection has ended meanwhile.
+            let _ = peer.write_all(&ping).await;
+            tokio::time::sleep(IDLE / 16).await;
+        }
+        assert_eq!(connection.ended(), Some("nothing was taken for 400ms"));
+        answers.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_peer_may_not_send_is_refused_once_and_ends_the_connection_with_the_reason() {
+        let flood = framed(Kind::Control, &[0; 4_096]).repeat(8);
+        for (bytes, reason) in [
+            (framed(Kind::Hello, b"again").to_vec(), "it greeted twice"),
+            (vec![0, 0, 0, 1, 9], "it sent a frame of kind 9; expected 0 to 5"),
+            (vec![0xff; 5], "frame size too big"),
+            (flood, "it sends control faster than 1024 bytes a second"),
+        ] {
+            let refusals = refusals();
+            let (connection, mut peer, mut control) = connection(&refusals);
+            tokio::spawn(
+                async move { while control.read(&mut [0; 4_096]).await.is_ok_and(|read| read > 0) {} },
+            );
+            // What comes after the frame that ends it finds it closed.
+            let _ = tokio::time::timeout(IDLE, peer.write_all(&bytes)).await;
+            connection.has_ended().await;
+            assert_eq!((connection.ended(), refusals.total()), (Some(reason), 1));
         }
     }
 }

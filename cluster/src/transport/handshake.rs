@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::StreamExt as _;
+use thiserror::Error;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_util::codec::FramedRead;
@@ -14,7 +15,7 @@ use tokio_util::codec::FramedRead;
 use super::connection::Halves;
 use super::frame::{self, Frame, Kind};
 use super::hello::{Hello, Met};
-use super::tls::{SecureStream, Trust};
+use super::tls::{Refusal, SecureStream, Trust};
 use crate::federation::Roster;
 use crate::id::NodeId;
 
@@ -24,6 +25,17 @@ pub struct Guest {
     pub met: Met,
     /// The stream.
     pub halves: Halves<SecureStream>,
+}
+
+/// Why a member that was dialled was not met.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unmet {
+    /// It was not reached, or not in time.
+    #[error("{0}")]
+    Unreached(String),
+    /// Whoever answers is not that member, or one of the two does not speak with the other.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Meets members.
@@ -54,15 +66,19 @@ impl Doorman {
     }
 
     /// Connects to `peer` at `address`.
-    pub async fn visit(&self, peer: &NodeId, address: SocketAddr) -> Result<Guest, String> {
+    pub async fn visit(&self, peer: &NodeId, address: SocketAddr) -> Result<Guest, Unmet> {
+        let unreached = |error: std::io::Error| Unmet::Unreached(format!("{address}: {error}"));
         let visit = async {
-            let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
-            stream.set_nodelay(true).map_err(|error| error.to_string())?;
+            let stream = TcpStream::connect(address).await.map_err(unreached)?;
+            stream.set_nodelay(true).map_err(unreached)?;
             let (stream, proven) =
-                self.trust.connect(stream, peer).await.map_err(|error| error.to_string())?;
-            self.greet(stream, proven.as_ref(), |met| met == peer).await
+                self.trust.connect(stream, peer).await.map_err(|refusal| match refusal {
+                    Refusal::Io(_) => Unmet::Unreached(refusal.to_string()),
+                    _ => Unmet::Refused(refusal.to_string()),
+                })?;
+            self.greet(stream, proven.as_ref(), |met| met == peer).await.map_err(Unmet::Refused)
         };
-        let late = |_| Err(format!("{address}: no connection within {:?}", self.timeout));
+        let late = |_| Err(Unmet::Unreached(format!("{address}: no connection within {:?}", self.timeout)));
         tokio::time::timeout(self.timeout, visit).await.unwrap_or_else(late)
     }
 

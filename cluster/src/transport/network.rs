@@ -1,9 +1,10 @@
-//! Connections and sessions: owns `ractor_cluster`'s node server, accepts and makes connections for it, and
+//! Connections and sessions: owns `ractor_cluster`'s node servers, accepts and makes connections for them, and
 //! tells each link about the sessions of its peer.
 //!
-//! Connections are handed to the node server from outside (`ConnectionOpenedExternal`), once the members have met on
-//! them, so that strangers reach none of it; its own listener is bound to a port of the system's choice on loopback
-//! and refused.
+//! Connections are handed to a node server from outside (`ConnectionOpenedExternal`), once the members have met on
+//! them, so that strangers reach none of it; its own listener is bound to a port of the system's choice on loopback,
+//! and shows nobody a certificate. Each peer has a node server of its own: among sessions whose peers claim one name
+//! `ractor_cluster` ends all but one, and a peer may claim the name of another.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,7 +14,8 @@ use std::time::Duration;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use ractor_cluster::node::{NodeConnectionMode, NodeServerSessionInformation};
 use ractor_cluster::{
-    BoxRead, BoxWrite, ClusterBidiStream, NodeEventSubscription, NodeServer, NodeServerMessage,
+    BoxRead, BoxWrite, ClusterBidiStream, IncomingEncryptionMode, NodeEventSubscription, NodeServer,
+    NodeServerMessage,
 };
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
@@ -21,11 +23,12 @@ use tokio::task::AbortHandle;
 
 use super::connection::{Bounds, Connection, Inbound};
 use super::gateway::GATEWAY;
-use super::handshake::{Doorman, Guest};
+use super::handshake::{Doorman, Guest, Unmet};
 use super::line::Lines;
 use super::message::{LinkMessage, NetworkMessage, Session, SessionEvent};
 use super::peer::SessionId;
 use super::refusals::Refusals;
+use super::tls;
 use crate::clock::{Clock, Moment};
 use crate::federation::Roster;
 use crate::health::HealthCheckResult;
@@ -34,7 +37,9 @@ use crate::id::NodeId;
 use crate::mailbox::{Address, Mail, remind};
 
 /// Largest frame that `ractor_cluster` accepts: it greets, pings, and says what is remotable.
-const CONTROL_FRAME_BYTES_MAX: u64 = 64 * 1024;
+const CONTROL_FRAME_BYTES_MAX: u64 = 16 * 1024;
+/// Actors that a peer may show. A node has one that is remotable, its gateway; nodes of one process show each other's.
+const SHOWN_MAX: usize = 64;
 /// Accepted connections on which nobody has been met yet.
 const STRANGERS_MAX: usize = 64;
 /// How often sessions that do not become ready are looked for.
@@ -88,7 +93,7 @@ struct Tracked {
 
 /// The shell's memory.
 pub struct Shell {
-    server: ActorRef<NodeServerMessage>,
+    servers: BTreeMap<NodeId, ActorRef<NodeServerMessage>>,
     given: HashMap<String, Given>,
     sessions: HashMap<SessionId, Tracked>,
     last_label: u64,
@@ -176,6 +181,17 @@ impl Strangers {
 }
 
 impl NetworkActor {
+    fn node_server(&self) -> NodeServer {
+        let name = self.roster.own().to_string();
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let deaf = IncomingEncryptionMode::Tls(tls::refuse_all());
+        let mode = Some(NodeConnectionMode::Isolated);
+        // The host name is part of the peer's name; with the member's own it is distinct on one machine too.
+        NodeServer::new(0, self.cookie.clone(), name.clone(), name, Some(deaf), mode)
+            .with_listen_addr(loopback)
+            .with_max_inbound_frame_size(CONTROL_FRAME_BYTES_MAX)
+    }
+
     fn accept(&self, me: &ActorRef<Mail<NetworkMessage>>) -> AbortOnDrop {
         let (listener, doorman, refusals) =
             (self.listener.clone(), self.doorman.clone(), self.refusals.clone());
@@ -257,9 +273,9 @@ impl NetworkActor {
         let label = format!("connection {}", shell.last_label);
         shell.given.insert(label.clone(), Given { connection, attempt });
         let stream = Box::new(ControlStream { stream, label });
-        // The node server is linked to this actor: if it has ended, so will this actor.
+        // The node servers are linked to this actor: if one has ended, so will this actor.
         let is_server = attempt.is_none();
-        let _ = shell.server.cast(NodeServerMessage::ConnectionOpenedExternal { stream, is_server });
+        let _ = shell.servers[&peer].cast(NodeServerMessage::ConnectionOpenedExternal { stream, is_server });
     }
 
     fn look_at_certificate(&self) {
@@ -332,26 +348,19 @@ impl Actor for NetworkActor {
     type Arguments = ();
 
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Shell, ActorProcessingErr> {
-        let name = self.roster.own().to_string();
-        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        // The host name is part of the peer's name; with the member's own it is distinct on one machine too.
-        let server = NodeServer::new(
-            0,
-            self.cookie.clone(),
-            name.clone(),
-            name,
-            None,
-            Some(NodeConnectionMode::Isolated),
-        )
-        .with_listen_addr(loopback)
-        .with_max_inbound_frame_size(CONTROL_FRAME_BYTES_MAX);
-        let (server, _) = Actor::spawn_linked(None, server, (), me.get_cell()).await?;
-        let subscription = Box::new(Subscription(me.clone()));
-        server.cast(NodeServerMessage::SubscribeToEvents { id: "network".to_owned(), subscription })?;
+        let mut servers = BTreeMap::new();
+        for peer in self.roster.peers() {
+            let server = self.node_server();
+            let (server, _) = Actor::spawn_linked(None, server, (), me.get_cell()).await?;
+            let subscription = Box::new(Subscription(me.clone()));
+            let id = "network".to_owned();
+            server.cast(NodeServerMessage::SubscribeToEvents { id, subscription })?;
+            servers.insert(peer.clone(), server);
+        }
         self.address.bind(me.clone());
         remind(&me, TICK, NetworkMessage::Tick);
         Ok(Shell {
-            server,
+            servers,
             given: HashMap::new(),
             sessions: HashMap::new(),
             last_label: 0,
@@ -378,11 +387,18 @@ impl Actor for NetworkActor {
                     if !is_ready && now.since(*since) >= self.doorman.timeout {
                         session.stop("its session was not ready in time");
                     }
+                    let shown = session.actor.get_cell().get_children().len();
+                    if shown > SHOWN_MAX && session.connection.ended().is_none() {
+                        let reason = format!("it shows {shown} actors; expected at most {SHOWN_MAX}");
+                        self.refusals.of_member(session.connection.peer(), &reason);
+                        session.stop(&reason);
+                    }
                 }
             }
             NetworkMessage::Met { guest, attempt } => self.met(&me, shell, *guest, attempt),
             NetworkMessage::Dial { peer, address, attempt } => {
                 let (doorman, me, link) = (self.doorman.clone(), me.clone(), self.links[&peer].clone());
+                let refusals = self.refusals.clone();
                 tokio::spawn(async move {
                     match doorman.visit(&peer, address).await {
                         Ok(guest) => {
@@ -390,7 +406,13 @@ impl Actor for NetworkActor {
                             // The network actor may have been replaced; the link's own deadline then passes.
                             let _ = me.cast(Mail::to_self(met));
                         }
-                        Err(reason) => drop(link.cast(LinkMessage::DialFailed { attempt, reason })),
+                        Err(unmet) => {
+                            if let Unmet::Refused(reason) = &unmet {
+                                refusals.of_member(&peer, reason);
+                            }
+                            let reason = unmet.to_string();
+                            drop(link.cast(LinkMessage::DialFailed { attempt, reason }));
+                        }
                     }
                 });
             }
@@ -423,9 +445,12 @@ impl Actor for NetworkActor {
     }
 
     async fn post_stop(&self, me: ActorRef<Self::Msg>, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
-        me.get_cell().unlink(shell.server.get_cell());
         // ractor_cluster respawns what ends while its server lives; stopped first, it ends in order.
-        let _ = shell.server.stop_and_wait(None, Some(Duration::from_millis(500))).await;
+        let stop = shell.servers.values().map(|server| {
+            me.get_cell().unlink(server.get_cell());
+            server.stop_and_wait(None, Some(Duration::from_millis(500)))
+        });
+        futures::future::join_all(stop).await;
         Ok(())
     }
 }

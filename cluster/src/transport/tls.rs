@@ -31,8 +31,9 @@ use rustls::crypto::aws_lc_rs::cipher_suite::{
 };
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, OtherError, PeerIncompatible,
     ServerConfig, SignatureScheme,
@@ -249,6 +250,24 @@ impl Present {
         let latest = self.not_after.0 - lifetime.as_secs().div_ceil(2) as i64;
         !(earliest..latest).contains(&now.0)
     }
+}
+
+/// Shows no certificate, so that no handshake with it succeeds.
+#[derive(Debug)]
+struct Nobody;
+
+impl ResolvesServerCert for Nobody {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+}
+
+/// Refuses everybody: for a listener that can not be closed.
+pub(super) fn refuse_all() -> TlsAcceptor {
+    let server = ServerConfig::builder_with_provider(Arc::new(provider()));
+    let server =
+        server.with_protocol_versions(&[&rustls::version::TLS13]).expect("its suites are of TLS 1.3");
+    TlsAcceptor::from(Arc::new(server.with_no_client_auth().with_cert_resolver(Arc::new(Nobody))))
 }
 
 /// The cryptography of the links, whatever else the process uses: TLS 1.3's suites, the fastest first.

@@ -1,0 +1,473 @@
+//! A member that turned: it has a member's key of genesis, and says what it likes with it.
+//!
+//! It meets members as any member does, through the public [`Doorman`]. From then on a [`Voice`] writes bytes of its
+//! own choice, and a [`Puppet`] lets a real `ractor_cluster` speak, whose frames it adds to.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use alys_cluster::clock::{Clock, SystemClock};
+use alys_cluster::event::EventBus;
+use alys_cluster::federation::Roster;
+use alys_cluster::id::{Incarnation, NodeId};
+use alys_cluster::transport::connection::{Halves, Inbound};
+use alys_cluster::transport::frame::{self, Kind};
+use alys_cluster::transport::gateway::{GATEWAY, Gateway};
+use alys_cluster::transport::handshake::Guest;
+use alys_cluster::transport::hello::VERSION;
+use alys_cluster::transport::identity::Issued;
+use alys_cluster::transport::statistics::Counters;
+use alys_cluster::transport::tls::PROTOCOL;
+use alys_cluster::transport::{Bounds, Connection, Doorman, Envelope, Hello, Refusals, SecureStream, Trust};
+use alys_node::genesis::Genesis;
+use alys_node::keys::SecretKey;
+use alys_node::vouch::LinkVoucher;
+use bytes::BytesMut;
+use futures::StreamExt as _;
+use ractor::concurrency::JoinHandle;
+use ractor::{Actor, ActorRef};
+use ractor_cluster::node::{NodeConnectionMode, NodeServerSessionInformation};
+use ractor_cluster::{
+    BoxRead, BoxWrite, ClusterBidiStream, NodeEventSubscription, NodeServer, NodeServerMessage,
+};
+use rcgen::KeyPair;
+use rustls::client::ResolvesClientCert;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsConnector;
+
+use crate::federation::{Federation, Member, SOON};
+
+/// Whoever has a member's key.
+#[derive(Clone)]
+pub struct Saboteur {
+    /// Whose key it has.
+    pub name: NodeId,
+    /// What it proves that with.
+    pub trust: Trust,
+    federation: [u8; 32],
+    roster: Roster,
+    incarnation: Incarnation,
+}
+
+impl Saboteur {
+    /// Has the key of a member that does not run.
+    ///
+    /// # Panics
+    ///
+    /// If that can not be read.
+    pub fn of(federation: &Federation, index: usize) -> Self {
+        let member = &federation.members[index];
+        let key = SecretKey::read(&member.config.identity.key_file).expect("a key file");
+        let known = fs::read_to_string(member.config.data_dir.join("incarnation")).ok();
+        let incarnation = known.and_then(|text| text.trim().parse().ok()).unwrap_or(1);
+        Self { incarnation: Incarnation(incarnation), ..Self::new(&federation.genesis, &member.name, key) }
+    }
+
+    /// Has the key of `name`.
+    ///
+    /// # Panics
+    ///
+    /// If genesis names another key, or no such member.
+    pub fn new(genesis: &Genesis, name: &NodeId, key: SecretKey) -> Self {
+        let names = genesis.members().iter().map(|member| member.name.clone()).collect();
+        let roster = Roster::new(names, name).expect("a member");
+        let (voucher, clock) = (Arc::new(LinkVoucher::new(genesis, key)), Arc::new(SystemClock::default()));
+        let lifetime = Duration::from_hours(24);
+        let trust = Trust::tls(&roster, genesis.hash(), voucher, lifetime, clock).expect("a certificate");
+        let (name, federation) = (name.clone(), genesis.hash());
+        Self { name, trust, federation, roster, incarnation: Incarnation(1) }
+    }
+
+    /// What an honest member of this name would say.
+    pub fn hello(&self) -> Hello {
+        Hello::new(self.name.clone(), self.incarnation, self.federation, VERSION)
+    }
+
+    fn doorman(&self, hello: Hello) -> Doorman {
+        Doorman { trust: self.trust.clone(), hello, roster: self.roster.clone(), timeout: SOON }
+    }
+
+    /// Meets `target` as who it is.
+    ///
+    /// # Panics
+    ///
+    /// If it is refused.
+    pub async fn meets(&self, target: &Member) -> Guest {
+        self.greets(target, self.hello()).await.expect("a member is met")
+    }
+
+    /// Meets `target` with another greeting; an error if it is refused.
+    pub async fn greets(&self, target: &Member, hello: Hello) -> Result<Guest, String> {
+        let visit = self.doorman(hello).visit(&target.name, target.config.link.listen).await;
+        visit.map_err(|error| error.to_string())
+    }
+
+    /// Is met by whoever comes to `listener`, with this greeting.
+    pub async fn is_met(&self, listener: &TcpListener, hello: Hello) -> Result<Guest, String> {
+        let (stream, _) = listener.accept().await.map_err(|error| error.to_string())?;
+        self.doorman(hello).admit(stream).await
+    }
+
+    /// Proves to `target` who it is, and has not said anything yet.
+    ///
+    /// # Panics
+    ///
+    /// If it is refused.
+    pub async fn proves(&self, target: &Member) -> SecureStream {
+        let stream = TcpStream::connect(target.config.link.listen).await.expect("the port listens");
+        let (stream, _) = self.trust.connect(stream, &target.name).await.expect("a member is believed");
+        stream
+    }
+}
+
+/// The certificate that the other side of a stream has shown.
+///
+/// # Panics
+///
+/// If it has shown none.
+pub fn certificate_of(stream: &SecureStream) -> Vec<u8> {
+    let SecureStream::Tls(stream) = stream else { panic!("the stream is not encrypted") };
+    let (_, connection) = stream.get_ref();
+    connection.peer_certificates().expect("a certificate")[0].to_vec()
+}
+
+/// A connection on which anything can be said.
+pub struct Voice(Halves<SecureStream>);
+
+impl Voice {
+    /// Of whoever met a member.
+    pub fn of(guest: Guest) -> Self {
+        let mut halves = guest.halves;
+        halves.read.decoder_mut().set_max_frame_length(Kind::Envelope.body_max() + 1);
+        Self(halves)
+    }
+
+    /// Writes bytes as they are; false if the connection is closed.
+    pub async fn says(&mut self, bytes: &[u8]) -> bool {
+        let write = &mut self.0.write;
+        write.write_all(bytes).await.is_ok() && write.flush().await.is_ok()
+    }
+
+    /// Writes a frame of a kind that there may or may not be.
+    pub async fn frame(&mut self, kind: u8, body: &[u8]) -> bool {
+        let mut bytes = BytesMut::new();
+        bytes.extend_from_slice(&(body.len() as u32 + 1).to_be_bytes());
+        bytes.extend_from_slice(&[kind]);
+        bytes.extend_from_slice(body);
+        self.says(&bytes).await
+    }
+
+    /// Reads until the other side closes; false if it does not.
+    pub async fn is_closed(mut self) -> bool {
+        let closed = async { while let Some(Ok(_)) = self.0.read.next().await {} };
+        tokio::time::timeout(SOON, closed).await.is_ok()
+    }
+}
+
+/// An envelope of a kind that there may or may not be, to whom it pleases.
+pub fn envelope(kind: u8, to: &[u8], payload: &[u8]) -> Vec<u8> {
+    [vec![1 << 3, kind], field(2, to), field(3, payload)].concat()
+}
+
+/// A field of bytes, as protocol buffers have it.
+fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[tag << 3 | 2][..], &varint(bytes.len() as u64), bytes].concat()
+}
+
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+/// A frame of `ractor_cluster` that says these actors are remotable.
+pub fn roster_of(actors: std::ops::Range<u64>) -> Vec<u8> {
+    let actors: Vec<u8> = actors.flat_map(|pid| field(1, &[vec![1 << 3], varint(pid)].concat())).collect();
+    cluster_frame(&field(3, &field(1, &actors)))
+}
+
+fn cluster_frame(message: &[u8]) -> Vec<u8> {
+    [&(message.len() as u64).to_be_bytes()[..], message].concat()
+}
+
+/// Takes nothing.
+struct Deaf;
+
+impl Inbound for Deaf {
+    fn take(&self, _: &Arc<Connection>, _: Envelope) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A stream of a `ractor_cluster` that is led by a saboteur.
+struct Strings(DuplexStream);
+
+impl ClusterBidiStream for Strings {
+    fn split(self: Box<Self>) -> (BoxRead, BoxWrite) {
+        let (read, write) = tokio::io::split(self.0);
+        (Box::new(read), Box::new(write))
+    }
+}
+
+#[derive(Clone, Default)]
+struct Seen {
+    authenticated: Arc<AtomicBool>,
+    ready: Arc<AtomicBool>,
+}
+
+impl NodeEventSubscription for Seen {
+    fn node_session_opened(&self, _: NodeServerSessionInformation) {}
+    fn node_session_disconnected(&self, _: NodeServerSessionInformation) {}
+    fn node_session_authenticated(&self, _: NodeServerSessionInformation) {
+        self.authenticated.store(true, Ordering::SeqCst);
+    }
+    fn node_session_ready(&self, _: NodeServerSessionInformation) {
+        self.ready.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A session of a real `ractor_cluster`, under a name of the saboteur's choice.
+pub struct Puppet {
+    /// The saboteur's side of the connection.
+    pub connection: Arc<Connection>,
+    more: mpsc::UnboundedSender<Vec<u8>>,
+    seen: Seen,
+    server: ActorRef<NodeServerMessage>,
+    ended: JoinHandle<()>,
+    gateway: Option<ActorRef<alys_cluster::transport::message::GatewayMessage>>,
+}
+
+impl Puppet {
+    /// Opens a session on a connection that `own` has with a member, and says in it that it is `claimed`. Only under
+    /// its own name it shows a gateway.
+    ///
+    /// # Panics
+    ///
+    /// If its node server does not start.
+    pub async fn of(own: &Saboteur, guest: Guest, claimed: &NodeId) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let counters = Arc::new(Counters::new(Refusals::new(clock.clone(), EventBus::new(clock.clone()))));
+        let bounds = Bounds { frames_max: 64, bytes_max: 4 << 20, idle: SOON * 4 };
+        let (connection, far) =
+            Connection::start(guest.met, guest.halves, bounds, counters, clock, Arc::new(Deaf));
+        let gateway = if *claimed == own.name {
+            let gateway = Gateway { incarnation: own.incarnation };
+            let spawned = Actor::spawn(Some(format!("{claimed}/{GATEWAY}")), gateway, ()).await;
+            Some(spawned.expect("the name is free").0)
+        } else {
+            None
+        };
+        let (name, mode) = (claimed.to_string(), Some(NodeConnectionMode::Isolated));
+        let cookie = hex::encode(own.federation);
+        let server = NodeServer::new(0, cookie, name.clone(), name, None, mode);
+        let server = server.with_listen_addr([127, 0, 0, 1].into());
+        let (server, ended) = Actor::spawn(None, server, ()).await.expect("a node server starts");
+        let seen = Seen::default();
+        let subscription = Box::new(seen.clone());
+        let subscribe = NodeServerMessage::SubscribeToEvents { id: "seen".to_owned(), subscription };
+        server.cast(subscribe).expect("the server runs");
+        let (near, strings) = tokio::io::duplex(64 * 1024);
+        let ((from_server, mut to_server), (mut from_peer, to_peer)) =
+            (tokio::io::split(near), tokio::io::split(far));
+        let (more, additions) = mpsc::unbounded_channel();
+        tokio::spawn(add(from_server, to_peer, additions));
+        tokio::spawn(async move { tokio::io::copy(&mut from_peer, &mut to_server).await });
+        let stream = Box::new(Strings(strings));
+        let open = NodeServerMessage::ConnectionOpenedExternal { stream, is_server: false };
+        server.cast(open).expect("the server runs");
+        Self { connection, more, seen, server, ended, gateway }
+    }
+
+    /// Whether the member believes the name.
+    pub fn is_authenticated(&self) -> bool {
+        self.seen.authenticated.load(Ordering::SeqCst)
+    }
+
+    /// Whether the session stands.
+    pub fn is_ready(&self) -> bool {
+        self.seen.ready.load(Ordering::SeqCst)
+    }
+
+    /// Says one more frame in the session.
+    pub fn adds(&self, frame: Vec<u8>) {
+        // A session that has ended hears nothing more.
+        let _ = self.more.send(frame);
+    }
+
+    /// Ends it all.
+    ///
+    /// # Panics
+    ///
+    /// If its node server fails.
+    pub async fn leaves(self) {
+        self.connection.end("it leaves");
+        self.server.stop(None);
+        self.ended.await.expect("the server ends");
+        if let Some(gateway) = self.gateway {
+            let _ = gateway.stop_and_wait(None, None).await;
+        }
+    }
+}
+
+/// Passes whole frames on, and additions between them.
+async fn add(
+    mut from: ReadHalf<DuplexStream>,
+    mut to: WriteHalf<DuplexStream>,
+    mut more: mpsc::UnboundedReceiver<Vec<u8>>,
+) -> std::io::Result<()> {
+    let (frames, mut whole) = mpsc::channel(16);
+    tokio::spawn(async move {
+        while let Ok(length) = from.read_u64().await {
+            let mut frame = vec![0; 8 + length as usize];
+            frame[..8].copy_from_slice(&length.to_be_bytes());
+            if from.read_exact(&mut frame[8..]).await.is_err() || frames.send(frame).await.is_err() {
+                break;
+            }
+        }
+    });
+    loop {
+        let frame = tokio::select! {
+            Some(frame) = whole.recv() => frame,
+            Some(frame) = more.recv() => frame,
+            else => return Ok(()),
+        };
+        to.write_all(&frame).await?;
+    }
+}
+
+/// The header of a frame that never comes.
+pub fn header(length: u32, kind: Kind) -> Vec<u8> {
+    [&length.to_be_bytes()[..], &[kind as u8]].concat()
+}
+
+/// A whole frame.
+pub fn framed(kind: Kind, body: &[u8]) -> Vec<u8> {
+    let mut bytes = BytesMut::new();
+    frame::put(kind, body, &mut bytes);
+    bytes.to_vec()
+}
+
+/// Believes everybody.
+#[derive(Debug)]
+struct Credulous;
+
+impl ServerCertVerifier for Credulous {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+/// Shows a certificate whoever asks, if it has one.
+#[derive(Debug)]
+struct Shows(Option<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for Shows {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.clone()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// Whoever shows a certificate that need not be its own, and asks nobody who they are.
+pub struct Impostor {
+    shows: Option<(Vec<u8>, KeyPair)>,
+    protocol: Vec<u8>,
+}
+
+impl Impostor {
+    /// Shows this certificate in DER, whoever it belongs to, and has this key.
+    pub fn showing(certificate: Vec<u8>, key: KeyPair) -> Self {
+        Self { shows: Some((certificate, key)), protocol: PROTOCOL.to_vec() }
+    }
+
+    /// Shows what was made for it.
+    pub fn issued(issued: Issued) -> Self {
+        Self::showing(issued.certificate.der().to_vec(), issued.key)
+    }
+
+    /// Shows none.
+    pub fn bare() -> Self {
+        Self { shows: None, protocol: PROTOCOL.to_vec() }
+    }
+
+    /// Speaks another protocol within TLS.
+    #[must_use]
+    pub fn speaking(self, protocol: &[u8]) -> Self {
+        Self { protocol: protocol.to_vec(), ..self }
+    }
+
+    /// Knocks at `address`, and reads until the other side closes: what it has said, in clear, if anything.
+    ///
+    /// # Panics
+    ///
+    /// If the port does not listen, or the other side neither speaks nor closes.
+    pub async fn knocks(&self, address: SocketAddr) -> Vec<u8> {
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let config = config.with_protocol_versions(&[&rustls::version::TLS13]).expect("it is known");
+        let config = config.dangerous().with_custom_certificate_verifier(Arc::new(Credulous));
+        let shows = self.shows.as_ref().map(|(certificate, key)| {
+            let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+            let key = aws_lc_rs::sign::any_supported_type(&key).expect("a key");
+            // It need not be the certificate's.
+            Arc::new(CertifiedKey::new(vec![certificate.clone().into()], key))
+        });
+        let mut config = config.with_client_cert_resolver(Arc::new(Shows(shows)));
+        config.alpn_protocols = vec![self.protocol.clone()];
+        let stream = TcpStream::connect(address).await.expect("the port listens");
+        let name = ServerName::try_from("member.invalid").expect("a name");
+        let visit = async {
+            let mut said = Vec::new();
+            if let Ok(mut stream) = TlsConnector::from(Arc::new(config)).connect(name, stream).await {
+                let _ = stream.read_to_end(&mut said).await;
+            }
+            said
+        };
+        tokio::time::timeout(SOON, visit).await.expect("it is closed")
+    }
+}

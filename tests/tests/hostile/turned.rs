@@ -1,0 +1,209 @@
+//! A member that turned: who it is is certain, what it says is not.
+
+use std::time::Duration;
+
+use alys_cluster::transport::Class;
+use alys_cluster::transport::envelope::Body;
+use alys_cluster::transport::frame::Kind;
+use alys_node::ops::view::{EventView, LinksView};
+use alys_tests::federation::{Federation, Member, SOON};
+use alys_tests::saboteur::{Puppet, Saboteur, Voice, envelope, framed, header, roster_of};
+use alys_tests::{eventually, seen};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::{Calm, garbage, tells};
+
+/// Three members that work, and a fourth whose key a saboteur has.
+async fn without_the_fourth(tag: &str) -> (Federation, Saboteur) {
+    let mut federation = Federation::prepare(tag, |_| {}).await;
+    for index in 0..3 {
+        federation.start_member(index).await;
+    }
+    for member in &federation.members[..3] {
+        member.gate_open(3).await;
+    }
+    let turned = Saboteur::of(&federation, 3);
+    (federation, turned)
+}
+
+/// The fourth comes back, honest.
+async fn comes_back(mut federation: Federation) {
+    federation.start_member(3).await;
+    for member in &federation.members {
+        member.linked().await;
+        member.gate_open(4).await;
+    }
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn frames_that_a_member_may_not_send_end_its_connection_with_the_reason_and_nobody_else_s() {
+    let (federation, turned) = without_the_fourth("frames").await;
+    let calm = Calm::of(&federation, &[0, 1, 2]).await;
+    let target = &federation.members[0];
+    let large = Kind::Envelope.body_max() as u32 + 2;
+    let hello = turned.hello().encode();
+    let many = framed(Kind::Control, &[0; 4_096]).repeat(128);
+    for (what, bytes, reason) in [
+        (
+            "an unknown kind",
+            [&2u32.to_be_bytes()[..], &[9, 1]].concat(),
+            "a frame of kind 9; expected 0 to 5",
+        ),
+        ("an empty frame", vec![0; 4], "an empty frame; expected a kind and a body"),
+        ("a length of 2^62", (1u64 << 62).to_be_bytes().to_vec(), "frame size too big"),
+        ("a length one above the limit", header(large, Kind::Envelope), "frame size too big"),
+        (
+            "a ping of nine bytes",
+            header_and(10, Kind::Ping, &[0; 9]),
+            "a Ping frame of 9 bytes; expected at most 8",
+        ),
+        ("random bytes", garbage(3, 4_096), "frame size too big"),
+        ("a second greeting", framed(Kind::Hello, &hello), "it greeted twice"),
+        ("a flood of control", many, "it sends control faster than"),
+    ] {
+        let mut voice = Voice::of(turned.meets(target).await);
+        // What it says last may find the connection closed.
+        let _ = voice.says(&bytes).await;
+        assert!(voice.is_closed().await, "{what}");
+        tells(target, "link_refused", &["frames-node-4", reason]).await;
+    }
+
+    // Before its greeting it is heard a greeting's bytes at most.
+    for (bytes, reason) in [
+        (framed(Kind::Envelope, &[1]), "it sent Envelope before its greeting"),
+        (header(2_000, Kind::Hello), "its greeting can not be read"),
+        (framed(Kind::Hello, &[0xff; 40]), "its greeting can not be read"),
+        (vec![], "it did not authenticate in time"),
+    ] {
+        let mut stream = turned.proves(target).await;
+        stream.write_all(&bytes).await.expect("it listens");
+        stream.flush().await.expect("it listens");
+        let closed = tokio::time::timeout(Duration::from_secs(5), async {
+            while stream.read(&mut [0; 1_024]).await.is_ok_and(|read| read > 0) {}
+        });
+        closed.await.expect("it is closed in time");
+        tells(target, "link_refused", &[reason]).await;
+    }
+
+    // A thousand frames that never end: each takes the place of the one before.
+    let mut last = None;
+    for length in 0..1_000u32 {
+        let mut voice = Voice::of(turned.meets(target).await);
+        let _ = voice.says(&header_and(1_000 + length, Kind::Envelope, &[7; 100])).await;
+        last = Some(voice);
+    }
+    assert!(last.expect("a thousand").is_closed().await, "the last one is closed for its silence");
+    calm.holds(&federation).await;
+    comes_back(federation).await;
+}
+
+fn header_and(length: u32, kind: Kind, body: &[u8]) -> Vec<u8> {
+    [&header(length, kind)[..], body].concat()
+}
+
+async fn refused(member: &Member, peer: &str) -> Result<u64, String> {
+    let view: LinksView = member.client.get("/federation/links").await?;
+    let link = view.links.into_iter().find(|link| link.peer == peer);
+    link.map(|link| link.refused).ok_or_else(|| format!("no link to {peer}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn envelopes_that_nobody_takes_are_counted_told_at_a_bounded_rate_and_disturb_nobody() {
+    let (federation, turned) = without_the_fourth("envelopes").await;
+    let calm = Calm::of(&federation, &[0, 1, 2]).await;
+    let target = &federation.members[0];
+    let guest = turned.meets(target).await;
+    let puppet = Puppet::of(&turned, guest, &turned.name).await;
+    eventually(SOON, "the session stands", async || seen(puppet.is_ready(), "not yet")).await;
+    let mut sent = 0;
+    let mut round = 0u64;
+    let flood = 50_000;
+    while sent < flood {
+        round += 1;
+        let to: &'static [u8] =
+            [&b"root"[..], b"chain", b"consensus", b"no/such/actor", b"\xff\xfe"][(round % 5) as usize];
+        let payload = garbage(round, 40).into();
+        match puppet.connection.send(Class::Bulk, Body::Tell { to: to.into(), payload }) {
+            Ok(()) => sent += 1,
+            Err(error) => panic!("after {sent}: {error}"),
+        }
+        if round.is_multiple_of(32) {
+            // The saboteur's own queue is bounded as well.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    tells(target, "link_refused", &["envelopes-node-4", "takes nothing from outside"]).await;
+    eventually(SOON, "they are counted", async || {
+        let refused = refused(target, "envelopes-node-4").await?;
+        seen(refused > flood / 10, format!("{refused} refused"))
+    })
+    .await;
+    assert!(puppet.connection.ended().is_none(), "what nobody takes ends no connection");
+    puppet.leaves().await;
+
+    // Not even protocol buffers; and a kind to come. What is told of the flood leaves no room for a moment.
+    for (body, reason) in [
+        (vec![0xff; 64], "an envelope can not be read"),
+        (envelope(77, b"chain", b""), "an envelope of kind 77; expected 1 to 7"),
+    ] {
+        let bytes = framed(Kind::Envelope, &body).repeat(200);
+        eventually(SOON, reason, async || {
+            let mut voice = Voice::of(turned.meets(target).await);
+            voice.says(&bytes).await;
+            let events: Vec<EventView> = target.client.get("/events").await?;
+            let told =
+                events.iter().any(|event| event.kind == "link_refused" && event.message.contains(reason));
+            seen(told, "it is not told")
+        })
+        .await;
+    }
+    calm.holds(&federation).await;
+    comes_back(federation).await;
+}
+
+/// Remote actors are made for every actor that a peer shows, and nobody but the link asks how many there are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_that_shows_a_hundred_thousand_actors_is_cut_off_whether_it_hurries_or_not() {
+    let (federation, turned) = without_the_fourth("roster").await;
+    let calm = Calm::of(&federation, &[0, 1, 2]).await;
+    let target = &federation.members[0];
+    for (batch, reason) in [(2_000, "it sends control faster than"), (100, "actors; expected at most")] {
+        let puppet = Puppet::of(&turned, turned.meets(target).await, &turned.name).await;
+        eventually(SOON, "the session stands", async || seen(puppet.is_ready(), "not yet")).await;
+        let mut shown = 1_000_000;
+        eventually(SOON, "it is cut off", async || {
+            if shown < 1_100_000 {
+                puppet.adds(roster_of(shown..shown + batch));
+                shown += batch;
+            }
+            seen(puppet.connection.ended().is_some(), format!("{shown} shown"))
+        })
+        .await;
+        tells(target, "link_refused", &["roster-node-4", reason]).await;
+        puppet.leaves().await;
+    }
+    calm.holds(&federation).await;
+    comes_back(federation).await;
+}
+
+/// `ractor_cluster` elects one session for each name that is claimed in it, whoever's certificate was shown below.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_that_tells_ractor_cluster_another_s_name_ends_nobody_s_session() {
+    let (federation, turned) = without_the_fourth("claim").await;
+    let calm = Calm::of(&federation, &[0, 1, 2]).await;
+    let target = &federation.members[0];
+    let claimed = federation.members[2].name.clone();
+    for _ in 0..16 {
+        let puppet = Puppet::of(&turned, turned.meets(target).await, &claimed).await;
+        eventually(SOON, "it is shown out", async || {
+            seen(puppet.connection.ended().is_some(), format!("authenticated {}", puppet.is_authenticated()))
+        })
+        .await;
+        puppet.leaves().await;
+    }
+    tells(target, "link_refused", &["claim-node-4", "it tells ractor_cluster that it is", "claim-node-3"])
+        .await;
+    calm.holds(&federation).await;
+    comes_back(federation).await;
+}

@@ -1,0 +1,213 @@
+//! Members as processes of their own: what strangers, faults, an upgrade and a peer that is stopped cost them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use alys_cluster::transport::envelope::Body;
+use alys_cluster::transport::error::Unsent;
+use alys_cluster::transport::{Class, Envelope};
+use alys_node::genesis::{GenesisFile, GenesisMember};
+use alys_tests::federation::{Federation, SOON};
+use alys_tests::{eventually, seen};
+use federation_sim::federation::Federation as _;
+use federation_sim::loopback::{Loopback, Options};
+use federation_sim::record::Record;
+use federation_sim::report::Report;
+use federation_sim::runner::{self, Failure, Watch};
+use federation_sim::scenario::Scenario;
+use federation_sim::step::Step;
+
+/// The most that a process may grow by.
+const GROWTH_BYTES_MAX: u64 = 64 << 20;
+
+/// The executable `alys-node`, built with these tests.
+fn binary() -> PathBuf {
+    let own = std::env::current_exe().expect("this executable has a path");
+    let binary = own.parent().and_then(|deps| deps.parent()).expect("a target directory").join("alys-node");
+    assert!(binary.is_file(), "there is no {}; expected it to be built with the workspace", binary.display());
+    binary
+}
+
+struct Quiet;
+
+impl Watch for Quiet {
+    fn step_begins(&mut self, _: usize, _: usize, _: &Step) {}
+    fn observed(&mut self, _: &Record) {}
+    fn told(&mut self, text: &str) {
+        println!("{text}");
+    }
+    fn step_ends(&mut self, _: &Record, _: Option<&Failure>) {}
+}
+
+/// Tells a story to four processes; every step and every invariant must hold.
+async fn tell(name: &str, seed: u64, node: &str, steps: &str) {
+    // One federation at a time, as everywhere.
+    let _turn = Federation::turn().await;
+    let text = format!("name = {name:?}\nblock_time = '1s'\nsteps = [{steps}]\n{node}");
+    let scenario = Scenario::parse_with(name, &text, seed).unwrap_or_else(|error| panic!("{error}"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = Options {
+        directory: directory.path().join("run"),
+        binary: binary(),
+        guard: None,
+        log_level: "info".to_owned(),
+    };
+    let mut federation = Loopback::start(&options, &scenario, seed).await.expect("a federation");
+    let outcome = runner::run(&scenario, seed, &mut federation, &mut Quiet).await;
+    let report = Report::of(&scenario, seed, &outcome, federation.now_ms());
+    federation.stop(SOON).await;
+    assert!(report.passed, "{}\n{}", report.complaint(), report.to_table(false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn three_thousand_connections_of_strangers_cost_a_member_little_and_nobody_a_block() {
+    let steps = "{ do = 'wait_ready', within = '60s' },
+        { do = 'expect', links_up = true, within = '20s' },
+        { do = 'attack', member = 'node-1', connections = 3000 },
+        { do = 'expect', links_up = true, within = '5s' },
+        { do = 'pairs' },
+        { do = 'wait_blocks', count = 2, within = '30s' },
+        { do = 'stop' }";
+    tell("strangers", 1, "", steps).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn links_come_back_one_for_each_pair_after_faults_at_random() {
+    let steps = "{ do = 'wait_ready', within = '60s' },
+        { do = 'expect', links_up = true, within = '20s' },
+        { do = 'chaos', faults = 7 },
+        { do = 'expect', links_up = true, no_halt_for = '2s' },
+        { do = 'wait_blocks', count = 1, within = '30s' },
+        { do = 'stop' }";
+    tell("short-chaos", 11, "", steps).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn members_are_upgraded_to_another_version_of_the_link_while_blocks_go_on() {
+    let one = |name: &str, after: &str| {
+        format!(
+            "{{ do = 'stop', members = ['{name}'] }}, {{ do = 'upgrade' }},
+            {{ do = 'wait_blocks', count = 1, within = '30s' }},
+            {{ do = 'restart' }}, {{ do = 'wait_ready', within = '60s' }}, {after},
+            {{ do = 'wait_blocks', count = 1, within = '30s' }},"
+        )
+    };
+    let versions = |members: &str, versions: &str| {
+        format!("{{ do = 'expect', members = [{members}], link_versions = {versions}, within = '30s' }}")
+    };
+    let all = "'node-1', 'node-2', 'node-3', 'node-4'";
+    let steps = [
+        "{ do = 'wait_ready', within = '60s' },".to_owned(),
+        versions(all, "[1, 1, 1]") + ",",
+        one("node-1", &versions(all, "[1, 1, 1]")),
+        one("node-2", &versions("'node-1', 'node-2'", "[1, 1, 2]")),
+        one("node-3", &versions("'node-1', 'node-2', 'node-3'", "[1, 2, 2]")),
+        one("node-4", &versions(all, "[2, 2, 2]")),
+        "{ do = 'stop' }".to_owned(),
+    ];
+    tell("short-upgrade", 5, "[node.link]\nversion = 1", &steps.concat()).await;
+}
+
+fn resident_bytes() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("the system says");
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it says how much");
+    kib.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1_024
+}
+
+/// A process that is killed when this ends.
+struct Process(Child);
+
+impl Process {
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.0.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{name} is sent");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that has ended already is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The fourth member is a process, so that it can be stopped; the other three are in this one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_million_messages_to_a_stopped_peer_cost_a_bounded_amount_of_memory() {
+    let mut federation = Federation::prepare("stopped", |_| {}).await;
+    let config = federation.members[3].config.clone();
+    let home = config.data_dir.parent().expect("a directory").to_owned();
+    let genesis = GenesisFile {
+        chain_id: federation.genesis.chain_id().to_owned(),
+        block_time: federation.genesis.block_time(),
+        members: (1..=4u8)
+            .zip(&federation.members)
+            .map(|(number, member)| {
+                let key = alys_node::keys::SecretKey::from_seed(&[number; 32]);
+                GenesisMember {
+                    name: member.name.clone(),
+                    public_key: key.public_key().to_string(),
+                    proof_of_possession: key.prove_possession(),
+                }
+            })
+            .collect(),
+    };
+    fs::write(home.join("genesis.toml"), toml::to_string(&genesis).expect("TOML")).expect("a file");
+    let file = home.join("node.toml");
+    let config = alys_node::config::NodeConfig { genesis_file: home.join("genesis.toml"), ..config };
+    fs::write(&file, toml::to_string(&config).expect("TOML")).expect("a file");
+    let log = fs::File::create(home.join("node.log")).expect("a file");
+    let mut command = Command::new(binary());
+    command.arg("run").arg("--config").arg(&file).stdin(Stdio::null());
+    let peer = command.stdout(log.try_clone().expect("a file")).stderr(log).spawn().expect("it starts");
+    let peer = Process(peer);
+    for index in 0..3 {
+        federation.start_member(index).await;
+    }
+    for member in &federation.members[..3] {
+        member.linked().await;
+        member.gate_open(4).await;
+    }
+    let sender = &federation.members[0];
+    let line = sender.node().parts().lines[&federation.members[3].name].clone();
+    peer.signal("-STOP");
+
+    let before = resident_bytes();
+    let (mut most, mut given_up) = (before, 0u64);
+    for number in 0..1_000_000u32 {
+        let payload = vec![7; 193].into();
+        let body = Body::Tell { to: b"consensus"[..].into(), payload };
+        match line.send(Class::Bulk, Envelope::new(body)) {
+            Ok(()) => {}
+            Err(Unsent::NoLink(_)) => given_up += 1,
+            Err(error) => panic!("message {number}: {error}"),
+        }
+        if number % 4_096 == 0 {
+            most = most.max(resident_bytes());
+            tokio::task::yield_now().await;
+        }
+    }
+    most = most.max(resident_bytes());
+    println!("memory {} KiB before, {} KiB at most; {given_up} found no link", before >> 10, most >> 10);
+    assert!(most - before < GROWTH_BYTES_MAX, "{before} bytes before, {most} at most");
+    for member in &federation.members[..3] {
+        member.gate_open(3).await;
+        member.reaches(member.height() + 2).await;
+    }
+
+    // It comes back as if nothing had been.
+    peer.signal("-CONT");
+    for member in &federation.members[..3] {
+        member.linked().await;
+        member.gate_open(4).await;
+    }
+    eventually(SOON, "it makes blocks", async || {
+        let view: alys_node::ops::view::HeadView = federation.members[3].client.get("/chain/head").await?;
+        seen(view.height + 2 > sender.height(), format!("height {}", view.height))
+    })
+    .await;
+    drop(peer);
+    federation.stop().await;
+}
