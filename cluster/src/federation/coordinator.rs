@@ -572,8 +572,7 @@ impl Coordinator {
     ) {
         if to == *self.roster.own() {
             if self.take(now, from, &statement, effects) == Some(Taken::New) {
-                self.judge(now, effects);
-                self.look(now, Look::Glimpse, effects);
+                self.glimpse(now, effects);
             }
         } else if statement.attestation.member == *from && to != *from && self.roster.is_peer(&to) {
             effects.push(Effect::Send(to.clone(), FederationWire::Attest { to, statement }));
@@ -663,7 +662,7 @@ impl Coordinator {
             // Those that no ping reaches hear it through the others.
             self.peers.values_mut().for_each(|peer| peer.next_probe = now);
             self.send_probes(now, wall, effects);
-            self.look(now, Look::Glimpse, effects);
+            self.glimpse(now, effects);
         }
     }
 
@@ -784,7 +783,7 @@ impl Coordinator {
         peer.report = pong.status;
         self.departure.heard(from, &pong.metadata);
         self.departure.answered(from, pong.ping_id);
-        self.look(now, Look::Glimpse, effects);
+        self.glimpse(now, effects);
     }
 
     /// Decides, and publishes. Between rounds a closing is published at once, as is a changed count.
@@ -1010,6 +1009,23 @@ mod tests {
             !after.is_empty() && after.iter().all(|verdict| verdict.decision == Decision::Closed),
             "{after:?}"
         );
+    }
+
+    #[test]
+    fn an_answer_that_comes_before_the_first_tick_after_a_standstill_gives_no_old_count_a_new_lease() {
+        let mut federation = Federation::new();
+        federation.run(5_000);
+        federation.answering.truncate(1);
+        federation.in_flight.clear();
+        federation.now_ms += 10_000;
+        let published = federation.verdicts.len();
+        // Whoever is told to end while it stands still asks its peers before it looks at the clock.
+        federation.input(Input::Want { wall: WallTime(0) });
+        let (_, from, pong) = federation.in_flight.pop().expect("node-2 answers");
+        federation.input(Input::Wire { from, wire: FederationWire::Pong(pong), wall: WallTime(0) });
+        federation.input(Input::Leave { reason: "SIGTERM".to_owned(), wall: WallTime(0) });
+        let opened = federation.verdicts[published..].iter().find(|verdict| verdict.decision == Decision::Open);
+        assert_eq!(opened, None, "node-3 and node-4 were not heard for ten seconds");
     }
 
     #[test]
