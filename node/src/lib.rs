@@ -292,6 +292,7 @@ fn parts(
         link_listener: Arc::new(link_listener),
         metrics: Metrics::new(roster.own(), &roster.peers().cloned().collect::<Vec<_>>()),
         health_score: Arc::default(),
+        asking: Arc::default(),
         addresses,
         config,
         genesis: Arc::new(genesis),

@@ -9,7 +9,7 @@
 //!
 //! The answers of the ops API go on until all of this is over, so that it can be watched.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use alys_cluster::federation::coordinator::MemberState;
@@ -100,13 +100,35 @@ pub async fn request(
 ) -> Answer {
     // Whoever forces does not ask, nor does a shutdown that runs: nothing stands between it and its effect.
     let asks = !force && coordinator.progress().state == ShutdownState::Running;
+    let _asking = asks.then(|| Asking::begin(parts, coordinator));
     let standing = if asks { standing(parts).await } else { Standing::default() };
-    let answer = coordinator.request(Request { caller, reason: reason.to_owned(), force, standing });
-    if matches!(answer, Answer::Refused(_)) {
-        // One that is being restarted begins without a wish.
-        let _ = parts.addresses.federation.cast(FederationMessage::Stay);
+    coordinator.request(Request { caller, reason: reason.to_owned(), force, standing })
+}
+
+/// One of those who ask at present whether this member may leave. They share one wish, and the last of them takes it
+/// back, if none has been granted it; whoever gives up asking is one of them no longer.
+struct Asking<'a> {
+    parts: &'a Parts,
+    coordinator: &'a ShutdownCoordinator,
+}
+
+impl<'a> Asking<'a> {
+    fn begin(parts: &'a Parts, coordinator: &'a ShutdownCoordinator) -> Self {
+        *parts.asking.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self { parts, coordinator }
     }
-    answer
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        // Held until the wish is taken back: whoever asks next wishes after that.
+        let mut asking = self.parts.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        *asking -= 1;
+        if *asking == 0 && self.coordinator.progress().state == ShutdownState::Running {
+            // A federation actor that is being restarted begins without a wish.
+            let _ = self.parts.addresses.federation.cast(FederationMessage::Stay);
+        }
+    }
 }
 
 /// Where the federation stands, once every healthy peer knows that this member wants to leave, or had the time to.
@@ -151,8 +173,8 @@ async fn tell_peers(parts: Parts, reason: String) -> Result<String, String> {
             let unaware = parts.addresses.federation.call(DEADLINE, ask).await;
             match unaware {
                 Ok(unaware) if unaware.is_empty() => return Ok("every peer that answers knows".to_owned()),
-                Ok(_) => sleep(LOOK).await,
-                Err(error) => return Err(error.to_string()),
+                // One that is restarted meanwhile knows nothing of it, and is told again.
+                Ok(_) | Err(_) => sleep(LOOK).await,
             }
         }
     };

@@ -17,8 +17,8 @@
 //! back off; the others return at once.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_cluster::clock::Clock;
@@ -205,6 +205,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The score of the member's health in thousandths, which the monitor writes.
     pub health_score: Arc<AtomicU64>,
+    /// How many ask at present whether this member may leave.
+    pub asking: Arc<Mutex<usize>>,
     /// Where everyone is reached.
     pub addresses: Addresses,
 }

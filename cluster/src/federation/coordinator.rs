@@ -1024,7 +1024,8 @@ mod tests {
         let (_, from, pong) = federation.in_flight.pop().expect("node-2 answers");
         federation.input(Input::Wire { from, wire: FederationWire::Pong(pong), wall: WallTime(0) });
         federation.input(Input::Leave { reason: "SIGTERM".to_owned(), wall: WallTime(0) });
-        let opened = federation.verdicts[published..].iter().find(|verdict| verdict.decision == Decision::Open);
+        let opened =
+            federation.verdicts[published..].iter().find(|verdict| verdict.decision == Decision::Open);
         assert_eq!(opened, None, "node-3 and node-4 were not heard for ten seconds");
     }
 

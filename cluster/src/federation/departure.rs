@@ -12,6 +12,8 @@
 //!   node-1 ── pong, wants, 1 ──► node-2                 node-2 does not count on node-1, and stays
 //! ```
 //!
+//! What a member says arrives in order: a connection has ended before its successor is read.
+//!
 //! Whoever forgot what it answered, because it began a moment ago, goes before nobody. Two roads not taken: an order of
 //! the names alone, for who came first and who is less can run in a circle of three; and a vote on who may leave, for it
 //! needs a quorum, and so could not be had where leaving matters.
