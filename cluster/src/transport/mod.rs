@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Reading order: [`frame`], [`hello`], [`envelope`], [`queue`] (what bytes mean, and which go first), [`identity`],
-//! [`tls`], [`handshake`] (who is who), [`connection`] (the two tasks), [`line`], [`courier`] (how one sends),
+//! [`tls`], [`handshake`] (who is who), [`connection`] (its tasks), [`mod@line`], [`courier`] (how one sends),
 //! [`gateway`] (what is let in), [`peer`] (redial, pure), [`link`] (the actor of one peer), [`network`] (sessions),
 //! [`statistics`], [`refusals`], [`config`].
 
