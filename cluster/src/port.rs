@@ -107,6 +107,12 @@ pub trait Healer: Send + Sync + 'static {
     fn escalate(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, Remedy>;
 }
 
+/// Has a supervised actor fail with one that it can not be without.
+pub trait Fate: Send + Sync + 'static {
+    /// `partner` of `actor` is down, for this reason: `actor` fails as well.
+    fn fail(&self, actor: &ActorName, partner: String, reason: String) -> BoxFuture<'static, Remedy>;
+}
+
 /// Stops consensus operations on this member, whatever the members' health says.
 pub trait ConsensusHalt: Send + Sync + 'static {
     /// Halts in the name of `by`, for `reason`, until the same name resumes.

@@ -37,8 +37,11 @@ fn reading<T>(look: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreEr
     })
 }
 
-fn decode<T: serde::de::DeserializeOwned>(what: String, bytes: &[u8]) -> Result<T, StoreError> {
-    codec::decode(bytes).map_err(|error| StoreError::Value { what, reason: error.to_string() })
+fn decode<T: serde::Serialize + serde::de::DeserializeOwned>(
+    what: String,
+    bytes: &[u8],
+) -> Result<T, StoreError> {
+    codec::decode_canonical(bytes).map_err(|error| StoreError::Value { what, reason: error.to_string() })
 }
 
 fn encode<T: serde::Serialize>(what: &str, value: &T) -> Result<Vec<u8>, StoreError> {
@@ -191,6 +194,24 @@ mod tests {
         let outcome = RedbStore::open(&path, GENESIS).and_then(|store| store.block(1));
         let error = outcome.expect_err("the pages make no sense");
         assert!(matches!(error, StoreError::Corrupt(_) | StoreError::Value { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_block_that_is_not_written_in_the_one_way_is_refused_when_it_is_read() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("chain.redb");
+        let mut store = RedbStore::open(&path, GENESIS).expect("opens");
+        let first = stored(1, BlockHash(GENESIS));
+        store.append(&first).expect("follows genesis");
+        // Its height, in three bytes instead of one.
+        let bytes = encode("block", &first).expect("encodes");
+        let longer = [&[0xfb, bytes[0], 0][..], &bytes[1..]].concat();
+        assert_eq!(codec::decode::<StoredBlock>(&longer).expect("it says the same"), first);
+        let transaction = store.database.begin_write().expect("begins");
+        transaction.open_table(BLOCKS).expect("opens").insert(1, longer.as_slice()).expect("written");
+        transaction.commit().expect("durable");
+        let refused = store.block(1).expect_err("not canonical").to_string();
+        assert!(refused.contains("not written as short as it can be"), "{refused}");
     }
 
     #[test]

@@ -367,23 +367,23 @@ impl Parts {
         self.worker(&ActorName::literal(GATEWAY), move || actor).strategy(self.backoff())
     }
 
-    /// What other members may reach.
+    /// What other members may reach. What they say of health, votes, blocks and transactions is signed or hashed.
     fn door(&self) -> Door {
         let to = self.addresses.clone();
         let routes = Routes::default()
-            .with(to.federation.name().clone(), move |from, wire: FederationWire| {
+            .canonical(to.federation.name().clone(), move |from, wire: FederationWire| {
                 to.federation.cast(FederationMessage::Wire(from, wire))
             });
         let to = self.addresses.clone();
-        let routes = routes.with(to.consensus.name().clone(), move |from, wire: ConsensusWire| {
+        let routes = routes.canonical(to.consensus.name().clone(), move |from, wire: ConsensusWire| {
             to.consensus.cast(ConsensusMessage::Wire(from, wire))
         });
         let to = self.addresses.clone();
-        let routes = routes.with(to.engine.name().clone(), move |from, wire: EngineWire| {
+        let routes = routes.canonical(to.engine.name().clone(), move |from, wire: EngineWire| {
             to.engine.cast(EngineMessage::Wire(from, wire))
         });
         let to = self.addresses.clone();
-        let routes = routes.with(to.sync.name().clone(), move |from, wire: SyncWire| {
+        let routes = routes.canonical(to.sync.name().clone(), move |from, wire: SyncWire| {
             to.sync.cast(SyncMessage::Wire(from, wire))
         });
         let to = self.addresses.clone();
@@ -393,7 +393,10 @@ impl Parts {
         let reception = Reception {
             exports: self.exports.clone(),
             registry: self.supervision.registry.clone(),
-            last_words: Arc::new(|_| None),
+            last_words: {
+                let board = self.supervision.board.clone();
+                Arc::new(move |actor| board.last_words(actor))
+            },
         };
         Door { routes, answers: Arc::new(reception) }
     }

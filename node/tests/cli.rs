@@ -404,6 +404,17 @@ fn a_supervision_that_makes_no_sense_is_refused_with_field_value_and_what_was_ex
 }
 
 #[test]
+fn a_certificate_lifetime_out_of_its_range_is_refused_with_its_value() {
+    for (lifetime, shown) in [("59s", "59s"), ("91days", "7862400s")] {
+        let home = Home::new();
+        let line = format!("[link]\ncertificate_lifetime = \"{lifetime}\"\n");
+        home.spoil("node.toml", "[link]\n", &line);
+        let parts = [&format!("`link.certificate_lifetime` is {shown}")[..], "between 1min and 90days"];
+        fails(lifetime, &home.check(), 4, &parts);
+    }
+}
+
+#[test]
 fn a_configuration_that_does_not_serve_is_refused_with_field_value_and_what_was_expected() {
     let mut faults = Faults::default();
     let table: &[Spoilt] = &[

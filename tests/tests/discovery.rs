@@ -1,21 +1,25 @@
 //! Are the actors of the federation found, reached and missed: in one member, and in the others?
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use alys_cluster::clock::{Clock, SystemClock};
 use alys_cluster::discovery::{
-    Discovery, DiscoveryActor, DiscoveryMessage, DiscoveryWire, Exports, Protocol, RemoteError, RemoteHandle,
+    Discovery, DiscoveryActor, DiscoveryMessage, DiscoveryWire, Exports, Protocol, Reception, RemoteError,
+    RemoteHandle,
 };
 use alys_cluster::event::{ClusterEvent, EventBus};
 use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::mailbox::Address;
-use alys_cluster::port::{Outbox, PeerChange};
+use alys_cluster::port::PeerChange;
 use alys_cluster::registry::{ActorLifecycleState, ActorQuery, LookupError};
+use alys_cluster::transport::error::AskError;
+use alys_cluster::transport::{Class, Courier, Door, Routes};
 use alys_node::discovery::{ChainAnswer, ChainProtocol, ChainQuestion, GateProtocol};
 use alys_node::ops::view::{ActorView, ActorsView, Problem, RegistryStatsView};
 use alys_tests::federation::{Federation, Member, SOON, name};
 use alys_tests::tree::Stage;
+use alys_tests::wire::{End, Wire};
 use alys_tests::{eventually, seen};
 use ractor::Actor;
 
@@ -254,51 +258,52 @@ impl Protocol for OtherProtocol {
     type Reply = String;
 }
 
-/// Who sends, and where it arrives.
-type OtherEnd = (NodeId, Address<DiscoveryMessage>);
-
-/// Hands what is sent to the other side, or loses it.
-#[derive(Clone, Default)]
-struct Wire {
-    to: Arc<Mutex<Option<OtherEnd>>>,
-    sent: Arc<Mutex<Vec<DiscoveryWire>>>,
-}
-
-impl Outbox<DiscoveryWire> for Wire {
-    fn send(&self, _: &NodeId, message: DiscoveryWire) {
-        self.sent.lock().expect("not poisoned").push(message.clone());
-        if let Some((own, to)) = &*self.to.lock().expect("not poisoned") {
-            let _ = to.cast(DiscoveryMessage::Wire(own.clone(), message));
-        }
-    }
-}
-
 struct Side {
     node: NodeId,
     actor: DiscoveryActor,
-    wire: Wire,
+    end: End,
+    door: Arc<Door>,
 }
 
 impl Side {
-    async fn start(stage: &Stage, node: &'static str, incarnation: u64, exports: Exports) -> Self {
-        let wire = Wire::default();
+    async fn start(
+        stage: &Stage,
+        node: &'static str,
+        peer: &'static str,
+        incarnation: u64,
+        exports: Exports,
+    ) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+        let events = EventBus::new(clock.clone());
+        let (node, address) = (name(node), Address::new(ActorName::literal("discovery"), 64));
+        let end = End::new(&node, incarnation, &[&name(peer)], clock.clone(), &events);
+        let board = stage.context.board.clone();
+        let reception = Reception {
+            exports: exports.clone(),
+            registry: stage.context.registry.clone(),
+            last_words: Arc::new(move |actor| board.last_words(actor)),
+        };
+        let to = address.clone();
+        let routes = Routes::default()
+            .with(address.name().clone(), move |from, wire| to.cast(DiscoveryMessage::Wire(from, wire)));
+        let door = Arc::new(Door { routes, answers: Arc::new(reception) });
+        let lines = end.lines.clone();
         let actor = DiscoveryActor {
-            address: Address::new(ActorName::literal(node), 64),
+            outbox: Arc::new(Courier::new(address.name().clone(), Class::Bulk, lines.clone())),
+            address,
             incarnation: Incarnation(incarnation),
             registry: stage.context.registry.clone(),
             exports,
-            discovery: Discovery::new(Incarnation(incarnation), Arc::new(wire.clone())),
-            outbox: Arc::new(wire.clone()),
-            events: EventBus::new(clock.clone()),
+            discovery: Discovery::new(lines),
+            events,
             clock,
         };
         Actor::spawn(None, actor.clone(), ()).await.expect("it starts");
-        Self { node: name(node), actor, wire }
+        Self { node, actor, end, door }
     }
 
-    fn linked(&self, other: &Self) {
-        *self.wire.to.lock().expect("not poisoned") = Some((self.node.clone(), other.actor.address.clone()));
+    fn linked(&self, other: &Self) -> Wire {
+        Wire::between((&self.end, self.door.clone()), (&other.end, other.door.clone()))
     }
 
     fn hears(&self, change: &PeerChange) {
@@ -338,10 +343,9 @@ async fn questions_are_answered_refused_or_of_unknown_outcome_and_never_left_beh
     let child = stage.child(&puppet).tags(["echo".parse().expect("a tag")]).reached_at(&puppet.address);
     let root = stage.raise(stage.spec("root", 9, vec![child])).await.expect("it starts");
     let elsewhere = Stage::new("discovery-elsewhere");
-    let asker = Side::start(&elsewhere, "node-1", 1, Exports::default()).await;
-    let other = Side::start(&stage, "node-2", 7, exports).await;
-    asker.linked(&other);
-    other.linked(&asker);
+    let asker = Side::start(&elsewhere, "node-1", "node-2", 1, Exports::default()).await;
+    let other = Side::start(&stage, "node-2", "node-1", 7, exports).await;
+    let _wire = asker.linked(&other);
     asker.hears(&other.up());
     other.hears(&asker.up());
     let handle = eventually(SOON, "the echo is found", async || {
@@ -370,28 +374,17 @@ async fn questions_are_answered_refused_or_of_unknown_outcome_and_never_left_beh
     let wrong = asker.actor.discovery.handle::<OtherProtocol>(&found[0]).map(drop);
     assert!(matches!(wrong, Err(LookupError::WrongProtocol { .. })), "{wrong:?}");
 
-    // What was not asked for, or was meant for another incarnation, is refused by who receives it.
-    let request = |id, incarnation, actor: &str, protocol: &str| DiscoveryWire::Request {
-        id,
-        incarnation: Incarnation(incarnation),
-        actor: actor.parse().expect("a name"),
-        protocol: protocol.to_owned(),
-        question: vec![0xff; 3],
-    };
-    for (wire, expected) in [
-        (request(901, 6, "echo", "echo/1"), "incarnation 6 of this member is asked; this is 7"),
-        (request(902, 7, "root", "echo/1"), "root may not be reached from outside"),
-        (request(903, 7, "echo", "echo/9"), "echo is asked in echo/1; found \"echo/9\""),
-        (request(904, 7, "echo", "echo/1"), "the message could not be decoded"),
+    // What was not asked for is refused by who receives it.
+    let connection = asker.end.line(&other.node).connection().expect("a link");
+    for (actor, protocol, expected) in [
+        ("root", "echo/1", "root may not be reached from outside"),
+        ("echo", "echo/9", "echo is asked in echo/1; found \"echo/9\""),
+        ("echo", "echo/1", "the message could not be decoded"),
     ] {
-        let sent = other.wire.sent.clone();
-        other.actor.address.cast(DiscoveryMessage::Wire(asker.node.clone(), wire)).expect("it runs");
-        eventually(SOON, expected, async || {
-            let sent = sent.lock().expect("not poisoned");
-            let told = sent.iter().any(|wire| matches!(wire, DiscoveryWire::Response { outcome: Err(reason), .. } if reason.starts_with(expected)));
-            seen(told, format!("{sent:?}"))
-        })
-        .await;
+        let question = vec![0xff; 3].into();
+        let asked = connection.ask(actor.into(), protocol.into(), question, SOON).await;
+        let Err(AskError::Refused(reason)) = &asked else { panic!("{asked:?}") };
+        assert!(reason.starts_with(expected), "{expected:?} in {reason:?}");
     }
 
     // A member that is lost while it is asked: the outcome is not known, and nothing waits any longer.
@@ -418,13 +411,12 @@ async fn an_answer_to_the_question_of_an_earlier_incarnation_is_no_answer_to_a_n
     let child = stage.child(&puppet).reached_at(&puppet.address);
     let root = stage.raise(stage.spec("root", 9, vec![child])).await.expect("it starts");
     let elsewhere = Stage::new("discovery-reborn-elsewhere");
-    let other = Side::start(&stage, "node-2", 7, exports).await;
+    let other = Side::start(&stage, "node-2", "node-1", 7, exports).await;
     let mut answers = Vec::new();
     for incarnation in [1, 2] {
         // The one before is gone, with its question under way.
-        let asker = Side::start(&elsewhere, "node-1", incarnation, Exports::default()).await;
-        asker.linked(&other);
-        other.linked(&asker);
+        let asker = Side::start(&elsewhere, "node-1", "node-2", incarnation, Exports::default()).await;
+        let _wire = asker.linked(&other);
         asker.hears(&other.up());
         other.hears(&asker.up());
         let handle = eventually(SOON, "the echo is found", async || {
@@ -461,10 +453,9 @@ async fn what_is_published_follows_the_actor_and_a_liar_is_refused_with_an_event
     let children = vec![child, stage.child(&hidden)];
     let root = stage.raise(stage.spec("root", 9, children)).await.expect("it starts");
     let elsewhere = Stage::new("discovery-follow-elsewhere");
-    let asker = Side::start(&elsewhere, "node-1", 1, Exports::default()).await;
-    let other = Side::start(&stage, "node-2", 7, exports).await;
-    asker.linked(&other);
-    other.linked(&asker);
+    let asker = Side::start(&elsewhere, "node-1", "node-2", 1, Exports::default()).await;
+    let other = Side::start(&stage, "node-2", "node-1", 7, exports).await;
+    let _wire = asker.linked(&other);
     asker.hears(&other.up());
     other.hears(&asker.up());
     let shows = async |expected: Option<(ActorLifecycleState, u64)>| {

@@ -1,9 +1,10 @@
 //! What crosses packages. One module for each question.
 
 mod audit;
-//mod discovery;
+mod discovery;
 mod failures;
 mod federation;
+mod fuzz;
 mod health;
 mod hostile;
 mod layers;
@@ -12,5 +13,6 @@ mod otp;
 mod processes;
 mod properties;
 mod registry;
+mod remote;
 mod shutdown;
 mod supervision;

@@ -596,7 +596,12 @@ async fn two_members_alone_close_their_gates_stay_alive_and_make_no_block_until_
             assert!(gate.would_change.contains(name.as_str()), "{name} in {:?}", gate.would_change);
         }
     }
-    let heights: Vec<_> = halted.iter().map(Member::height).collect();
+    // What the four had decided before, both have: one that was behind fetches it with a closed gate as well.
+    let heights = eventually(SOON, "both stand at one height", async || {
+        let heights: Vec<_> = halted.iter().map(Member::height).collect();
+        if heights[0] == heights[1] { Ok(heights) } else { Err(format!("{heights:?}")) }
+    })
+    .await;
     // Three slots pass. That nothing happens can only be watched.
     let until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < until {

@@ -91,10 +91,17 @@ impl Directory {
 
     /// Which life of an actor was published last, if this incarnation of its member is there.
     pub fn life(&self, node: &NodeId, incarnation: Incarnation, actor: &ActorName) -> Option<Incarnation> {
+        let found = self.find(node, actor).filter(|found| found.incarnation == incarnation)?;
+        Some(found.entry.standing.incarnation)
+    }
+
+    /// The actor `name` of `node`, as last published.
+    pub fn find(&self, node: &NodeId, name: &ActorName) -> Option<RemoteEntry> {
         let peers = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let peer = peers.get(node).filter(|peer| peer.incarnation == incarnation)?;
-        let found = peer.actors.iter().find(|(entry, _)| entry.name() == actor);
-        found.map(|(entry, _)| entry.standing.incarnation)
+        let peer = peers.get(node)?;
+        let (entry, protocol) = peer.actors.iter().find(|(entry, _)| entry.name() == name)?;
+        let (entry, protocol) = (entry.clone(), protocol.clone());
+        Some(RemoteEntry { node: node.clone(), incarnation: peer.incarnation, entry, protocol })
     }
 
     /// The members that are there, and how many actors each published.
@@ -193,6 +200,10 @@ mod tests {
         let late = publish(advert(1, 9, 2)).expect_err("late");
         assert_eq!(late, "incarnation 1 publishes its actors after incarnation 2");
         assert_eq!((publish(advert(2, 1, 1)), found(&directory)), (Ok(true), 1));
+        let second = ActorName::literal("w0");
+        let found_by_name = directory.find(&node("node-2"), &second).expect("it is published");
+        assert_eq!((found_by_name.incarnation, &*found_by_name.protocol), (Incarnation(2), "worker/1"));
+        assert_eq!(directory.find(&node("node-2"), &ActorName::literal("w1")), None);
         let [entry] = &directory.select(NOW, &ActorQuery::All)[..] else { panic!("one") };
         assert_eq!(entry.entry.standing.uptime(NOW), Some(Duration::from_secs(5)));
         directory.peer(&PeerChange::Left { node: node("node-2"), reason: "leaving: SIGTERM".to_owned() });

@@ -68,15 +68,15 @@ struct Load {
 
 /// One of a member's questions under way, until it is answered.
 pub(super) struct Served {
-    served: Arc<Mutex<BTreeMap<NodeId, Load>>>,
+    loads: Arc<Mutex<BTreeMap<NodeId, Load>>>,
     by: NodeId,
     bytes: usize,
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(load) = served.get_mut(&self.by) {
+        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(load) = loads.get_mut(&self.by) {
             load.questions -= 1;
             load.bytes -= self.bytes;
         }
@@ -132,7 +132,7 @@ impl Exports {
         }
         load.questions += 1;
         load.bytes += bytes;
-        Ok(Served { served: self.served.clone(), by: by.clone(), bytes })
+        Ok(Served { loads: self.served.clone(), by: by.clone(), bytes })
     }
 
     /// Whether `actor` is published.
@@ -159,6 +159,6 @@ impl Exports {
 }
 
 /// A name as a member wrote it, cut to what can be read.
-fn shown(name: &[u8]) -> String {
+pub(super) fn shown(name: &[u8]) -> String {
     String::from_utf8_lossy(name).chars().take(64).collect()
 }

@@ -7,6 +7,7 @@ use super::directory::{Directory, RemoteEntry};
 use super::exports::Protocol;
 use super::remote::{Caller, RemoteHandle};
 use crate::clock::Moment;
+use crate::id::{ActorName, NodeId};
 use crate::port::PeerChange;
 use crate::registry::{ActorQuery, LookupError};
 use crate::transport::Lines;
@@ -51,6 +52,16 @@ impl Discovery {
     pub fn discover<P: Protocol>(&self, now: Moment, query: &ActorQuery) -> Vec<RemoteHandle<P>> {
         let found = self.discover_in_federation(now, query);
         found.iter().filter_map(|entry| self.handle(entry).ok()).collect()
+    }
+
+    /// A handle of the actor `name` of `node`; an error if that publishes none, or one that is asked otherwise.
+    pub fn remote<P: Protocol>(
+        &self,
+        node: &NodeId,
+        name: &ActorName,
+    ) -> Result<RemoteHandle<P>, LookupError> {
+        let found = self.directory.find(node, name);
+        self.handle(&found.ok_or_else(|| LookupError::Unknown { name: name.clone() })?)
     }
 
     /// A handle of what was found.

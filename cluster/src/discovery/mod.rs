@@ -6,11 +6,13 @@
 //!
 //! A [`RemoteHandle`] is of one incarnation of its member. When that member is lost, or has started anew, the handle
 //! is refused, here before anything is sent and there by who receives it; whoever wants the new one discovers it. An
-//! answer that does not come says nothing about whether the question was dealt with.
+//! answer that does not come says nothing about whether the question was dealt with. A watch is of one life of an
+//! actor, and outlasts the links it is told on: its end is told once, with the supervisor's reason for it.
 //!
 //! ```text
 //!   registry ─► subscription ─► DiscoveryActor ─► advert ─► peers' DiscoveryActor ─► Directory ─► Discovery
 //!   RemoteHandle::call ─► ask ─► the peer's Door ─► Reception: Exports ─► its actor ─► answer ─► caller
+//!   RemoteHandle::monitor ─► watch ─► the peer's Door ─► Reception: its registry ─► down ─► Monitor ─► Linked: Fate
 //! ```
 //!
 //! Reading order: [`wire`], [`advert`], [`exports`], [`reception`] (who answers), [`directory`] (what others
@@ -33,5 +35,5 @@ pub use exports::{Exports, Protocol};
 pub use face::Discovery;
 pub use message::DiscoveryMessage;
 pub use reception::Reception;
-pub use remote::{Down, Monitor, RemoteError, RemoteHandle};
+pub use remote::{Down, Linked, Monitor, RemoteError, RemoteHandle};
 pub use wire::DiscoveryWire;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use super::exports::Exports;
+use super::exports::{Exports, shown};
 use crate::id::{ActorName, Incarnation, NodeId};
 use crate::registry::{ActorLifecycleState, ActorQuery, Pattern, Standing, ThreadSafeActorRegistry};
 use crate::transport::gateway::{Answer, Answers};
@@ -23,12 +23,23 @@ pub struct Reception {
     pub last_words: LastWords,
 }
 
+/// Whether the actor leads no life at present.
+fn has_ended(standing: Standing) -> bool {
+    use ActorLifecycleState::{Failed, Suspended, Terminated};
+    [Failed, Terminated, Suspended].contains(&standing.state)
+}
+
 /// Whether that life is over.
 fn is_over(standing: Option<Standing>, life: Incarnation) -> bool {
-    standing.is_none_or(|standing| {
-        let ended =
-            [ActorLifecycleState::Failed, ActorLifecycleState::Terminated, ActorLifecycleState::Suspended];
-        standing.incarnation != life || ended.contains(&standing.state)
+    standing.is_none_or(|standing| standing.incarnation != life || has_ended(standing))
+}
+
+/// Whether it was the last to end.
+fn ended_last(standing: Option<Standing>, life: Incarnation) -> bool {
+    standing.is_none_or(|standing| match standing.incarnation.0.checked_sub(life.0) {
+        Some(0) => true,
+        Some(1) => !has_ended(standing),
+        _ => false,
     })
 }
 
@@ -47,7 +58,7 @@ impl Answers for Reception {
     fn watch(&self, _: &NodeId, to: &[u8], life: Incarnation) -> Result<BoxFuture<'static, String>, String> {
         let name = std::str::from_utf8(to).ok().and_then(|name| ActorName::new(name).ok());
         let name = name.filter(|name| self.exports.contains(name));
-        let name = name.ok_or_else(|| "it may not be watched from outside".to_owned())?;
+        let name = name.ok_or_else(|| format!("{} may not be watched from outside", shown(to)))?;
         let pattern = Pattern::glob(name.as_str()).map_err(|error| error.to_string())?;
         let mut changes =
             self.registry.subscribe(ActorQuery::Name(pattern)).map_err(|error| error.to_string())?;
@@ -56,7 +67,9 @@ impl Answers for Reception {
             while !is_over(registry.standing(&name), life) {
                 changes.next().await;
             }
-            last_words(&name).unwrap_or_else(|| "it ended".to_owned())
+            let standing = registry.standing(&name);
+            let words = if ended_last(standing, life) { last_words(&name) } else { None };
+            words.unwrap_or_else(|| format!("life {life} of it is over"))
         }
         .boxed())
     }

@@ -6,17 +6,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use thiserror::Error;
+use tokio::task::AbortHandle;
 
 use super::directory::{Directory, RemoteEntry};
 use super::exports::{Protocol, bounded};
 use crate::id::{ActorName, Incarnation, NodeId};
+use crate::port::Fate;
 use crate::registry::LookupError;
-use crate::transport::connection::Watching;
+use crate::transport::connection::{Ending, Watching};
 use crate::transport::envelope::Body;
 use crate::transport::error::AskError;
 use crate::transport::{Class, Connection, Lines, codec};
 
-/// Why a question has no answer.
+/// How long a watch waits that a link which stands has no room for.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Why a question has no answer, or a watch was not begun.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RemoteError {
     /// It was not asked: the handle's incarnation of the member is not there.
@@ -28,6 +33,14 @@ pub enum RemoteError {
         node: NodeId,
         /// The member's incarnation.
         incarnation: Incarnation,
+    },
+    /// It can not be watched: its member publishes it no longer.
+    #[error("{node} does not publish {actor}")]
+    Unpublished {
+        /// The actor.
+        actor: ActorName,
+        /// Its member.
+        node: NodeId,
     },
     /// It was not asked: too many questions are under way, or it is too long.
     #[error("the question was not sent: {0}")]
@@ -79,6 +92,17 @@ impl Caller {
             .sum()
     }
 
+    /// Waits until this incarnation of the member is not there any more.
+    async fn lost_member(&self, node: &NodeId, incarnation: Incarnation) {
+        // Before the look at the directory, so that no change after it is missed.
+        let mut members = self.directory.changes();
+        while self.directory.has(node, incarnation) {
+            if members.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// The connection to the incarnation of the member that is meant: what is sent on it reaches no other.
     fn connection(&self, target: &Target) -> Result<Arc<Connection>, RemoteError> {
         let Target { node, incarnation, actor } = target;
@@ -99,6 +123,12 @@ struct Target {
     node: NodeId,
     incarnation: Incarnation,
     actor: ActorName,
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of {}", self.actor, self.node)
+    }
 }
 
 impl Target {
@@ -173,8 +203,8 @@ impl<P: Protocol> RemoteHandle<P> {
     }
 
     /// Has it done, and waits for nothing: `Ok` says that it was queued, and no more.
-    pub fn cast(&self, request: P::Request) -> Result<(), RemoteError> {
-        let question = bounded(&request).map_err(RemoteError::Unsent)?;
+    pub fn cast(&self, request: &P::Request) -> Result<(), RemoteError> {
+        let question = bounded(request).map_err(RemoteError::Unsent)?;
         let connection = self.caller.connection(&self.target)?;
         let (to, protocol) = (self.target.to(), Bytes::from_static(P::NAME.as_bytes()));
         let order = Body::Ask { id: 0, to, protocol, question: question.into(), patience: Duration::ZERO };
@@ -186,12 +216,26 @@ impl<P: Protocol> RemoteHandle<P> {
     pub fn monitor(&self) -> Result<Monitor, RemoteError> {
         let connection = self.caller.connection(&self.target)?;
         let Target { node, incarnation, actor } = &self.target;
-        let life = self.caller.directory.life(node, *incarnation, actor).ok_or_else(|| {
-            RemoteError::Gone { actor: actor.clone(), node: node.clone(), incarnation: *incarnation }
-        })?;
+        let life = self
+            .caller
+            .directory
+            .life(node, *incarnation, actor)
+            .ok_or_else(|| RemoteError::Unpublished { actor: actor.clone(), node: node.clone() })?;
         let watching = connection.watch(self.target.to(), life);
         let watching = watching.map_err(|error| RemoteError::Unsent(error.to_string()))?;
         Ok(Monitor { target: self.target.clone(), caller: self.caller.clone(), life, watching })
+    }
+
+    /// Has the local `actor` fail when this one is down, until the guard is dropped; its supervisor decides what
+    /// follows. An actor that is being restarted just then is left alone: its next life links itself, or does not.
+    pub fn link(&self, actor: ActorName, fate: Arc<dyn Fate>) -> Result<Linked, RemoteError> {
+        let monitor = self.monitor()?;
+        let task = tokio::spawn(async move {
+            let (partner, down) = (monitor.target.to_string(), monitor.down().await);
+            let remedy = fate.fail(&actor, partner, down.to_string()).await;
+            tracing::info!(%actor, %down, ?remedy, "an actor failed with its partner");
+        });
+        Ok(Linked(task.abort_handle()))
     }
 }
 
@@ -218,6 +262,16 @@ pub enum Down {
         /// The member's incarnation.
         incarnation: Incarnation,
     },
+    /// Its member does not let it be watched: nothing is known of it.
+    #[error("{actor} of {node} can not be watched: {reason}")]
+    Refused {
+        /// The actor.
+        actor: ActorName,
+        /// Its member.
+        node: NodeId,
+        /// Why, in its member's words.
+        reason: String,
+    },
 }
 
 /// A watch on an actor of another member, until it is down or this is dropped.
@@ -228,43 +282,63 @@ pub struct Monitor {
     watching: Watching,
 }
 
+impl std::fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Target { node, incarnation, actor } = &self.target;
+        write!(f, "Monitor({actor} of {node}, incarnation {incarnation}, life {})", self.life)
+    }
+}
+
 impl Monitor {
     /// Waits until the actor is down. A link that is lost says nothing about it: the watch is taken up again on the
     /// next one, where an actor that ended meanwhile is known by its life.
-    pub async fn down(mut self) -> Down {
-        let Target { node, incarnation, actor } = self.target.clone();
-        let mut members = self.caller.directory.changes();
-        let line = self.caller.lines.get(&node).cloned();
+    pub async fn down(self) -> Down {
+        let Self { target, caller, life, watching } = self;
+        let Target { node, incarnation, actor } = target.clone();
+        let Some(line) = caller.lines.get(&node).cloned() else {
+            return Down::Lost { actor, node, incarnation };
+        };
+        let mut watching = Some(watching);
         loop {
-            let mut links = line.as_ref().map(|line| line.changes());
-            tokio::select! {
-                told = self.watching.down() => {
-                    if let Some(reason) = told {
-                        return Down::Ended { actor, node, reason };
-                    }
-                    // Until there is another link, or the member is lost.
-                    let linked = async {
-                        match &mut links {
-                            Some(links) => drop(links.changed().await),
-                            None => std::future::pending().await,
-                        }
-                    };
-                    if let Ok(connection) = self.caller.connection(&self.target)
-                        && let Ok(watching) = connection.watch(self.target.to(), self.life)
-                    {
-                        self.watching = watching;
-                        continue;
-                    }
-                    tokio::select! {
-                        () = linked => {}
-                        _ = members.changed() => {}
+            // Before the look at the line, so that no change after it is missed.
+            let mut links = line.changes();
+            if let Some(mut watching) = watching.take() {
+                tokio::select! {
+                    // What the member still said of the actor goes before its loss.
+                    biased;
+                    ending = watching.down() => match ending {
+                        Some(Ending::Down(reason)) => return Down::Ended { actor, node, reason },
+                        Some(Ending::Refused(reason)) => return Down::Refused { actor, node, reason },
+                        // With its connection.
+                        None => {}
+                    },
+                    () = caller.lost_member(&node, incarnation) => {
+                        return Down::Lost { actor, node, incarnation };
                     }
                 }
-                _ = members.changed() => {}
             }
-            if !self.caller.directory.has(&node, incarnation) {
-                return Down::Lost { actor, node, incarnation };
+            watching = caller.connection(&target).ok().and_then(|link| link.watch(target.to(), life).ok());
+            if watching.is_some() {
+                continue;
+            }
+            tokio::select! {
+                _ = links.changed() => {}
+                // A link that stands may have had no room.
+                () = tokio::time::sleep(RETRY) => {}
+                () = caller.lost_member(&node, incarnation) => {
+                    return Down::Lost { actor, node, incarnation };
+                }
             }
         }
+    }
+}
+
+/// Two actors that share a fate, until this is dropped or the remote one is down.
+#[derive(Debug)]
+pub struct Linked(AbortHandle);
+
+impl Drop for Linked {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::child::{Child, ChildPhase};
+use super::failure::Failure;
 use super::intensity::{Budget, RestartIntensity};
 use super::message::SupervisorMessage;
 use super::spec::{ChildPolicy, RestartGroup};
@@ -39,6 +40,8 @@ pub struct Worker {
     pub phase: ChildPhase,
     /// Automatic restarts, failed attempts included.
     pub restarts: u64,
+    /// Why it last ended, if it ever did.
+    pub last_exit: Option<Failure>,
     /// Its supervisor.
     pub supervisor: Address<SupervisorMessage>,
 }
@@ -131,6 +134,11 @@ impl TreeBoard {
         })
     }
 
+    /// Why the actor with this name last ended, if that is known. Known before the registry says that it ended.
+    pub fn last_words(&self, name: &ActorName) -> Option<String> {
+        self.worker(name)?.last_exit.map(|exit| exit.to_string())
+    }
+
     /// The row of `supervisor` with at most `children_max` of its children, if it ever started.
     pub fn row(&self, supervisor: &ActorName, children_max: usize) -> Option<SupervisorRow> {
         let shared = self.shared(supervisor)?;
@@ -156,6 +164,7 @@ fn worker(child: &Child, supervisor: &Address<SupervisorMessage>) -> Worker {
         policy: child.policy.clone(),
         phase: child.phase,
         restarts: child.restarts,
+        last_exit: child.last_exit.clone(),
         supervisor: supervisor.clone(),
     }
 }

@@ -87,6 +87,8 @@ pub struct Child {
     pub restarts: u64,
     /// Why it last ended, if it ever did.
     pub last_failure: Option<Failure>,
+    /// Why it last ended, also when it was asked to.
+    pub last_exit: Option<Failure>,
     /// It never ran yet.
     pub(super) is_new: bool,
     /// It was halted, and has not run since.
@@ -111,6 +113,7 @@ impl Child {
             phase: ChildPhase::Stopped,
             restarts: 0,
             last_failure: None,
+            last_exit: None,
             is_new: true,
             is_halted: false,
             generation: 0,

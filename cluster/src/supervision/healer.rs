@@ -1,4 +1,4 @@
-//! Asks the supervisor of an actor that was found not to serve to restart it.
+//! Tells the supervisor of an actor that was found not to serve, or whose partner is down, that it failed.
 //!
 //! It looks first where the actor stands: one that is being started, restarted or stopped is its supervisor's
 //! already, and is left to it.
@@ -12,7 +12,7 @@ use super::enhanced::EnhancedSupervision;
 use super::failure::ActorFailureType;
 use super::message::AdminError;
 use crate::id::ActorName;
-use crate::port::{Healer, Remedy};
+use crate::port::{Fate, Healer, Remedy};
 
 /// Finds each actor's supervisor on the board of the tree.
 #[derive(Clone)]
@@ -59,6 +59,19 @@ impl Healer for TreeHealer {
             let failure = ActorFailureType::HealthCheckFailure { consecutive_failures: failures };
             match face {
                 Ok(face) => remedy(face.escalate_failure(&actor, failure).await),
+                Err(remedy) => remedy,
+            }
+        })
+    }
+}
+
+impl Fate for TreeHealer {
+    fn fail(&self, actor: &ActorName, partner: String, reason: String) -> BoxFuture<'static, Remedy> {
+        let (face, actor) = (self.face(actor), actor.clone());
+        Box::pin(async move {
+            let failure = ActorFailureType::DependencyFailure { service: partner, error: reason };
+            match face {
+                Ok(face) => remedy(face.handle_actor_failure(&actor, failure).await),
                 Err(remedy) => remedy,
             }
         })

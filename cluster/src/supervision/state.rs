@@ -255,6 +255,10 @@ impl SupervisorState {
     fn child_ended(&mut self, turn: &mut Turn<'_>, key: ChildKey, exit: Exit) {
         let Some(child) = self.children.get_mut(&key) else { return };
         let after = child.after.take();
+        child.last_exit = Some(match &after {
+            Some(After::Fail(failure) | After::Escalate(failure)) => failure.clone(),
+            _ => exit.failure.clone(),
+        });
         match (child.phase, after) {
             (ChildPhase::Stopping | ChildPhase::Starting, Some(after)) => self.stopped(turn, key, after),
             (ChildPhase::Starting, None) if child.origin == Origin::Asked => {

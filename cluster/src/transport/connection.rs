@@ -9,19 +9,26 @@
 //!   NodeSession ◄── duplex ──► writer / reader ◄── control frames ──► the peer's NodeSession
 //! ```
 //!
+//! Watches and their ends wait beside the queue, where nothing displaces them: nobody would send them again.
+//!
 //! Frames that wait are written together; nothing waits for more to come. Silence for the idle time ends it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use futures::StreamExt as _;
+use foldhash::fast::FixedState;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::io::{
     AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf,
 };
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
@@ -39,6 +46,8 @@ use crate::id::{Incarnation, NodeId};
 
 /// Bytes that are written together, unless one frame has more.
 const WRITE_BYTES_MAX: usize = 128 * 1024;
+/// Bytes that are read together.
+const READ_BYTES: usize = 64 * 1024;
 /// Bytes of `ractor_cluster`'s stream that lie between it and the socket.
 const CONTROL_BYTES: usize = 64 * 1024;
 /// What a peer may send to `ractor_cluster` at once, whose queues have no bound: greetings and a roster of one remotable
@@ -52,6 +61,11 @@ const PONGS_MAX: usize = 8;
 const SILENCES_MAX: u32 = 4;
 /// Questions and watches under way at once.
 pub const UNDER_WAY_MAX: usize = 4_096;
+/// Watches, their ends and what else may not be dropped, waiting to be written: a peer that takes none of them is
+/// given up, for then its watches mean nothing any more.
+pub const NOTICES_MAX: usize = 4_096;
+/// The longest reason in one of them, in bytes.
+const REASON_BYTES_MAX: usize = 1_024;
 
 /// Takes what a peer sends.
 pub trait Inbound: Send + Sync + 'static {
@@ -72,7 +86,16 @@ pub struct Bounds {
 
 enum Waiting {
     Answer(oneshot::Sender<Result<Bytes, String>>),
-    Down(oneshot::Sender<String>),
+    Down(oneshot::Sender<Ending>),
+}
+
+/// How a watch ended, while its connection stood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The actor ended, for this reason.
+    Down(String),
+    /// The peer does not let it be watched, for this reason.
+    Refused(String),
 }
 
 /// A connection. Ends once, for one reason; then nothing is sent any more and every question is over.
@@ -82,11 +105,16 @@ pub struct Connection {
     counters: Arc<Counters>,
     clock: Arc<dyn Clock>,
     queue: Mutex<SendQueue>,
+    notices: Mutex<VecDeque<Bytes>>,
     wake: Notify,
     pongs: Mutex<Vec<Bytes>>,
     ping: Mutex<Option<(u64, Moment)>>,
     ping_due: AtomicBool,
-    under_way: Mutex<HashMap<u64, Waiting>>,
+    under_way: Mutex<HashMap<u64, Waiting, FixedState>>,
+    /// Answers to the peer's questions, for the task that waits for them.
+    serves: UnboundedSender<BoxFuture<'static, ()>>,
+    /// How many that task waits for.
+    serving: AtomicUsize,
     /// Watches of the peer on this member's actors.
     served: Mutex<HashMap<u64, AbortHandle>>,
     last_id: AtomicU64,
@@ -106,6 +134,20 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl<S: AsyncRead + AsyncWrite> Halves<S> {
+    /// The halves of a stream on which nothing was said yet.
+    pub fn new(stream: S) -> Self {
+        let (read, write) = tokio::io::split(stream);
+        Self { read: FramedRead::new(read, frame::lengths(Kind::Hello)), write }
+    }
+}
+
+/// The beginning of `reason`, as much of it as is told.
+fn cut(reason: &str) -> String {
+    let end = reason.floor_char_boundary(REASON_BYTES_MAX);
+    reason[..end].to_owned()
+}
+
 /// Forgets a question that nobody waits for any more.
 struct Question<'a>(&'a Connection, u64);
 
@@ -119,12 +161,12 @@ impl Drop for Question<'_> {
 pub struct Watching {
     connection: Arc<Connection>,
     id: u64,
-    down: oneshot::Receiver<String>,
+    down: oneshot::Receiver<Ending>,
 }
 
 impl Watching {
     /// Waits for the actor's end and says why it ended; `None` if the connection ended first.
-    pub async fn down(&mut self) -> Option<String> {
+    pub async fn down(&mut self) -> Option<Ending> {
         (&mut self.down).await.ok()
     }
 }
@@ -133,7 +175,7 @@ impl Drop for Watching {
     fn drop(&mut self) {
         if locked(&self.connection.under_way).remove(&self.id).is_some() {
             // On a connection that ends the watch ends as well.
-            let _ = self.connection.send(Class::Request, Body::Unwatch { id: self.id });
+            let _ = self.connection.notify(Body::Unwatch { id: self.id });
         }
     }
 }
@@ -179,8 +221,12 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
+        let (serves, to_answer) = unbounded_channel();
         let connection = Arc::new(Self {
+            serves,
+            serving: AtomicUsize::new(0),
             queue: Mutex::new(SendQueue::new(bounds.frames_max, bounds.bytes_max)),
+            notices: Mutex::default(),
             met,
             bounds,
             counters,
@@ -197,9 +243,18 @@ impl Connection {
         });
         let (near, far) = tokio::io::duplex(CONTROL_BYTES);
         let (control_out, control_in) = tokio::io::split(near);
-        let Halves { mut read, write } = halves;
-        read.decoder_mut().set_max_frame_length(Kind::Envelope.body_max() + 1);
-        let (writes, reads) = (connection.clone(), connection.clone());
+        let Halves { read, write } = halves;
+        // What was read beyond the greeting moves to a buffer of another size.
+        let rest = read.read_buffer().clone();
+        let mut read =
+            FramedRead::with_capacity(read.into_inner(), frame::lengths(Kind::Envelope), READ_BYTES);
+        read.read_buffer_mut().extend_from_slice(&rest);
+        let (writes, reads, answers) = (connection.clone(), connection.clone(), connection.clone());
+        tokio::spawn(async move {
+            let end = EndOnDrop(answers.clone());
+            answers.answer(to_answer).await;
+            drop(end);
+        });
         tokio::spawn(async move {
             let end = EndOnDrop(writes.clone());
             writes.write(write, control_out).await;
@@ -246,8 +301,9 @@ impl Connection {
         self.end.cancel();
         locked(&self.under_way).clear();
         locked(&self.served).drain().for_each(|(_, watch)| watch.abort());
+        let notices = std::mem::take(&mut *locked(&self.notices));
         let mut queue = locked(&self.queue);
-        self.counters.add(Count::Lost, queue.len() as u64);
+        self.counters.add(Count::Lost, (notices.len() + queue.len()) as u64);
         *queue = SendQueue::new(0, 0);
     }
 
@@ -261,7 +317,12 @@ impl Connection {
         locked(&self.under_way).len()
     }
 
-    /// Frames and bytes that wait.
+    /// Watches of the peer on this member's actors.
+    pub fn watched(&self) -> usize {
+        locked(&self.served).len()
+    }
+
+    /// Frames and bytes that wait; watches and their ends, which have a bound of their own, not counted.
     pub fn waiting(&self) -> (usize, usize) {
         let queue = locked(&self.queue);
         (queue.len(), queue.bytes())
@@ -272,13 +333,42 @@ impl Connection {
         self.send_envelope(class, Envelope::new(body))
     }
 
-    /// The same, with its trace.
-    pub fn send_envelope(&self, class: Class, envelope: Envelope) -> Result<(), Unsent> {
+    fn frame(&self, envelope: Envelope) -> Result<Bytes, Unsent> {
         let (first, spoken) = (envelope.body.version(), self.met.version);
         if first > spoken {
             return Err(Unsent::Version { peer: self.met.peer.clone(), first, spoken });
         }
-        let frame = envelope.frame().map_err(Unsent::TooLarge)?;
+        envelope.frame().map_err(Unsent::TooLarge)
+    }
+
+    /// Queues what nothing may displace, for nobody would send it again: see [`NOTICES_MAX`].
+    fn notify(&self, body: Body) -> Result<(), Unsent> {
+        let frame = self.frame(Envelope::new(body))?;
+        let mut notices = locked(&self.notices);
+        let is_full = notices.len() >= NOTICES_MAX;
+        if !is_full && self.ended().is_none() {
+            notices.push_back(frame);
+            self.wake.notify_one();
+            return Ok(());
+        }
+        drop(notices);
+        if is_full {
+            self.end(&format!("it takes none of {NOTICES_MAX} notices"));
+        }
+        Err(Unsent::NoLink(self.met.peer.clone()))
+    }
+
+    /// Tells the peer how a watch of its ended. A connection that has ended has told it already.
+    pub(super) fn tell_ending(&self, id: u64, ending: &Ending) {
+        let _ = self.notify(match ending {
+            Ending::Down(reason) => Body::Down { id, reason: cut(reason) },
+            Ending::Refused(reason) => Body::Answer { id, outcome: Err(cut(reason)) },
+        });
+    }
+
+    /// The same, with its trace.
+    pub fn send_envelope(&self, class: Class, envelope: Envelope) -> Result<(), Unsent> {
+        let frame = self.frame(envelope)?;
         let mut queue = locked(&self.queue);
         if self.ended().is_some() {
             return Err(Unsent::NoLink(self.met.peer.clone()));
@@ -339,8 +429,39 @@ impl Connection {
         let (tell, down) = oneshot::channel();
         let id = self.under_way(Waiting::Down(tell))?;
         let watching = Watching { connection: self.clone(), id, down };
-        self.send(Class::Request, Body::Watch { id, to, incarnation: incarnation.0 })?;
+        self.notify(Body::Watch { id, to, incarnation: incarnation.0 })?;
         Ok(watching)
+    }
+
+    /// Lets `answer` be worked on, until it is done or the connection has ended. All of a connection's are worked on
+    /// by one task, so that what is ready together is sent together. One that panics ends the connection.
+    pub(super) fn serve(&self, answer: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
+        if self.serving.fetch_add(1, Ordering::Relaxed) >= UNDER_WAY_MAX {
+            self.serving.fetch_sub(1, Ordering::Relaxed);
+            return Err(format!("{UNDER_WAY_MAX} questions are under way; expected fewer"));
+        }
+        let mut answer = answer.boxed();
+        // It begins here and now, without waiting for that task, which wakes when there is something to wait for.
+        if (&mut answer).now_or_never().is_some() {
+            self.serving.fetch_sub(1, Ordering::Relaxed);
+        } else {
+            // After the end nobody waits for an answer.
+            let _ = self.serves.send(answer);
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, mut to_answer: UnboundedReceiver<BoxFuture<'static, ()>>) {
+        let mut under_way = FuturesUnordered::new();
+        let mut ended = pin!(self.end.cancelled());
+        loop {
+            tokio::select! {
+                biased;
+                Some(answer) = to_answer.recv() => under_way.push(answer),
+                Some(()) = under_way.next() => drop(self.serving.fetch_sub(1, Ordering::Relaxed)),
+                () = &mut ended => return,
+            }
+        }
     }
 
     /// Lets `watch` wait for what the peer watches under this number, until that is over or the connection is.
@@ -384,12 +505,16 @@ impl Connection {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut budget = ControlBudget { left: CONTROL_BURST, since: self.clock.now() };
         let mut silences = 0;
+        let mut ended = pin!(self.end.cancelled());
         // What it may not do, or how the connection was lost.
         let reason: Result<String, String> = loop {
+            if self.ended().is_some() {
+                return;
+            }
             let frame = tokio::select! {
                 biased;
-                () = self.end.cancelled() => return,
                 frame = frames.next() => frame,
+                () = &mut ended => return,
                 _ = ticks.tick() => {
                     silences += 1;
                     if silences > SILENCES_MAX {
@@ -419,7 +544,7 @@ impl Connection {
                 Kind::Control => {
                     let passed = tokio::select! {
                         biased;
-                        () = self.end.cancelled() => return,
+                        () = &mut ended => return,
                         passed = control.write_all(&frame.body) => passed,
                     };
                     if passed.is_err() {
@@ -451,15 +576,15 @@ impl Connection {
     fn take(self: &Arc<Self>, inbound: &dyn Inbound, body: Bytes) {
         let taken = Envelope::decode(body, self.met.version).and_then(|envelope| match envelope.body {
             Body::Answer { id, outcome } => {
-                // One that nobody waits for any more is late, not wrong.
-                if let Some(Waiting::Answer(answer)) = locked(&self.under_way).remove(&id) {
-                    let _ = answer.send(outcome);
-                }
+                self.answered(id, outcome);
                 Ok(())
             }
             Body::Down { id, reason } => {
-                if let Some(Waiting::Down(tell)) = locked(&self.under_way).remove(&id) {
-                    let _ = tell.send(reason);
+                let mut under_way = locked(&self.under_way);
+                if let Some(Waiting::Down(_)) = under_way.get(&id)
+                    && let Some(Waiting::Down(tell)) = under_way.remove(&id)
+                {
+                    let _ = tell.send(Ending::Down(reason));
                 }
                 Ok(())
             }
@@ -469,6 +594,17 @@ impl Connection {
         if let Err(reason) = taken {
             self.counters.add(Count::EnvelopesRefused, 1);
             self.counters.refusals.of_member(&self.met.peer, &reason);
+        }
+    }
+
+    /// One that nobody waits for any more is late, not wrong; one that does not fit what was asked answers nothing.
+    fn answered(&self, id: u64, outcome: Result<Bytes, String>) {
+        let mut under_way = locked(&self.under_way);
+        match (under_way.remove(&id), outcome) {
+            (Some(Waiting::Answer(answer)), outcome) => drop(answer.send(outcome)),
+            (Some(Waiting::Down(tell)), Err(reason)) => drop(tell.send(Ending::Refused(reason))),
+            (Some(watch @ Waiting::Down(_)), Ok(_)) => drop(under_way.insert(id, watch)),
+            (None, _) => {}
         }
     }
 
@@ -494,18 +630,28 @@ impl Connection {
         for pong in locked(&self.pongs).drain(..) {
             frame::put(Kind::Pong, &pong, out);
         }
-        let taken = locked(&self.queue).take(WRITE_BYTES_MAX, out);
+        let mut taken = 0;
+        let mut notices = locked(&self.notices);
+        while out.len() < WRITE_BYTES_MAX
+            && let Some(notice) = notices.pop_front()
+        {
+            out.extend_from_slice(&notice);
+            taken += 1;
+        }
+        drop(notices);
+        taken += locked(&self.queue).take(WRITE_BYTES_MAX, out);
         self.counters.add(Count::EnvelopesSent, taken as u64);
     }
 
     async fn write<S: AsyncWrite>(&self, mut socket: WriteHalf<S>, mut control: ReadHalf<DuplexStream>) {
         let mut out = BytesMut::with_capacity(WRITE_BYTES_MAX);
         let mut chunk = BytesMut::with_capacity(CONTROL_BYTES);
+        let mut ended = pin!(self.end.cancelled());
         let reason = loop {
             tokio::select! {
                 biased;
-                () = self.end.cancelled() => break None,
                 () = self.wake.notified() => {}
+                () = &mut ended => break None,
                 read = control.read_buf(&mut chunk) => match read {
                     Ok(bytes) if bytes > 0 => {
                         for piece in chunk.chunks(Kind::Control.body_max()) {
@@ -522,8 +668,8 @@ impl Connection {
                 // A peer that speaks and does not listen is never silent, and `ractor_cluster` answers it without end.
                 let written = tokio::select! {
                     biased;
-                    () = self.end.cancelled() => return,
                     written = tokio::time::timeout(self.bounds.idle, socket.write_all(&out)) => written,
+                    () = &mut ended => return,
                 };
                 match written {
                     Ok(Ok(())) => {}

@@ -52,7 +52,7 @@ pub enum Body {
         /// See above.
         outcome: Result<Bytes, String>,
     },
-    /// Tell me once when this actor ends.
+    /// Tell me once when this actor ends. Answered only to say why it may not be watched.
     Watch {
         /// Repeated when it does.
         id: u64,
@@ -119,7 +119,8 @@ impl Body {
         match self {
             Self::Tell { to, payload } => Wire { kind: TELL, to, payload, ..wire },
             Self::Ask { id, to, protocol, question, patience } => {
-                let patience_ms = patience.as_millis().try_into().unwrap_or(u32::MAX);
+                // Rounded up: 0 would say nothing.
+                let patience_ms = patience.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u32::MAX);
                 Wire { kind: ASK, id, to, protocol, payload: question, patience_ms, ..wire }
             }
             Self::Answer { id, outcome: Ok(payload) } => Wire { kind: ANSWER, id, payload, ..wire },
@@ -304,6 +305,23 @@ mod tests {
         let frame = Envelope::new(Body::Unwatch { id: 1 }).frame().expect("small");
         let refused = Envelope::decode(body_of(&frame), 1);
         assert_eq!(refused, Err("an envelope of version 2 on a connection of version 1".to_owned()));
+    }
+
+    #[test]
+    fn a_patience_below_a_millisecond_is_not_none_and_one_of_years_is_the_longest() {
+        for (patience, expected) in [
+            (Duration::ZERO, Duration::ZERO),
+            (Duration::from_nanos(1), Duration::from_millis(1)),
+            (Duration::from_micros(1_001), Duration::from_millis(2)),
+            (Duration::MAX, Duration::from_millis(u32::MAX.into())),
+        ] {
+            let none = Bytes::new();
+            let (to, protocol, question) = (none.clone(), none.clone(), none);
+            let frame = Envelope::new(Body::Ask { id: 1, to, protocol, question, patience }).frame();
+            let read = Envelope::decode(body_of(&frame.expect("small")), 2).expect("an envelope");
+            let Body::Ask { patience: found, .. } = read.body else { panic!("{read:?}") };
+            assert_eq!(found, expected, "{patience:?}");
+        }
     }
 
     #[test]

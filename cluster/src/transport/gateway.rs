@@ -7,15 +7,18 @@
 //! actors on its list, from the members on that actor's list.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::codec;
-use super::connection::{Connection, Inbound};
+use super::connection::{Connection, Ending, Inbound};
 use super::envelope::{Body, Class, Envelope};
 use super::message::GatewayMessage;
 use crate::id::{ActorName, Incarnation, NodeId};
@@ -55,7 +58,7 @@ pub struct Routes {
 impl Routes {
     /// Adds a route that every member may take: `take` gets the sender and the decoded message.
     #[must_use]
-    pub fn with<W: DeserializeOwned>(
+    pub fn with<W: DeserializeOwned + 'static>(
         self,
         destination: ActorName,
         take: impl Fn(NodeId, W) -> Result<(), crate::mailbox::MailError> + Send + Sync + 'static,
@@ -63,16 +66,37 @@ impl Routes {
         self.admitting(Admits::Members, destination, take)
     }
 
+    /// Adds a route that every member may take with messages that are hashed or signed: one that is not written in
+    /// the one way its value is written is refused.
+    #[must_use]
+    pub fn canonical<W: Serialize + DeserializeOwned + 'static>(
+        self,
+        destination: ActorName,
+        take: impl Fn(NodeId, W) -> Result<(), crate::mailbox::MailError> + Send + Sync + 'static,
+    ) -> Self {
+        self.decoding(Admits::Members, destination, codec::decode_canonical, take)
+    }
+
     /// Adds a route for some.
     #[must_use]
-    pub fn admitting<W: DeserializeOwned>(
-        mut self,
+    pub fn admitting<W: DeserializeOwned + 'static>(
+        self,
         admits: Admits,
         destination: ActorName,
         take: impl Fn(NodeId, W) -> Result<(), crate::mailbox::MailError> + Send + Sync + 'static,
     ) -> Self {
+        self.decoding(admits, destination, codec::decode, take)
+    }
+
+    fn decoding<W>(
+        mut self,
+        admits: Admits,
+        destination: ActorName,
+        decode: impl Fn(&[u8]) -> Result<W, codec::CodecError> + Send + Sync + 'static,
+        take: impl Fn(NodeId, W) -> Result<(), crate::mailbox::MailError> + Send + Sync + 'static,
+    ) -> Self {
         let route: Route = Arc::new(move |source, payload| {
-            let message = codec::decode(payload).map_err(|e| e.to_string())?;
+            let message = decode(payload).map_err(|e| e.to_string())?;
             take(source, message).map_err(|e| e.to_string())
         });
         self.routes.insert(destination, (admits, route));
@@ -116,9 +140,14 @@ pub struct Door {
 }
 
 impl Door {
-    fn ask(from: &Arc<Connection>, id: u64, answer: Result<Answer, String>, patience: Duration) {
+    fn ask(
+        from: &Arc<Connection>,
+        id: u64,
+        answer: Result<Answer, String>,
+        patience: Duration,
+    ) -> Result<(), String> {
+        // An order is not answered. An asker that is gone, or has no room for the answer, asks again.
         let send = move |connection: &Connection, outcome: Result<Vec<u8>, String>| {
-            // An order is not answered. An asker that is gone, or has no room for the answer, asks again.
             if id != 0 {
                 let outcome = outcome.map(Into::into);
                 let _ = connection.send(Class::Request, Body::Answer { id, outcome });
@@ -126,19 +155,20 @@ impl Door {
         };
         let answer = match answer {
             Ok(answer) => answer,
-            Err(reason) => return send(from, Err(reason)),
+            Err(reason) => {
+                send(from, Err(reason));
+                return Ok(());
+            }
         };
         let deadline = if patience.is_zero() { ANSWER_DEADLINE } else { patience.min(ANSWER_DEADLINE) };
         let connection = from.clone();
-        tokio::spawn(async move {
-            let late = |_| Err(format!("it was not answered within {deadline:?}"));
-            tokio::select! {
-                outcome = tokio::time::timeout(deadline, answer) => {
-                    send(&connection, outcome.unwrap_or_else(late));
-                }
-                () = connection.has_ended() => {}
-            }
-        });
+        from.serve(async move {
+            let late = |_| Ok(Err(format!("it was not answered within {deadline:?}")));
+            let answer = AssertUnwindSafe(answer).catch_unwind();
+            let outcome = tokio::time::timeout(deadline, answer).await.unwrap_or_else(late);
+            let outcome = outcome.unwrap_or_else(|_| Err("answering it panicked".to_owned()));
+            send(&connection, outcome);
+        })
     }
 }
 
@@ -148,21 +178,20 @@ impl Inbound for Door {
             Body::Tell { to, payload } => self.routes.take(from.peer(), &to, &payload),
             Body::Ask { id, to, protocol, question, patience } => {
                 let answer = self.answers.answer(from.peer(), &to, &protocol, &question);
-                Self::ask(from, id, answer, patience);
-                Ok(())
+                Self::ask(from, id, answer, patience)
             }
             Body::Watch { id, to, incarnation } => {
                 let watched = self.answers.watch(from.peer(), &to, Incarnation(incarnation));
                 let connection = from.clone();
-                let down = async move {
-                    let reason = match watched {
-                        Ok(watched) => watched.await,
-                        Err(reason) => reason,
-                    };
-                    // A connection that has ended has told the watcher already.
-                    let _ = connection.send(Class::Request, Body::Down { id, reason });
-                };
-                from.serve_watch(id, down)
+                let served = watched.and_then(|watched| {
+                    from.serve_watch(id, async move {
+                        connection.tell_ending(id, &Ending::Down(watched.await));
+                    })
+                });
+                if let Err(reason) = &served {
+                    from.tell_ending(id, &Ending::Refused(reason.clone()));
+                }
+                served
             }
             Body::Unwatch { id } => {
                 from.unwatch(id);

@@ -1,4 +1,4 @@
-//! Who may speak: mutual TLS between members, by the certificates of [`identity`](super::identity).
+//! Who may speak: mutual TLS between members, by the certificates of [`identity`].
 //!
 //! ```text
 //!   TCP ─► TLS 1.3: the peer's certificate holds together, is of this federation, in time, whom was dialled,
@@ -892,8 +892,9 @@ mod tests {
         let honest = issued(2, clock.wall());
         let one = trust(1, &clock);
         let shown = || Some(certified(vec![honest.certificate.der().to_vec()], &honest.key));
-        let told = refusal(attack(&one, client(&TLS12, &[PROTOCOL], shown())).await);
-        assert!(told.contains("incompatible"), "{told}");
+        let old = attack(&one, client(&TLS12, &[PROTOCOL], shown())).await;
+        let Err(Refusal::Tls(rustls::Error::PeerIncompatible(found))) = old else { panic!("TLS 1.2") };
+        assert_eq!(found, PeerIncompatible::Tls12NotOfferedOrEnabled);
         let told = refusal(attack(&one, client(&TLS13, &[b"h2"], shown())).await);
         assert!(told.contains("protocol"), "{told}");
         let told = refusal(attack(&one, client(&TLS13, &[], shown())).await);
@@ -1008,29 +1009,40 @@ mod tests {
         assert_eq!(asked.load(Ordering::SeqCst), 4);
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn few_signatures_are_checked_at_once_and_those_who_are_gone_count_until_they_are_done() {
+    /// Someone with a key and a certificate, but not node-2's signature.
+    fn impostor(one: &Trust, clock: &Arc<ManualClock>) -> JoinHandle<Outcome> {
+        let (one, sham) = (one.clone(), forged(clock.wall()));
+        tokio::spawn(async move {
+            let shown = certified(vec![sham.certificate.der().to_vec()], &sham.key);
+            attack(&one, client(&TLS13, &[PROTOCOL], Some(shown))).await
+        })
+    }
+
+    #[tokio::test]
+    async fn few_signatures_are_checked_at_once() {
         let clock = clock();
         let (one, asked, most) = counted(1, Duration::from_millis(30), &clock);
-        let attacks: Vec<_> = (0..12)
-            .map(|n| {
-                let (one, sham) = (one.clone(), forged(clock.wall()));
-                tokio::spawn(async move {
-                    let shown = certified(vec![sham.certificate.der().to_vec()], &sham.key);
-                    let (dialler, acceptor) = tcp().await;
-                    let client = dial(client(&TLS13, &[PROTOCOL], Some(shown)), dialler);
-                    // Every second one is given up while its signature is being checked.
-                    let patience = if n % 2 == 0 { DEADLINE } else { Duration::from_millis(15) };
-                    let outcome = timeout(patience, one.accept(acceptor)).await;
-                    client.abort();
-                    assert!(outcome.is_err() || outcome.is_ok_and(|outcome| outcome.is_err()));
-                })
-            })
-            .collect();
+        let attacks: Vec<_> = (0..12).map(|_| impostor(&one, &clock)).collect();
         for attack in attacks {
-            timeout(DEADLINE, attack).await.expect("ends").expect("refused");
+            let outcome = timeout(DEADLINE, attack).await.expect("ends").expect("joined");
+            assert!(refusal(outcome).contains("not that of node-2"));
         }
-        assert!(asked.load(Ordering::SeqCst) >= 6);
-        assert!((1..=PROVING_MAX).contains(&most.load(Ordering::SeqCst)), "{most:?}");
+        assert_eq!(asked.load(Ordering::SeqCst), 12);
+        assert!(most.load(Ordering::SeqCst) <= PROVING_MAX, "{most:?}");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_given_up_counts_until_its_signature_is_checked() {
+        let clock = clock();
+        let (one, asked, most) = counted(1, Duration::from_millis(500), &clock);
+        let gone: Vec<_> = (0..PROVING_MAX).map(|_| impostor(&one, &clock)).collect();
+        while asked.load(Ordering::SeqCst) < PROVING_MAX {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        gone.iter().for_each(JoinHandle::abort);
+        let next = timeout(DEADLINE, impostor(&one, &clock)).await.expect("ends").expect("joined");
+        assert!(refusal(next).contains("not that of node-2"));
+        assert_eq!(asked.load(Ordering::SeqCst), PROVING_MAX + 1);
+        assert_eq!(most.load(Ordering::SeqCst), PROVING_MAX);
     }
 }

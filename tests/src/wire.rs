@@ -1,0 +1,114 @@
+//! Two members' ends of a link, without sockets: frames, greetings and envelopes are encoded and decoded as between
+//! members, and what `ractor_cluster` would say is not said.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alys_cluster::clock::Clock;
+use alys_cluster::event::EventBus;
+use alys_cluster::id::{Incarnation, NodeId};
+use alys_cluster::transport::connection::{Halves, Inbound};
+use alys_cluster::transport::hello::{Hello, VERSION};
+use alys_cluster::transport::{Bounds, Connection, Line, Lines, Refusals};
+use tokio::io::DuplexStream;
+
+/// Bytes that lie between the ends.
+const PIPE_BYTES: usize = 64 * 1024;
+
+/// Bounds that no test meets by accident.
+pub const BOUNDS: Bounds =
+    Bounds { frames_max: 4_096, bytes_max: 16 * 1024 * 1024, idle: Duration::from_hours(1) };
+
+/// One member, as far as links know it.
+#[derive(Clone)]
+pub struct End {
+    /// What it says first.
+    pub hello: Hello,
+    /// Its ways to others.
+    pub lines: Lines,
+    /// Bounds of its connections.
+    pub bounds: Bounds,
+    /// Reads time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A link that stands, until it is dropped or cut.
+pub struct Wire {
+    /// The connection of each end.
+    pub connections: [Arc<Connection>; 2],
+    /// Where `ractor_cluster`'s sessions would be.
+    _sessions: [DuplexStream; 2],
+    lines: [Arc<Line>; 2],
+}
+
+impl End {
+    /// A member with a way to each of `peers`.
+    pub fn new(
+        node: &NodeId,
+        incarnation: u64,
+        peers: &[&NodeId],
+        clock: Arc<dyn Clock>,
+        events: &EventBus,
+    ) -> Self {
+        let refusals = Refusals::new(clock.clone(), events.clone());
+        let line = |peer: &&NodeId| ((*peer).clone(), Arc::new(Line::new((*peer).clone(), refusals.clone())));
+        let lines: BTreeMap<_, _> = peers.iter().map(line).collect();
+        let hello = Hello::new(node.clone(), Incarnation(incarnation), [7; 32], VERSION);
+        Self { hello, lines: Arc::new(lines), bounds: BOUNDS, clock }
+    }
+
+    /// The way to `peer`.
+    ///
+    /// # Panics
+    ///
+    /// If it is no peer.
+    pub fn line(&self, peer: &NodeId) -> Arc<Line> {
+        self.lines.get(peer).expect("a peer").clone()
+    }
+
+    /// Connects this end of `stream` with whoever says `theirs` on the other, and takes it for its line.
+    ///
+    /// # Panics
+    ///
+    /// If they do not belong together.
+    pub fn connect(
+        &self,
+        theirs: &Hello,
+        stream: DuplexStream,
+        inbound: Arc<dyn Inbound>,
+    ) -> (Arc<Connection>, DuplexStream) {
+        let theirs = Hello::decode(theirs.encode().into()).expect("a greeting");
+        let met = self.hello.meet(&theirs, Some(&theirs.node)).expect("members of one federation");
+        let line = self.line(&met.peer);
+        line.admits(met.incarnation).expect("no earlier incarnation");
+        let (counters, clock) = (line.counters().clone(), self.clock.clone());
+        let started = Connection::start(met, Halves::new(stream), self.bounds, counters, clock, inbound);
+        line.take(Some(started.0.clone()));
+        started
+    }
+}
+
+impl Wire {
+    /// Links two members; each takes what the other sends by its door.
+    pub fn between(one: (&End, Arc<dyn Inbound>), other: (&End, Arc<dyn Inbound>)) -> Self {
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        let (here, here_session) = one.0.connect(&other.0.hello, near, one.1);
+        let (there, there_session) = other.0.connect(&one.0.hello, far, other.1);
+        let lines = [one.0.line(&other.0.hello.node), other.0.line(&one.0.hello.node)];
+        Self { connections: [here, there], _sessions: [here_session, there_session], lines }
+    }
+}
+
+impl Drop for Wire {
+    /// As a cable is cut: both ends have no link until there is another.
+    fn drop(&mut self) {
+        for (line, connection) in self.lines.iter().zip(&self.connections) {
+            connection.end("the wire was cut");
+            let current = line.connection();
+            if current.is_some_and(|current| Arc::ptr_eq(&current, connection)) {
+                line.take(None);
+            }
+        }
+    }
+}
