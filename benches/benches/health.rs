@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use alys_benches::health::Crowd;
-use alys_benches::report::{line, percentile};
+use alys_benches::report::{line, note, percentile};
 use alys_cluster::clock::Moment;
 use alys_cluster::health::HealthStatus;
 use alys_cluster::health::trend::Trend;
@@ -44,27 +44,32 @@ fn plan(c: &mut Criterion) {
 
 fn checks(runtime: &Runtime, rounds: usize) {
     let batches = |size: usize, rounds: usize| {
-        let mut all: Vec<_> = runtime.block_on(async {
+        let (all, asked) = runtime.block_on(async {
             let crowd = Crowd::start(&format!("batch-{size}"), size).await;
             // The monitor's own first round goes by.
             tokio::time::sleep(Duration::from_millis(1_500)).await;
-            let mut all = Vec::new();
+            let (mut all, mut asked) = (Vec::new(), Vec::new());
             for _ in 0..rounds {
                 all.push(crowd.batch().await);
+                asked.push(crowd.ask().await);
             }
             crowd.shut_down().await;
-            all
+            (all, asked)
         });
-        all.sort();
-        [0.5, 0.99].map(|share| percentile(&all, share))
+        [all, asked].map(|mut all| {
+            all.sort();
+            [0.5, 0.99].map(|share| percentile(&all, share))
+        })
     };
-    let [middle, most] = batches(1, rounds * 100);
+    // What one call costs here, in turns with the checks: a check is two of them and a task.
+    let [[middle, most], [asked, asked_most]] = batches(1, rounds * 100);
+    note("one call of the same actor (p50/p99)", &format!("{asked:.2?} / {asked_most:.2?}"));
     let figure = format!("{middle:.2?} / {most:.2?}");
     line("one health check (p50/p99)", &figure, "p99 <= 50 us", most <= Duration::from_micros(50));
-    let [middle, most] = batches(1_000, rounds);
+    let [[middle, most], _] = batches(1_000, rounds);
     let figure = format!("{middle:.2?} / {most:.2?}");
     line("batch of 1000 (p50/p99)", &figure, "p50 <= 5 ms", middle <= Duration::from_millis(5));
-    let [middle, most] = batches(10_000, rounds.div_ceil(10));
+    let [[middle, most], _] = batches(10_000, rounds.div_ceil(10));
     let figure = format!("{middle:.2?} / {most:.2?}");
     line("batch of 10000 (p50/p99)", &figure, "p50 <= 50 ms", middle <= Duration::from_millis(50));
 }

@@ -12,20 +12,14 @@ use tokio::runtime::Runtime;
 /// Bodies whose payload has 193 bytes, and about 4 kB.
 const SIZES: [(usize, &str); 2] = [(128, "193 B"), (4_031, "4 kB")];
 
-struct Rounds {
+struct Size {
     rounds: usize,
     calls: usize,
     many: usize,
 }
 
 /// The median, and the value that 99 of 100 do not exceed, of calls one after the other.
-fn turns(
-    runtime: &Runtime,
-    raw: &Raw,
-    way: &impl Way,
-    bytes: usize,
-    plan: &Rounds,
-) -> (Pairs, Vec<Duration>) {
+fn turns(runtime: &Runtime, raw: &Raw, way: &impl Way, bytes: usize, plan: &Size) -> (Pairs, Vec<Duration>) {
     let (mut pairs, mut all) = (Pairs::default(), Vec::new());
     for _ in 0..plan.rounds {
         let mut ours = runtime.block_on(in_turn(way, bytes, plan.calls));
@@ -39,7 +33,7 @@ fn turns(
     (pairs, all)
 }
 
-fn measure(runtime: &Runtime, raw: &Raw, way: &impl Way, plan: &Rounds, has_target: bool) {
+fn measure(runtime: &Runtime, raw: &Raw, way: &impl Way, plan: &Size, has_target: bool) {
     for (bytes, size) in SIZES {
         let (pairs, all) = turns(runtime, raw, way, bytes, plan);
         let figure =
@@ -83,7 +77,7 @@ fn main() {
     let plan = Plan::of_arguments();
     let is_quick = std::env::args().any(|argument| argument == "--quick");
     let rounds = if plan.is_test || is_quick { 3 } else { 15 };
-    let plan_of = Rounds { rounds, calls: plan.size(2_000), many: plan.size(40_960).max(256) };
+    let plan_of = Size { rounds, calls: plan.size(2_000), many: plan.size(40_960).max(256) };
     let runtime = Runtime::new().expect("a runtime");
     let limit = Server::start("raw");
     let raw = runtime.block_on(Raw::connect(limit.address));

@@ -1,9 +1,10 @@
 //! A crowd of supervised actors that answer pings, with a monitor, and their shutdown.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alys_cluster::clock::{Clock, SystemClock};
+use alys_cluster::clock::{Clock, SystemClock, WallTime};
 use alys_cluster::event::EventBus;
 use alys_cluster::health::message::answer;
 use alys_cluster::health::{
@@ -61,6 +62,7 @@ pub struct Crowd {
     context: Context,
     root: EnhancedSupervision,
     monitor: Address<HealthMessage>,
+    first: Address<Question>,
     size: usize,
 }
 
@@ -98,11 +100,12 @@ impl Crowd {
             listener: Arc::new(|_| {}),
             ties: Ties::default(),
         };
+        let first = patients[0].address.clone();
         let mut children: Vec<_> = patients.iter().enumerate().map(child).collect();
         children.push(ChildSpec::worker(prefix, monitor.name(), move || (actor.clone(), ())));
         let spec = SupervisorSpec::new(ActorName::literal("root"), children);
         let (root, _) = EnhancedSupervision::start(spec, context.clone()).await.expect("they start");
-        Self { context, root, monitor, size }
+        Self { context, root, monitor, first, size }
     }
 
     /// Checks everybody at once: how long that took.
@@ -117,6 +120,25 @@ impl Crowd {
         let healthy = board.iter().filter(|health| health.status == HealthStatus::Healthy).count();
         assert_eq!(healthy, self.size);
         took
+    }
+
+    /// Asks the first of them itself, without a monitor: how long that took.
+    ///
+    /// # Panics
+    ///
+    /// If it does not answer.
+    pub async fn ask(&self) -> Duration {
+        let ping = PingMessage {
+            id: 1,
+            timestamp: WallTime(0),
+            source: "bench".to_owned(),
+            incarnation: Incarnation(1),
+            federation_check: false,
+            metadata: BTreeMap::new(),
+        };
+        let begun = Instant::now();
+        self.first.call(DEADLINE, |reply| Question::Ping(ping, reply)).await.expect("an answer");
+        begun.elapsed()
     }
 
     /// Stops everybody by plan: how long that took.

@@ -29,6 +29,7 @@ pub struct Mail<M> {
 enum Body<M> {
     Message(M),
     Fault(String),
+    Endless,
 }
 
 impl<M> Mail<M> {
@@ -42,11 +43,12 @@ impl<M> Mail<M> {
     ///
     /// # Panics
     ///
-    /// If it is a fault: see [`Address::inject_panic`].
+    /// If it is a fault: see [`Address::inject_panic`] and [`Address::inject_hang`].
     pub fn open(self) -> M {
         match self.body {
             Body::Message(message) => message,
             Body::Fault(reason) => panic!("{reason}"),
+            Body::Endless => panic!("a handler without a watch can not be made to hang"),
         }
     }
 
@@ -54,8 +56,13 @@ impl<M> Mail<M> {
     pub fn peek(&self) -> Option<&M> {
         match &self.body {
             Body::Message(message) => Some(message),
-            Body::Fault(_) => None,
+            Body::Fault(_) | Body::Endless => None,
         }
+    }
+
+    /// Whether its handler is to wait for ever: see [`Address::inject_hang`].
+    pub fn is_endless(&self) -> bool {
+        matches!(self.body, Body::Endless)
     }
 }
 
@@ -150,6 +157,8 @@ pub trait Mortal: Send + Sync {
     fn name(&self) -> &ActorName;
     /// Makes it panic in its handler: see [`Address::inject_panic`].
     fn panic(&self, reason: &str) -> Result<(), MailError>;
+    /// Makes its handler wait for ever: see [`Address::inject_hang`].
+    fn hang(&self) -> Result<(), MailError>;
     /// Kills it: it ends at its next await, without its `post_stop`.
     fn kill(&self) -> Result<(), MailError>;
 }
@@ -161,6 +170,10 @@ impl<M: Send + 'static> Mortal for Address<M> {
 
     fn panic(&self, reason: &str) -> Result<(), MailError> {
         self.inject_panic(reason)
+    }
+
+    fn hang(&self) -> Result<(), MailError> {
+        self.inject_hang()
     }
 
     fn kill(&self) -> Result<(), MailError> {
@@ -347,6 +360,12 @@ impl<M: Send + 'static> Address<M> {
     /// drills.
     pub fn inject_panic(&self, reason: &str) -> Result<(), MailError> {
         self.send(Body::Fault(reason.to_owned()))
+    }
+
+    /// Sends a fault: the actor's handler waits for ever over it, if its watch knows of drills
+    /// ([`Watch::drilled`](crate::supervision::Watch::drilled)); otherwise it panics. For drills.
+    pub fn inject_hang(&self) -> Result<(), MailError> {
+        self.send(Body::Endless)
     }
 
     fn send(&self, body: Body<M>) -> Result<(), MailError> {

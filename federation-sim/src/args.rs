@@ -66,6 +66,9 @@ pub(crate) struct RunOptions {
     /// How long the scenario may take, such as 5m; the scenario's own limit if not given.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,
+    /// How often what the scenario repeats is repeated; as often as the scenario says if not given.
+    #[arg(long, value_name = "N")]
+    pub(crate) times: Option<usize>,
     /// The executable alys-node; by default the one beside this one, built first when run through cargo.
     #[arg(long, value_name = "FILE")]
     pub(crate) node_binary: Option<PathBuf>,
@@ -98,8 +101,9 @@ impl RunOptions {
         };
         let timeout =
             self.timeout.map(|timeout| format!(" --timeout '{}'", humantime::format_duration(timeout)));
+        let times = self.times.map(|times| format!(" --times {times}"));
         let binary = self.node_binary.as_ref().map(|binary| format!(" --node-binary {}", binary.display()));
-        let options = timeout.into_iter().chain(binary).collect::<String>();
+        let options = timeout.into_iter().chain(times).chain(binary).collect::<String>();
         format!("{program} run {scenario} --seed {seed}{options}")
     }
 }

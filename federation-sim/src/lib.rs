@@ -4,19 +4,20 @@
 //! to a [`Federation`](federation::Federation), which is four `alys-node` processes on loopback
 //! ([`loopback`]), and merges what it sees, through the members' public HTTP only, into a
 //! [`Record`](record::Record). From the record alone follow the [`judge`]'s verdicts, the [`invariant`]s, the
-//! [`timing`]s and the [`report`].
+//! [`timing`]s with the [`bar`]s they must keep to, and the [`report`].
 //!
 //! ```text
 //! scenario ──► runner ──actions──► loopback: process, proxy, setup, client, strike, guard
 //!                │ ◄─observations──┘
 //!                ▼
-//!              record ──► judge, invariant, timing ──► report
+//!              record ──► judge, invariant, timing, bar ──► report
 //! ```
 //!
 //! The upper row acts and waits; the lower row is pure. Start reading at [`step`], then [`runner`], then
 //! [`invariant`].
 
 mod attack;
+pub mod bar;
 pub mod binary;
 mod chaos;
 mod client;

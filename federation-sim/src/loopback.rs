@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alys_cluster::shutdown::state::INSISTS_AFTER;
 use alys_node::ops::view::{FaultKind, HeadView};
 use rand::RngCore as _;
 use rand::rngs::StdRng;
@@ -206,7 +207,7 @@ impl Loopback {
 
     async fn audit(&self, names: &[String]) -> Result<(), ActionError> {
         for member in self.members.iter().filter(|member| names.contains(&member.name)) {
-            let expected = format!("the chain, log and signatures of {} to agree", member.name);
+            let expected = format!("the chain, log, signatures and decisions of {} to agree", member.name);
             let outcome = member.audit(&self.binary).await.map_err(|error| error.to_string());
             outcome.and_then(|found| found).map_err(|seen| ActionError { expected, seen })?;
         }
@@ -419,14 +420,18 @@ async fn refusal(member: &Member) -> Result<Option<String>, String> {
 /// because the federation needs it is told once more, which it obeys.
 async fn left(member: &mut Member, within: Duration) -> std::io::Result<Option<String>> {
     let begun = clock::instant();
-    let mut insisted = false;
+    let (mut refused_at, mut insisted) = (None, false);
     loop {
         match member.stopped(STOP_LOOK).await {
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut && begun.elapsed() < within => {
                 // One that is about to end does not answer any more.
                 if !insisted && matches!(refusal(member).await, Ok(Some(_))) {
-                    member.send_term()?;
-                    insisted = true;
+                    // A signal that comes sooner is taken for the same.
+                    let since = *refused_at.get_or_insert_with(clock::instant);
+                    if since.elapsed() >= INSISTS_AFTER {
+                        member.send_term()?;
+                        insisted = true;
+                    }
                 }
             }
             outcome => return outcome,

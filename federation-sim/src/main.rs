@@ -65,7 +65,7 @@ fn show(name: &str) -> ExitCode {
 fn start(name: &str, options: &RunOptions) -> ExitCode {
     // Short enough to be read out.
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u16>()));
-    let mut scenario = match Scenario::load_with(name, seed) {
+    let mut scenario = match Scenario::load_with(name, seed, options.times) {
         Ok(scenario) => scenario,
         Err(error) => return complain(USAGE, &error),
     };

@@ -60,7 +60,7 @@ impl Member {
     /// Starts the process, its output appended to the member's log.
     pub(crate) fn start(&mut self, binary: &Path, guardian: Option<&mut Guardian>) -> io::Result<()> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let mut command = self.command(binary, "run");
+        let mut command = self.command(binary, &["run"]);
         command.arg("--exit-with-parent");
         command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
         // Ctrl-C is for the simulator, which then decides what becomes of its members.
@@ -75,18 +75,23 @@ impl Member {
         Ok(())
     }
 
-    /// Whether what the stopped member has on disk agrees with itself; if not, what the audit says.
+    /// Whether what the stopped member has on disk agrees with itself, and its gate's decisions with their inputs; if
+    /// not, what the member's own program says.
     pub(crate) async fn audit(&self, binary: &Path) -> io::Result<Result<(), String>> {
-        let audit = self.command(binary, "audit").kill_on_drop(true).output();
-        let output = tokio::time::timeout(AUDIT, audit).await.map_err(io::Error::other)??;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        let said = [text(&output.stdout), text(&output.stderr)].join(" ");
-        Ok(if output.status.success() { Ok(()) } else { Err(said) })
+        for verbs in [&["audit"][..], &["decisions", "replay"]] {
+            let audit = self.command(binary, verbs).kill_on_drop(true).output();
+            let output = tokio::time::timeout(AUDIT, audit).await.map_err(io::Error::other)??;
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+            if !output.status.success() {
+                return Ok(Err([text(&output.stdout), text(&output.stderr)].join(" ")));
+            }
+        }
+        Ok(Ok(()))
     }
 
-    fn command(&self, binary: &Path, verb: &str) -> Command {
+    fn command(&self, binary: &Path, verbs: &[&str]) -> Command {
         let mut command = Command::new(binary);
-        command.arg(verb).arg("--config").arg(&self.config);
+        command.args(verbs).arg("--config").arg(&self.config);
         // Settings of this shell would override the member's file.
         for (key, _) in std::env::vars_os().filter(|(key, _)| key.as_encoded_bytes().starts_with(b"ALYS_")) {
             command.env_remove(key);

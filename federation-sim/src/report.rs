@@ -2,16 +2,18 @@
 //!
 //! Times named `at_ms` are milliseconds since the run began.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use alys_node::ops::view::GateDecision;
 use serde::Serialize;
 
+use crate::bar::{self, Bar};
 use crate::invariant::{self, Finding};
 use crate::record::Record;
 use crate::runner::{Failure, Outcome};
 use crate::scenario::Scenario;
-use crate::timing::{Timings, percentile};
+use crate::timing::{Fault, Timings, percentile};
 
 /// What a run came to. Serialises as the JSON report.
 #[derive(Clone, Debug, Serialize)]
@@ -22,7 +24,7 @@ pub struct Report {
     pub mode: &'static str,
     /// The seed that all chance came from.
     pub seed: u64,
-    /// Whether every step succeeded and every invariant held.
+    /// Whether every step succeeded, every invariant held and every timing kept to its bar.
     pub passed: bool,
     /// How long it took.
     pub duration_ms: u64,
@@ -36,6 +38,8 @@ pub struct Report {
     pub blocks: Vec<BlockLine>,
     /// How long things took.
     pub timings_ms: TimingLines,
+    /// Every bar of the scenario.
+    pub expectations: Vec<ExpectationLine>,
     /// Every invariant that applies.
     pub invariants: Vec<InvariantLine>,
     /// Violations in sentences, for people.
@@ -116,6 +120,8 @@ pub struct TimingLines {
     pub proposal_to_certificate: TimingLine,
     /// From the fault that leaves too few to each survivor's closed gate.
     pub fault_to_halt: TimingLine,
+    /// The same by the step that was the fault; only those that there were.
+    pub fault_to_halt_after: BTreeMap<&'static str, TimingLine>,
     /// From the step that brings enough together to the next block.
     pub back_to_block: TimingLine,
 }
@@ -140,6 +146,22 @@ impl TimingLine {
     }
 }
 
+/// A bar, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExpectationLine {
+    /// The bar, in a sentence.
+    pub expected: String,
+    /// The percentile it is about; absent of no samples.
+    pub value_ms: Option<u64>,
+    /// How many samples.
+    pub count: usize,
+    /// Whether it was kept.
+    pub held: bool,
+    /// Why not, for people.
+    #[serde(skip)]
+    pub problem: String,
+}
+
 /// An invariant.
 #[derive(Clone, Debug, Serialize)]
 pub struct InvariantLine {
@@ -157,11 +179,16 @@ impl Report {
         let Outcome { record, failure } = outcome;
         let findings = invariant::check_all(record);
         let since = |at_ms: u64| at_ms.saturating_sub(record.started_ms);
+        let timings = Timings::of(record);
+        let expectations: Vec<_> =
+            scenario.bars.iter().map(|bar| ExpectationLine::of(bar, &timings)).collect();
         Self {
             scenario: scenario.name.clone(),
             mode: "process",
             seed,
-            passed: failure.is_none() && findings.iter().all(Finding::held),
+            passed: failure.is_none()
+                && findings.iter().all(Finding::held)
+                && expectations.iter().all(|line| line.held),
             duration_ms: since(now_ms),
             members: member_lines(record),
             steps: record
@@ -175,7 +202,8 @@ impl Report {
                 .collect(),
             gate: gate_lines(record),
             blocks: block_lines(record),
-            timings_ms: TimingLines::from(&Timings::of(record)),
+            timings_ms: TimingLines::from(&timings),
+            expectations,
             violations: violations(&findings),
             invariants: findings
                 .iter()
@@ -228,6 +256,13 @@ impl Report {
             let [p50, p99, max] = [line.p50, line.p99, line.max].map(number);
             writeln!(text, "  {name:<24} {p50:>8} {p99:>8} {max:>8} {:>8}", line.count)?;
         }
+        if !self.expectations.is_empty() {
+            writeln!(text, "\nexpectations                           (ms)    count")?;
+        }
+        for line in &self.expectations {
+            let held = mark(line.held, if line.held { "held" } else { "NOT HELD" });
+            writeln!(text, "  {:>42} {:>8}  {held}  {}", number(line.value_ms), line.count, line.expected)?;
+        }
         writeln!(text, "\ninvariants                        observations")?;
         for line in &self.invariants {
             let held = mark(line.held, if line.held { "held" } else { "NOT HELD" });
@@ -249,6 +284,10 @@ impl Report {
         for line in self.invariants.iter().filter(|line| !line.held && line.observations == 0) {
             lines.push(format!("violated  {}: nothing was observed that could show it", line.name));
         }
+        for line in self.expectations.iter().filter(|line| !line.held) {
+            lines.push(format!("expected  {}", line.expected));
+            lines.push(format!("seen      {}", line.problem));
+        }
         lines.extend(self.violations.iter().map(|violation| format!("violated  {violation}")));
         if !lines.is_empty() {
             for MemberLine { name, height, gate, reason, .. } in &self.members {
@@ -259,15 +298,27 @@ impl Report {
     }
 }
 
+impl ExpectationLine {
+    fn of(bar: &Bar, timings: &Timings) -> Self {
+        let bar::Finding { value_ms, count, problem } = bar.judge(timings);
+        let held = problem.is_none();
+        Self { expected: bar.to_string(), value_ms, count, held, problem: problem.unwrap_or_default() }
+    }
+}
+
 impl TimingLines {
-    fn named(&self) -> [(&'static str, &TimingLine); 5] {
-        [
-            ("block interval", &self.block_interval),
-            ("the same shorthanded", &self.shorthanded_interval),
-            ("proposal to certificate", &self.proposal_to_certificate),
-            ("fault to halt", &self.fault_to_halt),
-            ("back to block", &self.back_to_block),
-        ]
+    fn named(&self) -> Vec<(String, &TimingLine)> {
+        let named = |name: &str, line| (name.to_owned(), line);
+        let mut lines = vec![
+            named("block interval", &self.block_interval),
+            named("the same shorthanded", &self.shorthanded_interval),
+            named("proposal to certificate", &self.proposal_to_certificate),
+            named("fault to halt", &self.fault_to_halt),
+        ];
+        let after = self.fault_to_halt_after.iter().filter(|_| self.fault_to_halt_after.len() > 1);
+        lines.extend(after.map(|(fault, line)| (format!("  after {fault}"), line)));
+        lines.push(named("back to block", &self.back_to_block));
+        lines
     }
 }
 
@@ -277,7 +328,12 @@ impl From<&Timings> for TimingLines {
             block_interval: TimingLine::of(&timings.block_interval),
             shorthanded_interval: TimingLine::of(&timings.shorthanded_interval),
             proposal_to_certificate: TimingLine::of(&timings.proposal_to_certificate),
-            fault_to_halt: TimingLine::of(&timings.fault_to_halt),
+            fault_to_halt: TimingLine::of(&timings.fault_to_halt(None)),
+            fault_to_halt_after: Fault::ALL
+                .into_iter()
+                .map(|fault| (fault.as_str(), TimingLine::of(&timings.fault_to_halt(Some(fault)))))
+                .filter(|(_, line)| line.count > 0)
+                .collect(),
             back_to_block: TimingLine::of(&timings.back_to_block),
         }
     }
@@ -376,15 +432,33 @@ mod tests {
             words.sort();
             words
         };
-        let top = "scenario mode seed passed duration_ms members steps gate blocks timings_ms invariants";
+        let top = "scenario mode seed passed duration_ms members steps gate blocks timings_ms expectations invariants";
         assert_eq!(keys(&json), sorted(top));
         assert_eq!(keys(&json["members"][0]), sorted("name height gate incarnations"));
         assert_eq!(keys(&json["blocks"][0]), sorted("height at_ms proposer round signers"));
         assert_eq!(keys(&json["invariants"][0]), sorted("name held observations"));
-        let timings =
-            "block_interval shorthanded_interval proposal_to_certificate fault_to_halt back_to_block";
+        let timings = "block_interval shorthanded_interval proposal_to_certificate fault_to_halt fault_to_halt_after back_to_block";
         assert_eq!(keys(&json["timings_ms"]), sorted(timings));
         assert_eq!(keys(&json["timings_ms"]["fault_to_halt"]), sorted("p50 p99 max count"));
+    }
+
+    #[test]
+    fn a_timing_that_breaks_its_bar_is_told_with_what_was_seen() {
+        let mut scenario = Scenario::load("gating").expect("a shipped scenario");
+        let text = "timing='proposal_to_certificate'\npercentile=50\nat_most='150ms'\nsamples=2";
+        let bar =
+            |text: &str| Bar::try_from(toml::from_str::<bar::Written>(text).expect("a bar")).expect("a bar");
+        scenario.bars = vec![bar(text), bar(&text.replace("\nsamples=2", ""))];
+        let mut record = empty();
+        give(&mut record, "node-1", block(1, 1));
+        let report = Report::of(&scenario, 42, &Outcome { record, failure: None }, 10_000);
+        assert!(!report.passed);
+        assert_eq!(report.expectations.iter().map(|line| line.held).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(report.expectations[1].value_ms, Some(100));
+        let said = "expected  p50 of proposal_to_certificate at most 150ms\nseen      1 of 2 samples";
+        assert!(report.complaint().contains(said), "{}", report.complaint());
+        let table = report.to_table(false);
+        assert!(table.contains("NOT HELD  p50 of proposal_to_certificate at most 150ms"), "{table}");
     }
 
     #[test]

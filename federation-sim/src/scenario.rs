@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::bar::{Bar, Written};
 use crate::chaos;
 use crate::seed;
 use crate::step::{Action, Check, Step};
@@ -38,7 +39,9 @@ const SHIPPED: [(&str, &str); 12] = [
 /// Members a scenario can have.
 const MEMBERS: std::ops::RangeInclusive<usize> = 4..=16;
 /// Steps a scenario can have.
-const STEPS_MAX: usize = 1_000;
+const STEPS_MAX: usize = 5_000;
+/// Bars a scenario can have.
+const BARS_MAX: usize = 100;
 /// Transactions one step can submit.
 const SUBMIT_MAX: usize = 1_000;
 /// Connections one step can make.
@@ -65,6 +68,8 @@ pub struct Scenario {
     pub sections: Sections,
     /// The story.
     pub steps: Vec<Step>,
+    /// What its timings must keep to.
+    pub bars: Vec<Bar>,
 }
 
 /// Sections of the members' configuration that a scenario may set.
@@ -159,6 +164,8 @@ struct File {
     #[serde(default)]
     node: Sections,
     steps: Vec<toml::Table>,
+    #[serde(default)]
+    expect: Vec<Written>,
 }
 
 fn four_members() -> Vec<String> {
@@ -205,12 +212,13 @@ impl Scenario {
     /// Reads and checks a shipped scenario, or a file that ends in `.toml`; where its story is left to chance, that of
     /// the seed 0.
     pub fn load(name_or_file: &str) -> Result<Self, ScenarioError> {
-        Self::load_with(name_or_file, 0)
+        Self::load_with(name_or_file, 0, None)
     }
 
-    /// The same, with the chance of this seed.
-    pub fn load_with(name_or_file: &str, seed: u64) -> Result<Self, ScenarioError> {
-        Self::parse_with(name_or_file, &text_of(name_or_file)?, seed)
+    /// The same, with the chance of this seed, and with `times` in place of the scenario's own wherever steps are
+    /// repeated.
+    pub fn load_with(name_or_file: &str, seed: u64, times: Option<usize>) -> Result<Self, ScenarioError> {
+        Self::read(name_or_file, &text_of(name_or_file)?, seed, times)
     }
 
     /// Reads and checks a scenario's text; `origin` says in errors where it came from.
@@ -220,17 +228,37 @@ impl Scenario {
 
     /// The same, with the chance of this seed.
     pub fn parse_with(origin: &str, text: &str, seed: u64) -> Result<Self, ScenarioError> {
+        Self::read(origin, text, seed, None)
+    }
+
+    fn read(origin: &str, text: &str, seed: u64, times: Option<usize>) -> Result<Self, ScenarioError> {
         let file: File = toml::from_str(text)
             .map_err(|source| ScenarioError::Shape { origin: origin.to_owned(), source: Box::new(source) })?;
         let step_error = |index, problem| ScenarioError::Step { origin: origin.to_owned(), index, problem };
         let mut chance = seed::stream(seed, "chaos");
-        let tables = unrolled(file.steps, &file.members, &mut chance);
+        let tables = unrolled(file.steps, &file.members, &mut chance, times);
         let tables = tables.map_err(|(index, problem)| step_error(index, problem))?;
         let steps = tables
             .into_iter()
             .enumerate()
             .map(|(index, table)| Step::from_table(table).map_err(|problem| step_error(index, problem)));
+        let field_error = |field, value, expected| ScenarioError::Field {
+            origin: origin.to_owned(),
+            field,
+            value,
+            expected,
+        };
+        if file.expect.len() > BARS_MAX {
+            let value = format!("{} tables", file.expect.len());
+            return Err(field_error("expect".to_owned(), value, format!("at most {BARS_MAX}")));
+        }
+        let bars = file.expect.into_iter().enumerate().map(|(index, written)| {
+            let field = |field| format!("expect[{index}].{field}");
+            Bar::try_from(written)
+                .map_err(|wrong| field_error(field(wrong.field), wrong.value, wrong.expected))
+        });
         let scenario = Self {
+            bars: bars.collect::<Result<_, _>>()?,
             steps: steps.collect::<Result<_, _>>()?,
             name: file.name,
             about: file.about,
@@ -239,12 +267,7 @@ impl Scenario {
             timeout: file.timeout,
             sections: file.node,
         };
-        scenario.check_fields().map_err(|(field, value, expected)| ScenarioError::Field {
-            origin: origin.to_owned(),
-            field,
-            value,
-            expected,
-        })?;
+        scenario.check_fields().map_err(|(field, value, expected)| field_error(field, value, expected))?;
         scenario.check_story().map_err(|(index, problem)| step_error(index, problem))?;
         Ok(scenario)
     }
@@ -283,7 +306,7 @@ impl Scenario {
             return wrong("timeout", "0s".to_owned(), "more than 0s");
         }
         if self.steps.is_empty() || self.steps.len() > STEPS_MAX {
-            return wrong("steps", format!("{} steps", self.steps.len()), "1 to 1000 steps");
+            return wrong("steps", format!("{} steps", self.steps.len()), &format!("1 to {STEPS_MAX} steps"));
         }
         Ok(())
     }
@@ -317,11 +340,12 @@ struct Chaos {
     faults: usize,
 }
 
-/// The steps with what is to be repeated, or left to chance, written out. An error comes with the place of its step.
+/// The steps with what is to be repeated (`times` each, if given), or left to chance, written out. An error comes with the place of its step.
 fn unrolled(
     tables: Vec<toml::Table>,
     members: &[String],
     chance: &mut StdRng,
+    times: Option<usize>,
 ) -> Result<Vec<toml::Table>, (usize, String)> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -354,9 +378,10 @@ fn unrolled(
                 continue;
             }
         }
-        let repeat: Repeat = toml::Value::Table(table)
+        let mut repeat: Repeat = toml::Value::Table(table)
             .try_into()
             .map_err(|error: toml::de::Error| (index, format!("(`do` = \"repeat\") {}", error.message())))?;
+        repeat.times = times.unwrap_or(repeat.times);
         if !(1..=STEPS_MAX).contains(&repeat.times) {
             return Err((index, format!("has `times` = {}; expected 1 to {STEPS_MAX}", repeat.times)));
         }
@@ -467,6 +492,14 @@ mod tests {
                 "`steps[0]` has `count` = 0; expected",
             ),
             (
+                format!("name = 'x'\n{steps}\n[[expect]]\ntiming = 'slot'\npercentile = 9\nat_most = '1s'"),
+                "`expect[0].timing` is \"slot\"; expected one of block_interval",
+            ),
+            (
+                format!("name = 'x'\n{steps}\n[[expect]]\ntiming = 'block_interval'\npercent = 9"),
+                "unknown field `percent`",
+            ),
+            (
                 "name = 'x'\nsteps = [{ do = 'expect' }]".to_owned(),
                 "`steps[0]` expects nothing; expected one of",
             ),
@@ -495,8 +528,13 @@ mod tests {
         };
         let steps = Scenario::parse("test.toml", &text(3)).expect("a scenario").steps;
         assert_eq!(steps.len(), 7);
-        assert!(error(&text(0)).contains("`times` = 0; expected 1 to 1000"));
-        assert!(error(&text(500)).contains("`steps` is 100"), "{}", error(&text(500)));
+        assert!(error(&text(0)).contains("`times` = 0; expected 1 to 5000"));
+        assert!(error(&text(2_500)).contains("`steps` is 5001"), "{}", error(&text(2_500)));
+        let with = |times| {
+            Scenario::read("test.toml", &text(3), 0, Some(times)).map(|scenario| scenario.steps.len())
+        };
+        assert_eq!(with(5).expect("a scenario"), 11);
+        assert!(with(0).expect_err("none").to_string().contains("`times` = 0"));
         let nested = "name = 'x'\nsteps = [{ do = 'repeat', times = 1, steps = [{ do = 'repeat' }] }]";
         assert!(error(nested).contains("\"repeat\""), "{}", error(nested));
     }

@@ -33,7 +33,7 @@ pub enum Action {
         #[serde(default)]
         mid_slot: bool,
     },
-    /// SIGTERM, and once more to one that refuses; every one must end with exit code 0.
+    /// SIGTERM, and a second later once more to one that refuses; every one must end with exit code 0.
     Stop {
         /// Whom; all running members if empty.
         #[serde(default)]
@@ -67,7 +67,8 @@ pub enum Action {
         #[serde(default)]
         members: Vec<String>,
     },
-    /// Asks `alys-node audit` whether the chain, the log and the signatures of members that are down agree.
+    /// Asks `alys-node audit` whether the chain, the log and the signatures of members that are down agree, and
+    /// `alys-node decisions replay` whether their gates' decisions are what their inputs say.
     Audit {
         /// Whom; all that are down if empty.
         #[serde(default)]

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use alys_node::ops::view::GateDecision;
 
 use crate::record::{Record, StepRecord};
-use crate::step::{Check, Step};
+use crate::step::{Action, Check, Step};
 use crate::topology::Topology;
 
 /// Every figure of a run, in milliseconds.
@@ -25,13 +25,67 @@ pub struct Timings {
     pub shorthanded_interval: Vec<u64>,
     /// From a proposal to its certificate, at the proposer.
     pub proposal_to_certificate: Vec<u64>,
-    /// From the step that leaves a member too few healthy ones to its gate's closing.
-    pub fault_to_halt: Vec<u64>,
+    /// Every gate that a step left too few healthy members.
+    pub halts: Vec<Halt>,
     /// From the step that brings enough members together to the next block.
     pub back_to_block: Vec<u64>,
 }
 
+/// A step that takes healthy members away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Members were killed.
+    Kill,
+    /// Members were told to leave.
+    Stop,
+    /// Members were paused.
+    Pause,
+    /// Links were cut.
+    Cut,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Self; 4] = [Self::Kill, Self::Stop, Self::Pause, Self::Cut];
+
+    /// The step's name, as a scenario has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Stop => "stop",
+            Self::Pause => "pause",
+            Self::Cut => "cut",
+        }
+    }
+
+    fn of(action: &Action) -> Option<Self> {
+        match action {
+            Action::Kill { .. } => Some(Self::Kill),
+            Action::Stop { .. } => Some(Self::Stop),
+            Action::Pause { .. } => Some(Self::Pause),
+            Action::Cut { .. } => Some(Self::Cut),
+            _ => None,
+        }
+    }
+}
+
+/// A gate that a step left too few healthy members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Halt {
+    /// The step.
+    pub after: Fault,
+    /// From the step to the gate's closing; absent if it had not closed when the next step changed something.
+    pub took_ms: Option<u64>,
+}
+
 impl Timings {
+    /// From the step that leaves a member too few healthy ones to its gate's closing, after `fault` only if one is
+    /// given.
+    pub fn fault_to_halt(&self, fault: Option<Fault>) -> Vec<u64> {
+        let halts = self.halts.iter().filter(|halt| fault.is_none_or(|fault| halt.after == fault));
+        halts.filter_map(|halt| halt.took_ms).collect()
+    }
+
     /// Reads the figures off a record.
     pub fn of(record: &Record) -> Self {
         let mut turns = Turns::default();
@@ -46,7 +100,7 @@ impl Timings {
             block_interval: block_intervals(&decided, &turns.calm.stretches),
             shorthanded_interval: block_intervals(&decided, &turns.shorthanded.stretches),
             proposal_to_certificate: proposals(record),
-            fault_to_halt: halts(record, &turns.faults),
+            halts: turns.faults.iter().map(|fallen| halt(record, fallen)).collect(),
             back_to_block: resumptions(&decided, &turns.returns),
         }
     }
@@ -57,7 +111,7 @@ impl Timings {
 struct Turns {
     calm: Calm,
     shorthanded: Calm,
-    faults: Vec<Fault>,
+    faults: Vec<Fallen>,
     returns: Vec<Stretch>,
 }
 
@@ -74,9 +128,10 @@ impl Stretch {
     }
 }
 
-/// A step that left members too few healthy ones.
-struct Fault {
+/// A member that a step left too few healthy ones.
+struct Fallen {
     member: String,
+    after: Fault,
     when: Stretch,
 }
 
@@ -115,8 +170,10 @@ impl Turns {
                     before.healthy_seen_by(name) >= required
                         && (1..required).contains(&topology.healthy_seen_by(name))
                 };
-                let fallen = record.roster.iter().filter(|name| falls(name));
-                self.faults.extend(fallen.map(|name| Fault { member: name.clone(), when }));
+                if let Some(after) = Fault::of(action) {
+                    let fallen = record.roster.iter().filter(|name| falls(name));
+                    self.faults.extend(fallen.map(|name| Fallen { member: name.clone(), after, when }));
+                }
                 if before.healthy_at_best() < required && topology.healthy_at_best() >= required {
                     self.returns.push(when);
                 }
@@ -153,15 +210,11 @@ fn proposals(record: &Record) -> Vec<u64> {
     own.filter_map(|(_, block)| Some(block.decided_at_ms.saturating_sub(block.proposal_at_ms?))).collect()
 }
 
-fn halts(record: &Record, faults: &[Fault]) -> Vec<u64> {
-    let closing = |fault: &Fault| {
-        let decisions = record.members.get(&fault.member)?.gate.values();
-        let closed = decisions.filter(|decision| decision.decision == GateDecision::Closed);
-        let first =
-            closed.map(|decision| decision.at_ms).filter(|at_ms| fault.when.contains(*at_ms)).min()?;
-        Some(first - fault.when.from_ms)
-    };
-    faults.iter().filter_map(closing).collect()
+fn halt(record: &Record, fallen: &Fallen) -> Halt {
+    let gate = record.members.get(&fallen.member).map(|member| member.gate.values());
+    let closed = gate.into_iter().flatten().filter(|decision| decision.decision == GateDecision::Closed);
+    let first = closed.map(|decision| decision.at_ms).filter(|at_ms| fallen.when.contains(*at_ms)).min();
+    Halt { after: fallen.after, took_ms: first.map(|first| first - fallen.when.from_ms) }
 }
 
 fn resumptions(decided: &BTreeMap<u64, u64>, returns: &[Stretch]) -> Vec<u64> {
@@ -263,7 +316,10 @@ mod tests {
         decide(&mut record, "node-1", 3, 6_100, GateDecision::Closed);
         decide(&mut record, "node-2", 1, 6_200, GateDecision::Closed);
         decide(&mut record, "node-3", 1, 20_050, GateDecision::Closed);
-        assert_eq!(Timings::of(&record).fault_to_halt, [1_100, 1_200]);
+        let timings = Timings::of(&record);
+        assert_eq!(timings.fault_to_halt(None), [1_100, 1_200]);
+        assert_eq!(timings.fault_to_halt(Some(Fault::Pause)), [1_100, 1_200]);
+        assert!(timings.fault_to_halt(Some(Fault::Kill)).is_empty());
     }
 
     #[test]
@@ -278,7 +334,7 @@ mod tests {
         decided(&mut record, 2, 21_500);
         decided(&mut record, 3, 23_500);
         let timings = Timings::of(&record);
-        assert_eq!(timings.fault_to_halt, [1_001, 1_002, 1_003, 1_004]);
+        assert_eq!(timings.fault_to_halt(Some(Fault::Cut)), [1_001, 1_002, 1_003, 1_004]);
         assert_eq!(timings.back_to_block, [1_500]);
     }
 
@@ -289,7 +345,28 @@ mod tests {
         step(&mut record, "do='restart'", 5_000, 5_010);
         decided(&mut record, 1, 6_000);
         let timings = Timings::of(&record);
-        assert_eq!((timings.fault_to_halt, timings.back_to_block), (vec![], vec![]));
+        assert_eq!((timings.halts, timings.back_to_block), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_gate_that_stays_open_is_kept_as_one_that_should_have_closed() {
+        let mut record = empty();
+        step(&mut record, "do='kill'\nmembers=['node-3', 'node-4']", 1_000, 1_010);
+        step(&mut record, "do='restart'", 5_000, 5_010);
+        decide(&mut record, "node-1", 1, 2_000, GateDecision::Closed);
+        decide(&mut record, "node-2", 1, 6_000, GateDecision::Closed);
+        let halt = |took_ms| Halt { after: Fault::Kill, took_ms };
+        assert_eq!(Timings::of(&record).halts, [halt(Some(1_000)), halt(None)]);
+    }
+
+    #[test]
+    fn two_that_reach_each_other_through_a_third_are_not_expected_to_halt() {
+        let mut record = empty();
+        step(&mut record, "do='kill'\nmembers=['node-4']", 1_000, 1_010);
+        step(&mut record, "do='cut'\nbetween=[['node-1'],['node-2']]", 5_000, 5_000);
+        step(&mut record, "do='heal'", 9_000, 9_000);
+        let timings = Timings::of(&record);
+        assert_eq!((timings.halts, timings.back_to_block), (vec![], vec![]));
     }
 
     #[test]

@@ -86,14 +86,20 @@ impl Topology {
         self.cut.is_empty()
     }
 
-    /// How many running members `name` can exchange messages with, itself included; 0 if it does not run.
+    /// How many running members `name` hears of, itself included: those it can exchange messages with, and those that
+    /// one of these can. 0 if it does not run.
     pub fn healthy_seen_by(&self, name: &str) -> usize {
         let running = self.running();
         if !running.iter().any(|member| member == name) {
             return 0;
         }
-        let carries = |link: &Link| !self.cut.contains(link) && !self.cut.contains(&link.reversed());
-        running.iter().filter(|other| *other == name || carries(&Link::new(name, other))).count()
+        let carries = |one: &str, other: &str| {
+            let link = Link::new(one, other);
+            one == other || !self.cut.contains(&link) && !self.cut.contains(&link.reversed())
+        };
+        let is_heard_of =
+            |other: &&String| running.iter().any(|third| carries(name, third) && carries(third, other));
+        running.iter().filter(is_heard_of).count()
     }
 
     /// The most healthy members any member sees.
@@ -231,13 +237,22 @@ mod tests {
     }
 
     #[test]
-    fn healthy_members_are_those_that_run_and_can_be_spoken_with() {
-        let table: [(&[&str], [usize; 4]); 6] = [
+    fn healthy_members_are_those_that_run_and_are_heard_of_directly_or_through_a_third() {
+        let table: [(&[&str], [usize; 4]); 9] = [
             (&[], [4, 4, 4, 4]),
             (&["do='kill'\nmembers=['node-4']"], [3, 3, 3, 0]),
             (&["do='kill'\nmembers=['node-4']", "do='pause'\nmembers=['node-3']"], [2, 2, 0, 0]),
             (&["do='cut'\nbetween=[['node-1','node-2'],['node-3','node-4']]"], [2, 2, 2, 2]),
-            (&["do='cut'\nlinks=['node-1>node-2']"], [3, 3, 4, 4]),
+            (&["do='cut'\nlinks=['node-1>node-2']"], [4, 4, 4, 4]),
+            (&["do='cut'\nbetween=[['node-1'],['node-2']]", "do='kill'\nmembers=['node-4']"], [3, 3, 3, 0]),
+            (
+                &[
+                    "do='cut'\nbetween=[['node-1'],['node-3', 'node-4']]",
+                    "do='cut'\nbetween=[['node-2'],['node-4']]",
+                ],
+                [3, 4, 4, 3],
+            ),
+            (&["do='cut'\nbetween=[['node-1', 'node-2', 'node-3'],['node-4']]"], [3, 3, 3, 1]),
             (&["do='cut'\nlinks=['node-1>node-2']", "do='heal'"], [4, 4, 4, 4]),
         ];
         for (steps, expected) in table {

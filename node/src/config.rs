@@ -39,18 +39,21 @@ pub struct IdentityConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OpsConfig {
-    /// Where it listens. Loopback only, for what it shows is shown to everybody. Default `127.0.0.1:3000`.
+    /// Where it listens. Loopback, or any address with `expose`. Default `127.0.0.1:3000`.
     #[serde(with = "alys_cluster::config::socket_address")]
     pub address: SocketAddr,
-    /// A file, mode 0600, with the token that `POST /shutdown` asks for: 16 to 256 visible characters. Without one
-    /// the path refuses. Default none.
+    /// A file, mode 0600, with the token that `POST /shutdown` asks for, and with `expose` every request that changes
+    /// something: 16 to 256 visible characters. Without one these refuse. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// Whether it may listen elsewhere than on loopback: everybody who reaches it reads all it tells, without
+    /// encryption. For a network of which every machine is trusted. Default false.
+    pub expose: bool,
 }
 
 impl Default for OpsConfig {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 3000)), token_file: None }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 3000)), token_file: None, expose: false }
     }
 }
 
@@ -240,8 +243,9 @@ impl NodeConfig {
             let names: Vec<_> = genesis.members().iter().map(|member| member.name.as_str()).collect();
             return Err(error("identity.name", own, format!("a member of genesis: {}", names.join(", "))));
         }
-        if !self.ops.address.ip().is_loopback() {
-            return Err(error("ops.address", &self.ops.address, "a loopback address".to_owned()));
+        if !self.ops.address.ip().is_loopback() && !self.ops.expose {
+            let expected = "a loopback address, or `ops.expose` = true, which lets everybody there read it";
+            return Err(error("ops.address", &self.ops.address, expected.to_owned()));
         }
         for (index, peer) in self.link.peers.iter().enumerate() {
             let field = format!("link.peers[{index}].name");

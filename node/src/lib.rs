@@ -9,8 +9,10 @@ pub mod attest;
 pub mod audit;
 pub mod config;
 pub mod consensus;
+pub mod decisions;
 pub mod discovery;
 pub mod failure;
+mod gauges;
 pub mod genesis;
 pub mod incarnation;
 pub mod keys;
@@ -19,6 +21,7 @@ pub mod ordering;
 pub mod ports;
 pub mod shutdown;
 pub mod store;
+pub mod testnet;
 pub mod tree;
 pub mod vouch;
 
@@ -33,7 +36,7 @@ use alys_cluster::discovery::Discovery;
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::{GateHold, GateReader, Roster};
 use alys_cluster::id::{ActorName, Incarnation, NodeId};
-use alys_cluster::shutdown::{Answer, Caller, Outcome, ShutdownCoordinator};
+use alys_cluster::shutdown::{Answer, Caller, Outcome, ShutdownCoordinator, ShutdownState};
 use alys_cluster::supervision::actor::start_failure;
 use alys_cluster::supervision::{Context, EnhancedSupervision, SupervisionMemory, Supervisor};
 use alys_cluster::telemetry::metrics::Metrics;
@@ -47,6 +50,7 @@ use tokio::net::TcpListener;
 use crate::vouch::LinkVoucher;
 use actors::chain::HeadReader;
 use config::NodeConfig;
+use decisions::DecisionFile;
 use genesis::Genesis;
 use keys::{KeyError, SecretKey};
 use ops::token::{Token, TokenError};
@@ -114,6 +118,7 @@ pub struct Node {
     shutdown: ShutdownCoordinator,
     ops: ops::Server,
     parts: Parts,
+    _decisions: DecisionFile,
     _lock: File,
 }
 
@@ -129,12 +134,14 @@ impl Node {
         let lock = lock_data_dir(&config)?;
         let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
         let incarnation = incarnation::next(&config.data_dir, clock.wall()).map_err(data_dir)?;
+        let decisions = DecisionFile::open(&config.data_dir, incarnation).map_err(data_dir)?;
         let link_listener = listen("link.listen", config.link.listen).await?;
         let ops_listener = listen("ops.address", config.ops.address).await?;
 
         let names = genesis.members().iter().map(|member| member.name.clone()).collect();
         let roster = Roster::new(names, &config.identity.name).expect("the configuration was checked");
         let parts = parts(config, genesis, roster, key, incarnation, clock, link_listener)?;
+        parts.gate.keep_in(decisions.sink());
         let spec = parts.tree();
         let name = format!("{}/{}", parts.roster.own(), spec.name);
         let supervision = EnhancedSupervision::of(&spec, parts.supervision.clone());
@@ -143,7 +150,7 @@ impl Node {
             .map_err(|error| StartError::Tree(start_failure(error)))?;
         let shutdown = shutdown::coordinator(&parts, &root);
         let ops = ops::Server::start(ops_listener, ops::Ops::new(&parts, shutdown.clone(), token));
-        Ok(Self { supervision, ended, shutdown, ops, parts, _lock: lock })
+        Ok(Self { supervision, ended, shutdown, ops, parts, _decisions: decisions, _lock: lock })
     }
 
     /// What the node is made of, for whoever runs it in the same process.
@@ -182,7 +189,10 @@ impl Node {
     /// Shuts the member down in order, whatever becomes of the federation, within the configured deadline; false
     /// if it had to be forced.
     pub async fn stop(self) -> bool {
-        shutdown::request(&self.parts, &self.shutdown, Caller::Call, "its owner stops it", true).await;
+        // One that runs is not forced by it.
+        if self.shutdown.progress().state == ShutdownState::Running {
+            shutdown::request(&self.parts, &self.shutdown, Caller::Call, "its owner stops it", true).await;
+        }
         self.left().await
     }
 
@@ -280,8 +290,9 @@ fn parts(
         head: HeadReader::new(Head::genesis(genesis_hash)),
         open_store,
         link_listener: Arc::new(link_listener),
-        metrics: Metrics::new(roster.own()),
+        metrics: Metrics::new(roster.own(), &roster.peers().cloned().collect::<Vec<_>>()),
         health_score: Arc::default(),
+        asking: Arc::default(),
         addresses,
         config,
         genesis: Arc::new(genesis),

@@ -1,8 +1,9 @@
 //! The command line of a member:
-//! `alys-node run | keys | config | audit | healthcheck | actors | shutdown | version`.
+//! `alys-node run | keys | config | testnet | audit | decisions | healthcheck | actors | shutdown | version`.
 
 mod actors_table;
 mod certificates;
+mod decisions_replay;
 
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
@@ -11,12 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alys_cluster::clock::SystemClock;
-use alys_cluster::shutdown::{Answer, ShutdownCoordinator, ShutdownState};
+use alys_cluster::shutdown::{Answer, Outcome, ShutdownCoordinator, ShutdownState};
 use alys_node::Node;
 use alys_node::config::{LogConfig, LogFormat, NodeConfig, Overrides};
 use alys_node::keys::SecretKey;
 use alys_node::ops::token::Token;
 use alys_node::ops::view::{Problem, ReadyView, ShutdownRequest, ShutdownView};
+use alys_node::testnet::Testnet;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,8 +44,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the member until it is told to stop (SIGTERM, SIGINT; once more: at once). A member without which the
-    /// federation could not work stays, says so, and obeys when it is told again within a minute.
+    /// Run the member until it is told to stop (SIGTERM, SIGINT; again, a second later or more: at once). A member
+    /// without which the federation could not work stays, says so, and obeys when it is told again after a second and
+    /// within a minute.
     Run(Run),
     /// Make and show keys.
     #[command(subcommand)]
@@ -51,9 +54,15 @@ enum Command {
     /// Check and show the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make a testnet.
+    #[command(subcommand)]
+    Testnet(TestnetCommand),
     /// Check what a stopped member has on disk: chain and certificates, and that its signatures and its log
     /// agree. Exit code 1 if they do not.
     Audit(ConfigFile),
+    /// Look at what the gate decided, on the disk of a member that may be stopped.
+    #[command(subcommand)]
+    Decisions(decisions_replay::Decisions),
     /// Ask a running member whether it is ready: exit code 0 if so, 3 if not.
     Healthcheck {
         /// The member's ops address.
@@ -76,9 +85,13 @@ struct ShutdownCommand {
     /// The file with its token, mode 0600.
     #[arg(long, env = "ALYS_OPS__TOKEN_FILE")]
     token_file: PathBuf,
-    /// Even if the federation can not work without it.
+    /// Even if the federation can not work without it; and at once, if it is leaving already.
     #[arg(long)]
     force: bool,
+    /// Send the token over a network although nothing encrypts it: for an address that is not loopback, and only where
+    /// everybody on the way may end the member.
+    #[arg(long)]
+    insecure: bool,
     /// Return when it has ended, and tell what became of each task.
     #[arg(long)]
     wait: bool,
@@ -148,6 +161,50 @@ enum ConfigCommand {
     Show(ConfigFile),
 }
 
+#[derive(Subcommand)]
+enum TestnetCommand {
+    /// Write keys, one genesis and a configuration for each member, each member into a directory of its own.
+    Init(TestnetInit),
+}
+
+#[derive(Args)]
+struct TestnetInit {
+    /// Where the members' directories `node-1`, `node-2` and so on are made.
+    #[arg(long)]
+    out: PathBuf,
+    /// How many members, 4 to 64.
+    #[arg(long, default_value_t = 4)]
+    members: usize,
+    /// Names the chain.
+    #[arg(long, default_value = "alys-testnet")]
+    chain_id: String,
+    /// The time between blocks, 200ms to 60s.
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    block_time: Duration,
+    /// The first member's IPv4 address. On loopback the others share it and their ports count up; elsewhere each has
+    /// the next address, all have the same ports, and their ops APIs are exposed.
+    #[arg(long, default_value = "127.0.0.1")]
+    first_address: std::net::Ipv4Addr,
+    /// The port of links, of the first member on loopback.
+    #[arg(long, default_value_t = 4001)]
+    link_port: u16,
+    /// The port of the ops API, of the first member on loopback.
+    #[arg(long, default_value_t = 3001)]
+    ops_port: u16,
+    /// Give everything to this user and group, such as 65532:65532.
+    #[arg(long, value_name = "UID:GID", value_parser = owner)]
+    owner: Option<(u32, u32)>,
+    /// Keep a testnet that is there already.
+    #[arg(long)]
+    if_missing: bool,
+}
+
+fn owner(text: &str) -> Result<(u32, u32), String> {
+    let parsed =
+        text.split_once(':').and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
+    parsed.ok_or_else(|| "expected two numbers, such as 65532:65532".to_owned())
+}
+
 /// Between two looks whether a shutdown has begun.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// What a forced end may take after the deadline of the shutdown.
@@ -167,7 +224,9 @@ fn main() -> ExitCode {
         Command::Keys(Keys::InspectCertificate(command)) => certificates::inspect(&command),
         Command::Config(ConfigCommand::Check(file)) => check_config(&file),
         Command::Config(ConfigCommand::Show(file)) => show_config(&file),
+        Command::Testnet(TestnetCommand::Init(init)) => init_testnet(&init),
         Command::Audit(file) => run_audit(&file),
+        Command::Decisions(command) => decisions_replay::run(&command),
         Command::Healthcheck { ops } => return healthcheck(ops),
         Command::Actors(actors) => actors_table::list(&actors),
         Command::Shutdown(command) => shutdown(&command),
@@ -204,20 +263,33 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
     let code = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut node = Node::start(config, genesis, Arc::new(SystemClock::default())).await?;
+        // On a thread of its own: whatever holds up the start, a file that does not come or a disk that hangs, does not
+        // hold up a signal.
+        let runtime = tokio::runtime::Handle::current();
+        let starting = tokio::task::spawn_blocking(move || {
+            runtime.block_on(Node::start(config, genesis, Arc::new(SystemClock::default())))
+        });
+        let mut node = tokio::select! {
+            started = starting => started.context("the start did not end")??,
+            // Nobody counts on a member that has not started, and what is on disk is as after a crash at worst.
+            _ = terminate.recv() => return Ok(not_started("SIGTERM")),
+            _ = interrupt.recv() => return Ok(not_started("SIGINT")),
+        };
         let name = node.parts().roster.own().clone();
         tracing::info!(node = %name, incarnation = node.parts().incarnation.0, "started");
         let leaving = node.shutdown().clone();
         watch_shutdown(&leaving, node.parts().config.stop_deadline);
+        let mut has_ended = false;
         loop {
             let answer = tokio::select! {
                 // By itself, or because of a shutdown that is not quite over yet.
-                reason = node.ended() => {
+                reason = node.ended(), if !has_ended => {
                     if leaving.progress().state == ShutdownState::Running {
                         tracing::error!(node = %name, reason, "ended");
                         return Ok(ExitCode::from(exit::FAILED));
                     }
-                    break;
+                    has_ended = true;
+                    continue;
                 }
                 _ = leaving.finished() => break,
                 _ = terminate.recv() => node.signalled("SIGTERM").await,
@@ -233,13 +305,25 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
                 Answer::Forced(reason) => tracing::warn!(node = %name, reason, "stopping at once"),
             }
         }
-        let in_time = node.left().await;
+        // Answers that are under way get a moment, unless somebody has no time for it.
+        let outcome = leaving.finished().await;
+        tokio::select! {
+            _ = node.left() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let in_time = outcome == Outcome::Graceful;
         tracing::info!(node = %name, in_time, "stopped");
         anyhow::Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
     })?;
     // Tasks that do not yield can not hold the process up.
     runtime.shutdown_timeout(Duration::from_millis(200));
     Ok(code)
+}
+
+fn not_started(signal: &str) -> ExitCode {
+    tracing::info!(reason = signal, "told to stop before the start was over");
+    ExitCode::SUCCESS
 }
 
 /// Ends the process when a shutdown takes longer than it may, on a thread of its own: nothing that holds the runtime
@@ -325,6 +409,27 @@ fn show_config(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn init_testnet(init: &TestnetInit) -> anyhow::Result<ExitCode> {
+    let testnet = Testnet {
+        members: init.members,
+        chain_id: init.chain_id.clone(),
+        block_time: init.block_time,
+        first_address: init.first_address,
+        link_port: init.link_port,
+        ops_port: init.ops_port,
+        owner: init.owner,
+    };
+    let written = if init.if_missing {
+        testnet.write_if_missing(&init.out)?
+    } else {
+        testnet.write(&init.out)?;
+        true
+    };
+    let what = if written { "written" } else { "kept" };
+    println!("{} members of {} {what} in {}", init.members, init.chain_id, init.out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
 fn run_audit(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let (config, genesis) = NodeConfig::load(&file.config, &file.overrides())?;
     let own = genesis.index_of(&config.identity.name).expect("the configuration was checked");
@@ -345,7 +450,12 @@ fn agent(patience: Duration) -> ureq::Agent {
 
 /// Asks a member to leave, and if wanted waits until it is gone.
 fn shutdown(command: &ShutdownCommand) -> anyhow::Result<ExitCode> {
-    let ShutdownCommand { ops, force, wait, .. } = *command;
+    let ShutdownCommand { ops, force, wait, insecure, .. } = *command;
+    anyhow::ensure!(
+        ops.ip().is_loopback() || insecure,
+        "argument `--ops` is {ops}; expected a loopback address, for the token is not encrypted on its way (or \
+         `--insecure`)"
+    );
     let token = Token::read(&command.token_file)?;
     let request = ShutdownRequest { force, reason: command.reason.clone(), wait };
     let header = token.header();

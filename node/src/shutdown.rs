@@ -9,7 +9,7 @@
 //!
 //! The answers of the ops API go on until all of this is over, so that it can be watched.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use alys_cluster::federation::coordinator::MemberState;
@@ -98,26 +98,67 @@ pub async fn request(
     reason: &str,
     force: bool,
 ) -> Answer {
-    let standing = standing(parts).await;
+    // Whoever forces does not ask, nor does a shutdown that runs: nothing stands between it and its effect.
+    let asks = !force && coordinator.progress().state == ShutdownState::Running;
+    let _asking = asks.then(|| Asking::begin(parts, coordinator));
+    let standing = if asks { standing(parts).await } else { Standing::default() };
     coordinator.request(Request { caller, reason: reason.to_owned(), force, standing })
 }
 
+/// One of those who ask at present whether this member may leave. They share one wish, and the last of them takes it
+/// back, if none has been granted it; whoever gives up asking is one of them no longer.
+struct Asking<'a> {
+    parts: &'a Parts,
+    coordinator: &'a ShutdownCoordinator,
+}
+
+impl<'a> Asking<'a> {
+    fn begin(parts: &'a Parts, coordinator: &'a ShutdownCoordinator) -> Self {
+        *parts.asking.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self { parts, coordinator }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        // Held until the wish is taken back: whoever asks next wishes after that.
+        let mut asking = self.parts.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        *asking -= 1;
+        if *asking == 0 && self.coordinator.progress().state == ShutdownState::Running {
+            // A federation actor that is being restarted begins without a wish.
+            let _ = self.parts.addresses.federation.cast(FederationMessage::Stay);
+        }
+    }
+}
+
+/// Where the federation stands, once every healthy peer knows that this member wants to leave, or had the time to.
 async fn standing(parts: &Parts) -> Standing {
     let verdict = parts.gate.verdict(parts.clock.now());
-    let status = parts.addresses.federation.call(DEADLINE, FederationMessage::Status).await;
-    match status {
-        Ok(status) => Standing {
+    let until = parts.clock.now() + CONFIRMATION;
+    loop {
+        let Ok((status, unsure)) = parts.addresses.federation.call(DEADLINE, FederationMessage::Want).await
+        else {
+            // An actor that is only slow has not said otherwise while its last verdict holds, and nobody has said that
+            // it stays; one that hangs has a closed gate, and soon nobody counts its member.
+            let (healthy, required) = (verdict.healthy, verdict.required);
+            let is_counted = verdict.decision == Decision::Open;
+            let unsure = if healthy > required { healthy - 1 } else { 0 };
+            return Standing { healthy, required, is_counted, unsure };
+        };
+        let standing = Standing {
             healthy: status.members.iter().filter(|member| member.healthy).count(),
             required: verdict.required,
             is_counted: status.members.iter().any(|m| m.state == MemberState::Own && m.healthy),
-        },
-        // An actor that is only slow has not said otherwise while its last verdict holds; one that hangs has a closed
-        // gate, and soon nobody counts its member.
-        Err(_) => Standing {
-            healthy: verdict.healthy,
-            required: verdict.required,
-            is_counted: verdict.decision == Decision::Open,
-        },
+            unsure: unsure.len(),
+        };
+        let at_best = Standing { unsure: 0, ..standing };
+        if at_best.refusal().is_some() {
+            return at_best;
+        }
+        if standing.refusal().is_none() || parts.clock.now() >= until {
+            return standing;
+        }
+        sleep(LOOK).await;
     }
 }
 
@@ -132,8 +173,8 @@ async fn tell_peers(parts: Parts, reason: String) -> Result<String, String> {
             let unaware = parts.addresses.federation.call(DEADLINE, ask).await;
             match unaware {
                 Ok(unaware) if unaware.is_empty() => return Ok("every peer that answers knows".to_owned()),
-                Ok(_) => sleep(LOOK).await,
-                Err(error) => return Err(error.to_string()),
+                // One that is restarted meanwhile knows nothing of it, and is told again.
+                Ok(_) | Err(_) => sleep(LOOK).await,
             }
         }
     };

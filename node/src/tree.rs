@@ -17,8 +17,8 @@
 //! back off; the others return at once.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use alys_cluster::clock::Clock;
@@ -27,9 +27,7 @@ use alys_cluster::discovery::{
 };
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
-use alys_cluster::federation::{
-    Decision, FederationActor, FederationMessage, FederationWire, GateReader, Roster,
-};
+use alys_cluster::federation::{FederationActor, FederationMessage, FederationWire, GateReader, Roster};
 use alys_cluster::health::message::MemberReading;
 use alys_cluster::health::{HealthMessage, HealthMonitor, Pingable, RecoveryAgent, RecoveryMessage, Ties};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation, NodeId};
@@ -39,7 +37,7 @@ use alys_cluster::supervision::{
     ChildSpec, Context, EscalationTable, RestartStrategy, SupervisorSpec, TreeHealer, Watch,
 };
 use alys_cluster::telemetry::logging::History;
-use alys_cluster::telemetry::metrics::{Gauges, Metrics};
+use alys_cluster::telemetry::metrics::Metrics;
 use alys_cluster::telemetry::{Ear, LoggingActor, LoggingMessage, MetricsActor, MetricsMessage};
 use alys_cluster::transport::gateway::GATEWAY;
 use alys_cluster::transport::tls::Trust;
@@ -207,17 +205,20 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The score of the member's health in thousandths, which the monitor writes.
     pub health_score: Arc<AtomicU64>,
+    /// How many ask at present whether this member may leave.
+    pub asking: Arc<Mutex<usize>>,
     /// Where everyone is reached.
     pub addresses: Addresses,
 }
 
 impl Parts {
-    fn worker<A, F>(&self, name: &ActorName, make: F) -> ChildSpec
+    fn worker<A, M, F>(&self, name: &ActorName, make: F) -> ChildSpec
     where
-        A: Actor<Arguments = ()>,
+        A: Actor<Msg = Mail<M>, Arguments = ()>,
+        M: Send + 'static,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        self.watched(name, Watch::default().deadline(|_| Some(HANDLER_DEADLINE)), make)
+        self.watched(name, Watch::default().deadline(|_| Some(HANDLER_DEADLINE)).drilled(), make)
     }
 
     fn watched<A, F>(&self, name: &ActorName, watch: Watch<A::Msg>, make: F) -> ChildSpec
@@ -282,7 +283,8 @@ impl Parts {
             head: self.head.clone(),
             clock: self.clock.clone(),
         };
-        let watch = Watch::default().deadline(|mail: &Mail<ChainMessage>| Some(chain_deadline(mail)));
+        let watch =
+            Watch::default().deadline(|mail: &Mail<ChainMessage>| Some(chain_deadline(mail))).drilled();
         let address = actor.address.clone();
         let chain = self.watched(address.name(), watch, move || actor.clone());
         chain.at_boundary().reached_at(&address)
@@ -364,7 +366,8 @@ impl Parts {
 
     fn gateway(&self) -> ChildSpec {
         let actor = Gateway { incarnation: self.incarnation };
-        self.worker(&ActorName::literal(GATEWAY), move || actor).strategy(self.backoff())
+        let watch = Watch::default().deadline(|_| Some(HANDLER_DEADLINE));
+        self.watched(&ActorName::literal(GATEWAY), watch, move || actor).strategy(self.backoff())
     }
 
     /// What other members may reach. What they say of health, votes, blocks and transactions is signed or hashed.
@@ -551,31 +554,10 @@ impl Parts {
     }
 
     fn metrics(&self) -> ChildSpec {
-        let (gate, head, clock) = (self.gate.clone(), self.head.clone(), self.clock.clone());
-        let (board, registry) = (self.supervision.board.clone(), self.supervision.registry.clone());
-        let (directory, score) = (self.discovery.directory.clone(), self.health_score.clone());
         let actor = MetricsActor {
             address: self.addresses.metrics.clone(),
             metrics: self.metrics.clone(),
-            gauges: Arc::new(move || {
-                let now = clock.now();
-                let verdict = gate.verdict(now);
-                let budgets = board.budgets(now).into_iter().map(|(name, budget)| (name, budget.left()));
-                Gauges {
-                    budgets: budgets.collect(),
-                    registry: registry.stats(),
-                    remote_actors: directory
-                        .members()
-                        .into_iter()
-                        .map(|(node, _, actors)| (node, actors))
-                        .collect(),
-                    health_score: score.load(Ordering::Relaxed),
-                    height: head.head().height,
-                    gate_open: verdict.decision == Decision::Open,
-                    healthy: verdict.healthy,
-                    required: verdict.required,
-                }
-            }),
+            gauges: crate::gauges::of(self),
             clock: self.clock.clone(),
             ear: Ear::new(&self.events),
         };

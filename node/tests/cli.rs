@@ -3,14 +3,16 @@
 use std::fs;
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use alys_cluster::shutdown::state::INSISTS_AFTER;
 use alys_node::consensus::guard::Journal;
 use alys_node::keys::SecretKey;
+use alys_node::ops::view::{GateDecision, GateView, ShutdownView};
 use tempfile::TempDir;
 
 /// Keeps a failing test from hanging; nothing is claimed about speed.
@@ -473,16 +475,28 @@ fn a_configuration_that_does_not_serve_is_refused_with_field_value_and_what_was_
             &["`identity.name` is node-9", "node-1, node-2"],
         ),
         (
-            "a link beyond loopback",
-            "listen = \"127.0.0.1",
-            "listen = \"0.0.0.0",
-            &["`link.listen` is 0.0.0.0", "loopback"],
+            "a peer that can not be dialled",
+            "name = \"node-2\"\naddress = \"127.0.0.1",
+            "name = \"node-2\"\naddress = \"0.0.0.0",
+            &["`link.peers.address` is 0.0.0.0", "an address that can be dialled"],
+        ),
+        (
+            "a queue smaller than a message",
+            "[link]\n",
+            "[link]\nqueue_bytes = 1\n",
+            &["`link.queue_bytes` is 1", "4194304 to 1073741824"],
+        ),
+        (
+            "a version of the link to come",
+            "[link]\n",
+            "[link]\nversion = 3\n",
+            &["`link.version` is 3", "1 or 2"],
         ),
         (
             "an ops API beyond loopback",
             "address = \"127.0.0.1",
             "address = \"192.0.2.1",
-            &["`ops.address` is 192.0.2.1", "loopback"],
+            &["`ops.address` is 192.0.2.1", "loopback", "`ops.expose` = true"],
         ),
         (
             "an address that is none",
@@ -626,7 +640,7 @@ fn the_environment_overrides_the_file_and_flags_override_both() {
         ("ALYS_HEARTBEAT__INTERVAL", "soon", &["heartbeat.interval", "soon", "environment"] as &[&str]),
         ("ALYS_HEARTBEAT__COLOUR", "1", &["COLOUR", "environment"]),
         ("ALYS_COLOUR", "1", &["COLOUR", "environment"]),
-        ("ALYS_LINK__LISTEN", "0.0.0.0:1", &["`link.listen` is 0.0.0.0:1"]),
+        ("ALYS_LINK__QUEUE", "7", &["`link.queue` is 7"]),
     ] {
         let output = home.command(&["config", "check"]).env(variable, value).output().expect("the node runs");
         let lower = Output { stderr: text(&output.stderr).to_lowercase().into_bytes(), ..output };
@@ -855,4 +869,240 @@ fn a_member_is_asked_to_leave_with_its_token_and_watched_until_it_is_gone() {
     assert_eq!(running.wait().code(), Some(0));
     let nobody = node(&["shutdown", "--ops", &ops, "--token-file", &token]);
     fails("nobody", &nobody, 4, &["does not answer"]);
+}
+
+/// Waits until `file` has grown since it had `size` bytes, and returns its size.
+fn grown(file: &Path, size: u64) -> u64 {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let found = fs::metadata(file).map_or(0, |metadata| metadata.len());
+        if found > size {
+            return found;
+        }
+        assert!(Instant::now() < until, "{} does not grow beyond {size} bytes", file.display());
+        sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn the_decisions_of_a_killed_process_replay_and_a_doctored_one_is_found() {
+    let home = Home::new();
+    let log = home.path("data").join("decisions.jsonl");
+    let replay = || node(&["decisions", "replay", "--data-dir", &as_text(&home.path("data"))]);
+    fails("no log", &replay(), 4, &["data", "decisions.jsonl is missing"]);
+    fails("no place", &node(&["decisions", "replay"]), 2, &["--config", "--data-dir"]);
+
+    let mut size = 0;
+    for kills in 1..=3 {
+        let mut running = home.run();
+        size = grown(&log, size);
+        running.child.kill().expect("SIGKILL");
+        running.wait();
+        let output = replay();
+        let said = text(&output.stdout);
+        assert!(output.status.success(), "after {kills}: {said}");
+        assert!(said.contains(&format!("of {kills} starts, taken again with the same bytes")), "{said}");
+        size = size.max(fs::metadata(&log).expect("a file").len());
+    }
+    let output = home.command(&["decisions", "replay"]).output().expect("the node runs");
+    assert!(output.status.success(), "by its configuration: {}", text(&output.stderr));
+
+    let whole = fs::read_to_string(&log).expect("a file");
+    fs::write(&log, &whole[..whole.len() - 20]).expect("torn");
+    let output = replay();
+    assert!(output.status.success() && text(&output.stdout).contains("the last line is unfinished"));
+
+    let lines: Vec<_> = whole.lines().collect();
+    let last = lines.len();
+    // Nobody else was there: one healthy member, and a closed gate.
+    let doctored = [("\"decision\":\"closed\"", "\"decision\":\"open\""), ("\"healthy\":", "\"healthy\":1")];
+    for (from, to) in doctored {
+        // The last of them is the outcome's.
+        let at = lines[last - 1].rfind(from).expect("it stands there");
+        let mut line = lines[last - 1].to_owned();
+        line.replace_range(at..at + from.len(), to);
+        fs::write(&log, [&lines[..last - 1], &[line.as_str()]].concat().join("\n") + "\n").expect("doctored");
+        let output = replay();
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{from}: {said}");
+        let finding = format!("decisions.jsonl, line {last} is otherwise than its inputs say");
+        assert!(said.contains(&finding), "{from}: {said}");
+    }
+}
+
+#[test]
+fn a_member_that_is_told_to_stop_while_it_starts_does() {
+    let home = Home::new();
+    fs::create_dir(home.path("data")).expect("a directory");
+    let pipe = home.path("data/incarnation");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo runs").success());
+    let mut running = home.run();
+    // The start waits for what never comes: whoever writes is let in when somebody reads.
+    let until = Instant::now() + DEADLINE;
+    let _held = loop {
+        let opened = fs::OpenOptions::new().write(true).custom_flags(0o4000).open(&pipe);
+        if let Ok(writer) = opened {
+            break writer;
+        }
+        assert!(Instant::now() < until, "the start does not get that far");
+        sleep(Duration::from_millis(10));
+    };
+    running.terminate();
+    let status = running.wait();
+    let said = running.said();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("told to stop before the start was over"), "{said}");
+}
+
+#[test]
+fn a_token_is_sent_over_no_network_unless_that_is_said() {
+    let home = Home::new();
+    home.write("token", "a-token-for-tests-only");
+    let token = as_text(&home.path("token"));
+    let chmod = Command::new("chmod").arg("600").arg(&token).status();
+    assert!(chmod.expect("chmod runs").success());
+    // An address for documentation, which nobody has.
+    let far = ["shutdown", "--ops", "192.0.2.1:3000", "--token-file", &token];
+    fails("a far address", &node(&far), 4, &["`--ops` is 192.0.2.1:3000", "loopback", "`--insecure`"]);
+    let insecure = node(&[&far[..], &["--insecure"]].concat());
+    fails("said so", &insecure, 4, &["192.0.2.1:3000 does not answer"]);
+}
+
+/// Four members with a token, each its own process.
+struct Four {
+    home: Home,
+    ops: Vec<SocketAddr>,
+}
+
+impl Four {
+    fn new() -> Self {
+        let home = Home::new();
+        home.write("token", "a-token-for-tests-only");
+        let chmod = Command::new("chmod").arg("600").arg(home.path("token")).status();
+        assert!(chmod.expect("chmod runs").success());
+        let taken: Vec<_> = (0..8).map(|_| free_port()).collect();
+        let ports: Vec<_> = taken.iter().map(|l| l.local_addr().expect("an address")).collect();
+        for n in 1..=4_usize {
+            let key = format!("member-{n}.key");
+            SecretKey::from_seed(&[n as u8; 32]).write(&home.path(&key)).expect("a key file");
+            let peers: String =
+                (1..=4).filter(|other| *other != n).map(|other| peer(other, ports[other - 1])).collect();
+            let (link, ops) = (ports[n - 1], ports[n + 3]);
+            home.write(
+                &format!("member-{n}.toml"),
+                &format!(
+                    "genesis_file = \"genesis.toml\"\ndata_dir = \"data-{n}\"\n\n\
+                     [identity]\nname = \"node-{n}\"\nkey_file = \"{key}\"\n\n\
+                     [ops]\naddress = \"{ops}\"\ntoken_file = \"token\"\n\n[link]\nlisten = \"{link}\"\n{peers}"
+                ),
+            );
+        }
+        Self { home, ops: ports[4..].to_vec() }
+    }
+
+    fn run(&self, n: usize) -> Running {
+        let mut command = command(&["run", "--config"]);
+        command.arg(self.home.path(&format!("member-{n}.toml")));
+        let mut running = self.home.run_with(&mut command);
+        running.ops = self.ops[n - 1];
+        running.answers()
+    }
+
+    fn get<T: serde::de::DeserializeOwned>(&self, n: usize, path: &str) -> T {
+        let mut answer = ureq::get(format!("http://{}{path}", self.ops[n - 1])).call().expect("an answer");
+        answer.body_mut().read_json().expect("it makes sense")
+    }
+
+    /// Waits until the gate of a member is open with so many healthy members.
+    fn opens(&self, n: usize, healthy: usize) {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let gate: GateView = self.get(n, "/federation/gate");
+            if gate.decision == GateDecision::Open && gate.healthy == healthy {
+                return;
+            }
+            assert!(Instant::now() < until, "{} of node-{n}: {}", gate.decision, gate.reason);
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn shutdown(&self, n: usize, arguments: &[&str]) -> Output {
+        let (ops, token) = (self.ops[n - 1].to_string(), as_text(&self.home.path("token")));
+        node(&[&["shutdown", "--ops", &ops, "--token-file", &token], arguments].concat())
+    }
+}
+
+#[test]
+fn the_third_healthy_process_refuses_sigterm_and_obeys_a_second_one_or_force() {
+    let four = Four::new();
+    let mut members: Vec<_> = (1..=4).map(|n| four.run(n)).collect();
+    (1..=4).for_each(|n| four.opens(n, 4));
+    members[3].terminate();
+    assert_eq!(members[3].wait().code(), Some(0));
+    four.opens(3, 3);
+
+    let refused = |n: usize| {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let view: ShutdownView = four.get(n, "/shutdown");
+            assert_eq!(view.state, "running", "{}", view.reason);
+            if view.refusal.contains("3 members are healthy, 3 are required, and without this one 2 would") {
+                return;
+            }
+            assert!(Instant::now() < until, "no refusal, but {:?}", view.refusal);
+            sleep(Duration::from_millis(10));
+        }
+    };
+    members[2].terminate();
+    refused(3);
+    // What comes within a second is the same signal, not a second one.
+    members[2].terminate();
+    sleep(INSISTS_AFTER);
+    refused(3);
+    members[2].terminate();
+    assert_eq!(members[2].wait().code(), Some(0));
+    let said = members[2].said();
+    for part in ["not stopping: refused: 3 members are healthy", "SIGTERM", "\"in_time\":true"] {
+        assert!(said.contains(part), "{part:?} in {said}");
+    }
+
+    members[2] = four.run(3);
+    four.opens(3, 3);
+    fails(
+        "a call without force",
+        &four.shutdown(3, &[]),
+        1,
+        &["without this one 2 would be left", "`force`"],
+    );
+    refused(3);
+    let forced = four.shutdown(3, &["--force", "--wait"]);
+    let said = text(&forced.stdout);
+    assert_eq!(forced.status.code(), Some(0), "{said} {}", text(&forced.stderr));
+    for part in ["stop actors: done", "node-3 is gone"] {
+        assert!(said.contains(part), "{part:?} in {said}");
+    }
+    assert_eq!(members[2].wait().code(), Some(0));
+}
+
+#[test]
+fn a_testnet_is_made_of_members_whose_configurations_hold_and_is_kept() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = as_text(directory.path());
+    let made = node(&["testnet", "init", "--out", &out]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    for n in 1..=4 {
+        let config = as_text(&directory.path().join(format!("node-{n}/node.toml")));
+        let checked = node(&["config", "check", "--config", &config]);
+        assert!(checked.status.success(), "{}", text(&checked.stderr));
+        assert!(text(&checked.stdout).contains(&format!("node-{n} may start on chain alys-testnet")));
+    }
+    fails("again", &node(&["testnet", "init", "--out", &out]), 4, &["node-1 is not empty", "--if-missing"]);
+    let kept = node(&["testnet", "init", "--out", &out, "--if-missing"]);
+    assert!(kept.status.success() && text(&kept.stdout).contains("kept"), "{}", text(&kept.stderr));
+    let other = as_text(&directory.path().join("other"));
+    let wrong = node(&["testnet", "init", "--out", &other, "--members", "3"]);
+    fails("too few", &wrong, 4, &["`--members` is 3", "4 to 64"]);
+    let wrong = node(&["testnet", "init", "--out", &other, "--owner", "nobody"]);
+    fails("no owner", &wrong, 2, &["--owner", "65532:65532"]);
 }

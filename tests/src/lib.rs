@@ -3,9 +3,9 @@
 //!
 //! [`eventually`] waits for a condition instead of a guess of how long something takes. [`federation`] runs
 //! four members in this process, over real loopback connections. [`client`] asks a member what anyone may ask
-//! it: its HTTP. [`saboteur`] is a member that turned, [`meddler`] a wire that did, [`wire`] links two members without
-//! sockets. [`tree`] puts actors that do as they are told under the real supervisor. [`source`] reads the workspace's
-//! sources as the layer test sees them.
+//! it: its HTTP. [`saboteur`] is a member that turned, [`meddler`] a wire that did. [`tree`] puts actors that do as
+//! they are told under the real supervisor. [`source`] reads the workspace's sources as the layer test sees them.
+//! [`wire`] links two members without sockets.
 
 pub mod client;
 pub mod federation;

@@ -589,12 +589,7 @@ async fn an_actor_that_the_health_monitor_finds_hanging_is_reported_and_restarte
     let puppet = stage.puppet("chain");
     let monitor = HealthMonitor {
         address: Address::new(ActorName::literal("health"), 64),
-        config: HealthConfig {
-            critical_interval: Duration::from_millis(500),
-            timeout: Duration::from_millis(400),
-            unhealthy_after: 2,
-            ..HealthConfig::default()
-        },
+        config: HealthConfig { unhealthy_after: 2, ..HealthConfig::default() },
         incarnation: Incarnation(1),
         clock: stage.context.clock.clone(),
         events: stage.context.events.clone(),

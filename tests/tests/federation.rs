@@ -1,13 +1,20 @@
 //! Is every decision of the gate what its inputs say, and does each class of operations get what it demands?
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use alys_cluster::clock::{Clock, Moment, WallTime};
 use alys_cluster::federation::decision::{Gates, Look, MemberFacts, MemberState};
 use alys_cluster::federation::{Decision, GateInputs, OperationClass, decide};
 use alys_cluster::health::HealthStatus;
 use alys_cluster::id::{ActorName, NodeId};
 use alys_cluster::supervision::EnhancedSupervision;
+use alys_node::consensus::context::{Statement, Step};
+use alys_node::consensus::guard::{GuardedSigner, Journal, Refusal, Signer as _};
+use alys_node::decisions::DecisionFile;
+use alys_node::decisions::line::Line;
 use alys_node::ops::view::{ClassView, DecisionsView, GateDecision, GateView, MemberView};
 use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::{eventually, seen};
@@ -42,7 +49,10 @@ prop_compose! {
         stable_rounds in 1u32..4,
         demands in prop::array::uniform4(0usize..8),
         rounds in prop::collection::vec(0usize..8, 0..6),
-        look in prop::sample::select(vec![Look::Round, Look::Glimpse, Look::Distrust]),
+        look in prop_oneof![
+            prop::sample::select(vec![Look::Round, Look::Glimpse, Look::Distrust]),
+            (any::<u64>(), any::<u64>()).prop_map(|(granted_ms, age_ms)| Look::Lease { granted_ms, age_ms }),
+        ],
         members in prop::collection::vec(any_member(), 0..8),
         in_doubt in any::<bool>(),
         interval_ms in any::<u64>(),
@@ -113,6 +123,65 @@ async fn the_log_of_a_running_member_is_replayed_byte_for_byte_through_halts_and
     let decisions: Vec<_> = log.decisions.iter().map(|record| record.outcome.decision).collect();
     let changes = decisions.windows(2).filter(|pair| pair[0] != pair[1]).count();
     assert!(changes >= 3, "closed, open, closed, open: {decisions:?}");
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_gate_that_nobody_watches_any_more_closes_with_a_record_that_no_signature_follows_and_that_is_on_file()
+ {
+    let mut federation = Federation::start("lapse", |_| {}).await;
+    federation.members[0].reaches(2).await;
+    let member = &federation.members[0];
+    let parts = member.node().parts();
+    let name = parts.addresses.federation.name().clone();
+    let worker = parts.supervision.board.workers().into_iter().find(|worker| worker.policy.name == name);
+    let tier = worker.expect("it is in the tree").supervisor;
+    let tier = EnhancedSupervision::at(tier, parts.supervision.clone());
+    tier.suspend_child(&name).await.expect("nobody renews its verdict any more");
+    let lapsed = async || {
+        let log = replays(member).await;
+        let last = log.decisions.last().expect("decisions").clone();
+        let too_late = last.inputs.look.is_too_late();
+        if too_late { Ok((last, log.written, log.dropped)) } else { Err(format!("{last:?}")) }
+    };
+    let (lapse, ..) = eventually(SOON, "the lease runs out", lapsed).await;
+    assert_eq!((lapse.outcome.decision, lapse.outcome.healthy), (Decision::Closed, 4), "{lapse:?}");
+    let Look::Lease { granted_ms, age_ms } = lapse.inputs.look else { panic!("{lapse:?}") };
+    assert!(granted_ms > 0 && granted_ms <= age_ms, "{lapse:?}");
+    // The other three go on, and would like its votes.
+    let height = federation.members[1].height();
+    federation.members[1].reaches(height + 2).await;
+    let signed: alys_node::ops::view::SignaturesView =
+        member.client.get("/consensus/signatures").await.expect("signatures");
+    assert!(!signed.signatures.is_empty());
+    let after: Vec<_> = signed.signatures.iter().filter(|signature| signature.at_ms > lapse.at_ms).collect();
+    assert!(after.is_empty(), "signed after the lease ran out at {}: {after:?}", lapse.at_ms);
+    let (_, written, dropped) = eventually(SOON, "everything is on file", async || {
+        let (last, written, dropped) = lapsed().await?;
+        if written == last.sequence {
+            Ok((last, written, dropped))
+        } else {
+            Err(format!("{written} written"))
+        }
+    })
+    .await;
+    assert_eq!((written, dropped), (lapse.sequence, 0));
+    tier.resume_child(&name).await.expect("it watches again");
+    member.gate_open(4).await;
+    let log = replays(member).await;
+    let (data_dir, incarnation) = (member.config.data_dir.clone(), log.incarnation);
+    assert!(federation.members[0].take().stop().await, "it stops in time");
+
+    let replay = DecisionFile::replay(&data_dir).expect("a log");
+    assert!(replay.findings.is_empty() && !replay.is_torn, "{replay:?}");
+    let text = std::fs::read_to_string(data_dir.join("decisions.jsonl")).expect("a file");
+    let lines = text.lines().map(|line| serde_json::from_str::<Line>(line).expect("a line"));
+    let lines: Vec<_> = lines.filter(|line| line.incarnation == incarnation).collect();
+    for (line, record) in lines.iter().zip(&log.decisions) {
+        let of_line = (line.sequence, line.at_ms, &line.inputs, &line.outcome);
+        assert_eq!(of_line, (record.sequence, record.at_ms, &record.inputs, &record.outcome));
+    }
+    assert!(lines.len() >= log.decisions.len(), "what was in memory is on file");
     federation.stop().await;
 }
 
@@ -191,5 +260,48 @@ async fn a_member_that_was_lost_is_shown_as_down_one_that_left_as_left_and_one_t
     is_seen(&federation, "up").await;
     assert!(federation.members[3].take().stop().await, "it stops in time");
     is_seen(&federation, "left").await;
+    federation.stop().await;
+}
+
+/// A member's clock on which what stands between the first reading and the others took an hour.
+struct SlowDisk {
+    clock: Arc<dyn Clock>,
+    readings: AtomicUsize,
+}
+
+impl Clock for SlowDisk {
+    fn now(&self) -> Moment {
+        let lost = Duration::from_hours(u64::from(self.readings.fetch_add(1, Ordering::SeqCst) > 0));
+        self.clock.now() + lost
+    }
+
+    fn wall(&self) -> WallTime {
+        self.clock.wall()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_gate_that_closes_during_the_fsync_holds_the_signature_back_until_it_is_open() {
+    let federation = Federation::start("fsync", |_| {}).await;
+    let parts = federation.members[0].node().parts();
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("signatures.journal");
+    let signer = |clock: Arc<dyn Clock>| {
+        let journal = Journal::open(&path, 0).expect("opens");
+        let (key, chain, gate) = (parts.key.clone(), parts.genesis.chain_id(), parts.gate.clone());
+        GuardedSigner::new(key, chain, parts.incarnation, journal, gate, clock)
+    };
+    let vote = Statement { step: Step::Prevote, height: 1, round: 0, block: None, pol_round: -1 };
+    let slow = SlowDisk { clock: parts.clock.clone(), readings: AtomicUsize::new(0) };
+    let mut late = signer(Arc::new(slow));
+    let held = late.sign(&vote);
+    assert!(matches!(&held, Err(Refusal::Gate(halt)) if halt.to_string().contains("ran out")), "{held:?}");
+    assert_eq!(late.signed_at(1), [vote], "the journal has it");
+    drop(late);
+    let mut now = signer(parts.clock.clone());
+    // The lease that ran out on that clock is over for everybody; the next verdict opens the gate again.
+    eventually(SOON, "the gate is open", async || now.sign(&vote).map_err(|refusal| format!("{refusal:?}")))
+        .await;
+    assert_eq!(now.signed_at(1), [vote], "it stands there once");
     federation.stop().await;
 }

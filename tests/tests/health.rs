@@ -1,24 +1,26 @@
 //! Does the health monitor find out what became of real actors, through their mailboxes?
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use alys_cluster::clock::Moment;
 use alys_cluster::event::{ClusterEvent, Recorded};
 use alys_cluster::health::actor::SummaryListener;
 use alys_cluster::health::state::ActorHealth;
 use alys_cluster::health::{HealthCheckResult, HealthConfig, HealthMonitor, HealthStatus, Pingable, Ties};
 use alys_cluster::health::{HealthMessage, RecoveryAgent, RecoveryConfig, RecoveryMessage};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
-use alys_cluster::mailbox::Address;
-use alys_cluster::supervision::{ChildSpec, RestartType, TreeHealer};
+use alys_cluster::mailbox::{Address, Mail};
+use alys_cluster::supervision::{ChildSpec, RestartType, TreeHealer, Watch};
 use alys_tests::eventually;
 use alys_tests::federation::SOON;
 use alys_tests::tree::{Order, Puppet, Root, Stage};
 use tokio::sync::broadcast::error::TryRecvError;
 
 /// A critical and a background actor under a supervisor, and a monitor that watches both.
-struct Watch {
+struct Pair {
     stage: Stage,
     chain: Puppet,
     metrics: Puppet,
@@ -27,7 +29,7 @@ struct Watch {
     root: Root,
 }
 
-impl Watch {
+impl Pair {
     async fn start(prefix: &str, restart: RestartType) -> Self {
         let stage = Stage::new(prefix);
         let (chain, metrics) = (stage.puppet("chain"), stage.puppet("metrics"));
@@ -40,6 +42,7 @@ impl Watch {
             config: HealthConfig {
                 critical_interval: Duration::from_millis(500),
                 background_interval: Duration::from_millis(500),
+                critical_timeout: Duration::from_millis(400),
                 timeout: Duration::from_millis(400),
                 unhealthy_after: 2,
                 ..HealthConfig::default()
@@ -102,7 +105,7 @@ impl Watch {
 
 #[tokio::test(start_paused = true)]
 async fn an_actor_is_what_it_says_of_itself() {
-    let watch = Watch::start("own-word", RestartType::Permanent).await;
+    let watch = Pair::start("own-word", RestartType::Permanent).await;
     assert_eq!(watch.hears(HealthStatus::Healthy).await, HealthCheckResult::healthy());
     watch.chain.order(Order::Feel(HealthCheckResult::degraded("catching up")));
     assert_eq!(watch.becomes("chain", HealthStatus::Degraded).await.reason, "catching up");
@@ -119,7 +122,7 @@ async fn an_actor_is_what_it_says_of_itself() {
 
 #[tokio::test(start_paused = true)]
 async fn an_actor_that_hangs_is_degraded_after_one_check_and_unhealthy_after_two() {
-    let watch = Watch::start("hung", RestartType::Permanent).await;
+    let watch = Pair::start("hung", RestartType::Permanent).await;
     let mut events = watch.stage.context.events.listen();
     watch.chain.order(Order::Hang);
     let degraded = watch.becomes("chain", HealthStatus::Degraded).await;
@@ -147,7 +150,7 @@ async fn an_actor_that_hangs_is_degraded_after_one_check_and_unhealthy_after_two
 
 #[tokio::test(start_paused = true)]
 async fn an_actor_that_is_not_running_is_unhealthy_at_the_first_check() {
-    let watch = Watch::start("absent", RestartType::Temporary).await;
+    let watch = Pair::start("absent", RestartType::Temporary).await;
     watch.chain.kill();
     let health = watch.becomes("chain", HealthStatus::Unhealthy).await;
     assert_eq!((health.consecutive_failures, health.reason.as_str()), (1, "actor chain is not running"));
@@ -158,7 +161,7 @@ async fn an_actor_that_is_not_running_is_unhealthy_at_the_first_check() {
 
 #[tokio::test(start_paused = true)]
 async fn an_actor_that_nothing_critical_depends_on_does_not_make_the_member_unhealthy() {
-    let watch = Watch::start("background", RestartType::Temporary).await;
+    let watch = Pair::start("background", RestartType::Temporary).await;
     watch.metrics.order(Order::Panic);
     watch.becomes("metrics", HealthStatus::Unhealthy).await;
     let heard = watch.summaries.lock().expect("not poisoned").len();
@@ -174,7 +177,7 @@ async fn an_actor_that_nothing_critical_depends_on_does_not_make_the_member_unhe
 
 #[tokio::test(start_paused = true)]
 async fn a_monitor_that_is_restarted_watches_on() {
-    let watch = Watch::start("monitor", RestartType::Permanent).await;
+    let watch = Pair::start("monitor", RestartType::Permanent).await;
     watch.monitor.target().expect("it was started").get_cell().kill();
     eventually(SOON, "the monitor is back", async || watch.health("chain").await).await;
     watch.chain.order(Order::Feel(HealthCheckResult::unhealthy("broken")));
@@ -183,17 +186,31 @@ async fn a_monitor_that_is_restarted_watches_on() {
     watch.root.stop().await;
 }
 
+type MonitorWatch = Watch<Mail<HealthMessage>>;
+
 /// A crowd of actors of all tiers under one supervisor, with a monitor and a recovery agent beside them.
 struct Ward {
     stage: Stage,
     actors: Vec<Puppet>,
     monitor: Address<HealthMessage>,
     events: tokio::sync::broadcast::Receiver<Arc<Recorded>>,
+    /// What the node said of itself, and when.
+    summaries: Arc<Mutex<Vec<(Moment, HealthCheckResult)>>>,
     root: Root,
 }
 
 impl Ward {
     async fn open(prefix: &str, names: &[&'static str], config: HealthConfig) -> Self {
+        Self::open_with(prefix, names, config, |watch| watch).await
+    }
+
+    /// The same, with this watch around the monitor besides drills.
+    async fn open_with(
+        prefix: &str,
+        names: &[&'static str],
+        config: HealthConfig,
+        watch: impl FnOnce(MonitorWatch) -> MonitorWatch,
+    ) -> Self {
         let stage = Stage::new(prefix);
         let actors: Vec<_> = names.iter().map(|name| stage.puppet(name)).collect();
         let tiers =
@@ -201,6 +218,8 @@ impl Ward {
         let pingable = |(puppet, tier): (&Puppet, _)| Pingable::new(&puppet.address, tier, Order::Ping);
         let agent = Address::new(ActorName::literal("recovery"), 256);
         let follows = agent.clone();
+        let summaries: Arc<Mutex<Vec<(Moment, HealthCheckResult)>>> = Arc::default();
+        let (hears, clock) = (summaries.clone(), stage.context.clock.clone());
         let monitor = HealthMonitor {
             address: Address::new(ActorName::literal("health"), 64),
             config,
@@ -209,7 +228,9 @@ impl Ward {
             events: stage.context.events.clone(),
             actors: actors.iter().zip(tiers.into_iter().cycle()).map(pingable).collect(),
             recorder: Arc::new(|_, _| {}),
-            listener: Arc::new(|_| {}),
+            listener: Arc::new(move |summary| {
+                hears.lock().expect("not poisoned").push((clock.now(), summary));
+            }),
             ties: Ties {
                 follower: Some(Arc::new(move |found| drop(follows.cast(RecoveryMessage::Found(found))))),
                 ..Ties::default()
@@ -226,10 +247,23 @@ impl Ward {
         let events = stage.context.events.listen();
         let (address, prefix) = (monitor.address.clone(), stage.context.prefix.clone());
         let mut children: Vec<_> = actors.iter().map(|puppet| stage.child(puppet)).collect();
-        children.push(ChildSpec::worker(&prefix, &address.name().clone(), move || (monitor.clone(), ())));
+        let watch = watch(MonitorWatch::default().drilled());
+        let name = address.name().clone();
+        children.push(ChildSpec::watched(&prefix, &name, watch, move || (monitor.clone(), ())));
         children.push(ChildSpec::worker(&prefix, &agent.address.name().clone(), move || (agent.clone(), ())));
         let root = stage.raise(stage.spec("root", 100, children)).await.expect("the tree starts");
-        Self { stage, actors, monitor: address, events, root }
+        Self { stage, actors, monitor: address, events, summaries, root }
+    }
+
+    /// Waits until the node says from now on that it is of this status, and returns when it first did.
+    async fn says(&self, status: HealthStatus) -> Moment {
+        let known = self.summaries.lock().expect("not poisoned").len();
+        eventually(SOON, &format!("the node says that it is {status}"), async || {
+            let summaries = self.summaries.lock().expect("not poisoned");
+            let found = summaries[known..].iter().find(|(_, summary)| summary.status == status);
+            found.map(|(at, _)| *at).ok_or_else(|| format!("{:?}", summaries.last()))
+        })
+        .await
     }
 
     async fn becomes(&self, actor: &str, wanted: HealthStatus) -> ActorHealth {
@@ -286,6 +320,7 @@ fn quick() -> HealthConfig {
         high_interval: half,
         normal_interval: half,
         background_interval: half,
+        critical_timeout: Duration::from_millis(400),
         timeout: Duration::from_millis(400),
         slow_min: Duration::from_millis(50),
         slow_max: Duration::from_millis(300),
@@ -307,8 +342,8 @@ async fn an_actor_that_hangs_is_restarted_once_by_its_supervisor_and_followed_un
     ward.actors[0].order(Order::Hang);
     let unhealthy = ward.becomes("chain", HealthStatus::Unhealthy).await;
     let found_in = ward.stage.context.clock.now().since(begun);
-    // The rest of an interval, and two checks of 400 ms that begin 500 ms apart.
-    assert!(found_in <= Duration::from_millis(1_500), "{found_in:?}");
+    // The rest of an interval, a look, and two checks of 400 ms.
+    assert!(found_in <= Duration::from_millis(1_400), "{found_in:?}");
     assert!(unhealthy.reason.contains("the message in hand is"), "{}", unhealthy.reason);
     let told = ward.tells("chain recovered").await;
     assert_eq!((ward.actors[0].starts(), ward.actors[1].starts()), (2, 1));
@@ -425,13 +460,30 @@ async fn no_healthy_actor_is_restarted_in_an_hour_under_jitter() {
     for actor in &ward.actors {
         actor.order(Order::Jitter(Duration::from_millis(600)));
     }
-    let mut told = Vec::new();
+    let patience = HealthConfig::default().recovery.patience;
+    let (mut told, mut statuses) = (Vec::new(), BTreeSet::new());
     for minute in 0..60_u64 {
-        // Work that takes longer than a check waits, now and then.
         let busy = &ward.actors[(minute % 8) as usize];
-        busy.order(Order::Take(Duration::from_millis(1_500)));
-        tokio::time::sleep(Duration::from_mins(1)).await;
+        match minute / 8 % 3 {
+            // Work that takes longer than a check waits.
+            0 => busy.order(Order::Take(Duration::from_millis(1_500))),
+            // One message that takes as long as the patience with whoever is silent.
+            1 => busy.order(Order::Take(patience)),
+            // Messages that take longer than it together, each of them longer than two checks.
+            _ => (0..10).for_each(|_| busy.order(Order::Take(Duration::from_millis(2_200)))),
+        }
+        for _ in 0..60 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let board = ward.monitor.call(SOON, HealthMessage::Board).await.expect("answers");
+            statuses.extend(board.iter().map(|health| (health.priority, health.status)));
+        }
         told.extend(ward.told());
+    }
+    // They were taken for what they looked like, and yet left alone.
+    for tier in [ActorPriority::Critical, ActorPriority::High] {
+        for status in [HealthStatus::Healthy, HealthStatus::Degraded, HealthStatus::Unhealthy] {
+            assert!(statuses.contains(&(tier, status)), "{tier:?} {status}: {statuses:?}");
+        }
     }
     assert_eq!(told, [""; 0]);
     assert!(ward.actors.iter().all(|actor| actor.starts() == 1));
@@ -442,23 +494,117 @@ async fn no_healthy_actor_is_restarted_in_an_hour_under_jitter() {
     ward.root.stop().await;
 }
 
+/// Hangs the monitor's handler, and checks that its next life checks on.
+async fn is_replaced_and_checks_on(mut ward: Ward, expected: &[&str]) {
+    ward.becomes("chain", HealthStatus::Healthy).await;
+    let first = ward.monitor.target().expect("it runs").get_id();
+    let checked = ward.actors[0].address.handled();
+    ward.monitor.inject_hang().expect("it runs");
+    eventually(SOON, "another incarnation runs", async || {
+        let now = ward.monitor.target().expect("it runs").get_id();
+        alys_tests::seen(now != first, now)
+    })
+    .await;
+    ward.becomes("chain", HealthStatus::Healthy).await;
+    ward.actors[0].order(Order::Feel(HealthCheckResult::unhealthy("broken")));
+    ward.says(HealthStatus::Unhealthy).await;
+    let again = ward.actors[0].address.handled();
+    assert!(again > checked, "its pings go on: {again}, {checked} before");
+    if let Some(last) = expected.last() {
+        assert_eq!(ward.tells(last).await, expected);
+    }
+    assert!(ward.actors.iter().all(|actor| actor.starts() == 1), "nobody else is touched");
+    ward.root.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_monitor_that_hangs_is_restarted_by_the_agent_that_watches_it() {
     let config = HealthConfig {
         recovery: RecoveryConfig { monitor_patience: Duration::from_secs(3), ..quick().recovery },
         ..quick()
     };
-    let mut ward = Ward::open("ward-watcher", &["chain"], config).await;
+    let ward = Ward::open("ward-watcher", &["chain", "sync"], config).await;
+    is_replaced_and_checks_on(ward, &["health health_check_failure", "health begun", "health recovered"])
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_monitor_that_hangs_is_restarted_by_its_supervisor_at_its_handler_s_deadline() {
+    let config = HealthConfig { recovery: RecoveryConfig { enabled: false, ..quick().recovery }, ..quick() };
+    let deadline = |watch: MonitorWatch| watch.deadline(|_| Some(Duration::from_secs(2)));
+    let ward = Ward::open_with("ward-deadline", &["chain", "sync"], config, deadline).await;
+    is_replaced_and_checks_on(ward, &["health timeout"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_monitor_that_is_suspended_on_purpose_is_left_alone() {
+    let config = HealthConfig {
+        recovery: RecoveryConfig { monitor_patience: Duration::from_secs(3), ..quick().recovery },
+        ..quick()
+    };
+    let mut ward = Ward::open("ward-suspended", &["chain"], config).await;
     ward.becomes("chain", HealthStatus::Healthy).await;
-    let first = ward.monitor.target().expect("it runs").get_id();
-    // Its ticks end with it; nobody else would notice one that just stops to look.
     let child = ActorName::literal("health");
     ward.root.face.suspend_child(&child).await.expect("suspended");
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(ward.told(), [""; 0], "who is suspended on purpose is left alone");
+    assert_eq!(ward.told(), [""; 0]);
     ward.root.face.resume_child(&child).await.expect("resumed");
     ward.becomes("chain", HealthStatus::Healthy).await;
-    assert_ne!(ward.monitor.target().expect("it runs").get_id(), first);
+    ward.root.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_critical_actor_that_hangs_makes_its_node_unhealthy_within_1150_ms_whenever_it_hangs() {
+    let ward = Ward::open(
+        "ward-when",
+        &["chain", "engine", "sync", "logging", "consensus"],
+        HealthConfig::default(),
+    )
+    .await;
+    let (chain, clock) = (&ward.actors[0], ward.stage.context.clock.clone());
+    ward.says(HealthStatus::Healthy).await;
+    let mut times = Vec::new();
+    for phase in 0..50 {
+        tokio::time::sleep(Duration::from_millis(phase * 11)).await;
+        let begun = clock.now();
+        chain.order(Order::Hang);
+        times.push(ward.says(HealthStatus::Unhealthy).await.since(begun));
+        assert_eq!(chain.starts(), phase as u32 + 1, "nobody has replaced it yet");
+        chain.kill();
+        ward.says(HealthStatus::Healthy).await;
+    }
+    let (soonest, latest) = (times.iter().min().expect("50"), times.iter().max().expect("50"));
+    println!("found after {soonest:?} to {latest:?}");
+    assert!(*latest <= Duration::from_millis(1_150), "{latest:?}");
+    ward.root.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_critical_actor_that_is_a_slot_behind_makes_its_node_unhealthy_and_works_on() {
+    let mut ward = Ward::open("ward-behind", &["chain"], HealthConfig::default()).await;
+    let (chain, clock) = (&ward.actors[0], ward.stage.context.clock.clone());
+    ward.says(HealthStatus::Healthy).await;
+    let flooded = chain.address.clone();
+    let begun = clock.now();
+    let flood = tokio::spawn(async move {
+        loop {
+            while flooded.cast(Order::Take(Duration::from_millis(200))).is_ok() {}
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let found = ward.says(HealthStatus::Unhealthy).await.since(begun);
+    // The rest of an interval, a look, a slot, and a check that is over after it.
+    println!("behind after {found:?}");
+    assert!(found > Duration::from_secs(2) && found <= Duration::from_millis(3_150), "{found:?}");
+    let behind = ward.becomes("chain", HealthStatus::Unhealthy).await;
+    assert!(behind.reason.contains("behind: no check of the last"), "{}", behind.reason);
+    tokio::time::sleep(HealthConfig::default().recovery.patience * 3).await;
+    let worked = ward.actors[0].address.handled();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(ward.actors[0].address.handled() > worked, "it works on");
+    assert_eq!((ward.told(), ward.actors[0].starts()), (vec![], 1), "and nobody restarts it");
+    flood.abort();
+    ward.says(HealthStatus::Healthy).await;
     ward.root.stop().await;
 }
 

@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "cluster/src/federation/config.rs",
     "cluster/src/federation/coordinator.rs",
     "cluster/src/federation/decision.rs",
+    "cluster/src/federation/departure.rs",
     "cluster/src/federation/gate.rs",
     "cluster/src/federation/roster.rs",
     "cluster/src/federation/verdict.rs",
@@ -83,6 +84,8 @@ const PURE: &[&str] = &[
     "node/src/consensus/message.rs",
     "node/src/consensus/mod.rs",
     "node/src/consensus/pacing.rs",
+    "node/src/decisions/line.rs",
+    "node/src/decisions/replay.rs",
     "node/src/failure.rs",
     "node/src/genesis.rs",
     "node/src/ordering.rs",
@@ -275,10 +278,10 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "json",
-        because: "JSON is made by the ops API, and by the simulator's report",
+        because: "JSON is made by the ops API, the log of decisions, and the simulator's report",
         scope: |path| {
-            let makers =
-                ["ops/view.rs", "ops/problem.rs", "ops/router.rs"].map(|file| format!("node/src/{file}"));
+            let makers = ["decisions/line.rs", "ops/view.rs", "ops/problem.rs", "ops/router.rs"]
+                .map(|file| format!("node/src/{file}"));
             let simulator = path.starts_with("federation-sim/src/") && path != "federation-sim/src/report.rs";
             (of_cluster(path) || of_node(path) || simulator) && !makers.iter().any(|maker| maker == path)
         },

@@ -2,6 +2,7 @@
 
 mod audit;
 mod discovery;
+mod exposure;
 mod failures;
 mod federation;
 mod fuzz;
@@ -9,6 +10,7 @@ mod health;
 mod hostile;
 mod layers;
 mod members;
+mod metrics;
 mod otp;
 mod processes;
 mod properties;

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alys_cluster::event::ClusterEvent;
+use alys_cluster::federation::HeartbeatConfig;
+use alys_cluster::health::HealthConfig;
 use alys_cluster::id::ActorName;
 use alys_cluster::supervision::decision::{DecisionRecord, decide};
 use alys_cluster::supervision::{
@@ -560,7 +562,7 @@ async fn a_panicking_chain_is_back_with_the_next_slot_by_decisions_that_can_be_r
         let Counted { decisions, critical, on_purpose } = counted;
         assert_eq!(on_purpose, 3);
         let restarts = format!(
-            "supervision_restarts_total{{actor_type=\"chain\",reason=\"panic\",strategy=\"immediate\",node=\"{node}\"}} 3"
+            "supervision_restart_attempts_total{{actor_type=\"chain\",reason=\"panic\",strategy=\"immediate\",node=\"{node}\"}} 3"
         );
         let left = 50 - critical;
         let budget = format!("supervision_budget_left{{supervisor=\"critical\",node=\"{node}\"}} {left}");
@@ -664,10 +666,47 @@ async fn what_happened_is_told_and_counted_also_where_those_who_tell_and_count_w
     eventually(SOON, "the restarts are counted", async || {
         let metrics = member.client.send("GET", "/metrics", "text/plain", String::new()).await?.body;
         let counted = |actor: &str| {
-            metrics.contains(&format!("supervision_restarts_total{{actor_type=\"{actor}\",reason=\"killed\""))
+            metrics.contains(&format!(
+                "supervision_restart_attempts_total{{actor_type=\"{actor}\",reason=\"killed\""
+            ))
         };
         seen(counted("logging") && counted("metrics"), metrics.clone())
     })
     .await;
     federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_whose_chain_or_monitor_hangs_stops_counting_until_it_is_replaced() {
+    let federation = Federation::start("hung", |config| {
+        config.supervision = generous();
+        config.heartbeat = HeartbeatConfig::default();
+        config.health = HealthConfig::default();
+        config.health.recovery.monitor_patience = Duration::from_secs(3);
+    })
+    .await;
+    let others = &federation.members[..3];
+    let hurt = &federation.members[3];
+    for (actor, reason) in [("chain", "chain is unhealthy"), ("health", "its actors were last checked")] {
+        let watched = Watched::of(hurt, actor).await;
+        let begun = Instant::now();
+        let order = format!("{{\"actor\":\"{actor}\",\"fault\":\"hang\"}}");
+        let taken = hurt.client.post("/faults", &order).await.expect("an answer");
+        assert_eq!(taken.status, 202, "{taken:?}");
+        for other in others {
+            eventually(SOON, &format!("{} hears of {actor}", other.name), async || {
+                let view: FederationView = other.client.get("/federation/status").await?;
+                let fourth = &view.members[3];
+                let holds = !fourth.healthy && fourth.state == "up" && fourth.reason.contains(reason);
+                seen(holds, format!("{} {} {}", fourth.healthy, fourth.state, fourth.reason))
+            })
+            .await;
+        }
+        println!("{actor}: with every other after {:?}", begun.elapsed());
+        let gate: GateView = others[0].client.get("/federation/gate").await.expect("a gate");
+        assert_eq!((gate.decision, gate.healthy), (GateDecision::Open, 3), "{}", gate.reason);
+        watched.is_back().await;
+        others[0].gate_open(4).await;
+    }
+    are_as_before(federation).await;
 }

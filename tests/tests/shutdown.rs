@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use alys_cluster::event::ClusterEvent;
 use alys_cluster::id::{ActorName, ActorPriority};
+use alys_cluster::mailbox::Mortal;
+use alys_cluster::shutdown::state::INSISTS_AFTER;
 use alys_cluster::shutdown::{
-    Answer, Caller, Outcome, Phase, Request, ShutdownCoordinator, ShutdownState, Standing, Task, actors,
+    Answer, Caller, Outcome, Phase, Refusal, Request, ShutdownCoordinator, ShutdownState, Standing, Task,
+    actors,
 };
 use alys_cluster::supervision::Shutdown;
 use alys_node::consensus::log::WriteAheadLog;
@@ -74,7 +77,7 @@ fn phase(name: &'static str, state: ShutdownState, secs: u64, recovers: bool) ->
 }
 
 fn request(reason: &str) -> Request {
-    let standing = Standing { healthy: 4, required: 3, is_counted: true };
+    let standing = Standing { healthy: 4, required: 3, is_counted: true, unsure: 0 };
     Request { caller: Caller::Call, reason: reason.to_owned(), force: false, standing }
 }
 
@@ -145,6 +148,27 @@ async fn the_deadline_for_all_holds_when_a_task_never_ends_or_an_actor_may_take_
         assert_eq!(states.first().zip(states.last()), Some((&"initiated", &"complete")));
         assert_eq!(states[states.len() - 2], "forced_shutdown");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_says_force_ends_a_shutdown_that_runs() {
+    let stage = Stage::new("leaving-forced");
+    let puppet = stage.puppet("clings").clinging();
+    let child = stage.child(&puppet).shutdown(Shutdown::Infinity);
+    let root = stage.raise(stage.spec("root", 10, vec![child])).await.expect("the tree starts");
+    let shutdown = shutdown_of(&stage, &root, |_| async { Ok(String::new()) });
+    assert_eq!(shutdown.request(request("a drill")), Answer::Begun);
+    eventually(SOON, "it waits for the actor that does not end", async || {
+        let state = shutdown.progress().state;
+        seen(state == ShutdownState::ActorShutdown, state)
+    })
+    .await;
+    let begun = stage.context.clock.now();
+    let forced = Request { force: true, ..request("no more patience") };
+    assert_eq!(shutdown.request(forced), Answer::Forced("a drill".to_owned()));
+    assert_eq!(shutdown.finished().await, Outcome::Forced);
+    let took = stage.context.clock.now().since(begun);
+    assert!(took <= Duration::from_secs(1), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -219,6 +243,13 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     // The third is needed.
     let third = &federation.members[2];
     third.gate_open(3).await;
+    // A federation actor that does not answer has not said that it may go: its last verdict holds for a while.
+    let (parts, shutdown) = (third.node().parts(), third.node().shutdown());
+    parts.addresses.federation.inject_hang().expect("it runs");
+    let answer = alys_node::shutdown::request(parts, shutdown, Caller::Call, "a drill", false).await;
+    assert!(matches!(answer, Answer::Refused(Refusal { without: 2, .. })), "{answer:?}");
+    Mortal::kill(&parts.addresses.federation).expect("it runs");
+    third.gate_open(3).await;
     let height = third.height();
     let answer = third.node().signalled("SIGTERM").await;
     let Answer::Refused(refusal) = answer else { panic!("{answer:?}") };
@@ -228,7 +259,8 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     assert!(view.refusal.contains("without this one 2 would be left"), "{}", view.refusal);
     third.reaches(height + 2).await;
 
-    // It obeys when told again, and the others halt.
+    // It obeys when told again, a second later or more, and the others halt.
+    tokio::time::sleep(INSISTS_AFTER).await;
     let node = federation.members[2].take();
     assert_eq!(node.signalled("SIGTERM").await, Answer::Begun);
     assert!(node.left().await, "it leaves in time");
@@ -243,6 +275,37 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     }
     let height = federation.members[0].height();
     federation.members[3].reaches(height + 2).await;
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_members_that_are_told_to_leave_in_the_same_instant_at_most_one_goes() {
+    let mut federation = Federation::start("two-leave", |_| {}).await;
+    for (one, other) in [(1, 2), (3, 0)] {
+        let told = |index: usize| federation.members[index].node().signalled("SIGTERM");
+        let (first, second) = tokio::join!(told(one), told(other));
+        let gone: Vec<_> =
+            [(one, &first), (other, &second)].into_iter().filter(|(_, a)| **a == Answer::Begun).collect();
+        let refused = [&first, &second].into_iter().find_map(|answer| match answer {
+            Answer::Refused(refusal) => Some(*refusal),
+            _ => None,
+        });
+        let refusal = refused.unwrap_or_else(|| panic!("{first:?} and {second:?}"));
+        assert_eq!((refusal.required, refusal.without < 3), (3, true), "{refusal}");
+        assert!(gone.len() <= 1, "{first:?} and {second:?}");
+        println!("{} of two went: {refusal}", gone.len());
+        // Three carry on.
+        if let [(index, _)] = gone[..] {
+            assert!(federation.members[index].take().left().await, "it leaves in time");
+            let stays = &federation.members[if index == one { other } else { one }];
+            stays.gate_open(3).await;
+            stays.reaches(stays.height() + 2).await;
+            federation.start_member(index).await;
+        }
+        for member in &federation.members {
+            member.gate_open(4).await;
+        }
+    }
     federation.stop().await;
 }
 

@@ -102,7 +102,8 @@ impl FederationActor {
     }
 
     fn publish(&self, verdict: Verdict) {
-        if let Some(record) = self.gate.publish(verdict, self.clock.wall()) {
+        let now = self.clock.now();
+        for record in self.gate.publish(verdict, now, self.clock.wall()) {
             self.events.tell(record.into());
         }
     }
@@ -149,6 +150,12 @@ impl Actor for FederationActor {
             FederationMessage::OwnActors(actors) => {
                 self.apply(coordinator.handle(now, Input::OwnActors(actors)));
             }
+            FederationMessage::Want(reply) => {
+                self.apply(coordinator.handle(now, Input::Want { wall }));
+                let (verdict, members) = (self.gate.verdict(now), coordinator.members(now));
+                let _ = reply.send((FederationStatus { verdict, members }, coordinator.unsure(now)));
+            }
+            FederationMessage::Stay => self.apply(coordinator.handle(now, Input::Stay)),
             FederationMessage::Leave(reason, reply) => {
                 self.apply(coordinator.handle(now, Input::Leave { reason, wall }));
                 let _ = reply.send(coordinator.unaware());

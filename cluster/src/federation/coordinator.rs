@@ -34,16 +34,16 @@ use super::attestation::{ActorState, Attestations, SignedAttestation, Taken};
 use super::config::HeartbeatConfig;
 pub use super::decision::MemberState;
 use super::decision::{GateInputs, Gates, Look, MemberFacts};
+use super::departure::{Departure, LEAVING, WISH_MAX};
 use super::roster::Roster;
 use super::verdict::Verdict;
 use super::wire::FederationWire;
 use crate::clock::{Moment, WallTime};
+use crate::health::config::REPORT_MAX_AGE;
 use crate::health::{HealthCheckResult, HealthStatus, PhiAccrual, PingMessage, PongMessage};
 use crate::id::{BlockHeight, Incarnation, NodeId};
 use crate::port::{PeerChange, Signer};
 
-/// The longest the node's own report counts without being renewed.
-const OWN_REPORT_MAX_AGE: Duration = Duration::from_secs(3);
 /// Pings per peer that may still be answered.
 const OUTSTANDING_MAX: usize = 16;
 /// How long a member that has just begun waits for peers it never heard of to come by themselves: links that
@@ -55,8 +55,6 @@ const DOUBT_MAX: Duration = Duration::from_secs(5);
 const APART_FOR: Duration = Duration::from_secs(2);
 /// Between two complaints about refused statements that the same member brought.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
-/// Under this key a ping says that its sender is going to leave, and why.
-const LEAVING: &str = "leaving";
 
 /// What the coordinator learns.
 #[derive(Clone, Debug)]
@@ -81,6 +79,13 @@ pub enum Input {
     OwnHealth(HealthCheckResult),
     /// What this node's health monitor says of each critical actor.
     OwnActors(Vec<ActorState>),
+    /// This member wants to leave, if it may.
+    Want {
+        /// For time stamps in messages.
+        wall: WallTime,
+    },
+    /// It stays after all.
+    Stay,
     /// This member is going to leave.
     Leave {
         /// Why.
@@ -253,8 +258,7 @@ pub struct Coordinator {
     /// The last own statement, and when it was made.
     stated: Option<(SignedAttestation, Moment)>,
     doubt: Option<Moment>,
-    /// Why this member is going to leave, and the first ping that says so.
-    leaving: Option<(String, u64)>,
+    departure: Departure,
     /// Who asks for whom through this member, and when it last did.
     apart: BTreeMap<(NodeId, NodeId), Moment>,
     gates: Gates,
@@ -286,7 +290,7 @@ impl Coordinator {
             attestations,
             stated: None,
             doubt: None,
-            leaving: None,
+            departure: Departure::default(),
             apart: BTreeMap::new(),
             gates,
             last_ping: 0,
@@ -306,6 +310,13 @@ impl Coordinator {
                 self.glimpse(now, &mut effects);
             }
             Input::OwnActors(actors) => self.own_actors = actors,
+            Input::Want { wall } => {
+                if self.departure.want(now, self.next_ping(now)) {
+                    self.send_pings(now, wall, &mut effects);
+                }
+            }
+            // The next pings say so.
+            Input::Stay => self.departure.stay(),
             Input::Leave { reason, wall } => self.leave(now, reason, wall, &mut effects),
             Input::Wire { from, wire, wall } if self.roster.is_peer(&from) => {
                 self.peer(&from).heard = Some(now);
@@ -349,6 +360,7 @@ impl Coordinator {
         }
         self.judge(now, effects);
         self.forget_apart(now, effects);
+        self.departure.tick(now);
         self.send_probes(now, wall, effects);
         if now >= self.next_round {
             self.next_round = now + self.config.interval;
@@ -560,8 +572,7 @@ impl Coordinator {
     ) {
         if to == *self.roster.own() {
             if self.take(now, from, &statement, effects) == Some(Taken::New) {
-                self.judge(now, effects);
-                self.look(now, Look::Glimpse, effects);
+                self.glimpse(now, effects);
             }
         } else if statement.attestation.member == *from && to != *from && self.roster.is_peer(&to) {
             effects.push(Effect::Send(to.clone(), FederationWire::Attest { to, statement }));
@@ -644,30 +655,45 @@ impl Coordinator {
 
     /// Tells every peer at once: a leaving member is not a failed one.
     fn leave(&mut self, now: Moment, reason: String, wall: WallTime, effects: &mut Vec<Effect>) {
-        if self.leaving.is_none() {
-            self.leaving = Some((reason, self.last_ping + 1));
+        if self.departure.leave(reason, self.next_ping(now)) {
             // What it stated a moment ago it does not state any more.
             self.stated = None;
             self.send_pings(now, wall, effects);
             // Those that no ping reaches hear it through the others.
             self.peers.values_mut().for_each(|peer| peer.next_probe = now);
             self.send_probes(now, wall, effects);
-            self.look(now, Look::Glimpse, effects);
+            self.glimpse(now, effects);
         }
     }
 
     /// The peers that are up, stay, and have not confirmed yet that this member leaves.
     pub fn unaware(&self) -> Vec<NodeId> {
-        let Some((_, first)) = &self.leaving else { return Vec::new() };
         let stays = |peer: &Peer| peer.state == MemberState::Up && !peer.is_leaving();
-        let is_unaware = |peer: &Peer| stays(peer) && peer.outstanding.iter().any(|(id, _)| id == first);
-        self.peers.iter().filter(|(_, peer)| is_unaware(peer)).map(|(node, _)| node.clone()).collect()
+        let is_unaware = |(node, peer): &(&NodeId, &Peer)| stays(peer) && !self.departure.is_aware(node);
+        self.peers.iter().filter(is_unaware).map(|(node, _)| node.clone()).collect()
+    }
+
+    /// The healthy peers that this member may not count on to stay when it leaves: they want to leave as well, or have
+    /// not answered since this member said that it wants to.
+    pub fn unsure(&self, now: Moment) -> Vec<NodeId> {
+        let peers =
+            self.facts(now).into_iter().filter(|facts| facts.is_healthy() && facts.state != MemberState::Own);
+        let (own, is_young) = (self.roster.own(), self.is_young(now));
+        peers
+            .map(|facts| facts.name)
+            .filter(|peer| !self.departure.can_count_on(own, peer, is_young))
+            .collect()
+    }
+
+    /// The number of the next ping. As the numbers of attestations they follow the clock, which goes on when this actor
+    /// is restarted: an answer to its predecessor is none to it.
+    fn next_ping(&self, now: Moment) -> u64 {
+        (self.last_ping + 1).max(now.since(Moment::ORIGIN).as_micros() as u64)
     }
 
     fn send_pings(&mut self, now: Moment, wall: WallTime, effects: &mut Vec<Effect>) {
-        self.last_ping += 1;
-        let leaving = self.leaving.iter().map(|(reason, _)| (LEAVING.to_owned(), reason.clone()));
-        let metadata: BTreeMap<_, _> = leaving.collect();
+        self.last_ping = self.next_ping(now);
+        let metadata = self.departure.said();
         for (node, peer) in &mut self.peers {
             if peer.outstanding.len() == OUTSTANDING_MAX {
                 peer.outstanding.pop_front();
@@ -693,8 +719,11 @@ impl Coordinator {
         wall: WallTime,
         effects: &mut Vec<Effect>,
     ) {
+        let is_current = self.peer(&from).incarnation == Some(ping.incarnation);
+        if is_current {
+            self.departure.heard(&from, &ping.metadata);
+        }
         let peer = self.peer(&from);
-        let is_current = peer.incarnation == Some(ping.incarnation);
         if let Some(reason) = ping.metadata.get(LEAVING).filter(|_| is_current) {
             peer.report = HealthCheckResult {
                 height: peer.report.height,
@@ -708,9 +737,14 @@ impl Coordinator {
             source: self.roster.own().to_string(),
             incarnation: self.incarnation,
             status: self.own_report(now),
-            metadata: BTreeMap::new(),
+            metadata: self.departure.said(),
         };
         effects.push(Effect::Send(from, FederationWire::Pong(pong)));
+    }
+
+    /// Whether this member may have answered a peer's wish to leave and forgotten it, because it was restarted.
+    fn is_young(&self, now: Moment) -> bool {
+        self.first_tick.is_none_or(|first| now.since(first) < WISH_MAX)
     }
 
     fn pong(&mut self, now: Moment, from: &NodeId, pong: PongMessage, effects: &mut Vec<Effect>) {
@@ -747,7 +781,9 @@ impl Coordinator {
         peer.last_seen = Some(now);
         peer.excused = Duration::ZERO;
         peer.report = pong.status;
-        self.look(now, Look::Glimpse, effects);
+        self.departure.heard(from, &pong.metadata);
+        self.departure.answered(from, pong.ping_id);
+        self.glimpse(now, effects);
     }
 
     /// Decides, and publishes. Between rounds a closing is published at once, as is a changed count.
@@ -767,7 +803,7 @@ impl Coordinator {
 
     /// What this member says of itself.
     fn own_report(&self, now: Moment) -> HealthCheckResult {
-        if let Some((reason, _)) = &self.leaving {
+        if let Some(reason) = self.departure.reason() {
             let height = self.own.as_ref().map(|(report, _)| report.height).unwrap_or_default();
             return HealthCheckResult {
                 height,
@@ -776,7 +812,7 @@ impl Coordinator {
         }
         match &self.own {
             None => HealthCheckResult::unhealthy("its actors have not been checked yet"),
-            Some((report, at)) if now.since(*at) > OWN_REPORT_MAX_AGE => {
+            Some((report, at)) if now.since(*at) > REPORT_MAX_AGE => {
                 let age = now.since(*at).as_millis();
                 HealthCheckResult {
                     height: report.height,
@@ -976,6 +1012,24 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_comes_before_the_first_tick_after_a_standstill_gives_no_old_count_a_new_lease() {
+        let mut federation = Federation::new();
+        federation.run(5_000);
+        federation.answering.truncate(1);
+        federation.in_flight.clear();
+        federation.now_ms += 10_000;
+        let published = federation.verdicts.len();
+        // Whoever is told to end while it stands still asks its peers before it looks at the clock.
+        federation.input(Input::Want { wall: WallTime(0) });
+        let (_, from, pong) = federation.in_flight.pop().expect("node-2 answers");
+        federation.input(Input::Wire { from, wire: FederationWire::Pong(pong), wall: WallTime(0) });
+        federation.input(Input::Leave { reason: "SIGTERM".to_owned(), wall: WallTime(0) });
+        let opened =
+            federation.verdicts[published..].iter().find(|verdict| verdict.decision == Decision::Open);
+        assert_eq!(opened, None, "node-3 and node-4 were not heard for ten seconds");
+    }
+
+    #[test]
     fn four_answering_members_open_the_gate_within_a_second() {
         let mut federation = Federation::new();
         federation.run(1_000);
@@ -1083,6 +1137,47 @@ mod tests {
         assert_eq!((federation.verdict().decision, federation.verdict().healthy), (Decision::Open, 3));
         let members = federation.coordinator.members(Moment::at(Duration::from_millis(federation.now_ms)));
         assert_eq!(members[0].reason, "leaving: SIGTERM");
+    }
+
+    #[test]
+    fn a_restarted_actor_takes_no_answer_to_its_predecessor_for_one_to_itself() {
+        let mut federation = Federation::new();
+        federation.run(2_000);
+        federation.delay_ms = 600;
+        federation.run(500);
+        let old = std::mem::take(&mut federation.in_flight);
+        assert!(!old.is_empty(), "answers are under way");
+        let fresh = Federation { now_ms: federation.now_ms, answering: Vec::new(), ..Federation::new() };
+        federation = fresh;
+        federation.run(1_000);
+        for (_, from, pong) in old {
+            federation.input(Input::Wire { from, wire: FederationWire::Pong(pong), wall: WallTime(0) });
+        }
+        assert_eq!(federation.verdict().healthy, 1);
+        federation.answering = vec![("node-2", 1), ("node-3", 1), ("node-4", 1)];
+        federation.run(500);
+        assert_eq!(federation.verdict().healthy, 4, "and those who answer it are heard");
+    }
+
+    #[test]
+    fn a_member_that_wants_to_leave_counts_on_those_who_answered_since_and_stay() {
+        let mut federation = Federation::new();
+        federation.run(2_000);
+        federation.answering.retain(|(name, _)| *name != "node-4");
+        let unsure = |federation: &Federation| {
+            federation.coordinator.unsure(Moment::at(Duration::from_millis(federation.now_ms)))
+        };
+        federation.input(Input::Want { wall: WallTime(1) });
+        assert_eq!(unsure(&federation), ["node-2", "node-3", "node-4"].map(node));
+        federation.run(10);
+        assert_eq!(unsure(&federation), [node("node-4")], "it has not answered");
+        assert_eq!(federation.verdict().healthy, 4, "a wish changes no count");
+        federation.input(Input::Stay);
+        federation.answering.push(("node-4", 1));
+        federation.run(1_000);
+        federation.input(Input::Want { wall: WallTime(1) });
+        federation.run(10);
+        assert_eq!(unsure(&federation), []);
     }
 
     #[test]

@@ -113,6 +113,20 @@ pub enum Look {
     Glimpse,
     /// The counts can not be trusted, for this member stood still.
     Distrust,
+    /// Nobody was counted anew: the last verdict is as old as this, and holds for so long. It can close, not open.
+    Lease {
+        /// For how long it holds, in milliseconds.
+        granted_ms: u64,
+        /// How old it is, in milliseconds.
+        age_ms: u64,
+    },
+}
+
+impl Look {
+    /// Whether it is one at a verdict that holds no more.
+    pub fn is_too_late(self) -> bool {
+        matches!(self, Self::Lease { granted_ms, age_ms } if age_ms >= granted_ms)
+    }
 }
 
 /// The gate of the federation, and one for each class that demands more.
@@ -142,7 +156,7 @@ impl Gates {
                 Look::Round => {
                     gate.round(healthy);
                 }
-                Look::Glimpse => {
+                Look::Glimpse | Look::Lease { .. } => {
                     gate.observe(healthy);
                 }
                 Look::Distrust => gate.close(),
@@ -198,7 +212,7 @@ pub struct ClassOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outcome {
-    /// The gates as they are now, whatever holds them closed.
+    /// The gates as they are now, whatever holds them closed, and whoever watches them.
     pub gates: Gates,
     /// What was decided for the federation.
     pub decision: Decision,
@@ -220,7 +234,8 @@ pub fn decide(inputs: &GateInputs) -> Outcome {
     let mut gates = inputs.gates.clone();
     gates.look(inputs.look, healthy);
     let is_held = !inputs.holds.is_empty();
-    let decision = if is_held { Decision::Closed } else { gates.federation.decision() };
+    let is_shut = is_held || inputs.look.is_too_late();
+    let decision = if is_shut { Decision::Closed } else { gates.federation.decision() };
     let class = |(class, gate): (&OperationClass, &Gate)| ClassOutcome {
         class: *class,
         demand: gate.required(),
@@ -229,6 +244,13 @@ pub fn decide(inputs: &GateInputs) -> Outcome {
     let classes = gates.classes.iter().map(class).collect();
     let (reason, would_change) = if is_held {
         held(&inputs.holds)
+    } else if let Look::Lease { granted_ms, .. } = inputs.look
+        && is_shut
+    {
+        let reason = format!(
+            "the last verdict ran out after {granted_ms} ms; the federation's health is not being watched"
+        );
+        (reason, "a new verdict of the federation actor".to_owned())
     } else if inputs.members.is_empty() {
         let reason = "the health of the federation is not known yet".to_owned();
         (reason, "the first round of heartbeats".to_owned())
@@ -353,6 +375,18 @@ pub(super) mod tests {
         assert_eq!((held.gates, held.healthy), (free.gates, free.healthy));
     }
 
+    #[test]
+    fn a_verdict_closes_the_gate_when_it_is_as_old_as_its_lease_and_leaves_the_counts_alone() {
+        let open = decide(&inputs(4));
+        for (age_ms, decision) in [(0, Decision::Open), (799, Decision::Open), (800, Decision::Closed)] {
+            let look = Look::Lease { granted_ms: 800, age_ms };
+            let late = decide(&GateInputs { gates: open.gates.clone(), look, ..inputs(4) });
+            assert_eq!((late.decision, late.healthy, &late.gates), (decision, 4, &open.gates), "{age_ms} ms");
+            assert_eq!(admitted(&late).is_empty(), decision == Decision::Closed);
+            assert_eq!(late.reason.contains("ran out after 800 ms"), decision == Decision::Closed);
+        }
+    }
+
     fn any_status() -> impl Strategy<Value = HealthStatus> {
         prop::sample::select(HealthStatus::ALL.to_vec())
     }
@@ -360,6 +394,14 @@ pub(super) mod tests {
     fn any_state() -> impl Strategy<Value = MemberState> {
         use MemberState::{Attested, Down, Left, Own, Suspected, Unknown, Up};
         prop::sample::select(vec![Own, Unknown, Up, Attested, Suspected, Down, Left])
+    }
+
+    fn any_look() -> impl Strategy<Value = Look> {
+        let lease = (0u64..2_000, 0u64..2_000);
+        prop_oneof![
+            prop::sample::select(vec![Look::Round, Look::Glimpse, Look::Distrust]),
+            lease.prop_map(|(granted_ms, age_ms)| Look::Lease { granted_ms, age_ms }),
+        ]
     }
 
     prop_compose! {
@@ -382,7 +424,7 @@ pub(super) mod tests {
             stable_rounds in 1u32..4,
             demands in prop::array::uniform4(0usize..8),
             before in prop::collection::vec(0usize..8, 0..6),
-            look in prop::sample::select(vec![Look::Round, Look::Glimpse, Look::Distrust]),
+            look in any_look(),
             members in prop::collection::vec(any_member(), 0..8),
             in_doubt in any::<bool>(),
             interval_ms in any::<u64>(),
@@ -405,6 +447,7 @@ pub(super) mod tests {
             for class in &outcome.classes {
                 prop_assert!(class.demand >= outcome.required);
                 let admitted = class.decision == Decision::Open;
+                prop_assert!(!admitted || !inputs.look.is_too_late());
                 let enough = outcome.decision == Decision::Open && outcome.healthy >= class.demand;
                 prop_assert!(!admitted || enough);
             }

@@ -60,7 +60,7 @@ impl Gate {
     pub fn round(&mut self, healthy: usize) -> Decision {
         self.observe(healthy);
         if healthy >= self.required {
-            self.rounds = (self.rounds + 1).min(self.stable_rounds);
+            self.rounds = self.rounds.saturating_add(1).min(self.stable_rounds);
             if self.rounds == self.stable_rounds {
                 self.decision = Decision::Open;
             }

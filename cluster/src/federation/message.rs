@@ -19,6 +19,11 @@ pub enum FederationMessage {
     OwnHealth(HealthCheckResult),
     /// What this node's health monitor says of each critical actor.
     OwnActors(Vec<ActorState>),
+    /// This member wants to leave, if it may: peers are told. Answers with what it thinks of everyone, and the healthy
+    /// members that it may not count on to stay; may be asked again, until all have answered.
+    Want(RpcReplyPort<(FederationStatus, Vec<NodeId>)>),
+    /// It stays after all.
+    Stay,
     /// This member is going to leave, for this reason: peers are told. Answers with the members that answer
     /// heartbeats and have not confirmed yet that they know; may be asked again.
     Leave(String, RpcReplyPort<Vec<NodeId>>),

@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`wire`], [`message`], [`roster`], [`gate`] (counts → open or closed), [`decision`] (inputs →
 //! outcome, replayable), [`verdict`] (outcome with a lease, and the log), [`attestation`] (what third members
-//! carry), [`coordinator`] (heartbeats → inputs), [`actor`] (the shell), [`config`].
+//! carry), `departure` (who may leave), [`coordinator`] (heartbeats → inputs), [`actor`] (the shell), [`config`].
 //!
 //! ```text
 //!   ping ──► peer ──► pong ──► accrual detector ─► up/down ──┐
@@ -20,6 +20,7 @@ pub mod attestation;
 pub mod config;
 pub mod coordinator;
 pub mod decision;
+mod departure;
 pub mod gate;
 pub mod message;
 pub mod roster;
@@ -34,5 +35,5 @@ pub use decision::{GateInputs, OperationClass, Outcome, decide};
 pub use gate::Decision;
 pub use message::{FederationMessage, FederationStatus};
 pub use roster::Roster;
-pub use verdict::{GateHold, GateReader, GateRecord, Halt, Verdict};
+pub use verdict::{DecisionSink, GateHold, GateReader, GateRecord, Halt, Kept, Verdict};
 pub use wire::FederationWire;

@@ -5,15 +5,16 @@
 //! still healthy.
 //!
 //! Decisions that differed from the one before are kept with everything they were taken from, so that each
-//! can be taken again ([`decide`]).
+//! can be taken again ([`decide`]). A lease that runs out is such a decision: whoever finds it so first records it,
+//! as of the moment at which it ran out. A [`DecisionSink`] may keep them for longer than this process lives.
 //!
 //! A closed gate is a verdict, not an error: the member is alive and must not be restarted for it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::decision::{
-    ClassOutcome, GateInputs, Gates, MemberFacts, MemberState, OperationClass, Outcome, decide,
+    ClassOutcome, GateInputs, Gates, Look, MemberFacts, MemberState, OperationClass, Outcome, decide,
 };
 use super::gate::Decision;
 use crate::clock::{Clock, Moment, WallTime};
@@ -132,8 +133,32 @@ pub struct Halt {
     pub reason: String,
 }
 
+/// Keeps decisions. It is called while everybody who asks the gate waits: it queues, or drops and counts.
+pub trait DecisionSink: Send + Sync {
+    /// Takes a decision, in the order of sequence numbers.
+    fn keep(&self, record: &GateRecord);
+    /// What became of those taken so far.
+    fn kept(&self) -> Kept;
+}
+
+/// What became of the decisions that a [`DecisionSink`] was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Written.
+    pub written: u64,
+    /// Lost, because the queue was full or writing failed.
+    pub dropped: u64,
+}
+
 struct Published {
     verdict: Verdict,
+    /// When the verdict was published.
+    granted: Moment,
+    /// When its lease runs out, on this node's wall clock.
+    expires_at: WallTime,
+    /// A record that was made by somebody who tells nobody.
+    untold: Option<GateRecord>,
+    sink: Option<Arc<dyn DecisionSink>>,
     history: VecDeque<GateRecord>,
     /// Why the gate is kept closed whatever the members' health, by who wants it so.
     holds: BTreeMap<ActorName, String>,
@@ -160,7 +185,31 @@ impl Published {
             self.verdict = verdict;
             return None;
         }
-        verdict.sequence = last.sequence + 1;
+        Some(self.record(verdict, at))
+    }
+
+    /// Whether the gate is open by a verdict that has run out at `now`.
+    fn is_overdue(&self, now: Moment) -> bool {
+        self.verdict.decision == Decision::Open && now >= self.verdict.expires
+    }
+
+    /// Closes the gate if its verdict has run out at `now`, and records it.
+    fn lapse(&mut self, now: Moment) {
+        if !self.is_overdue(now) {
+            return;
+        }
+        let ms = |later: Moment| later.since(self.granted).as_millis() as u64;
+        let look = Look::Lease { granted_ms: ms(self.verdict.expires), age_ms: ms(now) };
+        let gates = self.verdict.outcome.gates.clone();
+        let inputs = GateInputs { gates, look, ..(*self.verdict.inputs).clone() };
+        let verdict = Verdict::of(inputs, self.verdict.expires);
+        self.untold = Some(self.record(verdict, self.expires_at));
+    }
+
+    /// Puts `verdict` in place of the one before, under the next sequence number.
+    fn record(&mut self, verdict: Verdict, at: WallTime) -> GateRecord {
+        self.verdict = Verdict { sequence: self.verdict.sequence + 1, ..verdict };
+        let verdict = &self.verdict;
         let record = GateRecord {
             sequence: verdict.sequence,
             at,
@@ -171,12 +220,14 @@ impl Published {
             inputs: verdict.inputs.clone(),
             outcome: verdict.outcome.clone(),
         };
-        self.verdict = verdict;
         if self.history.len() == HISTORY_MAX {
             self.history.pop_front();
         }
         self.history.push_back(record.clone());
-        Some(record)
+        if let Some(sink) = &self.sink {
+            sink.keep(&record);
+        }
+        record
     }
 }
 
@@ -195,30 +246,65 @@ impl GateReader {
     /// A gate about which nothing is known yet: closed, with what each class will demand.
     pub fn closed(gates: Gates) -> Self {
         let verdict = Verdict::of(GateInputs::unknown(gates), Moment::ORIGIN);
-        let published = Published { verdict, history: VecDeque::new(), holds: BTreeMap::new() };
+        let published = Published {
+            verdict,
+            granted: Moment::ORIGIN,
+            expires_at: WallTime(0),
+            untold: None,
+            sink: None,
+            history: VecDeque::new(),
+            holds: BTreeMap::new(),
+        };
         Self { published: Arc::new(RwLock::new(published)) }
+    }
+
+    /// Gives every decision from now on to `sink`.
+    pub fn keep_in(&self, sink: Arc<dyn DecisionSink>) {
+        self.write().sink = Some(sink);
+    }
+
+    /// What became of the decisions given to a [`DecisionSink`].
+    pub fn kept(&self) -> Kept {
+        self.read().sink.as_ref().map(|sink| sink.kept()).unwrap_or_default()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Published> {
+        self.published.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Published> {
+        self.published.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads after a verdict that has run out at `now` is recorded as such.
+    fn read_at(&self, now: Moment) -> RwLockReadGuard<'_, Published> {
+        let published = self.read();
+        if !published.is_overdue(now) {
+            return published;
+        }
+        drop(published);
+        self.write().lapse(now);
+        self.read()
     }
 
     /// The verdict at `now`: the last one published, or a closed one if its lease has run out.
     pub fn verdict(&self, now: Moment) -> Verdict {
-        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        let published = self.read_at(now);
         let last = published.verdict.clone();
         // What was held opens with a new verdict, not by itself.
         let mut verdict = if published.holds.is_empty() { last } else { published.held(last) };
-        if verdict.decision == Decision::Open && now >= verdict.expires {
+        if verdict.inputs.look.is_too_late() && verdict.inputs.holds.is_empty() {
             let late = now.since(verdict.expires);
-            verdict.decision = Decision::Closed;
             verdict.reason = format!(
                 "the last verdict ran out {late:.1?} ago; the federation's health is not being watched"
             );
-            "a new verdict of the federation actor".clone_into(&mut verdict.would_change);
         }
         verdict
     }
 
     /// Admits an operation of `class` at `now`, giving the number of the decision that did, or says why not.
     pub fn admit(&self, now: Moment, class: OperationClass) -> Result<u64, Halt> {
-        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        let published = self.read();
         let verdict = &published.verdict;
         let is_held = !published.holds.is_empty();
         if verdict.admits(class) && now < verdict.expires && !is_held {
@@ -242,37 +328,46 @@ impl GateReader {
 
     /// Members that were lost, or had left, when the last verdict was published.
     pub fn lost(&self) -> Vec<NodeId> {
-        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        let published = self.read();
         let is_lost = |member: &&MemberFacts| matches!(member.state, MemberState::Down | MemberState::Left);
         let lost = published.verdict.inputs.members.iter().filter(is_lost);
         lost.map(|member| member.name.clone()).collect()
     }
 
-    /// The decisions so far, oldest first, at most 1,024.
-    pub fn history(&self) -> Vec<GateRecord> {
-        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
-        published.history.iter().cloned().collect()
+    /// The decisions up to `now`, oldest first, at most 1,024.
+    pub fn history(&self, now: Moment) -> Vec<GateRecord> {
+        self.read_at(now).history.iter().cloned().collect()
     }
 
-    /// Publishes `verdict`. One that differs from the one before in more than its lease is recorded, under the
-    /// next sequence number, and returned.
-    pub(super) fn publish(&self, verdict: Verdict, at: WallTime) -> Option<GateRecord> {
-        self.published.write().unwrap_or_else(PoisonError::into_inner).take(verdict, at)
+    /// Publishes `verdict` at `now`, which is `at` on the wall clock, read after `now`. One that differs from the one
+    /// before in more than its lease is recorded under the next sequence number. Returns the records that nobody was
+    /// told of yet: this one, and one of a lease that ran out before it.
+    pub(super) fn publish(&self, verdict: Verdict, now: Moment, at: WallTime) -> Vec<GateRecord> {
+        let mut published = self.write();
+        published.lapse(now);
+        let lease = verdict.expires.since(now);
+        let lease_ms = lease.as_nanos().div_ceil(1_000_000) as u64;
+        let record = published.take(verdict, at);
+        (published.granted, published.expires_at) = (now, WallTime(at.0 + lease_ms));
+        published.untold.take().into_iter().chain(record).collect()
     }
 
-    /// Keeps the gate closed in the name of `by`, whatever the members' health, until [`GateReader::release`].
-    pub fn hold(&self, by: &ActorName, reason: &str, at: WallTime) -> Option<GateRecord> {
-        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+    /// Keeps the gate closed in the name of `by`, whatever the members' health, until [`GateReader::release`]. Returns
+    /// the records that nobody was told of yet.
+    pub fn hold(&self, by: &ActorName, reason: &str, now: Moment, at: WallTime) -> Vec<GateRecord> {
+        let mut published = self.write();
+        published.lapse(now);
         published.holds.insert(by.clone(), reason.to_owned());
         let verdict = published.verdict.clone();
-        published.take(verdict, at)
+        let record = published.take(verdict, at);
+        published.untold.take().into_iter().chain(record).collect()
     }
 
     /// `by` no longer keeps the gate closed. It opens with the next verdict that says so.
     pub fn release(&self, by: &ActorName) {
-        let held = |published: &Published| published.holds.contains_key(by);
-        if held(&self.published.read().unwrap_or_else(PoisonError::into_inner)) {
-            self.published.write().unwrap_or_else(PoisonError::into_inner).holds.remove(by);
+        let is_held = self.read().holds.contains_key(by);
+        if is_held {
+            self.write().holds.remove(by);
         }
     }
 }
@@ -290,7 +385,8 @@ pub struct GateHold {
 
 impl ConsensusHalt for GateHold {
     fn halt(&self, by: &ActorName, reason: &str) {
-        if let Some(record) = self.gate.hold(by, reason, self.clock.wall()) {
+        let now = self.clock.now();
+        for record in self.gate.hold(by, reason, now, self.clock.wall()) {
             self.events.tell(record.into());
         }
     }
@@ -313,10 +409,21 @@ mod tests {
         verdict
     }
 
+    /// Publishes long before any lease runs out.
+    fn published(reader: &GateReader, verdict: Verdict, wall_ms: u64) -> Option<GateRecord> {
+        let mut records = reader.publish(verdict, Moment::ORIGIN, WallTime(wall_ms));
+        assert!(records.len() <= 1, "{records:?}");
+        records.pop()
+    }
+
+    fn hold(reader: &GateReader, by: &'static str, reason: &str) -> Option<GateRecord> {
+        reader.hold(&ActorName::literal(by), reason, Moment::ORIGIN, WallTime(1)).pop()
+    }
+
     #[test]
     fn a_verdict_that_ran_out_halts_whoever_asks() {
         let reader = GateReader::unknown(3);
-        reader.publish(verdict(Decision::Open, 4, 800), WallTime(0));
+        published(&reader, verdict(Decision::Open, 4, 800), 0);
         let admit = |ms| reader.admit(Moment::at(Duration::from_millis(ms)), OperationClass::Vote);
         assert_eq!(admit(799), Ok(1));
         let halt = admit(800).expect_err("the lease ran out");
@@ -327,50 +434,122 @@ mod tests {
     fn renewals_keep_the_sequence_and_changes_are_recorded() {
         let reader = GateReader::unknown(3);
         let publish = |decision, healthy, expires| {
-            reader.publish(verdict(decision, healthy, expires), WallTime(expires)).map(|r| r.sequence)
+            published(&reader, verdict(decision, healthy, expires), expires).map(|r| r.sequence)
         };
         assert_eq!(publish(Decision::Closed, 1, 100), Some(1));
         assert_eq!(publish(Decision::Closed, 1, 200), None);
         assert_eq!(publish(Decision::Open, 3, 300), Some(2));
         assert_eq!(publish(Decision::Open, 4, 400), Some(3));
         assert_eq!(publish(Decision::Open, 4, 500), None);
-        assert_eq!(reader.history().iter().map(|r| r.healthy).collect::<Vec<_>>(), [1, 3, 4]);
+        assert_eq!(reader.history(Moment::ORIGIN).iter().map(|r| r.healthy).collect::<Vec<_>>(), [1, 3, 4]);
     }
 
     #[test]
     fn a_held_gate_stays_closed_whatever_the_health_until_everyone_has_released_it() {
         let reader = GateReader::unknown(3);
         let name = ActorName::literal;
-        reader.publish(verdict(Decision::Open, 4, 900), WallTime(0));
-        let held = reader.hold(&name("chain"), "chain is corrupt", WallTime(1)).expect("a record");
+        published(&reader, verdict(Decision::Open, 4, 900), 0);
+        let held = hold(&reader, "chain", "chain is corrupt").expect("a record");
         assert_eq!((held.sequence, held.decision), (2, Decision::Closed));
         assert!(held.reason.contains("chain is corrupt"), "{}", held.reason);
         let now = Moment::at(Duration::from_millis(10));
         assert!(reader.admit(now, OperationClass::Vote).is_err());
-        assert_eq!(reader.publish(verdict(Decision::Open, 4, 950), WallTime(2)), None, "nothing new");
-        reader.hold(&name("critical"), "too many restarts", WallTime(3)).expect("another reason");
+        assert_eq!(published(&reader, verdict(Decision::Open, 4, 950), 2), None, "nothing new");
+        hold(&reader, "critical", "too many restarts").expect("another reason");
         reader.release(&name("chain"));
         reader.release(&name("sync"));
-        reader.publish(verdict(Decision::Open, 4, 950), WallTime(4));
+        published(&reader, verdict(Decision::Open, 4, 950), 4);
         let verdict_held = reader.verdict(now);
         assert_eq!(verdict_held.decision, Decision::Closed);
         assert!(verdict_held.would_change.contains("critical"), "{}", verdict_held.would_change);
         reader.release(&name("critical"));
         assert!(reader.admit(now, OperationClass::Vote).is_err(), "it opens with a verdict, not by itself");
-        let opened = reader.publish(verdict(Decision::Open, 4, 950), WallTime(5)).expect("a record");
+        let opened = published(&reader, verdict(Decision::Open, 4, 950), 5).expect("a record");
         assert_eq!(
             (opened.decision, reader.admit(now, OperationClass::Vote)),
             (Decision::Open, Ok(opened.sequence))
         );
     }
 
+    /// Takes whatever it is given.
+    #[derive(Default)]
+    struct Taken(std::sync::Mutex<Vec<GateRecord>>);
+
+    impl DecisionSink for Taken {
+        fn keep(&self, record: &GateRecord) {
+            self.0.lock().expect("not poisoned").push(record.clone());
+        }
+
+        fn kept(&self) -> Kept {
+            Kept { written: self.0.lock().expect("not poisoned").len() as u64, dropped: 0 }
+        }
+    }
+
+    type Finds = fn(&GateReader, Moment);
+
+    #[test]
+    fn a_lease_that_ran_out_is_recorded_once_as_of_its_end_by_whoever_finds_it_first() {
+        let at = |ms| Moment::at(Duration::from_millis(ms));
+        let votes: Finds = |gate, now| drop(gate.admit(now, OperationClass::Vote));
+        let publishes: Finds = |gate, now| {
+            gate.publish(verdict(Decision::Closed, 2, 9_000), now, WallTime(0));
+        };
+        let holds: Finds = |gate, now| {
+            gate.hold(&ActorName::literal("chain"), "corrupt", now, WallTime(0));
+        };
+        let found: [(&str, Finds); 5] = [
+            ("who asks to vote", votes),
+            ("who reads the verdict", |gate, now| drop(gate.verdict(now))),
+            ("who reads the log", |gate, now| drop(gate.history(now))),
+            ("who publishes", publishes),
+            ("who holds", holds),
+        ];
+        for (who, finds) in found {
+            let (reader, taken) = (GateReader::unknown(3), Arc::new(Taken::default()));
+            reader.keep_in(taken.clone());
+            // Renewed at 1,200, which is 51,200 on the wall clock, until 2,000.
+            reader.publish(verdict(Decision::Open, 4, 1_500), at(1_000), WallTime(51_000));
+            reader.publish(verdict(Decision::Open, 4, 2_000), at(1_200), WallTime(51_200));
+            assert_eq!(reader.history(at(1_999)).len(), 1, "{who}");
+            finds(&reader, at(5_000));
+            finds(&reader, at(6_000));
+            let history = reader.history(at(7_000));
+            let lapse = &history[1];
+            assert_eq!((lapse.sequence, lapse.decision, lapse.healthy), (2, Decision::Closed, 4), "{who}");
+            assert_eq!(lapse.at, WallTime(52_000), "{who} found it at 55,000");
+            assert_eq!(lapse.inputs.look, Look::Lease { granted_ms: 800, age_ms: 3_800 }, "{who}");
+            assert!(lapse.reason.contains("ran out after 800 ms"), "{who}: {}", lapse.reason);
+            let leases = history.iter().filter(|record| matches!(record.inputs.look, Look::Lease { .. }));
+            assert_eq!(leases.filter(|record| record.inputs.holds.is_empty()).count(), 1, "{who}");
+            assert!(history.iter().all(|record| decide(&record.inputs) == *record.outcome), "{who}");
+            assert_eq!(*taken.0.lock().expect("not poisoned"), history, "{who}");
+            assert_eq!(reader.kept().written, history.len() as u64);
+        }
+    }
+
+    #[test]
+    fn whoever_publishes_next_is_told_of_a_lease_that_ran_out_and_only_once() {
+        let at = |ms| Moment::at(Duration::from_millis(ms));
+        let reader = GateReader::unknown(3);
+        let publish = |now, expires| -> Vec<_> {
+            let records = reader.publish(verdict(Decision::Open, 4, expires), at(now), WallTime(now));
+            records.into_iter().map(|record| (record.sequence, record.decision)).collect()
+        };
+        assert_eq!(publish(0, 800), [(1, Decision::Open)]);
+        assert!(reader.admit(at(900), OperationClass::Vote).is_err());
+        assert!(reader.verdict(at(900)).reason.contains("ran out 100.0ms ago"));
+        assert_eq!(publish(1_000, 1_800), [(2, Decision::Closed), (3, Decision::Open)]);
+        assert_eq!(reader.admit(at(1_100), OperationClass::Vote), Ok(3));
+        assert_eq!(publish(1_500, 2_300), []);
+    }
+
     #[test]
     fn the_history_is_bounded_and_keeps_the_newest() {
         let reader = GateReader::unknown(3);
         for n in 0..HISTORY_MAX + 10 {
-            reader.publish(verdict(Decision::Closed, n % 2, 1), WallTime(n as u64));
+            published(&reader, verdict(Decision::Closed, n % 2, 1), n as u64);
         }
-        let history = reader.history();
+        let history = reader.history(Moment::ORIGIN);
         assert_eq!((history.len(), history[0].sequence), (HISTORY_MAX, 11));
     }
 
@@ -378,10 +557,10 @@ mod tests {
     fn every_record_gives_its_verdict_again_when_its_inputs_are_decided_anew() {
         let reader = GateReader::unknown(3);
         for healthy in [1, 3, 4, 2] {
-            reader.publish(Verdict::of(inputs(healthy), Moment::ORIGIN), WallTime(0));
+            published(&reader, Verdict::of(inputs(healthy), Moment::at(Duration::from_secs(1))), 0);
         }
-        reader.hold(&ActorName::literal("chain"), "chain is corrupt", WallTime(1)).expect("a record");
-        let history = reader.history();
+        hold(&reader, "chain", "chain is corrupt").expect("a record");
+        let history = reader.history(Moment::ORIGIN);
         assert_eq!(history.len(), 5);
         for record in history {
             assert_eq!(decide(&record.inputs), *record.outcome);
@@ -396,11 +575,11 @@ mod tests {
         let mut inputs = inputs(4);
         inputs.members[2].state = MemberState::Down;
         inputs.members[3].state = MemberState::Attested;
-        reader.publish(Verdict::of(inputs.clone(), Moment::ORIGIN), WallTime(0));
+        published(&reader, Verdict::of(inputs.clone(), Moment::at(Duration::from_secs(1))), 0);
         let name = |name| NodeId::new(name).expect("a name");
         assert_eq!(reader.lost(), [name("node-3")]);
         inputs.members[3].state = MemberState::Left;
-        reader.publish(Verdict::of(inputs, Moment::ORIGIN), WallTime(0));
+        published(&reader, Verdict::of(inputs, Moment::ORIGIN), 0);
         assert_eq!(reader.lost(), ["node-3", "node-4"].map(name), "nothing is expected of who has left");
     }
 
@@ -412,7 +591,7 @@ mod tests {
         let expires = Moment::at(Duration::from_secs(1));
         let publish = |healthy| {
             let inputs = GateInputs { gates: gates.clone(), ..inputs(healthy) };
-            reader.publish(Verdict::of(inputs, expires), WallTime(0))
+            published(&reader, Verdict::of(inputs, expires), 0)
         };
         publish(3).expect("a record");
         let now = Moment::ORIGIN;

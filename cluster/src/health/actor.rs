@@ -154,7 +154,7 @@ impl HealthMonitor {
             metadata: BTreeMap::new(),
         };
         let (me, clock, read) = (me.clone(), self.clock.clone(), actor.read.clone());
-        let (name, deadline) = (actor.name.clone(), self.config.timeout);
+        let (name, deadline) = (actor.name.clone(), self.config.timeout(actor.priority));
         let mut asking = (actor.ask)(ping, deadline + LATE);
         async move {
             let check = match tokio::time::timeout(deadline, &mut asking).await {
@@ -177,7 +177,7 @@ impl HealthMonitor {
         }
     }
 
-    fn checked(&self, shell: &mut Shell, outcomes: Vec<Outcome>) {
+    fn checked(&self, me: &Me, shell: &mut Shell, outcomes: Vec<Outcome>) {
         let now = self.clock.now();
         let mut found = Vec::new();
         let mut is_critical = false;
@@ -203,6 +203,9 @@ impl HealthMonitor {
         if is_critical {
             self.summarise(shell);
         }
+        // Who is asked again at once is not asked again at the next look.
+        let due = shell.board.due(now);
+        self.check(me, &mut shell.board, &due);
         if shell.board.under_way() == 0 {
             for waiting in shell.batches.drain(..) {
                 let _ = waiting.send(shell.board.actors().to_vec());
@@ -261,7 +264,7 @@ impl Actor for HealthMonitor {
                 self.look_at_members(&me, shell);
                 remind(&me, TICK, HealthMessage::Tick);
             }
-            HealthMessage::Checked(outcomes) => self.checked(shell, outcomes),
+            HealthMessage::Checked(outcomes) => self.checked(&me, shell, outcomes),
             HealthMessage::Late(index, pong) => {
                 let (receipt, changed) = shell.board.late(index, &pong, self.incarnation);
                 if receipt != Receipt::Late {

@@ -9,11 +9,24 @@ use super::status::Thresholds;
 use crate::config::{FieldError, require, require_between};
 use crate::id::ActorPriority;
 
+/// The longest what the node says of itself counts without being said anew. A monitor that hangs is found by it.
+pub const REPORT_MAX_AGE: Duration = Duration::from_millis(1_500);
+const CRITICAL_INTERVAL_MAX: Duration = Duration::from_secs(1);
+const CRITICAL_TIMEOUT_MAX: Duration = Duration::from_millis(400);
+// Every check of a critical actor renews the report, also one that is not answered.
+const _: () = assert!(
+    CRITICAL_INTERVAL_MAX.as_millis() + CRITICAL_TIMEOUT_MAX.as_millis() < REPORT_MAX_AGE.as_millis()
+);
+
 /// Intervals and thresholds of the health checks of a node's own actors.
+///
+/// With the defaults a critical actor that hangs is unhealthy within 1.15 s: the rest of an interval (500 ms), a look
+/// (50 ms), and two checks in a row (300 ms each), for whoever does not answer is asked again at once. Its member stops
+/// counting there and then, and with the others when they hear its next heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthConfig {
-    /// Between two checks of a critical actor. 100 ms to 60 s. Default 500 ms: a quarter of a slot, for the
+    /// Between two checks of a critical actor. 100 ms to 1 s. Default 500 ms: a quarter of a slot, for the
     /// member's own health counts in the gate.
     #[serde(with = "humantime_serde")]
     pub critical_interval: Duration,
@@ -26,9 +39,18 @@ pub struct HealthConfig {
     /// Between two checks of a background actor. 100 ms to 10 min. Default 60 s (specification, Phase 5).
     #[serde(with = "humantime_serde")]
     pub background_interval: Duration,
-    /// How long a check waits for its answer. 10 ms to 10 s. Default 1 s.
+    /// How long a check of a critical actor waits for its answer. 10 to 400 ms. Default 300 ms: the gate waits for it
+    /// `unhealthy_after` times.
+    #[serde(with = "humantime_serde")]
+    pub critical_timeout: Duration,
+    /// How long a check of any other actor waits. 10 ms to 10 s. Default 1 s.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// How far behind a critical actor may be that deals with messages, but has answered no check sent this long ago.
+    /// Beyond it the actor is unhealthy, and its member does not count. Nobody restarts it for that: it works, and is
+    /// degraded again as soon as it answers a check that is younger. 100 ms to 1 min. Default 2 s: a slot.
+    #[serde(with = "humantime_serde")]
+    pub busy_max: Duration,
     /// Failed checks in a row after which an actor is unhealthy; before, it is degraded. 1 to 100. Default 2.
     pub unhealthy_after: u32,
     /// Good checks in a row after which an actor that failed one is healthy again; before, it is degraded. An actor
@@ -38,7 +60,7 @@ pub struct HealthConfig {
     /// `slow_max`. Default 250 ms.
     #[serde(with = "humantime_serde")]
     pub slow_min: Duration,
-    /// The response time that is slow in any case. Up to 10 s; from `timeout` on it says nothing. Default 800 ms.
+    /// The response time that is slow in any case. Up to 10 s; from the time-out on it says nothing. Default 800 ms.
     #[serde(with = "humantime_serde")]
     pub slow_max: Duration,
     /// How restarts of silent actors are asked for.
@@ -52,7 +74,9 @@ impl Default for HealthConfig {
             high_interval: Duration::from_secs(10),
             normal_interval: Duration::from_secs(30),
             background_interval: Duration::from_mins(1),
+            critical_timeout: Duration::from_millis(300),
             timeout: Duration::from_secs(1),
+            busy_max: Duration::from_secs(2),
             unhealthy_after: 2,
             healthy_after: 2,
             slow_min: Duration::from_millis(250),
@@ -73,14 +97,19 @@ impl HealthConfig {
         }
     }
 
+    /// How long a check of an actor of this priority waits for its answer.
+    pub fn timeout(&self, priority: ActorPriority) -> Duration {
+        if priority == ActorPriority::Critical { self.critical_timeout } else { self.timeout }
+    }
+
     /// Checks the ranges.
     pub fn validate(&self) -> Result<(), FieldError> {
         let (least, minute) = (Duration::from_millis(100), Duration::from_mins(1));
         require_between(
             "critical_interval",
             self.critical_interval,
-            (least, minute),
-            "between 100ms and 60s",
+            (least, CRITICAL_INTERVAL_MAX),
+            "between 100ms and 1s",
         )?;
         for (field, value) in [
             ("high_interval", self.high_interval),
@@ -89,8 +118,11 @@ impl HealthConfig {
         ] {
             require_between(field, value, (least, minute * 10), "between 100ms and 10m")?;
         }
+        let range = (Duration::from_millis(10), CRITICAL_TIMEOUT_MAX);
+        require_between("critical_timeout", self.critical_timeout, range, "between 10ms and 400ms")?;
         let range = (Duration::from_millis(10), Duration::from_secs(10));
         require_between("timeout", self.timeout, range, "between 10ms and 10s")?;
+        require_between("busy_max", self.busy_max, (least, minute), "between 100ms and 1m")?;
         require(
             (1..=100).contains(&self.unhealthy_after),
             "unhealthy_after",

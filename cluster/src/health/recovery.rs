@@ -369,6 +369,22 @@ mod tests {
     }
 
     #[test]
+    fn one_that_recovers_and_that_this_agent_does_not_know_is_taken_care_of() {
+        let mut agent = agent();
+        assert_eq!(agent.handle(at(10), found(HealthStatus::Recovering, true)), []);
+        assert_eq!(agent.handle(at(14), Input::Tick), []);
+        assert_eq!(agent.handle(at(15), Input::Tick), [Effect::Ask(chain(), 3)], "nobody else follows it");
+        agent.handle(at(15), Input::Answered(chain(), Remedy::Restarts));
+        // Of one that it follows itself the same says nothing new.
+        for secs in 16..19 {
+            assert_eq!(agent.handle(at(secs), found(HealthStatus::Recovering, true)), []);
+            assert_eq!(agent.handle(at(secs), Input::Tick), []);
+        }
+        let failed = agent.handle(at(19), Input::Tick);
+        assert!(matches!(&failed[..], [Effect::Tell(_, Stage::Failed, _)]), "{failed:?}");
+    }
+
+    #[test]
     fn a_monitor_that_tells_nothing_is_a_patient_too_and_nobody_is_restarted_in_a_shutdown() {
         let mut agent = Recovery::new(at(0), RecoveryConfig::default(), ActorName::literal("health"));
         assert_eq!(agent.handle(at(14), Input::Tick), []);

@@ -4,6 +4,9 @@
 //! the others spread over a second, and from then on each priority spreads evenly over its interval, so that a
 //! thousand actors never beat together.
 //!
+//! A critical actor that does not answer is asked again at once, and one that falls too far behind makes the member
+//! unhealthy though it works: nothing that its member promises can rely on it. Nobody restarts it for that.
+//!
 //! The monitor doubts itself first: when it stood still, checks that ran out meanwhile say nothing of others. And a
 //! busy actor is told from a dead one by what its mailbox shows: see [`Reading`].
 
@@ -94,7 +97,8 @@ pub struct ActorHealth {
     pub consecutive_failures: u32,
     /// Of the last check that was answered.
     pub response_time: Option<Duration>,
-    /// Whether it ran and did not answer its last check.
+    /// Whether it ran, did not answer its last check, and took no message out since the check before. One that is merely
+    /// too late for its checks is not silent, and nobody restarts it.
     pub is_silent: bool,
     /// Messages in its mailbox when it was last checked.
     pub waiting: usize,
@@ -126,7 +130,12 @@ struct Course {
     last: Option<Reading>,
     /// Since when nothing was taken out.
     still_since: Moment,
-    late: VecDeque<u64>,
+    /// Whether the last check was not answered, nor anything else done meanwhile.
+    is_failing: bool,
+    /// When the oldest ping was sent that nothing has answered yet.
+    behind_since: Option<Moment>,
+    /// Pings whose checks were given up, and when they were sent.
+    late: VecDeque<(u64, Moment)>,
     trend: Trend,
 }
 
@@ -187,6 +196,8 @@ impl HealthBoard {
                 before: Reading::default(),
                 last: None,
                 still_since: Moment::ORIGIN,
+                is_failing: false,
+                behind_since: None,
                 late: VecDeque::new(),
                 trend: Trend::default(),
             });
@@ -251,8 +262,16 @@ impl HealthBoard {
         is_free
     }
 
-    /// Puts the actor's next beat after `now` into the calendar, where it does not stand yet.
-    fn schedule(&mut self, now: Moment, index: usize) {
+    /// Puts the actor's next check into the calendar, where it does not stand yet. A critical one that did
+    /// nothing about the check begun at `unanswered` is asked again at once, until it is unhealthy; one whose mailbox
+    /// was full, when the check would have been over.
+    fn schedule(&mut self, now: Moment, index: usize, unanswered: Option<Moment>) {
+        let actor = &self.actors[index];
+        let is_urgent = actor.priority == ActorPriority::Critical && actor.status.is_serving();
+        if let Some(begun) = unanswered.filter(|_| is_urgent) {
+            self.calendar.insert(((begun + self.config.critical_timeout).max(now), index));
+            return;
+        }
         let interval = self.config.interval(self.actors[index].priority);
         let elapsed = now.since(Moment::ORIGIN + self.courses[index].offset);
         let beats = elapsed.as_nanos() / interval.as_nanos() + 1;
@@ -286,6 +305,7 @@ impl HealthBoard {
         if last.is_some_and(|last| last.incarnation != reading.incarnation) {
             course.standing.take(thresholds, Signal::Reborn);
             course.late.clear();
+            course.behind_since = None;
         }
         self.actors[index].waiting = reading.waiting;
     }
@@ -304,11 +324,11 @@ impl HealthBoard {
     pub fn checked(&mut self, now: Moment, index: usize, check: Check) -> bool {
         let Some((id, begun)) = self.courses[index].under_way.take() else { return false };
         self.under_way -= 1;
-        self.schedule(now, index);
         let course = &mut self.courses[index];
         let (signal, response) = match check {
             Check::Answered { result, response_time } => {
                 self.actors[index].response_time = Some(response_time);
+                course.behind_since = None;
                 let limit = course.trend.threshold((self.config.slow_min, self.config.slow_max));
                 let signal = match result.status {
                     HealthStatus::Healthy if response_time > limit => Signal::Limited(format!(
@@ -324,17 +344,32 @@ impl HealthBoard {
                 (signal, Some(response_time))
             }
             // The monitor did not look: nobody knows who would have answered.
-            Check::Silent(_) if self.stood_still_since(now, begun) => return false,
+            Check::Silent(_) if self.stood_still_since(now, begun) => {
+                self.schedule(now, index, None);
+                return false;
+            }
             Check::Silent(reason) => {
-                remember(&mut self.courses[index].late, id);
+                let course = &mut self.courses[index];
+                course.behind_since.get_or_insert(begun);
+                remember(&mut course.late, (id, begun));
                 (self.silence(now, index, begun, &reason), None)
             }
             Check::Absent(reason) => (Signal::Absent(reason), None),
         };
         let course = &mut self.courses[index];
-        course.before = course.last.unwrap_or_default();
-        self.actors[index].is_silent = matches!(signal, Signal::Silent(_));
+        let before = std::mem::replace(&mut course.before, course.last.unwrap_or_default());
+        let has_moved =
+            (before.incarnation, before.handled) != (course.before.incarnation, course.before.handled);
+        course.is_failing = matches!(signal, Signal::Silent(_));
+        self.actors[index].is_silent = course.is_failing && !has_moved;
+        // A busy one is not given more to do, unless its mailbox had no room for the ping.
+        let is_unanswered = match signal {
+            Signal::Silent(_) => true,
+            Signal::Busy(_) => !self.has_waited(now, index, begun),
+            _ => false,
+        };
         let changed = self.take(index, signal);
+        self.schedule(now, index, is_unanswered.then_some(begun));
         let status = self.actors[index].status;
         self.courses[index].trend.record(now, response, status);
         changed
@@ -345,16 +380,28 @@ impl HealthBoard {
         is_still || self.stood_still.is_some_and(|(woke, _)| woke > begun)
     }
 
+    /// Whether the check that is over was one that waited, and not one that a full mailbox refused.
+    fn has_waited(&self, now: Moment, index: usize, begun: Moment) -> bool {
+        now.since(begun) >= self.config.timeout(self.actors[index].priority) / 2
+    }
+
     /// What it means that an actor did not answer: it is busy if it took messages out meanwhile. Where there was no
     /// meanwhile, because its mailbox was full, since the check before.
     fn silence(&self, now: Moment, index: usize, begun: Moment, reason: &str) -> Signal {
         let course = &self.courses[index];
         let reading = course.last.unwrap_or_default();
-        let has_waited = now.since(begun) >= self.config.timeout / 2;
+        let priority = self.actors[index].priority;
+        let has_waited = self.has_waited(now, index, begun);
         let since = if has_waited { course.asked } else { course.before };
         let handled = reading.handled.saturating_sub(since.handled);
         if handled > 0 && reading.incarnation == since.incarnation {
             let waiting = reading.waiting;
+            let behind = course.behind_since.map_or(Duration::ZERO, |since| now.since(since));
+            if priority == ActorPriority::Critical && behind > self.config.busy_max {
+                return Signal::Behind(format!(
+                    "behind: no check of the last {behind:.1?} is answered, though it deals with messages; {waiting} wait"
+                ));
+            }
             return Signal::Busy(format!(
                 "busy: {reason}, but dealt with {handled} messages meanwhile; {waiting} wait"
             ));
@@ -379,13 +426,16 @@ impl HealthBoard {
         if pong.incarnation < own {
             return (Receipt::Earlier, false);
         }
-        let late = &mut self.courses[index].late;
-        let Some(at) = late.iter().position(|id| *id == pong.ping_id) else {
+        let course = &mut self.courses[index];
+        let Some(at) = course.late.iter().position(|(id, _)| *id == pong.ping_id) else {
             return (Receipt::Stray, false);
         };
-        late.remove(at);
+        // Its mailbox has an order: what was sent before and is not answered yet never will be.
+        course.late.drain(..=at);
+        let oldest = course.late.front().map(|(_, sent)| *sent);
+        course.behind_since = course.behind_since.zip(oldest).map(|(since, sent)| since.max(sent));
         // It has done something since: that is worth as much as an answer that took too long.
-        let is_failing = self.actors[index].is_silent;
+        let is_failing = std::mem::take(&mut course.is_failing);
         self.actors[index].is_silent = false;
         let reason = || "slow: it answered after its check was given up".to_owned();
         (Receipt::Late, is_failing && self.take(index, Signal::Limited(reason())))
@@ -421,7 +471,7 @@ impl HealthBoard {
     pub fn trends(&self) -> Trends {
         let limits = (self.config.slow_min, self.config.slow_max);
         let actors = self.actors.iter().zip(&self.courses).map(|(actor, course)| {
-            let summary = course.trend.summary(self.config.timeout);
+            let summary = course.trend.summary(self.config.timeout(actor.priority));
             (actor.name.clone(), summary, course.trend.threshold(limits))
         });
         let timeout = self.config.timeout;
@@ -462,11 +512,11 @@ impl HealthBoard {
     }
 }
 
-fn remember(late: &mut VecDeque<u64>, id: u64) {
+fn remember(late: &mut VecDeque<(u64, Moment)>, ping: (u64, Moment)) {
     if late.len() == LATE_MAX {
         late.pop_front();
     }
-    late.push_back(id);
+    late.push_back(ping);
 }
 
 #[cfg(test)]
@@ -577,6 +627,7 @@ mod tests {
         let silent =
             |index, id, reading| Outcome { index, id, check: Check::Silent("no answer".into()), reading };
         let mut board = board();
+        board.config.busy_max = Duration::from_mins(1);
         for (id, now) in (1..).zip([0, 5, 10, 15]) {
             board.due(secs(now));
             board.asked(secs(now), 0, id, reading(id * 10, 900));
@@ -605,6 +656,62 @@ mod tests {
             "{}",
             actor.reason
         );
+    }
+
+    #[test]
+    fn a_critical_actor_that_does_not_answer_is_asked_again_at_once_until_it_is_unhealthy() {
+        let at = |ms| Moment::at(Duration::from_millis(ms));
+        let silent = |id| Outcome { index: 0, id, check: Check::Silent("no".into()), reading: reading(7, 1) };
+        let mut board = board();
+        let ask = |board: &mut HealthBoard, now, id, handled| {
+            assert!(board.due(at(now)).contains(&0), "due after {now} ms");
+            board.asked(at(now), 0, id, reading(handled, 1));
+        };
+        ask(&mut board, 0, 1, 7);
+        board.over(at(300), silent(1));
+        ask(&mut board, 300, 2, 7);
+        // Its mailbox is full now: it is refused without waiting, and asked when it would have had to.
+        board.over(at(300), Outcome { reading: reading(8, 1), ..silent(2) });
+        assert_eq!(board.actors()[0].status, HealthStatus::Degraded, "one message was taken out");
+        assert_eq!(board.due(at(599)), [0_usize; 0]);
+        ask(&mut board, 600, 3, 8);
+        board.over(at(900), Outcome { reading: reading(8, 1), ..silent(3) });
+        assert_eq!((board.actors()[0].status, board.actors()[0].is_silent), (HealthStatus::Unhealthy, true));
+        assert_eq!(board.due(at(999)), [0_usize; 0], "from here on at its beats");
+        ask(&mut board, 1_000, 4, 8);
+    }
+
+    #[test]
+    fn whoever_is_too_late_is_unhealthy_and_not_silent_and_an_answer_to_a_younger_check_excuses_it() {
+        let at = |ms| Moment::at(Duration::from_millis(ms));
+        let mut board = board();
+        let check = |board: &mut HealthBoard, id: u64, before: u64, after: u64| {
+            let now = at(id * 500);
+            board.due(now);
+            board.asked(now, 0, id, reading(before, 9));
+            let check = Check::Silent("no".into());
+            board.over(
+                now + Duration::from_millis(300),
+                Outcome { index: 0, id, check, reading: reading(after, 9) },
+            );
+            (board.actors()[0].status, board.actors()[0].is_silent)
+        };
+        let (degraded, unhealthy) = ((HealthStatus::Degraded, false), (HealthStatus::Unhealthy, false));
+        for id in 1..=4 {
+            assert_eq!(check(&mut board, id, id * 10, id * 10 + 1), degraded, "after {id} checks");
+        }
+        assert_eq!(check(&mut board, 5, 50, 51), unhealthy, "more than a slot since the first");
+        assert_eq!(check(&mut board, 6, 60, 60), unhealthy, "it took messages out between two checks");
+        let pong = PongMessage {
+            ping_id: 4,
+            timestamp: crate::clock::WallTime(0),
+            source: "chain".to_owned(),
+            incarnation: Incarnation(1),
+            status: HealthCheckResult::healthy(),
+            metadata: BTreeMap::new(),
+        };
+        assert_eq!(board.late(0, &pong, Incarnation(1)).0, Receipt::Late);
+        assert_eq!(check(&mut board, 7, 70, 71), degraded, "it is behind by two checks only");
     }
 
     #[test]

@@ -1,16 +1,16 @@
 //! What the checks of one actor add up to: the specification's status machine as one table.
 //!
-//! | status       | well                | limited, slow, busy | says unwell | silent                | absent    | restart asked for | restart failed | told to stop |
-//! |--------------|---------------------|---------------------|-------------|-----------------------|-----------|-------------------|----------------|--------------|
-//! | unknown      | healthy             | degraded            | unhealthy   | degraded¹             | unhealthy |                   |                | shutting down |
-//! | healthy      | healthy             | degraded            | unhealthy   | degraded¹             | unhealthy |                   |                | shutting down |
-//! | degraded     | degraded, healthy²  | degraded            | unhealthy   | degraded, unhealthy¹  | unhealthy |                   |                | shutting down |
-//! | unhealthy    | degraded, healthy²  | degraded            | unhealthy   | unhealthy             | unhealthy | recovering        |                | shutting down |
-//! | recovering   | degraded, healthy²  | degraded³           | unhealthy   | recovering            | recovering|                   | unhealthy      | shutting down |
+//! | status       | well                | limited, slow, busy | says unwell, behind | silent                | absent    | restart asked for | restart failed | told to stop |
+//! |--------------|---------------------|---------------------|---------------------|-----------------------|-----------|-------------------|----------------|--------------|
+//! | unknown      | healthy             | degraded            | unhealthy           | degraded¹             | unhealthy |                   |                | shutting down |
+//! | healthy      | healthy             | degraded            | unhealthy           | degraded¹             | unhealthy |                   |                | shutting down |
+//! | degraded     | degraded, healthy²  | degraded            | unhealthy           | degraded, unhealthy¹  | unhealthy |                   |                | shutting down |
+//! | unhealthy    | degraded, healthy²  | degraded            | unhealthy           | unhealthy             | unhealthy | recovering        |                | shutting down |
+//! | recovering   | degraded, healthy²  | degraded³           | unhealthy³          | recovering            | recovering|                   | unhealthy      | shutting down |
 //!
 //! ¹ Unhealthy with [`Thresholds::unhealthy_after`] silent checks in a row. ² After checks that failed, healthy with
 //! [`Thresholds::healthy_after`] good ones in a row; the first answer of an incarnation counts at once.
-//! ³ A busy one is recovering still: it has not answered yet. Whoever was told to stop stays so.
+//! ³ A busy one, or one that is behind, is recovering still: it has not answered yet. Whoever was told to stop stays so.
 
 use super::ping::HealthStatus;
 
@@ -32,6 +32,8 @@ pub enum Signal {
     Limited(String),
     /// It did not answer, but deals with its messages.
     Busy(String),
+    /// It deals with its messages, but so late that nothing critical can rely on it.
+    Behind(String),
     /// It answered that it does not work.
     Unwell(String),
     /// It did not answer, and nothing shows that it does anything.
@@ -87,10 +89,9 @@ impl Standing {
                 (self.owes, self.has_answered) = (0, false);
                 return false;
             }
-            (Unhealthy, Signal::RecoveryBegun(reason)) | (Recovering, Signal::Busy(reason)) => {
-                (Recovering, reason)
-            }
-            (Recovering, Signal::RecoveryFailed(reason)) => (Unhealthy, reason),
+            (Unhealthy, Signal::RecoveryBegun(reason))
+            | (Recovering, Signal::Busy(reason) | Signal::Behind(reason)) => (Recovering, reason),
+            (Recovering, Signal::RecoveryFailed(reason)) | (_, Signal::Behind(reason)) => (Unhealthy, reason),
             (_, Signal::RecoveryBegun(_) | Signal::RecoveryFailed(_)) => return false,
             (_, Signal::Well) => {
                 (self.failures, self.has_answered) = (0, true);
@@ -148,6 +149,7 @@ mod tests {
             "well" => Signal::Well,
             "limited" => Signal::Limited(why()),
             "busy" => Signal::Busy(why()),
+            "behind" => Signal::Behind(why()),
             "unwell" => Signal::Unwell(why()),
             "silent" => Signal::Silent(why()),
             "absent" => Signal::Absent(why()),
@@ -171,6 +173,8 @@ mod tests {
             ("absent well", vec![Unhealthy, Healthy]),
             ("absent silent well", vec![Unhealthy, Unhealthy, Healthy]),
             ("busy busy busy well", vec![Degraded, Degraded, Degraded, Healthy]),
+            ("busy behind busy well", vec![Degraded, Unhealthy, Degraded, Healthy]),
+            ("silent silent begun behind well", vec![Degraded, Unhealthy, Recovering, Recovering, Healthy]),
             (
                 "well silent silent busy well well",
                 vec![Healthy, Degraded, Unhealthy, Degraded, Degraded, Healthy],
@@ -201,7 +205,7 @@ mod tests {
         #[test]
         fn healthy_means_that_the_last_answer_was_good_and_a_change_is_told(
             path in prop::collection::vec(
-                prop::sample::select(vec!["well", "limited", "busy", "unwell", "silent", "absent", "reborn", "begun", "failed"]),
+                prop::sample::select(vec!["well", "limited", "busy", "behind", "unwell", "silent", "absent", "reborn", "begun", "failed"]),
                 1..40,
             ),
         ) {
@@ -214,7 +218,7 @@ mod tests {
                     prop_assert!(name == "well" || before == Healthy);
                     prop_assert_eq!(standing.reason.as_str(), "");
                 }
-                if ["limited", "busy", "unwell", "silent", "absent"].contains(&name) {
+                if ["limited", "busy", "behind", "unwell", "silent", "absent"].contains(&name) {
                     prop_assert_ne!(standing.status, Healthy);
                 }
             }

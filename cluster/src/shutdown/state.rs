@@ -6,7 +6,16 @@
 //!
 //! A member whose leaving would take the federation below what it needs is asked to stay: the request is refused,
 //! with the numbers, unless it is forced. A signal that is repeated within [`REFUSAL_HOLDS`] is obeyed, for whoever
-//! sends it has no other way to insist; one that comes while the shutdown runs forces it.
+//! sends it has no other way to insist; one that comes while the shutdown runs forces it. Neither counts as a repetition
+//! before [`INSISTS_AFTER`]: some supervisors signal a process and its group, or twice to be sure, and mean it once. A
+//! call says `force` when it means it, and is obeyed at once: before the shutdown it overrules the refusal, while it runs
+//! it ends the patience.
+//!
+//! ```text
+//!   SIGTERM ── refused ──┬─ < 1 s ── the same refusal
+//!                        ├─ 1 s to 60 s ── begun ──┬─ < 1 s ── runs
+//!                        └─ > 60 s ── refused      └─ ≥ 1 s ── forced
+//! ```
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,6 +27,8 @@ use crate::clock::Moment;
 
 /// How long a refused signal is remembered: one that comes later is a first one again.
 pub const REFUSAL_HOLDS: Duration = Duration::from_mins(1);
+/// How long after a signal another one insists. Sooner it is taken for the same.
+pub const INSISTS_AFTER: Duration = Duration::from_secs(1);
 /// The longest a forced end may take before the shutdown calls itself complete.
 const FORCE_GRACE: Duration = Duration::from_millis(500);
 /// The generation of the deadline for all.
@@ -32,22 +43,30 @@ pub struct Standing {
     pub required: usize,
     /// Whether this member is one of the healthy ones.
     pub is_counted: bool,
+    /// Other healthy members that this one may not count on to stay: they want to leave as well, or have not said that
+    /// they do not.
+    pub unsure: usize,
 }
 
 impl Standing {
     /// The refusal, if the federation can work now and could not without this member.
     pub fn refusal(self) -> Option<Refusal> {
-        let without = self.healthy - usize::from(self.is_counted && self.healthy > 0);
-        let takes_below = self.healthy >= self.required && without < self.required;
-        takes_below.then_some(Refusal { healthy: self.healthy, without, required: self.required })
+        if !self.is_counted {
+            return None;
+        }
+        let Self { healthy, required, unsure, .. } = self;
+        let without = healthy.saturating_sub(1 + unsure);
+        let takes_below = healthy >= required && without < required;
+        takes_below.then_some(Refusal { healthy, without, required, unsure })
     }
 }
 
 /// Why a member does not leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
-    "refused: {healthy} members are healthy, {required} are required, and without this one {without} would be \
-     left; expected `force`, or the signal a second time"
+    "refused: {healthy} members are healthy, {required} are required, and without this one{} {without} would be \
+     left; expected `force`, or the signal again after a second",
+    if *.unsure > 0 { format!(" and {unsure} that want to leave as well, or have not said that they stay,") } else { String::new() }
 )]
 pub struct Refusal {
     /// Healthy members.
@@ -56,6 +75,8 @@ pub struct Refusal {
     pub without: usize,
     /// Healthy members required.
     pub required: usize,
+    /// Others that may leave as well.
+    pub unsure: usize,
 }
 
 /// Who asks.
@@ -74,7 +95,7 @@ pub struct Request {
     pub caller: Caller,
     /// Why, as a sentence's part: `SIGTERM`, `the operator asked for it`.
     pub reason: String,
-    /// Whether it is obeyed whatever becomes of the federation.
+    /// Whether it is obeyed whatever becomes of the federation; while the shutdown runs, whether it ends at once.
     pub force: bool,
     /// Where the federation stands.
     pub standing: Standing,
@@ -204,7 +225,8 @@ pub struct State {
     reason: String,
     forced: bool,
     begun: Option<Moment>,
-    signals: u32,
+    /// The first signal of this shutdown.
+    signalled: Option<Moment>,
     refused: Option<(Refusal, Moment, Caller)>,
 }
 
@@ -221,7 +243,7 @@ impl State {
             reason: String::new(),
             forced: false,
             begun: None,
-            signals: 0,
+            signalled: None,
             refused: None,
         })
     }
@@ -265,24 +287,27 @@ impl State {
     fn request(&mut self, now: Moment, request: Request, effects: &mut Vec<Effect>) -> Answer {
         let is_signal = request.caller == Caller::Signal;
         if self.now != ShutdownState::Running {
-            self.signals += u32::from(is_signal);
-            if is_signal && self.signals > 1 && !self.now.is_past() {
+            let first = is_signal.then(|| *self.signalled.get_or_insert(now));
+            let insists = first.is_some_and(|first| now.since(first) >= INSISTS_AFTER);
+            if (insists || request.force) && !self.now.is_past() {
                 self.force(effects);
                 return Answer::Forced(self.reason.clone());
             }
             return Answer::Runs(self.reason.clone());
         }
-        let insists = |(_, at, caller): &(Refusal, Moment, Caller)| {
+        let signal_before = self.refused.filter(|(_, at, caller)| {
             is_signal && *caller == Caller::Signal && now.since(*at) <= REFUSAL_HOLDS
-        };
-        let is_repeated = self.refused.as_ref().is_some_and(insists);
-        if let Some(refusal) = request.standing.refusal().filter(|_| !request.force && !is_repeated) {
-            self.refused = Some((refusal, now, request.caller));
+        });
+        let insists = signal_before.is_some_and(|(_, at, _)| now.since(at) >= INSISTS_AFTER);
+        if let Some(refusal) = request.standing.refusal().filter(|_| !request.force && !insists) {
+            // What is taken for the same signal does not begin the wait anew.
+            let since = signal_before.map_or(now, |(_, at, _)| at);
+            self.refused = Some((refusal, since, request.caller));
             effects.push(Effect::Refuse(refusal));
             return Answer::Refused(refusal);
         }
         self.refused = None;
-        self.signals = u32::from(is_signal);
+        self.signalled = is_signal.then_some(now);
         self.reason = request.reason;
         self.begun = Some(now);
         self.become_(ShutdownState::Initiated, effects);
@@ -468,8 +493,8 @@ mod tests {
         state
     }
 
-    const FOUR: Standing = Standing { healthy: 4, required: 3, is_counted: true };
-    const THREE: Standing = Standing { healthy: 3, required: 3, is_counted: true };
+    const FOUR: Standing = Standing { healthy: 4, required: 3, is_counted: true, unsure: 0 };
+    const THREE: Standing = Standing { healthy: 3, required: 3, is_counted: true, unsure: 0 };
 
     fn request(caller: Caller, force: bool, standing: Standing) -> Input {
         Input::Request(Request { caller, reason: "because".to_owned(), force, standing })
@@ -561,7 +586,7 @@ mod tests {
 
     #[test]
     fn the_third_healthy_member_stays_unless_it_is_forced_or_signalled_twice() {
-        let refusal = Refusal { healthy: 3, without: 2, required: 3 };
+        let refusal = Refusal { healthy: 3, without: 2, required: 3, unsure: 0 };
         let refused = Some(Answer::Refused(refusal));
         let mut state = shutdown();
         let (answer, effects) = state.handle(at(1), request(Caller::Call, false, THREE));
@@ -573,9 +598,17 @@ mod tests {
         assert_eq!(state.progress(at(3)).refusal, Some(refusal));
         let (answer, _) = state.handle(at(64), request(Caller::Signal, false, THREE));
         assert_eq!(answer, refused, "the first one is forgotten");
-        let (answer, _) = state.handle(at(66), request(Caller::Signal, false, THREE));
+        for ms in [64_001, 64_500, 64_999] {
+            let soon = Moment::at(Duration::from_millis(ms));
+            let (answer, _) = state.handle(soon, request(Caller::Signal, false, THREE));
+            assert_eq!(answer, refused, "it is the same one after {ms} ms");
+        }
+        let (answer, _) = state.handle(at(65), request(Caller::Signal, false, THREE));
         assert_eq!(answer, Some(Answer::Begun));
-        let (answer, effects) = state.handle(at(67), request(Caller::Signal, false, THREE));
+        let soon = Moment::at(Duration::from_millis(65_999));
+        let (answer, effects) = state.handle(soon, request(Caller::Signal, false, THREE));
+        assert_eq!((answer, effects), (Some(Answer::Runs("because".to_owned())), vec![]));
+        let (answer, effects) = state.handle(at(66), request(Caller::Signal, false, THREE));
         assert_eq!(answer, Some(Answer::Forced("because".to_owned())));
         assert!(effects.contains(&Effect::Force));
 
@@ -584,13 +617,32 @@ mod tests {
         assert_eq!(answer, Some(Answer::Begun), "force is obeyed");
         let (answer, effects) = state.handle(at(1), request(Caller::Signal, false, THREE));
         assert_eq!((answer, effects), (Some(Answer::Runs("because".to_owned())), vec![]));
-        let (answer, _) = state.handle(at(1), request(Caller::Signal, false, THREE));
+        let (answer, _) = state.handle(at(2), request(Caller::Signal, false, THREE));
         assert_eq!(answer, Some(Answer::Forced("because".to_owned())), "the second signal forces");
     }
 
     #[test]
+    fn a_call_that_says_force_forces_a_shutdown_that_runs_and_one_that_does_not_say_it_waits() {
+        let mut state = shutdown();
+        state.handle(at(1), request(Caller::Signal, false, FOUR));
+        let (answer, effects) = state.handle(at(1), request(Caller::Call, false, FOUR));
+        assert_eq!((answer, effects), (Some(Answer::Runs("because".to_owned())), vec![]));
+        let (answer, effects) = state.handle(at(1), request(Caller::Call, true, FOUR));
+        assert_eq!(answer, Some(Answer::Forced("because".to_owned())));
+        assert!(effects.contains(&Effect::Force));
+        assert!(state.progress(at(1)).forced);
+        let (answer, effects) = state.handle(at(2), request(Caller::Call, true, FOUR));
+        assert_eq!(
+            (answer, effects),
+            (Some(Answer::Runs("because".to_owned())), vec![]),
+            "it is forced once"
+        );
+    }
+
+    #[test]
     fn leaving_is_refused_only_where_it_makes_the_difference() {
-        let refused = |healthy, is_counted| Standing { healthy, required: 3, is_counted }.refusal().is_some();
+        let standing = |healthy, is_counted, unsure| Standing { healthy, required: 3, is_counted, unsure };
+        let refused = |healthy, is_counted| standing(healthy, is_counted, 0).refusal().is_some();
         let found: Vec<_> =
             (0..=4).map(|healthy| (refused(healthy, true), refused(healthy, false))).collect();
         assert_eq!(
@@ -598,6 +650,10 @@ mod tests {
             [(false, false), (false, false), (false, false), (true, false), (false, false)],
             "by the number of healthy members, from 0 to 4"
         );
+        let refusal = standing(4, true, 1).refusal().expect("another may leave as well").to_string();
+        assert!(refusal.contains("without this one and 1 that want to leave as well"), "{refusal}");
+        assert!(refusal.contains("2 would be left"), "{refusal}");
+        assert_eq!(standing(4, false, 1).refusal(), None, "one that does not count takes nothing away");
     }
 
     proptest! {

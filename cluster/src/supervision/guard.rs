@@ -11,7 +11,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::failure::ActorFailureType;
 use super::panic::{PanicSlot, watched};
-use crate::mailbox::Pressure;
+use crate::mailbox::{Mail, Pressure};
 
 /// The longest a handler may take with this message; `None` for as long as it likes.
 pub type Deadline<M> = Arc<dyn Fn(&M) -> Option<Duration> + Send + Sync>;
@@ -22,6 +22,7 @@ pub struct Watch<M> {
     deadline: Option<Deadline<M>>,
     overflow: Option<Overflow>,
     started: Option<Started<M>>,
+    is_endless: Option<fn(&M) -> bool>,
 }
 
 type Started<M> = Box<dyn Fn(ActorRef<M>) + Send + Sync>;
@@ -35,7 +36,7 @@ struct Overflow {
 
 impl<M> Default for Watch<M> {
     fn default() -> Self {
-        Self { slot: Arc::default(), deadline: None, overflow: None, started: None }
+        Self { slot: Arc::default(), deadline: None, overflow: None, started: None, is_endless: None }
     }
 }
 
@@ -100,6 +101,15 @@ pub struct Guarded<A: Actor> {
     watch: Arc<Watch<A::Msg>>,
 }
 
+impl<M: Send + 'static> Watch<Mail<M>> {
+    /// Handlers wait for ever over the mail that says so: an endless await, on order. Deadlines hold for it as for any.
+    #[must_use]
+    pub fn drilled(mut self) -> Self {
+        self.is_endless = Some(Mail::is_endless);
+        self
+    }
+}
+
 impl<A: Actor> Guarded<A> {
     /// `actor` under `watch`.
     pub fn new(actor: A, watch: Arc<Watch<A::Msg>>) -> Self {
@@ -153,7 +163,15 @@ impl<A: Actor> Actor for Guarded<A> {
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
         let deadline = self.watch.deadline.as_ref().and_then(|deadline| deadline(&message));
-        let handling = watched(self.watch.slot.clone(), self.actor.handle(me, message, state));
+        let is_endless = self.watch.is_endless.is_some_and(|is_endless| is_endless(&message));
+        let handling = async {
+            if is_endless {
+                // As any message that is opened, it holds no slot any more.
+                drop(message);
+                return std::future::pending().await;
+            }
+            watched(self.watch.slot.clone(), self.actor.handle(me, message, state)).await
+        };
         match deadline {
             None => handling.await?,
             Some(duration) => match tokio::time::timeout(duration, handling).await {

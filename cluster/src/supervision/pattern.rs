@@ -146,6 +146,9 @@ pub enum Pattern {
 }
 
 impl Pattern {
+    /// Every kind there is.
+    pub const KINDS: [&'static str; 3] = ["repeat", "cascade", "correlation"];
+
     /// The kind of pattern in lower case.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ractor::RpcReplyPort;
 
+use super::gauges::Asked;
 use crate::event::Recorded;
 use crate::health::{PingMessage, PongMessage};
 
@@ -21,8 +22,8 @@ pub enum LoggingMessage {
 pub enum MetricsMessage {
     /// An event, or how many were missed; answered when it was dealt with.
     Event(Result<Arc<Recorded>, u64>, RpcReplyPort<()>),
-    /// Everything in Prometheus' text format.
-    Render(RpcReplyPort<String>),
+    /// Everything in Prometheus' text format, with what was asked of others for it.
+    Render(Asked, RpcReplyPort<String>),
     /// Is the actor itself well?
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }

@@ -2,22 +2,19 @@
 
 use std::sync::Arc;
 
-use prometheus::core::Collector;
-use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use super::families::Families;
+use super::gauges::{Asked, Gauges, LinkReading, PEER_STATES, PeerReading, ReadGauges};
 use super::message::MetricsMessage;
 use super::{Ear, Listening, forward};
 use crate::clock::Clock;
 use crate::event::ClusterEvent;
 use crate::health::HealthCheckResult;
 use crate::health::message::answer;
-use crate::id::{ActorName, NodeId};
+use crate::id::NodeId;
 use crate::mailbox::{Address, Mail};
-use crate::registry::RegistryStats;
 
 /// Buckets around the 2 s slot, in seconds.
 const INTERVAL_BUCKETS: [f64; 11] = [0.5, 1.0, 1.5, 1.8, 1.9, 1.95, 2.05, 2.1, 2.3, 3.0, 10.0];
@@ -29,37 +26,30 @@ const DECISION_BUCKETS: [f64; 8] = [1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 1e-3
 /// The metrics of a node.
 #[derive(Clone)]
 pub struct Metrics {
-    registry: Registry,
+    families: Families,
     restarts: IntCounterVec,
     escalations: IntCounterVec,
     decision: Histogram,
     budget_left: IntGaugeVec,
+    patterns: IntGaugeVec,
     child_exits: IntCounterVec,
     supervisors_gave_up: IntCounter,
     actor_healthy: IntGaugeVec,
     recoveries: IntCounterVec,
     health_score: IntGauge,
-    peer_up: IntGaugeVec,
-    peer_losses: IntCounterVec,
-    peer_attested: IntCounterVec,
-    attestations_refused: IntCounter,
-    self_doubts: IntCounter,
-    gate_open: IntGauge,
-    gate_healthy: IntGauge,
-    gate_required: IntGauge,
-    gate_decisions: IntCounterVec,
-    link_up: IntGaugeVec,
-    link_losses: IntCounterVec,
-    link_refusals: IntCounter,
+    members: MemberMetrics,
+    gate: GateMetrics,
+    links: LinkMetrics,
     chain_height: IntGauge,
+    head_time: Gauge,
     blocks: IntCounterVec,
     rounds: IntCounter,
+    round: IntGauge,
     block_interval: Histogram,
     deciding: Histogram,
     signature_refusals: IntCounter,
     shutdown_state: IntGaugeVec,
     shutdown_refusals: IntCounter,
-    peer_departures: IntCounterVec,
     events_missed: IntCounter,
     actors: ActorMetrics,
 }
@@ -75,30 +65,18 @@ struct ActorMetrics {
     remote: IntGaugeVec,
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
-    let metric = metric.expect("a metric's name and labels are literals of the right form");
-    registry.register(Box::new(metric.clone())).expect("every metric has a name of its own");
-    metric
-}
-
 impl ActorMetrics {
-    fn new(registry: &Registry) -> Self {
-        let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help));
-        let gauges = |name: &str, help: &str, by: &[&str]| {
-            register(registry, IntGaugeVec::new(Opts::new(name, help), by))
-        };
-        let subscriptions =
-            IntGauge::new("registry_subscriptions", "Who is told of changes of the registry.");
+    fn new(make: &mut Families) -> Self {
         Self {
-            by_state: gauges("registry_actors", "Registered actors.", &["state"]),
-            subscriptions: register(registry, subscriptions),
-            registrations: counter(
+            by_state: make.gauges("registry_actors", "Registered actors.", &["state"]),
+            subscriptions: make.gauge("registry_subscriptions", "Who is told of changes of the registry."),
+            registrations: make.counter(
                 "registry_registrations_total",
                 "Registrations, those of actors that came back included.",
             ),
-            removals: counter("registry_removals_total", "Actors removed from the registry."),
-            moves: counter("registry_moves_total", "Moves of actors from one state to another."),
-            remote: gauges("discovery_remote_actors", "Actors published by the peer.", &["peer"]),
+            removals: make.counter("registry_removals_total", "Actors removed from the registry."),
+            moves: make.counter("registry_moves_total", "Moves of actors from one state to another."),
+            remote: make.gauges("discovery_remote_actors", "Actors published by the peer.", &["peer"]),
         }
     }
 
@@ -113,8 +91,7 @@ impl ActorMetrics {
             (&self.removals, registry.removals),
             (&self.moves, registry.moves),
         ] {
-            // The registry counts, and outlives the collector.
-            counter.inc_by(total.saturating_sub(counter.get()));
+            raise(counter, total);
         }
         // A lost peer publishes nothing.
         self.remote.reset();
@@ -124,105 +101,305 @@ impl ActorMetrics {
     }
 }
 
+/// What is counted of the other members.
+#[derive(Clone)]
+struct MemberMetrics {
+    up: IntGaugeVec,
+    by_state: IntGaugeVec,
+    phi: GaugeVec,
+    silence: GaugeVec,
+    height: IntGaugeVec,
+    losses: IntCounterVec,
+    departures: IntCounterVec,
+    attested: IntCounterVec,
+    refused: IntCounter,
+    self_doubts: IntCounter,
+}
+
+impl MemberMetrics {
+    fn new(make: &mut Families, peers: &[NodeId]) -> Self {
+        let by = &["peer"];
+        let made = Self {
+            up: make.gauges("federation_peer_up", "1 if the peer answers heartbeats, else 0.", by),
+            by_state: make.gauges("federation_peers", "Other members by their state.", &["state"]),
+            phi: make.measures("federation_peer_phi", "Suspicion that the peer is gone.", by),
+            silence: make.measures("federation_peer_silence_seconds", "Since the peer's last answer.", by),
+            height: make.gauges("federation_peer_height", "The peer's height, as last heard.", by),
+            losses: make.counters("federation_peer_losses_total", "Times the peer was lost.", by),
+            departures: make.counters(
+                "federation_peer_departures_total",
+                "Times the peer left in order.",
+                by,
+            ),
+            attested: make.counters(
+                "federation_peer_attested_total",
+                "Times a peer that did not answer attested its health through another.",
+                by,
+            ),
+            refused: make.counter(
+                "federation_attestations_refused_total",
+                "Statements of a member's health that were refused.",
+            ),
+            self_doubts: make.counter(
+                "federation_self_doubts_total",
+                "Times this member heard nobody and doubted itself.",
+            ),
+        };
+        for peer in peers.iter().map(NodeId::as_str) {
+            made.up.with_label_values(&[peer]).set(0);
+            for counter in [&made.losses, &made.departures, &made.attested] {
+                counter.with_label_values(&[peer]);
+            }
+        }
+        made
+    }
+
+    fn show(&self, peers: Option<&[PeerReading]>) {
+        // What is not known is not shown.
+        self.by_state.reset();
+        self.phi.reset();
+        self.silence.reset();
+        self.height.reset();
+        let Some(peers) = peers else { return };
+        for state in PEER_STATES {
+            let count = peers.iter().filter(|peer| peer.state == state).count();
+            self.by_state.with_label_values(&[state]).set(count as i64);
+        }
+        for peer in peers {
+            let by = &[peer.peer.as_str()];
+            self.up.with_label_values(by).set((peer.state == "up").into());
+            self.phi.with_label_values(by).set(peer.phi);
+            if let Some(silence) = peer.silence {
+                self.silence.with_label_values(by).set(silence.as_secs_f64());
+            }
+            if let Some(height) = peer.height {
+                self.height.with_label_values(by).set(height as i64);
+            }
+        }
+    }
+}
+
+/// What the gate shows.
+#[derive(Clone)]
+struct GateMetrics {
+    open: IntGauge,
+    healthy: IntGauge,
+    required: IntGauge,
+    decisions: IntCounterVec,
+    class_open: IntGaugeVec,
+    class_demand: IntGaugeVec,
+}
+
+impl GateMetrics {
+    fn new(make: &mut Families) -> Self {
+        let decisions = make.counters(
+            "federation_gate_decisions_total",
+            "Decisions that changed the gate or the count.",
+            &["decision"],
+        );
+        for decision in ["open", "closed"] {
+            decisions.with_label_values(&[decision]);
+        }
+        Self {
+            open: make.gauge("federation_gate_open", "1 if the federation may work, else 0."),
+            healthy: make.gauge("federation_healthy_members", "Healthy members, this one included."),
+            required: make.gauge("federation_required_members", "Healthy members required."),
+            decisions,
+            class_open: make.gauges(
+                "federation_gate_class_open",
+                "1 if this class of operations is admitted, else 0.",
+                &["class"],
+            ),
+            class_demand: make.gauges(
+                "federation_gate_class_demand",
+                "Healthy members this class of operations demands.",
+                &["class"],
+            ),
+        }
+    }
+
+    fn show(&self, gauges: &Gauges) {
+        self.open.set(gauges.gate_open.into());
+        self.healthy.set(gauges.healthy as i64);
+        self.required.set(gauges.required as i64);
+        for (class, demand, open) in &gauges.classes {
+            self.class_open.with_label_values(&[class]).set((*open).into());
+            self.class_demand.with_label_values(&[class]).set(*demand as i64);
+        }
+    }
+}
+
+/// What is counted of the links.
+#[derive(Clone)]
+struct LinkMetrics {
+    up: IntGaugeVec,
+    losses: IntCounterVec,
+    refusals: IntCounter,
+    dials: IntCounterVec,
+    sessions: IntCounterVec,
+    sent: IntCounterVec,
+    sent_bytes: IntCounterVec,
+    received: IntCounterVec,
+    received_bytes: IntCounterVec,
+    refused: IntCounterVec,
+    lost: IntCounterVec,
+    dropped: IntCounterVec,
+    queued: IntGaugeVec,
+    queued_bytes: IntGaugeVec,
+    round_trip: GaugeVec,
+}
+
+impl LinkMetrics {
+    fn new(make: &mut Families, peers: &[NodeId]) -> Self {
+        let by = &["peer"];
+        let made = Self {
+            up: make.gauges("link_up", "1 if the link carries envelopes, else 0.", by),
+            losses: make.counters("link_losses_total", "Times the link was lost.", by),
+            refusals: make.counter("link_refusals_total", "Connections and envelopes refused."),
+            dials: make.counters("link_dials_total", "Times this member dialled.", by),
+            sessions: make.counters("link_sessions_total", "Sessions that became usable.", by),
+            sent: make.counters("link_sent_envelopes_total", "Envelopes written to the socket.", by),
+            sent_bytes: make.counters("link_sent_bytes_total", "Bytes written, before encryption.", by),
+            received: make.counters("link_received_envelopes_total", "Envelopes that arrived.", by),
+            received_bytes: make.counters("link_received_bytes_total", "Bytes that arrived.", by),
+            refused: make.counters(
+                "link_refused_envelopes_total",
+                "Envelopes that arrived and were refused.",
+                by,
+            ),
+            lost: make.counters("link_lost_envelopes_total", "Envelopes lost for want of a link.", by),
+            dropped: make.counters(
+                "link_dropped_envelopes_total",
+                "Envelopes that a full queue dropped or refused.",
+                &["peer", "class"],
+            ),
+            queued: make.gauges("link_queued_envelopes", "Envelopes waiting to be sent.", by),
+            queued_bytes: make.gauges("link_queued_bytes", "Bytes waiting to be sent.", by),
+            round_trip: make.measures("link_round_trip_seconds", "How long the last ping took.", by),
+        };
+        for peer in peers.iter().map(NodeId::as_str) {
+            made.up.with_label_values(&[peer]).set(0);
+            made.losses.with_label_values(&[peer]);
+        }
+        made
+    }
+
+    fn show(&self, links: &[LinkReading]) {
+        for link in links {
+            let by = &[link.peer.as_str()];
+            for (counters, total) in [
+                (&self.dials, link.dials),
+                (&self.sessions, link.sessions),
+                (&self.sent, link.sent.0),
+                (&self.sent_bytes, link.sent.1),
+                (&self.received, link.received.0),
+                (&self.received_bytes, link.received.1),
+                (&self.refused, link.refused),
+                (&self.lost, link.lost),
+            ] {
+                raise(&counters.with_label_values(by), total);
+            }
+            for (class, total) in &link.dropped {
+                raise(&self.dropped.with_label_values(&[link.peer.as_str(), class]), *total);
+            }
+            self.queued.with_label_values(by).set(link.queued.0 as i64);
+            self.queued_bytes.with_label_values(by).set(link.queued.1 as i64);
+            if let Some(took) = link.round_trip {
+                self.round_trip.with_label_values(by).set(took.as_secs_f64());
+            }
+        }
+    }
+}
+
+/// Raises a counter to what somebody else has counted, who outlives the collector.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
 impl Metrics {
     /// Every metric at zero, labelled with the member's name.
-    pub fn new(node: &NodeId) -> Self {
-        let labels = [("node".to_owned(), node.to_string())].into();
-        let registry = Registry::new_custom(None, Some(labels)).expect("a label of the right form");
-        let r = &registry;
-        let counter = |name: &str, help: &str| register(r, IntCounter::new(name, help));
-        let counters =
-            |name: &str, help: &str, by: &[&str]| register(r, IntCounterVec::new(Opts::new(name, help), by));
-        let gauge = |name: &str, help: &str| register(r, IntGauge::new(name, help));
-        let gauges =
-            |name: &str, help: &str, by: &[&str]| register(r, IntGaugeVec::new(Opts::new(name, help), by));
-        let histogram = |name: &str, help: &str, buckets: &[f64]| {
-            register(r, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
-        };
-        let build = gauges("alys_build_info", "Constant 1; the version is a label.", &["version"]);
+    pub fn new(node: &NodeId, peers: &[NodeId]) -> Self {
+        let mut families = Families::new(node);
+        let make = &mut families;
+        let build = make.gauges("alys_build_info", "Constant 1; the version is a label.", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let process = prometheus::process_collector::ProcessCollector::for_self();
-        r.register(Box::new(process)).expect("the process collector is registered once");
-        Self {
-            restarts: counters(
-                "supervision_restarts_total",
+        let metrics = Self {
+            restarts: make.counters(
+                "supervision_restart_attempts_total",
                 "Restarts decided.",
                 &["actor_type", "reason", "strategy"],
             ),
-            escalations: counters(
+            escalations: make.counters(
                 "supervision_escalations_total",
                 "Failures that were answered otherwise than by a restart.",
                 &["actor_type", "reason", "step"],
             ),
-            child_exits: counters("supervision_child_exits_total", "Children that ended.", &["actor_type"]),
-            decision: histogram(
+            child_exits: make.counters(
+                "supervision_child_exits_total",
+                "Children that ended.",
+                &["actor_type"],
+            ),
+            decision: make.histogram(
                 "supervision_decision_seconds",
                 "From learning of a failure to the decision.",
                 &DECISION_BUCKETS,
             ),
-            budget_left: gauges(
+            budget_left: make.gauges(
                 "supervision_budget_left",
                 "Restarts a supervisor may still make within its window.",
                 &["supervisor"],
             ),
-            supervisors_gave_up: counter("supervision_gave_up_total", "Supervisors that gave up."),
-            actor_healthy: gauges("health_actor_serving", "1 if the actor serves, else 0.", &["actor"]),
-            health_score: gauge(
+            patterns: make.gauges(
+                "supervision_patterns",
+                "Patterns of failures found within the window.",
+                &["pattern"],
+            ),
+            supervisors_gave_up: make.counter("supervision_gave_up_total", "Supervisors that gave up."),
+            actor_healthy: make.gauges("health_actor_serving", "1 if the actor serves, else 0.", &["actor"]),
+            health_score: make.gauge(
                 "health_score_thousandths",
                 "The weighted mean of the actors' statuses, from 0 to 1000.",
             ),
-            recoveries: counters(
+            recoveries: make.counters(
                 "health_recoveries_total",
                 "Steps of the recovery of actors that did not answer.",
                 &["actor", "stage"],
             ),
-            peer_up: gauges("federation_peer_up", "1 if the peer answers heartbeats, else 0.", &["peer"]),
-            peer_losses: counters("federation_peer_losses_total", "Times the peer was lost.", &["peer"]),
-            peer_attested: counters(
-                "federation_peer_attested_total",
-                "Times a peer that did not answer attested its health through another.",
-                &["peer"],
+            members: MemberMetrics::new(make, peers),
+            gate: GateMetrics::new(make),
+            links: LinkMetrics::new(make, peers),
+            chain_height: make.gauge("chain_height", "The height of the last committed block."),
+            head_time: make.measure(
+                "chain_head_timestamp_seconds",
+                "The time stamp of the last committed block, since the epoch; 0 before the first.",
             ),
-            attestations_refused: counter(
-                "federation_attestations_refused_total",
-                "Statements of health that were refused.",
-            ),
-            self_doubts: counter(
-                "federation_self_doubts_total",
-                "Times this member heard none of its peers and doubted itself first.",
-            ),
-            gate_open: gauge("federation_gate_open", "1 if the gate is open, else 0."),
-            gate_healthy: gauge("federation_healthy_members", "Healthy members, this one included."),
-            gate_required: gauge("federation_required_members", "Healthy members required."),
-            gate_decisions: counters("federation_gate_decisions_total", "Changed verdicts.", &["decision"]),
-            link_up: gauges("link_up", "1 if the link carries envelopes, else 0.", &["peer"]),
-            link_losses: counters("link_losses_total", "Times the link was lost.", &["peer"]),
-            link_refusals: counter("link_refusals_total", "Connections and envelopes refused."),
-            chain_height: gauge("chain_height", "The height of the last committed block."),
-            blocks: counters("chain_blocks_total", "Blocks committed.", &["origin"]),
-            rounds: counter("consensus_rounds_total", "Rounds begun."),
-            block_interval: histogram(
+            blocks: make.counters("chain_blocks_total", "Blocks committed.", &["origin"]),
+            rounds: make.counter("consensus_rounds_total", "Rounds begun."),
+            round: make.gauge("consensus_round", "The round that began last; 0 is a height's first."),
+            block_interval: make.histogram(
                 "chain_block_interval_seconds",
                 "Between two committed blocks.",
                 &INTERVAL_BUCKETS,
             ),
-            deciding: histogram(
+            deciding: make.histogram(
                 "consensus_deciding_seconds",
                 "From seeing a proposal to its certificate.",
                 &DECIDING_BUCKETS,
             ),
-            signature_refusals: counter("consensus_signature_refusals_total", "Signatures refused."),
-            shutdown_state: gauges("shutdown_state", "1 for the state the shutdown is in.", &["state"]),
-            shutdown_refusals: counter("shutdown_refusals_total", "Requests to shut down that were refused."),
-            peer_departures: counters(
-                "federation_peer_departures_total",
-                "Times the peer left in order.",
-                &["peer"],
-            ),
-            actors: ActorMetrics::new(&registry),
-            events_missed: counter("telemetry_events_missed_total", "Events the collector was too slow for."),
-            registry,
+            signature_refusals: make.counter("consensus_signature_refusals_total", "Signatures refused."),
+            shutdown_state: make.gauges("shutdown_state", "1 for the state the shutdown is in.", &["state"]),
+            shutdown_refusals: make
+                .counter("shutdown_refusals_total", "Requests to shut down that were refused."),
+            actors: ActorMetrics::new(make),
+            events_missed: make
+                .counter("telemetry_events_missed_total", "Events the collector was too slow for."),
+            families,
+        };
+        for origin in ["decided", "adopted"] {
+            metrics.blocks.with_label_values(&[origin]);
         }
+        metrics.shutdown_state.with_label_values(&["running"]).set(1);
+        metrics
     }
 
     /// Counts one event.
@@ -256,32 +433,32 @@ impl Metrics {
             }
             ClusterEvent::ShutdownRefused { .. } => self.shutdown_refusals.inc(),
             ClusterEvent::PeerLeft { node, .. } => {
-                self.peer_up.with_label_values(&[node.as_str()]).set(0);
-                self.peer_departures.with_label_values(&[node.as_str()]).inc();
+                self.members.up.with_label_values(&[node.as_str()]).set(0);
+                self.members.departures.with_label_values(&[node.as_str()]).inc();
             }
-            ClusterEvent::PeerUp { node, .. } => self.peer_up.with_label_values(&[node.as_str()]).set(1),
+            ClusterEvent::PeerUp { node, .. } => self.members.up.with_label_values(&[node.as_str()]).set(1),
             ClusterEvent::PeerDown { node, .. } => {
-                self.peer_up.with_label_values(&[node.as_str()]).set(0);
-                self.peer_losses.with_label_values(&[node.as_str()]).inc();
+                self.members.up.with_label_values(&[node.as_str()]).set(0);
+                self.members.losses.with_label_values(&[node.as_str()]).inc();
             }
             ClusterEvent::PeerAttested { node, .. } => {
-                self.peer_up.with_label_values(&[node.as_str()]).set(0);
-                self.peer_attested.with_label_values(&[node.as_str()]).inc();
+                self.members.up.with_label_values(&[node.as_str()]).set(0);
+                self.members.attested.with_label_values(&[node.as_str()]).inc();
             }
-            ClusterEvent::AttestationRefused { .. } => self.attestations_refused.inc(),
+            ClusterEvent::AttestationRefused { .. } => self.members.refused.inc(),
             ClusterEvent::SelfDoubted { begins, .. } => {
-                self.self_doubts.inc_by((*begins).into());
+                self.members.self_doubts.inc_by((*begins).into());
             }
             ClusterEvent::VerdictChanged { open, .. } => {
                 let decision = if *open { "open" } else { "closed" };
-                self.gate_decisions.with_label_values(&[decision]).inc();
+                self.gate.decisions.with_label_values(&[decision]).inc();
             }
-            ClusterEvent::LinkUp { peer } => self.link_up.with_label_values(&[peer.as_str()]).set(1),
+            ClusterEvent::LinkUp { peer } => self.links.up.with_label_values(&[peer.as_str()]).set(1),
             ClusterEvent::LinkDown { peer, .. } => {
-                self.link_up.with_label_values(&[peer.as_str()]).set(0);
-                self.link_losses.with_label_values(&[peer.as_str()]).inc();
+                self.links.up.with_label_values(&[peer.as_str()]).set(0);
+                self.links.losses.with_label_values(&[peer.as_str()]).inc();
             }
-            ClusterEvent::LinkRefused { .. } => self.link_refusals.inc(),
+            ClusterEvent::LinkRefused { .. } => self.links.refusals.inc(),
             ClusterEvent::HeightCommitted { adopted, interval, deciding, .. } => {
                 let origin = if *adopted { "adopted" } else { "decided" };
                 self.blocks.with_label_values(&[origin]).inc();
@@ -292,55 +469,31 @@ impl Metrics {
                     self.deciding.observe(deciding.as_secs_f64());
                 }
             }
-            ClusterEvent::RoundStarted { .. } => self.rounds.inc(),
+            ClusterEvent::RoundStarted { round, .. } => {
+                self.rounds.inc();
+                self.round.set((*round).into());
+            }
             ClusterEvent::SignatureRefused { .. } => self.signature_refusals.inc(),
         }
     }
 
-    /// Sets the gauges.
-    pub fn show(&self, gauges: &Gauges) {
+    /// Sets what was read.
+    fn show(&self, gauges: &Gauges, asked: &Asked) {
         for (supervisor, left) in &gauges.budgets {
             self.budget_left.with_label_values(&[supervisor.as_str()]).set(*left as i64);
+        }
+        for (pattern, count) in &gauges.patterns {
+            self.patterns.with_label_values(&[pattern]).set(*count as i64);
         }
         self.actors.show(gauges);
         self.health_score.set(gauges.health_score as i64);
         self.chain_height.set(gauges.height as i64);
-        self.gate_open.set(gauges.gate_open.into());
-        self.gate_healthy.set(gauges.healthy as i64);
-        self.gate_required.set(gauges.required as i64);
-    }
-
-    /// Everything in Prometheus' text format.
-    pub fn render(&self) -> String {
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text).expect("metrics have a text form");
-        String::from_utf8(text).expect("the text format is UTF-8")
+        self.head_time.set(gauges.head_time.as_secs_f64());
+        self.gate.show(gauges);
+        self.members.show(asked.as_deref());
+        self.links.show(&gauges.links);
     }
 }
-
-/// What a gauge shows is read when it is asked for: an event that was missed must not leave it wrong.
-#[derive(Clone, Debug)]
-pub struct Gauges {
-    /// What is left of each supervisor's restart budget.
-    pub budgets: Vec<(ActorName, u64)>,
-    /// The registry's numbers.
-    pub registry: RegistryStats,
-    /// Actors that each peer published.
-    pub remote_actors: Vec<(NodeId, usize)>,
-    /// The weighted mean of the actors' statuses, in thousandths.
-    pub health_score: u64,
-    /// The height of the last committed block.
-    pub height: u64,
-    /// Whether the gate is open.
-    pub gate_open: bool,
-    /// Healthy members.
-    pub healthy: usize,
-    /// Healthy members required.
-    pub required: usize,
-}
-
-/// Reads the gauges. Must not wait.
-pub type ReadGauges = Arc<dyn Fn() -> Gauges + Send + Sync>;
 
 /// What the collector works with. The metrics outlive a restart of the actor, so that counters do not fall.
 #[derive(Clone)]
@@ -381,14 +534,91 @@ impl Actor for MetricsActor {
                 }
                 let _ = done.send(());
             }
-            MetricsMessage::Render(reply) => {
-                self.metrics.show(&(self.gauges)());
-                let _ = reply.send(self.metrics.render());
+            MetricsMessage::Render(asked, reply) => {
+                self.metrics.show(&(self.gauges)(), &asked);
+                let _ = reply.send(self.metrics.families.render());
             }
             MetricsMessage::Ping(ping, reply) => {
                 answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::id::BlockHeight;
+
+    fn name(name: &str) -> NodeId {
+        NodeId::new(name).expect("a name")
+    }
+
+    #[test]
+    fn what_has_not_happened_yet_is_declared_and_what_is_bounded_begins_at_zero() {
+        let metrics = Metrics::new(&name("one"), &[name("two")]);
+        let text = metrics.families.render();
+        for line in [
+            "# TYPE supervision_restart_attempts_total counter",
+            "# TYPE federation_peer_phi gauge",
+            "federation_peer_losses_total{peer=\"two\",node=\"one\"} 0",
+            "federation_gate_decisions_total{decision=\"closed\",node=\"one\"} 0",
+            "shutdown_state{state=\"running\",node=\"one\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line} in {text}");
+        }
+    }
+
+    #[test]
+    fn counts_of_a_link_are_shown_as_they_are_counted() {
+        let metrics = Metrics::new(&name("one"), &[name("two")]);
+        for total in [7, 7, 9] {
+            let (sent, dropped) = ((total, 100 * total), vec![("bulk", 1)]);
+            let reading = LinkReading { peer: "two".to_owned(), sent, dropped, ..LinkReading::default() };
+            metrics.links.show(&[reading]);
+        }
+        let text = metrics.families.render();
+        for line in [
+            "link_sent_envelopes_total{peer=\"two\",node=\"one\"} 9",
+            "link_sent_bytes_total{peer=\"two\",node=\"one\"} 900",
+            "link_dropped_envelopes_total{class=\"bulk\",peer=\"two\",node=\"one\"} 1",
+            "# TYPE link_round_trip_seconds gauge",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line} in {text}");
+        }
+    }
+
+    #[test]
+    fn members_that_nobody_watches_are_not_shown() {
+        let metrics = Metrics::new(&name("one"), &[name("two")]);
+        let shown = |metrics: &Metrics, expected: &str| {
+            let text = metrics.families.render();
+            assert!(text.lines().any(|line| line == expected), "no {expected} in {text}");
+        };
+        let peer = PeerReading {
+            peer: "two".to_owned(),
+            state: "down",
+            phi: 9.5,
+            silence: Some(Duration::from_millis(1_500)),
+            height: None,
+        };
+        metrics.members.show(Some(&[peer]));
+        shown(&metrics, "federation_peers{state=\"down\",node=\"one\"} 1");
+        shown(&metrics, "federation_peers{state=\"up\",node=\"one\"} 0");
+        shown(&metrics, "federation_peer_silence_seconds{peer=\"two\",node=\"one\"} 1.5");
+        metrics.members.show(None);
+        assert!(!metrics.families.render().contains("federation_peers{"));
+    }
+
+    #[test]
+    fn the_round_shown_is_the_one_that_began_last() {
+        let metrics = Metrics::new(&name("one"), &[]);
+        for round in [0, 1, 2] {
+            metrics.observe(&ClusterEvent::RoundStarted { height: BlockHeight(5), round });
+        }
+        assert_eq!((metrics.round.get(), metrics.rounds.get()), (2, 3));
     }
 }

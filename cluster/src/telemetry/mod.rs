@@ -1,7 +1,10 @@
 //! Telemetry: told of every event, asked for nothing by anyone who decides.
 //!
-//! [`metrics`] counts, [`logging`] writes and remembers. Both hear the same [`EventBus`].
+//! [`metrics`] counts, and shows what [`gauges`] was read; [`logging`] writes and remembers. Both hear the same
+//! [`EventBus`].
 
+mod families;
+pub mod gauges;
 pub mod logging;
 pub mod message;
 pub mod metrics;

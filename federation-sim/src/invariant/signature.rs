@@ -15,6 +15,9 @@ use crate::record::{MemberRecord, Record};
 /// signatures      ✓ (1)   ✓ (1)      ✗ (1)  ✗ (2)     ✓ (3)
 /// ```
 ///
+/// A gate that closes because nobody renewed its verdict has a decision of its own, as of the moment at which the
+/// lease ran out, so that a signature after it is found too.
+///
 /// A member that was killed may have signed by a decision that was never read; such a signature is not
 /// counted. A member read at the closing has no such excuse.
 pub(super) fn no_signature_while_gate_closed(record: &Record, finding: &mut Finding) {

@@ -1,10 +1,12 @@
-//! The ops API: what an operator reads, over HTTP on loopback.
+//! The ops API: what an operator reads, over HTTP on loopback, or where the configuration exposes it.
 //!
 //! It asks actors with a deadline and says so when one does not answer; it decides nothing. [`view`] is the
-//! JSON, [`router`] the paths, [`token`] what a caller needs to end the member.
+//! JSON, [`router`] the paths, [`token`] what a caller needs to end the member, and
+//! to change anything of one that is exposed.
 
 mod health;
 mod links;
+mod metrics;
 mod problem;
 mod registry;
 pub mod router;

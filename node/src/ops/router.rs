@@ -6,11 +6,11 @@ use std::time::Duration;
 use alys_cluster::clock::Moment;
 use alys_cluster::event::ClusterEvent;
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
-use alys_cluster::federation::{Decision, FederationMessage, FederationStatus};
+use alys_cluster::federation::{Decision, FederationMessage, FederationStatus, Kept};
 use alys_cluster::health::HealthMessage;
 use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::shutdown::{Answer as Reply, Caller, ShutdownCoordinator, ShutdownState};
-use alys_cluster::telemetry::{LoggingMessage, MetricsMessage};
+use alys_cluster::telemetry::LoggingMessage;
 use alys_cluster::transport::LinkMessage;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
@@ -29,7 +29,7 @@ use super::view::{
     RegistryStatsView, ShutdownRequest, ShutdownView, SignatureView, SignaturesView, SupervisionMemoryView,
     SupervisionStatsView, TransactionReceipt, TransactionRequest, TreeView, TrendsView,
 };
-use super::{health, links, registry, shutdown, supervision};
+use super::{health, links, metrics, registry, shutdown, supervision};
 use crate::actors::chain::ChainMessage;
 use crate::actors::consensus::ConsensusMessage;
 use crate::actors::engine::EngineMessage;
@@ -92,7 +92,7 @@ impl Ops {
             .route(TRANSACTIONS, axum::routing::post(submit))
             .route(FAULTS, axum::routing::post(inject_fault))
             .route("/events", get(events))
-            .route("/metrics", get(metrics))
+            .route("/metrics", get(metrics_text))
             .fallback(async |uri: Uri| {
                 Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
             })
@@ -112,6 +112,27 @@ impl Ops {
     fn member_name(&self, index: usize) -> String {
         let member = self.parts.genesis.members().get(index);
         member.map_or_else(|| format!("member {index}"), |member| member.name.to_string())
+    }
+
+    /// The answer to a request that needs the token and does not carry it.
+    fn token_refusal(&self, headers: &HeaderMap) -> Option<Response> {
+        let Some(token) = &self.token else {
+            let detail =
+                "field `ops.token_file` is not set; expected a file with the token that callers must know";
+            return Some(Problem::new(StatusCode::FORBIDDEN, detail).into_response());
+        };
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if given.is_some_and(|given| token.is_in(given)) {
+            return None;
+        }
+        let detail = "header `authorization` does not carry this member's token; expected `Bearer <token>`";
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
+        Some(([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response())
+    }
+
+    /// The same for requests that need it only where others than this machine's users can make them.
+    fn exposed_refusal(&self, headers: &HeaderMap) -> Option<Response> {
+        if self.parts.config.ops.expose { self.token_refusal(headers) } else { None }
     }
 
     async fn federation(&self) -> Result<FederationStatus, Problem> {
@@ -137,16 +158,8 @@ async fn shut_down(
     headers: HeaderMap,
     request: Result<Json<ShutdownRequest>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let Some(token) = &ops.token else {
-        let detail =
-            "field `ops.token_file` is not set; expected a file with the token that callers must know";
-        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
-    };
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if !given.is_some_and(|given| token.is_in(given)) {
-        let detail = "header `authorization` does not carry this member's token; expected `Bearer <token>`";
-        let problem = Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
-        return Ok(([(header::WWW_AUTHENTICATE, "Bearer")], problem).into_response());
+    if let Some(refusal) = ops.token_refusal(&headers) {
+        return Ok(refusal);
     }
     let Json(ShutdownRequest { force, reason, wait }) = request?;
     let length = reason.chars().count();
@@ -269,7 +282,7 @@ async fn federation_gate(State(ops): State<Ops>) -> Json<GateView> {
         demand: outcome.demand,
         decision: decision_view(outcome.decision),
     });
-    let history = ops.parts.gate.history().into_iter().map(|record| GateRecord {
+    let history = ops.parts.gate.history(now).into_iter().map(|record| GateRecord {
         sequence: record.sequence,
         at_ms: record.at.0,
         decision: decision_view(record.decision),
@@ -291,15 +304,18 @@ async fn federation_gate(State(ops): State<Ops>) -> Json<GateView> {
 }
 
 async fn federation_decisions(State(ops): State<Ops>) -> Json<DecisionsView> {
-    let decisions = ops.parts.gate.history().into_iter().map(|record| DecisionView {
+    let decisions = ops.parts.gate.history(ops.parts.clock.now()).into_iter().map(|record| DecisionView {
         sequence: record.sequence,
         at_ms: record.at.0,
         inputs: (*record.inputs).clone(),
         outcome: (*record.outcome).clone(),
     });
+    let Kept { written, dropped } = ops.parts.gate.kept();
     Json(DecisionsView {
         node: ops.node(),
         incarnation: ops.parts.incarnation.0,
+        written,
+        dropped,
         decisions: decisions.collect(),
     })
 }
@@ -462,8 +478,12 @@ async fn genesis(State(ops): State<Ops>) -> Json<GenesisView> {
 
 async fn submit(
     State(ops): State<Ops>,
+    headers: HeaderMap,
     request: Result<Json<TransactionRequest>, JsonRejection>,
 ) -> Result<Response, Problem> {
+    if let Some(refusal) = ops.exposed_refusal(&headers) {
+        return Ok(refusal);
+    }
     let Json(TransactionRequest { payload }) =
         request.map_err(|rejection| match Problem::from(rejection) {
             large if large.status == StatusCode::PAYLOAD_TOO_LARGE.as_u16() => {
@@ -491,8 +511,12 @@ async fn submit(
 
 async fn inject_fault(
     State(ops): State<Ops>,
+    headers: HeaderMap,
     request: Result<Json<FaultRequest>, JsonRejection>,
 ) -> Result<Response, Problem> {
+    if let Some(refusal) = ops.exposed_refusal(&headers) {
+        return Ok(refusal);
+    }
     if !ops.parts.config.faults.enabled {
         let detail = "field `faults.enabled` is false; expected true on a member that takes part in a drill";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
@@ -506,6 +530,7 @@ async fn inject_fault(
     };
     let outcome = match request.fault {
         FaultKind::Panic => actor.panic("a panic on order, as a drill"),
+        FaultKind::Hang => actor.hang(),
         FaultKind::Kill => actor.kill(),
     };
     outcome.map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
@@ -526,7 +551,6 @@ async fn events(State(ops): State<Ops>) -> Answer<Vec<EventView>> {
     Ok(Json(events.collect()))
 }
 
-async fn metrics(State(ops): State<Ops>) -> Result<Response, Problem> {
-    let text = ops.parts.addresses.metrics.call(DEADLINE, MetricsMessage::Render).await?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+async fn metrics_text(State(ops): State<Ops>) -> Result<Response, Problem> {
+    metrics::text(&ops.parts).await
 }

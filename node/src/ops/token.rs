@@ -1,8 +1,8 @@
 //! The token that lets a caller end this member.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use subtle::ConstantTimeEq as _;
@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 
 /// Characters a token may have.
 const LENGTH: std::ops::RangeInclusive<usize> = 16..=256;
+/// The longest a token file may be, white space included.
+const BYTES_MAX: u64 = 1_024;
 
 /// Why a token file does not serve.
 #[derive(Debug, Error)]
@@ -33,6 +35,22 @@ pub enum TokenError {
         /// Its permissions.
         mode: u32,
     },
+    /// It is somebody else's, who could put another token there.
+    #[error("token file {path} belongs to user {owner}; expected user {expected}, who runs this")]
+    Owner {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Whose it should be.
+        expected: u32,
+    },
+    /// It is longer than any token.
+    #[error("token file {path} is longer than {BYTES_MAX} bytes; expected 16 to 256 characters on one line")]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
     /// It does not hold a token. What it holds is not repeated.
     #[error(
         "token file {path} holds {length} bytes; expected 16 to 256 visible ASCII characters on one line"
@@ -49,10 +67,14 @@ pub enum TokenError {
 pub struct Token(Zeroizing<String>);
 
 impl Token {
-    /// Reads a token file, refusing one that others than its owner can reach.
+    /// Reads a token file, refusing one that others than its owner, who is this user or root, can reach. What is looked
+    /// at is what was opened: nobody can put another file there in between.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         let error = |source| TokenError::File { path: path.into(), source };
-        let metadata = fs::metadata(path).map_err(error)?;
+        // A pipe that nobody writes to is opened all the same, and then refused.
+        let opened = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path);
+        let file = opened.map_err(error)?;
+        let metadata = file.metadata().map_err(error)?;
         if !metadata.is_file() {
             return Err(error(io::Error::other("not a file")));
         }
@@ -60,7 +82,12 @@ impl Token {
         if mode & 0o077 != 0 {
             return Err(TokenError::Mode { path: path.into(), mode });
         }
-        let text = Zeroizing::new(fs::read_to_string(path).map_err(error)?);
+        let (owner, expected) = (metadata.uid(), own_user().map_err(error)?);
+        if owner != expected && owner != 0 {
+            return Err(TokenError::Owner { path: path.into(), owner, expected });
+        }
+        let text =
+            read_bounded(file).map_err(error)?.ok_or_else(|| TokenError::TooLong { path: path.into() })?;
         let token = text.trim();
         if !LENGTH.contains(&token.len()) || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(TokenError::Content { path: path.into(), length: token.len() });
@@ -84,6 +111,20 @@ impl Token {
     }
 }
 
+/// The text of a token file; `None` if it is too long. Nothing of it is left in memory that was moved.
+fn read_bounded(file: File) -> io::Result<Option<Zeroizing<String>>> {
+    let mut text = Zeroizing::new(String::with_capacity(BYTES_MAX as usize + 1));
+    file.take(BYTES_MAX + 1).read_to_string(&mut text)?;
+    Ok((text.len() as u64 <= BYTES_MAX).then_some(text))
+}
+
+/// The user this process acts as: whose its own entry in `/proc` is.
+fn own_user() -> io::Result<u32> {
+    Ok(fs::metadata("/proc/self")?.uid())
+}
+
+/// `O_NONBLOCK` of Linux.
+const NONBLOCK: i32 = 0o4000;
 /// How the header's value begins.
 const SCHEME: &str = "Bearer ";
 
@@ -129,6 +170,35 @@ mod tests {
             let error = Token::read(&path).expect_err("refused").to_string();
             assert!(error.contains(said) && error.contains("token"), "{said:?} in {error:?}");
             assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_of_this_user_s_or_has_no_end_is_refused_at_once() {
+        let (directory, path) = file("0123456789abcdef", 0o600);
+        let linked = directory.path().join("link");
+        std::os::unix::fs::symlink(&path, &linked).expect("linked");
+        Token::read(&linked).expect("what it leads to counts");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("changed");
+        let error = Token::read(&linked).expect_err("others can read it").to_string();
+        assert!(error.contains("has mode 0640"), "{error}");
+
+        let (_directory, path) = file(&" ".repeat(2_000), 0o600);
+        let error = Token::read(&path).expect_err("too long").to_string();
+        assert!(error.contains("longer than 1024 bytes"), "{error}");
+
+        let pipe = directory.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg("-m").arg("600").arg(&pipe).status();
+        assert!(made.expect("mkfifo runs").success());
+        let error = Token::read(&pipe).expect_err("a pipe").to_string();
+        assert!(error.contains("not a file"), "{error}");
+
+        // Only root can give a file away; it is accepted from nobody else but root then.
+        let (_directory, path) = file("0123456789abcdef", 0o600);
+        if own_user().expect("known") == 0 {
+            std::os::unix::fs::chown(&path, Some(12_345), None).expect("given away");
+            let error = Token::read(&path).expect_err("another's").to_string();
+            assert!(error.contains("belongs to user 12345; expected user 0"), "{error}");
         }
     }
 }

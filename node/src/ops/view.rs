@@ -88,6 +88,12 @@ pub struct DecisionsView {
     pub node: String,
     /// Which start of this member this is; grows with each, and is never used twice.
     pub incarnation: u64,
+    /// How many this incarnation has written to its file.
+    #[serde(default)]
+    pub written: u64,
+    /// How many it could not.
+    #[serde(default)]
+    pub dropped: u64,
     /// The last decisions that differed from the one before, oldest first, at most 1,024.
     pub decisions: Vec<DecisionView>,
 }
@@ -322,6 +328,8 @@ pub struct GenesisMemberView {
 pub enum FaultKind {
     /// It panics in its handler.
     Panic,
+    /// Its handler waits for ever, or until its deadline.
+    Hang,
     /// It is killed at its next await.
     Kill,
 }
@@ -330,6 +338,7 @@ impl std::fmt::Display for FaultKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Panic => "panic",
+            Self::Hang => "hang",
             Self::Kill => "kill",
         })
     }

@@ -1,0 +1,65 @@
+//! What a member's gauges show, read without waiting for anybody.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use alys_cluster::federation::Decision;
+use alys_cluster::supervision::pattern::Pattern;
+use alys_cluster::telemetry::gauges::{Gauges, LinkReading, ReadGauges};
+use alys_cluster::transport::Line;
+use alys_cluster::transport::statistics::Count;
+
+use crate::tree::Parts;
+
+/// Reads the gauges of the member that is made of `parts`.
+pub(crate) fn of(parts: &Parts) -> ReadGauges {
+    let (gate, head, clock) = (parts.gate.clone(), parts.head.clone(), parts.clock.clone());
+    let supervision = parts.supervision.clone();
+    let lines = parts.lines.clone();
+    let (directory, score) = (parts.discovery.directory.clone(), parts.health_score.clone());
+    Arc::new(move || {
+        let now = clock.now();
+        let verdict = gate.verdict(now);
+        let budgets = supervision.board.budgets(now).into_iter();
+        let found = supervision.memory.findings(now);
+        let pattern = |kind| (kind, found.iter().filter(|finding| finding.pattern.kind() == kind).count());
+        let head = head.head();
+        Gauges {
+            budgets: budgets.map(|(name, budget)| (name, budget.left())).collect(),
+            patterns: Pattern::KINDS.map(pattern).to_vec(),
+            registry: supervision.registry.stats(),
+            remote_actors: directory.members().into_iter().map(|(node, _, actors)| (node, actors)).collect(),
+            health_score: score.load(Ordering::Relaxed),
+            height: head.height,
+            head_time: Duration::from_millis(head.timestamp_ms),
+            gate_open: verdict.decision == Decision::Open,
+            healthy: verdict.healthy,
+            required: verdict.required,
+            classes: gate
+                .classes(now)
+                .into_iter()
+                .map(|class| (class.class.as_str(), class.demand, class.decision == Decision::Open))
+                .collect(),
+            links: lines.values().map(|line| link(line)).collect(),
+        }
+    })
+}
+
+fn link(line: &Line) -> LinkReading {
+    let counters = line.counters();
+    let of = |count| counters.get(count);
+    let (queued, queued_bytes) = line.connection().map(|connection| connection.waiting()).unwrap_or_default();
+    LinkReading {
+        peer: line.peer().to_string(),
+        dials: of(Count::Dials),
+        sessions: of(Count::Sessions),
+        queued: (queued as u64, queued_bytes as u64),
+        sent: (of(Count::EnvelopesSent), of(Count::BytesSent)),
+        received: (of(Count::EnvelopesReceived), of(Count::BytesReceived)),
+        refused: of(Count::EnvelopesRefused),
+        dropped: counters.dropped().map(|(class, count)| (class.as_str(), count)).to_vec(),
+        lost: of(Count::Lost),
+        round_trip: counters.last_round_trip(),
+    }
+}

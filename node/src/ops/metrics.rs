@@ -1,0 +1,47 @@
+//! `GET /metrics`: what the collector counted, and what the federation actor has to be asked for.
+
+use std::time::Duration;
+
+use alys_cluster::federation::FederationMessage;
+use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
+use alys_cluster::telemetry::MetricsMessage;
+use alys_cluster::telemetry::gauges::PeerReading;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+
+use super::view::Problem;
+use crate::tree::Parts;
+
+/// The longest an actor is waited for: one that hangs must not keep the others' numbers back.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// The longest the collector is waited for.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// Everything in Prometheus' text format.
+pub(super) async fn text(parts: &Parts) -> Result<Response, Problem> {
+    let status = parts.addresses.federation.call(PATIENCE, FederationMessage::Status).await;
+    let peers = status.ok().map(|status| status.members.iter().filter_map(peer).collect());
+    let render = |reply| MetricsMessage::Render(peers, reply);
+    let text = parts.addresses.metrics.call(DEADLINE, render).await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}
+
+/// Another member's numbers; nothing of this one.
+fn peer(member: &MemberStatus) -> Option<PeerReading> {
+    let state = match member.state {
+        MemberState::Own => return None,
+        MemberState::Unknown => "unknown",
+        MemberState::Up => "up",
+        MemberState::Attested => "attested",
+        MemberState::Suspected => "suspected",
+        MemberState::Down => "down",
+        MemberState::Left => "left",
+    };
+    Some(PeerReading {
+        peer: member.name.to_string(),
+        state,
+        phi: member.phi,
+        silence: member.last_seen,
+        height: member.height.map(|height| height.0),
+    })
+}

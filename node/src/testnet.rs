@@ -1,0 +1,375 @@
+//! Writes what a testnet needs: keys, one genesis, and a configuration for each member.
+//!
+//! ```text
+//! node-1/  genesis.toml  node.toml  member.key  token  data/
+//! node-2/  …
+//! ```
+//!
+//! Each member's directory is complete, so that a container is given its own and no other member's key. Nothing that is
+//! there already is written over: a key that was lost is a member that was lost.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rand::Rng as _;
+use thiserror::Error;
+use toml::{Table, Value};
+
+use crate::config::{ConfigError, NodeConfig, Overrides};
+use crate::genesis::{Genesis, GenesisError, GenesisFile, GenesisMember, MEMBERS_MAX, MEMBERS_MIN};
+use crate::keys::{KeyError, SecretKey};
+
+/// The file whose presence says that a member's directory is complete: it is written last.
+const CONFIG: &str = "node.toml";
+
+/// What the testnet is to be like.
+#[derive(Clone, Debug)]
+pub struct Testnet {
+    /// How many members, 4 to 64.
+    pub members: usize,
+    /// Names the chain.
+    pub chain_id: String,
+    /// The time between blocks.
+    pub block_time: Duration,
+    /// Where the first member is reached. On loopback the others share the address and their ports count up;
+    /// elsewhere each has the next address, all have the same ports, and their ops APIs are exposed.
+    pub first_address: Ipv4Addr,
+    /// The port of links, of the first member on loopback.
+    pub link_port: u16,
+    /// The port of the ops API, of the first member on loopback.
+    pub ops_port: u16,
+    /// User and group that everything is given to; whoever runs this if there is none.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// Why a testnet is not written.
+#[derive(Debug, Error)]
+pub enum TestnetError {
+    /// A value is outside its range, or two contradict each other. Nothing was written.
+    #[error("`{field}` is {value}; expected {expected}")]
+    Field {
+        /// Which, as on the command line.
+        field: &'static str,
+        /// The value.
+        value: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// A member's directory holds something. Nothing was written.
+    #[error(
+        "directory {0} is not empty; expected a new or an empty one (with `--if-missing`, a whole testnet is kept)"
+    )]
+    Occupied(PathBuf),
+    /// Some members are there and others are not. Nothing was written.
+    #[error("{complete} of {members} members have a {CONFIG} in {out}; expected all, to be kept, or none")]
+    Incomplete {
+        /// Where.
+        out: PathBuf,
+        /// Members that are there.
+        complete: usize,
+        /// Members there should be.
+        members: usize,
+    },
+    /// A file or directory could not be written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A key could not be written.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The genesis made of these values is refused.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    /// A configuration made of these values is refused.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// A member to be written.
+struct Place {
+    name: String,
+    home: PathBuf,
+    link: SocketAddr,
+    ops: SocketAddr,
+}
+
+impl Testnet {
+    /// Writes the testnet below `out`, each member into a directory of its own that is new or empty.
+    pub fn write(&self, out: &Path) -> Result<(), TestnetError> {
+        self.validate()?;
+        let places = self.places(out);
+        for place in &places {
+            let occupied = fs::read_dir(&place.home).is_ok_and(|mut entries| entries.next().is_some());
+            if occupied {
+                return Err(TestnetError::Occupied(place.home.clone()));
+            }
+        }
+        let keys: Vec<_> = places.iter().map(|_| SecretKey::generate()).collect();
+        let members = places.iter().zip(&keys).map(|(place, key)| GenesisMember {
+            name: place.name.parse().expect("node-N is a name"),
+            public_key: key.public_key().to_string(),
+            proof_of_possession: key.prove_possession(),
+        });
+        let genesis = GenesisFile {
+            chain_id: self.chain_id.clone(),
+            block_time: self.block_time,
+            members: members.collect(),
+        };
+        Genesis::check(&genesis)?;
+        let genesis = toml::to_string(&genesis).expect("a genesis has a TOML form");
+        for (place, key) in places.iter().zip(&keys) {
+            self.write_member(place, &places, &genesis, key)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the testnet if no member of it is there; says whether it did.
+    pub fn write_if_missing(&self, out: &Path) -> Result<bool, TestnetError> {
+        self.validate()?;
+        let places = self.places(out);
+        let complete = places.iter().filter(|place| place.home.join(CONFIG).exists()).count();
+        match complete {
+            0 => self.write(out).map(|()| true),
+            all if all == places.len() => Ok(false),
+            _ => Err(TestnetError::Incomplete { out: out.into(), complete, members: places.len() }),
+        }
+    }
+
+    fn validate(&self) -> Result<(), TestnetError> {
+        let refuse = |field, value: &dyn std::fmt::Display, expected: String| {
+            Err(TestnetError::Field { field, value: value.to_string(), expected })
+        };
+        if !(MEMBERS_MIN..=MEMBERS_MAX).contains(&self.members) {
+            return refuse("--members", &self.members, format!("{MEMBERS_MIN} to {MEMBERS_MAX}"));
+        }
+        let (first, further) = (self.first_address, self.members - 1);
+        let last = u32::from(first).checked_add(further as u32).map(Ipv4Addr::from);
+        let is_host = |ip: Ipv4Addr| !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast());
+        if !is_host(first) || !(first.is_loopback() || last.is_some_and(is_host)) {
+            let expected = format!("the address of a host, with {further} more after it");
+            return refuse("--first-address", &first, expected);
+        }
+        let ports = if first.is_loopback() { further } else { 0 };
+        for (field, port) in [("--link-port", self.link_port), ("--ops-port", self.ops_port)] {
+            let most = usize::from(u16::MAX) - ports;
+            if port == 0 || usize::from(port) > most {
+                return refuse(field, &port, format!("1 to {most}"));
+            }
+        }
+        if usize::from(self.link_port.abs_diff(self.ops_port)) <= ports {
+            let expected = format!("more than {ports} away from `--link-port`, which is {}", self.link_port);
+            return refuse("--ops-port", &self.ops_port, expected);
+        }
+        Ok(())
+    }
+
+    fn places(&self, out: &Path) -> Vec<Place> {
+        let place = |index: usize| {
+            let name = format!("node-{}", index + 1);
+            let (address, further) = if self.first_address.is_loopback() {
+                (self.first_address, index as u16)
+            } else {
+                (Ipv4Addr::from(u32::from(self.first_address) + index as u32), 0)
+            };
+            let at = |port| SocketAddr::from((address, port + further));
+            Place { home: out.join(&name), name, link: at(self.link_port), ops: at(self.ops_port) }
+        };
+        (0..self.members).map(place).collect()
+    }
+
+    fn write_member(
+        &self,
+        place: &Place,
+        places: &[Place],
+        genesis: &str,
+        key: &SecretKey,
+    ) -> Result<(), TestnetError> {
+        let home = &place.home;
+        let file = |path: &Path| {
+            let path = path.to_owned();
+            move |source| TestnetError::File { path, source }
+        };
+        let data = home.join("data");
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(&data).map_err(file(&data))?;
+        let (key_file, token_file) = (home.join("member.key"), home.join("token"));
+        let (genesis_file, config_file) = (home.join("genesis.toml"), home.join(CONFIG));
+        key.write(&key_file)?;
+        write(&token_file, &hex::encode(rand::rng().random::<[u8; 32]>()), 0o600)
+            .map_err(file(&token_file))?;
+        write(&genesis_file, genesis, 0o644).map_err(file(&genesis_file))?;
+        // Looked at under another name: the right one says that all is well.
+        let draft = home.join("node.draft.toml");
+        write(&draft, &self.config(place, places), 0o644).map_err(file(&draft))?;
+        let checked = NodeConfig::load(&draft, &Overrides::default());
+        if let Err(error) = checked {
+            let _ = fs::remove_file(&draft);
+            return Err(error.into());
+        }
+        fs::rename(&draft, &config_file).map_err(file(&config_file))?;
+        if let Some((user, group)) = self.owner {
+            for path in [&data, &key_file, &token_file, &genesis_file, &config_file, home] {
+                chown(path, Some(user), Some(group)).map_err(file(path))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn config(&self, place: &Place, places: &[Place]) -> String {
+        let exposed = !self.first_address.is_loopback();
+        // Elsewhere it listens wherever its machine is reached, also where it is asked from within.
+        let listen = |address: SocketAddr| {
+            let ip = if exposed { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { address.ip() };
+            SocketAddr::new(ip, address.port()).to_string()
+        };
+        let peers = places.iter().filter(|peer| peer.name != place.name).map(|peer| {
+            Value::Table(table([
+                ("name", peer.name.as_str().into()),
+                ("address", peer.link.to_string().into()),
+            ]))
+        });
+        let mut ops = table([("address", listen(place.ops).into()), ("token_file", Value::from("token"))]);
+        if exposed {
+            ops.insert("expose".to_owned(), true.into());
+        }
+        let identity = [("name", place.name.as_str().into()), ("key_file", "member.key".into())];
+        let link = [("listen", listen(place.link).into()), ("peers", Value::Array(peers.collect()))];
+        let config = table([
+            ("genesis_file", "genesis.toml".into()),
+            ("data_dir", "data".into()),
+            ("identity", Value::Table(table(identity))),
+            ("ops", Value::Table(ops)),
+            ("link", Value::Table(table(link))),
+        ]);
+        toml::to_string(&config).expect("a table has a TOML form")
+    }
+}
+
+fn table<const N: usize>(entries: [(&str, Value); N]) -> Table {
+    entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// Writes a file that is not there yet.
+fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::ops::token::Token;
+
+    fn testnet() -> Testnet {
+        Testnet {
+            members: 4,
+            chain_id: "alys-testnet".to_owned(),
+            block_time: Duration::from_secs(2),
+            first_address: Ipv4Addr::LOCALHOST,
+            link_port: 4_001,
+            ops_port: 3_001,
+            owner: None,
+        }
+    }
+
+    fn load(out: &Path, name: &str) -> (NodeConfig, Genesis) {
+        NodeConfig::load(&out.join(name).join(CONFIG), &Overrides::default()).expect("a configuration")
+    }
+
+    #[test]
+    fn on_loopback_ports_count_up_and_every_member_is_complete() {
+        let out = tempfile::tempdir().expect("a directory");
+        testnet().write(out.path()).expect("written");
+        let hashes = (1..=4).map(|n| {
+            let name = format!("node-{n}");
+            let (config, genesis) = load(out.path(), &name);
+            assert_eq!(config.ops.address, SocketAddr::from((Ipv4Addr::LOCALHOST, 3_000 + n)));
+            assert_eq!(config.link.listen, SocketAddr::from((Ipv4Addr::LOCALHOST, 4_000 + n)));
+            assert!(!config.ops.expose);
+            crate::check_key(&config, &genesis).expect("the key genesis names");
+            Token::read(config.ops.token_file.as_deref().expect("a token")).expect("a token that serves");
+            let mode = fs::metadata(&config.identity.key_file).expect("a key").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+            genesis.hash()
+        });
+        let hashes: Vec<_> = hashes.collect();
+        assert!(hashes.iter().all(|hash| *hash == hashes[0]), "one genesis for all");
+        let (first, second) = (load(out.path(), "node-1").0, load(out.path(), "node-2").0);
+        let dialled = first.link.peers.iter().find(|peer| peer.name == second.identity.name);
+        assert_eq!(dialled.expect("a peer").address, second.link.listen);
+    }
+
+    #[test]
+    fn a_testnet_is_never_written_over_and_kept_only_when_it_is_whole() {
+        let out = tempfile::tempdir().expect("a directory");
+        assert!(testnet().write_if_missing(out.path()).expect("written"));
+        let key = fs::read(out.path().join("node-3/member.key")).expect("a key");
+        assert!(!testnet().write_if_missing(out.path()).expect("kept"));
+        let error = testnet().write(out.path()).expect_err("it is there");
+        assert!(matches!(&error, TestnetError::Occupied(path) if path.ends_with("node-1")), "{error}");
+        assert_eq!(fs::read(out.path().join("node-3/member.key")).expect("a key"), key);
+        fs::remove_file(out.path().join("node-2").join(CONFIG)).expect("removed");
+        let error = testnet().write_if_missing(out.path()).expect_err("one is missing").to_string();
+        assert!(error.contains("3 of 4 members"), "{error}");
+        // Before it is complete, a member's directory is not written over either.
+        for name in ["node-1", "node-3", "node-4"] {
+            fs::remove_file(out.path().join(name).join(CONFIG)).expect("removed");
+        }
+        let error = testnet().write_if_missing(out.path()).expect_err("keys are there");
+        assert!(matches!(error, TestnetError::Occupied(_)), "{error}");
+    }
+
+    #[test]
+    fn every_wrong_value_is_named_with_what_was_expected_and_nothing_is_written() {
+        let with = |change: fn(&mut Testnet)| {
+            let mut testnet = testnet();
+            change(&mut testnet);
+            testnet
+        };
+        let ports = "more than 3 away from `--link-port`, which is 4001";
+        for (testnet, expected) in [
+            (with(|net| net.members = 3), "`--members` is 3; expected 4 to 64"),
+            (with(|net| net.members = 65), "`--members` is 65; expected 4 to 64"),
+            (with(|net| net.link_port = 0), "`--link-port` is 0; expected 1 to 65532"),
+            (with(|net| net.ops_port = 65_533), "`--ops-port` is 65533; expected 1 to 65532"),
+            (with(|net| net.ops_port = 4_003), &format!("`--ops-port` is 4003; expected {ports}")),
+            (
+                with(|net| net.first_address = Ipv4Addr::UNSPECIFIED),
+                "`--first-address` is 0.0.0.0; expected the address of a host, with 3 more after it",
+            ),
+            (
+                with(|net| net.first_address = Ipv4Addr::new(255, 255, 255, 253)),
+                "`--first-address` is 255.255.255.253; expected the address of a host, with 3 more after it",
+            ),
+            (with(|net| net.chain_id = "a b".to_owned()), "`chain_id`"),
+            (with(|net| net.block_time = Duration::from_millis(1)), "`block_time` is \"1ms\""),
+        ] {
+            let out = tempfile::tempdir().expect("a directory");
+            let error = testnet.write(out.path()).expect_err(expected).to_string();
+            assert!(error.contains(expected), "{error}; expected {expected}");
+            assert!(fs::read_dir(out.path()).expect("a directory").next().is_none(), "nothing: {expected}");
+        }
+    }
+
+    #[test]
+    fn off_loopback_addresses_count_up_and_the_ops_api_is_exposed_with_a_token() {
+        let out = tempfile::tempdir().expect("a directory");
+        let first_address = Ipv4Addr::new(172, 30, 7, 11);
+        let testnet = Testnet { first_address, link_port: 4_000, ops_port: 3_000, ..testnet() };
+        testnet.write(out.path()).expect("written");
+        let (config, _) = load(out.path(), "node-2");
+        assert_eq!(config.ops.address, SocketAddr::from((Ipv4Addr::UNSPECIFIED, 3_000)));
+        assert!(config.ops.expose && config.ops.token_file.is_some());
+        let peers: Vec<_> = config.link.peers.iter().map(|peer| peer.address.to_string()).collect();
+        assert_eq!(peers, ["172.30.7.11:4000", "172.30.7.13:4000", "172.30.7.14:4000"]);
+    }
+}

@@ -1,0 +1,79 @@
+//! Who may change something of a member whose ops API others than this machine's users reach?
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use alys_node::config::NodeConfig;
+use alys_tests::federation::Federation;
+
+const TOKEN: &str = "a-token-for-tests-only";
+/// Every request that changes something, but for the one that ends the member.
+const CHANGES: [(&str, &str); 2] =
+    [("/transactions", r#"{"payload":"c0ffee"}"#), ("/faults", r#"{"actor":"sync","fault":"panic"}"#)];
+
+/// The status a member answers to a request that carries this token.
+async fn post(address: SocketAddr, path: &'static str, body: &'static str, token: Option<&str>) -> u16 {
+    let header = token.map(|token| format!("Bearer {token}"));
+    let asked = tokio::task::spawn_blocking(move || {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(5)))
+            .http_status_as_error(false)
+            .proxy(None)
+            .build();
+        let mut post = ureq::Agent::from(config)
+            .post(format!("http://{address}{path}"))
+            .header("content-type", "application/json");
+        if let Some(header) = header {
+            post = post.header("authorization", header);
+        }
+        post.send(body).expect("an answer").status().as_u16()
+    });
+    asked.await.expect("a request does not panic")
+}
+
+/// A member that runs alone, tuned.
+async fn alone(tag: &str, tune: impl Fn(&mut NodeConfig)) -> Federation {
+    let mut federation = Federation::prepare(tag, tune).await;
+    federation.start_member(0).await;
+    federation
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_exposed_member_is_read_by_everybody_and_changed_by_those_who_know_its_token() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("token");
+    std::fs::write(&file, TOKEN).expect("a token file");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
+    let federation = alone("exposed", |config| {
+        config.ops.expose = true;
+        config.ops.token_file = Some(file.clone());
+    })
+    .await;
+    let address = federation.members[0].config.ops.address;
+    for (path, body) in CHANGES {
+        assert_eq!(post(address, path, body, None).await, 401, "{path} without a token");
+        assert_eq!(post(address, path, body, Some("another-token-for-tests")).await, 401, "{path}");
+        assert_eq!(post(address, path, body, Some(TOKEN)).await, 202, "{path} with the token");
+    }
+    let client = &federation.members[0].client;
+    for path in ["/metrics", "/federation/gate", "/events"] {
+        assert_eq!(client.status(path).await, Ok(200), "{path}");
+    }
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_exposed_member_without_a_token_is_changed_by_nobody_and_one_on_loopback_by_this_machines_users() {
+    let federation = alone("untokened", |config| config.ops.expose = true).await;
+    for (path, body) in CHANGES {
+        let address = federation.members[0].config.ops.address;
+        assert_eq!(post(address, path, body, Some(TOKEN)).await, 403, "{path}");
+    }
+    federation.stop().await;
+    let federation = alone("loopback", |_| {}).await;
+    for (path, body) in CHANGES {
+        let address = federation.members[0].config.ops.address;
+        assert_eq!(post(address, path, body, None).await, 202, "{path}");
+    }
+    federation.stop().await;
+}
