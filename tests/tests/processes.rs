@@ -6,9 +6,14 @@ use std::process::{Child, Command, Stdio};
 
 use alys_cluster::transport::envelope::Body;
 use alys_cluster::transport::error::Unsent;
+use alys_cluster::transport::frame::Kind;
 use alys_cluster::transport::{Class, Envelope};
+use alys_node::config::NodeConfig;
 use alys_node::genesis::{GenesisFile, GenesisMember};
-use alys_tests::federation::{Federation, SOON};
+use alys_node::keys::SecretKey;
+use alys_node::ops::view::HeadView;
+use alys_tests::federation::{Federation, Member, SOON};
+use alys_tests::saboteur::{Puppet, Saboteur, Voice, envelope, framed, header, roster_of};
 use alys_tests::{eventually, seen};
 use federation_sim::federation::Federation as _;
 use federation_sim::loopback::{Loopback, Options};
@@ -109,19 +114,50 @@ async fn members_are_upgraded_to_another_version_of_the_link_while_blocks_go_on(
     tell("short-upgrade", 5, "[node.link]\nversion = 1", &steps.concat()).await;
 }
 
-fn resident_bytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("the system says");
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it says how much");
+/// The memory that a process has in use.
+fn resident_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it uses memory");
     kib.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1_024
 }
 
-/// A process that is killed when this ends.
+/// A member that is a process of its own. It is killed when this ends.
 struct Process(Child);
 
 impl Process {
+    /// Starts a member of a federation whose others are in this process.
+    fn start(federation: &Federation, index: usize) -> Self {
+        let member = &federation.members[index];
+        let home = member.config.data_dir.parent().expect("a directory");
+        let of = |number: u8, member: &Member| {
+            let key = SecretKey::from_seed(&[number; 32]);
+            let (public_key, proof_of_possession) = (key.public_key().to_string(), key.prove_possession());
+            GenesisMember { name: member.name.clone(), public_key, proof_of_possession }
+        };
+        let members = (1..).zip(&federation.members).map(|(number, member)| of(number, member));
+        let genesis = GenesisFile {
+            chain_id: federation.genesis.chain_id().to_owned(),
+            block_time: federation.genesis.block_time(),
+            members: members.collect(),
+        };
+        let (genesis_file, config_file) = (home.join("genesis.toml"), home.join("node.toml"));
+        fs::write(&genesis_file, toml::to_string(&genesis).expect("TOML")).expect("a file");
+        let config = NodeConfig { genesis_file, ..member.config.clone() };
+        fs::write(&config_file, toml::to_string(&config).expect("TOML")).expect("a file");
+        let log = fs::File::create(home.join("node.log")).expect("a file");
+        let mut command = Command::new(binary());
+        command.arg("run").arg("--config").arg(&config_file).stdin(Stdio::null());
+        let command = command.stdout(log.try_clone().expect("a file")).stderr(log);
+        Self(command.spawn().expect("it starts"))
+    }
+
     fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.0.id().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()), "{name} is sent");
+    }
+
+    fn resident_bytes(&self) -> u64 {
+        resident_bytes(self.0.id())
     }
 }
 
@@ -137,32 +173,7 @@ impl Drop for Process {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_million_messages_to_a_stopped_peer_cost_a_bounded_amount_of_memory() {
     let mut federation = Federation::prepare("stopped", |_| {}).await;
-    let config = federation.members[3].config.clone();
-    let home = config.data_dir.parent().expect("a directory").to_owned();
-    let genesis = GenesisFile {
-        chain_id: federation.genesis.chain_id().to_owned(),
-        block_time: federation.genesis.block_time(),
-        members: (1..=4u8)
-            .zip(&federation.members)
-            .map(|(number, member)| {
-                let key = alys_node::keys::SecretKey::from_seed(&[number; 32]);
-                GenesisMember {
-                    name: member.name.clone(),
-                    public_key: key.public_key().to_string(),
-                    proof_of_possession: key.prove_possession(),
-                }
-            })
-            .collect(),
-    };
-    fs::write(home.join("genesis.toml"), toml::to_string(&genesis).expect("TOML")).expect("a file");
-    let file = home.join("node.toml");
-    let config = alys_node::config::NodeConfig { genesis_file: home.join("genesis.toml"), ..config };
-    fs::write(&file, toml::to_string(&config).expect("TOML")).expect("a file");
-    let log = fs::File::create(home.join("node.log")).expect("a file");
-    let mut command = Command::new(binary());
-    command.arg("run").arg("--config").arg(&file).stdin(Stdio::null());
-    let peer = command.stdout(log.try_clone().expect("a file")).stderr(log).spawn().expect("it starts");
-    let peer = Process(peer);
+    let peer = Process::start(&federation, 3);
     for index in 0..3 {
         federation.start_member(index).await;
     }
@@ -174,7 +185,8 @@ async fn a_million_messages_to_a_stopped_peer_cost_a_bounded_amount_of_memory() 
     let line = sender.node().parts().lines[&federation.members[3].name].clone();
     peer.signal("-STOP");
 
-    let before = resident_bytes();
+    let own = std::process::id();
+    let before = resident_bytes(own);
     let (mut most, mut given_up) = (before, 0u64);
     for number in 0..1_000_000u32 {
         let payload = vec![7; 193].into();
@@ -185,11 +197,11 @@ async fn a_million_messages_to_a_stopped_peer_cost_a_bounded_amount_of_memory() 
             Err(error) => panic!("message {number}: {error}"),
         }
         if number % 4_096 == 0 {
-            most = most.max(resident_bytes());
+            most = most.max(resident_bytes(own));
             tokio::task::yield_now().await;
         }
     }
-    most = most.max(resident_bytes());
+    most = most.max(resident_bytes(own));
     println!("memory {} KiB before, {} KiB at most; {given_up} found no link", before >> 10, most >> 10);
     assert!(most - before < GROWTH_BYTES_MAX, "{before} bytes before, {most} at most");
     for member in &federation.members[..3] {
@@ -204,10 +216,67 @@ async fn a_million_messages_to_a_stopped_peer_cost_a_bounded_amount_of_memory() 
         member.gate_open(4).await;
     }
     eventually(SOON, "it makes blocks", async || {
-        let view: alys_node::ops::view::HeadView = federation.members[3].client.get("/chain/head").await?;
+        let view: HeadView = federation.members[3].client.get("/chain/head").await?;
         seen(view.height + 2 > sender.height(), format!("height {}", view.height))
     })
     .await;
     drop(peer);
+    federation.stop().await;
+}
+
+/// The first member is a process, and whoever has the fourth's key does what it can to make it grow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_turned_member_sends_without_end_costs_a_process_a_bounded_amount_of_memory() {
+    let mut federation = Federation::prepare("grows", |_| {}).await;
+    let target = Process::start(&federation, 0);
+    for index in 1..3 {
+        federation.start_member(index).await;
+    }
+    for member in &federation.members[1..3] {
+        member.gate_open(3).await;
+    }
+    let turned = Saboteur::of(&federation, 3);
+    let member = &federation.members[0];
+    let height = federation.members[1].height();
+    let before = target.resident_bytes();
+    let mut most = before;
+
+    // A hundred thousand actors, as fast as it may and faster; then control without sense; each again and again.
+    for (round, batch) in [2_000u64, 100, 2_000, 100, 2_000].into_iter().enumerate() {
+        let puppet = Puppet::of(&turned, turned.meets(member).await, &turned.name).await;
+        eventually(SOON, "the session stands", async || seen(puppet.is_ready(), "not yet")).await;
+        let mut shown = 1_000_000;
+        eventually(SOON, &format!("it is cut off in round {round}"), async || {
+            if shown < 1_100_000 {
+                puppet.adds(roster_of(shown..shown + batch));
+                shown += batch;
+            }
+            most = most.max(target.resident_bytes());
+            seen(puppet.connection.ended().is_some(), format!("{shown} shown"))
+        })
+        .await;
+        puppet.leaves().await;
+    }
+    // What can not be read, what nobody takes, and beginnings of the largest envelope there is.
+    let undecodable = framed(Kind::Envelope, &[0xff; 64]).repeat(1_000);
+    let refused = framed(Kind::Envelope, &envelope(1, b"root", &[7; 193])).repeat(1_000);
+    let large = header(Kind::Envelope.body_max() as u32 + 1, Kind::Envelope);
+    for round in 0..60 {
+        let mut voice = Voice::of(turned.meets(member).await);
+        let bytes = if round % 2 == 0 { &undecodable } else { &refused };
+        for _ in 0..4 {
+            // It may be shown out in the midst of it.
+            let _ = voice.says(bytes).await;
+        }
+        let _ = voice.says(&large).await && voice.says(&vec![7; 1 << 20]).await;
+        most = most.max(target.resident_bytes());
+    }
+    println!("memory {} KiB before, {} KiB at most", before >> 10, most >> 10);
+    assert!(most - before < GROWTH_BYTES_MAX, "{before} bytes before, {most} at most");
+    for honest in &federation.members[1..3] {
+        honest.gate_open(3).await;
+        honest.reaches(height + 3).await;
+    }
+    drop(target);
     federation.stop().await;
 }

@@ -23,16 +23,19 @@ fn garbage(seed: u64, length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-/// Waits until an event of this kind holds all these parts.
+/// Whether an event of this kind holds all these parts; if not, what was told last.
+async fn told(member: &Member, kind: &str, parts: &[&str]) -> Result<(), String> {
+    let events: Vec<EventView> = member.client.get("/events").await?;
+    let is_it =
+        |event: &EventView| event.kind == kind && parts.iter().all(|part| event.message.contains(part));
+    let last = events.iter().rev().take(8).map(|event| format!("{}: {}", event.kind, event.message));
+    seen(events.iter().any(is_it), last.collect::<Vec<_>>().join("\n"))
+}
+
+/// Waits until it is told.
 async fn tells(member: &Member, kind: &str, parts: &[&str]) {
-    eventually(SOON, &format!("{} tells {kind} of {parts:?}", member.name), async || {
-        let events: Vec<EventView> = member.client.get("/events").await?;
-        let is_it =
-            |event: &EventView| event.kind == kind && parts.iter().all(|part| event.message.contains(part));
-        let last = events.iter().rev().take(8).map(|event| format!("{}: {}", event.kind, event.message));
-        seen(events.iter().any(is_it), last.collect::<Vec<_>>().join("\n"))
-    })
-    .await;
+    let what = format!("{} tells {kind} of {parts:?}", member.name);
+    eventually(SOON, &what, async || told(member, kind, parts).await).await;
 }
 
 /// Honest members, as they stood before an attack.
