@@ -682,8 +682,13 @@ impl Connection {
                 out.clear();
                 self.fill(&mut out);
             }
-            // Encryption keeps what it has not written yet.
-            if let Err(error) = socket.flush().await {
+            // Encryption keeps what it has not written yet; a peer that reads nothing lets this wait for ever.
+            let flushed = tokio::select! {
+                biased;
+                flushed = socket.flush() => flushed,
+                () = &mut ended => return,
+            };
+            if let Err(error) = flushed {
                 break Some(format!("the connection failed: {error}"));
             }
         };
