@@ -479,7 +479,11 @@ impl Connection {
             let connection = self.clone();
             let task = tokio::spawn(async move {
                 watch.await;
-                locked(&connection.served).remove(&id);
+                // Under the same number another may stand meanwhile.
+                let mut served = locked(&connection.served);
+                if served.get(&id).is_some_and(|watch| watch.id() == tokio::task::id()) {
+                    served.remove(&id);
+                }
             });
             if let Some(former) = served.insert(id, task.abort_handle()) {
                 former.abort();
