@@ -21,7 +21,7 @@ use super::codec;
 use super::connection::{Connection, Ending, Inbound};
 use super::envelope::{Body, Class, Envelope};
 use super::message::GatewayMessage;
-use crate::id::{ActorName, Incarnation, NodeId};
+use crate::id::{ActorName, Incarnation, NAME_BYTES_MAX, NodeId};
 
 /// The gateway's name within its node.
 pub const GATEWAY: &str = "gateway";
@@ -106,7 +106,9 @@ impl Routes {
     fn take(&self, from: &NodeId, to: &[u8], payload: &[u8]) -> Result<(), String> {
         let name = std::str::from_utf8(to).unwrap_or_default();
         let Some((admits, route)) = self.routes.get(name) else {
-            return Err(format!("{} takes nothing from outside", String::from_utf8_lossy(to)));
+            // As long as an envelope may be, if the sender likes; a name is shorter.
+            let shown = String::from_utf8_lossy(&to[..to.len().min(NAME_BYTES_MAX)]);
+            return Err(format!("{shown:?} takes nothing from outside"));
         };
         if !admits.admits(from) {
             return Err(format!("{name} takes nothing from {from}"));

@@ -14,6 +14,8 @@ use crate::id::NodeId;
 const TOLD_MAX: u64 = 20;
 /// See there.
 const WINDOW: Duration = Duration::from_secs(1);
+/// The longest reason that is told, in bytes: events are kept by the thousand.
+const REASON_BYTES_MAX: usize = 1_024;
 
 /// Lets some things be told and counts the others.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,6 +83,8 @@ impl Refusals {
         drop(throttles);
         if let Some(silenced) = told {
             let more = if silenced > 0 { format!(" (and {silenced} more before)") } else { String::new() };
+            let mut reason = reason.to_string();
+            reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
             let (peer, reason) = (from.to_string(), format!("{reason}{more}"));
             self.0.events.tell(ClusterEvent::LinkRefused { peer, reason });
         }
