@@ -652,22 +652,28 @@ impl Connection {
         let mut chunk = BytesMut::with_capacity(CONTROL_BYTES);
         let mut ended = pin!(self.end.cancelled());
         let reason = loop {
-            tokio::select! {
+            let read = tokio::select! {
                 biased;
-                () = self.wake.notified() => {}
+                () = self.wake.notified() => None,
                 () = &mut ended => break None,
-                read = control.read_buf(&mut chunk) => match read {
-                    Ok(bytes) if bytes > 0 => {
-                        for piece in chunk.chunks(Kind::Control.body_max()) {
-                            frame::put(Kind::Control, piece, &mut out);
-                        }
-                        chunk.clear();
-                    }
-                    _ => break Some("its session ended".to_owned()),
-                }
+                read = control.read_buf(&mut chunk) => Some(read),
+            };
+            if let Some(Ok(0) | Err(_)) = read {
+                break Some("its session ended".to_owned());
             }
-            self.fill(&mut out);
-            while !out.is_empty() {
+            loop {
+                // Whoever sends without end does not keep `ractor_cluster` from speaking.
+                if chunk.is_empty() {
+                    let _ = control.read_buf(&mut chunk).now_or_never();
+                }
+                for piece in chunk.chunks(Kind::Control.body_max()) {
+                    frame::put(Kind::Control, piece, &mut out);
+                }
+                chunk.clear();
+                self.fill(&mut out);
+                if out.is_empty() {
+                    break;
+                }
                 self.counters.add(Count::BytesSent, out.len() as u64);
                 // A peer that speaks and does not listen is never silent, and `ractor_cluster` answers it without end.
                 let written = tokio::select! {
@@ -684,7 +690,6 @@ impl Connection {
                     out = BytesMut::with_capacity(WRITE_BYTES_MAX);
                 }
                 out.clear();
-                self.fill(&mut out);
             }
             // Encryption keeps what it has not written yet; a peer that reads nothing lets this wait for ever.
             let flushed = tokio::select! {
