@@ -517,8 +517,7 @@ impl Connection {
             }
             let frame = tokio::select! {
                 biased;
-                frame = frames.next() => frame,
-                () = &mut ended => return,
+                // Before frames: whoever sends without end is pinged as well.
                 _ = ticks.tick() => {
                     silences += 1;
                     if silences > SILENCES_MAX {
@@ -528,6 +527,8 @@ impl Connection {
                     self.wake.notify_one();
                     continue;
                 }
+                frame = frames.next() => frame,
+                () = &mut ended => return,
             };
             silences = 0;
             let frame = match frame {
