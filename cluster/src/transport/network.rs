@@ -162,19 +162,23 @@ impl NodeEventSubscription for Subscription {
     }
 }
 
-/// Handshakes under way with strangers, oldest first; they end with this.
+/// Handshakes under way with strangers, oldest first, with whence each came; they end with this.
 #[derive(Default)]
-struct Strangers(VecDeque<AbortOnDrop>);
+struct Strangers(VecDeque<(IpAddr, AbortOnDrop)>);
 
 impl Strangers {
-    /// Makes room for one more; false if the oldest had to go, so that a member gets in whoever else knocks.
+    /// Makes room for one more; false if one had to go: the oldest of the address that has most of them, so that a
+    /// member gets in whoever else knocks, and however fast.
     fn make_room(&mut self) -> bool {
         if self.0.len() >= STRANGERS_MAX {
-            self.0.retain(|stranger| !stranger.0.is_finished());
+            self.0.retain(|(_, stranger)| !stranger.0.is_finished());
         }
         let is_full = self.0.len() >= STRANGERS_MAX;
         if is_full {
-            self.0.pop_front();
+            let of = |from: IpAddr| self.0.iter().filter(|(other, _)| *other == from).count();
+            // Of equals the last is taken: reversed, that is the oldest.
+            let goes = (0..self.0.len()).rev().max_by_key(|index| of(self.0[*index].0));
+            goes.and_then(|index| self.0.remove(index));
         }
         !is_full
     }
@@ -208,7 +212,7 @@ impl NetworkActor {
                     }
                 };
                 if !strangers.make_room() {
-                    let reason = "too many connections have not authenticated; the oldest is closed";
+                    let reason = "too many connections have not authenticated; one is closed";
                     refusals.of_stranger(&from, &reason);
                 }
                 let (doorman, refusals, me) = (doorman.clone(), refusals.clone(), me.clone());
@@ -222,7 +226,7 @@ impl NetworkActor {
                         Err(reason) => refusals.of_stranger(&from, &reason),
                     }
                 });
-                strangers.0.push_back(AbortOnDrop(meeting.abort_handle()));
+                strangers.0.push_back((from.ip(), AbortOnDrop(meeting.abort_handle())));
             }
         });
         AbortOnDrop(task.abort_handle())
