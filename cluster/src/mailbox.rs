@@ -24,7 +24,11 @@ use crate::id::ActorName;
 pub struct Mail<M> {
     body: Body<M>,
     _slot: Option<Slot>,
+    _held: Option<Held>,
 }
+
+/// Anything that is to be dropped with a message.
+type Held = Box<dyn Any + Send>;
 
 enum Body<M> {
     Message(M),
@@ -36,7 +40,7 @@ impl<M> Mail<M> {
     /// A message an actor sends itself: it takes no slot, for refusing it would stop the actor's clockwork.
     /// An actor has at most one of them waiting for each timer it set.
     pub fn to_self(body: M) -> Self {
-        Self { body: Body::Message(body), _slot: None }
+        Self { body: Body::Message(body), _slot: None, _held: None }
     }
 
     /// The message; its slot is free from here on.
@@ -353,22 +357,27 @@ impl<M: Send + 'static> Address<M> {
 
     /// Sends `body`, or says why not.
     pub fn cast(&self, body: M) -> Result<(), MailError> {
-        self.send(Body::Message(body))
+        self.send(Body::Message(body), None)
+    }
+
+    /// Sends `body`, and holds `held` until it is handled or dropped: what it takes of something else than the mailbox.
+    pub fn cast_holding(&self, body: M, held: impl Any + Send) -> Result<(), MailError> {
+        self.send(Body::Message(body), Some(Box::new(held)))
     }
 
     /// Sends a fault: the actor panics with `reason` when it opens it, in its own handler, as any actor may. For
     /// drills.
     pub fn inject_panic(&self, reason: &str) -> Result<(), MailError> {
-        self.send(Body::Fault(reason.to_owned()))
+        self.send(Body::Fault(reason.to_owned()), None)
     }
 
     /// Sends a fault: the actor's handler waits for ever over it, if its watch knows of drills
     /// ([`Watch::drilled`](crate::supervision::Watch::drilled)); otherwise it panics. For drills.
     pub fn inject_hang(&self) -> Result<(), MailError> {
-        self.send(Body::Endless)
+        self.send(Body::Endless, None)
     }
 
-    fn send(&self, body: Body<M>) -> Result<(), MailError> {
+    fn send(&self, body: Body<M>, held: Option<Held>) -> Result<(), MailError> {
         let shared = &self.shared;
         let absent = || MailError::Absent(shared.name.clone());
         let target = self.target().ok_or_else(absent)?;
@@ -376,7 +385,7 @@ impl<M: Send + 'static> Address<M> {
             shared.refused.fetch_add(1, Ordering::Relaxed);
             MailError::Full { name: shared.name.clone(), capacity: shared.capacity }
         })?;
-        target.cast(Mail { body, _slot: Some(slot) }).map_err(|_| absent())
+        target.cast(Mail { body, _slot: Some(slot), _held: held }).map_err(|_| absent())
     }
 
     /// Asks, and waits for the answer until the deadline.

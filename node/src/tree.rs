@@ -43,7 +43,7 @@ use alys_cluster::transport::gateway::GATEWAY;
 use alys_cluster::transport::tls::Trust;
 use alys_cluster::transport::{
     Bounds, Class, Courier, Door, Doorman, Gateway, Hello, Lines, LinkActor, LinkMessage, NetworkActor,
-    NetworkMessage, Refusals, Routes,
+    NetworkMessage, Refusals, Routes, codec,
 };
 use ractor::Actor;
 use serde::Serialize;
@@ -372,27 +372,13 @@ impl Parts {
 
     /// What other members may reach. What they say of health, votes, blocks and transactions is signed or hashed.
     fn door(&self) -> Door {
-        let to = self.addresses.clone();
+        let to = &self.addresses;
         let routes = Routes::default()
-            .canonical(to.federation.name().clone(), move |from, wire: FederationWire| {
-                to.federation.cast(FederationMessage::Wire(from, wire))
-            });
-        let to = self.addresses.clone();
-        let routes = routes.canonical(to.consensus.name().clone(), move |from, wire: ConsensusWire| {
-            to.consensus.cast(ConsensusMessage::Wire(from, wire))
-        });
-        let to = self.addresses.clone();
-        let routes = routes.canonical(to.engine.name().clone(), move |from, wire: EngineWire| {
-            to.engine.cast(EngineMessage::Wire(from, wire))
-        });
-        let to = self.addresses.clone();
-        let routes = routes.canonical(to.sync.name().clone(), move |from, wire: SyncWire| {
-            to.sync.cast(SyncMessage::Wire(from, wire))
-        });
-        let to = self.addresses.clone();
-        let routes = routes.with(to.discovery.name().clone(), move |from, wire: DiscoveryWire| {
-            to.discovery.cast(DiscoveryMessage::Wire(from, wire))
-        });
+            .to(&to.federation, codec::decode_canonical, FederationMessage::Wire)
+            .to(&to.consensus, codec::decode_canonical, ConsensusMessage::Wire)
+            .to(&to.engine, codec::decode_canonical, EngineMessage::Wire)
+            .to(&to.sync, codec::decode_canonical, SyncMessage::Wire)
+            .to(&to.discovery, codec::decode, DiscoveryMessage::Wire);
         let reception = Reception {
             exports: self.exports.clone(),
             registry: self.supervision.registry.clone(),

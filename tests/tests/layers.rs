@@ -68,6 +68,7 @@ const PURE: &[&str] = &[
     "cluster/src/transport/peer.rs",
     "cluster/src/transport/queue.rs",
     "cluster/src/transport/refusals.rs",
+    "cluster/src/transport/share.rs",
     "cluster/src/transport/statistics.rs",
     "cluster/src/transport/trace.rs",
     "node/src/actors/consensus/conductor.rs",

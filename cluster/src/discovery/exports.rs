@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -14,6 +14,7 @@ use crate::clock::Moment;
 use crate::id::{ActorName, NodeId};
 use crate::registry::ThreadSafeActorRegistry;
 use crate::transport::codec;
+use crate::transport::share::{Load, Share, Shares};
 
 /// How questions to an actor and their answers are written.
 pub trait Protocol: Send + Sync + 'static {
@@ -52,34 +53,17 @@ struct Export {
 }
 
 /// What other members may reach of this one.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Exports {
     exports: BTreeMap<ActorName, Export>,
     /// Questions under way by who asks; they outlive a restart of the actor that passes them on.
-    served: Arc<Mutex<BTreeMap<NodeId, Load>>>,
+    served: Shares,
 }
 
-/// The questions of one member under way.
-#[derive(Clone, Copy, Debug, Default)]
-struct Load {
-    questions: usize,
-    bytes: usize,
-}
-
-/// One of a member's questions under way, until it is answered.
-pub(super) struct Served {
-    loads: Arc<Mutex<BTreeMap<NodeId, Load>>>,
-    by: NodeId,
-    bytes: usize,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(load) = loads.get_mut(&self.by) {
-            load.questions -= 1;
-            load.bytes -= self.bytes;
-        }
+impl Default for Exports {
+    fn default() -> Self {
+        let most = Load { messages: SERVED_MAX, bytes: SERVED_BYTES_MAX };
+        Self { exports: BTreeMap::new(), served: Shares::new(most) }
     }
 }
 
@@ -120,19 +104,13 @@ impl Exports {
     }
 
     /// Counts one more question of `by`; an error if too many are under way.
-    pub(super) fn one_more(&self, by: &NodeId, bytes: usize) -> Result<Served, String> {
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        let load = served.entry(by.clone()).or_default();
-        if load.questions >= SERVED_MAX || load.bytes + bytes > SERVED_BYTES_MAX {
-            let Load { questions, bytes } = *load;
-            return Err(format!(
-                "{questions} questions of {bytes} bytes are under way; expected fewer than {SERVED_MAX} of at most \
+    pub(super) fn one_more(&self, by: &NodeId, bytes: usize) -> Result<Share, String> {
+        self.served.take(by, bytes).map_err(|Load { messages, bytes }| {
+            format!(
+                "{messages} questions of {bytes} bytes are under way; expected fewer than {SERVED_MAX} of at most \
                  {SERVED_BYTES_MAX} bytes together"
-            ));
-        }
-        load.questions += 1;
-        load.bytes += bytes;
-        Ok(Served { loads: self.served.clone(), by: by.clone(), bytes })
+            )
+        })
     }
 
     /// Whether `actor` is published.

@@ -37,7 +37,8 @@ pub struct LinkConfig {
     /// 4 MiB, which is two of the largest envelopes, to 1 GiB. Default 16 MiB.
     #[serde(default = "default_queue_bytes")]
     pub queue_bytes: usize,
-    /// How long connecting and shaking hands may take together. 50 ms to 5 s. Default 1 s.
+    /// How long connecting and meeting may take together, and making a session after that. 50 ms to 5 s. Default
+    /// 1 s.
     #[serde(default = "default_handshake", with = "humantime_serde")]
     pub handshake_timeout: Duration,
     /// How long a peer may be silent before its connection is given up; it is pinged four times within. 500 ms to

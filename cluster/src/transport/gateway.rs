@@ -21,12 +21,17 @@ use super::codec;
 use super::connection::{Connection, Ending, Inbound};
 use super::envelope::{Body, Class, Envelope};
 use super::message::GatewayMessage;
+use super::share::{Load, Shares};
 use crate::id::{ActorName, Incarnation, NAME_BYTES_MAX, NodeId};
+use crate::mailbox::Address;
 
 /// The gateway's name within its node.
 pub const GATEWAY: &str = "gateway";
 /// The longest a question is worked on.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What one member may have waiting with one actor: the shares of three leave a quarter of a member's mailboxes free.
+pub const SHARE: Load = Load { messages: 256, bytes: 4 * 1024 * 1024 };
 
 /// Takes an envelope's payload to a local actor, or says why not.
 pub type Route = Arc<dyn Fn(NodeId, &[u8]) -> Result<(), String> + Send + Sync>;
@@ -75,6 +80,28 @@ impl Routes {
         take: impl Fn(NodeId, W) -> Result<(), crate::mailbox::MailError> + Send + Sync + 'static,
     ) -> Self {
         self.decoding(Admits::Members, destination, codec::decode_canonical, take)
+    }
+
+    /// Adds a route to the actor at `address`, where each member may have [`SHARE`] waiting: whoever sends without end
+    /// keeps neither the others nor the actor's own node out.
+    #[must_use]
+    pub fn to<W: 'static, M: Send + 'static>(
+        mut self,
+        address: &Address<M>,
+        decode: fn(&[u8]) -> Result<W, codec::CodecError>,
+        wrap: fn(NodeId, W) -> M,
+    ) -> Self {
+        let (to, shares) = (address.clone(), Shares::new(SHARE));
+        let route: Route = Arc::new(move |from, payload| {
+            let share = shares.take(&from, payload.len()).map_err(|Load { messages, bytes }| {
+                let (Load { messages: most, bytes: bytes_most }, to) = (SHARE, to.name());
+                format!("{messages} messages of {bytes} bytes wait for {to}; expected at most {most} of {bytes_most}")
+            })?;
+            let message = decode(payload).map_err(|error| error.to_string())?;
+            to.cast_holding(wrap(from, message), share).map_err(|error| error.to_string())
+        });
+        self.routes.insert(address.name().clone(), (Admits::Members, route));
+        self
     }
 
     /// Adds a route for some.
@@ -158,8 +185,8 @@ impl Door {
         let answer = match answer {
             Ok(answer) => answer,
             Err(reason) => {
-                send(from, Err(reason));
-                return Ok(());
+                send(from, Err(reason.clone()));
+                return Err(reason);
             }
         };
         let deadline = if patience.is_zero() { ANSWER_DEADLINE } else { patience.min(ANSWER_DEADLINE) };
@@ -230,5 +257,50 @@ impl Actor for Gateway {
         // Whoever asked may have given up.
         let _ = reply.send(self.incarnation.0);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::Mail;
+
+    /// Handles its first message for ever.
+    struct Stuck;
+
+    impl Actor for Stuck {
+        type Msg = Mail<u64>;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn handle(
+            &self,
+            _: ActorRef<Self::Msg>,
+            _held: Self::Msg,
+            (): &mut (),
+        ) -> Result<(), ActorProcessingErr> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_sends_without_end_keeps_neither_the_others_nor_the_own_node_out() {
+        let (actor, _) = Actor::spawn(None, Stuck, ()).await.expect("it starts");
+        let address: Address<u64> = Address::new(ActorName::literal("stuck"), 1_024);
+        address.bind(actor.clone());
+        let routes = Routes::default().to(&address, codec::decode::<u64>, |_, number| number);
+        let [flooder, other] = ["node-1", "node-2"].map(|name| NodeId::new(name).expect("a name"));
+        let payload = codec::encode(&7u64).expect("small");
+        let taken = (0..10_000).filter(|_| routes.take(&flooder, b"stuck", &payload).is_ok()).count();
+        assert_eq!((taken, address.depth()), (SHARE.messages, SHARE.messages));
+        let refused = routes.take(&flooder, b"stuck", &payload).expect_err("full");
+        assert_eq!(refused, "256 messages of 256 bytes wait for stuck; expected at most 256 of 4194304");
+        assert_eq!(routes.take(&other, b"stuck", &payload), Ok(()));
+        assert_eq!(address.cast(8), Ok(()), "its own node");
+        actor.kill();
     }
 }

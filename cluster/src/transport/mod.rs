@@ -12,7 +12,7 @@
 //!
 //! Reading order: [`frame`], [`hello`], [`envelope`], [`queue`] (what bytes mean, and which go first), [`identity`],
 //! [`tls`], [`handshake`] (who is who), [`connection`] (its tasks), [`mod@line`], [`courier`] (how one sends),
-//! [`gateway`] (what is let in), [`peer`] (redial, pure), [`link`] (the actor of one peer), [`network`] (sessions),
+//! [`gateway`], [`share`] (what is let in, and how much), [`peer`] (redial, pure), [`link`] (the actor of one peer), [`network`] (sessions),
 //! [`statistics`], [`refusals`], [`config`].
 
 pub mod codec;
@@ -33,6 +33,7 @@ pub mod network;
 pub mod peer;
 pub mod queue;
 pub mod refusals;
+pub mod share;
 pub mod statistics;
 pub mod tls;
 pub mod trace;

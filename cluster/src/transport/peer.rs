@@ -144,8 +144,9 @@ impl Peer {
                 self.idle(now, reason);
                 vec![]
             }
-            (Phase::Dialling(until), Input::Opened { attempt, session }) if attempt == self.attempt => {
-                self.phase = Phase::Awaiting(session, until);
+            // The members have met; the session's own round trips have the same time once more.
+            (Phase::Dialling(_), Input::Opened { attempt, session }) if attempt == self.attempt => {
+                self.phase = Phase::Awaiting(session, now + self.handshake_timeout);
                 vec![]
             }
             // The connection of an attempt that was given up.
@@ -264,10 +265,11 @@ mod tests {
         let mut peer = peer(true);
         peer.handle(at(0), TICK);
         peer.handle(at(10), Input::Opened { attempt: 1, session: 5 });
-        assert_eq!(peer.handle(at(1_000), TICK), [Effect::StopSession(5, "no handshake in time")]);
-        assert_eq!(peer.handle(at(1_050), TICK), [Effect::Dial { attempt: 2 }]);
+        assert_eq!(peer.handle(at(1_000), TICK), []);
+        assert_eq!(peer.handle(at(1_010), TICK), [Effect::StopSession(5, "no handshake in time")]);
+        assert_eq!(peer.handle(at(1_060), TICK), [Effect::Dial { attempt: 2 }]);
         let late = Input::Opened { attempt: 1, session: 6 };
-        assert_eq!(peer.handle(at(1_060), late), [Effect::StopSession(6, "too late")]);
+        assert_eq!(peer.handle(at(1_070), late), [Effect::StopSession(6, "too late")]);
     }
 
     #[test]

@@ -1,0 +1,76 @@
+//! What each member may have waiting with one receiver: so that one that sends without end leaves the others their room.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::id::NodeId;
+
+/// What one member has waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Messages.
+    pub messages: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+/// The shares of all members with one receiver. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Shares {
+    most: Load,
+    taken: Arc<Mutex<BTreeMap<NodeId, Load>>>,
+}
+
+/// One message's part of its sender's share, until dropped.
+pub struct Share {
+    shares: Shares,
+    of: NodeId,
+    bytes: usize,
+}
+
+impl Shares {
+    /// Each member may have `most` waiting.
+    pub fn new(most: Load) -> Self {
+        Self { most, taken: Arc::default() }
+    }
+
+    /// Takes room for a message of `of` with so many bytes; if there is none, says what waits already.
+    pub fn take(&self, of: &NodeId, bytes: usize) -> Result<Share, Load> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let load = taken.entry(of.clone()).or_default();
+        if load.messages >= self.most.messages || load.bytes + bytes > self.most.bytes {
+            return Err(*load);
+        }
+        load.messages += 1;
+        load.bytes += bytes;
+        Ok(Share { shares: self.clone(), of: of.clone(), bytes })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut taken = self.shares.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(load) = taken.get_mut(&self.of) {
+            load.messages -= 1;
+            load.bytes -= self.bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_takes_no_more_than_its_share_and_none_of_another_s() {
+        let [one, other] = ["node-1", "node-2"].map(|name| NodeId::new(name).expect("a name"));
+        let shares = Shares::new(Load { messages: 2, bytes: 100 });
+        let first = shares.take(&one, 10).map_err(drop).expect("room");
+        assert_eq!(shares.take(&one, 91).map(drop), Err(Load { messages: 1, bytes: 10 }), "bytes");
+        let _second = shares.take(&one, 90).map_err(drop).expect("room");
+        assert_eq!(shares.take(&one, 0).map(drop), Err(Load { messages: 2, bytes: 100 }), "messages");
+        assert!(shares.take(&other, 100).is_ok());
+        drop(first);
+        assert!(shares.take(&one, 10).is_ok(), "what was handled makes room");
+    }
+}
