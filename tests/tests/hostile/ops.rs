@@ -90,7 +90,7 @@ async fn a_bad_request_is_answered_with_the_field_the_value_and_what_was_expecte
                 "a fault nobody knows",
                 "{\"actor\":\"chain\",\"fault\":\"bribe\"}",
                 422,
-                &["fault", "bribe", "`panic` or `kill`"],
+                &["fault", "bribe", "`panic`, `hang`, `kill`"],
             )
         },
         Bad {
