@@ -350,10 +350,10 @@ mod tests {
     fn restarts_that_do_not_help_are_escalated_once_and_then_left_alone() {
         let mut agent = agent();
         agent.handle(at(10), found(Unhealthy, true));
-        for now in [15, 25] {
-            assert_eq!(agent.handle(at(now), Input::Tick), [Effect::Ask(chain(), 3)]);
-            agent.handle(at(now), Input::Answered(chain(), Remedy::Restarts));
-            let failed = agent.handle(at(now + 5), Input::Tick);
+        for second in [15, 25] {
+            assert_eq!(agent.handle(at(second), Input::Tick), [Effect::Ask(chain(), 3)]);
+            agent.handle(at(second), Input::Answered(chain(), Remedy::Restarts));
+            let failed = agent.handle(at(second + 5), Input::Tick);
             assert!(matches!(&failed[..], [Effect::Tell(_, Stage::Failed, _)]), "{failed:?}");
         }
         let gave_up = agent.handle(at(35), Input::Tick);

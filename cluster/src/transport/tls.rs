@@ -1036,9 +1036,12 @@ mod tests {
         let clock = clock();
         let (one, asked, most) = counted(1, Duration::from_millis(500), &clock);
         let gone: Vec<_> = (0..PROVING_MAX).map(|_| impostor(&one, &clock)).collect();
-        while asked.load(Ordering::SeqCst) < PROVING_MAX {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let all_asked = async {
+            while asked.load(Ordering::SeqCst) < PROVING_MAX {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(DEADLINE, all_asked).await.expect("both are being checked");
         gone.iter().for_each(JoinHandle::abort);
         let next = timeout(DEADLINE, impostor(&one, &clock)).await.expect("ends").expect("joined");
         assert!(refusal(next).contains("not that of node-2"));
