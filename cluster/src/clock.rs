@@ -55,6 +55,10 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Moment;
     /// The wall clock's reading.
     fn wall(&self) -> WallTime;
+    /// The same as finely as it can be read: the time since the Unix epoch. Labels only.
+    fn since_epoch(&self) -> Duration {
+        Duration::from_millis(self.wall().0)
+    }
 }
 
 /// The machine's clocks. The monotonic one is tokio's, so that a paused runtime makes it virtual.
@@ -75,8 +79,11 @@ impl Clock for SystemClock {
     }
 
     fn wall(&self) -> WallTime {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        WallTime(since_epoch.as_millis() as u64)
+        WallTime(self.since_epoch().as_millis() as u64)
+    }
+
+    fn since_epoch(&self) -> Duration {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 }
 

@@ -13,6 +13,7 @@ use crate::clock::{Clock, WallTime};
 use crate::health::HealthStatus;
 use crate::id::{ActorName, BlockHeight, Incarnation, NodeId};
 use crate::supervision::decision::DecisionRecord;
+use crate::trace::{TraceContext, Tracer, current_context};
 
 /// Events a slow listener may lag behind before it loses the oldest.
 const BUS_CAPACITY: usize = 4096;
@@ -329,25 +330,46 @@ pub struct Recorded {
     pub at: WallTime,
     /// The fact.
     pub event: ClusterEvent,
+    /// What it was part of; all zeros for nothing that is traced.
+    pub trace: TraceContext,
 }
 
-/// Where events are told. Cheap to clone; telling never waits.
+/// Where events are told, and spans. Cheap to clone; telling never waits.
 #[derive(Clone)]
 pub struct EventBus {
     clock: Arc<dyn Clock>,
     sender: broadcast::Sender<Arc<Recorded>>,
+    tracer: Tracer,
 }
 
 impl EventBus {
     /// A bus without listeners.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, sender: broadcast::Sender::new(BUS_CAPACITY) }
+        Self { clock, sender: broadcast::Sender::new(BUS_CAPACITY), tracer: Tracer::default() }
+    }
+
+    /// The same bus, with somebody who takes spans.
+    #[must_use]
+    pub fn traced(mut self, tracer: Tracer) -> Self {
+        self.tracer = tracer;
+        self
+    }
+
+    /// Where spans are told.
+    pub fn tracer(&self) -> &Tracer {
+        &self.tracer
+    }
+
+    /// Reads the time of what is told.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// Tells every listener there is.
     pub fn tell(&self, event: ClusterEvent) {
         // An error only says that nobody listens.
-        let _ = self.sender.send(Arc::new(Recorded { at: self.clock.wall(), event }));
+        let _ =
+            self.sender.send(Arc::new(Recorded { at: self.clock.wall(), event, trace: current_context() }));
     }
 
     /// Hears everything told from now on.

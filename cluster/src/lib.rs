@@ -3,7 +3,7 @@
 //!
 //! Layers, each using only those above it:
 //!
-//! 1. ground: [`id`], [`clock`], [`config`], [`event`], [`port`], [`mailbox`]
+//! 1. ground: [`id`], [`clock`], [`config`], [`trace`], [`event`], [`port`], [`mailbox`]
 //! 2. policies: pure, told what time it is (`supervision::intensity`, `health::accrual`, `federation::gate`,
 //!    `transport::queue`, …)
 //! 3. state: one per subsystem, `handle(now, Input)` giving effects (`supervision::state`, `health::state`,
@@ -29,4 +29,5 @@ pub mod registry;
 pub mod shutdown;
 pub mod supervision;
 pub mod telemetry;
+pub mod trace;
 pub mod transport;

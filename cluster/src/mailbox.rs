@@ -19,10 +19,12 @@ use thiserror::Error;
 use tokio::sync::Notify;
 
 use crate::id::ActorName;
+use crate::trace::{Cause, current};
 
 /// A message that holds a slot of its mailbox until dropped.
 pub struct Mail<M> {
     body: Body<M>,
+    cause: Option<Box<Cause>>,
     _slot: Option<Slot>,
     _held: Option<Held>,
 }
@@ -40,7 +42,7 @@ impl<M> Mail<M> {
     /// A message an actor sends itself: it takes no slot, for refusing it would stop the actor's clockwork.
     /// An actor has at most one of them waiting for each timer it set.
     pub fn to_self(body: M) -> Self {
-        Self { body: Body::Message(body), _slot: None, _held: None }
+        Self { body: Body::Message(body), cause: None, _slot: None, _held: None }
     }
 
     /// The message; its slot is free from here on.
@@ -62,6 +64,11 @@ impl<M> Mail<M> {
             Body::Message(message) => Some(message),
             Body::Fault(_) | Body::Endless => None,
         }
+    }
+
+    /// What it was sent for, if that is traced.
+    pub fn cause(&self) -> Option<Cause> {
+        self.cause.as_deref().copied()
     }
 
     /// Whether its handler is to wait for ever: see [`Address::inject_hang`].
@@ -385,7 +392,8 @@ impl<M: Send + 'static> Address<M> {
             shared.refused.fetch_add(1, Ordering::Relaxed);
             MailError::Full { name: shared.name.clone(), capacity: shared.capacity }
         })?;
-        target.cast(Mail { body, _slot: Some(slot), _held: held }).map_err(|_| absent())
+        let cause = current().map(Box::new);
+        target.cast(Mail { body, cause, _slot: Some(slot), _held: held }).map_err(|_| absent())
     }
 
     /// Asks, and waits for the answer until the deadline.

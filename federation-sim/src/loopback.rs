@@ -55,6 +55,8 @@ pub struct Options {
     pub guard: Option<PathBuf>,
     /// The members' log level.
     pub log_level: String,
+    /// Environment variables of the members, besides those of this process.
+    pub environment: Vec<(String, String)>,
 }
 
 /// A federation of processes. Dropping it kills them.
@@ -94,6 +96,7 @@ impl Loopback {
         let guardian = options.guard.as_deref().map(Guardian::start).transpose();
         let member = |place: &setup::Place| {
             Member::new(&place.name, place.config(), place.log(), place.ops, place.link)
+                .with_environment(&options.environment)
         };
         let mut federation = Self {
             members: places.iter().map(member).collect(),

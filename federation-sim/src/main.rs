@@ -173,6 +173,7 @@ impl Run<'_> {
             binary: self.binary.clone(),
             guard: std::env::current_exe().ok(),
             log_level: if self.options.verbose { "debug" } else { "info" }.to_owned(),
+            environment: Vec::new(),
         };
         Loopback::start(&options, self.scenario, self.seed).await
     }

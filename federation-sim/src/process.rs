@@ -34,13 +34,14 @@ pub(crate) struct Member {
     pub(crate) link: SocketAddr,
     pub(crate) client: Client,
     pub(crate) cursor: Cursor,
+    environment: Vec<(String, String)>,
     running: Option<Running>,
 }
 
-/// A member's process.
 /// The longest an audit may take.
 const AUDIT: Duration = Duration::from_secs(30);
 
+/// A member's process.
 #[derive(Debug)]
 struct Running {
     /// Killed when dropped.
@@ -54,7 +55,14 @@ impl Member {
     /// A member that is not started yet.
     pub(crate) fn new(name: &str, config: PathBuf, log: PathBuf, ops: SocketAddr, link: SocketAddr) -> Self {
         let (client, cursor) = (Client::new(ops), Cursor::default());
-        Self { name: name.to_owned(), config, log, ops, link, client, cursor, running: None }
+        let environment = Vec::new();
+        Self { name: name.to_owned(), config, log, ops, link, client, cursor, environment, running: None }
+    }
+
+    /// The same, started with these variables besides those of this process.
+    pub(crate) fn with_environment(mut self, environment: &[(String, String)]) -> Self {
+        self.environment = environment.to_vec();
+        self
     }
 
     /// Starts the process, its output appended to the member's log.
@@ -96,6 +104,7 @@ impl Member {
         for (key, _) in std::env::vars_os().filter(|(key, _)| key.as_encoded_bytes().starts_with(b"ALYS_")) {
             command.env_remove(key);
         }
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
     }
 

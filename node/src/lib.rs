@@ -18,6 +18,7 @@ pub mod incarnation;
 pub mod keys;
 pub mod ops;
 pub mod ordering;
+pub mod otlp;
 pub mod ports;
 pub mod shutdown;
 pub mod store;
@@ -40,6 +41,8 @@ use alys_cluster::shutdown::{Answer, Caller, Outcome, ShutdownCoordinator, Shutd
 use alys_cluster::supervision::actor::start_failure;
 use alys_cluster::supervision::{Context, EnhancedSupervision, SupervisionMemory, Supervisor};
 use alys_cluster::telemetry::metrics::Metrics;
+use alys_cluster::telemetry::spans::SpanCounters;
+use alys_cluster::trace::Tracer;
 use alys_cluster::transport::tls::Trust;
 use alys_cluster::transport::{IdentityError, Line, Lines, Refusals};
 use ractor::Actor;
@@ -111,6 +114,15 @@ pub enum StartError {
     Tree(String),
 }
 
+/// Who takes spans, and what became of them. By default nobody.
+#[derive(Clone, Debug, Default)]
+pub struct Tracing {
+    /// Takes them.
+    pub tracer: Tracer,
+    /// Counts them.
+    pub spans: Arc<SpanCounters>,
+}
+
 /// A running member.
 pub struct Node {
     supervision: EnhancedSupervision,
@@ -129,6 +141,16 @@ impl Node {
         genesis: Genesis,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
+        Self::start_traced(config, genesis, clock, Tracing::default()).await
+    }
+
+    /// The same, with somebody who takes spans.
+    pub async fn start_traced(
+        config: NodeConfig,
+        genesis: Genesis,
+        clock: Arc<dyn Clock>,
+        tracing: Tracing,
+    ) -> Result<Self, StartError> {
         let key = read_key(&config, &genesis)?;
         let token = config.ops.token_file.as_deref().map(Token::read).transpose()?;
         let lock = lock_data_dir(&config)?;
@@ -140,7 +162,7 @@ impl Node {
 
         let names = genesis.members().iter().map(|member| member.name.clone()).collect();
         let roster = Roster::new(names, &config.identity.name).expect("the configuration was checked");
-        let parts = parts(config, genesis, roster, key, incarnation, clock, link_listener)?;
+        let parts = parts(config, genesis, roster, key, incarnation, (clock, tracing), link_listener)?;
         parts.gate.keep_in(decisions.sink());
         let spec = parts.tree();
         let name = format!("{}/{}", parts.roster.own(), spec.name);
@@ -253,7 +275,7 @@ fn parts(
     roster: Roster,
     key: SecretKey,
     incarnation: Incarnation,
-    clock: Arc<dyn Clock>,
+    (clock, tracing): (Arc<dyn Clock>, Tracing),
     link_listener: TcpListener,
 ) -> Result<Parts, IdentityError> {
     let store_path = config.data_dir.join("chain.redb");
@@ -262,7 +284,8 @@ fn parts(
         let store = RedbStore::open(&store_path, genesis_hash)?;
         Ok(Box::new(store) as Box<dyn BlockStore>)
     });
-    let (events, gate) = (EventBus::new(clock.clone()), GateReader::closed(config.heartbeat.gates(&roster)));
+    let events = EventBus::new(clock.clone()).traced(tracing.tracer);
+    let gate = GateReader::closed(config.heartbeat.gates(&roster));
     let limits = &config.supervision;
     let mut supervision =
         Context::new(roster.own().as_str(), clock.clone(), events.clone()).bound(limits.bound);
@@ -279,9 +302,10 @@ fn parts(
     let line = |peer: &NodeId| (peer.clone(), Arc::new(Line::new(peer.clone(), refusals.clone())));
     let lines: Lines = Arc::new(roster.peers().map(line).collect());
     Ok(Parts {
+        discovery: Discovery::new(lines.clone()).traced(&events),
         events,
+        spans: tracing.spans,
         supervision,
-        discovery: Discovery::new(lines.clone()),
         trust,
         lines,
         refusals,

@@ -18,6 +18,7 @@ use alys_node::config::{LogConfig, LogFormat, NodeConfig, Overrides};
 use alys_node::keys::SecretKey;
 use alys_node::ops::token::Token;
 use alys_node::ops::view::{Problem, ReadyView, ShutdownRequest, ShutdownView};
+use alys_node::otlp::{Exporter, OtlpSettings};
 use alys_node::testnet::Testnet;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -209,6 +210,8 @@ fn owner(text: &str) -> Result<(u32, u32), String> {
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// What a forced end may take after the deadline of the shutdown.
 const FORCED_END: Duration = Duration::from_millis(1_500);
+/// What the last spans may take to reach their collector.
+const LAST_SPANS: Duration = Duration::from_secs(1);
 /// The longest a member is waited for to answer.
 const REQUEST: Duration = Duration::from_secs(2);
 /// The longest a shutdown can take: the greatest `stop_deadline`, and a minute.
@@ -252,6 +255,7 @@ fn in_one_sentence(error: &anyhow::Error) -> String {
 
 fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
     let (config, genesis) = NodeConfig::load(&run.file.config, &run.file.overrides())?;
+    let otlp = OtlpSettings::read(|name| std::env::var(name).ok())?;
     start_logging(&config.log)?;
     if run.exit_with_parent {
         watch_parent();
@@ -263,11 +267,14 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
     let code = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let clock = Arc::new(SystemClock::default());
+        let exporter = otlp.map(|settings| Exporter::start(&settings, &config.identity.name, clock.clone()));
+        let tracing = exporter.as_ref().map(Exporter::tracing).unwrap_or_default();
         // On a thread of its own: whatever holds up the start, a file that does not come or a disk that hangs, does not
         // hold up a signal.
         let runtime = tokio::runtime::Handle::current();
         let starting = tokio::task::spawn_blocking(move || {
-            runtime.block_on(Node::start(config, genesis, Arc::new(SystemClock::default())))
+            runtime.block_on(Node::start_traced(config, genesis, clock, tracing))
         });
         let mut node = tokio::select! {
             started = starting => started.context("the start did not end")??,
@@ -313,6 +320,9 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
             _ = interrupt.recv() => {}
         }
         let in_time = outcome == Outcome::Graceful;
+        if let Some(exporter) = exporter {
+            exporter.finish(LAST_SPANS).await;
+        }
         tracing::info!(node = %name, in_time, "stopped");
         anyhow::Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
     })?;
@@ -396,6 +406,7 @@ fn check_config(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     alys_node::check_key(&config, &genesis)?;
     alys_node::check_token(&config)?;
     log_filter("", &config.log)?;
+    OtlpSettings::read(|name| std::env::var(name).ok())?;
     println!("{} may start on chain {}", config.identity.name, genesis.chain_id());
     Ok(ExitCode::SUCCESS)
 }

@@ -38,6 +38,7 @@ use alys_cluster::supervision::{
 };
 use alys_cluster::telemetry::logging::History;
 use alys_cluster::telemetry::metrics::Metrics;
+use alys_cluster::telemetry::spans::SpanCounters;
 use alys_cluster::telemetry::{Ear, LoggingActor, LoggingMessage, MetricsActor, MetricsMessage};
 use alys_cluster::transport::gateway::GATEWAY;
 use alys_cluster::transport::tls::Trust;
@@ -179,8 +180,10 @@ pub struct Parts {
     pub incarnation: Incarnation,
     /// Reads time.
     pub clock: Arc<dyn Clock>,
-    /// Carries events.
+    /// Carries events, and spans.
     pub events: EventBus,
+    /// What became of spans.
+    pub spans: Arc<SpanCounters>,
     /// What all supervisors share; shows the tree.
     pub supervision: Context,
     /// Shows the verdict.
@@ -218,7 +221,8 @@ impl Parts {
         M: Send + 'static,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        self.watched(name, Watch::default().deadline(|_| Some(HANDLER_DEADLINE)).drilled(), make)
+        let watch = Watch::default().deadline(|_| Some(HANDLER_DEADLINE)).drilled();
+        self.watched(name, watch.traced(name, &self.events), make)
     }
 
     fn watched<A, F>(&self, name: &ActorName, watch: Watch<A::Msg>, make: F) -> ChildSpec
@@ -286,6 +290,7 @@ impl Parts {
         let watch =
             Watch::default().deadline(|mail: &Mail<ChainMessage>| Some(chain_deadline(mail))).drilled();
         let address = actor.address.clone();
+        let watch = watch.traced(address.name(), &self.events);
         let chain = self.watched(address.name(), watch, move || actor.clone());
         chain.at_boundary().reached_at(&address)
     }
@@ -386,6 +391,7 @@ impl Parts {
                 let board = self.supervision.board.clone();
                 Arc::new(move |actor| board.last_words(actor))
             },
+            events: self.events.clone(),
         };
         Door { routes, answers: Arc::new(reception) }
     }

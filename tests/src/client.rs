@@ -53,12 +53,20 @@ impl Client {
         content_type: &str,
         body: impl Into<Vec<u8>>,
     ) -> Result<Answer, String> {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base))
-            .header("content-type", content_type)
-            .body(body.into())
-            .map_err(|error| error.to_string())?;
+        self.send_with(method, path, &[("content-type", content_type)], body).await
+    }
+
+    /// The same, with these headers.
+    pub async fn send_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> Result<Answer, String> {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let request = request.body(body.into()).map_err(|error| error.to_string())?;
         self.blocking(move |agent| {
             let mut response = agent.run(request)?;
             let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());

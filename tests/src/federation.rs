@@ -14,12 +14,12 @@ use alys_cluster::health::HealthConfig;
 use alys_cluster::id::NodeId;
 use alys_cluster::supervision::SupervisionConfig;
 use alys_cluster::transport::{LinkConfig, PeerConfig};
-use alys_node::Node;
 use alys_node::config::{FaultsConfig, IdentityConfig, LogConfig, NodeConfig, OpsConfig};
 use alys_node::consensus::ConsensusConfig;
 use alys_node::genesis::{Genesis, GenesisFile, GenesisMember};
 use alys_node::keys::SecretKey;
 use alys_node::ops::view::{FederationView, GateDecision, GateView, HeadView};
+use alys_node::{Node, Tracing};
 use federation_sim::ports::free_port;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
@@ -175,9 +175,18 @@ impl Federation {
     ///
     /// If it does not start.
     pub async fn start_member(&mut self, index: usize) {
+        self.start_traced(index, Tracing::default()).await;
+    }
+
+    /// Starts one member whose spans are taken.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn start_traced(&mut self, index: usize, tracing: Tracing) {
         let member = &mut self.members[index];
         let clock = Arc::new(SystemClock::default());
-        let node = Node::start(member.config.clone(), self.genesis.clone(), clock).await;
+        let node = Node::start_traced(member.config.clone(), self.genesis.clone(), clock, tracing).await;
         member.node = Some(node.expect("the member starts"));
     }
 

@@ -3,11 +3,12 @@
 //!
 //! [`eventually`] waits for a condition instead of a guess of how long something takes. [`federation`] runs
 //! four members in this process, over real loopback connections. [`client`] asks a member what anyone may ask
-//! it: its HTTP. [`saboteur`] is a member that turned, [`meddler`] a wire that did. [`tree`] puts actors that do as
+//! it: its HTTP. [`collector`] takes its traces. [`saboteur`] is a member that turned, [`meddler`] a wire that did. [`tree`] puts actors that do as
 //! they are told under the real supervisor. [`source`] reads the workspace's sources as the layer test sees them.
 //! [`wire`] links two members without sockets.
 
 pub mod client;
+pub mod collector;
 pub mod federation;
 pub mod meddler;
 pub mod saboteur;

@@ -282,6 +282,7 @@ impl Side {
             exports: exports.clone(),
             registry: stage.context.registry.clone(),
             last_words: Arc::new(move |actor| board.last_words(actor)),
+            events: events.clone(),
         };
         let to = address.clone();
         let routes = Routes::default()

@@ -21,13 +21,13 @@ use alys_cluster::federation::attestation::{ActorState, Attestation, Echo, Signe
 use alys_cluster::health::{HealthCheckResult, HealthStatus, PingMessage, PongMessage};
 use alys_cluster::id::{ActorName, ActorPriority, ActorType, BlockHeight, Incarnation, NodeId, Tag};
 use alys_cluster::registry::ActorLifecycleState;
+use alys_cluster::trace::TraceContext;
 use alys_cluster::transport::Class;
 use alys_cluster::transport::codec::{self, CodecError};
 use alys_cluster::transport::envelope::{Body, Envelope};
 use alys_cluster::transport::frame::{self, Frame, HEADER_BYTES, Kind};
 use alys_cluster::transport::hello::{Hello, VERSION, VERSION_MIN};
 use alys_cluster::transport::statistics::Count;
-use alys_cluster::transport::trace::TraceContext;
 use alys_node::actors::engine::EngineWire;
 use alys_node::actors::sync::SyncWire;
 use alys_node::consensus::context::{BlockProposal, BlockVote, ConsensusHeight, MemberIndex};

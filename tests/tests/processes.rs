@@ -27,7 +27,7 @@ use federation_sim::step::Step;
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
 
 /// The executable `alys-node`, built with these tests.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let own = std::env::current_exe().expect("this executable has a path");
     let binary = own.parent().and_then(|deps| deps.parent()).expect("a target directory").join("alys-node");
     assert!(binary.is_file(), "there is no {}; expected it to be built with the workspace", binary.display());
@@ -57,6 +57,7 @@ async fn tell(name: &str, seed: u64, node: &str, steps: &str) {
         binary: binary(),
         guard: None,
         log_level: "info".to_owned(),
+        environment: Vec::new(),
     };
     let mut federation = Loopback::start(&options, &scenario, seed).await.expect("a federation");
     let outcome = runner::run(&scenario, seed, &mut federation, &mut Quiet).await;

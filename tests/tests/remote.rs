@@ -120,6 +120,7 @@ impl Pair {
             exports: questions.exports(puppet.address.name()),
             registry: stage.context.registry.clone(),
             last_words: Arc::new(move |actor| board.last_words(actor)),
+            events: events.clone(),
         };
         let door = Arc::new(Door { routes: Routes::default(), answers: Arc::new(reception) });
         let discovery = Discovery::new(asker.lines.clone());

@@ -7,6 +7,7 @@ use super::directory::{Directory, RemoteEntry};
 use super::exports::Protocol;
 use super::remote::{Caller, RemoteHandle};
 use crate::clock::Moment;
+use crate::event::EventBus;
 use crate::id::{ActorName, NodeId};
 use crate::port::PeerChange;
 use crate::registry::{ActorQuery, LookupError};
@@ -28,6 +29,13 @@ impl Discovery {
         let directory = Directory::default();
         let caller = Caller::new(directory.clone(), lines);
         Self { directory, caller, versions: Arc::default() }
+    }
+
+    /// The same; every question is told as a span from here on.
+    #[must_use]
+    pub fn traced(mut self, events: &EventBus) -> Self {
+        self.caller.tell(events.clone());
+        self
     }
 
     /// The version of the next advertisement: greater than all before, whichever actor made them.

@@ -6,8 +6,10 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use super::exports::{Exports, shown};
+use crate::event::EventBus;
 use crate::id::{ActorName, Incarnation, NodeId};
 use crate::registry::{ActorLifecycleState, ActorQuery, Pattern, Standing, ThreadSafeActorRegistry};
+use crate::trace::{Cause, Draft, SpanKind, current, span_id, within, within_sync};
 use crate::transport::gateway::{Answer, Answers};
 
 /// Why an actor ended, as far as its supervisor knows.
@@ -21,6 +23,36 @@ pub struct Reception {
     pub registry: ThreadSafeActorRegistry,
     /// Knows why they ended.
     pub last_words: LastWords,
+    /// Hears of questions that are traced.
+    pub events: EventBus,
+}
+
+/// A question that is traced, while it is answered.
+struct Asked {
+    draft: Draft,
+    cause: Option<Cause>,
+    events: EventBus,
+}
+
+impl Asked {
+    fn of(events: &EventBus, from: &NodeId, to: &[u8]) -> Option<Self> {
+        let cause = current().filter(|_| events.tracer().is_on())?;
+        let draft = Draft::child(cause.context, span_id(), "answer", events.clock().now())
+            .kind(SpanKind::Server)
+            .with("rpc.system", "ractor")
+            .with("alys.actor", shown(to))
+            .with("alys.peer", from.to_string());
+        let cause = cause.passed_on(draft.context());
+        Some(Self { draft, cause, events: events.clone() })
+    }
+
+    fn answered(self, outcome: &Result<Vec<u8>, String>) {
+        let now = self.events.clock().now();
+        self.events.tracer().record(match outcome {
+            Ok(_) => self.draft.end(now),
+            Err(reason) => self.draft.fail(now, reason.clone()),
+        });
+    }
 }
 
 /// Whether the actor leads no life at present.
@@ -46,12 +78,17 @@ fn ended_last(standing: Option<Standing>, life: Incarnation) -> bool {
 impl Answers for Reception {
     fn answer(&self, from: &NodeId, to: &[u8], protocol: &[u8], question: &[u8]) -> Result<Answer, String> {
         let served = self.exports.one_more(from, question.len())?;
-        let answer = self.exports.serve(from, to, protocol, question)?;
-        Ok(async move {
-            let outcome = answer.await;
+        let asked = Asked::of(&self.events, from, to);
+        let cause = asked.as_ref().and_then(|asked| asked.cause);
+        let answer = within_sync(cause, || self.exports.serve(from, to, protocol, question));
+        Ok(within(cause, async move {
+            let outcome = answer?.await;
             drop(served);
+            if let Some(asked) = asked {
+                asked.answered(&outcome);
+            }
             outcome
-        }
+        })
         .boxed())
     }
 

@@ -10,9 +10,11 @@ use tokio::task::AbortHandle;
 
 use super::directory::{Directory, RemoteEntry};
 use super::exports::{Protocol, bounded};
+use crate::event::EventBus;
 use crate::id::{ActorName, Incarnation, NodeId};
 use crate::port::Fate;
 use crate::registry::LookupError;
+use crate::trace::{Cause, Draft, SpanKind, current, new_trace, span_id, within};
 use crate::transport::connection::{Ending, Watching};
 use crate::transport::envelope::Body;
 use crate::transport::error::AskError;
@@ -68,12 +70,41 @@ pub enum RemoteError {
 pub struct Caller {
     directory: Directory,
     lines: Lines,
+    events: Option<EventBus>,
 }
 
 impl Caller {
     /// Asks on `lines` who is in `directory`.
     pub fn new(directory: Directory, lines: Lines) -> Self {
-        Self { directory, lines }
+        Self { directory, lines, events: None }
+    }
+
+    /// Every question is a span from here on, if anybody listens.
+    pub(super) fn tell(&mut self, events: EventBus) {
+        self.events = Some(events).filter(|events| events.tracer().is_on());
+    }
+
+    /// A question that is asked now.
+    fn asks(&self, target: &Target) -> Option<Draft> {
+        let events = self.events.as_ref()?;
+        let now = events.clock().now();
+        let draft = match current() {
+            Some(cause) => Draft::child(cause.context, span_id(), "ask", now),
+            None => Draft::root(new_trace(), "ask", now),
+        };
+        let (actor, peer) = (target.actor.to_string(), target.node.to_string());
+        let draft = draft.kind(SpanKind::Client).with("rpc.system", "ractor");
+        Some(draft.with("alys.actor", actor).with("alys.peer", peer))
+    }
+
+    fn asked<R>(&self, draft: Option<Draft>, outcome: &Result<R, RemoteError>) {
+        if let (Some(events), Some(draft)) = (&self.events, draft) {
+            let now = events.clock().now();
+            events.tracer().record(match outcome {
+                Ok(_) => draft.end(now),
+                Err(error) => draft.fail(now, error.to_string()),
+            });
+        }
     }
 
     /// A member was lost, and whoever waits for it waits in vain.
@@ -186,6 +217,17 @@ impl<P: Protocol> RemoteHandle<P> {
 
     /// Asks, and waits for the answer until the deadline.
     pub async fn call(&self, deadline: Duration, request: P::Request) -> Result<P::Reply, RemoteError> {
+        let draft = self.caller.asks(&self.target);
+        let asking = self.ask(deadline, request);
+        let outcome = match &draft {
+            Some(draft) => within(Some(Cause::local(draft.context())), asking).await,
+            None => asking.await,
+        };
+        self.caller.asked(draft, &outcome);
+        outcome
+    }
+
+    async fn ask(&self, deadline: Duration, request: P::Request) -> Result<P::Reply, RemoteError> {
         let node = &self.target.node;
         let question = bounded(&request).map_err(RemoteError::Unsent)?;
         let connection = self.caller.connection(&self.target)?;

@@ -22,10 +22,12 @@ use super::decision::{Decision, DecisionRecord};
 use super::failure::{ActorFailureType, Exit, Failure};
 use super::message::{AdminError, ChildCounts, ChildInfo, Report, SupervisorMessage};
 use super::panic;
+use super::restart_trace::Restarts;
 use super::spec::{ChildSpec, Legacy, Shutdown, SupervisorSpec};
 use super::state::{Effect, Input, SupervisorState};
 use crate::event::ClusterEvent;
 use crate::mailbox::{Mail, remind};
+use crate::trace::{Cause, TraceContext, within_sync};
 
 /// What ractor says of an actor that was killed.
 const KILLED: &str = "killed";
@@ -64,6 +66,8 @@ pub struct Shell {
     /// Exits that came before the word that the child had started.
     early: HashMap<ActorId, SupervisionEvent>,
     waiting: HashMap<ChildKey, Vec<Waiting>>,
+    /// Restarts that are not over, as they are told.
+    restarts: Restarts,
     /// Reminders of stop deadlines; over when the child is.
     reminders: HashMap<ChildKey, AbortHandle>,
 }
@@ -169,6 +173,13 @@ impl Supervisor {
         for effect in effects {
             self.apply(me, shell, effect);
         }
+        if let Some(key) = key {
+            use ChildPhase::{Restarting, Running, Starting, Stopping};
+            let phase = shell.state().child(key).map(|child| child.phase);
+            if !matches!(phase, Some(Starting | Running | Stopping | Restarting)) {
+                shell.restarts.given_up(key, phase.map_or("removed", ChildPhase::as_str));
+            }
+        }
         Ok(())
     }
 
@@ -226,6 +237,7 @@ impl Supervisor {
                 let (supervisor, reason) = (shell.spec.name.clone(), failure.to_string());
                 me.stop(Some(format!("shutdown: {reason}")));
                 self.context.events.tell(ClusterEvent::SupervisorGaveUp { supervisor, reason });
+                self.legacy.panic.blame(shell.restarts.last());
                 self.legacy.raise(failure);
             }
         }
@@ -237,6 +249,7 @@ impl Supervisor {
         let is_dynamic = shell.spec.is_dynamic;
         let enrolled = self.enroll(shell, &spec, key);
         spec.legacy.recall.begin();
+        shell.restarts.starting(key);
         let cell = me.get_cell();
         let mut attempt = Box::pin(async move {
             enrolled?;
@@ -288,7 +301,14 @@ impl Supervisor {
             waiting.decided(&record.decision);
         }
         let supervisor = shell.spec.name.clone();
-        self.context.events.tell(ClusterEvent::RestartDecided { supervisor, record: Arc::new(record), took });
+        let cause = shell.specs.get(&key).map(|spec| spec.legacy.panic.take_cause()).unwrap_or_default();
+        let trace = shell.restarts.decided(key, &supervisor, &record, cause);
+        self.tell_within(trace, ClusterEvent::RestartDecided { supervisor, record: Arc::new(record), took });
+    }
+
+    fn tell_within(&self, trace: TraceContext, event: ClusterEvent) {
+        let cause = trace.is_sampled().then(|| Cause::local(trace));
+        within_sync(cause, || self.context.events.tell(event));
     }
 
     fn started(&self, me: &Me, shell: &mut Shell, key: ChildKey, cell: ActorCell) {
@@ -309,7 +329,8 @@ impl Supervisor {
         Self::answer(shell, key);
         let restarts = shell.state().child(key).map_or(0, |child| child.restarts);
         let supervisor = shell.spec.name.clone();
-        self.context.events.tell(ClusterEvent::ChildStarted { supervisor, child: name, restarts });
+        let trace = shell.restarts.started(key);
+        self.tell_within(trace, ClusterEvent::ChildStarted { supervisor, child: name, restarts });
         if let Some((_, exit)) = shell.early.remove(&id).and_then(|event| Self::exit_of(shell, event)) {
             self.ended(me, shell, id, exit);
         }
@@ -609,6 +630,7 @@ impl Actor for Supervisor {
             unheard: 0,
             early: HashMap::new(),
             waiting: HashMap::new(),
+            restarts: Restarts::new(self.context.events.clone()),
             reminders: HashMap::new(),
         };
         if let Err(failure) = self.boot(&me, &mut shell).await {

@@ -10,8 +10,12 @@ use ractor::message::SerializedMessage;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::failure::ActorFailureType;
+use super::handling::Traced;
 use super::panic::{PanicSlot, watched};
+use crate::event::EventBus;
+use crate::id::ActorName;
 use crate::mailbox::{Mail, Pressure};
+use crate::trace::within;
 
 /// The longest a handler may take with this message; `None` for as long as it likes.
 pub type Deadline<M> = Arc<dyn Fn(&M) -> Option<Duration> + Send + Sync>;
@@ -23,6 +27,7 @@ pub struct Watch<M> {
     overflow: Option<Overflow>,
     started: Option<Started<M>>,
     is_endless: Option<fn(&M) -> bool>,
+    traced: Option<Traced<M>>,
 }
 
 type Started<M> = Box<dyn Fn(ActorRef<M>) + Send + Sync>;
@@ -36,7 +41,14 @@ struct Overflow {
 
 impl<M> Default for Watch<M> {
     fn default() -> Self {
-        Self { slot: Arc::default(), deadline: None, overflow: None, started: None, is_endless: None }
+        Self {
+            slot: Arc::default(),
+            deadline: None,
+            overflow: None,
+            started: None,
+            is_endless: None,
+            traced: None,
+        }
     }
 }
 
@@ -95,6 +107,20 @@ impl<S> Drop for Contained<S> {
     }
 }
 
+/// What `handling` gives, if it does so within `deadline`.
+async fn in_time(
+    deadline: Option<Duration>,
+    handling: impl Future<Output = Result<(), ActorProcessingErr>>,
+) -> Result<(), ActorProcessingErr> {
+    match deadline {
+        None => handling.await,
+        Some(duration) => match tokio::time::timeout(duration, handling).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(ActorFailureType::Timeout { duration }.into()),
+        },
+    }
+}
+
 /// An actor with its watch. To ractor and to the actor's callers it is the actor.
 pub struct Guarded<A: Actor> {
     actor: A,
@@ -106,6 +132,14 @@ impl<M: Send + 'static> Watch<Mail<M>> {
     #[must_use]
     pub fn drilled(mut self) -> Self {
         self.is_endless = Some(Mail::is_endless);
+        self
+    }
+
+    /// What the actor `name` does for something that is traced is told to `events`, and what it sends meanwhile carries
+    /// it on.
+    #[must_use]
+    pub fn traced(mut self, name: &ActorName, events: &EventBus) -> Self {
+        self.traced = events.tracer().is_on().then(|| Traced::new(name.clone(), events.clone()));
         self
     }
 }
@@ -164,6 +198,8 @@ impl<A: Actor> Actor for Guarded<A> {
         let Some(state) = &mut state.0 else { return Ok(()) };
         let deadline = self.watch.deadline.as_ref().and_then(|deadline| deadline(&message));
         let is_endless = self.watch.is_endless.is_some_and(|is_endless| is_endless(&message));
+        let traced = self.watch.traced.as_ref();
+        let (cause, span) = traced.map_or((None, None), |traced| traced.begin(&message, &self.watch.slot));
         let handling = async {
             if is_endless {
                 // As any message that is opened, it holds no slot any more.
@@ -172,13 +208,15 @@ impl<A: Actor> Actor for Guarded<A> {
             }
             watched(self.watch.slot.clone(), self.actor.handle(me, message, state)).await
         };
-        match deadline {
-            None => handling.await?,
-            Some(duration) => match tokio::time::timeout(duration, handling).await {
-                Ok(outcome) => outcome?,
-                Err(_) => return Err(ActorFailureType::Timeout { duration }.into()),
-            },
+        let outcome = if cause.is_some() {
+            within(cause, in_time(deadline, handling)).await
+        } else {
+            in_time(deadline, handling).await
+        };
+        if let Some(span) = span {
+            span.over(outcome.as_ref().err().map(ToString::to_string));
         }
+        outcome?;
         self.watch.check_mailbox()
     }
 

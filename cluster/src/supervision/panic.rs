@@ -12,11 +12,13 @@ use std::backtrace::Backtrace;
 use std::collections::HashMap;
 use std::future::Future;
 use std::panic::{PanicHookInfo, set_hook, take_hook};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 
 use tokio::task::futures::TaskLocalFuture;
 
 use super::failure::Failure;
+use crate::trace::TraceContext;
 
 /// Places of the source whose panics are counted; further ones are told without a backtrace.
 const PLACES_MAX: usize = 256;
@@ -45,9 +47,28 @@ impl PanicReport {
 
 /// Where an actor's last panic is left.
 #[derive(Debug, Default)]
-pub struct PanicSlot(Mutex<Option<PanicReport>>);
+pub struct PanicSlot {
+    report: Mutex<Option<PanicReport>>,
+    /// What it worked on last, as far as that is traced.
+    cause: Mutex<TraceContext>,
+    has_cause: AtomicBool,
+}
 
 impl PanicSlot {
+    /// Notes what its actor works on from here on. Costs nothing as long as that is nothing.
+    pub(super) fn blame(&self, cause: TraceContext) {
+        if cause.is_sampled() || self.has_cause.load(Ordering::Relaxed) {
+            *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = cause;
+            self.has_cause.store(cause.is_sampled(), Ordering::Relaxed);
+        }
+    }
+
+    /// What its actor worked on last.
+    pub(super) fn take_cause(&self) -> TraceContext {
+        self.has_cause.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *self.cause.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Takes the panic that says `message`. Another one was caught by the actor itself, and is not why it ended.
     pub fn take(&self, message: &str) -> Option<PanicReport> {
         self.take_any().filter(|report| report.message == message)
@@ -55,7 +76,7 @@ impl PanicSlot {
 
     /// Takes whatever panic was left.
     pub(super) fn take_any(&self) -> Option<PanicReport> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -70,6 +91,12 @@ pub(super) fn watched<F: Future>(slot: Arc<PanicSlot>, future: F) -> TaskLocalFu
     WATCHED.scope(slot, future)
 }
 
+/// The actor whose handler this is works on `cause` from here on: should it fail, that is why it was at work.
+pub fn blame(cause: TraceContext) {
+    // Nobody asks about an actor that is not supervised.
+    let _ = WATCHED.try_with(|slot| slot.blame(cause));
+}
+
 /// Installs the hook, once for the process. Calls again do nothing.
 pub fn install() {
     static INSTALLED: Once = Once::new();
@@ -79,7 +106,7 @@ pub fn install() {
         set_hook(Box::new(move |info| {
             let left = WATCHED.try_with(|slot| {
                 let report = report(info, &seen);
-                *slot.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+                *slot.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
             });
             if left.is_err() {
                 previous(info);

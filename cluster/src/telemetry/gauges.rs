@@ -33,6 +33,10 @@ pub struct Gauges {
     pub classes: Vec<(&'static str, usize, bool)>,
     /// The links.
     pub links: Vec<LinkReading>,
+    /// Spans that a collector took.
+    pub spans_exported: u64,
+    /// Spans that were lost, by reason; every reason is there.
+    pub spans_lost: [(&'static str, u64); 4],
 }
 
 /// Reads the gauges. Must not wait.

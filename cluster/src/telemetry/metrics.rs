@@ -50,6 +50,8 @@ pub struct Metrics {
     signature_refusals: IntCounter,
     shutdown_state: IntGaugeVec,
     shutdown_refusals: IntCounter,
+    spans_exported: IntCounter,
+    spans_lost: IntCounterVec,
     events_missed: IntCounter,
     actors: ActorMetrics,
 }
@@ -391,6 +393,8 @@ impl Metrics {
             shutdown_refusals: make
                 .counter("shutdown_refusals_total", "Requests to shut down that were refused."),
             actors: ActorMetrics::new(make),
+            spans_exported: make.counter("trace_spans_exported_total", "Spans that a collector took."),
+            spans_lost: make.counters("trace_spans_lost_total", "Spans that were lost.", &["reason"]),
             events_missed: make
                 .counter("telemetry_events_missed_total", "Events the collector was too slow for."),
             families,
@@ -492,6 +496,11 @@ impl Metrics {
         self.gate.show(gauges);
         self.members.show(asked.as_deref());
         self.links.show(&gauges.links);
+        let exported = &self.spans_exported;
+        exported.inc_by(gauges.spans_exported.saturating_sub(exported.get()));
+        for (reason, total) in gauges.spans_lost {
+            raise(&self.spans_lost.with_label_values(&[reason]), total);
+        }
     }
 }
 

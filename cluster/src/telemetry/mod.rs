@@ -8,6 +8,7 @@ pub mod gauges;
 pub mod logging;
 pub mod message;
 pub mod metrics;
+pub mod spans;
 
 pub use logging::LoggingActor;
 pub use message::{LoggingMessage, MetricsMessage};

@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::codec::MESSAGE_BYTES_MAX;
 use super::frame::{self, Kind};
 use super::hello::VERSION_WATCH;
-use super::trace::TraceContext;
+use crate::trace::{TraceContext, current_context};
 
 /// One message to another member. Names are text as it came: whoever looks them up finds them or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,9 +150,9 @@ impl Body {
 }
 
 impl Envelope {
-    /// Without a trace.
+    /// For what the present task works on.
     pub fn new(body: Body) -> Self {
-        Self { body, trace: TraceContext::default() }
+        Self { body, trace: current_context() }
     }
 
     /// Its frame, ready to be sent; an error that names its size if it is larger than an envelope may be.

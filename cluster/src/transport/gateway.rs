@@ -24,6 +24,7 @@ use super::message::GatewayMessage;
 use super::share::{Load, Shares};
 use crate::id::{ActorName, Incarnation, NAME_BYTES_MAX, NodeId};
 use crate::mailbox::Address;
+use crate::trace::{Cause, within_sync};
 
 /// The gateway's name within its node.
 pub const GATEWAY: &str = "gateway";
@@ -203,7 +204,14 @@ impl Door {
 
 impl Inbound for Door {
     fn take(&self, from: &Arc<Connection>, envelope: Envelope) -> Result<(), String> {
-        match envelope.body {
+        let cause = envelope.trace.is_sampled().then(|| Cause::remote(envelope.trace));
+        within_sync(cause, || self.let_in(from, envelope.body))
+    }
+}
+
+impl Door {
+    fn let_in(&self, from: &Arc<Connection>, body: Body) -> Result<(), String> {
+        match body {
             Body::Tell { to, payload } => self.routes.take(from.peer(), &to, &payload),
             Body::Ask { id, to, protocol, question, patience } => {
                 let answer = self.answers.answer(from.peer(), &to, &protocol, &question);

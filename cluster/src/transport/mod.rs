@@ -36,7 +36,6 @@ pub mod refusals;
 pub mod share;
 pub mod statistics;
 pub mod tls;
-pub mod trace;
 
 pub use config::{LinkConfig, PeerConfig};
 pub use connection::{Bounds, Connection};

@@ -13,6 +13,7 @@ pub mod router;
 mod shutdown;
 mod supervision;
 pub mod token;
+mod trace;
 pub mod view;
 
 use tokio::net::TcpListener;

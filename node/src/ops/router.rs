@@ -29,7 +29,7 @@ use super::view::{
     RegistryStatsView, ShutdownRequest, ShutdownView, SignatureView, SignaturesView, SupervisionMemoryView,
     SupervisionStatsView, TransactionReceipt, TransactionRequest, TreeView, TrendsView,
 };
-use super::{health, links, metrics, registry, shutdown, supervision};
+use super::{health, links, metrics, registry, shutdown, supervision, trace};
 use crate::actors::chain::ChainMessage;
 use crate::actors::consensus::ConsensusMessage;
 use crate::actors::engine::EngineMessage;
@@ -102,6 +102,7 @@ impl Ops {
                 Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
             })
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .layer(axum::middleware::from_fn_with_state(self.parts.events.clone(), trace::request))
             .with_state(self)
     }
 

@@ -12,11 +12,14 @@ use alys_cluster::health::message::answer;
 use alys_cluster::id::{BlockHeight, Incarnation, NodeId};
 use alys_cluster::mailbox::{Address, Mail, remind};
 use alys_cluster::port::{Outbox, PeerChange};
-use alys_cluster::supervision::{ActorFailureType, SlotReader, SlotTiming};
+use alys_cluster::supervision::{ActorFailureType, SlotReader, SlotTiming, blame};
+use alys_cluster::trace::{within, within_sync};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::conductor::{Action, Conductor, Decision, Departure, Input, Instant, Tools};
 use super::message::{ConsensusMessage, EngineRequest, Farewell};
+use super::telling::Telling;
+use super::trace::{GateNote, Place, Rounds, Step};
 use crate::actors::chain::{ChainMessage, HeadReader};
 use crate::actors::engine::EngineMessage;
 use crate::consensus::core::MalachiteCore;
@@ -80,6 +83,7 @@ pub struct Shell {
     conductor: Conductor,
     signer: GuardedSigner,
     log: WriteAheadLog,
+    telling: Telling,
     last_commit: Option<Moment>,
     /// Members that do not reach each other, and do reach this one.
     apart: BTreeSet<(NodeId, NodeId)>,
@@ -148,9 +152,11 @@ impl ConsensusActor {
         let mut next = Some(input);
         while let Some(input) = next.take() {
             let at = self.instant();
+            self.tell_input(at, &mut shell.telling, &input);
             let mut tools = Tools { signer: &mut shell.signer, log: &mut shell.log };
             for action in shell.conductor.handle(at, &mut tools, input).map_err(MemberFailure::of)? {
                 if let Action::Commit(decision) = action {
+                    shell.telling.step(|rounds, now| rounds.decided(at.now, now));
                     let head = self.commit(shell, *decision).await?;
                     next = Some(Input::Committed { head, adopted: false });
                 } else {
@@ -165,31 +171,69 @@ impl ConsensusActor {
         Ok(())
     }
 
-    fn act(&self, me: &Me, shell: &Shell, action: Action) {
+    /// What an input means for the round as it is told.
+    fn tell_input(&self, at: Instant, telling: &mut Telling, input: &Input) {
+        telling.tell(|rounds, _| {
+            let now = at.now;
+            let mut over = rounds.gate(now, self.gate_note(at));
+            match input {
+                Input::Checked { valid, .. } => rounds.executed(now, *valid),
+                Input::Committed { head, adopted } => {
+                    over.extend(rounds.committed(now, head.height, *adopted));
+                }
+                _ => {}
+            }
+            blame(rounds.context());
+            over
+        });
+    }
+
+    fn gate_note(&self, at: Instant) -> GateNote {
+        let verdict = self.gate.verdict(at.now);
+        let refusal = self.gate.admit(at.now, OperationClass::Vote).err();
+        let reason = refusal.map_or_else(|| verdict.reason.clone(), |refusal| refusal.to_string());
+        GateNote { open: at.gate_open, healthy: verdict.healthy, required: verdict.required, reason }
+    }
+
+    fn act(&self, me: &Me, shell: &mut Shell, action: Action) {
         match action {
             Action::Send(message) => {
-                for peer in self.roster.peers() {
-                    self.outbox.send(peer, message.clone());
-                }
+                let part_of = shell.telling.step(|rounds, now| rounds.said(now, &message));
+                within_sync(shell.telling.cause(|_| part_of), || {
+                    for peer in self.roster.peers() {
+                        self.outbox.send(peer, message.clone());
+                    }
+                });
             }
-            Action::SendTo(peer, message) => self.outbox.send(&peer, message),
+            Action::SendTo(peer, message) => {
+                let part_of = shell.telling.step(|rounds, now| rounds.said(now, &message));
+                within_sync(shell.telling.cause(|_| part_of), || self.outbox.send(&peer, message));
+            }
             Action::SetTimer(timer, generation, after) => {
                 remind(me, after, ConsensusMessage::Timer(timer, generation));
             }
             Action::Build { round } => {
-                self.request(me, shell.conductor.head(), EngineRequest::Build { round });
+                shell.telling.step(Rounds::building);
+                self.request(me, shell, EngineRequest::Build { round });
             }
             Action::Check { block, round } => {
-                self.request(me, shell.conductor.head(), EngineRequest::Check { block, round });
+                shell.telling.step(Rounds::executing);
+                self.request(me, shell, EngineRequest::Check { block, round });
             }
-            Action::TellRound { height, round } => {
-                self.events.tell(ClusterEvent::RoundStarted { height: BlockHeight(height), round });
+            Action::TellRound { height, round, proposer } => {
+                shell.telling.tell(|rounds, now| rounds.began(now, Place { height, round }, proposer));
+                self.tell(shell, ClusterEvent::RoundStarted { height: BlockHeight(height), round });
             }
             Action::TellAbstention { height, reason } => {
-                self.events.tell(ClusterEvent::SignatureRefused { height: BlockHeight(height), reason });
+                self.tell(shell, ClusterEvent::SignatureRefused { height: BlockHeight(height), reason });
             }
             Action::Commit(_) => unreachable!("commits are awaited where they arise"),
         }
+    }
+
+    /// Tells an event of the round in hand.
+    fn tell(&self, shell: &Shell, event: ClusterEvent) {
+        within_sync(shell.telling.cause(Rounds::context), || self.events.tell(event));
     }
 
     /// Carries what a member states to those whom it does not reach itself, one step and no further. Its
@@ -204,8 +248,13 @@ impl ConsensusActor {
     }
 
     /// Asks the engine. What it can not give yet is asked for again a little later.
-    fn request(&self, me: &Me, head: Head, request: EngineRequest) {
+    fn request(&self, me: &Me, shell: &Shell, request: EngineRequest) {
+        let head = shell.conductor.head();
         let height = head.height + 1;
+        let step = match request {
+            EngineRequest::Build { .. } => Step::Propose,
+            EngineRequest::Check { .. } => Step::Execute,
+        };
         let answer = Answering { me: me.clone(), retry: Some((height, request.clone())) };
         let message = match request {
             EngineRequest::Build { round } => EngineMessage::Build(
@@ -218,7 +267,8 @@ impl ConsensusActor {
             ),
         };
         // A message that is not taken, or dies with the engine, is asked for again by its own end.
-        let _ = self.engine.cast(message);
+        let cause = shell.telling.cause(|rounds| rounds.context_of(step));
+        let _ = within_sync(cause, || self.engine.cast(message));
     }
 
     /// Stores a decided block. The log is emptied only when the next height begins: until then the decision
@@ -229,18 +279,14 @@ impl ConsensusActor {
         let stored = Box::new(StoredBlock { block: block.clone(), certificate, observed });
         // A chain that is being restarted has not lost the block: storing it twice is storing it once.
         let ask = |reply| ChainMessage::Commit(stored.clone(), reply);
-        let head = self.chain.call_patiently(DEADLINE, ask).await??;
+        let cause = shell.telling.cause(|rounds| rounds.context_of(Step::Commit));
+        let head = within(cause, self.chain.call_patiently(DEADLINE, ask)).await??;
         // An engine that misses this begins anew at the head when it is asked to build on it.
         let _ = self.engine.cast(EngineMessage::Committed(Box::new(block)));
         let now = self.clock.now();
         let interval = shell.last_commit.replace(now).map(|last| now.since(last));
-        self.events.tell(ClusterEvent::HeightCommitted {
-            height: BlockHeight(head.height),
-            round,
-            adopted: observed.adopted,
-            interval,
-            deciding,
-        });
+        let (height, adopted) = (BlockHeight(head.height), observed.adopted);
+        self.tell(shell, ClusterEvent::HeightCommitted { height, round, adopted, interval, deciding });
         Ok(head)
     }
 
@@ -317,16 +363,30 @@ impl Actor for ConsensusActor {
         // What changes from here on is told.
         conductor.begin_without(self.gate.lost());
         remind(&me, Duration::ZERO, ConsensusMessage::Tick);
-        Ok(Shell { conductor, signer, log, last_commit: None, apart: BTreeSet::new(), farewells: Vec::new() })
+        let members = || self.roster.members().iter().map(ToString::to_string).collect();
+        let telling = Telling::new(&self.events, || Rounds::new(self.genesis.hash(), own, members()));
+        Ok(Shell {
+            conductor,
+            signer,
+            log,
+            telling,
+            last_commit: None,
+            apart: BTreeSet::new(),
+            farewells: Vec::new(),
+        })
     }
 
     async fn handle(&self, me: Me, mail: Self::Msg, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+        let cause = mail.cause();
         match mail.open() {
             ConsensusMessage::Tick => {
                 remind(&me, TICK, ConsensusMessage::Tick);
                 self.input(&me, shell, Input::Tick).await
             }
             ConsensusMessage::Wire(from, message) => {
+                if let Some(cause) = cause {
+                    shell.telling.step(|rounds, _| rounds.heard(&message, cause.context));
+                }
                 self.carry(shell, &from, &message);
                 self.input(&me, shell, Input::Message(message)).await
             }
@@ -366,9 +426,8 @@ impl Actor for ConsensusActor {
                 self.input(&me, shell, Input::Checked { block, round, valid }).await
             }
             ConsensusMessage::Retry { height, request } => {
-                let head = shell.conductor.head();
-                if height == head.height + 1 {
-                    self.request(&me, head, request);
+                if height == shell.conductor.head().height + 1 {
+                    self.request(&me, shell, request);
                 }
                 Ok(())
             }

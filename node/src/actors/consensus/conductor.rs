@@ -162,6 +162,8 @@ pub enum Action {
         height: u64,
         /// The round.
         round: u32,
+        /// Whose turn it is, by its place in genesis.
+        proposer: usize,
     },
     /// Tell that a signature was refused.
     TellAbstention {
@@ -506,7 +508,7 @@ impl Conductor {
                 Effect::RoundStarted { round, proposer } => {
                     self.proposer = proposer;
                     self.said.clear();
-                    actions.push(Action::TellRound { height, round });
+                    actions.push(Action::TellRound { height, round, proposer });
                 }
                 Effect::Decided(decided) => {
                     self.stage = Stage::Committing;

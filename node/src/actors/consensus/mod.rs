@@ -9,6 +9,8 @@ pub mod conductor;
 pub mod message;
 #[cfg(test)]
 mod simulation;
+mod telling;
+pub mod trace;
 
 pub use actor::ConsensusActor;
 pub use message::ConsensusMessage;

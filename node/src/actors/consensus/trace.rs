@@ -1,0 +1,556 @@
+//! The trace of a block round as one member sees it.
+//!
+//! ```text
+//!   round (proposer) ─┬─ propose ─── round (each other member) ─┬─ wait for proposal
+//!                     ├─ prevote                                ├─ execute
+//!                     ├─ precommit                              ├─ prevote, precommit, aggregate
+//!                     ├─ aggregate                              └─ commit
+//!                     └─ commit
+//! ```
+//!
+//! All members derive the same trace id from genesis, height and round, so that a round is one trace also where the
+//! proposal never arrives, and can be looked for by its height. The proposal brings the span that the other members'
+//! rounds are part of; the last precommits bring those that the aggregate follows from.
+//!
+//! A round is told when it is over: decided, overtaken by the next round, or halted by the gate. What is in hand when
+//! the gate closes is told then, with the reason, and goes on as another span of the same trace when it opens.
+
+use std::collections::VecDeque;
+
+use alys_cluster::clock::Moment;
+use alys_cluster::trace::span::Attributes;
+use alys_cluster::trace::{Draft, Span, TraceContext, Value, span_id};
+use malachite_types::VoteType;
+use sha2::{Digest as _, Sha256};
+
+use crate::consensus::message::ConsensusWire;
+
+/// Proposals that were heard before their round began here, of which the spans are remembered.
+const EARLY_MAX: usize = 8;
+
+/// A part of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Another member's proposal is waited for.
+    WaitForProposal,
+    /// This member's block is built, signed and sent.
+    Propose,
+    /// The engine executes the proposed block.
+    Execute,
+    /// From this member's prevote until its precommit.
+    Prevote,
+    /// From this member's precommit until enough members' are there.
+    Precommit,
+    /// The last precommit is verified, and a certificate made of all.
+    Aggregate,
+    /// The block is stored.
+    Commit,
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::WaitForProposal => "wait for proposal",
+            Self::Propose => "propose",
+            Self::Execute => "execute",
+            Self::Prevote => "prevote",
+            Self::Precommit => "precommit",
+            Self::Aggregate => "aggregate",
+            Self::Commit => "commit",
+        }
+    }
+
+    /// The actor that the step waits for.
+    fn actor(self) -> &'static str {
+        match self {
+            Self::Propose | Self::Execute => "engine",
+            Self::Commit => "chain",
+            Self::WaitForProposal | Self::Prevote | Self::Precommit | Self::Aggregate => "consensus",
+        }
+    }
+}
+
+/// What the gate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateNote {
+    /// Whether votes are admitted.
+    pub open: bool,
+    /// Healthy members.
+    pub healthy: usize,
+    /// Healthy members required.
+    pub required: usize,
+    /// Why.
+    pub reason: String,
+}
+
+/// Which round of which height.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The height.
+    pub height: u64,
+    /// The round.
+    pub round: u32,
+}
+
+impl Place {
+    fn of(message: &ConsensusWire) -> Self {
+        Self { height: message.height(), round: message.round() }
+    }
+
+    /// The trace of this round, the same on all members of the chain with this genesis.
+    pub fn trace_id(self, genesis: [u8; 32]) -> [u8; 16] {
+        let hash = Sha256::new()
+            .chain_update(b"alys block round")
+            .chain_update(genesis)
+            .chain_update(self.height.to_be_bytes())
+            .chain_update(self.round.to_be_bytes())
+            .finalize();
+        *hash.first_chunk().expect("32 bytes")
+    }
+}
+
+/// A round under way.
+struct Round {
+    place: Place,
+    proposer: usize,
+    whole: Draft,
+    open: Vec<(Step, Draft)>,
+    /// Steps that began, over or not.
+    begun: Vec<(Step, TraceContext)>,
+    over: Vec<Span>,
+    /// Precommits of others, by the spans that they are part of.
+    precommits: Vec<TraceContext>,
+}
+
+fn ended(draft: Draft, now: Moment, error: Option<&str>) -> Span {
+    match error {
+        None => draft.end(now),
+        Some(reason) => draft.fail(now, reason.to_owned()),
+    }
+}
+
+impl Round {
+    /// A step begins, unless it did already: what is said again is not done again.
+    fn begin(&mut self, now: Moment, step: Step) {
+        if !self.begun.iter().any(|(begun, _)| *begun == step) {
+            let draft = Draft::child(self.whole.context(), span_id(), step.name(), now);
+            self.begun.push((step, draft.context()));
+            self.open.push((step, draft.with("alys.actor", step.actor())));
+        }
+    }
+
+    /// The span of a step that began, or the round's.
+    fn context_of(&self, step: Step) -> TraceContext {
+        let begun = self.begun.iter().find(|(begun, _)| *begun == step);
+        begun.map_or_else(|| self.whole.context(), |(_, context)| *context)
+    }
+
+    fn draft(&mut self, step: Step) -> Option<&mut Draft> {
+        self.open.iter_mut().find(|(open, _)| *open == step).map(|(_, draft)| draft)
+    }
+
+    fn end(&mut self, now: Moment, step: Step) {
+        if let Some(index) = self.open.iter().position(|(open, _)| *open == step) {
+            self.over.push(self.open.remove(index).1.end(now));
+        }
+    }
+
+    /// It was not needed: nothing is told of it.
+    fn forget(&mut self, step: Step) {
+        self.open.retain(|(open, _)| *open != step);
+    }
+
+    fn finish(mut self, now: Moment, outcome: &'static str, error: Option<&str>) -> Vec<Span> {
+        self.over.extend(self.open.into_iter().map(|(_, draft)| ended(draft, now, error)));
+        self.whole.set("alys.outcome", outcome);
+        self.over.push(ended(self.whole, now, error));
+        self.over
+    }
+
+    fn note_gate(&mut self, now: Moment, gate: &GateNote) {
+        let attributes: Attributes = vec![
+            ("alys.gate.healthy", Value::from(gate.healthy)),
+            ("alys.gate.required", Value::from(gate.required)),
+            ("alys.gate.reason", Value::from(gate.reason.clone())),
+        ];
+        self.whole.note(now, if gate.open { "gate open" } else { "gate closed" }, attributes);
+    }
+}
+
+/// The rounds of one member, as they are told. Methods that give spans give those that are over.
+pub struct Rounds {
+    genesis: [u8; 32],
+    own: usize,
+    members: Vec<String>,
+    current: Option<Round>,
+    /// Told up to where the gate closed, and not over; with its proposer.
+    halted: Option<(Place, usize)>,
+    gate: Option<GateNote>,
+    early: VecDeque<(Place, TraceContext)>,
+    last: TraceContext,
+}
+
+impl Rounds {
+    /// Rounds of the member at place `own` among `members`.
+    pub fn new(genesis: [u8; 32], own: usize, members: Vec<String>) -> Self {
+        let (early, last) = (VecDeque::new(), TraceContext::default());
+        Self { genesis, own, members, current: None, halted: None, gate: None, early, last }
+    }
+
+    /// The round in hand; the zero context for none.
+    pub fn context(&self) -> TraceContext {
+        self.current.as_ref().map_or_else(TraceContext::default, |round| round.whole.context())
+    }
+
+    /// A round begins, in which it is the turn of `proposer`.
+    #[must_use]
+    pub fn began(&mut self, now: Moment, place: Place, proposer: usize) -> Vec<Span> {
+        let over = self.current.take().map_or_else(Vec::new, |round| {
+            let outcome = if round.place.height == place.height { "next round" } else { "left" };
+            round.finish(now, outcome, None)
+        });
+        self.open(now, place, proposer, false);
+        over
+    }
+
+    fn open(&mut self, now: Moment, place: Place, proposer: usize, resumed: bool) {
+        let context = TraceContext::sampled(place.trace_id(self.genesis), span_id());
+        let mut whole = Draft::root(context, "round", now)
+            .with("alys.height", place.height)
+            .with("alys.round", place.round)
+            .with("alys.proposer", self.members.get(proposer).cloned().unwrap_or_default())
+            .with("alys.resumed", resumed);
+        whole.link(std::mem::replace(&mut self.last, context));
+        let early = self.early.iter().find(|(early, _)| *early == place).map(|(_, parent)| *parent);
+        self.early.retain(|(early, _)| early.height >= place.height && *early != place);
+        let mut round = Round {
+            place,
+            proposer,
+            whole,
+            open: Vec::new(),
+            begun: Vec::new(),
+            over: Vec::new(),
+            precommits: Vec::new(),
+        };
+        if let Some(gate) = &self.gate {
+            round.note_gate(now, gate);
+        }
+        match early {
+            Some(parent) => round.whole.adopt(parent),
+            None if proposer != self.own => round.begin(now, Step::WaitForProposal),
+            None => {}
+        }
+        self.halted = None;
+        self.current = Some(round);
+    }
+
+    /// What the gate says now.
+    #[must_use]
+    pub fn gate(&mut self, now: Moment, gate: GateNote) -> Vec<Span> {
+        let is_news = self
+            .gate
+            .as_ref()
+            .is_none_or(|before| (before.open, before.healthy) != (gate.open, gate.healthy));
+        if !is_news {
+            return Vec::new();
+        }
+        let mut over = Vec::new();
+        if let Some(round) = &mut self.current {
+            round.note_gate(now, &gate);
+        }
+        if !gate.open
+            && let Some(round) = self.current.take()
+        {
+            self.halted = Some((round.place, round.proposer));
+            over = round.finish(now, "halted", Some(&gate.reason));
+        }
+        let opens = gate.open;
+        self.gate = Some(gate);
+        if opens && let Some((place, proposer)) = self.halted.take() {
+            self.open(now, place, proposer, true);
+        }
+        over
+    }
+
+    /// This member asked its engine for a block.
+    pub fn building(&mut self, now: Moment) {
+        if let Some(round) = &mut self.current {
+            round.begin(now, Step::Propose);
+        }
+    }
+
+    /// This member asked its engine to execute a block.
+    pub fn executing(&mut self, now: Moment) {
+        if let Some(round) = &mut self.current {
+            round.end(now, Step::WaitForProposal);
+            round.begin(now, Step::Execute);
+        }
+    }
+
+    /// The engine answered.
+    pub fn executed(&mut self, now: Moment, valid: bool) {
+        if let Some(round) = &mut self.current {
+            if let Some(draft) = round.draft(Step::Execute) {
+                draft.set("alys.valid", valid);
+            }
+            round.end(now, Step::Execute);
+        }
+    }
+
+    /// This member says something. Gives the span that what it says is part of.
+    pub fn said(&mut self, now: Moment, message: &ConsensusWire) -> TraceContext {
+        let place = Place::of(message);
+        let Some(round) = self.current.as_mut().filter(|round| round.place == place) else {
+            return TraceContext::default();
+        };
+        if message.author() != Some(self.own) {
+            return round.whole.context();
+        }
+        match message {
+            ConsensusWire::Proposal(..) => {
+                // Built before, in an earlier round or before a restart.
+                round.begin(now, Step::Propose);
+                round.end(now, Step::Propose);
+                round.context_of(Step::Propose)
+            }
+            ConsensusWire::Vote(vote, _) => {
+                let step = match vote.kind {
+                    VoteType::Prevote => Step::Prevote,
+                    VoteType::Precommit => Step::Precommit,
+                };
+                // The core says its vote for its own block before the block.
+                [Step::WaitForProposal, Step::Propose].into_iter().for_each(|before| round.end(now, before));
+                if step == Step::Precommit {
+                    round.end(now, Step::Prevote);
+                }
+                // Where others' prevotes are there already, it says its precommit before its prevote, in one breath.
+                let precommit = round.draft(Step::Precommit).map(|draft| draft.started());
+                let is_over = step == Step::Prevote && precommit.is_some();
+                let begins = precommit.filter(|_| is_over).unwrap_or(now);
+                round.begin(begins, step);
+                if let Some(draft) = round.draft(step) {
+                    draft.set("alys.for_block", vote.block.is_val());
+                }
+                if is_over {
+                    round.end(begins, step);
+                }
+                round.context_of(step)
+            }
+            ConsensusWire::Polka { .. } | ConsensusWire::Round { .. } => round.whole.context(),
+        }
+    }
+
+    /// Another member says something, as part of the span that it names.
+    pub fn heard(&mut self, message: &ConsensusWire, part_of: TraceContext) {
+        let place = Place::of(message);
+        // What is not of this round's trace is a mistake, or a lie.
+        if !part_of.is_sampled() || part_of.trace_id != place.trace_id(self.genesis) {
+            return;
+        }
+        let current = self.current.as_mut().filter(|round| round.place == place);
+        match (message, current) {
+            (ConsensusWire::Proposal(..), Some(round)) => {
+                if message.author() == Some(round.proposer) && round.proposer != self.own {
+                    round.whole.adopt(part_of);
+                }
+            }
+            (ConsensusWire::Proposal(..), None) => {
+                if self.early.len() == EARLY_MAX {
+                    self.early.pop_front();
+                }
+                self.early.push_back((place, part_of));
+            }
+            (ConsensusWire::Vote(vote, _), Some(round)) if vote.kind == VoteType::Precommit => {
+                if round.precommits.len() < self.members.len() {
+                    round.precommits.push(part_of);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The round decided in a step that began at `began`.
+    pub fn decided(&mut self, began: Moment, now: Moment) {
+        let Some(round) = &mut self.current else { return };
+        round.end(began, Step::Prevote);
+        round.end(began, Step::Precommit);
+        round.begin(began, Step::Aggregate);
+        let precommits = std::mem::take(&mut round.precommits);
+        if let Some(draft) = round.draft(Step::Aggregate) {
+            precommits.into_iter().for_each(|precommit| draft.link(precommit));
+        }
+        round.end(now, Step::Aggregate);
+        round.begin(now, Step::Commit);
+    }
+
+    /// The span of a step of the round in hand, or the round's.
+    pub fn context_of(&self, step: Step) -> TraceContext {
+        self.current.as_ref().map_or_else(TraceContext::default, |round| round.context_of(step))
+    }
+
+    /// The chain ends at `height` now.
+    #[must_use]
+    pub fn committed(&mut self, now: Moment, height: u64, adopted: bool) -> Vec<Span> {
+        if self.halted.is_some_and(|(place, _)| place.height <= height) {
+            self.halted = None;
+        }
+        let outcome = if adopted { "adopted" } else { "decided" };
+        let round = self.current.take_if(|round| round.place.height <= height);
+        round.map_or_else(Vec::new, |mut round| {
+            if adopted {
+                round.forget(Step::WaitForProposal);
+            }
+            round.finish(now, outcome, None)
+        })
+    }
+
+    /// Whoever decides here ends in the middle.
+    #[must_use]
+    pub fn abandoned(&mut self, now: Moment) -> Vec<Span> {
+        let round = self.current.take();
+        round.map_or_else(Vec::new, |round| round.finish(now, "abandoned", Some("the consensus actor ended")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use malachite_types::{NilOrVal, Round as CoreRound};
+
+    use super::*;
+    use crate::consensus::BlockHash;
+    use crate::consensus::context::{BlockVote, ConsensusHeight, MemberIndex};
+    use crate::keys::{SIGNATURE_BYTES, Signature};
+
+    const GENESIS: [u8; 32] = [7; 32];
+    const PLACE: Place = Place { height: 5, round: 1 };
+
+    fn at(millis: u64) -> Moment {
+        Moment::at(Duration::from_millis(millis))
+    }
+
+    fn vote(kind: VoteType, voter: u8) -> ConsensusWire {
+        let vote = BlockVote {
+            height: ConsensusHeight(PLACE.height),
+            round: CoreRound::new(PLACE.round),
+            kind,
+            block: NilOrVal::Val(BlockHash([1; 32])),
+            voter: MemberIndex(voter),
+        };
+        ConsensusWire::Vote(vote, Signature([0; SIGNATURE_BYTES]))
+    }
+
+    fn gate(open: bool, healthy: usize) -> GateNote {
+        let reason = if open { "enough" } else { "2 of 4 healthy; 3 required" };
+        GateNote { open, healthy, required: 3, reason: reason.to_owned() }
+    }
+
+    /// Rounds of the first member, in a round of the second.
+    fn rounds() -> Rounds {
+        let members = (1..=4).map(|number| format!("node-{number}")).collect();
+        let mut rounds = Rounds::new(GENESIS, 0, members);
+        assert!(rounds.gate(at(0), gate(true, 4)).is_empty());
+        assert!(rounds.began(at(10), PLACE, 1).is_empty());
+        rounds
+    }
+
+    fn shown(spans: &[Span]) -> Vec<(&str, u64, u64, bool)> {
+        let millis = |moment: Moment| moment.since(Moment::ORIGIN).as_millis() as u64;
+        let row = |span: &Span| (millis(span.started), millis(span.ended), span.error.is_some());
+        spans
+            .iter()
+            .map(|span| (span.name.as_ref(), row(span)))
+            .map(|(name, (a, b, c))| (name, a, b, c))
+            .collect()
+    }
+
+    #[test]
+    fn a_round_that_the_gate_halts_is_told_with_the_reason_and_goes_on_in_the_same_trace() {
+        let mut rounds = rounds();
+        rounds.executing(at(20));
+        assert!(rounds.gate(at(30), gate(true, 3)).is_empty(), "open still");
+        let halted = rounds.gate(at(40), gate(false, 2));
+        let expected =
+            [("wait for proposal", 10, 20, false), ("execute", 20, 40, true), ("round", 10, 40, true)];
+        assert_eq!(shown(&halted), expected);
+        let round = &halted[2];
+        assert_eq!(round.error.as_deref(), Some("2 of 4 healthy; 3 required"));
+        let notes: Vec<_> = round.notes.iter().map(|note| note.name).collect();
+        assert_eq!(notes, ["gate open", "gate open", "gate closed"]);
+        assert_eq!(rounds.context(), TraceContext::default(), "nothing stays open while it is halted");
+        // What is said meanwhile belongs to no span, and time passes.
+        assert_eq!(rounds.said(at(50), &vote(VoteType::Prevote, 0)), TraceContext::default());
+        assert!(rounds.gate(at(60), gate(false, 2)).is_empty());
+
+        assert!(rounds.gate(at(90), gate(true, 3)).is_empty());
+        let resumed = rounds.context();
+        assert_eq!(resumed.trace_id, round.context.trace_id);
+        assert_ne!(resumed.span_id, round.context.span_id);
+        let decided = rounds.committed(at(99), PLACE.height, false);
+        let round = decided.last().expect("the round");
+        assert!(round.attributes.contains(&("alys.resumed", Value::Flag(true))));
+        assert!(rounds.gate(at(100), gate(false, 1)).is_empty(), "no round in hand");
+    }
+
+    #[test]
+    fn steps_follow_each_other_and_are_told_once_however_often_they_are_said() {
+        let mut rounds = rounds();
+        rounds.executing(at(20));
+        rounds.executed(at(25), true);
+        let prevote = rounds.said(at(30), &vote(VoteType::Prevote, 0));
+        let precommit = rounds.said(at(40), &vote(VoteType::Precommit, 0));
+        assert_eq!(rounds.said(at(45), &vote(VoteType::Prevote, 0)), prevote, "said again");
+        assert_ne!(prevote, precommit);
+        // Another member's vote for another trace than this round's is no cause of it.
+        let others = TraceContext::sampled(PLACE.trace_id(GENESIS), [9; 8]);
+        rounds.heard(&vote(VoteType::Precommit, 2), others);
+        rounds.heard(&vote(VoteType::Precommit, 3), TraceContext::sampled([1; 16], [8; 8]));
+        (0..1_000).for_each(|_| rounds.heard(&vote(VoteType::Precommit, 2), others));
+        rounds.decided(at(50), at(52));
+        assert_ne!(rounds.context_of(Step::Commit), rounds.context());
+        let told = rounds.committed(at(60), PLACE.height, false);
+        let expected = [
+            ("wait for proposal", 10, 20, false),
+            ("execute", 20, 25, false),
+            ("prevote", 30, 40, false),
+            ("precommit", 40, 50, false),
+            ("aggregate", 50, 52, false),
+            ("commit", 52, 60, false),
+            ("round", 10, 60, false),
+        ];
+        assert_eq!(shown(&told), expected);
+        assert_eq!(told[4].links, [others]);
+        assert!(told.iter().all(|span| span.context.trace_id == PLACE.trace_id(GENESIS)));
+    }
+
+    #[test]
+    fn a_prevote_that_is_said_after_its_precommit_took_no_time() {
+        let mut rounds = rounds();
+        let precommit = rounds.said(at(30), &vote(VoteType::Precommit, 0));
+        let prevote = rounds.said(at(31), &vote(VoteType::Prevote, 0));
+        assert_ne!(prevote, precommit);
+        rounds.decided(at(50), at(52));
+        let told = rounds.committed(at(60), PLACE.height, false);
+        assert_eq!(shown(&told)[1..3], [("prevote", 30, 30, false), ("precommit", 30, 50, false)]);
+    }
+
+    #[test]
+    fn a_round_ends_with_the_next_with_a_fetched_block_and_with_its_actor() {
+        let next = Place { round: PLACE.round + 1, ..PLACE };
+        let mut rounds = rounds();
+        let first = rounds.context();
+        assert_eq!(
+            shown(&rounds.began(at(30), next, 2)),
+            [("wait for proposal", 10, 30, false), ("round", 10, 30, false)]
+        );
+        assert_ne!(rounds.context().trace_id, first.trace_id, "every round has a trace of its own");
+        let adopted = rounds.committed(at(40), PLACE.height, true);
+        assert_eq!(shown(&adopted), [("round", 30, 40, false)]);
+        assert_eq!(adopted[0].links, [first], "it follows from the round before");
+        assert!(rounds.abandoned(at(41)).is_empty());
+        assert!(rounds.began(at(50), Place { height: 6, round: 0 }, 0).is_empty());
+        rounds.building(at(51));
+        assert_eq!(shown(&rounds.abandoned(at(60))), [("propose", 51, 60, true), ("round", 50, 60, true)]);
+    }
+}

@@ -1,0 +1,104 @@
+//! Where traces are taken, from the environment variables of OpenTelemetry.
+
+use thiserror::Error;
+use tonic::codegen::http::Uri;
+
+/// The endpoint of traces alone.
+const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+/// The endpoint of everything.
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// How it is spoken to.
+const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+/// What the service is called.
+const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+/// What it is called otherwise.
+const DEFAULT_SERVICE: &str = "alys-node";
+
+/// Where traces are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtlpSettings {
+    /// `http://host:port`.
+    pub endpoint: Uri,
+    /// What the service is called in traces.
+    pub service: String,
+}
+
+/// A variable that does not serve.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("environment variable {variable} is {value:?}; expected {expected}")]
+pub struct OtlpError {
+    /// Which.
+    pub variable: &'static str,
+    /// What it is.
+    pub value: String,
+    /// What it should be.
+    pub expected: &'static str,
+}
+
+impl OtlpSettings {
+    /// What `variable` gives for each name says; none if no endpoint is named.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, OtlpError> {
+        let value = |name: &'static str| variable(name).filter(|value| !value.trim().is_empty());
+        let named = [TRACES_ENDPOINT, ENDPOINT].into_iter().find_map(|name| Some((name, value(name)?)));
+        let Some((name, text)) = named else { return Ok(None) };
+        if let Some(value) = value(PROTOCOL).filter(|protocol| protocol != "grpc") {
+            return Err(OtlpError { variable: PROTOCOL, value, expected: "grpc" });
+        }
+        let endpoint = text.trim().parse::<Uri>().ok().filter(|uri| {
+            uri.scheme_str() == Some("http") && uri.port().is_some() && matches!(uri.path(), "" | "/")
+        });
+        let expected =
+            "http://host:port of a collector that takes OTLP over gRPC, such as http://127.0.0.1:4317";
+        let endpoint = endpoint.ok_or(OtlpError { variable: name, value: text, expected })?;
+        let service = value(SERVICE_NAME).unwrap_or_else(|| DEFAULT_SERVICE.to_owned());
+        Ok(Some(Self { endpoint, service }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<Option<OtlpSettings>, OtlpError> {
+        OtlpSettings::read(|name| {
+            variables.iter().find(|(other, _)| *other == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn an_endpoint_turns_traces_on_and_nothing_else_does() {
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&[(ENDPOINT, " "), (PROTOCOL, "http/json"), (SERVICE_NAME, "x")]), Ok(None));
+        let named = read(&[(ENDPOINT, "http://collector:4317")]).expect("well-formed").expect("on");
+        assert_eq!(
+            (named.endpoint.to_string().as_str(), named.service.as_str()),
+            ("http://collector:4317/", "alys-node")
+        );
+        let both = [
+            (ENDPOINT, "nonsense"),
+            (TRACES_ENDPOINT, "http://[::1]:4317/"),
+            (PROTOCOL, "grpc"),
+            (SERVICE_NAME, "member"),
+        ];
+        let named = read(&both).expect("the more special one counts").expect("on");
+        assert_eq!((named.endpoint.port_u16(), named.service.as_str()), (Some(4317), "member"));
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named_with_its_value_and_what_was_expected() {
+        for wrong in
+            ["4317", "localhost:4317", "https://c:4317", "http://c", "http://c:4317/v1/traces", "http://c:x"]
+        {
+            let refused = read(&[(ENDPOINT, wrong)]).expect_err(wrong).to_string();
+            let begins =
+                format!("environment variable OTEL_EXPORTER_OTLP_ENDPOINT is {wrong:?}; expected http://");
+            assert!(refused.starts_with(&begins), "{refused}");
+        }
+        let refused =
+            read(&[(ENDPOINT, "http://c:4318"), (PROTOCOL, "http/protobuf")]).expect_err("not spoken");
+        assert_eq!(
+            refused.to_string(),
+            "environment variable OTEL_EXPORTER_OTLP_PROTOCOL is \"http/protobuf\"; expected grpc"
+        );
+    }
+}

@@ -1,0 +1,334 @@
+//! Traces, as a collector sees them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alys_cluster::clock::{Moment, SystemClock};
+use alys_cluster::id::NodeId;
+use alys_cluster::trace::{Draft, Span, Tracer, Value, new_trace};
+use alys_node::Tracing;
+use alys_node::ops::view::BlockView;
+use alys_node::otlp::{Exporter, OtlpSettings};
+use alys_tests::client::Client;
+use alys_tests::collector::{Collector, Memory, Taken};
+use alys_tests::federation::{Federation, SOON};
+use alys_tests::{eventually, seen};
+use federation_sim::loopback::{Loopback, Options};
+use federation_sim::scenario::Scenario;
+use tokio::net::TcpListener;
+
+use crate::processes::binary;
+
+/// A federation of processes that tell their traces to `collector`.
+async fn traced_processes(directory: &std::path::Path, collector: &Collector) -> Loopback {
+    let text = "name = 'traced'\nblock_time = '1s'\nsteps = [{ do = 'stop' }]";
+    let scenario = Scenario::parse_with("traced", text, 1).expect("a scenario");
+    let options = Options {
+        directory: directory.join("run"),
+        binary: binary(),
+        guard: None,
+        log_level: "info".to_owned(),
+        environment: vec![("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), collector.endpoint())],
+    };
+    Loopback::start(&options, &scenario, 1).await.expect("a federation")
+}
+
+/// A member's blocks from `height` on, by what they say of their time.
+async fn timestamps(client: &Client, from: u64, count: u64) -> Vec<u64> {
+    let mut times = Vec::new();
+    for height in from..from + count {
+        let block = eventually(SOON * 3, &format!("block {height} comes"), async || {
+            client.get::<BlockView>(&format!("/chain/blocks/{height}")).await
+        })
+        .await;
+        times.push(block.timestamp_ms);
+    }
+    times
+}
+
+fn median_interval(times: &[u64]) -> u64 {
+    let mut intervals: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    intervals.sort_unstable();
+    intervals[intervals.len() / 2]
+}
+
+/// A round that all four members took part in and decided, with every span of its trace.
+fn whole_round(taken: &[Taken]) -> Option<Vec<Taken>> {
+    let mut traces: BTreeMap<&[u8], Vec<&Taken>> = BTreeMap::new();
+    for one in taken {
+        traces.entry(&one.span.trace_id).or_default().push(one);
+    }
+    let is_whole = |spans: &[&Taken]| {
+        let decided = spans.iter().filter(|one| one.text("alys.outcome") == "decided");
+        let nodes: BTreeSet<_> = decided.map(|one| &one.node).collect();
+        let count = |name: &str| spans.iter().filter(|one| one.span.name == name).count();
+        // Each built or executed, and stored; a member so late that others' votes decide for it gives none itself.
+        nodes.len() == 4 && count("handle") == 8 && count("precommit") == 4
+    };
+    traces.into_values().find(|spans| is_whole(spans)).map(|spans| spans.into_iter().cloned().collect())
+}
+
+/// A trace as a person reads it: who, what, and when in microseconds since its beginning.
+fn told(trace: &[Taken]) -> String {
+    let begun = trace.iter().map(|one| one.span.start_time_unix_nano).min().unwrap_or_default();
+    let mut lines: Vec<_> = trace
+        .iter()
+        .map(|Taken { node, span }| {
+            let [start, end] =
+                [span.start_time_unix_nano, span.end_time_unix_nano].map(|at| (at - begun) / 1_000);
+            format!("{node} {start:>7} {end:>7} {} < {}", span.name, hex::encode(&span.parent_span_id))
+        })
+        .collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+/// The parts of this name that a span has.
+fn parts<'a>(trace: &'a [Taken], of: &Taken, name: &str) -> Vec<&'a Taken> {
+    let is_part = |one: &&Taken| one.span.parent_span_id == of.span.span_id && one.span.name == name;
+    trace.iter().filter(is_part).collect()
+}
+
+/// The one part of this name that a span has.
+fn part<'a>(trace: &'a [Taken], of: &Taken, name: &str) -> &'a Taken {
+    let parts = parts(trace, of, name);
+    let [one] = parts[..] else {
+        panic!(
+            "{} of {} has {} parts {name}; expected 1:\n{}",
+            of.span.name,
+            of.node,
+            parts.len(),
+            told(trace)
+        )
+    };
+    one
+}
+
+fn check_round(trace: &[Taken]) {
+    let ids: BTreeSet<_> = trace.iter().map(|one| &one.span.span_id).collect();
+    assert_eq!(ids.len(), trace.len(), "every span has an id of its own");
+    let (roots, others): (Vec<_>, Vec<_>) = trace.iter().partition(|one| one.span.parent_span_id.is_empty());
+    assert_eq!(roots.len(), 1, "one root: {roots:#?}");
+    let root = roots[0];
+    assert_eq!((root.span.name.as_str(), root.text("alys.proposer")), ("round", root.node.as_str()));
+    for one in &others {
+        assert!(ids.contains(&one.span.parent_span_id), "its parent was told as well: {one:#?}");
+    }
+    for one in trace {
+        assert!(one.span.end_time_unix_nano >= one.span.start_time_unix_nano, "{one:#?}");
+        assert_eq!(one.span.status, None, "nothing failed: {one:#?}");
+    }
+    let propose = part(trace, root, "propose");
+    let rounds: Vec<_> = trace.iter().filter(|one| one.span.name == "round").collect();
+    assert_eq!(rounds.len(), 4);
+    for round in rounds {
+        let gate: Vec<_> = round.span.events.iter().map(|event| event.name.as_str()).collect();
+        assert_eq!(gate.first(), Some(&"gate open"), "the verdict: {round:#?}");
+        let prevote = part(trace, round, "prevote");
+        let precommit = part(trace, round, "precommit");
+        let aggregate = part(trace, round, "aggregate");
+        let commit = part(trace, round, "commit");
+        // The slow actor is named by its span.
+        let (first, engine) = if round.node == root.node {
+            (propose, part(trace, propose, "handle"))
+        } else {
+            assert_eq!(round.span.parent_span_id, propose.span.span_id, "part of the proposal");
+            let execute = part(trace, round, "execute");
+            // A proposal that is there before the round begins is not waited for.
+            if let Some(wait) = parts(trace, round, "wait for proposal").first() {
+                assert_eq!(
+                    wait.span.start_time_unix_nano,
+                    round.span.start_time_unix_nano,
+                    "{}",
+                    told(trace)
+                );
+                assert_eq!(
+                    wait.span.end_time_unix_nano,
+                    execute.span.start_time_unix_nano,
+                    "{}",
+                    told(trace)
+                );
+            }
+            (execute, part(trace, execute, "handle"))
+        };
+        let chain = part(trace, commit, "handle");
+        assert_eq!(engine.text("messaging.destination.name"), "engine");
+        assert_eq!(chain.text("messaging.destination.name"), "chain");
+        // The parts follow each other without a gap, and add up to the whole.
+        assert!(first.span.end_time_unix_nano <= prevote.span.start_time_unix_nano, "{}", told(trace));
+        let parts = [prevote, precommit, aggregate, commit];
+        for pair in parts.windows(2) {
+            assert_eq!(pair[0].span.end_time_unix_nano, pair[1].span.start_time_unix_nano, "{}", told(trace));
+        }
+        assert_eq!(commit.span.end_time_unix_nano, round.span.end_time_unix_nano, "{}", told(trace));
+        let sum: u64 = parts.iter().map(|one| one.nanos()).sum();
+        assert_eq!(sum, round.span.end_time_unix_nano - prevote.span.start_time_unix_nano);
+        for (inner, outer) in [(engine, first), (chain, commit)] {
+            assert!(inner.span.start_time_unix_nano >= outer.span.start_time_unix_nano, "{}", told(trace));
+            assert!(inner.nanos() <= outer.nanos(), "{}", told(trace));
+        }
+        // What it was made of: precommits of others, of this trace.
+        let precommits: BTreeSet<_> =
+            trace.iter().filter(|one| one.span.name == "precommit").map(|one| &one.span.span_id).collect();
+        assert!(aggregate.span.links.len() >= 2, "{aggregate:#?}");
+        assert!(aggregate.span.links.iter().all(|link| precommits.contains(&link.span_id)), "{aggregate:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_round_is_one_trace_of_four_processes_and_a_dead_collector_moves_no_block() {
+    let _turn = Federation::turn().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut collector = Collector::start();
+    let mut federation = traced_processes(directory.path(), &collector).await;
+    let address =
+        |(_, url, _): (&str, String, &std::path::Path)| url["http://".len()..].parse().expect("an address");
+    let clients: Vec<_> = federation.addresses().map(address).map(Client::new).collect();
+
+    let trace = eventually(SOON * 3, "all four tell one round", async || {
+        let taken = collector.taken();
+        whole_round(&taken).ok_or_else(|| format!("{} spans", taken.len()))
+    })
+    .await;
+    check_round(&trace);
+
+    let before = timestamps(&clients[0], 2, 8).await;
+    collector.kill();
+    let killed_at = eventually(SOON, "a head", async || {
+        clients[0].get::<alys_node::ops::view::HeadView>("/chain/head").await
+    })
+    .await;
+    let after = timestamps(&clients[0], killed_at.height, 8).await;
+    let (before, after) = (median_interval(&before), median_interval(&after));
+    assert!(after.abs_diff(before) <= 50, "a block every {before} ms with a collector, {after} ms without");
+
+    // What nobody takes is counted.
+    eventually(SOON, "every member counts what is lost", async || {
+        for client in &clients {
+            let text = client.send("GET", "/metrics", "text/plain", "").await?.body;
+            let lost = text
+                .lines()
+                .find(|line| line.starts_with("trace_spans_lost_total") && line.contains("unreachable"));
+            let count = lost.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or(0.0);
+            let taken = text.lines().find(|line| line.starts_with("trace_spans_exported_total"));
+            seen(count > 0.0, format!("{lost:?}, {taken:?}"))?;
+        }
+        Ok::<(), String>(())
+    })
+    .await;
+    federation.stop(SOON).await;
+}
+
+fn named<'a>(spans: &'a [Span], name: &str) -> Vec<&'a Span> {
+    spans.iter().filter(|span| span.name == name).collect()
+}
+
+fn attribute<'a>(span: &'a Span, key: &str) -> Option<&'a Value> {
+    span.attributes.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_restart_is_linked_to_what_the_actor_was_at_work_on() {
+    let mut federation = Federation::prepare("cause", |_| ()).await;
+    let memory = Arc::new(Memory::default());
+    let tracing = Tracing { tracer: Tracer::to(memory.clone()), ..Tracing::default() };
+    federation.start_traced(0, tracing).await;
+    let member = &federation.members[0];
+
+    // The caller's own trace goes on in the member.
+    let caller = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01";
+    let json = ("content-type", "application/json");
+    let order = r#"{"actor":"sync","fault":"panic"}"#;
+    let answer = member.client.send_with("POST", "/faults", &[json, ("traceparent", caller)], order).await;
+    assert_eq!(answer.expect("an answer").status, 202);
+    let restart = eventually(SOON, "the restart is told", async || {
+        named(&memory.spans(), "restart").first().map(|span| (*span).clone()).ok_or("none yet")
+    })
+    .await;
+
+    let spans = memory.spans();
+    let request = named(&spans, "POST /faults")[0];
+    assert_eq!(request.context.trace_hex(), "0123456789abcdef0123456789abcdef");
+    assert_eq!(request.parent, Some([0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef]));
+    let handled: Vec<_> = named(&spans, "handle").into_iter().filter(|span| span.error.is_some()).collect();
+    let [handled] = handled[..] else { panic!("one handler failed: {handled:#?}") };
+    assert_eq!(handled.parent, Some(request.context.span_id), "part of the request");
+    assert_eq!(attribute(handled, "alys.actor"), Some(&Value::from("sync".to_owned())));
+    assert_eq!(restart.links, [handled.context], "the decision follows from it");
+    assert_ne!(restart.context.trace_id, request.context.trace_id, "a trace of its own");
+    assert_eq!(attribute(&restart, "alys.actor"), Some(&Value::from("sync".to_owned())));
+    assert_eq!(attribute(&restart, "alys.decision"), Some(&Value::from("restart")));
+    assert_eq!(restart.error, None);
+    let (wait, start) = (named(&spans, "wait")[0], named(&spans, "start")[0]);
+    assert_eq!((wait.parent, start.parent), (Some(restart.context.span_id), Some(restart.context.span_id)));
+    assert_eq!((wait.started, wait.ended, start.ended), (restart.started, start.started, restart.ended));
+    assert!(wait.ended.since(Moment::ORIGIN) >= handled.ended.since(Moment::ORIGIN));
+
+    // Nobody's trace: what is asked every few seconds, and what a caller wants no record of.
+    let unrecorded = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-00";
+    for (path, headers) in
+        [("/livez", vec![]), ("/metrics", vec![]), ("/genesis", vec![("traceparent", unrecorded)])]
+    {
+        assert_eq!(member.client.send_with("GET", path, &headers, "").await.expect("an answer").status, 200);
+    }
+    assert!(memory.spans().iter().all(|span| !span.name.starts_with("GET ")), "{:#?}", memory.spans());
+    assert_eq!(member.client.send_with("GET", "/genesis", &[], "").await.expect("an answer").status, 200);
+    assert_eq!(named(&memory.spans(), "GET /genesis").len(), 1);
+    federation.stop().await;
+}
+
+/// So many spans, each of a trace of its own.
+fn spans(count: usize) -> Vec<Span> {
+    (0..count).map(|_| Draft::root(new_trace(), "trial", Moment::ORIGIN).end(Moment::ORIGIN)).collect()
+}
+
+/// What was taken, and what was lost by reason.
+fn accounts(tracing: &Tracing) -> (u64, BTreeMap<&'static str, u64>) {
+    let lost = tracing.spans.lost_total().into_iter().filter(|(_, count)| *count > 0);
+    (tracing.spans.exported_total(), lost.collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_span_is_taken_or_counted_as_lost_and_nobody_waits_for_a_collector() {
+    let variable = |endpoint: String| {
+        move |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| endpoint.clone())
+    };
+    let exporter = |endpoint: String| {
+        let settings = OtlpSettings::read(variable(endpoint)).expect("well-formed").expect("named");
+        let (node, clock) = (NodeId::new("node-1").expect("a name"), Arc::new(SystemClock::default()));
+        Exporter::start(&settings, &node, clock)
+    };
+
+    // One that takes them: also the last, told just before the end.
+    let collector = Collector::start();
+    let taking = exporter(collector.endpoint());
+    let tracing = taking.tracing();
+    tracing.tracer.record_all(spans(1_000));
+    taking.finish(SOON).await;
+    assert_eq!(accounts(&tracing), (1_000, BTreeMap::new()));
+    assert_eq!(collector.taken().len(), 1_000);
+
+    // One that takes connections and nothing else.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let hung = exporter(format!("http://{}", silent.local_addr().expect("it is bound")));
+    let tracing = hung.tracing();
+    for _ in 0..100 {
+        tracing.tracer.record_all(spans(100));
+    }
+    hung.finish(Duration::from_millis(300)).await;
+    let (taken, lost) = accounts(&tracing);
+    assert_eq!((taken, lost.values().sum()), (0, 10_000u64), "{lost:?}");
+    assert!(lost["queue_full"] >= 10_000 - 4_096 - 512 && lost["ended"] > 0, "{lost:?}");
+
+    // Nobody there.
+    let nobody = exporter("http://127.0.0.1:9".to_owned());
+    let tracing = nobody.tracing();
+    tracing.tracer.record_all(spans(10));
+    eventually(SOON, "they are given up", async || {
+        let (_, lost) = accounts(&tracing);
+        seen(lost.get("unreachable") == Some(&10), format!("{lost:?}"))
+    })
+    .await;
+    nobody.finish(SOON).await;
+}
