@@ -155,6 +155,13 @@ impl Round {
         }
     }
 
+    /// The proposal is here, as part of that span.
+    fn proposed(&mut self, by: Option<usize>, own: usize, part_of: TraceContext) {
+        if by == Some(self.proposer) && by != Some(own) {
+            self.whole.adopt(part_of);
+        }
+    }
+
     /// It was not needed: nothing is told of it.
     fn forget(&mut self, step: Step) {
         self.open.retain(|(open, _)| *open != step);
@@ -319,7 +326,8 @@ impl Rounds {
                     VoteType::Precommit => Step::Precommit,
                 };
                 // The core says its vote for its own block before the block.
-                [Step::WaitForProposal, Step::Propose].into_iter().for_each(|before| round.end(now, before));
+                round.end(now, Step::WaitForProposal);
+                round.end(now, Step::Propose);
                 if step == Step::Precommit {
                     round.end(now, Step::Prevote);
                 }
@@ -347,23 +355,19 @@ impl Rounds {
         if !part_of.is_sampled() || part_of.trace_id != place.trace_id(self.genesis) {
             return;
         }
-        let current = self.current.as_mut().filter(|round| round.place == place);
-        match (message, current) {
-            (ConsensusWire::Proposal(..), Some(round)) => {
-                if message.author() == Some(round.proposer) && round.proposer != self.own {
-                    round.whole.adopt(part_of);
-                }
-            }
+        let members = self.members.len();
+        match (message, self.current.as_mut().filter(|round| round.place == place)) {
+            (ConsensusWire::Proposal(..), Some(round)) => round.proposed(message.author(), self.own, part_of),
             (ConsensusWire::Proposal(..), None) => {
                 if self.early.len() == EARLY_MAX {
                     self.early.pop_front();
                 }
                 self.early.push_back((place, part_of));
             }
-            (ConsensusWire::Vote(vote, _), Some(round)) if vote.kind == VoteType::Precommit => {
-                if round.precommits.len() < self.members.len() {
-                    round.precommits.push(part_of);
-                }
+            (ConsensusWire::Vote(vote, _), Some(round))
+                if vote.kind == VoteType::Precommit && round.precommits.len() < members =>
+            {
+                round.precommits.push(part_of);
             }
             _ => {}
         }
@@ -377,7 +381,9 @@ impl Rounds {
         round.begin(began, Step::Aggregate);
         let precommits = std::mem::take(&mut round.precommits);
         if let Some(draft) = round.draft(Step::Aggregate) {
-            precommits.into_iter().for_each(|precommit| draft.link(precommit));
+            for precommit in precommits {
+                draft.link(precommit);
+            }
         }
         round.end(now, Step::Aggregate);
         round.begin(now, Step::Commit);
