@@ -16,6 +16,7 @@ use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::port::PeerChange;
 use alys_cluster::registry::ActorLifecycleState;
 use alys_cluster::supervision::TreeHealer;
+use alys_cluster::trace::{Cause, SpanKind, Tracer, new_trace, within};
 use alys_cluster::transport::connection::{Inbound, UNDER_WAY_MAX};
 use alys_cluster::transport::envelope::{Body, Envelope};
 use alys_cluster::transport::error::Unsent;
@@ -23,6 +24,7 @@ use alys_cluster::transport::frame::{HEADER_BYTES, Kind};
 use alys_cluster::transport::statistics::Count;
 use alys_cluster::transport::{Bounds, Class, Connection, Door, Routes};
 use alys_node::discovery::ChainProtocol;
+use alys_tests::collector::Memory;
 use alys_tests::federation::{Federation, Member, SOON, name};
 use alys_tests::tree::{Order, Puppet, Root, Stage};
 use alys_tests::wire::{BOUNDS, End, Wire};
@@ -100,6 +102,7 @@ struct Pair {
     questions: Questions,
     door: Arc<Door>,
     versions: AtomicUsize,
+    traces: Arc<Memory>,
 }
 
 impl Pair {
@@ -111,7 +114,8 @@ impl Pair {
         let root = stage.raise(stage.spec("root", 99, children)).await.expect("it starts");
         let questions = Questions::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let events = EventBus::new(clock.clone());
+        let traces = Arc::<Memory>::default();
+        let events = EventBus::new(clock.clone()).traced(Tracer::to(traces.clone()));
         let (one, two) = (name("node-1"), name("node-2"));
         let asker = End::new(&one, 1, &[&two], clock.clone(), &events);
         let other = End::new(&two, 7, &[&one], clock.clone(), &events);
@@ -123,7 +127,7 @@ impl Pair {
             events: events.clone(),
         };
         let door = Arc::new(Door { routes: Routes::default(), answers: Arc::new(reception) });
-        let discovery = Discovery::new(asker.lines.clone());
+        let discovery = Discovery::new(asker.lines.clone()).traced(&events);
         let pair = Self {
             clock,
             asker,
@@ -135,6 +139,7 @@ impl Pair {
             questions,
             door,
             versions: AtomicUsize::new(0),
+            traces,
         };
         pair.up(7);
         pair.publish(7, &["worker", "hidden"]);
@@ -215,6 +220,32 @@ fn reason(down: &Down) -> &str {
         Down::Ended { reason, .. } | Down::Refused { reason, .. } => reason,
         Down::Lost { .. } => panic!("{down:?}"),
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_is_a_span_here_and_its_answer_a_part_of_it_there() {
+    let pair = Pair::start("remote-trace").await;
+    let handle = pair.handle("worker");
+    let refused = handle.call(SOON, vec![1]).await.expect_err("no link").to_string();
+    let _wire = pair.link();
+    pair.questions.answer.send_replace(true);
+    assert_eq!(handle.call(SOON, vec![1]).await, Ok(1));
+    let caller = new_trace();
+    assert_eq!(within(Some(Cause::local(caller)), handle.call(SOON, vec![1, 2])).await, Ok(2));
+
+    let spans = pair.traces.spans();
+    let names: Vec<_> = spans.iter().map(|span| (span.name.as_ref(), span.kind)).collect();
+    let (ask, answer) = (("ask", SpanKind::Client), ("answer", SpanKind::Server));
+    assert_eq!(names, [ask, answer, ask, answer, ask]);
+    assert_eq!((spans[0].parent, spans[0].error.as_deref()), (None, Some(refused.as_str())));
+    for (parent, pair) in [(None, &spans[1..3]), (Some(caller.span_id), &spans[3..5])] {
+        let [answer, ask] = pair else { panic!("{pair:#?}") };
+        assert_eq!((ask.parent, answer.parent), (parent, Some(ask.context.span_id)));
+        assert_eq!(ask.context.trace_id, answer.context.trace_id);
+        assert_eq!((&ask.error, &answer.error), (&None, &None));
+        assert!(ask.started <= answer.started && answer.ended <= ask.ended);
+    }
+    assert_eq!(spans[4].context.trace_id, caller.trace_id);
 }
 
 #[tokio::test(start_paused = true)]
