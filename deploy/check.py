@@ -196,6 +196,18 @@ def run(prometheus, promtool, binaries, work, started):
     samples = sum(1 for line in text.decode().splitlines() if not line.startswith("#"))
     print(f"metrics: {len(members)} members clean; {samples} samples, {len(text)} bytes, {scrape_ms:.1f} ms a scrape")
 
+    document = get(f"http://{next(iter(members.values()))}/openapi.json")
+    try:
+        from openapi_spec_validator import validate
+    except ImportError:
+        print("openapi.json: not validated, for there is no openapi-spec-validator (Python)")
+    else:
+        try:
+            validate(json.loads(document))
+            print(f"openapi.json: valid, {len(json.loads(document)['paths'])} paths")
+        except Exception as error:
+            failures.append(f"openapi.json: {error}")
+
     shown = empty = 0
     for panel, expression in panels():
         query = {"query": expression, "start": began, "end": time.time(), "step": 2}

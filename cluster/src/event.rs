@@ -199,6 +199,17 @@ pub enum ClusterEvent {
         /// Why.
         reason: String,
     },
+    /// What this member logs is another than before.
+    LogLevelChanged {
+        /// The directives before.
+        from: String,
+        /// The directives now.
+        to: String,
+        /// How long they hold, if not until somebody changes them.
+        lasts: Option<Duration>,
+        /// Who changed them: a caller, or the end of the time that others were for.
+        by: &'static str,
+    },
 }
 
 impl ClusterEvent {
@@ -227,6 +238,7 @@ impl ClusterEvent {
             Self::HeightCommitted { .. } => "height_committed",
             Self::RoundStarted { .. } => "round_started",
             Self::SignatureRefused { .. } => "signature_refused",
+            Self::LogLevelChanged { .. } => "log_level_changed",
         }
     }
 
@@ -256,7 +268,8 @@ impl ClusterEvent {
             | Self::PeerAttested { .. }
             | Self::LinkUp { .. }
             | Self::HeightCommitted { .. }
-            | Self::RoundStarted { .. } => false,
+            | Self::RoundStarted { .. }
+            | Self::LogLevelChanged { .. } => false,
         }
     }
 }
@@ -318,6 +331,10 @@ impl fmt::Display for ClusterEvent {
             Self::RoundStarted { height, round } => write!(f, "height {height} entered round {round}"),
             Self::SignatureRefused { height, reason } => {
                 write!(f, "a signature at height {height} was refused: {reason}")
+            }
+            Self::LogLevelChanged { from, to, lasts, by } => {
+                write!(f, "{by} changed the log level from {from:?} to {to:?}")?;
+                lasts.map_or(Ok(()), |lasts| write!(f, " for {} s", lasts.as_secs()))
             }
         }
     }

@@ -16,6 +16,7 @@ mod gauges;
 pub mod genesis;
 pub mod incarnation;
 pub mod keys;
+pub mod logs;
 pub mod ops;
 pub mod ordering;
 pub mod otlp;
@@ -40,6 +41,7 @@ use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::shutdown::{Answer, Caller, Outcome, ShutdownCoordinator, ShutdownState};
 use alys_cluster::supervision::actor::start_failure;
 use alys_cluster::supervision::{Context, EnhancedSupervision, SupervisionMemory, Supervisor};
+use alys_cluster::telemetry::History;
 use alys_cluster::telemetry::metrics::Metrics;
 use alys_cluster::telemetry::spans::SpanCounters;
 use alys_cluster::trace::Tracer;
@@ -56,6 +58,7 @@ use config::NodeConfig;
 use decisions::DecisionFile;
 use genesis::Genesis;
 use keys::{KeyError, SecretKey};
+use logs::LogControl;
 use ops::token::{Token, TokenError};
 use ports::{BlockStore, Head};
 use store::RedbStore;
@@ -123,6 +126,16 @@ pub struct Tracing {
     pub spans: Arc<SpanCounters>,
 }
 
+/// Those outside who take what a member tells.
+#[derive(Clone, Default)]
+pub struct Surroundings {
+    /// Whoever takes spans.
+    pub tracing: Tracing,
+    /// The log of the process, for a member that has the process to itself: its lines name the height, and callers of
+    /// the ops API who know the token may change what is logged.
+    pub logs: Option<LogControl>,
+}
+
 /// A running member.
 pub struct Node {
     supervision: EnhancedSupervision,
@@ -135,21 +148,21 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts every actor and the ops API.
+    /// Starts every actor and the ops API, in a process whose log is somebody else's.
     pub async fn start(
         config: NodeConfig,
         genesis: Genesis,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        Self::start_traced(config, genesis, clock, Tracing::default()).await
+        Self::start_with(config, genesis, clock, Surroundings::default()).await
     }
 
-    /// The same, with somebody who takes spans.
-    pub async fn start_traced(
+    /// The same, with those outside who take what it tells.
+    pub async fn start_with(
         config: NodeConfig,
         genesis: Genesis,
         clock: Arc<dyn Clock>,
-        tracing: Tracing,
+        Surroundings { tracing, logs }: Surroundings,
     ) -> Result<Self, StartError> {
         let key = read_key(&config, &genesis)?;
         let token = config.ops.token_file.as_deref().map(Token::read).transpose()?;
@@ -164,6 +177,9 @@ impl Node {
         let roster = Roster::new(names, &config.identity.name).expect("the configuration was checked");
         let parts = parts(config, genesis, roster, key, incarnation, (clock, tracing), link_listener)?;
         parts.gate.keep_in(decisions.sink());
+        if let Some(logs) = &logs {
+            logs.follow(parts.head.clone());
+        }
         let spec = parts.tree();
         let name = format!("{}/{}", parts.roster.own(), spec.name);
         let supervision = EnhancedSupervision::of(&spec, parts.supervision.clone());
@@ -171,7 +187,7 @@ impl Node {
             .await
             .map_err(|error| StartError::Tree(start_failure(error)))?;
         let shutdown = shutdown::coordinator(&parts, &root);
-        let ops = ops::Server::start(ops_listener, ops::Ops::new(&parts, shutdown.clone(), token));
+        let ops = ops::Server::start(ops_listener, ops::Ops::new(&parts, shutdown.clone(), token, logs));
         Ok(Self { supervision, ended, shutdown, ops, parts, _decisions: decisions, _lock: lock })
     }
 
@@ -315,6 +331,7 @@ fn parts(
         open_store,
         link_listener: Arc::new(link_listener),
         metrics: Metrics::new(roster.own(), &roster.peers().cloned().collect::<Vec<_>>()),
+        history: History::default(),
         health_score: Arc::default(),
         asking: Arc::default(),
         addresses,

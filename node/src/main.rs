@@ -5,7 +5,7 @@ mod actors_table;
 mod certificates;
 mod decisions_replay;
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,17 +13,16 @@ use std::time::Duration;
 
 use alys_cluster::clock::SystemClock;
 use alys_cluster::shutdown::{Answer, Outcome, ShutdownCoordinator, ShutdownState};
-use alys_node::Node;
-use alys_node::config::{LogConfig, LogFormat, NodeConfig, Overrides};
+use alys_node::config::{NodeConfig, Overrides};
 use alys_node::keys::SecretKey;
 use alys_node::ops::token::Token;
 use alys_node::ops::view::{Problem, ReadyView, ShutdownRequest, ShutdownView};
 use alys_node::otlp::{Exporter, OtlpSettings};
 use alys_node::testnet::Testnet;
+use alys_node::{Node, Surroundings};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Exit codes, the same for every command.
 mod exit {
@@ -256,7 +255,7 @@ fn in_one_sentence(error: &anyhow::Error) -> String {
 fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
     let (config, genesis) = NodeConfig::load(&run.file.config, &run.file.overrides())?;
     let otlp = OtlpSettings::read(|name| std::env::var(name).ok())?;
-    start_logging(&config.log)?;
+    let logs = alys_node::logs::init(&config.log, &config.identity.name, None)?;
     if run.exit_with_parent {
         watch_parent();
     }
@@ -274,7 +273,8 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
         // hold up a signal.
         let runtime = tokio::runtime::Handle::current();
         let starting = tokio::task::spawn_blocking(move || {
-            runtime.block_on(Node::start_traced(config, genesis, clock, tracing))
+            let surroundings = Surroundings { tracing, logs: Some(logs) };
+            runtime.block_on(Node::start_with(config, genesis, clock, surroundings))
         });
         let mut node = tokio::select! {
             started = starting => started.context("the start did not end")??,
@@ -359,31 +359,6 @@ fn watch_parent() {
     });
 }
 
-fn start_logging(config: &LogConfig) -> anyhow::Result<()> {
-    // The libraries tell every message and every vote; they speak only when the configuration names them.
-    let quiet = "ractor=warn,ractor_cluster=warn,arc_malachitebft_core_consensus=error,\
-                 arc_malachitebft_core_driver=error,informalsystems=error";
-    let filter = log_filter(quiet, config)?;
-    let human = match config.format {
-        LogFormat::Auto => std::io::stderr().is_terminal(),
-        LogFormat::Human => true,
-        LogFormat::Json => false,
-    };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if human {
-        builder.with_ansi(std::io::stderr().is_terminal()).init();
-    } else {
-        builder.json().init();
-    }
-    Ok(())
-}
-
-fn log_filter(quiet: &str, config: &LogConfig) -> anyhow::Result<EnvFilter> {
-    let expected = "expected a level such as `info`, or directives such as `info,alys_node=debug`";
-    EnvFilter::try_new(format!("{quiet},{}", config.level))
-        .with_context(|| format!("configuration field `log.level` is {:?}; {expected}", config.level))
-}
-
 fn print_public(key: &SecretKey) {
     println!("public_key = \"{}\"", key.public_key());
     println!("proof_of_possession = \"{}\"", key.prove_possession());
@@ -405,7 +380,8 @@ fn check_config(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let (config, genesis) = NodeConfig::load(&file.config, &file.overrides())?;
     alys_node::check_key(&config, &genesis)?;
     alys_node::check_token(&config)?;
-    log_filter("", &config.log)?;
+    alys_node::logs::directives::filter(&config.log.level)
+        .map_err(|error| anyhow::anyhow!("configuration field `log.level`: {error}"))?;
     OtlpSettings::read(|name| std::env::var(name).ok())?;
     println!("{} may start on chain {}", config.identity.name, genesis.chain_id());
     Ok(ExitCode::SUCCESS)

@@ -36,10 +36,9 @@ use alys_cluster::port::{Outbox, PeerChange, PeerWatcher};
 use alys_cluster::supervision::{
     ChildSpec, Context, EscalationTable, RestartStrategy, SupervisorSpec, TreeHealer, Watch,
 };
-use alys_cluster::telemetry::logging::History;
 use alys_cluster::telemetry::metrics::Metrics;
 use alys_cluster::telemetry::spans::SpanCounters;
-use alys_cluster::telemetry::{Ear, LoggingActor, LoggingMessage, MetricsActor, MetricsMessage};
+use alys_cluster::telemetry::{Ear, History, LoggingActor, LoggingMessage, MetricsActor, MetricsMessage};
 use alys_cluster::transport::gateway::GATEWAY;
 use alys_cluster::transport::tls::Trust;
 use alys_cluster::transport::{
@@ -206,6 +205,8 @@ pub struct Parts {
     pub link_listener: Arc<TcpListener>,
     /// Counts into these.
     pub metrics: Metrics,
+    /// Remembers events, and shows them to whoever follows them.
+    pub history: History,
     /// The score of the member's health in thousandths, which the monitor writes.
     pub health_score: Arc<AtomicU64>,
     /// How many ask at present whether this member may leave.
@@ -560,7 +561,7 @@ impl Parts {
     fn logging(&self) -> ChildSpec {
         let actor = LoggingActor {
             address: self.addresses.logging.clone(),
-            history: History::default(),
+            history: self.history.clone(),
             node: self.roster.own().clone(),
             clock: self.clock.clone(),
             ear: Ear::new(&self.events),

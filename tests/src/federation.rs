@@ -19,7 +19,7 @@ use alys_node::consensus::ConsensusConfig;
 use alys_node::genesis::{Genesis, GenesisFile, GenesisMember};
 use alys_node::keys::SecretKey;
 use alys_node::ops::view::{FederationView, GateDecision, GateView, HeadView};
-use alys_node::{Node, Tracing};
+use alys_node::{Node, Surroundings, Tracing};
 use federation_sim::ports::free_port;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
@@ -186,7 +186,8 @@ impl Federation {
     pub async fn start_traced(&mut self, index: usize, tracing: Tracing) {
         let member = &mut self.members[index];
         let clock = Arc::new(SystemClock::default());
-        let node = Node::start_traced(member.config.clone(), self.genesis.clone(), clock, tracing).await;
+        let surroundings = Surroundings { tracing, ..Surroundings::default() };
+        let node = Node::start_with(member.config.clone(), self.genesis.clone(), clock, surroundings).await;
         member.node = Some(node.expect("the member starts"));
     }
 

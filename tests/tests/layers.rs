@@ -91,6 +91,10 @@ const PURE: &[&str] = &[
     "node/src/decisions/replay.rs",
     "node/src/failure.rs",
     "node/src/genesis.rs",
+    "node/src/logs/directives.rs",
+    "node/src/logs/levels.rs",
+    "node/src/logs/line.rs",
+    "node/src/ops/accept.rs",
     "node/src/ordering.rs",
     "node/src/otlp/encode.rs",
     "node/src/otlp/settings.rs",
@@ -115,7 +119,7 @@ const BELOW: &[(&str, &[&str])] = &[
     ("federation", &["id", "config", "clock", "event", "port", "mailbox", "health"]),
     ("transport", &["id", "config", "clock", "event", "port", "mailbox", "health", "federation", "trace"]),
     ("discovery", &["id", "clock", "event", "port", "mailbox", "health", "registry", "transport", "trace"]),
-    ("telemetry", &["id", "clock", "event", "mailbox", "health", "registry"]),
+    ("telemetry", &["id", "clock", "event", "mailbox", "health", "registry", "trace"]),
 ];
 
 /// What a rule forbids and a file does nevertheless, and why it may.
@@ -284,12 +288,12 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "json",
-        because: "JSON is made by the ops API, the log of decisions, and the simulator's report",
+        because: "JSON is made by the ops API, lines of the log and of the log of decisions, and the simulator's report",
         scope: |path| {
-            let makers = ["decisions/line.rs", "ops/view.rs", "ops/problem.rs", "ops/router.rs"]
-                .map(|file| format!("node/src/{file}"));
+            let makers = ["decisions/line.rs", "logs/line.rs"].map(|file| format!("node/src/{file}"));
             let simulator = path.starts_with("federation-sim/src/") && path != "federation-sim/src/report.rs";
-            (of_cluster(path) || of_node(path) || simulator) && !makers.iter().any(|maker| maker == path)
+            let is_maker = path.starts_with("node/src/ops/") || makers.iter().any(|maker| maker == path);
+            (of_cluster(path) || of_node(path) || simulator) && !is_maker
         },
         finds: |source| {
             let json = |found: &Reference| found.begins("serde_json") || found.has("axum::Json");
@@ -297,7 +301,7 @@ const RULES: &[Rule] = &[
         },
         planted: &[
             ("node/src/store.rs", "fn f() { serde_json::to_vec(&block); }", "serde_json::to_vec"),
-            ("node/src/ops/mod.rs", "use axum::{Json, Router};", "axum::Json"),
+            ("node/src/tree.rs", "use axum::{Json, Router};", "axum::Json"),
             ("federation-sim/src/seed.rs", "use serde_json::Value;", "serde_json::Value"),
         ],
     },

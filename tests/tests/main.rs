@@ -2,15 +2,19 @@
 
 mod audit;
 mod discovery;
+mod events;
 mod exposure;
 mod failures;
 mod federation;
 mod fuzz;
 mod health;
 mod hostile;
+mod http;
 mod layers;
+mod logs;
 mod members;
 mod metrics;
+mod openapi;
 mod otp;
 mod processes;
 mod properties;

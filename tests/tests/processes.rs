@@ -1,18 +1,12 @@
 //! Members as processes of their own: what strangers, faults, an upgrade and a peer that is stopped cost them.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-
 use alys_cluster::transport::envelope::Body;
 use alys_cluster::transport::error::Unsent;
 use alys_cluster::transport::frame::Kind;
 use alys_cluster::transport::{Class, Envelope};
-use alys_node::config::NodeConfig;
-use alys_node::genesis::{GenesisFile, GenesisMember};
-use alys_node::keys::SecretKey;
 use alys_node::ops::view::HeadView;
-use alys_tests::federation::{Federation, Member, SOON};
+use alys_tests::federation::{Federation, SOON};
+use alys_tests::process::{Process, binary, resident_bytes};
 use alys_tests::saboteur::{Puppet, Saboteur, Voice, envelope, framed, header, roster_of};
 use alys_tests::{eventually, seen};
 use federation_sim::federation::Federation as _;
@@ -25,14 +19,6 @@ use federation_sim::step::Step;
 
 /// The most that a process may grow by.
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
-
-/// The executable `alys-node`, built with these tests.
-pub(crate) fn binary() -> PathBuf {
-    let own = std::env::current_exe().expect("this executable has a path");
-    let binary = own.parent().and_then(|deps| deps.parent()).expect("a target directory").join("alys-node");
-    assert!(binary.is_file(), "there is no {}; expected it to be built with the workspace", binary.display());
-    binary
-}
 
 struct Quiet;
 
@@ -113,61 +99,6 @@ async fn members_are_upgraded_to_another_version_of_the_link_while_blocks_go_on(
         "{ do = 'stop' }".to_owned(),
     ];
     tell("short-upgrade", 5, "[node.link]\nversion = 1", &steps.concat()).await;
-}
-
-/// The memory that a process has in use.
-fn resident_bytes(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it uses memory");
-    kib.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1_024
-}
-
-/// A member that is a process of its own. It is killed when this ends.
-struct Process(Child);
-
-impl Process {
-    /// Starts a member of a federation whose others are in this process.
-    fn start(federation: &Federation, index: usize) -> Self {
-        let member = &federation.members[index];
-        let home = member.config.data_dir.parent().expect("a directory");
-        let of = |number: u8, member: &Member| {
-            let key = SecretKey::from_seed(&[number; 32]);
-            let (public_key, proof_of_possession) = (key.public_key().to_string(), key.prove_possession());
-            GenesisMember { name: member.name.clone(), public_key, proof_of_possession }
-        };
-        let members = (1..).zip(&federation.members).map(|(number, member)| of(number, member));
-        let genesis = GenesisFile {
-            chain_id: federation.genesis.chain_id().to_owned(),
-            block_time: federation.genesis.block_time(),
-            members: members.collect(),
-        };
-        let (genesis_file, config_file) = (home.join("genesis.toml"), home.join("node.toml"));
-        fs::write(&genesis_file, toml::to_string(&genesis).expect("TOML")).expect("a file");
-        let config = NodeConfig { genesis_file, ..member.config.clone() };
-        fs::write(&config_file, toml::to_string(&config).expect("TOML")).expect("a file");
-        let log = fs::File::create(home.join("node.log")).expect("a file");
-        let mut command = Command::new(binary());
-        command.arg("run").arg("--config").arg(&config_file).stdin(Stdio::null());
-        let command = command.stdout(log.try_clone().expect("a file")).stderr(log);
-        Self(command.spawn().expect("it starts"))
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.0.id().to_string()]).status();
-        assert!(status.is_ok_and(|status| status.success()), "{name} is sent");
-    }
-
-    fn resident_bytes(&self) -> u64 {
-        resident_bytes(self.0.id())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // One that has ended already is as good.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// The fourth member is a process, so that it can be stopped; the other three are in this one.

@@ -13,12 +13,12 @@ use alys_node::otlp::{Exporter, OtlpSettings};
 use alys_tests::client::Client;
 use alys_tests::collector::{Collector, Memory, Taken};
 use alys_tests::federation::{Federation, SOON};
+use alys_tests::process::binary;
 use alys_tests::{eventually, seen};
 use federation_sim::loopback::{Loopback, Options};
 use federation_sim::scenario::Scenario;
+use serde_json::Value as Json;
 use tokio::net::TcpListener;
-
-use crate::processes::binary;
 
 /// A federation of processes that tell their traces to `collector`.
 async fn traced_processes(directory: &std::path::Path, collector: &Collector) -> Loopback {
@@ -192,6 +192,22 @@ async fn a_round_is_one_trace_of_four_processes_and_a_dead_collector_moves_no_bl
     })
     .await;
     check_round(&trace);
+
+    // The lines and the events of that round name the trace.
+    let id = hex::encode(&trace[0].span.trace_id);
+    for (name, _, log) in federation.addresses() {
+        let text = std::fs::read_to_string(log).expect("a log");
+        let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Json>(line).ok());
+        let is_commit = |line: &Json| line["trace_id"] == *id && line["fields"]["kind"] == "height_committed";
+        let line = lines.find(is_commit).unwrap_or_else(|| panic!("no line of {name} names {id}: {text}"));
+        let round = trace.iter().find(|one| one.node == name && one.span.name == "round").expect("its round");
+        assert_eq!(line["span_id"], hex::encode(&round.span.span_id));
+        assert_eq!(line["node"], name);
+    }
+    let events: Vec<Json> = clients[0].get("/events").await.expect("events");
+    let named = events.iter().filter(|event| event["trace_id"] == *id);
+    let kinds: BTreeSet<_> = named.filter_map(|event| event["kind"].as_str()).collect();
+    assert_eq!(kinds, BTreeSet::from(["height_committed", "round_started"]));
 
     let before = timestamps(&clients[0], 2, 8).await;
     collector.kill();

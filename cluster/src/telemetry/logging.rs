@@ -1,10 +1,10 @@
 //! Writes every event to the log, and remembers the last ones for whoever asks.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
+use super::history::History;
 use super::message::LoggingMessage;
 use super::{Ear, Listening, forward};
 use crate::clock::Clock;
@@ -13,9 +13,7 @@ use crate::health::HealthCheckResult;
 use crate::health::message::answer;
 use crate::id::NodeId;
 use crate::mailbox::{Address, Mail};
-
-/// Events remembered.
-const HISTORY_MAX: usize = 1024;
+use crate::trace::{Cause, within_sync};
 
 /// What the logger works with.
 #[derive(Clone)]
@@ -32,9 +30,6 @@ pub struct LoggingActor {
     pub ear: Ear,
 }
 
-/// The events remembered. They outlive a restart of the actor.
-pub type History = Arc<Mutex<VecDeque<Arc<Recorded>>>>;
-
 impl LoggingActor {
     fn write(&self, event: &ClusterEvent) {
         let (node, kind) = (self.node.as_str(), event.kind());
@@ -48,12 +43,10 @@ impl LoggingActor {
     }
 
     fn remember(&self, recorded: Arc<Recorded>) {
-        self.write(&recorded.event);
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        if history.len() == HISTORY_MAX {
-            history.pop_front();
-        }
-        history.push_back(recorded);
+        // The line belongs to what the event was part of, not to what this actor is at.
+        let cause = recorded.trace.is_sampled().then(|| Cause::local(recorded.trace));
+        within_sync(cause, || self.write(&recorded.event));
+        self.history.push(recorded);
     }
 }
 
@@ -78,14 +71,14 @@ impl Actor for LoggingActor {
                 match heard {
                     Ok(recorded) => self.remember(recorded),
                     Err(missed) => {
+                        self.history.skip(missed);
                         tracing::warn!(node = self.node.as_str(), missed, "events were missed");
                     }
                 }
                 let _ = done.send(());
             }
             LoggingMessage::History(reply) => {
-                let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-                let _ = reply.send(history.iter().cloned().collect());
+                let _ = reply.send(self.history.all());
             }
             LoggingMessage::Ping(ping, reply) => {
                 answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);

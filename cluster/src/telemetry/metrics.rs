@@ -409,7 +409,9 @@ impl Metrics {
     /// Counts one event.
     pub fn observe(&self, event: &ClusterEvent) {
         match event {
-            ClusterEvent::ChildStarted { .. } | ClusterEvent::ShutdownTaskEnded { .. } => {}
+            ClusterEvent::ChildStarted { .. }
+            | ClusterEvent::ShutdownTaskEnded { .. }
+            | ClusterEvent::LogLevelChanged { .. } => {}
             ClusterEvent::ChildEnded { child, .. } => {
                 self.child_exits.with_label_values(&[child.kind()]).inc();
             }

@@ -1,15 +1,17 @@
 //! Telemetry: told of every event, asked for nothing by anyone who decides.
 //!
-//! [`metrics`] counts, and shows what [`gauges`] was read; [`logging`] writes and remembers. Both hear the same
-//! [`EventBus`].
+//! [`metrics`] counts, and shows what [`gauges`] was read; [`logging`] writes, and remembers in [`history`]. Both hear
+//! the same [`EventBus`].
 
 mod families;
 pub mod gauges;
+pub mod history;
 pub mod logging;
 pub mod message;
 pub mod metrics;
 pub mod spans;
 
+pub use history::History;
 pub use logging::LoggingActor;
 pub use message::{LoggingMessage, MetricsMessage};
 pub use metrics::MetricsActor;

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use alys_cluster::health::HealthMessage;
 use alys_cluster::health::state::{ActorHealth, Trends};
 use alys_cluster::health::trend::{Summary, node_score};
 use alys_cluster::id::ActorPriority;
+use axum::Json;
+use axum::extract::State;
 
+use super::extract::NoQuery;
+use super::router::{Answer, DEADLINE, Ops};
 use super::view::{ActorHealthView, HealthView, TrendView, TrendsView};
 
 fn millis(duration: Duration) -> u64 {
@@ -17,7 +22,7 @@ fn micros(duration: Duration) -> u64 {
 }
 
 /// The actors of `node` now.
-pub(super) fn status(node: String, actors: Vec<ActorHealth>) -> HealthView {
+fn status(node: String, actors: Vec<ActorHealth>) -> HealthView {
     let mut critical = actors.iter().filter(|actor| actor.priority == ActorPriority::Critical);
     HealthView {
         node,
@@ -39,7 +44,7 @@ pub(super) fn status(node: String, actors: Vec<ActorHealth>) -> HealthView {
 }
 
 /// How the checks of `node` develop.
-pub(super) fn trends(node: String, trends: Trends) -> TrendsView {
+fn trends(node: String, trends: Trends) -> TrendsView {
     let view = |name: String, summary: Summary, slow_above: Option<Duration>| TrendView {
         name,
         samples: summary.samples,
@@ -61,4 +66,28 @@ pub(super) fn trends(node: String, trends: Trends) -> TrendsView {
         actors: actors.map(|(name, summary, slow)| view(name.to_string(), summary, Some(slow))).collect(),
         members: members.map(|(name, summary)| view(name.to_string(), summary, None)).collect(),
     }
+}
+
+/// The health of this member's actors
+#[utoipa::path(
+    get,
+    path = "/health/status",
+    tag = "health",
+    responses((status = OK, description = "Every actor's health", body = HealthView))
+)]
+pub(super) async fn health_status(State(ops): State<Ops>, _: NoQuery) -> Answer<HealthView> {
+    let actors = ops.parts().addresses.health.call(DEADLINE, HealthMessage::Board).await?;
+    Ok(Json(status(ops.node(), actors)))
+}
+
+/// How health checks and members' answers develop
+#[utoipa::path(
+    get,
+    path = "/health/trends",
+    tag = "health",
+    responses((status = OK, description = "How the checks develop", body = TrendsView))
+)]
+pub(super) async fn health_trends(State(ops): State<Ops>, _: NoQuery) -> Answer<TrendsView> {
+    let checked = ops.parts().addresses.health.call(DEADLINE, HealthMessage::Trends).await?;
+    Ok(Json(trends(ops.node(), checked)))
 }

@@ -6,19 +6,27 @@ use alys_cluster::federation::FederationMessage;
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
 use alys_cluster::telemetry::MetricsMessage;
 use alys_cluster::telemetry::gauges::PeerReading;
+use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
+use super::router::Ops;
 use super::view::Problem;
-use crate::tree::Parts;
 
 /// The longest an actor is waited for: one that hangs must not keep the others' numbers back.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// The longest the collector is waited for.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// Everything in Prometheus' text format.
-pub(super) async fn text(parts: &Parts) -> Result<Response, Problem> {
+/// Every metric, in Prometheus' text format
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "telemetry",
+    responses((status = OK, description = "Every metric", body = String, content_type = "text/plain; version=0.0.4"))
+)]
+pub(super) async fn metrics(State(ops): State<Ops>) -> Result<Response, Problem> {
+    let parts = ops.parts();
     let status = parts.addresses.federation.call(PATIENCE, FederationMessage::Status).await;
     let peers = status.ok().map(|status| status.members.iter().filter_map(peer).collect());
     let render = |reply| MetricsMessage::Render(peers, reply);

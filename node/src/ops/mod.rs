@@ -1,54 +1,34 @@
 //! The ops API: what an operator reads, over HTTP on loopback, or where the configuration exposes it.
 //!
-//! It asks actors with a deadline and says so when one does not answer; it decides nothing. [`view`] is the
-//! JSON, [`router`] the paths, [`token`] what a caller needs to end the member, and
-//! to change anything of one that is exposed.
+//! It asks actors with a deadline and says so when one does not answer; it decides nothing. Reading order: [`view`] is
+//! the JSON, [`router`] the list of operations, which stand each beside what it shows, and what holds for every answer;
+//! [`extract`] is what a request carries, and who may change something; [`server`] bounds connections and their time.
+//! [`token`] is what a caller needs to end the member, and to change anything of one that is exposed.
 
+mod about;
+mod accept;
+mod chain;
+mod document;
+mod events;
+mod extract;
+mod faults;
+mod federation;
 mod health;
 mod links;
+mod logs;
 mod metrics;
 mod problem;
+mod refusal;
 mod registry;
 pub mod router;
+pub mod server;
 mod shutdown;
 mod supervision;
 pub mod token;
 mod trace;
 pub mod view;
+mod wire;
 
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-
+pub use events::{KEEP_ALIVE, STREAMS_MAX};
 pub use router::Ops;
-
-/// The running HTTP server.
-pub struct Server {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl Server {
-    /// Serves `ops` on `listener`.
-    pub fn start(listener: TcpListener, ops: Ops) -> Self {
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            // A dropped sender stops the server as well.
-            let until = async { drop(stopped.await) };
-            if let Err(error) = axum::serve(listener, ops.router()).with_graceful_shutdown(until).await {
-                tracing::error!(%error, "the ops API ended");
-            }
-        });
-        Self { stop, task }
-    }
-
-    /// Stops accepting and waits a moment for requests under way.
-    pub async fn stop(mut self) {
-        // If the server has ended already there is nobody to tell.
-        let _ = self.stop.send(());
-        let grace = std::time::Duration::from_millis(300);
-        if tokio::time::timeout(grace, &mut self.task).await.is_err() {
-            self.task.abort();
-        }
-    }
-}
+pub use server::Server;

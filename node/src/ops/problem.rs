@@ -1,24 +1,36 @@
-//! Errors as `application/problem+json`.
+//! Errors as `application/problem+json` (RFC 9457).
+//!
+//! A [`Problem`] travels beside its response until [`complete`] writes it, which alone knows what was asked for. Answers
+//! of the libraries below that say nothing but a status become problems there as well.
 
 use alys_cluster::mailbox::CallError;
-use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::http::{StatusCode, header};
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::view::Problem;
 
+/// The content type of a problem.
+pub(super) const CONTENT_TYPE: &str = "application/problem+json";
+
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
-        Self { title, status: status.as_u16(), detail: detail.into() }
+        let (kind, instance) = ("about:blank".to_owned(), String::new());
+        Self { kind, title, status: status.as_u16(), detail: detail.into(), instance }
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_string(&self).expect("a problem has a JSON form");
-        (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        let mut response = status.into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            // How to ask instead (RFC 9110, section 11.6.1).
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response.extensions_mut().insert(self);
+        response
     }
 }
 
@@ -29,20 +41,40 @@ impl From<CallError> for Problem {
     }
 }
 
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
-        Self::new(rejection.status(), rejection.body_text())
-    }
+/// A problem as it is written.
+pub(super) fn text(problem: &Problem) -> String {
+    serde_json::to_string(problem).expect("a problem has a JSON form")
 }
 
-impl From<PathRejection> for Problem {
-    fn from(rejection: PathRejection) -> Self {
-        Self::new(rejection.status(), rejection.body_text())
-    }
-}
-
-impl From<QueryRejection> for Problem {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::new(rejection.status(), rejection.body_text())
-    }
+/// The answer to `method` of `path`, whose error is a problem.
+pub(super) fn complete(response: Response, method: &Method, path: &str) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let status = parts.status;
+    let is_error = status.is_client_error() || status.is_server_error();
+    let is_json = |value: &HeaderValue| value.as_bytes().ends_with(b"json");
+    let problem = match parts.extensions.remove::<Problem>() {
+        Some(problem) => problem,
+        None if !is_error || parts.headers.get(header::CONTENT_TYPE).is_some_and(is_json) => {
+            return Response::from_parts(parts, body);
+        }
+        None => {
+            let allowed = parts.headers.get(header::ALLOW).and_then(|allowed| allowed.to_str().ok());
+            let detail = match status {
+                StatusCode::NOT_FOUND => format!("there is nothing at {path}"),
+                StatusCode::METHOD_NOT_ALLOWED => {
+                    format!(
+                        "{path} does not answer {method}; expected {}",
+                        allowed.unwrap_or("another method")
+                    )
+                }
+                _ => format!("{method} of {path} was refused"),
+            };
+            Problem::new(status, detail)
+        }
+    };
+    let problem = Problem { instance: path.to_owned(), ..problem };
+    let body = text(&problem);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    Response::from_parts(parts, Body::from(body))
 }

@@ -6,9 +6,14 @@ use alys_cluster::mailbox::Pressure as _;
 use alys_cluster::registry::{
     ActorQuery, ActorRegistryEntry, Cursor, Order, Page, RegistryStats, ThreadSafeActorRegistry, parse,
 };
+use axum::Json;
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
+use super::extract::{Asked, NoQuery};
+use super::router::{Answer, Ops};
 use super::view::{
     ActorView, ActorsView, CountView, MailboxView, Problem, PublishedView, RegistryStatsView, Scope,
 };
@@ -16,14 +21,24 @@ use crate::discovery;
 use crate::tree::Parts;
 
 /// The parameters of `/registry/actors`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
+    /// Which actors, such as `tag=network and state=active`, `name=link/*` or `@consensus-critical`; all if it is not
+    /// there
     query: Option<String>,
+    /// Who comes first: `name`, `priority`, `uptime` or `failures`
     order: Option<String>,
+    /// How many at most, 1 to 1000
+    #[param(value_type = Option<u64>)]
     limit: Option<String>,
+    /// Where the page before ended, as its `next` says
     after: Option<String>,
+    /// Whether the answer says how it was found
+    #[param(value_type = Option<bool>)]
     explain: Option<String>,
+    /// `member`, or `federation` for what the other members publish as well
     scope: Option<String>,
 }
 
@@ -109,7 +124,7 @@ fn view(now: Moment, member: &str, entry: &ActorRegistryEntry, protocol: Option<
 }
 
 /// A page of the actors that are asked for.
-pub(super) fn actors(parts: &Parts, parameters: Parameters) -> Result<ActorsView, Problem> {
+fn actors(parts: &Parts, parameters: Parameters) -> Result<ActorsView, Problem> {
     let Request { query, page, explain, scope } = parameters.read()?;
     let (now, node) = (parts.clock.now(), parts.roster.own().to_string());
     let registry: &ThreadSafeActorRegistry = &parts.supervision.registry;
@@ -135,7 +150,7 @@ pub(super) fn actors(parts: &Parts, parameters: Parameters) -> Result<ActorsView
 }
 
 /// The registry's numbers.
-pub(super) fn stats(parts: &Parts) -> RegistryStatsView {
+fn stats(parts: &Parts) -> RegistryStatsView {
     let RegistryStats {
         actors,
         by_state,
@@ -171,4 +186,30 @@ pub(super) fn stats(parts: &Parts) -> RegistryStatsView {
             .collect(),
         questions_under_way: parts.discovery.caller.under_way(),
     }
+}
+
+/// Which actors there are, in which state, since when
+#[utoipa::path(
+    get,
+    path = "/registry/actors",
+    tag = "registry",
+    params(Parameters),
+    responses((status = OK, description = "A page of them", body = ActorsView))
+)]
+pub(super) async fn registry_actors(
+    State(ops): State<Ops>,
+    Asked(parameters): Asked<Parameters>,
+) -> Answer<ActorsView> {
+    actors(ops.parts(), parameters).map(Json)
+}
+
+/// How many actors there are, and how they come and go
+#[utoipa::path(
+    get,
+    path = "/registry/stats",
+    tag = "registry",
+    responses((status = OK, description = "Its numbers", body = RegistryStatsView))
+)]
+pub(super) async fn registry_stats(State(ops): State<Ops>, _: NoQuery) -> Json<RegistryStatsView> {
+    Json(stats(ops.parts()))
 }

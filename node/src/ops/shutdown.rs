@@ -2,10 +2,19 @@
 
 use std::time::Duration;
 
-use alys_cluster::shutdown::Progress;
 use alys_cluster::shutdown::state::TaskState;
+use alys_cluster::shutdown::{Answer as Reply, Caller, Progress};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 
-use super::view::{ShutdownPhaseView, ShutdownTaskView, ShutdownView};
+use super::extract::{Authorised, Body, NoQuery};
+use super::router::Ops;
+use super::view::{Problem, ShutdownPhaseView, ShutdownRequest, ShutdownTaskView, ShutdownView};
+
+/// The longest reason for a shutdown, in characters.
+const REASON_MAX: usize = 200;
 
 fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
@@ -37,5 +46,57 @@ pub(super) fn view(node: String, progress: Progress) -> ShutdownView {
         left_ms: progress.left.map(millis),
         refusal: progress.refusal.map(|refusal| refusal.to_string()).unwrap_or_default(),
         phases: phases.collect(),
+    }
+}
+
+/// How far this member's shutdown is
+#[utoipa::path(
+    get,
+    path = "/shutdown",
+    tag = "member",
+    responses((status = OK, description = "Its state, phases and tasks", body = ShutdownView))
+)]
+pub(super) async fn shutdown_progress(State(ops): State<Ops>, _: NoQuery) -> Json<ShutdownView> {
+    Json(view(ops.node(), ops.shutdown().progress()))
+}
+
+/// Leave in order
+#[utoipa::path(
+    post,
+    path = "/shutdown",
+    tag = "member",
+    request_body = ShutdownRequest,
+    security(("token" = [])),
+    responses(
+        (status = ACCEPTED, description = "It runs", body = ShutdownView),
+        (status = OK, description = "It was waited for", body = ShutdownView),
+        (status = CONFLICT, description = "The federation could not work without this member, and force was not asked for", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn shut_down(
+    State(ops): State<Ops>,
+    _: Authorised,
+    _: NoQuery,
+    Body(ShutdownRequest { force, reason, wait }): Body<ShutdownRequest>,
+) -> Result<Response, Problem> {
+    let length = reason.chars().count();
+    if length > REASON_MAX || reason.chars().any(char::is_control) {
+        let detail = format!(
+            "field `reason` has {length} characters; expected at most {REASON_MAX}, none of them a control character"
+        );
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+    }
+    let reason = if reason.is_empty() { "the operator asked for it" } else { &reason };
+    match crate::shutdown::request(ops.parts(), ops.shutdown(), Caller::Call, reason, force).await {
+        Reply::Refused(refusal) => Err(Problem::new(StatusCode::CONFLICT, refusal.to_string())),
+        Reply::Begun | Reply::Runs(_) | Reply::Forced(_) => {
+            let status = if wait { StatusCode::OK } else { StatusCode::ACCEPTED };
+            if wait {
+                // Its own deadline ends it, by force if need be.
+                ops.shutdown().finished().await;
+            }
+            let view = view(ops.node(), ops.shutdown().progress());
+            Ok((status, Json(view)).into_response())
+        }
     }
 }

@@ -9,9 +9,14 @@ use alys_cluster::id::ActorName;
 use alys_cluster::supervision::child::Child;
 use alys_cluster::supervision::memory::{ACTORS_MAX, ATTEMPTS_MAX, RestartAttemptInfo};
 use alys_cluster::supervision::{ActorFailureType, Context, Failure};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
 
+use super::extract::NoQuery;
+use super::router::{Answer, Ops};
 use super::view::{
-    ActorStatsView, AttemptView, BudgetView, FailureView, HistoryView, PatternView, PatternsView,
+    ActorStatsView, AttemptView, BudgetView, FailureView, HistoryView, PatternView, PatternsView, Problem,
     SupervisionMemoryView, SupervisionStatsView, TreeView,
 };
 
@@ -23,7 +28,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// The tree below `name`, if that supervisor ever started.
-pub(super) fn tree(context: &Context, name: &ActorName) -> Option<TreeView> {
+fn tree(context: &Context, name: &ActorName) -> Option<TreeView> {
     let row = context.board.row(name, CHILDREN_MAX)?;
     let children = row.children.iter().map(|child| {
         let own = child_view(child);
@@ -74,7 +79,7 @@ fn child_view(child: &Child) -> TreeView {
 }
 
 /// Budgets and sums.
-pub(super) fn stats(node: String, context: &Context) -> SupervisionStatsView {
+fn stats(node: String, context: &Context) -> SupervisionStatsView {
     let budget = |name: &str, used, left| BudgetView { name: name.to_owned(), used, left };
     let supervisors = context.board.budgets(context.clock.now()).into_iter();
     let bound = context.bound_left();
@@ -120,7 +125,7 @@ fn attempt_view(actor: &ActorName, attempt: &RestartAttemptInfo) -> AttemptView 
 }
 
 /// Patterns with their evidence, and what was escalated.
-pub(super) fn patterns(node: String, context: &Context) -> PatternsView {
+fn patterns(node: String, context: &Context) -> PatternsView {
     let now = context.clock.now();
     let patterns = context.memory.findings(now).into_iter().map(|finding| PatternView {
         kind: finding.pattern.kind().to_owned(),
@@ -140,7 +145,7 @@ pub(super) fn patterns(node: String, context: &Context) -> PatternsView {
 }
 
 /// What is remembered, and how much of it there is.
-pub(super) fn memory(node: String, context: &Context) -> SupervisionMemoryView {
+fn memory(node: String, context: &Context) -> SupervisionMemoryView {
     let usage = context.memory.usage();
     let history = context.memory.histories().into_iter().map(|(name, history)| HistoryView {
         attempts: history.attempts.iter().map(|attempt| attempt_view(&name, attempt)).collect(),
@@ -155,4 +160,49 @@ pub(super) fn memory(node: String, context: &Context) -> SupervisionMemoryView {
         forgotten: usage.forgotten,
         history: history.collect(),
     }
+}
+
+/// Who supervises whom, restarts, last failures
+#[utoipa::path(
+    get,
+    path = "/supervision/tree",
+    tag = "supervision",
+    responses((status = OK, description = "The tree below the root", body = TreeView))
+)]
+pub(super) async fn supervision_tree(State(ops): State<Ops>, _: NoQuery) -> Answer<TreeView> {
+    let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the supervision tree is starting");
+    tree(&ops.parts().supervision, &ActorName::literal("root")).map(Json).ok_or_else(starting)
+}
+
+/// Restart budgets and what was used of them
+#[utoipa::path(
+    get,
+    path = "/supervision/stats",
+    tag = "supervision",
+    responses((status = OK, description = "Budgets and sums", body = SupervisionStatsView))
+)]
+pub(super) async fn supervision_stats(State(ops): State<Ops>, _: NoQuery) -> Json<SupervisionStatsView> {
+    Json(stats(ops.node(), &ops.parts().supervision))
+}
+
+/// What keeps failing, with the evidence, and what was escalated
+#[utoipa::path(
+    get,
+    path = "/supervision/patterns",
+    tag = "supervision",
+    responses((status = OK, description = "Patterns and escalations", body = PatternsView))
+)]
+pub(super) async fn supervision_patterns(State(ops): State<Ops>, _: NoQuery) -> Json<PatternsView> {
+    Json(patterns(ops.node(), &ops.parts().supervision))
+}
+
+/// What is remembered of each actor's failures
+#[utoipa::path(
+    get,
+    path = "/supervision/memory",
+    tag = "supervision",
+    responses((status = OK, description = "Failures and what was decided about them", body = SupervisionMemoryView))
+)]
+pub(super) async fn supervision_memory(State(ops): State<Ops>, _: NoQuery) -> Json<SupervisionMemoryView> {
+    Json(memory(ops.node(), &ops.parts().supervision))
 }

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use alys_cluster::federation::{GateInputs, Outcome};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What a gate says: the federation may work, or it may not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GateDecision {
     /// At least the required number of members is healthy, for long enough.
@@ -29,7 +30,7 @@ impl std::fmt::Display for GateDecision {
 }
 
 /// One decision of this member's gate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GateRecord {
     /// Counts this incarnation's decisions from 1.
     pub sequence: u64,
@@ -46,7 +47,7 @@ pub struct GateRecord {
 }
 
 /// `GET /federation/gate`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GateView {
     /// The answering member.
     pub node: String,
@@ -70,7 +71,7 @@ pub struct GateView {
 }
 
 /// What the gate says of one class of operations.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClassView {
     /// `propose`, `vote`, `sign_for_bridge` or `change_membership`.
     pub class: String,
@@ -82,7 +83,7 @@ pub struct ClassView {
 
 /// `GET /federation/decisions`: the log of this member's gate. The cluster's `decide` of a record's inputs
 /// gives its outcome again, byte for byte.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DecisionsView {
     /// The answering member.
     pub node: String,
@@ -99,20 +100,22 @@ pub struct DecisionsView {
 }
 
 /// One decision with what it was taken from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DecisionView {
     /// Counts this incarnation's decisions from 1; `GateRecord::sequence`.
     pub sequence: u64,
     /// When it was taken.
     pub at_ms: u64,
-    /// Everything it was taken from.
+    /// Everything it was taken from, for `alys-node decisions replay`.
+    #[schema(value_type = Object)]
     pub inputs: GateInputs,
     /// Everything that was decided.
+    #[schema(value_type = Object)]
     pub outcome: Outcome,
 }
 
 /// What this member thinks of one member of the roster.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MemberView {
     /// The member's name in genesis.
     pub name: String,
@@ -140,7 +143,7 @@ pub struct MemberView {
 }
 
 /// The link to one peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LinkView {
     /// The peer's name.
     pub peer: String,
@@ -179,7 +182,7 @@ pub struct LinkView {
 }
 
 /// `GET /federation/links`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LinksView {
     /// The answering member.
     pub node: String,
@@ -190,7 +193,7 @@ pub struct LinksView {
 }
 
 /// `GET /federation/status`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FederationView {
     /// The answering member.
     pub node: String,
@@ -217,7 +220,7 @@ pub struct FederationView {
 }
 
 /// The aggregate certificate of a block.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CertificateView {
     /// The round in which the block was decided.
     pub round: u32,
@@ -232,7 +235,7 @@ pub struct CertificateView {
 }
 
 /// `GET /chain/blocks/{height}`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlockView {
     /// The block's height, from 1.
     pub height: u64,
@@ -259,7 +262,7 @@ pub struct BlockView {
 }
 
 /// `GET /chain/head`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HeadView {
     /// The height of the last committed block; 0 before the first.
     pub height: u64,
@@ -272,7 +275,7 @@ pub struct HeadView {
 }
 
 /// One signature this member's key has made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SignatureView {
     /// The incarnation that signed.
     pub incarnation: u64,
@@ -292,7 +295,7 @@ pub struct SignatureView {
 
 /// `GET /consensus/signatures?from_height=H`: from the signer guard's journal, every incarnation's, oldest
 /// first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SignaturesView {
     /// The answering member.
     pub node: String,
@@ -301,7 +304,7 @@ pub struct SignaturesView {
 }
 
 /// `GET /genesis`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GenesisView {
     /// The chain id.
     pub chain_id: String,
@@ -314,7 +317,7 @@ pub struct GenesisView {
 }
 
 /// A member in `GET /genesis`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GenesisMemberView {
     /// The member's name.
     pub name: String,
@@ -323,7 +326,7 @@ pub struct GenesisMemberView {
 }
 
 /// What can be done to an actor in a drill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FaultKind {
     /// It panics in its handler.
@@ -345,7 +348,7 @@ impl std::fmt::Display for FaultKind {
 }
 
 /// `POST /faults`, and its answer
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FaultRequest {
     /// Which actor, by its name in the supervision tree.
@@ -355,7 +358,7 @@ pub struct FaultRequest {
 }
 
 /// One node of the supervision tree.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TreeView {
     /// The child's name.
     pub name: String,
@@ -387,11 +390,12 @@ pub struct TreeView {
     pub child_count: Option<usize>,
     /// Children in start order, at most 256; empty for a worker.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(no_recursion)]
     pub children: Vec<TreeView>,
 }
 
 /// `GET /supervision/stats`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SupervisionStatsView {
     /// The answering member.
     pub node: String,
@@ -404,7 +408,7 @@ pub struct SupervisionStatsView {
 }
 
 /// How much of a restart budget is used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BudgetView {
     /// Whose.
     pub name: String,
@@ -415,7 +419,7 @@ pub struct BudgetView {
 }
 
 /// Sums over an actor's failures.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActorStatsView {
     /// The actor.
     pub name: String,
@@ -432,7 +436,7 @@ pub struct ActorStatsView {
 }
 
 /// `GET /supervision/patterns`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PatternsView {
     /// The answering member.
     pub node: String,
@@ -443,7 +447,7 @@ pub struct PatternsView {
 }
 
 /// A pattern of failures.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PatternView {
     /// `repeat`, `cascade` or `correlation`.
     pub kind: String,
@@ -460,7 +464,7 @@ pub struct PatternView {
 }
 
 /// One failure.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FailureView {
     /// When.
     pub at_ms: u64,
@@ -481,7 +485,7 @@ pub struct FailureView {
 }
 
 /// `GET /supervision/memory`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SupervisionMemoryView {
     /// The answering member.
     pub node: String,
@@ -500,7 +504,7 @@ pub struct SupervisionMemoryView {
 }
 
 /// What is remembered of one actor.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HistoryView {
     /// The actor.
     pub name: String,
@@ -509,7 +513,7 @@ pub struct HistoryView {
 }
 
 /// One failure and what was decided about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptView {
     /// The failure.
     #[serde(flatten)]
@@ -526,7 +530,7 @@ pub struct AttemptView {
 }
 
 /// The health of one actor of this member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActorHealthView {
     /// The actor's name.
     pub name: String,
@@ -545,7 +549,7 @@ pub struct ActorHealthView {
 }
 
 /// `GET /health/status`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HealthView {
     /// The answering member.
     pub node: String,
@@ -558,7 +562,7 @@ pub struct HealthView {
 }
 
 /// `GET /health/trends`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TrendsView {
     /// The answering member.
     pub node: String,
@@ -571,7 +575,7 @@ pub struct TrendsView {
 }
 
 /// What the last checks of one actor or member, at most 64, add up to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TrendView {
     /// Whose.
     pub name: String,
@@ -600,7 +604,7 @@ pub struct TrendView {
 }
 
 /// `POST /shutdown`, with the header `authorization: Bearer <token>`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShutdownRequest {
     /// Whether the member leaves even if that takes the federation below the members it requires.
@@ -612,7 +616,7 @@ pub struct ShutdownRequest {
 }
 
 /// `GET /shutdown`, and what `POST /shutdown` answers: 202 when the shutdown runs, 200 when it was waited for
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShutdownView {
     /// The answering member.
     pub node: String,
@@ -636,7 +640,7 @@ pub struct ShutdownView {
 }
 
 /// One phase of a shutdown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShutdownPhaseView {
     /// Its name.
     pub name: String,
@@ -649,7 +653,7 @@ pub struct ShutdownPhaseView {
 }
 
 /// One task of a shutdown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShutdownTaskView {
     /// Its name, unique in its phase.
     pub name: String,
@@ -660,7 +664,7 @@ pub struct ShutdownTaskView {
 }
 
 /// `GET /readyz`: 200 when ready, 503 when not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReadyView {
     /// Whether the member takes part: gate open, caught up, critical actors healthy.
     pub ready: bool,
@@ -669,7 +673,7 @@ pub struct ReadyView {
 }
 
 /// `POST /transactions`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransactionRequest {
     /// The transaction's bytes, hexadecimal, 1 to 4,096 bytes.
@@ -677,7 +681,7 @@ pub struct TransactionRequest {
 }
 
 /// 202 of `POST /transactions`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TransactionReceipt {
     /// SHA-256 of the payload, hexadecimal.
     pub hash: String,
@@ -686,7 +690,7 @@ pub struct TransactionReceipt {
 }
 
 /// One entry of `GET /events`, oldest first, at most 1,024.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventView {
     /// When it was observed.
     pub at_ms: u64,
@@ -694,6 +698,9 @@ pub struct EventView {
     pub kind: String,
     /// The event as a sentence.
     pub message: String,
+    /// The trace that it is part of, as 32 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// Of a supervisor's decision, everything it was taken from: the same inputs give the same decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<String>,
@@ -709,7 +716,7 @@ pub enum Scope {
 }
 
 /// How full an actor's mailbox is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MailboxView {
     /// Its slots.
     pub capacity: usize,
@@ -722,7 +729,7 @@ pub struct MailboxView {
 }
 
 /// One registered actor.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActorView {
     /// The member it is one of.
     pub member: String,
@@ -755,7 +762,7 @@ pub struct ActorView {
 }
 
 /// `GET /registry/actors`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActorsView {
     /// The answering member.
     pub node: String,
@@ -770,7 +777,7 @@ pub struct ActorsView {
 }
 
 /// How many there are of something.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CountView {
     /// Of what.
     pub name: String,
@@ -779,7 +786,7 @@ pub struct CountView {
 }
 
 /// What another member publishes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PublishedView {
     /// The member.
     pub member: String,
@@ -790,7 +797,7 @@ pub struct PublishedView {
 }
 
 /// `GET /registry/stats`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RegistryStatsView {
     /// The answering member.
     pub node: String,
@@ -819,12 +826,77 @@ pub struct RegistryStatsView {
 }
 
 /// Every error body (`application/problem+json`, RFC 9457).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
+    /// Which kind of problem: `about:blank`, the status says it all.
+    #[serde(rename = "type", default = "about_blank")]
+    pub kind: String,
     /// A short name of the problem.
     pub title: String,
     /// The HTTP status.
     pub status: u16,
     /// What was wrong: the field, the value, and what was expected.
     pub detail: String,
+    /// What was asked for: the path.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub instance: String,
+}
+
+fn about_blank() -> String {
+    "about:blank".to_owned()
+}
+
+/// `GET /`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct IndexView {
+    /// The answering member.
+    pub node: String,
+    /// Every operation.
+    pub links: Vec<IndexLink>,
+}
+
+/// One operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct IndexLink {
+    /// Its method; what answers `GET` answers `HEAD` as well.
+    pub method: String,
+    /// Its path; a name in braces is to be filled in.
+    pub path: String,
+    /// What it is about.
+    pub summary: String,
+}
+
+/// What an event of type `lagged` on a stream of `GET /events` tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Lagged {
+    /// How many events were missed, where that is known.
+    pub missed: Option<u64>,
+    /// Why.
+    pub reason: String,
+}
+
+/// `PUT /logs/level`, with the header `authorization: Bearer <token>`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogLevelRequest {
+    /// A level such as `info`, or directives such as `info,alys_node=debug`.
+    pub level: String,
+    /// For how long, such as `10m`, 1s to 24h; until somebody changes it if it is not there.
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<String>,
+}
+
+/// `GET /logs/level`, and what `PUT /logs/level` answers
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogLevelView {
+    /// The answering member.
+    pub node: String,
+    /// The directives that hold now.
+    pub level: String,
+    /// Those that will hold again, if these are for a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverts_to: Option<String>,
+    /// In how long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverts_in_ms: Option<u64>,
 }

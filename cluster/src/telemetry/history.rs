@@ -1,0 +1,152 @@
+//! The last events, each with its number: whoever reads them keeps its own place.
+//!
+//! ```text
+//!   numbers    … 7   8   9   10   11   12 …
+//!                    └── remembered ──┘
+//!   a reader at 5: two are gone (6, 7), then 8 and on
+//! ```
+//!
+//! A reader takes what came after its place when it has room for it. So one ring is everybody's queue: a reader that is
+//! slow costs nobody anything, and learns how many it was too slow for. The road not taken is a queue for each reader,
+//! which would hold every event once for each of them, and need somebody who fills them all.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::event::Recorded;
+
+/// Events remembered.
+const HISTORY_MAX: usize = 1024;
+
+/// The events remembered. They outlive a restart of the actor that writes them. Cheap to clone.
+#[derive(Clone)]
+pub struct History(Arc<Inner>);
+
+struct Inner {
+    entries: Mutex<Entries>,
+    last: watch::Sender<u64>,
+}
+
+struct Entries {
+    list: VecDeque<(u64, Arc<Recorded>)>,
+    /// The number of the last event that was told, whether it is remembered or not.
+    last: u64,
+}
+
+/// What a reader finds after its place.
+#[derive(Clone, Debug, Default)]
+pub struct Slice {
+    /// Events after its place that are no longer remembered, or never were.
+    pub missed: u64,
+    /// What comes next, with numbers, without a gap.
+    pub events: Vec<(u64, Arc<Recorded>)>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        let entries = Mutex::new(Entries { list: VecDeque::new(), last: 0 });
+        Self(Arc::new(Inner { entries, last: watch::Sender::new(0) }))
+    }
+}
+
+impl History {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers one more, and forgets the oldest if there are too many.
+    pub fn push(&self, recorded: Arc<Recorded>) {
+        let mut entries = self.entries();
+        if entries.list.len() == HISTORY_MAX {
+            entries.list.pop_front();
+        }
+        entries.last += 1;
+        let last = entries.last;
+        entries.list.push_back((last, recorded));
+        drop(entries);
+        self.0.last.send_replace(last);
+    }
+
+    /// So many were told, and nobody wrote them down.
+    pub fn skip(&self, missed: u64) {
+        self.entries().last += missed;
+    }
+
+    /// All that are remembered, oldest first.
+    pub fn all(&self) -> Vec<Arc<Recorded>> {
+        self.entries().list.iter().map(|(_, recorded)| recorded.clone()).collect()
+    }
+
+    /// The number of the last event; 0 before the first.
+    pub fn last(&self) -> u64 {
+        self.entries().last
+    }
+
+    /// At most `max` of those after number `place`.
+    pub fn after(&self, place: u64, max: usize) -> Slice {
+        let entries = self.entries();
+        let begin = entries.list.partition_point(|(number, _)| *number <= place);
+        let Some((first, _)) = entries.list.get(begin) else { return Slice::default() };
+        let contiguous = entries.list.range(begin..).zip(*first..).take(max);
+        let contiguous = contiguous.take_while(|((number, _), expected)| number == expected);
+        Slice {
+            missed: first - place - 1,
+            events: contiguous.map(|((number, recorded), _)| (*number, recorded.clone())).collect(),
+        }
+    }
+
+    /// Changes with every event that is remembered.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.last.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::WallTime;
+    use crate::event::ClusterEvent;
+    use crate::id::BlockHeight;
+    use crate::trace::TraceContext;
+
+    fn event(height: u64) -> Arc<Recorded> {
+        let event = ClusterEvent::RoundStarted { height: BlockHeight(height), round: 0 };
+        Arc::new(Recorded { at: WallTime(height), event, trace: TraceContext::default() })
+    }
+
+    fn numbers(slice: &Slice) -> Vec<u64> {
+        slice.events.iter().map(|(number, _)| *number).collect()
+    }
+
+    #[test]
+    fn a_reader_goes_on_where_it_was_and_learns_what_it_was_too_slow_for() {
+        let history = History::default();
+        assert_eq!((history.last(), history.after(0, 9).events.len()), (0, 0));
+        (1..=5).for_each(|height| history.push(event(height)));
+        let slice = history.after(2, 2);
+        assert_eq!((slice.missed, numbers(&slice)), (0, vec![3, 4]));
+        assert_eq!(slice.events[0].1.at, WallTime(3), "the third has number 3");
+        assert_eq!(numbers(&history.after(4, 9)), [5]);
+        assert_eq!(numbers(&history.after(5, 9)), [0; 0]);
+
+        (6..=HISTORY_MAX as u64 + 5).for_each(|height| history.push(event(height)));
+        let slice = history.after(2, 1);
+        assert_eq!((slice.missed, numbers(&slice)), (3, vec![6]), "3, 4 and 5 are forgotten");
+        assert_eq!(history.all().len(), HISTORY_MAX);
+    }
+
+    #[test]
+    fn what_nobody_wrote_down_is_missed_by_every_reader() {
+        let history = History::default();
+        history.push(event(1));
+        history.skip(10);
+        history.push(event(12));
+        let slice = history.after(0, 9);
+        assert_eq!((slice.missed, numbers(&slice)), (0, vec![1]), "up to the gap");
+        let slice = history.after(1, 9);
+        assert_eq!((slice.missed, numbers(&slice)), (10, vec![12]));
+        assert_eq!(*history.changes().borrow(), 12);
+    }
+}

@@ -1,0 +1,198 @@
+//! What the chain shows and takes: `/chain/{head,blocks}`, `/consensus/signatures`, `/genesis` and `/transactions`.
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::extract::{Admitted, Asked, Body, NoQuery};
+use super::router::{Answer, DEADLINE, Ops};
+use super::view::{
+    BlockView, CertificateView, GenesisMemberView, GenesisView, HeadView, Problem, SignatureView,
+    SignaturesView, TransactionReceipt, TransactionRequest,
+};
+use crate::actors::chain::ChainMessage;
+use crate::actors::consensus::ConsensusMessage;
+use crate::actors::engine::EngineMessage;
+use crate::consensus::block::transaction_hash;
+use crate::ports::{StoredBlock, TransactionError};
+
+/// Where this member's chain ends
+#[utoipa::path(
+    get,
+    path = "/chain/head",
+    tag = "chain",
+    responses((status = OK, description = "The last committed block", body = HeadView))
+)]
+pub(super) async fn chain_head(State(ops): State<Ops>, _: NoQuery) -> Json<HeadView> {
+    let head = ops.parts().head.head();
+    Json(HeadView {
+        height: head.height,
+        hash: head.hash.to_string(),
+        state_root: head.state_root.to_string(),
+        timestamp_ms: head.timestamp_ms,
+    })
+}
+
+fn block_view(ops: &Ops, stored: StoredBlock) -> BlockView {
+    let StoredBlock { block, certificate, observed } = stored;
+    BlockView {
+        height: block.height,
+        hash: block.hash().to_string(),
+        parent: block.parent.to_string(),
+        timestamp_ms: block.timestamp_ms,
+        proposer: ops.member_name(usize::from(block.proposer)),
+        state_root: block.state_root.to_string(),
+        transactions: block.transactions.iter().map(hex::encode).collect(),
+        certificate: CertificateView {
+            round: certificate.round,
+            block: certificate.block.to_string(),
+            signers: certificate.signer_indexes().map(|index| ops.member_name(index)).collect(),
+            bitmap: certificate.signers,
+            signature: hex::encode(certificate.signature.0),
+        },
+        proposal_at_ms: observed.proposal_at_ms,
+        decided_at_ms: observed.decided_at_ms,
+        adopted: observed.adopted,
+    }
+}
+
+/// A height as it stands in a path or a query.
+fn height_of(field: &str, text: &str) -> Result<u64, Problem> {
+    text.parse().map_err(|_| {
+        let detail = format!("field `{field}` is {text:?}; expected a whole number from 0 to {}", u64::MAX);
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    })
+}
+
+/// A block with its certificate
+#[utoipa::path(
+    get,
+    path = "/chain/blocks/{height}",
+    tag = "chain",
+    params(("height" = u64, Path, description = "The block's height, from 1")),
+    responses(
+        (status = OK, description = "The block", body = BlockView),
+        (status = NOT_FOUND, description = "There is none at this height", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn chain_block(
+    State(ops): State<Ops>,
+    height: Result<Path<String>, PathRejection>,
+    _: NoQuery,
+) -> Answer<BlockView> {
+    let Path(height) = height.map_err(|rejection| {
+        Problem::new(rejection.status(), format!("field `height`: {}", rejection.body_text()))
+    })?;
+    let height = height_of("height", &height)?;
+    let found =
+        ops.parts().addresses.chain.call(DEADLINE, |reply| ChainMessage::Block(height, reply)).await?;
+    let found = found.map_err(|reason| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, reason))?;
+    found.map(|stored| Json(block_view(&ops, stored))).ok_or_else(|| {
+        let detail = match ops.parts().head.head().height {
+            0 => {
+                format!("there is no block at height {height}; expected one that is decided, and none is yet")
+            }
+            head => format!("there is no block at height {height}; expected 1 to {head}"),
+        };
+        Problem::new(StatusCode::NOT_FOUND, detail)
+    })
+}
+
+/// Which signatures.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct FromHeight {
+    /// Those of this height and above; 0 if it is not there
+    #[param(value_type = Option<u64>)]
+    from_height: Option<String>,
+}
+
+/// What this member's key has signed
+#[utoipa::path(
+    get,
+    path = "/consensus/signatures",
+    tag = "chain",
+    params(FromHeight),
+    responses((status = OK, description = "At most 4,096 signatures, oldest first", body = SignaturesView))
+)]
+pub(super) async fn consensus_signatures(
+    State(ops): State<Ops>,
+    Asked(FromHeight { from_height }): Asked<FromHeight>,
+) -> Answer<SignaturesView> {
+    let from_height = from_height.map_or(Ok(0), |text| height_of("from_height", &text))?;
+    let ask = |reply| ConsensusMessage::Signatures(from_height, reply);
+    let signed = ops.parts().addresses.consensus.call(DEADLINE, ask).await?;
+    let signatures = signed.into_iter().map(|signed| SignatureView {
+        incarnation: signed.incarnation.0,
+        height: signed.statement.height,
+        round: signed.statement.round,
+        step: signed.statement.step.as_str().to_owned(),
+        block: signed.statement.block.map(|block| block.to_string()),
+        at_ms: signed.at.0,
+        gate_sequence: signed.gate_sequence,
+    });
+    Ok(Json(SignaturesView { node: ops.node(), signatures: signatures.collect() }))
+}
+
+/// What all members agree on
+#[utoipa::path(
+    get,
+    path = "/genesis",
+    tag = "chain",
+    responses((status = OK, description = "What all members agree on", body = GenesisView))
+)]
+pub(super) async fn genesis(State(ops): State<Ops>, _: NoQuery) -> Json<GenesisView> {
+    let genesis = &ops.parts().genesis;
+    let members = genesis.members().iter().map(|member| GenesisMemberView {
+        name: member.name.to_string(),
+        public_key: member.public_key.to_string(),
+    });
+    Json(GenesisView {
+        chain_id: genesis.chain_id().to_owned(),
+        hash: hex::encode(genesis.hash()),
+        block_time_ms: genesis.block_time().as_millis() as u64,
+        members: members.collect(),
+    })
+}
+
+/// Submit a transaction
+///
+/// A member that is exposed asks for the token.
+#[utoipa::path(
+    post,
+    path = "/transactions",
+    tag = "chain",
+    request_body = TransactionRequest,
+    security((), ("token" = [])),
+    responses(
+        (status = ACCEPTED, description = "It waits in this member's pool", body = TransactionReceipt),
+        (status = CONFLICT, description = "It is known already", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn submit(
+    State(ops): State<Ops>,
+    _: Admitted,
+    _: NoQuery,
+    Body(TransactionRequest { payload }): Body<TransactionRequest>,
+) -> Result<Response, Problem> {
+    let transaction = hex::decode(&payload).map_err(|error| {
+        let detail = format!("field `payload`: {error}; expected hexadecimal digits, two for each byte");
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    })?;
+    let hash = hex::encode(transaction_hash(&transaction));
+    let submit = |reply| EngineMessage::Submit(transaction, reply);
+    let pooled = ops.parts().addresses.engine.call(DEADLINE, submit).await?.map_err(|error| {
+        let status = match error {
+            TransactionError::Size { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            TransactionError::Known => StatusCode::CONFLICT,
+            TransactionError::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Problem::new(status, format!("field `payload`: {error}"))
+    })?;
+    Ok((StatusCode::ACCEPTED, Json(TransactionReceipt { hash, pooled })).into_response())
+}

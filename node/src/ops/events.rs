@@ -1,0 +1,224 @@
+//! What happens: `/events`, as a list of the last events or as a stream of those that come.
+//!
+//! A stream has no queue. It keeps its place in the member's history, and takes what came after it when its client has
+//! taken what came before. A client that is slower than the history is long is told how many it has missed; one that
+//! takes nothing is let go (`wire.rs`).
+//!
+//! The id of an event is `INCARNATION-NUMBER`. A client that comes back with the last id it saw goes on after it; after
+//! a restart of the member it is told that what was before is gone.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use alys_cluster::event::{ClusterEvent, Recorded};
+use alys_cluster::telemetry::{History, LoggingMessage};
+use alys_cluster::trace::TraceContext;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures::stream::{Stream, unfold};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::extract::form;
+use super::router::{DEADLINE, Ops};
+use super::view::{EventView, Lagged, Problem};
+
+/// Open streams.
+pub const STREAMS_MAX: usize = 16;
+/// Between two signs of life of a stream on which nothing happens.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Events that are taken from the history at once.
+const BATCH: usize = 64;
+/// How long a client is to wait before it comes back.
+const RETRY: Duration = Duration::from_secs(2);
+/// The header by which a client says where it was.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// The last events, or those that come
+///
+/// As JSON: the last 1,024, oldest first. As `text/event-stream`: those that come, each with an id, its kind as the
+/// event's type, and the same JSON; with the header `last-event-id` those after it. An event of type `lagged` says how
+/// many were missed. At most 16 streams.
+#[utoipa::path(
+    get,
+    path = "/events",
+    tag = "telemetry",
+    params((
+        "last-event-id" = Option<String>,
+        Header,
+        description = "Of a stream: the id of the last event that was seen; `INCARNATION-0` for all that are remembered"
+    )),
+    responses((
+        status = OK,
+        description = "Events",
+        content((Vec<EventView> = "application/json"), (String = "text/event-stream"))
+    ))
+)]
+pub(super) async fn events(State(ops): State<Ops>, headers: HeaderMap) -> Result<Response, Problem> {
+    if form(&headers, &["application/json", "text/event-stream"])? == "text/event-stream" {
+        return stream(&ops, headers.get(LAST_EVENT_ID));
+    }
+    let history = ops.parts().addresses.logging.call(DEADLINE, LoggingMessage::History).await?;
+    Ok(Json(history.iter().map(|recorded| view(recorded)).collect::<Vec<_>>()).into_response())
+}
+
+fn view(recorded: &Recorded) -> EventView {
+    EventView {
+        at_ms: recorded.at.0,
+        kind: recorded.event.kind().to_owned(),
+        message: recorded.event.to_string(),
+        trace_id: Some(recorded.trace).filter(|trace| trace.is_sampled()).map(TraceContext::trace_hex),
+        inputs: match &recorded.event {
+            ClusterEvent::RestartDecided { record, .. } => Some(record.inputs.to_string()),
+            _ => None,
+        },
+    }
+}
+
+/// Where a stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// After this number.
+    After(u64),
+    /// At the beginning, for the client saw another incarnation of the member.
+    Anew,
+}
+
+/// Where a client goes on that saw `id` last, at a member of this incarnation whose last event is `last`.
+fn start(id: Option<&HeaderValue>, incarnation: u64, last: u64) -> Result<Start, Problem> {
+    let Some(id) = id else { return Ok(Start::After(last)) };
+    let text = id.to_str().unwrap_or("");
+    let number = |text: &str| text.parse::<u64>().ok();
+    let parsed = text.split_once('-').and_then(|(of, place)| Some((number(of)?, number(place)?)));
+    match parsed {
+        Some((of, number)) if of == incarnation && number <= last => Ok(Start::After(number)),
+        Some((of, _)) if of < incarnation => Ok(Start::Anew),
+        _ => {
+            let expected =
+                format!("expected {incarnation}-0 to {incarnation}-{last}, or an id of an earlier start");
+            let detail = format!("header `{LAST_EVENT_ID}` is {id:?}; {expected}");
+            Err(Problem::new(StatusCode::BAD_REQUEST, detail))
+        }
+    }
+}
+
+fn stream(ops: &Ops, last_seen: Option<&HeaderValue>) -> Result<Response, Problem> {
+    let history = ops.parts().history.clone();
+    let incarnation = ops.parts().incarnation.0;
+    let start = start(last_seen, incarnation, history.last())?;
+    let Ok(slot) = ops.streams().try_acquire_owned() else {
+        let detail = format!("{STREAMS_MAX} streams of events are open already; expected fewer");
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
+        return Ok(([(header::RETRY_AFTER, "5")], problem).into_response());
+    };
+    let following = Following::new(history, incarnation, start, ops.stopped(), slot);
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("still here");
+    Ok(Sse::new(following.events()).keep_alive(keep_alive).into_response())
+}
+
+/// A client that follows the events.
+struct Following {
+    history: History,
+    changes: watch::Receiver<u64>,
+    stopped: watch::Receiver<bool>,
+    incarnation: u64,
+    /// The number of the last event that is written or waits here.
+    place: u64,
+    /// What is written next; never more than a batch.
+    waiting: VecDeque<Event>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Following {
+    fn new(
+        history: History,
+        incarnation: u64,
+        start: Start,
+        stopped: watch::Receiver<bool>,
+        slot: OwnedSemaphorePermit,
+    ) -> Self {
+        let changes = history.changes();
+        let greeting = Event::default().retry(RETRY).comment("events of this member follow");
+        let mut waiting = VecDeque::from([greeting]);
+        let place = match start {
+            Start::After(place) => place,
+            Start::Anew => {
+                let reason = "the member has started again since; what was before is gone".to_owned();
+                waiting.push_back(lagged(incarnation, 0, Lagged { missed: None, reason }));
+                0
+            }
+        };
+        Self { history, changes, stopped, incarnation, place, waiting, _slot: slot }
+    }
+
+    /// Takes what came after its place.
+    fn take(&mut self) {
+        let slice = self.history.after(self.place, BATCH);
+        if slice.missed > 0 {
+            let place = self.place + slice.missed;
+            let reason = "events came faster than they were taken".to_owned();
+            self.waiting.push_back(lagged(
+                self.incarnation,
+                place,
+                Lagged { missed: Some(slice.missed), reason },
+            ));
+        }
+        for (number, recorded) in slice.events {
+            let event = Event::default().id(format!("{}-{number}", self.incarnation));
+            let event = event.event(recorded.event.kind()).json_data(view(&recorded));
+            self.waiting.push_back(event.expect("an event has a JSON form"));
+            self.place = number;
+        }
+    }
+
+    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        loop {
+            if *self.stopped.borrow() {
+                return None;
+            }
+            if let Some(event) = self.waiting.pop_front() {
+                return Some((Ok(event), self));
+            }
+            // Whatever comes from here on is a change.
+            self.changes.borrow_and_update();
+            self.take();
+            if self.waiting.is_empty() {
+                tokio::select! {
+                    changed = self.changes.changed() => changed.ok()?,
+                    _ = self.stopped.changed() => return None,
+                }
+            }
+        }
+    }
+
+    fn events(self) -> impl Stream<Item = Result<Event, Infallible>> {
+        unfold(self, Self::next)
+    }
+}
+
+fn lagged(incarnation: u64, place: u64, lagged: Lagged) -> Event {
+    let event = Event::default().id(format!("{incarnation}-{place}")).event("lagged");
+    event.json_data(lagged).expect("it has a JSON form")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_goes_on_after_what_it_saw_or_is_told_what_was_expected() {
+        let from = |id: &'static str| start(Some(&HeaderValue::from_static(id)), 5, 20);
+        assert_eq!(start(None, 5, 20), Ok(Start::After(20)));
+        assert_eq!(from("5-0"), Ok(Start::After(0)));
+        assert_eq!(from("5-20"), Ok(Start::After(20)));
+        assert_eq!(from("4-99"), Ok(Start::Anew));
+        for id in ["5-21", "6-1", "", "5", "5-", "-5", "five-six", "5-1 "] {
+            let problem = from(id).expect_err(id);
+            assert_eq!(problem.status, 400, "{id}");
+            assert!(problem.detail.contains(&format!("{id:?}; expected 5-0 to 5-20")), "{}", problem.detail);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Faults on order, for drills: `/faults`.
+
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse as _, Response};
+
+use super::extract::{Admitted, Body, NoQuery};
+use super::router::Ops;
+use super::view::{FaultKind, FaultRequest, Problem};
+
+/// A member that takes part in a drill.
+pub(super) struct Drilled;
+
+impl FromRequestParts<Ops> for Drilled {
+    type Rejection = Problem;
+
+    async fn from_request_parts(_: &mut Parts, ops: &Ops) -> Result<Self, Problem> {
+        if ops.parts().config.faults.enabled {
+            return Ok(Self);
+        }
+        let detail = "field `faults.enabled` is false; expected true on a member that takes part in a drill";
+        Err(Problem::new(StatusCode::FORBIDDEN, detail))
+    }
+}
+
+/// Panic, hang or kill an actor, as a drill
+///
+/// Only where `faults.enabled` is true. A member that is exposed asks for the token.
+#[utoipa::path(
+    post,
+    path = "/faults",
+    tag = "supervision",
+    request_body = FaultRequest,
+    security((), ("token" = [])),
+    responses(
+        (status = ACCEPTED, description = "It was done", body = FaultRequest),
+        (status = NOT_FOUND, description = "There is no such actor", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn inject_fault(
+    State(ops): State<Ops>,
+    _: Admitted,
+    _: Drilled,
+    _: NoQuery,
+    Body(request): Body<FaultRequest>,
+) -> Result<Response, Problem> {
+    let mortals = ops.parts().addresses.mortals();
+    let Some(actor) = mortals.iter().find(|actor| actor.name().as_str() == request.actor) else {
+        let known: Vec<_> = mortals.iter().map(|actor| actor.name().as_str()).collect();
+        let detail = format!("field `actor` is {:?}; expected one of {}", request.actor, known.join(", "));
+        return Err(Problem::new(StatusCode::NOT_FOUND, detail));
+    };
+    let outcome = match request.fault {
+        FaultKind::Panic => actor.panic("a panic on order, as a drill"),
+        FaultKind::Hang => actor.hang(),
+        FaultKind::Kill => actor.kill(),
+    };
+    outcome.map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
+    Ok((StatusCode::ACCEPTED, Json(request)).into_response())
+}

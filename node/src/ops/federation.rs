@@ -1,0 +1,212 @@
+//! What the federation shows: `/readyz` and `/federation/{status,gate,links,decisions}`.
+
+use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
+use alys_cluster::federation::{Decision, FederationMessage, FederationStatus, Kept};
+use alys_cluster::id::{Incarnation, NodeId};
+use alys_cluster::shutdown::ShutdownState;
+use alys_cluster::transport::LinkMessage;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+
+use super::extract::NoQuery;
+use super::links;
+use super::router::{Answer, DEADLINE, Ops};
+use super::view::{
+    ClassView, DecisionView, DecisionsView, FederationView, GateDecision, GateRecord, GateView, LinkView,
+    LinksView, MemberView, Problem, ReadyView,
+};
+
+/// Blocks a member may be behind and still be ready.
+const CAUGHT_UP_WITHIN: u64 = 1;
+
+async fn ask(ops: &Ops) -> Result<FederationStatus, Problem> {
+    Ok(ops.parts().addresses.federation.call(DEADLINE, FederationMessage::Status).await?)
+}
+
+async fn link_views(ops: &Ops) -> Result<Vec<LinkView>, Problem> {
+    let mut views = Vec::new();
+    for (peer, link) in &*ops.parts().addresses.links {
+        let status = link.call(DEADLINE, LinkMessage::Status).await?;
+        views.push(links::view(&ops.parts().lines[peer], status));
+    }
+    Ok(views)
+}
+
+/// Whether this member takes part: gate open, caught up, critical actors healthy
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "member",
+    responses(
+        (status = OK, description = "It takes part", body = ReadyView),
+        (status = SERVICE_UNAVAILABLE, description = "It does not, and why", body = ReadyView)
+    )
+)]
+pub(super) async fn readyz(State(ops): State<Ops>) -> Response {
+    let mut reasons = Vec::new();
+    if ops.shutdown().progress().state != ShutdownState::Running {
+        reasons.push("shutting down".to_owned());
+    }
+    let verdict = ops.parts().gate.verdict(ops.parts().clock.now());
+    if verdict.decision == Decision::Closed {
+        reasons.push(format!("the gate is closed: {}", verdict.reason));
+    }
+    match ask(&ops).await {
+        Err(problem) => reasons.push(problem.detail),
+        Ok(status) => {
+            let own = ops.parts().head.head().height;
+            let heights = status
+                .members
+                .iter()
+                .filter(|m| m.state.is_known() && m.state != MemberState::Own)
+                .filter_map(|m| m.height);
+            let highest = heights.map(|height| height.0).max().unwrap_or(0);
+            if highest > own + CAUGHT_UP_WITHIN {
+                reasons.push(format!("catching up: at height {own}, others are at {highest}"));
+            }
+            let own = status.members.iter().find(|member| member.state == MemberState::Own);
+            if let Some(own) = own.filter(|own| !own.healthy) {
+                reasons.push(own.reason.clone());
+            }
+        }
+    }
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(ReadyView { ready: reasons.is_empty(), reasons })).into_response()
+}
+
+fn decision_view(decision: Decision) -> GateDecision {
+    match decision {
+        Decision::Open => GateDecision::Open,
+        Decision::Closed => GateDecision::Closed,
+    }
+}
+
+fn member_view(member: MemberStatus, published: &[(NodeId, Incarnation, usize)]) -> MemberView {
+    let known = published.iter().find(|(node, ..)| *node == member.name).map_or(0, |(.., actors)| *actors);
+    let state = match member.state {
+        MemberState::Own => "self",
+        MemberState::Unknown => "unknown",
+        MemberState::Up => "up",
+        MemberState::Attested => "attested",
+        MemberState::Suspected => "suspected",
+        MemberState::Down => "down",
+        MemberState::Left => "left",
+    };
+    MemberView {
+        name: member.name.to_string(),
+        healthy: member.healthy,
+        state: state.to_owned(),
+        through: member.through.map(|node| node.to_string()),
+        incarnation: member.incarnation.map(|incarnation| incarnation.0),
+        last_seen_ms: member.last_seen.map(|ago| ago.as_millis() as u64),
+        phi: (member.state != MemberState::Own).then_some(member.phi),
+        height: member.height.map(|height| height.0),
+        published: (member.state != MemberState::Own).then_some(known),
+        reason: member.reason,
+    }
+}
+
+/// The links to the other members: round trips, bytes, queues, drops, redials, refusals
+#[utoipa::path(
+    get,
+    path = "/federation/links",
+    tag = "federation",
+    responses((status = OK, description = "Every link of this member", body = LinksView))
+)]
+pub(super) async fn federation_links(State(ops): State<Ops>, _: NoQuery) -> Answer<LinksView> {
+    let refusals = ops.parts().refusals.total();
+    Ok(Json(LinksView { node: ops.node(), links: link_views(&ops).await?, refusals }))
+}
+
+/// Every member as this one sees it, and every link
+#[utoipa::path(
+    get,
+    path = "/federation/status",
+    tag = "federation",
+    responses((status = OK, description = "Every member and every link", body = FederationView))
+)]
+pub(super) async fn federation_status(State(ops): State<Ops>, _: NoQuery) -> Answer<FederationView> {
+    // A member whose federation actor is down still knows whether it may work, and why not.
+    let unknown = |_| FederationStatus {
+        verdict: ops.parts().gate.verdict(ops.parts().clock.now()),
+        members: Vec::new(),
+    };
+    let FederationStatus { verdict, members } = ask(&ops).await.unwrap_or_else(unknown);
+    let published = ops.parts().discovery.directory.members();
+    Ok(Json(FederationView {
+        node: ops.node(),
+        chain_id: ops.parts().genesis.chain_id().to_owned(),
+        incarnation: ops.parts().incarnation.0,
+        uptime_ms: ops.parts().clock.now().since(ops.started()).as_millis() as u64,
+        height: ops.parts().head.head().height,
+        gate: decision_view(verdict.decision),
+        healthy: verdict.healthy,
+        required: verdict.required,
+        reason: verdict.reason,
+        members: members.into_iter().map(|member| member_view(member, &published)).collect(),
+        links: link_views(&ops).await?,
+    }))
+}
+
+/// Whether the federation may work, why, and what would change it
+#[utoipa::path(
+    get,
+    path = "/federation/gate",
+    tag = "federation",
+    responses((status = OK, description = "The gate now, and its last decisions", body = GateView))
+)]
+pub(super) async fn federation_gate(State(ops): State<Ops>, _: NoQuery) -> Json<GateView> {
+    let now = ops.parts().clock.now();
+    let verdict = ops.parts().gate.verdict(now);
+    let classes = ops.parts().gate.classes(now).into_iter().map(|outcome| ClassView {
+        class: outcome.class.to_string(),
+        demand: outcome.demand,
+        decision: decision_view(outcome.decision),
+    });
+    let history = ops.parts().gate.history(now).into_iter().map(|record| GateRecord {
+        sequence: record.sequence,
+        at_ms: record.at.0,
+        decision: decision_view(record.decision),
+        healthy: record.healthy,
+        required: record.required,
+        reason: record.reason,
+    });
+    Json(GateView {
+        node: ops.node(),
+        incarnation: ops.parts().incarnation.0,
+        decision: decision_view(verdict.decision),
+        healthy: verdict.healthy,
+        required: verdict.required,
+        reason: verdict.reason,
+        would_change: verdict.would_change,
+        classes: classes.collect(),
+        history: history.collect(),
+    })
+}
+
+/// Every decision of the gate with its inputs, to be decided again
+#[utoipa::path(
+    get,
+    path = "/federation/decisions",
+    tag = "federation",
+    responses((status = OK, description = "The last decisions, each with its inputs", body = DecisionsView))
+)]
+pub(super) async fn federation_decisions(State(ops): State<Ops>, _: NoQuery) -> Json<DecisionsView> {
+    let decisions =
+        ops.parts().gate.history(ops.parts().clock.now()).into_iter().map(|record| DecisionView {
+            sequence: record.sequence,
+            at_ms: record.at.0,
+            inputs: (*record.inputs).clone(),
+            outcome: (*record.outcome).clone(),
+        });
+    let Kept { written, dropped } = ops.parts().gate.kept();
+    Json(DecisionsView {
+        node: ops.node(),
+        incarnation: ops.parts().incarnation.0,
+        written,
+        dropped,
+        decisions: decisions.collect(),
+    })
+}

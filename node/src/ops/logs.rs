@@ -1,0 +1,80 @@
+//! What is logged: `/logs/level`.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::extract::{Authorised, Body, NoQuery};
+use super::router::{Answer, Ops};
+use super::view::{LogLevelRequest, LogLevelView, Problem};
+use crate::logs::LogControl;
+
+/// How long a level may be for.
+const LASTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+
+fn control(ops: &Ops) -> Result<&LogControl, Problem> {
+    ops.logs().ok_or_else(|| {
+        let detail = "the log of the process that this member runs in is not the member's";
+        Problem::new(StatusCode::CONFLICT, detail)
+    })
+}
+
+fn show(ops: &Ops, control: &LogControl) -> LogLevelView {
+    let level = control.level(ops.parts().clock.now());
+    let (reverts_to, reverts_in_ms) = match level.reverts {
+        Some((to, left)) => (Some(to), Some(left.as_millis() as u64)),
+        None => (None, None),
+    };
+    LogLevelView { node: ops.node(), level: level.directives, reverts_to, reverts_in_ms }
+}
+
+/// What is logged now
+#[utoipa::path(
+    get,
+    path = "/logs/level",
+    tag = "telemetry",
+    responses(
+        (status = OK, description = "The directives", body = LogLevelView),
+        (status = CONFLICT, description = "The log is not the member's", body = Problem, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn log_level(State(ops): State<Ops>, _: NoQuery) -> Answer<LogLevelView> {
+    Ok(Json(show(&ops, control(&ops)?)))
+}
+
+/// Change what is logged, for good or for a time
+///
+/// The change is an event, `log_level_changed`. It does not outlive the member.
+#[utoipa::path(
+    put,
+    path = "/logs/level",
+    tag = "telemetry",
+    request_body = LogLevelRequest,
+    responses(
+        (status = OK, description = "The directives that hold now", body = LogLevelView),
+        (status = CONFLICT, description = "The log is not the member's", body = Problem, content_type = "application/problem+json")
+    ),
+    security(("token" = []))
+)]
+pub(super) async fn set_log_level(
+    State(ops): State<Ops>,
+    _: Authorised,
+    _: NoQuery,
+    Body(request): Body<LogLevelRequest>,
+) -> Answer<LogLevelView> {
+    let control = control(&ops)?;
+    let wrong = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+    let lasts = request.lasts.as_deref().map(|text| {
+        let lasts = humantime::parse_duration(text).ok().filter(|lasts| LASTS.contains(lasts));
+        lasts.ok_or_else(|| {
+            wrong(format!("field `for` is {text:?}; expected a time from 1s to 24h, such as `10m`"))
+        })
+    });
+    let parts = ops.parts();
+    control
+        .change(&request.level, lasts.transpose()?, &*parts.clock, &parts.events)
+        .map_err(|error| wrong(format!("field `level`: {error}")))?;
+    Ok(Json(show(&ops, control)))
+}

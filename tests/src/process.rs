@@ -1,0 +1,109 @@
+//! A member that is a process of its own, in a federation whose others may be in this one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use alys_node::config::NodeConfig;
+use alys_node::genesis::{GenesisFile, GenesisMember};
+use alys_node::keys::SecretKey;
+
+use crate::federation::{Federation, Member};
+
+/// The executable `alys-node`, built with these tests.
+///
+/// # Panics
+///
+/// If it is not there.
+pub fn binary() -> PathBuf {
+    let own = std::env::current_exe().expect("this executable has a path");
+    let binary = own.parent().and_then(|deps| deps.parent()).expect("a target directory").join("alys-node");
+    assert!(binary.is_file(), "there is no {}; expected it to be built with the workspace", binary.display());
+    binary
+}
+
+/// The memory that a process has in use.
+///
+/// # Panics
+///
+/// If there is no such process.
+pub fn resident_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it uses memory");
+    kib.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1_024
+}
+
+/// A member that is a process of its own. It is killed when this ends.
+pub struct Process {
+    child: Child,
+    home: PathBuf,
+}
+
+impl Process {
+    /// Starts a member of a federation.
+    ///
+    /// # Panics
+    ///
+    /// If it can not be started.
+    pub fn start(federation: &Federation, index: usize) -> Self {
+        let member = &federation.members[index];
+        let home = member.config.data_dir.parent().expect("a directory").to_owned();
+        let of = |number: u8, member: &Member| {
+            let key = SecretKey::from_seed(&[number; 32]);
+            let (public_key, proof_of_possession) = (key.public_key().to_string(), key.prove_possession());
+            GenesisMember { name: member.name.clone(), public_key, proof_of_possession }
+        };
+        let members = (1..).zip(&federation.members).map(|(number, member)| of(number, member));
+        let genesis = GenesisFile {
+            chain_id: federation.genesis.chain_id().to_owned(),
+            block_time: federation.genesis.block_time(),
+            members: members.collect(),
+        };
+        let (genesis_file, config_file) = (home.join("genesis.toml"), home.join("node.toml"));
+        fs::write(&genesis_file, toml::to_string(&genesis).expect("TOML")).expect("a file");
+        let config = NodeConfig { genesis_file, ..member.config.clone() };
+        fs::write(&config_file, toml::to_string(&config).expect("TOML")).expect("a file");
+        let log = fs::File::create(home.join("node.log")).expect("a file");
+        let mut command = Command::new(binary());
+        command.arg("run").arg("--config").arg(&config_file).stdin(Stdio::null());
+        let command = command.stdout(log.try_clone().expect("a file")).stderr(log);
+        Self { child: command.spawn().expect("it starts"), home }
+    }
+
+    /// Where its files are: its configuration, its data, and `node.log`, all that it has written.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// All that it has written so far.
+    ///
+    /// # Panics
+    ///
+    /// If that is no text.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.home.join("node.log")).expect("what it wrote is text")
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    ///
+    /// If it can not be sent.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{name} is sent");
+    }
+
+    /// The memory it has in use.
+    pub fn resident_bytes(&self) -> u64 {
+        resident_bytes(self.child.id())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that has ended already is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,263 @@
+//! Does a stream of events tell what happens, all of it or how much is missing, and cost nobody anything?
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use alys_cluster::event::ClusterEvent;
+use alys_cluster::id::BlockHeight;
+use alys_node::ops::view::{EventView, Lagged};
+use alys_node::ops::{KEEP_ALIVE, STREAMS_MAX};
+use alys_tests::federation::{Federation, SOON};
+use alys_tests::raw::{Raw, ask, send, send_narrowly};
+use alys_tests::{eventually, seen};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// One event of a stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Told {
+    id: String,
+    kind: String,
+    data: String,
+    comment: String,
+}
+
+impl Told {
+    /// The number in its id.
+    fn number(&self) -> u64 {
+        self.id
+            .split_once('-')
+            .and_then(|(_, number)| number.parse().ok())
+            .unwrap_or_else(|| panic!("{self:?}"))
+    }
+}
+
+/// A stream of events, as bytes without chunks: HTTP/1.0 knows none.
+struct Stream(BufReader<TcpStream>);
+
+fn request(last: Option<&str>) -> String {
+    let last = last.map(|last| format!("last-event-id: {last}\r\n")).unwrap_or_default();
+    format!("GET /events HTTP/1.0\r\naccept: text/event-stream\r\n{last}\r\n")
+}
+
+impl Stream {
+    async fn open(address: SocketAddr, last: Option<&str>) -> Self {
+        Self::of(send(address, request(last).as_bytes()).await).await
+    }
+
+    /// Reads the head of the answer.
+    async fn of(stream: TcpStream) -> Self {
+        let mut stream = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let read = timeout(SOON, stream.read_line(&mut head)).await.expect("a head").expect("it is text");
+            assert!(read > 0, "the connection ended after {head:?}");
+        }
+        let answer = Raw::parse(head.as_bytes());
+        assert_eq!((answer.status, answer.header("content-type")), (200, "text/event-stream"), "{answer:?}");
+        assert_eq!(answer.header("cache-control"), "no-store");
+        Self(stream)
+    }
+
+    /// The next event or comment; `None` at the end.
+    async fn next(&mut self) -> Option<Told> {
+        let mut told = Told::default();
+        loop {
+            let mut line = String::new();
+            let read = timeout(SOON, self.0.read_line(&mut line)).await.expect("something is told");
+            if read.unwrap_or(0) == 0 {
+                return None;
+            }
+            let line = line.trim_end_matches(['\r', '\n']);
+            let Some((field, value)) = line.split_once(':') else {
+                assert!(line.is_empty(), "a field, or the end of an event: {line:?}");
+                return Some(told);
+            };
+            let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
+            match field {
+                "id" => told.id = value,
+                "event" => told.kind = value,
+                "data" => told.data = value,
+                "" => told.comment = value,
+                "retry" => {}
+                other => panic!("{other:?} in {line:?}"),
+            }
+        }
+    }
+
+    /// The next event that is no comment.
+    async fn event(&mut self) -> Told {
+        loop {
+            let told = self.next().await.expect("the stream goes on");
+            if told.comment.is_empty() {
+                return told;
+            }
+        }
+    }
+}
+
+async fn alone(tag: &str) -> (Federation, SocketAddr) {
+    let mut federation = Federation::prepare(tag, |_| {}).await;
+    federation.start_member(0).await;
+    let address = federation.members[0].config.ops.address;
+    (federation, address)
+}
+
+/// Makes this many things happen.
+fn happen(federation: &Federation, heights: std::ops::Range<u64>) {
+    let events = &federation.members[0].node().parts().events;
+    heights
+        .for_each(|height| events.tell(ClusterEvent::RoundStarted { height: BlockHeight(height), round: 0 }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_stream_tells_what_happens_and_goes_on_where_it_was() {
+    let (federation, address) = alone("sse").await;
+    let mut stream = Stream::open(address, None).await;
+    assert_eq!(stream.next().await.expect("a greeting").comment, "events of this member follow");
+    happen(&federation, 500..510);
+    let mut told = Vec::new();
+    while told.iter().filter(|told: &&Told| told.data.contains("height 50")).count() < 10 {
+        told.push(stream.event().await);
+    }
+    for pair in told.windows(2) {
+        assert_eq!(pair[1].number(), pair[0].number() + 1, "{pair:?}");
+    }
+    // The list has the same.
+    let listed: Vec<EventView> = federation.members[0].client.get("/events").await.expect("a list");
+    for event in &told {
+        let view: EventView = serde_json::from_str(&event.data).expect("an event");
+        assert_eq!(view.kind, event.kind);
+        assert!(listed.contains(&view), "{view:?} is in the list");
+    }
+    drop(stream);
+    // What happens while the client is away is told when it is back, from where it was.
+    happen(&federation, 600..603);
+    let mut back = Stream::open(address, Some(&told[4].id)).await;
+    for expected in &told[5..] {
+        assert_eq!(back.event().await, *expected);
+    }
+    let mut heights = Vec::new();
+    while heights.len() < 3 {
+        let event = back.event().await;
+        heights.extend(event.data.contains("height 60").then_some(event));
+    }
+    drop(back);
+    // One that saw another start of the member begins anew.
+    let incarnation = federation.members[0].node().parts().incarnation.0;
+    let mut anew = Stream::open(address, Some(&format!("{}-7", incarnation - 1))).await;
+    let first = anew.event().await;
+    let lagged: Lagged = serde_json::from_str(&first.data).expect("what was missed");
+    assert_eq!((first.kind.as_str(), first.number(), lagged.missed), ("lagged", 0, None));
+    assert_eq!(anew.event().await.number(), 1);
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn streams_are_bounded_and_those_on_which_nothing_happens_show_that_they_live() {
+    let (federation, address) = alone("sse-many").await;
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS_MAX {
+        streams.push(Stream::open(address, None).await);
+    }
+    let accept = [("accept", "text/event-stream")];
+    let refused = ask(address, "GET", "/events", &accept, "").await;
+    assert_eq!(refused.complaint(503, "/events", &["16 streams of events are open already"]), None);
+    assert_eq!(refused.header("retry-after"), "5");
+    let listed: Vec<EventView> = federation.members[0].client.get("/events").await.expect("a list");
+    assert!(!listed.is_empty(), "the list is there for everybody");
+    // HEAD opens none.
+    let head = ask(address, "HEAD", "/events", &accept, "").await;
+    assert_eq!(head.status, 503);
+
+    // Whoever goes makes room, when something is written to it.
+    let mut stays = streams.pop().expect("a stream");
+    drop(streams);
+    happen(&federation, 1..2);
+    eventually(SOON, "there is room again", async || {
+        let head = ask(address, "HEAD", "/events", &accept, "").await;
+        seen(head.status == 200, format!("{head:?}"))
+    })
+    .await;
+    let until = Instant::now() + 4 * KEEP_ALIVE;
+    loop {
+        let told = stays.next().await.expect("the stream goes on");
+        if told.comment == "still here" {
+            break;
+        }
+        assert!(Instant::now() < until, "it shows that it lives");
+    }
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_reader_that_is_slow_costs_nobody_anything_and_learns_how_much_it_has_missed() {
+    let (federation, address) = alone("sse-slow").await;
+    let member = &federation.members[0];
+    let history = member.node().parts().history.clone();
+    let stream = send_narrowly(address, request(None).as_bytes()).await;
+    let mut fast = Stream::open(address, None).await;
+    let follows = tokio::spawn(async move {
+        let mut numbers = Vec::new();
+        while let Some(told) = fast.next().await {
+            numbers.extend((!told.id.is_empty()).then(|| told.number()));
+        }
+        numbers
+    });
+    // Far more than is remembered, and than the sockets hold; never more at once than the log keeps up with.
+    let began = Instant::now();
+    for batch in 0..40 {
+        let before = history.last();
+        happen(&federation, batch * 1_000..(batch + 1) * 1_000);
+        eventually(SOON, "they are written down", async || {
+            seen(history.last() >= before + 1_000, format!("{} of {before} and 1000", history.last()))
+        })
+        .await;
+        assert_eq!(member.client.status("/livez").await, Ok(200));
+    }
+    println!("40,000 events with a reader that does not read: {:?}", began.elapsed());
+    let mut slow = Stream::of(stream).await;
+    let (mut last, mut missed) = (None, 0);
+    while last.is_none_or(|last| last < history.last()) {
+        let told = slow.event().await;
+        if told.kind == "lagged" {
+            let lagged: Lagged = serde_json::from_str(&told.data).expect("what was missed");
+            let count = lagged.missed.expect("it is known");
+            assert_eq!(told.number(), last.map_or(told.number(), |last| last + count));
+            missed += count;
+        } else {
+            assert!(last.is_none_or(|last| told.number() == last + 1), "{told:?} after {last:?}");
+        }
+        last = Some(told.number());
+    }
+    assert!(missed > 1_000, "{missed} were missed");
+    federation.stop().await;
+    // Neither reader was lost without being told: the stream of the fast one has an end, and no gap that it was not
+    // told of.
+    let numbers = follows.await.expect("it ends");
+    assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "in order");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn open_streams_do_not_hold_up_a_shutdown_and_tell_of_it() {
+    let (federation, address) = alone("sse-end").await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        streams.push(Stream::open(address, None).await);
+    }
+    // This one is never read.
+    let deaf = send_narrowly(address, request(None).as_bytes()).await;
+    let began = Instant::now();
+    federation.stop().await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(8), "less than its deadline: {took:?}");
+    for mut stream in streams {
+        let mut kinds = Vec::new();
+        while let Some(told) = stream.next().await {
+            kinds.push(told.kind);
+        }
+        assert!(kinds.contains(&"shutdown_changed".to_owned()), "{kinds:?}");
+    }
+    drop(deaf);
+}
