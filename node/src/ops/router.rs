@@ -1,6 +1,6 @@
 //! The list of what the ops API answers, and what holds for every answer.
 //!
-//! Paths and the document that describes them are made of the one list in [`operations`].
+//! Paths and the document that describes them are made of the one list in `operations`.
 
 use std::sync::Arc;
 use std::time::Duration;
