@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use alys_node::config::NodeConfig;
 use alys_tests::federation::Federation;
+use alys_tests::raw::ask;
+use serde_json::Value;
 
 const TOKEN: &str = "a-token-for-tests-only";
 /// Every request that changes something, but for the one that ends the member.
@@ -75,5 +77,39 @@ async fn an_exposed_member_without_a_token_is_changed_by_nobody_and_one_on_loopb
         let address = federation.members[0].config.ops.address;
         assert_eq!(post(address, path, body, None).await, 202, "{path}");
     }
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_all_that_the_document_of_an_exposed_member_lists_strangers_may_read_everything_and_change_nothing()
+ {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("token");
+    std::fs::write(&file, TOKEN).expect("a token file");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
+    let federation = alone("strangers", |config| {
+        config.ops.expose = true;
+        config.ops.token_file = Some(file.clone());
+    })
+    .await;
+    let member = &federation.members[0];
+    let document: Value = member.client.get("/openapi.json").await.expect("a document");
+    let (mut read, mut changing) = (0, 0);
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let path = path.replace("{height}", "1");
+            let headers = [("content-type", "application/json")];
+            let answer = ask(member.config.ops.address, &method.to_uppercase(), &path, &headers, "").await;
+            if method == "get" {
+                read += 1;
+                assert!(![401, 403].contains(&answer.status), "{method} {path}: {answer:?}");
+            } else {
+                changing += 1;
+                assert_eq!(answer.complaint(401, &path, &["`Bearer <token>`"]), None, "{method} {path}");
+                assert!(operation["security"].to_string().contains("token"), "{method} {path} says so");
+            }
+        }
+    }
+    assert!(read > 20 && changing >= 4, "{read} and {changing}");
     federation.stop().await;
 }

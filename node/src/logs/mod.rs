@@ -1,6 +1,6 @@
 //! What a member writes to standard error: which lines, and how they look.
 //!
-//! Lines are for people on a terminal and JSON elsewhere ([`line`]), and each names the member and the height of its
+//! Lines are for people on a terminal and JSON elsewhere ([`mod@line`]), and each names the member and the height of its
 //! chain. Which are written is said by directives ([`directives`]) that a caller may change while the member runs, for a
 //! time or for good ([`levels`]). There is one log for a process: [`init`] sets it up, and [`LogControl`] changes it.
 //!

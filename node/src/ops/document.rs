@@ -10,7 +10,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 
 use super::problem::CONTENT_TYPE;
-use super::view::Problem;
+use super::view::{Lagged, Problem};
 
 /// What every document begins with.
 #[derive(utoipa::OpenApi)]
@@ -21,7 +21,7 @@ use super::view::Problem;
                        (RFC 9457). Every path that answers GET answers HEAD as well. Times named `…_at_ms` are \
                        milliseconds since the Unix epoch on the answering member's clock; durations are named `…_ms`."
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, Lagged)),
     tags(
         (name = "member", description = "The member itself: is it there, is it ready, how does it leave"),
         (name = "federation", description = "The members together: who is healthy, and may they work"),
@@ -53,9 +53,13 @@ fn operations(document: &mut OpenApi) -> impl Iterator<Item = &mut Operation> {
 
 fn may_answer(operation: &mut Operation, status: StatusCode, description: &str) {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    let response = ResponseBuilder::new().description(description).content(CONTENT_TYPE, content).build();
+    let response = ResponseBuilder::new().description(description).build();
     let responses = &mut operation.responses.responses;
-    responses.entry(status.as_str().to_owned()).or_insert(RefOr::T(response));
+    // One that is answered otherwise as well, as `/readyz` does, keeps its description.
+    let response = responses.entry(status.as_str().to_owned()).or_insert(RefOr::T(response));
+    if let RefOr::T(response) = response {
+        response.content.entry(CONTENT_TYPE.to_owned()).or_insert(RefOr::T(content));
+    }
 }
 
 /// Every operation so far is given up after a while.

@@ -1,6 +1,6 @@
 //! The list of what the ops API answers, and what holds for every answer.
 //!
-//! Paths and the document that describes them are made of the one list in [`operations`].
+//! Paths and the document that describes them are made of the one list in `operations`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -179,4 +179,30 @@ async fn finish(State(ops): State<Ops>, request: Request, next: Next) -> Respons
     let (status, took) = (response.status().as_u16(), ops.parts.clock.now().since(began));
     tracing::debug!(%method, path, status, took_us = took.as_micros() as u64, "answered");
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use axum::body::Body;
+    use axum::http::Method;
+    use axum::routing::get;
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_come_is_given_up_and_is_a_problem() {
+        let router = Router::new().route("/never", get(pending::<()>)).layer(from_fn(in_time));
+        let request = Request::builder().uri("/never").body(Body::empty()).expect("a request");
+        let response = TowerToHyperService::new(router).call(request).await.expect("an answer");
+        let response = problem::complete(response, &Method::GET, "/never");
+        assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+        let body = axum::body::to_bytes(response.into_body(), 1_000).await.expect("a body");
+        let problem: Problem = serde_json::from_slice(&body).expect("a problem");
+        assert_eq!(problem.detail, "there was no answer within 10 s");
+        assert_eq!(problem.instance, "/never");
+    }
 }
