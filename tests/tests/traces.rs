@@ -197,12 +197,8 @@ async fn a_round_is_one_trace_of_four_processes_and_a_dead_collector_moves_no_bl
     let id = hex::encode(&trace[0].span.trace_id);
     for (name, _, log) in federation.addresses() {
         let text = std::fs::read_to_string(log).expect("a log");
-        let mut lines = text.lines().filter_map(|line| serde_json::from_str::<Json>(line).ok());
-        let is_commit = |line: &Json| line["trace_id"] == *id && line["fields"]["kind"] == "height_committed";
-        let line = lines.find(is_commit).unwrap_or_else(|| panic!("no line of {name} names {id}: {text}"));
-        let round = trace.iter().find(|one| one.node == name && one.span.name == "round").expect("its round");
-        assert_eq!(line["span_id"], hex::encode(&round.span.span_id));
-        assert_eq!(line["node"], name);
+        let is_commit = |line: &&str| line.contains("kind=height_committed") && line.contains(&id);
+        assert_eq!(text.lines().filter(is_commit).count(), 1, "one line of {name} names {id}: {text}");
     }
     let events: Vec<Json> = clients[0].get("/events").await.expect("events");
     let named = events.iter().filter(|event| event["trace_id"] == *id);

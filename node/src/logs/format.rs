@@ -75,6 +75,8 @@ mod tests {
     use tracing_subscriber::fmt::MakeWriter;
     use tracing_subscriber::layer::SubscriberExt as _;
 
+    use alys_cluster::trace::{Cause, within_sync};
+
     use super::*;
     use crate::consensus::BlockHash;
     use crate::ports::Head;
@@ -113,7 +115,10 @@ mod tests {
             let round = tracing::info_span!(target: "alys_node::consensus", "round", secret = "in a span");
             let (_life, _round) = (life.entered(), round.entered());
             let block = BlockHash([7; 32]);
-            tracing::warn!(target: "alys_node::consensus", %block, round = 3, node = "node-2", "decided");
+            let part_of = TraceContext::sampled([0xab; 16], [0xcd; 8]);
+            within_sync(Some(Cause::local(part_of)), || {
+                tracing::warn!(target: "alys_node::consensus", %block, round = 3, node = "node-2", "decided");
+            });
         });
         let text = String::from_utf8(written.0.lock().expect("nobody panics").clone()).expect("text");
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
@@ -130,6 +135,11 @@ mod tests {
         assert_eq!(after["fields"]["node"], "node-2", "another member's name is not this one's");
         assert_eq!(after["fields"]["round"], 3);
         assert_eq!(after["spans"], serde_json::json!(["round"]));
+        assert_eq!(
+            (&after["trace_id"], &after["span_id"]),
+            (&"ab".repeat(16).into(), &"cd".repeat(8).into())
+        );
+        assert_eq!((&before["trace_id"], &before["span_id"]), (&Value::Null, &Value::Null));
         assert!(!text.contains("in a span"), "{text}");
     }
 }
