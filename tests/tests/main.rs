@@ -18,3 +18,4 @@ mod registry;
 mod remote;
 mod shutdown;
 mod supervision;
+mod top;
