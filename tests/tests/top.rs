@@ -49,7 +49,7 @@ async fn top_shows_a_federation_that_works_and_one_that_is_halted_with_the_reaso
     for name in &names {
         let cells = cells(&table, name);
         assert_eq!(cells[1..2], ["up"], "{table}");
-        assert_eq!(cells[3..7], ["open", "4/3", "3/3", "0"], "{table}");
+        assert_eq!(cells[3..7], ["open", "4/4", "3/3", "0"], "{table}");
         assert_eq!(*cells.last().expect("a version"), env!("CARGO_PKG_VERSION"), "{table}");
     }
 

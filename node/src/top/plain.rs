@@ -59,8 +59,8 @@ mod tests {
         hear(&mut board, 2, Err("http://127.0.0.1:3003 does not answer: refused"));
         let expected = "\
 MEMBER  STATE        HEIGHT  GATE    HEALTHY  LINKS  RESTARTS  UPTIME  VERSION
-node-1  up           41      closed  2/3      0/0    2         1h 2m   0.1.0
-node-2  up           41      closed  2/3      0/0    2         1h 2m   0.1.0
+node-1  up           41      closed  2/4      3/3    2         1h 2m   0.1.0
+node-2  up           41      closed  2/4      3/3    2         1h 2m   0.1.0
 node-3  unreachable  -       -       -        -      -         -       -
 node-4  asking       -       -       -        -      -         -       -
 node-1: 2 of 4 healthy, 3 required

@@ -285,6 +285,44 @@ fn clean(text: &str) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::ops::view::{LinkView, MemberView};
+
+    fn member(name: String) -> MemberView {
+        MemberView {
+            name,
+            healthy: true,
+            state: "up".to_owned(),
+            through: None,
+            incarnation: None,
+            last_seen_ms: None,
+            phi: None,
+            height: None,
+            published: None,
+            reason: String::new(),
+        }
+    }
+
+    fn link(peer: String) -> LinkView {
+        LinkView {
+            peer,
+            state: "up".to_owned(),
+            dials: true,
+            version: None,
+            round_trip_us: None,
+            dialled: 0,
+            sessions: 1,
+            queued: 0,
+            queued_bytes: 0,
+            sent: 0,
+            sent_bytes: 0,
+            received: 0,
+            received_bytes: 0,
+            refused: 0,
+            dropped: BTreeMap::new(),
+            lost: 0,
+            last_loss: String::new(),
+        }
+    }
 
     /// A member that answers.
     pub(in crate::top) fn answer(name: &str, height: u64, gate: GateDecision, reason: &str) -> Answer {
@@ -300,8 +338,8 @@ pub(super) mod tests {
                 healthy: if open { 4 } else { 2 },
                 required: 3,
                 reason: reason.to_owned(),
-                members: Vec::new(),
-                links: Vec::new(),
+                members: (1..=4).map(|n| member(format!("node-{n}"))).collect(),
+                links: (2..=4).map(|n| link(format!("node-{n}"))).collect(),
             },
             ready: ReadyView { ready: open, reasons: Vec::new() },
             restarts: 2,

@@ -1,7 +1,7 @@
 //! The board as a frame. Works on 80 columns and 24 rows, and shows more where there is more room.
 //!
 //! ```text
-//! federation alys-testnet  WORKS  …        one line: does it work, and if not, why
+//! alys-testnet  WORKS  …                   does it work, and if not, why
 //! ─ members ───────────────────────        a line each, and one more for what is wrong with it
 //! ─ blocks ────────────────────────        the last one, and the distances of those before
 //! ─ events ────────────────────────        the last ones, the newest first
@@ -15,7 +15,7 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Borders, Paragraph, Sparkline};
+use ratatui::widgets::{Block, Borders, Paragraph, Sparkline, Wrap};
 
 use super::state::{Board, Row, Standing};
 use crate::ops::view::GateDecision;
@@ -34,6 +34,9 @@ const COLUMNS: [(&str, usize); 9] = [
 ];
 /// Rows of the blocks, their title included.
 const BLOCKS_ROWS: u16 = 5;
+/// Rows for why the federation does not work, and how high a terminal must be to have them.
+const TROUBLE_ROWS: u16 = 2;
+const TROUBLE_FROM: u16 = 20;
 /// The fewest rows of the events, their title included.
 const EVENTS_ROWS_MIN: u16 = 4;
 
@@ -67,17 +70,21 @@ pub(super) fn draw(frame: &mut Frame<'_>, board: &Board, now: Moment, paint: Pai
     let members = member_lines(board, now, paint);
     let area = frame.area();
     // Members come first: what is left is for blocks, then for events.
-    let left = area.height.saturating_sub(2 + BLOCKS_ROWS + EVENTS_ROWS_MIN);
+    let trouble = board.trouble().filter(|_| area.height >= TROUBLE_FROM);
+    let title_rows = if trouble.is_some() { 1 + TROUBLE_ROWS } else { 1 };
+    let left = area.height.saturating_sub(1 + title_rows + BLOCKS_ROWS + EVENTS_ROWS_MIN);
     let wanted = u16::try_from(members.len() + 2).unwrap_or(u16::MAX);
     let rows = [
-        Constraint::Length(1),
+        Constraint::Length(title_rows),
         Constraint::Length(wanted.min(left.max(6))),
         Constraint::Length(BLOCKS_ROWS),
         Constraint::Min(0),
         Constraint::Length(1),
     ];
     let [title, members_area, blocks, events, keys] = Layout::vertical(rows).areas(area);
-    frame.render_widget(headline(board, paint), title);
+    let mut lines = vec![headline(board, paint)];
+    lines.extend(trouble.map(Line::raw));
+    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: true }), title);
     draw_members(frame, members, members_area);
     draw_blocks(frame, board, blocks, paint);
     draw_events(frame, board, events);
@@ -118,7 +125,7 @@ pub(super) fn cells(row: &Row) -> [String; 9] {
         standing,
         status.height.to_string(),
         status.gate.to_string(),
-        format!("{}/{}", status.healthy, status.required),
+        format!("{}/{}", status.healthy, status.members.len()),
         links,
         answer.restarts.to_string(),
         uptime(status.uptime_ms),
@@ -189,7 +196,12 @@ fn draw_blocks(frame: &mut Frame<'_>, board: &Board, area: Rect, paint: Paint) {
     let intervals = board.intervals();
     let shown = intervals.len().saturating_sub(usize::from(bars.width));
     let values: Vec<u64> = intervals[shown..].iter().map(|interval| interval.as_millis() as u64).collect();
-    let spark = Sparkline::default().data(&values).style(paint.of(Color::Cyan));
+    // The usual distance is half as high as there is room, so that what is longer stands out.
+    let mut sorted = values.clone();
+    sorted.sort_unstable();
+    let usual = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
+    let top = sorted.last().copied().unwrap_or(0).max(usual.saturating_mul(2));
+    let spark = Sparkline::default().data(&values).max(top).style(paint.of(Color::Cyan));
     frame.render_widget(spark, bars);
 }
 
@@ -287,9 +299,11 @@ mod tests {
         let shown = lines(&halted(), 80, 24);
         let expected = [
             "alys-testnet  HALTED   height 41, 0 of 4 gates open, 3 required",
+            "node-1: 2 of 4 healthy, 3 required; node-3 is down: silent for 1.2 s; node-4 is",
+            "down: silent for 9.0 s",
             " members ───────────────────────────────────────────────────────────────────────",
             "MEMBER      STATE       HEIGHT  GATE   HEALTHY LINKS RESTARTS UPTIME   VERSION",
-            "node-1      up          41      closed 2/3     0/0   2        1h 2m    0.1.0",
+            "node-1      up          41      closed 2/4     3/3   2        1h 2m    0.1.0",
             "  └ 2 of 4 healthy, 3 required; node-3 is down: silent for 1.2 s; node-4 is down",
         ];
         for (line, expected) in shown.iter().zip(expected) {
