@@ -143,8 +143,11 @@ impl Chart<'_> {
     }
 
     fn events(&self, scale: Scale) -> Vec<Event<'_>> {
+        // What begins where a part ends is the next one's.
+        let is_here =
+            |at_ms: u64| scale.shows(at_ms) && (at_ms < self.to_ms || self.to_ms >= self.report.duration_ms);
         let mut steps: Vec<_> =
-            self.report.steps.iter().filter(|step| step.acts && scale.shows(step.at_ms)).collect();
+            self.report.steps.iter().filter(|step| step.acts && is_here(step.at_ms)).collect();
         steps.sort_by_key(|step| step.at_ms);
         let is_told =
             |step: &StepLine| !matches!(step.kind.as_str(), "submit" | "pairs" | "upgrade" | "audit");
@@ -153,7 +156,7 @@ impl Chart<'_> {
             told.iter().map(|step| Wish { x: scale.x(step.at_ms) + 4.0, texts: texts(step) }).collect();
         let mut places = label::place(&wishes, SIZE, LABEL_ROWS, WIDTH).into_iter();
         let event = |step: &'_ StepLine| is_told(step).then(|| places.next().flatten()).flatten();
-        let places: Vec<_> = steps.iter().map(|step| *step).map(event).collect();
+        let places: Vec<_> = steps.iter().copied().map(event).collect();
         steps
             .into_iter()
             .zip(places)
@@ -249,11 +252,11 @@ impl Chart<'_> {
         for stretch in lane::squeeze(lane::gates(self.report, member, self.from_ms, self.to_ms), least_ms) {
             strip(html, scale, &stretch, gate_y, GATE)?;
         }
-        self.blocks(html, scale, member, blocks_y)?;
+        Self::blocks(html, scale, member, blocks_y)?;
         self.restarts(html, scale, member, y)
     }
 
-    fn blocks(&self, html: &mut String, scale: Scale, member: &MemberLine, y: f64) -> fmt::Result {
+    fn blocks(html: &mut String, scale: Scale, member: &MemberLine, y: f64) -> fmt::Result {
         let [mut decided, mut adopted] = [String::new(), String::new()];
         let mut last = f64::NEG_INFINITY;
         let mut blocks: Vec<_> = member.blocks.iter().filter(|block| scale.shows(block.at_ms)).collect();

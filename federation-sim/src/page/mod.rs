@@ -147,7 +147,7 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    fn from_ms(&self) -> u64 {
+    fn begins_ms(&self) -> u64 {
         self.steps.first().map_or(0, |step| step.at_ms)
     }
 
@@ -192,6 +192,7 @@ fn trials(html: &mut String, report: &Report) -> fmt::Result {
     let failed = parts.iter().filter(|part| part.failed()).count();
     let mut left = TRIALS_DRAWN.saturating_sub(failed);
     let mut omitted = 0;
+    let halts = lane::halts(report);
     for part in &parts {
         if !part.failed() {
             if left == 0 {
@@ -200,7 +201,7 @@ fn trials(html: &mut String, report: &Report) -> fmt::Result {
             }
             left -= 1;
         }
-        write_part(html, report, part)?;
+        write_part(html, report, part, &halts)?;
     }
     if omitted > 0 {
         writeln!(
@@ -212,14 +213,21 @@ fn trials(html: &mut String, report: &Report) -> fmt::Result {
     Ok(())
 }
 
-fn write_part(html: &mut String, report: &Report, part: &Part<'_>) -> fmt::Result {
-    let (name, from_ms) = (part.name(), part.from_ms());
+fn write_part(html: &mut String, report: &Report, part: &Part<'_>, halts: &[lane::Halt]) -> fmt::Result {
+    let (name, from_ms) = (part.name(), part.begins_ms());
     let failed = part.failed();
     let (open, class) = if failed { (" open", "bad") } else { ("", "good") };
     let took = seconds(part.to_ms.saturating_sub(from_ms));
+    let closed = halts.iter().filter(|halt| (from_ms..part.to_ms).contains(&halt.from_ms)).count();
+    let closed = match closed {
+        0 => "no gate closed".to_owned(),
+        1 => "1 gate closed".to_owned(),
+        _ => format!("{closed} gates closed"),
+    };
     writeln!(
         html,
-        "<details{open}><summary>{} <small>from {}, for {took}</small> <span class=\"{class}\">{}</span></summary>",
+        "<details{open}><summary>{} <small>from {}, for {took}; {closed}</small> \
+         <span class=\"{class}\">{}</span></summary>",
         Text(&name),
         seconds(from_ms),
         if failed { "✗ failed" } else { "✓" },

@@ -61,9 +61,9 @@ impl Scale {
 /// A moment of a run: `12 s`, `0.5 s`, `2:05`.
 fn moment(at_ms: u64) -> String {
     match at_ms {
-        ..120_000 if at_ms.is_multiple_of(1_000) => format!("{} s", at_ms / 1_000),
-        ..120_000 => format!("{:.1} s", at_ms as f64 / 1_000.0),
-        _ => format!("{}:{:02}", at_ms / 60_000, at_ms / 1_000 % 60),
+        120_000.. => format!("{}:{:02}", at_ms / 60_000, at_ms / 1_000 % 60),
+        _ if at_ms.is_multiple_of(1_000) => format!("{} s", at_ms / 1_000),
+        _ => format!("{:.1} s", at_ms as f64 / 1_000.0),
     }
 }
 
@@ -71,7 +71,7 @@ fn moment(at_ms: u64) -> String {
 pub(super) fn seconds(ms: u64) -> String {
     match ms {
         ..10_000 => format!("{:.2} s", ms as f64 / 1_000.0),
-        ..120_000 => format!("{:.1} s", ms as f64 / 1_000.0),
+        10_000..120_000 => format!("{:.1} s", ms as f64 / 1_000.0),
         _ => format!("{} min {:02} s", ms / 60_000, ms / 1_000 % 60),
     }
 }

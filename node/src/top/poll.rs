@@ -108,7 +108,10 @@ impl Watcher {
 
     fn request(&self, path: &str) -> Result<ureq::http::Response<ureq::Body>, String> {
         let call = self.agent.get(self.target.url(path)).call();
-        call.map_err(|error| format!("{} does not answer: {error}", self.target))
+        call.map_err(|error| match error {
+            ureq::Error::Timeout(_) => format!("{} does not answer within {REQUEST:?}", self.target),
+            error => format!("{} does not answer: {error}", self.target),
+        })
     }
 
     fn get_any<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
@@ -132,4 +135,48 @@ impl Watcher {
 
 fn restarts(tree: &TreeView) -> u64 {
     tree.restarts + tree.children.iter().map(restarts).sum::<u64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    /// A member that takes connections and never answers, and one that is not there.
+    fn deaf_and_dead() -> (TcpListener, [Target; 2]) {
+        let deaf = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let gone = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let targets = [&deaf, &gone].map(|listener| Target::from(listener.local_addr().expect("an address")));
+        (deaf, targets)
+    }
+
+    #[test]
+    fn one_that_never_answers_costs_its_deadline_and_holds_up_nobody() {
+        let (_deaf, targets) = deaf_and_dead();
+        let (told, heard) = sync_channel(8);
+        let stop = Arc::new(AtomicBool::new(false));
+        let watchers = [0, 1]
+            .map(|member| watch(member, targets[member].clone(), Duration::ZERO, told.clone(), stop.clone()));
+        // The dead one is asked again and again while the deaf one is waited for.
+        let firsts: Vec<_> = heard.iter().take(5).map(|heard| heard.member).collect();
+        assert_eq!(firsts, [1; 5]);
+        let deaf = heard.iter().find(|heard| heard.member == 0).expect("it is heard of");
+        let why = deaf.outcome.expect_err("no answer");
+        assert!(why.ends_with("does not answer within 2s"), "{why}");
+        stop.store(true, Ordering::Relaxed);
+        drop(heard);
+        for watcher in watchers {
+            watcher.join().expect("it ends");
+        }
+    }
+
+    #[test]
+    fn everybody_is_heard_of_once_in_the_order_of_the_targets() {
+        let (_deaf, targets) = deaf_and_dead();
+        let heard = once(&targets);
+        let members: Vec<_> = heard.iter().map(|heard| (heard.member, heard.outcome.is_err())).collect();
+        assert_eq!(members, [(0, true), (1, true)]);
+    }
 }

@@ -160,7 +160,7 @@ fn member_lines(board: &Board, now: Moment, paint: Paint) -> Vec<Line<'static>> 
 }
 
 fn draw_members(frame: &mut Frame<'_>, mut lines: Vec<Line<'static>>, area: Rect) {
-    let heads: String = COLUMNS.iter().map(|(head, width)| format!("{head:width$}")).collect();
+    let heads: Line<'_> = COLUMNS.iter().map(|(head, width)| Span::raw(format!("{head:width$}"))).collect();
     let room = usize::from(area.height.saturating_sub(2));
     if lines.len() > room && room > 0 {
         let hidden = lines.len() - (room - 1);
@@ -170,7 +170,7 @@ fn draw_members(frame: &mut Frame<'_>, mut lines: Vec<Line<'static>>, area: Rect
             Paint::soft(),
         ));
     }
-    lines.insert(0, Line::styled(heads, Style::new().add_modifier(Modifier::BOLD)));
+    lines.insert(0, heads.style(Style::new().add_modifier(Modifier::BOLD)));
     frame.render_widget(Paragraph::new(lines).block(titled("members")), area);
 }
 
@@ -219,7 +219,7 @@ fn draw_events(frame: &mut Frame<'_>, board: &Board, area: Rect) {
 pub(super) fn duration(duration: Duration) -> String {
     match duration.as_millis() {
         ..1_000 => format!("{} ms", duration.as_millis()),
-        ..60_000 => format!("{:.1} s", duration.as_secs_f64()),
+        1_000..60_000 => format!("{:.1} s", duration.as_secs_f64()),
         _ => uptime(duration.as_millis() as u64),
     }
 }
