@@ -25,11 +25,14 @@ use crate::page::scale::{Scale, seconds};
 use crate::report::{MemberLine, Report, StepLine};
 
 const WIDTH: f64 = 1_220.0;
-const LEFT: f64 = 150.0;
+/// The least room for names and the strips' labels, the most, and what the labels take of it.
+const LEFT: std::ops::RangeInclusive<f64> = 150.0..=400.0;
+const STRIP_LABELS: f64 = 62.0;
 const RIGHT: f64 = 1_160.0;
 /// The size of texts, and their rows above the axis.
 const SIZE: f64 = 12.0;
 const SMALL: f64 = 11.0;
+const NAME: f64 = 14.0;
 const LABEL_ROWS: usize = 5;
 const LABEL_ROW: f64 = 17.0;
 /// What one member takes up, and its strips.
@@ -101,7 +104,7 @@ pub(super) fn legend(html: &mut String) -> fmt::Result {
 impl Chart<'_> {
     /// Writes the drawing.
     pub(super) fn write(&self, html: &mut String) -> fmt::Result {
-        let scale = Scale { from_ms: self.from_ms, to_ms: self.to_ms, left: LEFT, right: RIGHT };
+        let scale = Scale { from_ms: self.from_ms, to_ms: self.to_ms, left: self.left(), right: RIGHT };
         let events = self.events(scale);
         let rows = events.iter().filter_map(|event| event.place.as_ref()).map(|place| place.row + 1).max();
         let axis = rows.unwrap_or(0) as f64 * LABEL_ROW + 40.0;
@@ -124,6 +127,12 @@ impl Chart<'_> {
         Self::marks(html, &events, axis, intervals + INTERVALS)?;
         html.push_str("</svg></div>\n");
         Ok(())
+    }
+
+    /// Where the axis begins: behind the longest name, if there is room for it.
+    fn left(&self) -> f64 {
+        let names = self.report.members.iter().map(|member| label::width(&member.name, NAME));
+        (names.fold(0.0, f64::max) + STRIP_LABELS).clamp(*LEFT.start(), *LEFT.end())
     }
 
     /// The drawing in words, for those who do not see it. The tables below have the rest.
@@ -175,9 +184,14 @@ impl Chart<'_> {
                 mark.label,
             )?;
         }
-        writeln!(html, "<path class=\"axis\" d=\"M{LEFT} {y:.1}H{RIGHT}\"/>")?;
+        writeln!(html, "<path class=\"axis\" d=\"M{0:.1} {y:.1}H{RIGHT}\"/>", scale.left)?;
         if self.to_ms == self.from_ms {
-            writeln!(html, "<text class=\"small\" x=\"{LEFT}\" y=\"{:.1}\">no time passed</text>", y + 12.0)?;
+            writeln!(
+                html,
+                "<text class=\"small\" x=\"{:.1}\" y=\"{:.1}\">no time passed</text>",
+                scale.left,
+                y + 12.0
+            )?;
         }
         Ok(())
     }
@@ -227,7 +241,8 @@ impl Chart<'_> {
     }
 
     fn member(&self, html: &mut String, scale: Scale, member: &MemberLine, y: f64) -> fmt::Result {
-        let name = label::fit(&member.name, 14.0, LEFT - 62.0).unwrap_or_else(|| "…".to_owned());
+        let name =
+            label::fit(&member.name, NAME, scale.left - STRIP_LABELS).unwrap_or_else(|| "…".to_owned());
         writeln!(
             html,
             "<g><title>{0}</title><text class=\"name\" x=\"0\" y=\"{1:.1}\">{2}</text>",
@@ -238,14 +253,14 @@ impl Chart<'_> {
         let gate_y = y + PROCESS + STRIP_GAP;
         let blocks_y = gate_y + GATE + STRIP_GAP;
         for (label, at) in [("process", y + 14.0), ("gate", gate_y + 13.0), ("blocks", blocks_y + 9.0)] {
-            let x = LEFT - 8.0;
+            let x = scale.left - 8.0;
             writeln!(
                 html,
                 "<text class=\"small\" x=\"{x}\" y=\"{at:.1}\" text-anchor=\"end\">{label}</text>"
             )?;
         }
         html.push_str("</g>\n");
-        let least_ms = self.to_ms.saturating_sub(self.from_ms) / (RIGHT - LEFT) as u64;
+        let least_ms = self.to_ms.saturating_sub(self.from_ms) / (scale.right - scale.left) as u64;
         for stretch in lane::squeeze(lane::lives(member, self.from_ms, self.to_ms), least_ms) {
             strip(html, scale, &stretch, y, PROCESS)?;
         }
@@ -331,14 +346,15 @@ impl Chart<'_> {
             let class = if times == 1 { "due" } else { "grid" };
             writeln!(
                 html,
-                "<path class=\"{class}\" d=\"M{LEFT} {at:.1}H{RIGHT}\"/><text class=\"small\" x=\"{:.1}\" y=\"{:.1}\" \
+                "<path class=\"{class}\" d=\"M{:.1} {at:.1}H{RIGHT}\"/><text class=\"small\" x=\"{:.1}\" y=\"{:.1}\" \
                  text-anchor=\"end\">{label}</text>",
-                LEFT - 8.0,
+                scale.left,
+                scale.left - 8.0,
                 at + 4.0
             )?;
         }
-        writeln!(html, "<path class=\"axis\" d=\"M{LEFT} {bottom:.1}H{RIGHT}\"/>")?;
-        let (mut last, mut told_to) = (f64::NEG_INFINITY, LEFT);
+        writeln!(html, "<path class=\"axis\" d=\"M{0:.1} {bottom:.1}H{RIGHT}\"/>", scale.left)?;
+        let (mut last, mut told_to) = (f64::NEG_INFINITY, scale.left);
         for pair in self.report.blocks.windows(2) {
             let [before, block] = pair else { continue };
             if before.height.saturating_add(1) != block.height || !scale.shows(block.at_ms) {

@@ -11,7 +11,7 @@
 //!            table ──────────────────────────────────────────────────┘
 //! ```
 //!
-//! Read [`lane`] and [`label`] first, then [`chart`], then [`table`].
+//! Read `lane` and `label` first, then `chart`, then `table`.
 
 mod chart;
 pub mod escape;

@@ -5,8 +5,8 @@
 //!                                                                                └──► plain (a table, `--once`)
 //! ```
 //!
-//! Members are asked apart from each other, so that one that does not answer holds up nobody. [`state`], [`view`] and
-//! [`plain`] are pure: they are told what time it is. [`poll`] asks, [`terminal`] draws and listens for keys. It never
+//! Members are asked apart from each other, so that one that does not answer holds up nobody. [`state`], `view` and
+//! `plain` are pure: they are told what time it is. `poll` asks, `terminal` draws and listens for keys. It never
 //! changes anything on a member. Read [`state`] first.
 
 mod plain;
