@@ -31,9 +31,9 @@ fn a_wrong_command_line_or_scenario_is_a_usage_error() {
     std::fs::write(&file, "name = 'story'\nsteps = [{ do = 'kill', members = ['node-7'] }]").expect("a file");
     let file = file.display().to_string();
     let table: [(&[&str], &str); 5] = [
-        (&["run", "gaiting"], "\"gaiting\"; expected one of gating"),
+        (&["run", "gaiting"], "\"gaiting\"; expected one of attack, chaos, gating"),
         (&["run", &file], "`steps[0]` names \"node-7\"; expected one of node-1"),
-        (&["scenario", "show", "gaiting"], "\"gaiting\"; expected one of gating"),
+        (&["scenario", "show", "gaiting"], "\"gaiting\"; expected one of attack, chaos, gating"),
         (&["run", "--seed", "many"], "many"),
         (&["run", "--timeout", "soon"], "soon"),
     ];
