@@ -16,7 +16,6 @@ pub(crate) struct Top {
     #[arg(
         long = "url",
         value_name = "URL",
-        env = "ALYS_TOP_URLS",
         value_delimiter = ',',
         default_values = TESTNET
     )]
