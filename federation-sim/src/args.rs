@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use alys_node::top::TopOptions;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use federation_sim::scenario;
 
@@ -10,7 +11,7 @@ use federation_sim::scenario;
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = false, args_conflicts_with_subcommands = true)]
 #[command(
-    after_help = "Exit codes: 0 passed; 1 failed; 2 usage; 4 could not be set up; 130, 143 on signals."
+    after_help = "Exit codes: 0 passed; 1 failed; 2 usage; 3 (top --once) halted; 4 could not be set up; 130, 143 on signals."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -28,6 +29,22 @@ pub(crate) enum Command {
         scenario: String,
         #[command(flatten)]
         options: RunOptions,
+    },
+    /// Makes the page of a report that `run --output json` wrote.
+    Report {
+        /// The report.
+        file: PathBuf,
+        /// The page: one HTML file that needs nothing besides itself. One that is there is written over.
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Watches a running federation in the terminal, such as one that `run --keep-running` left.
+    Top {
+        /// The directory that was given as `run --dir`, or that `alys-node testnet init --out` made.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        #[command(flatten)]
+        options: TopOptions,
     },
     /// Looks at scenarios.
     #[command(subcommand)]
@@ -63,6 +80,9 @@ pub(crate) struct RunOptions {
     /// How the report is written to standard output.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
+    /// Also writes the report as one HTML page that needs nothing besides itself. A file that is there is written over.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
     /// How long the scenario may take, such as 5m; the scenario's own limit if not given.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,

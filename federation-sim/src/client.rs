@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use alys_node::ops::view::{
-    BlockView, FaultRequest, FederationView, GateDecision, GateView, GenesisView, Problem, ReadyView,
-    ShutdownView, SignatureView, SignaturesView, TransactionReceipt, TransactionRequest,
+    AttemptView, BlockView, FaultRequest, FederationView, GateDecision, GateView, GenesisView, Problem,
+    ReadyView, ShutdownView, SignatureView, SignaturesView, SupervisionMemoryView, TransactionReceipt,
+    TransactionRequest,
 };
 use serde::de::DeserializeOwned;
 use ureq::Agent;
@@ -101,6 +102,13 @@ impl Client {
             // What was signed for the height under way when it was last read, and since.
             self.signatures(known)?
         };
+        // With every block, and while none can be made: often enough, and no burden on a member that makes one.
+        let halted = status.gate == GateDecision::Closed;
+        let attempts = if depth == Depth::Everything || reborn || halted || !blocks.is_empty() {
+            self.attempts()?
+        } else {
+            Vec::new()
+        };
         let genesis: Option<GenesisView> = reborn.then(|| self.get("/genesis")).transpose()?;
         let (_, ready): (_, ReadyView) = self.get_any("/readyz")?;
         // Last, so that it has every decision by which the signatures above were made.
@@ -110,7 +118,13 @@ impl Client {
             return Err(format!("it restarted meanwhile (incarnation {before}, then {after})"));
         }
         let cursor = Cursor { incarnation: status.incarnation, height: last.max(known) };
-        Ok((Answer { status, gate, ready, genesis, blocks, signatures }, cursor))
+        Ok((Answer { status, gate, ready, genesis, blocks, signatures, attempts }, cursor))
+    }
+
+    /// Failures of its actors, as far as it remembers them.
+    fn attempts(&self) -> Result<Vec<AttemptView>, String> {
+        let memory: SupervisionMemoryView = self.get("/supervision/memory")?;
+        Ok(memory.history.into_iter().flat_map(|actor| actor.attempts).collect())
     }
 
     /// Every signature for `from_height` or higher, page by page.

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use alys_node::ops::view::{BlockView, FederationView, GateView, GenesisView, ReadyView, SignatureView};
+use alys_node::ops::view::{
+    AttemptView, BlockView, FederationView, GateView, GenesisView, ReadyView, SignatureView,
+};
 use thiserror::Error;
 
 use crate::step::Action;
@@ -106,4 +108,6 @@ pub struct Answer {
     pub blocks: Vec<BlockView>,
     /// `GET /consensus/signatures`, as many as were asked for.
     pub signatures: Vec<SignatureView>,
+    /// `GET /supervision/memory`, where it was asked for.
+    pub attempts: Vec<AttemptView>,
 }

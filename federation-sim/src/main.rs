@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use alys_node::top::{self, TopOptions};
 use clap::{ColorChoice, Parser as _};
 use federation_sim::live::{Progress, Style};
 use federation_sim::loopback::{Loopback, Options};
 use federation_sim::report::Report;
 use federation_sim::scenario::{self, Scenario};
-use federation_sim::{SetupError, binary, guard, now_ms, runner};
+use federation_sim::sheet::{Sheet, Unwritable};
+use federation_sim::{SetupError, binary, guard, now_ms, page, runner, whereabouts};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Cli, Command, Output, RunOptions, ScenarioCommand};
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         }
         Some(Command::Scenario(ScenarioCommand::List)) => list(),
         Some(Command::Scenario(ScenarioCommand::Show { name })) => show(&name),
+        Some(Command::Report { file, output }) => make_page(&file, &output),
+        Some(Command::Top { directory, options }) => watch(&directory, options),
         Some(Command::Run { scenario, options }) => start(&scenario, &options),
         None => start(scenario::DEFAULT, &cli.options),
     }
@@ -62,6 +66,34 @@ fn show(name: &str) -> ExitCode {
     }
 }
 
+/// Makes the page of a saved report.
+fn make_page(file: &Path, output: &Path) -> ExitCode {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => return complain(SETUP, &format!("report {}: {error}", file.display())),
+    };
+    let report = match Report::from_json(&text) {
+        Ok(report) => report,
+        Err(error) => return complain(USAGE, &format!("{} {error}", file.display())),
+    };
+    match Sheet::open(output).and_then(|sheet| sheet.write(&page::page(&report))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(SETUP, &error),
+    }
+}
+
+/// Watches the federation whose directory this is.
+fn watch(directory: &Path, options: TopOptions) -> ExitCode {
+    let members = match whereabouts::members(directory) {
+        Ok(members) => members,
+        Err(error) => return complain(SETUP, &error),
+    };
+    match top::run(members, options) {
+        Ok(end) => ExitCode::from(end.code()),
+        Err(error) => complain(SETUP, &error),
+    }
+}
+
 fn start(name: &str, options: &RunOptions) -> ExitCode {
     // Short enough to be read out.
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u16>()));
@@ -77,6 +109,10 @@ fn start(name: &str, options: &RunOptions) -> ExitCode {
         Ok(binary) => binary,
         Err(error) => return complain(SETUP, &error),
     };
+    let sheet = match options.report.as_deref().map(Sheet::open).transpose() {
+        Ok(sheet) => sheet,
+        Err(error) => return complain(SETUP, &error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(SETUP, &error),
@@ -87,14 +123,14 @@ fn start(name: &str, options: &RunOptions) -> ExitCode {
             Err(error) => return complain(SETUP, &error),
         };
         let directory = directory(options, &scenario, seed);
-        let run = Run { name, scenario: &scenario, seed, options, binary, directory: &directory };
+        let run = Run { name, scenario: &scenario, seed, options, binary, directory: &directory, sheet };
         let told = tokio::select! {
             told = run.tell() => told,
             code = interrupts.next() => Err(interrupted(code, &directory)),
         };
         match told {
             Ok((federation, code)) if options.keep_running => {
-                keep_running(federation, &mut interrupts).await;
+                keep_running(federation, &directory, &mut interrupts).await;
                 code
             }
             Ok((_, code)) | Err(code) => code,
@@ -112,13 +148,15 @@ struct Run<'a> {
     options: &'a RunOptions,
     binary: PathBuf,
     directory: &'a Path,
+    /// Where the page is to be written.
+    sheet: Option<Sheet>,
 }
 
 impl Run<'_> {
     /// Sets the federation up, tells it the story, stops it unless it is to go on, and reports.
     ///
     /// Leaving this midway drops the federation, which kills its members.
-    async fn tell(self) -> Result<(Loopback, ExitCode), ExitCode> {
+    async fn tell(mut self) -> Result<(Loopback, ExitCode), ExitCode> {
         let options = self.options;
         let colour = |terminal: bool| match options.color {
             ColorChoice::Always => true,
@@ -160,11 +198,12 @@ impl Run<'_> {
             eprintln!("logs      {}", self.directory.display());
             eprintln!("repeat    {}", options.repeat(self.name, self.seed));
         }
+        let paged = self.sheet.take().map_or(Ok(()), |sheet| sheet.write(&page::page(&report)));
         if report.passed && options.dir.is_none() && !options.keep_running {
             // A directory in the system's temporary place that can not be removed harms nobody.
             let _ = std::fs::remove_dir_all(self.directory);
         }
-        Ok((federation, ExitCode::from(if report.passed { 0 } else { FAILED })))
+        Ok((federation, exit_code(&report, paged)))
     }
 
     async fn set_up(&self) -> Result<Loopback, SetupError> {
@@ -187,12 +226,19 @@ impl Run<'_> {
     }
 }
 
+/// A run that failed did, whatever became of its page.
+fn exit_code(report: &Report, paged: Result<(), Unwritable>) -> ExitCode {
+    let unwritten = paged.err().map(|error| complain(SETUP, &error));
+    if report.passed { unwritten.unwrap_or(ExitCode::SUCCESS) } else { ExitCode::from(FAILED) }
+}
+
 /// Shows where the members answer until Ctrl-C, then stops them; at once on a second Ctrl-C.
-async fn keep_running(mut federation: Loopback, interrupts: &mut Interrupts) {
+async fn keep_running(mut federation: Loopback, directory: &Path, interrupts: &mut Interrupts) {
     eprintln!("\nthe federation goes on until Ctrl-C");
     for (name, address, log) in federation.addresses() {
         eprintln!("  {name}  {address}/federation/status  {}", log.display());
     }
+    eprintln!("watch it with: federation-sim top {}", directory.display());
     interrupts.next().await;
     tokio::select! {
         () = federation.stop(STOP) => {}

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alys_node::ops::view::{BlockView, GateDecision, GateRecord, GenesisView, SignatureView};
+use alys_node::ops::view::{AttemptView, BlockView, GateDecision, GateRecord, GenesisView, SignatureView};
 
 use crate::federation::{Answer, Finding, Observation};
 use crate::step::Step;
@@ -49,10 +49,36 @@ pub struct MemberRecord {
     pub height_readings: u64,
     /// The incarnations that answered.
     pub incarnations: BTreeSet<u64>,
+    /// Failures of its actors and what its supervision decided, by time, actor and attempt.
+    pub attempts: BTreeMap<(u64, String, u32), AttemptView>,
+    /// Whether it answered, whenever that changed.
+    pub looks: Vec<Look>,
     /// What it last said of itself.
     pub last: Option<Snapshot>,
     /// Why it did not answer, if it did not when last asked.
     pub silence: Option<String>,
+}
+
+/// What came of asking a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// When.
+    pub at_ms: u64,
+    /// What was found.
+    pub found: Found,
+}
+
+/// Whether a member answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It was not asked, for it is paused or down as it should be.
+    Absent,
+    /// It did.
+    Answers,
+    /// It did not, and how.
+    Silent(String),
+    /// It ended though nobody ended it, and how.
+    Ended(String),
 }
 
 /// A height as a member gave it.
@@ -155,6 +181,7 @@ impl Record {
         for found in &observation.members {
             let member = self.members.entry(found.name.clone()).or_default();
             member.silence = None;
+            member.look(observation.at_ms, &found.finding);
             match &found.finding {
                 Finding::Absent => {}
                 Finding::Answer(answer) => member.absorb(observation.at_ms, answer),
@@ -207,6 +234,20 @@ impl Record {
 }
 
 impl MemberRecord {
+    fn look(&mut self, at_ms: u64, finding: &Finding) {
+        let found = match finding {
+            Finding::Absent => Found::Absent,
+            Finding::Answer(_) => Found::Answers,
+            Finding::Silent(how) => Found::Silent(how.clone()),
+            Finding::Ended(how) => Found::Ended(how.clone()),
+        };
+        // How a member is silent may vary from look to look; that it is does not.
+        let same = |last: &Look| std::mem::discriminant(&last.found) == std::mem::discriminant(&found);
+        if !self.looks.last().is_some_and(same) {
+            self.looks.push(Look { at_ms, found });
+        }
+    }
+
     fn absorb(&mut self, at_ms: u64, answer: &Answer) {
         let incarnation = answer.status.incarnation;
         let height = answer.status.height;
@@ -228,6 +269,12 @@ impl MemberRecord {
             if !known.iter().any(same) {
                 known.push(block.clone());
             }
+        }
+        for attempt in &answer.attempts {
+            let failure = &attempt.failure;
+            let key = (failure.at_ms, failure.actor.clone(), attempt.attempt);
+            // The later word on it knows how long the actor was away.
+            self.attempts.insert(key, attempt.clone());
         }
         for signature in &answer.signatures {
             self.signatures.insert(signature_key(signature), signature.clone());

@@ -6,22 +6,35 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use alys_node::ops::view::GateDecision;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::bar::{self, Bar};
+use crate::clock;
 use crate::invariant::{self, Finding};
-use crate::record::Record;
+use crate::lives::{self, LifeLine};
+use crate::record::{MemberRecord, Record};
 use crate::runner::{Failure, Outcome};
 use crate::scenario::Scenario;
+use crate::step::{Action, Step};
 use crate::timing::{Fault, Timings, percentile};
+use crate::topology::Topology;
 
 /// What a run came to. Serialises as the JSON report.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
+    /// The version of the simulator.
+    pub version: String,
     /// The scenario's name.
     pub scenario: String,
+    /// The scenario's story in a sentence; may be empty.
+    pub about: String,
     /// `process`: every member was a process of its own.
-    pub mode: &'static str,
+    pub mode: String,
+    /// When it began, in UTC, such as `2026-01-31T12:00:00Z`.
+    pub started: String,
+    /// The time between blocks.
+    pub block_time_ms: u64,
     /// The seed that all chance came from.
     pub seed: u64,
     /// Whether every step succeeded, every invariant held and every timing kept to its bar.
@@ -32,26 +45,31 @@ pub struct Report {
     pub members: Vec<MemberLine>,
     /// Every step that was begun.
     pub steps: Vec<StepLine>,
+    /// The parts of the story, if some of it is repeated or left to chance.
+    pub trials: Vec<TrialLine>,
     /// Every gate decision.
     pub gate: Vec<GateLine>,
     /// Every block.
     pub blocks: Vec<BlockLine>,
+    /// Every failure of an actor, and every restart of a member.
+    pub restarts: Vec<RestartLine>,
     /// How long things took.
     pub timings_ms: TimingLines,
     /// Every bar of the scenario.
     pub expectations: Vec<ExpectationLine>,
     /// Every invariant that applies.
     pub invariants: Vec<InvariantLine>,
-    /// Violations in sentences, for people.
-    #[serde(skip)]
-    pub violations: Vec<String>,
-    /// The step that failed, for people.
-    #[serde(skip)]
+    /// The step that failed, if one did.
     pub failure: Option<Failure>,
 }
 
+/// Why a text is no report.
+#[derive(Debug, Error)]
+#[error("is no report of `federation-sim run --output json`: {0}")]
+pub struct NoReport(#[from] serde_json::Error);
+
 /// A member as it was last seen.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberLine {
     /// Its name.
     pub name: String,
@@ -61,24 +79,72 @@ pub struct MemberLine {
     pub gate: GateDecision,
     /// How often its process was started.
     pub incarnations: usize,
-    /// The gate's reason, for people.
-    #[serde(skip)]
+    /// The gate's reason, or why it did not answer.
     pub reason: String,
+    /// What became of it, oldest first.
+    pub lives: Vec<LifeLine>,
+    /// Its blocks, by height.
+    pub blocks: Vec<MemberBlockLine>,
+}
+
+/// A block as one member came to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberBlockLine {
+    /// Its height.
+    pub height: u64,
+    /// When it was decided or adopted.
+    pub at_ms: u64,
+    /// Whether it was fetched from a peer.
+    pub adopted: bool,
+}
+
+/// A part of the story.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialLine {
+    /// The place of its first step among the steps, from 0.
+    pub first_step: usize,
+    /// Which time it is of what is repeated; absent for what is told once.
+    pub time: Option<usize>,
+    /// Of how many.
+    pub of: Option<usize>,
+}
+
+/// A failure of an actor and what came of it, or a restart of a whole member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartLine {
+    /// When it failed, or was started again.
+    pub at_ms: u64,
+    /// Whose.
+    pub member: String,
+    /// Which actor; absent for the process of the member.
+    pub actor: Option<String>,
+    /// What its supervision decided, such as `restart` or `stay_down`; `restart` for a process.
+    pub decision: String,
+    /// Why.
+    pub reason: String,
+    /// How long it was away; absent if it did not come back.
+    pub away_ms: Option<u64>,
 }
 
 /// A step that was begun.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepLine {
     /// When it was applied.
     pub at_ms: u64,
     /// What it was, in a sentence.
     pub step: String,
+    /// What kind of step it is, as scenarios write it.
+    pub kind: String,
+    /// The members it is about.
+    pub members: Vec<String>,
+    /// Whether it does something to the federation, rather than ask something of it.
+    pub acts: bool,
     /// How long until its effect was observed; absent if it never was.
     pub took_effect_ms: Option<u64>,
 }
 
 /// A gate decision.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateLine {
     /// When it was taken.
     pub at_ms: u64,
@@ -95,7 +161,7 @@ pub struct GateLine {
 }
 
 /// A block, as the first member that decided it has it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockLine {
     /// Its height.
     pub height: u64,
@@ -110,7 +176,7 @@ pub struct BlockLine {
 }
 
 /// How long things took.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimingLines {
     /// Between consecutive blocks of an undisturbed federation.
     pub block_interval: TimingLine,
@@ -121,14 +187,16 @@ pub struct TimingLines {
     /// From the fault that leaves too few to each survivor's closed gate.
     pub fault_to_halt: TimingLine,
     /// The same by the step that was the fault; only those that there were.
-    pub fault_to_halt_after: BTreeMap<&'static str, TimingLine>,
+    pub fault_to_halt_after: BTreeMap<String, TimingLine>,
     /// From the step that brings enough together to the next block.
     pub back_to_block: TimingLine,
 }
 
 /// Percentiles by nearest rank; absent of no samples.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimingLine {
+    /// The least.
+    pub min: Option<u64>,
     /// The median.
     pub p50: Option<u64>,
     /// 99 of 100 are not above.
@@ -142,35 +210,40 @@ pub struct TimingLine {
 impl TimingLine {
     fn of(samples: &[u64]) -> Self {
         let [p50, p99, max] = [50, 99, 100].map(|percent| percentile(samples, percent));
-        Self { p50, p99, max, count: samples.len() }
+        Self { min: samples.iter().min().copied(), p50, p99, max, count: samples.len() }
     }
 }
 
 /// A bar, and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpectationLine {
     /// The bar, in a sentence.
     pub expected: String,
+    /// What is timed.
+    pub timing: String,
+    /// After which fault only, if after one.
+    pub after: Option<String>,
     /// The percentile it is about; absent of no samples.
     pub value_ms: Option<u64>,
     /// How many samples.
     pub count: usize,
     /// Whether it was kept.
     pub held: bool,
-    /// Why not, for people.
-    #[serde(skip)]
+    /// Why not; empty if it was.
     pub problem: String,
 }
 
 /// An invariant.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvariantLine {
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// Whether it held.
     pub held: bool,
     /// How many facts it looked at; of none it does not hold.
     pub observations: u64,
+    /// Facts that contradict it, in sentences; the first few, and how many more there are.
+    pub violations: Vec<String>,
 }
 
 impl Report {
@@ -183,36 +256,26 @@ impl Report {
         let expectations: Vec<_> =
             scenario.bars.iter().map(|bar| ExpectationLine::of(bar, &timings)).collect();
         Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             scenario: scenario.name.clone(),
-            mode: "process",
+            about: scenario.about.clone(),
+            mode: "process".to_owned(),
+            started: clock::date(record.started_ms),
+            block_time_ms: u64::try_from(scenario.block_time.as_millis()).unwrap_or(u64::MAX),
             seed,
             passed: failure.is_none()
                 && findings.iter().all(Finding::held)
                 && expectations.iter().all(|line| line.held),
             duration_ms: since(now_ms),
             members: member_lines(record),
-            steps: record
-                .steps
-                .iter()
-                .map(|step| StepLine {
-                    at_ms: since(step.at_ms),
-                    step: step.step.to_string(),
-                    took_effect_ms: step.done_ms.map(|done_ms| done_ms.saturating_sub(step.at_ms)),
-                })
-                .collect(),
+            steps: step_lines(record),
+            trials: trial_lines(scenario, record.steps.len()),
+            restarts: restart_lines(record),
             gate: gate_lines(record),
             blocks: block_lines(record),
             timings_ms: TimingLines::from(&timings),
             expectations,
-            violations: violations(&findings),
-            invariants: findings
-                .iter()
-                .map(|finding| InvariantLine {
-                    name: finding.name,
-                    held: finding.held(),
-                    observations: finding.observations,
-                })
-                .collect(),
+            invariants: findings.iter().map(InvariantLine::from).collect(),
             failure: failure.clone(),
         }
     }
@@ -220,6 +283,16 @@ impl Report {
     /// The report as JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a report has string keys and finite numbers only")
+    }
+
+    /// The same on one line.
+    pub fn to_line(&self) -> String {
+        serde_json::to_string(self).expect("a report has string keys and finite numbers only")
+    }
+
+    /// Reads a report that was written as JSON.
+    pub fn from_json(text: &str) -> Result<Self, NoReport> {
+        Ok(serde_json::from_str(text)?)
     }
 
     /// The report as a table, with colours if `colour`.
@@ -288,7 +361,10 @@ impl Report {
             lines.push(format!("expected  {}", line.expected));
             lines.push(format!("seen      {}", line.problem));
         }
-        lines.extend(self.violations.iter().map(|violation| format!("violated  {violation}")));
+        for line in &self.invariants {
+            let name = &line.name;
+            lines.extend(line.violations.iter().map(|violation| format!("violated  {name}: {violation}")));
+        }
         if !lines.is_empty() {
             for MemberLine { name, height, gate, reason, .. } in &self.members {
                 lines.push(format!("member    {name}: height {height}, gate {gate}: {reason}"));
@@ -302,7 +378,15 @@ impl ExpectationLine {
     fn of(bar: &Bar, timings: &Timings) -> Self {
         let bar::Finding { value_ms, count, problem } = bar.judge(timings);
         let held = problem.is_none();
-        Self { expected: bar.to_string(), value_ms, count, held, problem: problem.unwrap_or_default() }
+        Self {
+            expected: bar.to_string(),
+            timing: bar.timing.as_str().to_owned(),
+            after: bar.after.map(|after| after.as_str().to_owned()),
+            value_ms,
+            count,
+            held,
+            problem: problem.unwrap_or_default(),
+        }
     }
 }
 
@@ -331,7 +415,7 @@ impl From<&Timings> for TimingLines {
             fault_to_halt: TimingLine::of(&timings.fault_to_halt(None)),
             fault_to_halt_after: Fault::ALL
                 .into_iter()
-                .map(|fault| (fault.as_str(), TimingLine::of(&timings.fault_to_halt(Some(fault)))))
+                .map(|fault| (fault.as_str().to_owned(), TimingLine::of(&timings.fault_to_halt(Some(fault)))))
                 .filter(|(_, line)| line.count > 0)
                 .collect(),
             back_to_block: TimingLine::of(&timings.back_to_block),
@@ -342,20 +426,98 @@ impl From<&Timings> for TimingLines {
 /// Violations an invariant lists in full; the rest is counted.
 const VIOLATIONS_LISTED: usize = 5;
 
-fn violations(findings: &[Finding]) -> Vec<String> {
-    let of_one = |finding: &Finding| {
-        let name = finding.name;
-        let listed = finding.violations.iter().take(VIOLATIONS_LISTED);
-        let mut lines: Vec<_> = listed.map(|violation| format!("{name}: {violation}")).collect();
+impl From<&Finding> for InvariantLine {
+    fn from(finding: &Finding) -> Self {
+        let mut violations: Vec<_> = finding.violations.iter().take(VIOLATIONS_LISTED).cloned().collect();
         if let Some(more) = finding.violations.len().checked_sub(VIOLATIONS_LISTED).filter(|more| *more > 0) {
-            lines.push(format!("{name}: and {more} more"));
+            violations.push(format!("and {more} more"));
         }
-        lines
+        let (held, observations) = (finding.held(), finding.observations);
+        Self { name: finding.name.to_owned(), held, observations, violations }
+    }
+}
+
+fn step_lines(record: &Record) -> Vec<StepLine> {
+    let mut topology = Topology::new(&record.roster);
+    let line = |step: &crate::record::StepRecord| {
+        let members = match &step.step {
+            Step::Act(action) => {
+                let members = topology.members_of(action);
+                topology.apply(action);
+                members
+            }
+            Step::Check(check) => check.members().to_vec(),
+        };
+        StepLine {
+            at_ms: step.at_ms.saturating_sub(record.started_ms),
+            step: step.step.to_string(),
+            kind: step.step.kind().to_owned(),
+            members,
+            acts: matches!(step.step, Step::Act(_)),
+            took_effect_ms: step.done_ms.map(|done_ms| done_ms.saturating_sub(step.at_ms)),
+        }
     };
-    findings.iter().flat_map(of_one).collect()
+    record.steps.iter().map(line).collect()
+}
+
+fn trial_lines(scenario: &Scenario, steps: usize) -> Vec<TrialLine> {
+    let begun = scenario.trials.iter().filter(|trial| trial.first_step < steps);
+    let line = |trial: &crate::scenario::Trial| TrialLine {
+        first_step: trial.first_step,
+        time: trial.time.map(|(time, _)| time),
+        of: trial.time.map(|(_, of)| of),
+    };
+    begun.map(line).collect()
+}
+
+fn restart_lines(record: &Record) -> Vec<RestartLine> {
+    let since = |at_ms: u64| at_ms.saturating_sub(record.started_ms);
+    let of_actors = record.members.iter().flat_map(|(name, member)| {
+        member.attempts.values().map(move |attempt| {
+            let failure = &attempt.failure;
+            RestartLine {
+                at_ms: since(failure.at_ms),
+                member: name.clone(),
+                actor: Some(failure.actor.clone()),
+                decision: attempt.decision.clone(),
+                reason: format!("{} ({}): {}", failure.kind, failure.class, failure.message),
+                away_ms: attempt.away_ms,
+            }
+        })
+    });
+    let mut topology = Topology::new(&record.roster);
+    let mut of_members = Vec::new();
+    for step in &record.steps {
+        let Step::Act(action) = &step.step else { continue };
+        if let Action::Restart { .. } = action {
+            of_members.extend(topology.members_of(action).into_iter().map(|member| RestartLine {
+                at_ms: since(step.at_ms),
+                member,
+                actor: None,
+                decision: "restart".to_owned(),
+                reason: "a step of the scenario".to_owned(),
+                away_ms: step.done_ms.map(|done_ms| done_ms.saturating_sub(step.at_ms)),
+            }));
+        }
+        topology.apply(action);
+    }
+    let mut lines: Vec<_> = of_actors.chain(of_members).collect();
+    lines.sort_by_key(|line| line.at_ms);
+    lines
+}
+
+fn member_blocks(record: &Record, member: &MemberRecord) -> Vec<MemberBlockLine> {
+    let first = member.blocks.values().filter_map(|blocks| blocks.first());
+    let line = |block: &alys_node::ops::view::BlockView| MemberBlockLine {
+        height: block.height,
+        at_ms: block.decided_at_ms.saturating_sub(record.started_ms),
+        adopted: block.adopted,
+    };
+    first.map(line).collect()
 }
 
 fn member_lines(record: &Record) -> Vec<MemberLine> {
+    let since = |line: LifeLine| LifeLine { at_ms: line.at_ms.saturating_sub(record.started_ms), ..line };
     let line = |name: &String| {
         let member = record.members.get(name);
         let last = member.and_then(|member| member.last.as_ref());
@@ -366,6 +528,8 @@ fn member_lines(record: &Record) -> Vec<MemberLine> {
             gate: last.map_or(GateDecision::Closed, |last| last.gate),
             incarnations: member.map_or(0, |member| member.incarnations.len()),
             reason: silence.or(last.map(|last| last.reason.clone())).unwrap_or("never seen".to_owned()),
+            lives: lives::of(record, name).into_iter().map(since).collect(),
+            blocks: member.map(|member| member_blocks(record, member)).unwrap_or_default(),
         }
     };
     record.roster.iter().map(line).collect()
@@ -432,14 +596,51 @@ mod tests {
             words.sort();
             words
         };
-        let top = "scenario mode seed passed duration_ms members steps gate blocks timings_ms expectations invariants";
+        let top = "version scenario about mode started block_time_ms seed passed duration_ms members steps trials \
+                   gate blocks restarts timings_ms expectations invariants failure";
         assert_eq!(keys(&json), sorted(top));
-        assert_eq!(keys(&json["members"][0]), sorted("name height gate incarnations"));
+        assert_eq!(keys(&json["members"][0]), sorted("name height gate incarnations reason lives blocks"));
         assert_eq!(keys(&json["blocks"][0]), sorted("height at_ms proposer round signers"));
-        assert_eq!(keys(&json["invariants"][0]), sorted("name held observations"));
+        assert_eq!(keys(&json["invariants"][0]), sorted("name held observations violations"));
         let timings = "block_interval shorthanded_interval proposal_to_certificate fault_to_halt fault_to_halt_after back_to_block";
         assert_eq!(keys(&json["timings_ms"]), sorted(timings));
-        assert_eq!(keys(&json["timings_ms"]["fault_to_halt"]), sorted("p50 p99 max count"));
+        assert_eq!(keys(&json["timings_ms"]["fault_to_halt"]), sorted("min p50 p99 max count"));
+    }
+
+    #[test]
+    fn a_report_is_read_back_as_it_was_written_and_anything_else_is_refused() {
+        let report = report(Some(Failure { expected: "5 blocks".to_owned(), seen: "none".to_owned() }));
+        assert_eq!(Report::from_json(&report.to_json()).expect("a report"), report);
+        let error = Report::from_json("{\"version\": \"0.1.0\"}").expect_err("not a report").to_string();
+        assert!(error.contains("--output json`: missing field `scenario`"), "{error}");
+    }
+
+    #[test]
+    fn failures_of_actors_and_restarts_of_members_are_listed_by_time() {
+        use alys_node::ops::view::{AttemptView, FailureView};
+        let mut record = empty();
+        for (text, at_ms) in [("do='kill'\nmembers=['node-4']", 1_000), ("do='restart'", 3_000)] {
+            let step = Step::from_table(text.parse().expect("TOML")).expect("a step");
+            record.steps.push(crate::record::StepRecord { step, at_ms, done_ms: Some(at_ms + 400) });
+        }
+        let failure = FailureView {
+            at_ms: 2_000,
+            actor: "chain".to_owned(),
+            kind: "panic".to_owned(),
+            class: "transient".to_owned(),
+            message: "a drill".to_owned(),
+            location: None,
+            backtrace: None,
+        };
+        let attempt =
+            AttemptView { failure, decision: "restart".to_owned(), attempt: 1, delay_ms: 0, away_ms: None };
+        let member = record.members.get_mut("node-2").expect("a member");
+        member.attempts.insert((2_000, "chain".to_owned(), 1), attempt);
+        let lines = restart_lines(&record);
+        let told: Vec<_> = lines.iter().map(|l| (l.at_ms, l.member.as_str(), l.actor.as_deref())).collect();
+        assert_eq!(told, [(2_000, "node-2", Some("chain")), (3_000, "node-4", None)]);
+        assert_eq!((lines[0].reason.as_str(), lines[0].away_ms), ("panic (transient): a drill", None));
+        assert_eq!(lines[1].away_ms, Some(400));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
 
 use crate::federation::{ActionError, Depth, Federation};
 use crate::judge::{Judge, Verdict};
@@ -28,7 +29,7 @@ pub struct Outcome {
 }
 
 /// A step that failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What was expected.
     pub expected: String,
@@ -267,7 +268,15 @@ mod tests {
                 history: Vec::new(),
             };
             let ready = ReadyView { ready: gate.decision == GateDecision::Open, reasons: Vec::new() };
-            Answer { status, gate, ready, genesis: None, blocks: Vec::new(), signatures: Vec::new() }
+            Answer {
+                status,
+                gate,
+                ready,
+                genesis: None,
+                blocks: Vec::new(),
+                signatures: Vec::new(),
+                attempts: Vec::new(),
+            }
         }
     }
 

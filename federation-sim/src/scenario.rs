@@ -68,8 +68,19 @@ pub struct Scenario {
     pub sections: Sections,
     /// The story.
     pub steps: Vec<Step>,
+    /// Its parts, in order, if some of it is repeated or left to chance; else none.
+    pub trials: Vec<Trial>,
     /// What its timings must keep to.
     pub bars: Vec<Bar>,
+}
+
+/// A part of a story: one time of what is repeated, one fault left to chance, or what is between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// The place of its first step, from 0.
+    pub first_step: usize,
+    /// Which time it is and of how many; absent for what is told once.
+    pub time: Option<(usize, usize)>,
 }
 
 /// Sections of the members' configuration that a scenario may set.
@@ -237,7 +248,7 @@ impl Scenario {
         let step_error = |index, problem| ScenarioError::Step { origin: origin.to_owned(), index, problem };
         let mut chance = seed::stream(seed, "chaos");
         let tables = unrolled(file.steps, &file.members, &mut chance, times);
-        let tables = tables.map_err(|(index, problem)| step_error(index, problem))?;
+        let (tables, trials) = tables.map_err(|(index, problem)| step_error(index, problem))?;
         let steps = tables
             .into_iter()
             .enumerate()
@@ -260,6 +271,7 @@ impl Scenario {
         let scenario = Self {
             bars: bars.collect::<Result<_, _>>()?,
             steps: steps.collect::<Result<_, _>>()?,
+            trials,
             name: file.name,
             about: file.about,
             members: file.members,
@@ -346,7 +358,7 @@ fn unrolled(
     members: &[String],
     chance: &mut StdRng,
     times: Option<usize>,
-) -> Result<Vec<toml::Table>, (usize, String)> {
+) -> Result<(Vec<toml::Table>, Vec<Trial>), (usize, String)> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Repeat {
@@ -356,6 +368,7 @@ fn unrolled(
         steps: Vec<toml::Table>,
     }
     let mut unrolled = Vec::new();
+    let mut trials: Vec<Trial> = Vec::new();
     for (index, table) in tables.into_iter().enumerate() {
         match table.get("do").and_then(toml::Value::as_str) {
             Some("repeat") => {}
@@ -370,10 +383,16 @@ fn unrolled(
                         format!("has `faults` = {}; expected 1 to {FAULTS_MAX}", chaos.faults),
                     ));
                 }
-                (0..chaos.faults).for_each(|_| unrolled.extend(chaos::fault(members, chance)));
+                for time in 1..=chaos.faults {
+                    trials.push(Trial { first_step: unrolled.len(), time: Some((time, chaos.faults)) });
+                    unrolled.extend(chaos::fault(members, chance));
+                }
                 continue;
             }
             _ => {
+                if trials.last().is_none_or(|trial| trial.time.is_some()) {
+                    trials.push(Trial { first_step: unrolled.len(), time: None });
+                }
                 unrolled.push(table);
                 continue;
             }
@@ -386,13 +405,17 @@ fn unrolled(
             return Err((index, format!("has `times` = {}; expected 1 to {STEPS_MAX}", repeat.times)));
         }
         // Too many are found by their number; no more than that are written out.
-        for _ in 0..repeat.times {
+        for time in 1..=repeat.times {
             if unrolled.len() <= STEPS_MAX {
+                trials.push(Trial { first_step: unrolled.len(), time: Some((time, repeat.times)) });
                 unrolled.extend(repeat.steps.iter().cloned());
             }
         }
     }
-    Ok(unrolled)
+    if trials.len() < 2 {
+        trials.clear();
+    }
+    Ok((unrolled, trials))
 }
 
 /// Ranges within one step.
@@ -459,6 +482,18 @@ mod tests {
             assert_eq!(scenario.members.len(), 4, "{name}");
         }
         assert!(names().contains(&DEFAULT));
+    }
+
+    #[test]
+    fn what_is_repeated_is_told_in_trials_and_the_rest_between_them() {
+        let text = "name='x'\nsteps=[{do='wait',duration='1s'},{do='wait',duration='1s'},
+            {do='repeat',times=2,steps=[{do='kill',members=['node-1']},{do='restart'}]},{do='wait',duration='1s'}]";
+        let scenario = Scenario::parse("x", text).expect("a scenario");
+        let trial = |first_step, time| Trial { first_step, time };
+        let expected = [trial(0, None), trial(2, Some((1, 2))), trial(4, Some((2, 2))), trial(6, None)];
+        assert_eq!(scenario.trials, expected);
+        let once = Scenario::load("gating").expect("a shipped scenario");
+        assert!(once.trials.is_empty(), "a story told once has no parts");
     }
 
     #[test]

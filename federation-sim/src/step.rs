@@ -284,6 +284,14 @@ impl Step {
         read.map_err(|error| format!("(`do` = {kind:?}) {}", error.message()))
     }
 
+    /// What kind of step it is, as scenarios write it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Act(action) => action.kind(),
+            Self::Check(check) => check.kind(),
+        }
+    }
+
     /// The members a step names; empty where it means a default.
     pub fn members(&self) -> &[String] {
         match self {
@@ -294,6 +302,27 @@ impl Step {
 }
 
 impl Action {
+    /// What kind of action it is, as scenarios write it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Kill { .. } => "kill",
+            Self::Stop { .. } => "stop",
+            Self::Refuse { .. } => "refuse",
+            Self::Pause { .. } => "pause",
+            Self::Resume { .. } => "resume",
+            Self::Restart { .. } => "restart",
+            Self::Audit { .. } => "audit",
+            Self::Cut { .. } => "cut",
+            Self::Heal { .. } => "heal",
+            Self::Delay { .. } => "delay",
+            Self::Fault { .. } => "fault",
+            Self::Upgrade { .. } => "upgrade",
+            Self::Attack { .. } => "attack",
+            Self::Pairs { .. } => "pairs",
+            Self::Submit { .. } => "submit",
+        }
+    }
+
     /// The members an action names; empty where it means a default, or links.
     pub fn members(&self) -> &[String] {
         match self {
@@ -338,6 +367,17 @@ impl Action {
 }
 
 impl Check {
+    /// What kind of check it is, as scenarios write it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::WaitBlocks { .. } => "wait_blocks",
+            Self::WaitGate { .. } => "wait_gate",
+            Self::WaitReady { .. } => "wait_ready",
+            Self::Wait { .. } => "wait",
+            Self::Expect(_) => "expect",
+        }
+    }
+
     /// The members a check names; empty where it means every running one.
     pub fn members(&self) -> &[String] {
         match self {

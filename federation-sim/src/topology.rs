@@ -107,6 +107,21 @@ impl Topology {
         self.members.keys().map(|name| self.healthy_seen_by(name)).max().unwrap_or(0)
     }
 
+    /// What became of `name`; one that nobody knows does not run.
+    pub fn life(&self, name: &str) -> Life {
+        self.members.get(name).copied().unwrap_or(Life::Down)
+    }
+
+    /// Members from which `name` is cut, in one direction at least.
+    pub fn cut_from(&self, name: &str) -> Vec<String> {
+        across(&self.cut, name)
+    }
+
+    /// Members with whom `name` has a delayed link, in one direction at least.
+    pub fn slow_with(&self, name: &str) -> Vec<String> {
+        across(&self.delayed, name)
+    }
+
     /// Follows an action.
     pub fn apply(&mut self, action: &Action) {
         let life = match action {
@@ -202,6 +217,16 @@ impl Topology {
     fn names(&self) -> String {
         self.members.keys().cloned().collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Who is on the other end of those of `links` that `name` is on.
+fn across(links: &BTreeSet<Link>, name: &str) -> Vec<String> {
+    let others = links.iter().filter_map(|link| match (link.from == name, link.to == name) {
+        (true, _) => Some(link.to.clone()),
+        (_, true) => Some(link.from.clone()),
+        _ => None,
+    });
+    others.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 impl Life {

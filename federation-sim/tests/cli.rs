@@ -70,6 +70,52 @@ fn a_member_that_does_not_come_up_is_told_with_its_end() {
     assert!(complaint.contains(&path), "{complaint}");
 }
 
+/// A report of a run, written down.
+const SAVED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/page/testdata/gating.json");
+
+#[test]
+fn a_saved_report_becomes_a_page() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let page = directory.path().join("out.html");
+    let output = simulator(&["report", SAVED, "--output", &page.display().to_string()]);
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", text(&output.stderr));
+    let page = std::fs::read_to_string(&page).expect("a page");
+    assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+    let (_, data) = page.split_once("<script type=\"application/json\" id=\"run\">").expect("the data");
+    let (data, _) = data.split_once("</script>").expect("its end");
+    let saved = std::fs::read_to_string(SAVED).expect("the report");
+    let reports =
+        [data, &saved].map(|json| federation_sim::report::Report::from_json(json).expect("a report"));
+    assert_eq!(reports[0], reports[1]);
+}
+
+#[test]
+fn what_is_no_report_or_can_not_be_written_is_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let other = directory.path().join("other.json");
+    std::fs::write(&other, "{\"version\": 7}").expect("a file");
+    let other = other.display().to_string();
+    let nowhere = directory.path().join("nowhere/out.html").display().to_string();
+    let page = directory.path().join("out.html").display().to_string();
+    let table: [(&[&str], i32, &str); 4] = [
+        (&["report", &other, "--output", &page], 2, "is no report of `federation-sim run --output json`"),
+        (&["report", "/nowhere/run.json", "--output", &page], 4, "report /nowhere/run.json: "),
+        (&["report", SAVED, "--output", &nowhere], 4, &nowhere),
+        // Found out before anything starts: the node would not.
+        (&["run", "healthy", "--node-binary", "/bin/false", "--report", &nowhere], 4, &nowhere),
+    ];
+    for (arguments, code, part) in table {
+        let output = simulator(arguments);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+        let complaint = text(&output.stderr);
+        assert!(
+            complaint.contains(part) && !complaint.contains("did not come up"),
+            "{arguments:?}: {complaint}"
+        );
+    }
+    assert!(!std::path::Path::new(&page).exists(), "nothing is left of a page that was not made");
+}
+
 /// Waits until the process has blocked SIGINT (signal 2, the second bit of the mask the kernel shows).
 fn blocks_interrupts(pid: u32) {
     let until = std::time::Instant::now() + std::time::Duration::from_secs(10);

@@ -24,6 +24,7 @@ pub mod ports;
 pub mod shutdown;
 pub mod store;
 pub mod testnet;
+pub mod top;
 pub mod tree;
 pub mod vouch;
 

@@ -1,9 +1,10 @@
 //! The command line of a member:
-//! `alys-node run | keys | config | testnet | audit | decisions | healthcheck | actors | shutdown | version`.
+//! `alys-node run | keys | config | testnet | audit | decisions | healthcheck | actors | top | shutdown | version`.
 
 mod actors_table;
 mod certificates;
 mod decisions_replay;
+mod top_command;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -71,6 +72,8 @@ enum Command {
     },
     /// List the actors of a running member, or of its whole federation.
     Actors(actors_table::Actors),
+    /// Watch a running federation: members, gates and why they are closed, blocks, events.
+    Top(top_command::Top),
     /// Ask a running member to leave in order: exit code 0 if it does, 1 if it refuses.
     Shutdown(ShutdownCommand),
     /// Print the version.
@@ -231,6 +234,7 @@ fn main() -> ExitCode {
         Command::Decisions(command) => decisions_replay::run(&command),
         Command::Healthcheck { ops } => return healthcheck(ops),
         Command::Actors(actors) => actors_table::list(&actors),
+        Command::Top(top) => top_command::run(top),
         Command::Shutdown(command) => shutdown(&command),
         Command::Version => {
             println!("alys-node {}", env!("CARGO_PKG_VERSION"));

@@ -22,4 +22,5 @@ mod registry;
 mod remote;
 mod shutdown;
 mod supervision;
+mod top;
 mod traces;

@@ -1,0 +1,102 @@
+//! `top`: a running federation in a terminal, as its members tell it over their public HTTP.
+//!
+//! ```text
+//! poll (one thread a member, each request with a deadline) ──Heard──► state::Board ──► view (a frame)
+//!                                                                                └──► plain (a table, `--once`)
+//! ```
+//!
+//! Members are asked apart from each other, so that one that does not answer holds up nobody. [`state`], `view` and
+//! `plain` are pure: they are told what time it is. `poll` asks, `terminal` draws and listens for keys. It never
+//! changes anything on a member. Read [`state`] first.
+
+mod plain;
+mod poll;
+pub mod state;
+mod target;
+mod terminal;
+mod view;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use alys_cluster::clock::{Clock, SystemClock};
+
+pub use state::Board;
+pub use target::Target;
+
+/// How often members may be asked.
+const INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(1);
+
+/// How the view is shown.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct TopOptions {
+    /// Print one plain table and return: exit code 0 if the federation works, 3 if it is halted or does not answer.
+    #[arg(long)]
+    pub once: bool,
+    /// How often each member is asked, 100ms to 1m.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
+    pub interval: Duration,
+}
+
+/// Reads an interval from the command line.
+fn interval(text: &str) -> Result<Duration, String> {
+    let read = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let expected = || "expected 100ms to 1m".to_owned();
+    INTERVAL.contains(&read).then_some(read).ok_or_else(expected)
+}
+
+/// Why nothing can be shown.
+#[derive(Debug, Error)]
+pub enum TopError {
+    /// Nothing can be drawn on.
+    #[error("standard output is no terminal; expected one, or `--once` for a plain table")]
+    NoTerminal,
+    /// Drawing, or listening for keys, failed; the terminal is as it was before.
+    #[error("the terminal: {0}")]
+    Terminal(#[source] io::Error),
+    /// Nobody asks the members any more; a bug.
+    #[error("a thread that asks a member ended")]
+    Watcher,
+}
+
+/// How the view ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Whoever looked at it had seen enough, or the federation works.
+    Well,
+    /// `--once`, and the federation is halted or does not answer.
+    Halted,
+    /// A signal ended it.
+    Signal(u8),
+}
+
+impl End {
+    /// The exit code of a program that ends so.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Well => 0,
+            Self::Halted => 3,
+            Self::Signal(number) => 128 + number,
+        }
+    }
+}
+
+/// Shows the members at `targets`: in the terminal until the reader has seen enough, or once as a plain table.
+pub fn run(targets: Vec<Target>, options: TopOptions) -> Result<End, TopError> {
+    if options.once {
+        let clock = SystemClock::default();
+        let mut board = Board::new(targets.clone());
+        for heard in poll::once(&targets) {
+            board.absorb(clock.now(), heard);
+        }
+        // A reader that has seen enough closes the pipe.
+        let _ = io::stdout().write_all(plain::table(&board).as_bytes());
+        return Ok(if board.works() { End::Well } else { End::Halted });
+    }
+    if !io::stdout().is_terminal() {
+        return Err(TopError::NoTerminal);
+    }
+    terminal::show(targets, options.interval)
+}

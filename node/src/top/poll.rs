@@ -1,0 +1,182 @@
+//! Asks members, each on a thread of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::state::{Answer, Block, Heard};
+use super::target::Target;
+use crate::ops::view::{BlockView, EventView, FederationView, Problem, TreeView};
+
+/// The longest one request may take; a member that is stopped costs no more.
+const REQUEST: Duration = Duration::from_secs(2);
+/// Blocks read at one look.
+const BLOCKS_A_LOOK: u64 = 12;
+/// Events are asked for at one look of so many: they are long.
+const EVENTS_EVERY: u64 = 2;
+/// Between two looks whether to go on waiting.
+const NAP: Duration = Duration::from_millis(50);
+
+/// Asks every member once, all at the same time.
+pub(super) fn once(targets: &[Target]) -> Vec<Heard> {
+    thread::scope(|scope| {
+        let ask = |(member, target): (usize, &Target)| {
+            let target = target.clone();
+            scope.spawn(move || Heard { member, outcome: Watcher::new(target).look() })
+        };
+        let asked: Vec<_> = targets.iter().enumerate().map(ask).collect();
+        asked.into_iter().map(|asked| asked.join().expect("asking does not panic")).collect()
+    })
+}
+
+/// Asks a member every `interval` until it is to stop, or nobody listens.
+pub(super) fn watch(
+    member: usize,
+    target: Target,
+    interval: Duration,
+    told: SyncSender<Heard>,
+    stop: Arc<AtomicBool>,
+) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut watcher = Watcher::new(target);
+        while !stop.load(Ordering::Relaxed) {
+            // A board that is slow to read holds up asking, and nothing else.
+            if told.send(Heard { member, outcome: watcher.look() }).is_err() {
+                return;
+            }
+            let mut left = interval;
+            while !left.is_zero() && !stop.load(Ordering::Relaxed) {
+                let nap = left.min(NAP);
+                thread::sleep(nap);
+                left -= nap;
+            }
+        }
+    })
+}
+
+/// Reads one member, and knows how far it has.
+struct Watcher {
+    target: Target,
+    agent: ureq::Agent,
+    looks: u64,
+    /// The incarnation, its version, and the height up to which its blocks were read.
+    known: Option<(u64, String, u64)>,
+}
+
+impl Watcher {
+    fn new(target: Target) -> Self {
+        let config = ureq::Agent::config_builder().timeout_global(Some(REQUEST)).http_status_as_error(false);
+        Self { target, agent: config.build().into(), looks: 0, known: None }
+    }
+
+    fn look(&mut self) -> Result<Box<Answer>, String> {
+        let status: FederationView = self.get("/federation/status")?;
+        let known = self.known.take().filter(|(incarnation, ..)| *incarnation == status.incarnation);
+        let (version, height) = match known {
+            Some((_, version, height)) => (version, height),
+            None => (self.version()?, 0),
+        };
+        let from = height.max(status.height.saturating_sub(BLOCKS_A_LOOK)) + 1;
+        let blocks = (from..=status.height).map_while(|height| self.block(height).ok()).collect();
+        let tree: TreeView = self.get("/supervision/tree")?;
+        let ready = self.get_any("/readyz")?;
+        let asks_events = self.looks.is_multiple_of(EVENTS_EVERY);
+        let events = if asks_events { self.get("/events")? } else { Vec::<EventView>::new() };
+        self.looks += 1;
+        self.known = Some((status.incarnation, version.clone(), status.height));
+        let answer = Answer { status, ready, restarts: restarts(&tree), version, blocks, events };
+        Ok(Box::new(answer))
+    }
+
+    fn block(&self, height: u64) -> Result<Block, String> {
+        let view: BlockView = self.get(&format!("/chain/blocks/{height}"))?;
+        let (proposer, round) = (view.proposer, view.certificate.round);
+        Ok(Block { height, at_ms: view.decided_at_ms, proposer, round })
+    }
+
+    /// The version, which is a label of a metric.
+    fn version(&self) -> Result<String, String> {
+        let mut answer = self.request("/metrics")?;
+        let text = answer.body_mut().read_to_string().map_err(|error| format!("/metrics: {error}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("alys_build_info{version=\""));
+        Ok(line.and_then(|rest| rest.split('"').next()).unwrap_or("?").to_owned())
+    }
+
+    fn request(&self, path: &str) -> Result<ureq::http::Response<ureq::Body>, String> {
+        let call = self.agent.get(self.target.url(path)).call();
+        call.map_err(|error| match error {
+            ureq::Error::Timeout(_) => format!("{} does not answer within {REQUEST:?}", self.target),
+            error => format!("{} does not answer: {error}", self.target),
+        })
+    }
+
+    fn get_any<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
+        let mut answer = self.request(path)?;
+        let odd = |error| format!("{}{path} answered otherwise than a member does: {error}", self.target);
+        answer.body_mut().read_json().map_err(odd)
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
+        let mut answer = self.request(path)?;
+        let status = answer.status();
+        if status.is_success() {
+            let odd = |error| format!("{}{path} answered otherwise than a member does: {error}", self.target);
+            return answer.body_mut().read_json().map_err(odd);
+        }
+        let problem: Option<Problem> = answer.body_mut().read_json().ok();
+        let detail = problem.map(|problem| format!(": {}", problem.detail)).unwrap_or_default();
+        Err(format!("{}{path} answered {status}{detail}", self.target))
+    }
+}
+
+fn restarts(tree: &TreeView) -> u64 {
+    tree.restarts + tree.children.iter().map(restarts).sum::<u64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    /// A member that takes connections and never answers, and one that is not there.
+    fn deaf_and_dead() -> (TcpListener, [Target; 2]) {
+        let deaf = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let gone = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let targets = [&deaf, &gone].map(|listener| Target::from(listener.local_addr().expect("an address")));
+        (deaf, targets)
+    }
+
+    #[test]
+    fn one_that_never_answers_costs_its_deadline_and_holds_up_nobody() {
+        let (_deaf, targets) = deaf_and_dead();
+        let (told, heard) = sync_channel(8);
+        let stop = Arc::new(AtomicBool::new(false));
+        let watchers = [0, 1]
+            .map(|member| watch(member, targets[member].clone(), Duration::ZERO, told.clone(), stop.clone()));
+        // The dead one is asked again and again while the deaf one is waited for.
+        let firsts: Vec<_> = heard.iter().take(5).map(|heard| heard.member).collect();
+        assert_eq!(firsts, [1; 5]);
+        let deaf = heard.iter().find(|heard| heard.member == 0).expect("it is heard of");
+        let why = deaf.outcome.expect_err("no answer");
+        assert!(why.ends_with("does not answer within 2s"), "{why}");
+        stop.store(true, Ordering::Relaxed);
+        drop(heard);
+        for watcher in watchers {
+            watcher.join().expect("it ends");
+        }
+    }
+
+    #[test]
+    fn everybody_is_heard_of_once_in_the_order_of_the_targets() {
+        let (_deaf, targets) = deaf_and_dead();
+        let heard = once(&targets);
+        let members: Vec<_> = heard.iter().map(|heard| (heard.member, heard.outcome.is_err())).collect();
+        assert_eq!(members, [(0, true), (1, true)]);
+    }
+}

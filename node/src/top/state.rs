@@ -1,0 +1,452 @@
+//! What is known of a federation: what each member last said, and what all of them have told of blocks and events.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use alys_cluster::clock::Moment;
+
+use super::target::Target;
+use crate::ops::view::{EventView, FederationView, GateDecision, ReadyView};
+
+/// Blocks that are remembered.
+const BLOCKS_MAX: usize = 64;
+/// Events that are remembered.
+const EVENTS_MAX: usize = 200;
+/// A text that a member gave is kept to so many characters.
+const TEXT_MAX: usize = 400;
+/// Kinds of events that come with every block, and hide what matters.
+const ROUTINE: [&str; 2] = ["height_committed", "round_started"];
+
+/// What one member answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// `GET /federation/status`
+    pub status: FederationView,
+    /// `GET /readyz`
+    pub ready: ReadyView,
+    /// Automatic restarts in its supervision tree.
+    pub restarts: u64,
+    /// Its version.
+    pub version: String,
+    /// Blocks it had not told of before.
+    pub blocks: Vec<Block>,
+    /// `GET /events`, where it was asked for.
+    pub events: Vec<EventView>,
+}
+
+/// A block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Its height.
+    pub height: u64,
+    /// When it was first decided, on the wall clock of who did.
+    pub at_ms: u64,
+    /// Who built it.
+    pub proposer: String,
+    /// In which round it was decided.
+    pub round: u32,
+}
+
+/// What came of asking a member.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// Which, by its place among the targets.
+    pub member: usize,
+    /// Its answer, or why there is none.
+    pub outcome: Result<Box<Answer>, String>,
+}
+
+/// One member as it is shown.
+#[derive(Clone, Debug)]
+pub struct Row {
+    target: Target,
+    /// What it last said.
+    last: Option<Box<Answer>>,
+    /// When it said so.
+    at: Moment,
+    /// Why it did not answer, if it did not when last asked.
+    silence: Option<String>,
+}
+
+/// An event and who told it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Told {
+    /// When.
+    pub at_ms: u64,
+    /// Who.
+    pub member: String,
+    /// What.
+    pub message: String,
+}
+
+/// Everything known.
+#[derive(Clone, Debug)]
+pub struct Board {
+    rows: Vec<Row>,
+    blocks: BTreeMap<u64, Block>,
+    events: BTreeSet<Told>,
+}
+
+/// What a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It was not heard of yet.
+    Unknown,
+    /// It answers.
+    Up,
+    /// It does not answer.
+    Unreachable,
+}
+
+impl Standing {
+    /// The standing in a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "asking",
+            Self::Up => "up",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+impl Board {
+    /// Nothing is known of those at `targets` yet.
+    pub fn new(targets: Vec<Target>) -> Self {
+        let row = |target| Row { target, last: None, at: Moment::ORIGIN, silence: None };
+        Self {
+            rows: targets.into_iter().map(row).collect(),
+            blocks: BTreeMap::new(),
+            events: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in what came of asking a member.
+    pub fn absorb(&mut self, now: Moment, heard: Heard) {
+        let Some(row) = self.rows.get_mut(heard.member) else { return };
+        match heard.outcome {
+            Err(why) => row.silence = Some(clean(&why)),
+            Ok(mut answer) => {
+                answer.status.node = clean(&answer.status.node);
+                answer.status.chain_id = clean(&answer.status.chain_id);
+                answer.status.reason = clean(&answer.status.reason);
+                answer.version = clean(&answer.version);
+                for reason in &mut answer.ready.reasons {
+                    *reason = clean(reason);
+                }
+                for block in std::mem::take(&mut answer.blocks) {
+                    let block = Block { proposer: clean(&block.proposer), ..block };
+                    let known = self.blocks.entry(block.height).or_insert_with(|| block.clone());
+                    known.at_ms = known.at_ms.min(block.at_ms);
+                }
+                let notable = std::mem::take(&mut answer.events).into_iter();
+                let notable = notable.filter(|event| !ROUTINE.contains(&event.kind.as_str()));
+                self.events.extend(notable.map(|event| Told {
+                    at_ms: event.at_ms,
+                    member: answer.status.node.clone(),
+                    message: clean(&event.message),
+                }));
+                (row.at, row.silence) = (now, None);
+                row.last = Some(answer);
+            }
+        }
+        while self.blocks.len() > BLOCKS_MAX {
+            self.blocks.pop_first();
+        }
+        while self.events.len() > EVENTS_MAX {
+            self.events.pop_first();
+        }
+    }
+
+    /// Every member, in the order of the targets.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The last blocks, the lowest first.
+    pub fn blocks(&self) -> impl DoubleEndedIterator<Item = &Block> {
+        self.blocks.values()
+    }
+
+    /// From each block to the next, the oldest first, where both are known.
+    pub fn intervals(&self) -> Vec<Duration> {
+        let pairs = self.blocks.values().zip(self.blocks.values().skip(1));
+        let next_to = pairs.filter(|(before, after)| before.height + 1 == after.height);
+        next_to
+            .map(|(before, after)| Duration::from_millis(after.at_ms.saturating_sub(before.at_ms)))
+            .collect()
+    }
+
+    /// The last events, the oldest first.
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = &Told> {
+        self.events.iter()
+    }
+
+    /// Healthy members that the gates require, as far as anybody has said.
+    pub fn required(&self) -> Option<usize> {
+        self.answers().map(|answer| answer.status.required).max()
+    }
+
+    /// Members that answer with an open gate.
+    pub fn open(&self) -> usize {
+        self.answers().filter(|answer| answer.status.gate == GateDecision::Open).count()
+    }
+
+    /// Whether as many members as are required answer with an open gate.
+    pub fn works(&self) -> bool {
+        self.required().is_some_and(|required| required > 0 && self.open() >= required)
+    }
+
+    /// The highest block anybody has.
+    pub fn height(&self) -> u64 {
+        self.answers().map(|answer| answer.status.height).max().unwrap_or(0)
+    }
+
+    /// The chain's name, as far as anybody has said.
+    pub fn chain(&self) -> &str {
+        self.answers().next().map_or("", |answer| &answer.status.chain_id)
+    }
+
+    /// Why the federation does not work, in a sentence; `None` while it does.
+    pub fn trouble(&self) -> Option<String> {
+        if self.works() {
+            return None;
+        }
+        let closed = self.answers().find(|answer| answer.status.gate == GateDecision::Closed);
+        let silent = self.rows.iter().filter(|row| row.standing() == Standing::Unreachable).count();
+        Some(match closed {
+            Some(answer) => format!("{}: {}", answer.status.node, answer.status.reason),
+            None if self.rows.iter().any(|row| row.standing() == Standing::Unknown) => "asking".to_owned(),
+            None => format!("{silent} of {} members do not answer", self.rows.len()),
+        })
+    }
+
+    /// What the members that answer have said.
+    fn answers(&self) -> impl Iterator<Item = &Answer> {
+        self.rows.iter().filter_map(Row::answer)
+    }
+}
+
+impl Row {
+    /// Its name, or where it is expected to answer.
+    pub fn name(&self) -> &str {
+        self.last.as_ref().map_or(self.target.label(), |answer| &answer.status.node)
+    }
+
+    /// What it is.
+    pub fn standing(&self) -> Standing {
+        match (&self.silence, &self.last) {
+            (Some(_), _) => Standing::Unreachable,
+            (None, Some(_)) => Standing::Up,
+            (None, None) => Standing::Unknown,
+        }
+    }
+
+    /// What it says, while it answers.
+    pub fn answer(&self) -> Option<&Answer> {
+        self.last.as_deref().filter(|_| self.silence.is_none())
+    }
+
+    /// Since when it is as it was last heard of.
+    pub fn unheard(&self, now: Moment) -> Option<Duration> {
+        self.last.as_ref().map(|_| now.since(self.at))
+    }
+
+    /// Links that are up, and all of them.
+    pub fn links(&self) -> Option<(usize, usize)> {
+        let links = &self.answer()?.status.links;
+        Some((links.iter().filter(|link| link.state == "up").count(), links.len()))
+    }
+
+    /// What there is to say of it, if not all is well.
+    pub fn remark(&self) -> Option<String> {
+        match (&self.silence, self.answer()) {
+            (Some(why), _) => Some(why.clone()),
+            (None, Some(answer)) if answer.status.gate == GateDecision::Closed => {
+                Some(answer.status.reason.clone())
+            }
+            (None, Some(answer)) if !answer.ready.ready => {
+                Some(format!("not ready: {}", answer.ready.reasons.join("; ")))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A text that a member gave, without what a terminal would obey, and of bounded length.
+fn clean(text: &str) -> String {
+    let is_hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let shown = text.chars().take(TEXT_MAX);
+    shown.map(|c| if is_hidden(c) { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::view::{LinkView, MemberView};
+
+    fn member(name: String) -> MemberView {
+        MemberView {
+            name,
+            healthy: true,
+            state: "up".to_owned(),
+            through: None,
+            incarnation: None,
+            last_seen_ms: None,
+            phi: None,
+            height: None,
+            published: None,
+            reason: String::new(),
+        }
+    }
+
+    fn link(peer: String) -> LinkView {
+        LinkView {
+            peer,
+            state: "up".to_owned(),
+            dials: true,
+            version: None,
+            round_trip_us: None,
+            dialled: 0,
+            sessions: 1,
+            queued: 0,
+            queued_bytes: 0,
+            sent: 0,
+            sent_bytes: 0,
+            received: 0,
+            received_bytes: 0,
+            refused: 0,
+            dropped: BTreeMap::new(),
+            lost: 0,
+            last_loss: String::new(),
+        }
+    }
+
+    /// A member that answers.
+    pub(in crate::top) fn answer(name: &str, height: u64, gate: GateDecision, reason: &str) -> Answer {
+        let open = gate == GateDecision::Open;
+        Answer {
+            status: FederationView {
+                node: name.to_owned(),
+                chain_id: "alys-testnet".to_owned(),
+                incarnation: 1,
+                uptime_ms: 3_725_000,
+                height,
+                gate,
+                healthy: if open { 4 } else { 2 },
+                required: 3,
+                reason: reason.to_owned(),
+                members: (1..=4).map(|n| member(format!("node-{n}"))).collect(),
+                links: (2..=4).map(|n| link(format!("node-{n}"))).collect(),
+            },
+            ready: ReadyView { ready: open, reasons: Vec::new() },
+            restarts: 2,
+            version: "0.1.0".to_owned(),
+            blocks: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Four members of which nothing is known.
+    pub(in crate::top) fn board() -> Board {
+        let target = |n: u16| {
+            let target: Target = format!("127.0.0.1:{}", 3_000 + n).parse().expect("an address");
+            target.named(&format!("node-{n}"))
+        };
+        Board::new((1..=4).map(target).collect())
+    }
+
+    /// Lets a member have answered, or not.
+    pub(in crate::top) fn hear(board: &mut Board, member: usize, outcome: Result<Answer, &str>) {
+        let outcome = outcome.map(Box::new).map_err(str::to_owned);
+        board.absorb(Moment::at(Duration::from_secs(5)), Heard { member, outcome });
+    }
+
+    fn all_open(board: &mut Board) {
+        for member in 0..4 {
+            hear(board, member, Ok(answer(&format!("node-{}", member + 1), 7, GateDecision::Open, "4 of 4")));
+        }
+    }
+
+    #[test]
+    fn a_federation_works_while_as_many_as_required_answer_with_an_open_gate() {
+        let mut board = board();
+        assert_eq!((board.works(), board.trouble().as_deref()), (false, Some("asking")));
+        all_open(&mut board);
+        assert_eq!((board.works(), board.trouble(), board.height()), (true, None, 7));
+        hear(&mut board, 3, Err("connection refused"));
+        assert!(board.works(), "three of four carry on");
+        hear(&mut board, 2, Err("connection refused"));
+        let closed = "2 of 4 healthy, 3 required";
+        hear(&mut board, 0, Ok(answer("node-1", 9, GateDecision::Closed, closed)));
+        assert!(!board.works());
+        assert_eq!(board.trouble().as_deref(), Some("node-1: 2 of 4 healthy, 3 required"));
+    }
+
+    #[test]
+    fn a_federation_that_does_not_answer_does_not_work() {
+        let mut board = board();
+        all_open(&mut board);
+        for member in 0..4 {
+            hear(&mut board, member, Err("timed out"));
+        }
+        assert_eq!(board.trouble().as_deref(), Some("4 of 4 members do not answer"));
+        assert!(board.rows().iter().all(|row| row.standing() == Standing::Unreachable));
+        assert_eq!(board.rows()[0].remark().as_deref(), Some("timed out"));
+    }
+
+    #[test]
+    fn intervals_are_between_blocks_that_follow_each_other_as_first_decided() {
+        let mut board = board();
+        let block = |height, at_ms| Block { height, at_ms, proposer: "node-1".to_owned(), round: 0 };
+        let blocks =
+            [vec![block(1, 1_000), block(2, 3_010), block(4, 9_000)], vec![block(2, 3_000), block(3, 5_500)]];
+        for (member, blocks) in blocks.into_iter().enumerate() {
+            hear(&mut board, member, Ok(Answer { blocks, ..answer("x", 4, GateDecision::Open, "") }));
+        }
+        let millis: Vec<_> = board.intervals().iter().map(Duration::as_millis).collect();
+        assert_eq!(millis, [2_000, 2_500, 3_500]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_routine_is_left_out() {
+        let mut board = board();
+        let event = |at_ms: u64, kind: &str| EventView {
+            at_ms,
+            kind: kind.to_owned(),
+            message: "it happened".to_owned(),
+            inputs: None,
+            trace_id: None,
+        };
+        let block = |height| Block { height, at_ms: height, proposer: String::new(), round: 0 };
+        let mut given = answer("node-1", 7, GateDecision::Open, "");
+        given.events = (0..1_000).map(|n| event(n, "link_down")).collect();
+        given.events.extend((0..1_000).map(|n| event(2_000 + n, "round_started")));
+        given.blocks = (1..=1_000).map(block).collect();
+        hear(&mut board, 0, Ok(given.clone()));
+        hear(&mut board, 0, Ok(given));
+        assert_eq!((board.events().count(), board.blocks().count()), (EVENTS_MAX, BLOCKS_MAX));
+        assert_eq!(board.events().next_back().map(|told| told.at_ms), Some(999));
+        assert_eq!(board.blocks().next_back().map(|block| block.height), Some(1_000));
+    }
+
+    #[test]
+    fn no_text_of_a_member_reaches_a_terminal_as_an_order() {
+        let mut board = board();
+        let long = "x".repeat(10_000);
+        hear(
+            &mut board,
+            0,
+            Ok(answer("node\u{1b}[2J", 7, GateDecision::Closed, &format!("\u{202e}\r\n{long}"))),
+        );
+        hear(&mut board, 1, Err("\u{1b}]0;title\u{7}"));
+        let [first, second, ..] = board.rows() else { panic!("four rows") };
+        assert_eq!(first.name(), "node [2J");
+        for text in [first.remark(), second.remark()] {
+            let text = text.expect("a remark");
+            assert!(text.len() <= TEXT_MAX && !text.contains(char::is_control), "{text}");
+        }
+    }
+}
