@@ -42,8 +42,9 @@ pub struct OpsConfig {
     /// Where it listens. Loopback, or any address with `expose`. Default `127.0.0.1:3000`.
     #[serde(with = "alys_cluster::config::socket_address")]
     pub address: SocketAddr,
-    /// A file, mode 0600, with the token that `POST /shutdown` asks for, and with `expose` every request that changes
-    /// something: 16 to 256 visible characters. Without one these refuse. Default none.
+    /// A file, mode 0600, with the token that every request asks for that changes something: 16 to 256 visible
+    /// characters. Without one `POST /shutdown` and `PUT /logs/level` refuse, and with `expose` all of them; the others
+    /// are open to this machine's users. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
     /// Whether it may listen elsewhere than on loopback: everybody who reaches it reads all it tells, without

@@ -1,6 +1,8 @@
 //! Who may change something of a member whose ops API others than this machine's users reach?
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use alys_node::config::NodeConfig;
@@ -40,12 +42,25 @@ async fn alone(tag: &str, tune: impl Fn(&mut NodeConfig)) -> Federation {
     federation
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_exposed_member_is_read_by_everybody_and_changed_by_those_who_know_its_token() {
-    let directory = tempfile::tempdir().expect("a directory");
+/// A file with the token.
+fn token_file(directory: &tempfile::TempDir) -> PathBuf {
     let file = directory.path().join("token");
     std::fs::write(&file, TOKEN).expect("a token file");
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("its mode");
+    file
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_with_a_token_is_read_by_everybody_and_changed_by_those_who_know_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = token_file(&directory);
+    let on_loopback = alone("tokened", |config| config.ops.token_file = Some(file.clone())).await;
+    let address = on_loopback.members[0].config.ops.address;
+    for (path, body) in CHANGES {
+        assert_eq!(post(address, path, body, None).await, 401, "{path} on loopback");
+        assert_eq!(post(address, path, body, Some(TOKEN)).await, 202, "{path} with the token");
+    }
+    on_loopback.stop().await;
     let federation = alone("exposed", |config| {
         config.ops.expose = true;
         config.ops.token_file = Some(file.clone());
@@ -84,9 +99,7 @@ async fn an_exposed_member_without_a_token_is_changed_by_nobody_and_one_on_loopb
 async fn of_all_that_the_document_of_an_exposed_member_lists_strangers_may_read_everything_and_change_nothing()
  {
     let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("token");
-    std::fs::write(&file, TOKEN).expect("a token file");
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode");
+    let file = token_file(&directory);
     let federation = alone("strangers", |config| {
         config.ops.expose = true;
         config.ops.token_file = Some(file.clone());

@@ -162,7 +162,7 @@ pub(super) async fn genesis(State(ops): State<Ops>, _: NoQuery) -> Json<GenesisV
 
 /// Submit a transaction
 ///
-/// A member that is exposed asks for the token.
+/// Needs the token, where the member has one.
 #[utoipa::path(
     post,
     path = "/transactions",

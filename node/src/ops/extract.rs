@@ -109,14 +109,16 @@ impl FromRequestParts<Ops> for Authorised {
     }
 }
 
-/// A caller that may change something: of a member on loopback any, of one that is exposed one that knows the token.
+/// A caller that may change something: one that knows the token, where there is one; without one, of a member that is
+/// not exposed, any of this machine's users.
 pub(super) struct Admitted;
 
 impl FromRequestParts<Ops> for Admitted {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, ops: &Ops) -> Result<Self, Problem> {
-        if ops.parts().config.ops.expose { authorise(&parts.headers, ops).map(|()| Self) } else { Ok(Self) }
+        let asks = ops.token().is_some() || ops.parts().config.ops.expose;
+        if asks { authorise(&parts.headers, ops).map(|()| Self) } else { Ok(Self) }
     }
 }
 

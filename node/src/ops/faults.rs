@@ -27,7 +27,7 @@ impl FromRequestParts<Ops> for Drilled {
 
 /// Panic, hang or kill an actor, as a drill
 ///
-/// Only where `faults.enabled` is true. A member that is exposed asks for the token.
+/// Only where `faults.enabled` is true. Needs the token, where the member has one.
 #[utoipa::path(
     post,
     path = "/faults",

@@ -3,7 +3,7 @@
 //! It asks actors with a deadline and says so when one does not answer; it decides nothing. Reading order: [`view`] is
 //! the JSON, [`router`] the list of operations, which stand each beside what it shows, and what holds for every answer;
 //! `extract` is what a request carries, and who may change something; [`server`] bounds connections and their time.
-//! [`token`] is what a caller needs to end the member, and to change anything of one that is exposed.
+//! [`token`] is what a caller needs to change anything of a member that has one.
 
 mod about;
 mod accept;
