@@ -1,0 +1,122 @@
+//! What a member says of itself, and what it knows of the others: for its peers, for the gate, and for people.
+
+use std::time::Duration;
+
+use super::{Coordinator, MemberState};
+use crate::clock::Moment;
+use crate::federation::decision::MemberFacts;
+use crate::health::HealthCheckResult;
+use crate::health::config::REPORT_MAX_AGE;
+use crate::id::{BlockHeight, Incarnation, NodeId};
+
+/// What this member thinks of one member.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberStatus {
+    /// Who.
+    pub name: NodeId,
+    /// Whether it counts towards the gate.
+    pub healthy: bool,
+    /// Where it stands.
+    pub state: MemberState,
+    /// Who last brought its word, where it only attests.
+    pub through: Option<NodeId>,
+    /// Its incarnation, where known.
+    pub incarnation: Option<Incarnation>,
+    /// Time since its last answer, where there was one.
+    pub last_seen: Option<Duration>,
+    /// Suspicion; 0 for this member itself.
+    pub phi: f64,
+    /// Its height, as last heard.
+    pub height: Option<BlockHeight>,
+    /// Why it is not healthy; empty when it is.
+    pub reason: String,
+}
+
+impl Coordinator {
+    /// What this member says of itself.
+    pub(super) fn own_report(&self, now: Moment) -> HealthCheckResult {
+        if let Some(reason) = self.departure.reason() {
+            let height = self.own.as_ref().map(|(report, _)| report.height).unwrap_or_default();
+            return HealthCheckResult {
+                height,
+                ..HealthCheckResult::shutting_down(format!("leaving: {reason}"))
+            };
+        }
+        match &self.own {
+            None => HealthCheckResult::unhealthy("its actors have not been checked yet"),
+            Some((report, at)) if now.since(*at) > REPORT_MAX_AGE => {
+                let age = now.since(*at).as_millis();
+                HealthCheckResult {
+                    height: report.height,
+                    ..HealthCheckResult::unhealthy(format!("its actors were last checked {age} ms ago"))
+                }
+            }
+            Some((report, _)) => report.clone(),
+        }
+    }
+
+    /// What the gate is told of every member, in roster order.
+    pub(super) fn facts(&self, now: Moment) -> Vec<MemberFacts> {
+        let own = self.roster.own();
+        let fact = |name: &NodeId| match self.peers.get(name) {
+            None => {
+                let HealthCheckResult { status, reason, .. } = self.own_report(now);
+                let (name, state, silent_ms) = (own.clone(), MemberState::Own, Some(0));
+                MemberFacts { name, state, status, silent_ms, phi_thousandths: 0, reason }
+            }
+            Some(peer) => MemberFacts {
+                name: name.clone(),
+                state: peer.state,
+                status: peer.report.status,
+                silent_ms: peer.last_seen.map(|last| now.since(last).as_millis() as u64),
+                phi_thousandths: (peer.phi(now) * 1_000.0) as u64,
+                reason: match peer.state {
+                    MemberState::Unknown => "never heard of".to_owned(),
+                    MemberState::Down | MemberState::Suspected | MemberState::Left => {
+                        let ago = peer.last_seen.map_or(0, |last| now.since(last).as_millis());
+                        format!("{}; last seen {}.{} s ago", peer.down_reason, ago / 1000, ago / 100 % 10)
+                    }
+                    MemberState::Own | MemberState::Up | MemberState::Attested => peer.report.reason.clone(),
+                },
+            },
+        };
+        self.roster.members().iter().map(fact).collect()
+    }
+
+    /// What this member thinks of every member, in roster order.
+    pub fn members(&self, now: Moment) -> Vec<MemberStatus> {
+        let status = |facts: MemberFacts| {
+            let healthy = facts.is_healthy();
+            let MemberFacts { name, state, reason, .. } = facts;
+            let Some(peer) = self.peers.get(&name) else {
+                let (incarnation, last_seen) = (Some(self.incarnation), Some(Duration::ZERO));
+                let height = Some(self.own_report(now).height);
+                let (through, phi) = (None, 0.0);
+                return MemberStatus {
+                    name,
+                    healthy,
+                    state,
+                    through,
+                    incarnation,
+                    last_seen,
+                    phi,
+                    height,
+                    reason,
+                };
+            };
+            MemberStatus {
+                name,
+                healthy,
+                state,
+                through: peer.through.clone().filter(|_| state == MemberState::Attested),
+                incarnation: peer.incarnation,
+                last_seen: peer.last_seen.map(|last| now.since(last)),
+                phi: peer.phi(now),
+                height: (peer.last_seen.is_some() || state == MemberState::Attested)
+                    .then_some(peer.report.height),
+                reason,
+            }
+        };
+        self.facts(now).into_iter().map(status).collect()
+    }
+}

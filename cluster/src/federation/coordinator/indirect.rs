@@ -1,0 +1,196 @@
+//! Members that do not answer are asked for through the others, and answer through them.
+
+use std::time::Duration;
+
+use super::peer::Peer;
+use super::{Coordinator, Effect, MemberState};
+use crate::clock::{Moment, WallTime};
+use crate::federation::attestation::{SignedAttestation, Taken};
+use crate::federation::wire::FederationWire;
+use crate::health::HealthCheckResult;
+use crate::id::NodeId;
+use crate::port::PeerChange;
+
+/// How long nobody must have asked for one member on behalf of another for the two to be together again.
+const APART_FOR: Duration = Duration::from_secs(2);
+/// Between two complaints about refused statements that the same member brought.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Coordinator {
+    /// Asks for every peer that is silent through all others that are not.
+    pub(super) fn send_probes(&mut self, now: Moment, wall: WallTime, effects: &mut Vec<Effect>) {
+        let pause = self.config.acceptable_pause;
+        let has_greeted = self.has_greeted(now);
+        let is_silent = |peer: &Peer| match peer.state {
+            MemberState::Unknown => has_greeted,
+            MemberState::Up => peer.silence(now) > pause && !peer.is_leaving(),
+            MemberState::Left => false,
+            _ => true,
+        };
+        let due = |(_, peer): &(&NodeId, &Peer)| is_silent(peer) && now >= peer.next_probe;
+        let targets: Vec<_> = self.peers.iter().filter(due).map(|(node, _)| node.clone()).collect();
+        // One that may only seem silent is asked as well: if this member alone is slow, all seem so.
+        let can_carry = |peer: &Peer| matches!(peer.state, MemberState::Up | MemberState::Suspected);
+        let carriers: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| can_carry(peer)).map(|(node, _)| node.clone()).collect();
+        for target in targets {
+            self.peer(&target).next_probe = now + self.config.interval;
+            let others: Vec<_> = carriers.iter().filter(|carrier| **carrier != target).cloned().collect();
+            if others.is_empty() {
+                continue;
+            }
+            let asker = Box::new(self.statement(now, wall));
+            for carrier in others {
+                let probe = FederationWire::Probe { target: target.clone(), asker: asker.clone() };
+                effects.push(Effect::Send(carrier, probe));
+            }
+        }
+    }
+
+    /// What this member states now. One statement serves everyone at the same moment.
+    fn statement(&mut self, now: Moment, wall: WallTime) -> SignedAttestation {
+        if let Some((stated, at)) = &self.stated
+            && *at == now
+        {
+            return stated.clone();
+        }
+        let report = self.own_report(now);
+        let signed = self.attestations.issue(now, wall, &report, &self.own_actors, &*self.signer);
+        self.stated = Some((signed.clone(), now));
+        signed
+    }
+
+    /// Someone asks for `target` through this member, or for this member through someone.
+    pub(super) fn probed(
+        &mut self,
+        now: Moment,
+        wall: WallTime,
+        from: NodeId,
+        target: NodeId,
+        asker: Box<SignedAttestation>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let member = asker.attestation.member.clone();
+        if target != *self.roster.own() {
+            // Only what its author brings itself is carried on, and only to a member.
+            if member == from && target != from && self.roster.is_peer(&target) {
+                if self.peer(&target).state == MemberState::Up {
+                    self.set_apart(now, &from, &target, effects);
+                }
+                effects.push(Effect::Send(target.clone(), FederationWire::Probe { target, asker }));
+            }
+            return;
+        }
+        let taken = self.take(now, &from, &asker, effects);
+        let answer = match taken {
+            // It came by another way before; the answer goes this way too.
+            Some(Taken::Again) => self.stated.clone().map(|(stated, _)| stated),
+            Some(Taken::New) => {
+                self.stated = None;
+                Some(self.statement(now, wall))
+            }
+            Some(Taken::Overtaken) | None => None,
+        };
+        let Some(answer) = answer else { return };
+        let mut ways = vec![from];
+        if ways[0] != member {
+            ways.push(member.clone());
+        }
+        for way in ways {
+            let statement = Box::new(answer.clone());
+            effects.push(Effect::Send(way, FederationWire::Attest { to: member.clone(), statement }));
+        }
+    }
+
+    /// A statement came: for this member, or to be carried on.
+    pub(super) fn attested(
+        &mut self,
+        now: Moment,
+        from: &NodeId,
+        to: NodeId,
+        statement: Box<SignedAttestation>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if to == *self.roster.own() {
+            if self.take(now, from, &statement, effects) == Some(Taken::New) {
+                self.glimpse(now, effects);
+            }
+        } else if statement.attestation.member == *from && to != *from && self.roster.is_peer(&to) {
+            effects.push(Effect::Send(to.clone(), FederationWire::Attest { to, statement }));
+        }
+    }
+
+    /// Accepts a statement, or complains about it.
+    fn take(
+        &mut self,
+        now: Moment,
+        from: &NodeId,
+        signed: &SignedAttestation,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Taken> {
+        let member = &signed.attestation.member;
+        if !self.roster.is_peer(member) {
+            let reason = "its author is not another member".to_owned();
+            self.complain(now, from, member, reason, effects);
+            return None;
+        }
+        let known = self.peers.get(member).and_then(|peer| peer.incarnation);
+        match self.attestations.take(signed, known, &*self.signer) {
+            Ok(taken) => {
+                let incarnation = signed.attestation.incarnation;
+                let peer = self.peer(member);
+                if taken == Taken::New {
+                    peer.through = Some(from.clone());
+                    let is_new = peer.incarnation.is_some_and(|known| incarnation > known);
+                    if is_new && peer.state.is_known() {
+                        peer.lose(member, format!("restarted as incarnation {incarnation}"), effects);
+                    }
+                    if is_new {
+                        // What an earlier incarnation said of itself does not bind this one.
+                        peer.report = HealthCheckResult::default();
+                    }
+                    peer.incarnation = Some(incarnation);
+                }
+                Some(taken)
+            }
+            Err(refused) => {
+                self.complain(now, from, member, refused.to_string(), effects);
+                None
+            }
+        }
+    }
+
+    fn complain(
+        &mut self,
+        now: Moment,
+        from: &NodeId,
+        member: &NodeId,
+        reason: String,
+        effects: &mut Vec<Effect>,
+    ) {
+        let peer = self.peer(from);
+        if now >= peer.next_complaint {
+            peer.next_complaint = now + COMPLAINT_INTERVAL;
+            let (member, from) = (member.clone(), from.clone());
+            effects.push(Effect::TellRefused { member, from, reason });
+        }
+    }
+
+    fn set_apart(&mut self, now: Moment, one: &NodeId, other: &NodeId, effects: &mut Vec<Effect>) {
+        let (one, other) = (one.clone(), other.clone());
+        if self.apart.insert((one.clone(), other.clone()), now).is_none() {
+            effects.push(Effect::Peer(PeerChange::Apart { one, other }));
+        }
+    }
+
+    pub(super) fn forget_apart(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        self.apart.retain(|(one, other), asked| {
+            let still = now.since(*asked) < APART_FOR;
+            if !still {
+                let (one, other) = (one.clone(), other.clone());
+                effects.push(Effect::Peer(PeerChange::Together { one, other }));
+            }
+            still
+        });
+    }
+}

@@ -1,0 +1,123 @@
+//! One peer: what it last said, how it is suspected, and where that leaves it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{Effect, MemberState};
+use crate::clock::Moment;
+use crate::federation::config::HeartbeatConfig;
+use crate::health::{HealthCheckResult, HealthStatus, PhiAccrual};
+use crate::id::{Incarnation, NodeId};
+use crate::port::PeerChange;
+
+/// A peer, and what is known of it.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) state: MemberState,
+    pub(super) incarnation: Option<Incarnation>,
+    pub(super) detector: PhiAccrual,
+    pub(super) last_seen: Option<Moment>,
+    /// When anything came from it, answer or not.
+    pub(super) heard: Option<Moment>,
+    /// How much of its silence this member stood still itself.
+    pub(super) excused: Duration,
+    pub(super) report: HealthCheckResult,
+    pub(super) outstanding: VecDeque<(u64, Moment)>,
+    pub(super) down_reason: String,
+    pub(super) next_probe: Moment,
+    pub(super) through: Option<NodeId>,
+    /// What watchers were last told of [`PeerChange::Indirect`].
+    pub(super) told_heard: bool,
+    /// When a suspected peer is lost, once the doubt is over.
+    pub(super) lost_at: Option<Moment>,
+    pub(super) next_complaint: Moment,
+}
+
+impl Peer {
+    pub(super) fn new(config: HeartbeatConfig) -> Self {
+        Self {
+            state: MemberState::Unknown,
+            incarnation: None,
+            detector: PhiAccrual::new(config.accrual()),
+            last_seen: None,
+            heard: None,
+            excused: Duration::ZERO,
+            report: HealthCheckResult::default(),
+            outstanding: VecDeque::new(),
+            down_reason: String::new(),
+            next_probe: Moment::ORIGIN,
+            through: None,
+            told_heard: false,
+            lost_at: None,
+            next_complaint: Moment::ORIGIN,
+        }
+    }
+
+    pub(super) fn silence(&self, now: Moment) -> Duration {
+        self.last_seen.map_or(Duration::MAX, |last| now.since(last).saturating_sub(self.excused))
+    }
+
+    pub(super) fn phi(&self, now: Moment) -> f64 {
+        self.detector.phi_excusing(now, self.excused)
+    }
+
+    /// Whether it is one of those whose common silence makes this member doubt itself.
+    pub(super) fn is_watched(&self) -> bool {
+        matches!(self.state, MemberState::Up | MemberState::Suspected) && !self.is_leaving()
+    }
+
+    /// Whether this incarnation of it said that it would leave.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.report.status == HealthStatus::ShuttingDown
+    }
+
+    pub(super) fn is_heard(&self, now: Moment, within: Duration) -> bool {
+        self.heard.is_some_and(|heard| now.since(heard) <= within)
+    }
+
+    pub(super) fn lose(&mut self, node: &NodeId, reason: String, effects: &mut Vec<Effect>) {
+        self.detector.reset();
+        self.outstanding.clear();
+        self.lost_at = None;
+        let node = node.clone();
+        let change = if self.is_leaving() {
+            self.state = MemberState::Left;
+            self.down_reason.clone_from(&self.report.reason);
+            PeerChange::Left { node, reason: self.down_reason.clone() }
+        } else {
+            self.state = MemberState::Down;
+            self.down_reason.clone_from(&reason);
+            PeerChange::Down { node, reason }
+        };
+        effects.push(Effect::Peer(change));
+    }
+
+    /// It lives, as a third member's word of it proves.
+    pub(super) fn attest(
+        &mut self,
+        node: &NodeId,
+        heard: bool,
+        report: HealthCheckResult,
+        effects: &mut Vec<Effect>,
+    ) {
+        let is_news = self.state != MemberState::Attested || self.told_heard != heard;
+        self.state = MemberState::Attested;
+        self.detector.reset();
+        self.lost_at = None;
+        self.down_reason.clear();
+        // What it stated before it said that it would leave does not take that back.
+        if !self.is_leaving() {
+            self.report = report;
+        }
+        if is_news && let Some(through) = self.through.clone() {
+            self.told_heard = heard;
+            effects.push(Effect::Peer(PeerChange::Indirect { node: node.clone(), through, heard }));
+        }
+    }
+
+    /// Since when, in words.
+    pub(super) fn silent_for(&self, now: Moment) -> String {
+        let silence = self.last_seen.map_or(Duration::ZERO, |last| now.since(last));
+        format!("silent for {} ms (phi {:.1})", silence.as_millis(), self.phi(now))
+    }
+}
