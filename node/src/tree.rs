@@ -477,7 +477,7 @@ impl Parts {
             exports: self.exports.clone(),
             discovery: self.discovery.clone(),
             clock: self.clock.clone(),
-            events: self.events.clone(),
+            refusals: self.refusals.clone(),
         };
         let discovery = self.worker(address.name(), move || actor.clone()).reached_at(&address);
         discovery.strategy(self.backoff())

@@ -14,7 +14,7 @@ use alys_cluster::mailbox::Address;
 use alys_cluster::port::PeerChange;
 use alys_cluster::registry::{ActorLifecycleState, ActorQuery, LookupError};
 use alys_cluster::transport::error::AskError;
-use alys_cluster::transport::{Class, Courier, Door, Routes};
+use alys_cluster::transport::{Class, Courier, Door, Refusals, Routes};
 use alys_node::discovery::{ChainAnswer, ChainProtocol, ChainQuestion, GateProtocol};
 use alys_node::ops::view::{ActorView, ActorsView, Problem, RegistryStatsView};
 use alys_tests::federation::{Federation, Member, SOON, name};
@@ -263,6 +263,7 @@ struct Side {
     actor: DiscoveryActor,
     end: End,
     door: Arc<Door>,
+    events: EventBus,
 }
 
 impl Side {
@@ -296,11 +297,11 @@ impl Side {
             registry: stage.context.registry.clone(),
             exports,
             discovery: Discovery::new(lines),
-            events,
+            refusals: Refusals::new(clock.clone(), events.clone()),
             clock,
         };
         Actor::spawn(None, actor.clone(), ()).await.expect("it starts");
-        Self { node, actor, end, door }
+        Self { node, actor, end, door, events }
     }
 
     fn linked(&self, other: &Self) -> Wire {
@@ -489,20 +490,37 @@ async fn what_is_published_follows_the_actor_and_a_liar_is_refused_with_an_event
     Actor::spawn(None, asker.actor.clone(), ()).await.expect("it starts");
     shows(Some((ActorLifecycleState::Active, 3))).await;
 
-    let mut events = asker.actor.events.listen();
+    let mut events = asker.events.listen();
     let stale = alys_cluster::discovery::advert::Advert {
         incarnation: Incarnation(6),
         version: u64::MAX,
         actors: alys_cluster::discovery::advert::Actors::default(),
     };
-    let wire = DiscoveryWire::Advert(stale);
-    asker.actor.address.cast(DiscoveryMessage::Wire(other.node.clone(), wire)).expect("it runs");
+    let lies = |count: usize| {
+        for _ in 0..count {
+            let wire = DiscoveryWire::Advert(stale.clone());
+            asker.actor.address.cast(DiscoveryMessage::Wire(other.node.clone(), wire)).expect("it runs");
+        }
+    };
+    lies(1);
     let told = tokio::time::timeout(SOON, events.recv()).await.expect("in time").expect("not too slow");
     let ClusterEvent::LinkRefused { peer, reason } = &told.event else { panic!("{told:?}") };
     assert_eq!(
         (peer.as_str(), reason.as_str()),
         ("node-2", "incarnation 6 publishes its actors after incarnation 7")
     );
+    // One that goes on lying does not fill the log with it.
+    lies(50);
+    eventually(SOON, "all are refused", async || {
+        let refused = asker.actor.refusals.total();
+        seen(refused == 51, refused)
+    })
+    .await;
+    let mut told = 0;
+    while events.try_recv().is_ok() {
+        told += 1;
+    }
+    assert!((1..=19).contains(&told), "{told}");
     shows(Some((ActorLifecycleState::Active, 3))).await;
     root.face.stop_child(puppet.address.name()).await.expect("stopped");
     root.face.delete_child(puppet.address.name()).await.expect("deleted");

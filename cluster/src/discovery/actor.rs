@@ -13,13 +13,13 @@ use super::message::DiscoveryMessage;
 use super::state::{Effect, Exchange, Input};
 use super::wire::DiscoveryWire;
 use crate::clock::Clock;
-use crate::event::{ClusterEvent, EventBus};
 use crate::health::HealthCheckResult;
 use crate::health::message::answer;
 use crate::id::{Incarnation, NodeId};
 use crate::mailbox::{Address, Mail, remind};
 use crate::port::Outbox;
 use crate::registry::{ActorQuery, RegistryChange, ThreadSafeActorRegistry};
+use crate::transport::Refusals;
 
 /// How often it is looked whether something is to be told.
 const TICK: Duration = Duration::from_millis(100);
@@ -41,8 +41,8 @@ pub struct DiscoveryActor {
     pub outbox: Arc<dyn Outbox<DiscoveryWire>>,
     /// Reads time.
     pub clock: Arc<dyn Clock>,
-    /// Hears of what is refused.
-    pub events: EventBus,
+    /// Tells of what is refused.
+    pub refusals: Refusals,
 }
 
 /// The shell's memory.
@@ -100,7 +100,7 @@ impl DiscoveryActor {
             DiscoveryWire::Ask => self.handle(shell, Input::Asked(from)),
             DiscoveryWire::Advert(advert) => {
                 if let Err(reason) = self.discovery.directory.publish(self.clock.now(), &from, advert) {
-                    self.events.tell(ClusterEvent::LinkRefused { peer: from.to_string(), reason });
+                    self.refusals.of_member(&from, &reason);
                 }
             }
         }
