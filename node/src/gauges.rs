@@ -16,6 +16,7 @@ use crate::tree::Parts;
 pub(crate) fn of(parts: &Parts) -> ReadGauges {
     let (gate, head, clock) = (parts.gate.clone(), parts.head.clone(), parts.clock.clone());
     let supervision = parts.supervision.clone();
+    let (trust, lifetime) = (parts.trust.clone(), parts.config.link.certificate_lifetime);
     let (lines, spans) = (parts.lines.clone(), parts.spans.clone());
     let (directory, score) = (parts.discovery.directory.clone(), parts.health_score.clone());
     Arc::new(move || {
@@ -41,6 +42,7 @@ pub(crate) fn of(parts: &Parts) -> ReadGauges {
                 .into_iter()
                 .map(|class| (class.class.as_str(), class.demand, class.decision == Decision::Open))
                 .collect(),
+            certificate: trust.expiry().map(|until| (Duration::from_secs(until.0.max(0) as u64), lifetime)),
             spans_exported: spans.exported_total(),
             spans_lost: spans.lost_total(),
             links: lines.values().map(|line| link(line)).collect(),

@@ -33,6 +33,9 @@ pub struct Gauges {
     pub classes: Vec<(&'static str, usize, bool)>,
     /// The links.
     pub links: Vec<LinkReading>,
+    /// Until when, since the epoch, this member's certificate for links holds, and how long one does; none for links
+    /// without.
+    pub certificate: Option<(Duration, Duration)>,
     /// Spans that a collector took.
     pub spans_exported: u64,
     /// Spans that were lost, by reason; every reason is there.

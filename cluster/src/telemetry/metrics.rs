@@ -249,6 +249,8 @@ struct LinkMetrics {
     queued: IntGaugeVec,
     queued_bytes: IntGaugeVec,
     round_trip: GaugeVec,
+    expires: Gauge,
+    lifetime: Gauge,
 }
 
 impl LinkMetrics {
@@ -278,6 +280,14 @@ impl LinkMetrics {
             queued: make.gauges("link_queued_envelopes", "Envelopes waiting to be sent.", by),
             queued_bytes: make.gauges("link_queued_bytes", "Bytes waiting to be sent.", by),
             round_trip: make.measures("link_round_trip_seconds", "How long the last ping took.", by),
+            expires: make.measure(
+                "link_certificate_expires_timestamp_seconds",
+                "Until when this member's certificate for links holds, since the epoch.",
+            ),
+            lifetime: make.measure(
+                "link_certificate_lifetime_seconds",
+                "How long a certificate for links holds; it is made anew at half of that.",
+            ),
         };
         for peer in peers.iter().map(NodeId::as_str) {
             made.up.with_label_values(&[peer]).set(0);
@@ -498,6 +508,10 @@ impl Metrics {
         self.gate.show(gauges);
         self.members.show(asked.as_deref());
         self.links.show(&gauges.links);
+        if let Some((until, lifetime)) = gauges.certificate {
+            self.links.expires.set(until.as_secs_f64());
+            self.links.lifetime.set(lifetime.as_secs_f64());
+        }
         let exported = &self.spans_exported;
         exported.inc_by(gauges.spans_exported.saturating_sub(exported.get()));
         for (reason, total) in gauges.spans_lost {
