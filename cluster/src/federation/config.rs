@@ -12,7 +12,8 @@ use crate::health::accrual::AccrualConfig;
 /// How members watch each other, and how soon the gate follows.
 ///
 /// With the defaults a silent member is found in about 1.0 s: the mean interval (250 ms), the acceptable
-/// pause (500 ms), and the 5 standard deviations (50 ms each) that phi 8 asks for.
+/// pause (500 ms), and the 5 standard deviations (50 ms each) that phi 8 asks for; in 1.2 s where its heartbeats came
+/// irregularly before.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeartbeatConfig {
@@ -25,6 +26,11 @@ pub struct HeartbeatConfig {
     /// Floor of the deviation the detector assumes. 1 ms to 10 s. Default 50 ms.
     #[serde(with = "humantime_serde")]
     pub min_std_deviation: Duration,
+    /// However irregular its heartbeats have been, a peer that is silent for so long is lost: what the detector learns
+    /// makes it patient up to here and no further. More than `interval` and `acceptable_pause` together, at most 10 min.
+    /// Default 1.2 s.
+    #[serde(with = "humantime_serde")]
+    pub silence_max: Duration,
     /// Suspicion at which a peer is lost. 1 to 100. Default 8: one false alarm in 10⁸ heartbeats.
     pub threshold: f64,
     /// Intervals the detector remembers. 2 to 10,000. Default 100.
@@ -91,6 +97,7 @@ impl Default for HeartbeatConfig {
             interval: Duration::from_millis(250),
             acceptable_pause: Duration::from_millis(500),
             min_std_deviation: Duration::from_millis(50),
+            silence_max: Duration::from_millis(1_200),
             threshold: 8.0,
             window: 100,
             stable_rounds: 2,
@@ -111,6 +118,10 @@ impl HeartbeatConfig {
         require_between("acceptable_pause", self.acceptable_pause, range, "between one interval and 60s")?;
         let range = (Duration::from_millis(1), ten_secs);
         require_between("min_std_deviation", self.min_std_deviation, range, "between 1ms and 10s")?;
+        let calm = self.interval + self.acceptable_pause;
+        let range = (calm + Duration::from_millis(1), Duration::from_mins(10));
+        let expected = "more than interval and acceptable_pause together, and at most 10min";
+        require_between("silence_max", self.silence_max, range, expected)?;
         require((1.0..=100.0).contains(&self.threshold), "threshold", self.threshold, "1 to 100")?;
         require((2..=10_000).contains(&self.window), "window", self.window, "2 to 10000")?;
         require((1..=100).contains(&self.stable_rounds), "stable_rounds", self.stable_rounds, "1 to 100")?;
@@ -147,6 +158,9 @@ mod tests {
         let error =
             HeartbeatConfig { lease, ..HeartbeatConfig::default() }.validate().expect_err("too short");
         assert_eq!((error.field, error.value.as_str()), ("lease", "500ms"));
+        let silence_max = Duration::from_millis(750);
+        let error = HeartbeatConfig { silence_max, ..HeartbeatConfig::default() }.validate();
+        assert_eq!(error.expect_err("no longer than what means nothing").field, "silence_max");
         let attestation_validity = Duration::from_millis(499);
         let error = HeartbeatConfig { attestation_validity, ..HeartbeatConfig::default() }.validate();
         assert_eq!(error.expect_err("too short").field, "attestation_validity");

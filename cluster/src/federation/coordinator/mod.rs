@@ -295,7 +295,8 @@ impl Coordinator {
         let within = config.interval + config.acceptable_pause;
         let mut begins = false;
         for (node, peer) in peers.iter_mut() {
-            let silent = peer.state == MemberState::Up && peer.phi(now) >= config.threshold;
+            let is_silent = peer.phi(now) >= config.threshold || peer.silence(now) >= config.silence_max;
+            let silent = peer.state == MemberState::Up && is_silent;
             let known = peer.incarnation;
             let word = standing(node).filter(|word| known.is_none_or(|known| word.incarnation >= known));
             match (peer.state, word) {

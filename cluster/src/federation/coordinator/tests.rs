@@ -180,6 +180,30 @@ fn a_delay_of_200_ms_is_no_fault() {
 }
 
 #[test]
+fn irregular_heartbeats_make_the_detector_patient_up_to_a_bound() {
+    let mut federation = Federation::new();
+    federation.run(2_000);
+    // Answers that come late, and then those that were not delayed.
+    for _ in 0..25 {
+        federation.delay_ms = 600;
+        federation.run(500);
+        federation.delay_ms = 5;
+        federation.run(500);
+    }
+    federation.run(1_000);
+    assert_eq!(federation.changes.len(), 3, "nobody was lost: {:?}", federation.changes);
+    federation.answering.truncate(1);
+    federation.in_flight.clear();
+    federation.ms_until(Decision::Closed);
+    let lost = federation.verdict().inputs.members[2].clone();
+    assert!(lost.silent_ms.is_some_and(|silent_ms| (1_200..=1_250).contains(&silent_ms)), "{lost:?}");
+    assert!(
+        lost.reason.contains("(phi 1.") || lost.reason.contains("(phi 2."),
+        "it would have waited on: {lost:?}"
+    );
+}
+
+#[test]
 fn a_restarted_member_is_lost_once_and_its_old_incarnation_is_refused() {
     let mut federation = Federation::new();
     federation.run(2_000);
