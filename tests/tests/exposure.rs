@@ -158,3 +158,21 @@ async fn a_page_whose_name_was_made_to_lead_to_loopback_reads_and_changes_nothin
     assert_eq!(exchange(address, of_page("GET", "/livez", "").as_bytes()).await.status, 200);
     federation.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_tokens_none_counts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = token_file(&directory);
+    let federation = alone("two-tokens", |config| config.ops.token_file = Some(file.clone())).await;
+    let address = federation.members[0].config.ops.address;
+    let (path, body) = CHANGES[0];
+    let json = ("content-type", "application/json");
+    let right = format!("Bearer {TOKEN}");
+    let [right, wrong] =
+        [right.as_str(), "Bearer another-token-for-tests"].map(|value| ("authorization", value));
+    for headers in [[json, right, wrong], [json, wrong, right], [json, right, right]] {
+        assert_eq!(ask(address, "POST", path, &headers, body).await.status, 401, "{headers:?}");
+    }
+    assert_eq!(ask(address, "POST", path, &[json, right], body).await.status, 202);
+    federation.stop().await;
+}
