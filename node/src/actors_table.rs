@@ -53,6 +53,7 @@ pub(crate) fn list(actors: &Actors) -> anyhow::Result<ExitCode> {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(5)))
         .http_status_as_error(false)
+        .proxy(None)
         .build()
         .into();
     let limit = actors.limit.map(|limit| limit.to_string());

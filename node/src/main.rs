@@ -435,8 +435,10 @@ fn run_audit(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     Ok(if audit.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
+/// Asks this member itself: a proxy that the environment names would be given the token.
 fn agent(patience: Duration) -> ureq::Agent {
-    ureq::Agent::config_builder().timeout_global(Some(patience)).http_status_as_error(false).build().into()
+    let config = ureq::Agent::config_builder().timeout_global(Some(patience)).http_status_as_error(false);
+    config.proxy(None).build().into()
 }
 
 /// Asks a member to leave, and if wanted waits until it is gone.

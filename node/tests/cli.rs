@@ -753,6 +753,26 @@ fn a_healthcheck_says_that_nobody_answers_or_why_the_member_is_not_ready() {
 }
 
 #[test]
+fn a_member_is_asked_itself_whatever_proxy_the_environment_names() {
+    let home = Home::new();
+    let ops = home.ops.to_string();
+    let _running = home.run().answers();
+    let proxied = |arguments: &[&str]| {
+        let mut command = command(arguments);
+        for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+            command.env(name, "http://127.0.0.1:1");
+        }
+        command.output().expect("it runs")
+    };
+    let asked = proxied(&["healthcheck", "--ops", &ops]);
+    assert!(text(&asked.stdout).starts_with("not ready"), "{}", text(&asked.stderr));
+    let listed = proxied(&["actors", "--ops", &ops]);
+    assert_eq!(listed.status.code(), Some(0), "{}", text(&listed.stderr));
+    let seen = proxied(&["top", "--once", "--url", &ops]);
+    assert!(!text(&seen.stdout).contains("does not answer:"), "{}", text(&seen.stdout));
+}
+
+#[test]
 fn the_actors_of_a_running_member_are_listed_as_a_table_or_as_json_and_a_wrong_query_is_told() {
     let home = Home::new();
     let ops = home.ops.to_string();

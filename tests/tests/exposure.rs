@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use alys_node::config::NodeConfig;
 use alys_tests::federation::Federation;
-use alys_tests::raw::ask;
+use alys_tests::raw::{ask, exchange};
 use serde_json::Value;
 
 const TOKEN: &str = "a-token-for-tests-only";
@@ -124,5 +124,55 @@ async fn of_all_that_the_document_of_an_exposed_member_lists_strangers_may_read_
         }
     }
     assert!(read > 20 && changing >= 4, "{read} and {changing}");
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_page_whose_name_was_made_to_lead_to_loopback_reads_and_changes_nothing() {
+    let federation = alone("rebound", |_| {}).await;
+    let address = federation.members[0].config.ops.address;
+    let of_page = |method: &str, path: &str, body: &str| {
+        format!(
+            "{method} {path} HTTP/1.1\r\nhost: page.example:{}\r\norigin: http://page.example\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            address.port(),
+            body.len()
+        )
+    };
+    let reads = [("GET", "/federation/gate", ""), ("GET", "/events", ""), ("GET", "/nothing", "")];
+    let changes = CHANGES.map(|(path, body)| ("POST", path, body));
+    for (method, path, body) in reads.into_iter().chain(changes) {
+        let answer = exchange(address, of_page(method, path, body).as_bytes()).await;
+        let complaint = answer.complaint(421, path, &["`host`", "page.example", "`localhost`"]);
+        assert_eq!(complaint, None, "{method} {path}");
+    }
+    for host in [format!("localhost:{}", address.port()), address.to_string()] {
+        let text = of_page("GET", "/federation/gate", "")
+            .replace(&format!("page.example:{}", address.port()), &host);
+        assert_eq!(exchange(address, text.as_bytes()).await.status, 200, "{host}");
+    }
+    federation.stop().await;
+    // An exposed member is known by names that it does not know itself.
+    let federation = alone("named", |config| config.ops.expose = true).await;
+    let address = federation.members[0].config.ops.address;
+    assert_eq!(exchange(address, of_page("GET", "/livez", "").as_bytes()).await.status, 200);
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_two_tokens_none_counts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = token_file(&directory);
+    let federation = alone("two-tokens", |config| config.ops.token_file = Some(file.clone())).await;
+    let address = federation.members[0].config.ops.address;
+    let (path, body) = CHANGES[0];
+    let json = ("content-type", "application/json");
+    let right = format!("Bearer {TOKEN}");
+    let [right, wrong] =
+        [right.as_str(), "Bearer another-token-for-tests"].map(|value| ("authorization", value));
+    for headers in [[json, right, wrong], [json, wrong, right], [json, right, right]] {
+        assert_eq!(ask(address, "POST", path, &headers, body).await.status, 401, "{headers:?}");
+    }
+    assert_eq!(ask(address, "POST", path, &[json, right], body).await.status, 202);
     federation.stop().await;
 }

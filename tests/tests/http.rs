@@ -121,7 +121,7 @@ async fn every_error_is_a_problem_that_says_what_was_wrong() {
     }
     // A body that is larger than it may be is refused before it is there.
     let begun =
-        b"POST /transactions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+        b"POST /transactions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
         content-length: 1000000000\r\n\r\n{";
     let answer = exchange(address, begun).await;
     complaints.extend(answer.complaint(413, "/transactions", &["9216"]));
@@ -163,9 +163,9 @@ async fn whoever_is_slow_is_not_waited_for() {
     let federation = alone("http-slow").await;
     let address = federation.members[0].config.ops.address;
     let body =
-        b"POST /transactions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+        b"POST /transactions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
         content-length: 30\r\n\r\n{\"payload\":";
-    let used = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n";
+    let used = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
     // One that says a little again and again has no more time than one that says nothing.
     let trickle = async {
         let began = Instant::now();
@@ -223,9 +223,11 @@ async fn whoever_does_not_read_is_let_go() {
     let federation = alone("http-deaf").await;
     let address = federation.members[0].config.ops.address;
     let began = Instant::now();
-    let mut stream = send_narrowly(address, b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let mut stream = send_narrowly(address, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     // Its requests are answered until nothing more of the answers is taken; then the connection ends.
-    let asks = async { while stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await.is_ok() {} };
+    let asks = async {
+        while stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await.is_ok() {}
+    };
     tokio::time::timeout(Duration::from_mins(1), asks).await.expect("the connection ends");
     println!("let go after {:?}", began.elapsed());
     assert_eq!(federation.members[0].client.status("/livez").await, Ok(200));

@@ -44,7 +44,7 @@ async fn top_shows_a_federation_that_works_and_one_that_is_halted_with_the_reaso
     federation.members[0].reaches(2).await;
     let (code, table) = once(&federation).await;
     assert_eq!(code, Some(0), "{table}");
-    assert!(table.contains("the federation works: 4 gates open, 3 required"), "{table}");
+    assert!(table.contains("the federation works: 4 of 4 gates open, 3 required"), "{table}");
     assert!(table.contains(" blocks: "), "{table}");
     for name in &names {
         let cells = cells(&table, name);

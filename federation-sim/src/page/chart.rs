@@ -83,7 +83,11 @@ pub(super) fn legend(html: &mut String) -> fmt::Result {
     html.push_str("</defs></svg>\n<ul class=\"legend\">");
     for life in Life::ALL {
         let name = life.as_str();
-        let told = if life == Life::Silent { "silent: no full answer" } else { name };
+        let told = match life {
+            Life::Silent => "silent: no full answer",
+            Life::Ended => "ended by itself",
+            _ => name,
+        };
         write!(
             html,
             "<li><svg width=\"26\" height=\"14\" aria-hidden=\"true\"><rect class=\"life {name}\" width=\"26\" height=\"14\"/>\

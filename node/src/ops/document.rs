@@ -80,6 +80,11 @@ pub(super) fn complete(document: &mut OpenApi) {
         may_answer(operation, StatusCode::BAD_REQUEST, "A parameter, a header or the body can not be read");
         may_answer(
             operation,
+            StatusCode::MISDIRECTED_REQUEST,
+            "The member is not exposed, and was asked by a name that is not this machine's",
+        );
+        may_answer(
+            operation,
             StatusCode::SERVICE_UNAVAILABLE,
             "An actor does not answer, or too many ask at once",
         );

@@ -128,8 +128,10 @@ fn authorise(headers: &HeaderMap, ops: &Ops) -> Result<(), Problem> {
             "field `ops.token_file` is not set; expected a file with the token that callers must know";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     };
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    if given.is_some_and(|given| token.is_in(given)) {
+    // Of two headers it would depend on who looks which of them counts.
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let only = given.next().filter(|_| given.next().is_none()).and_then(|value| value.to_str().ok());
+    if only.is_some_and(|given| token.is_in(given)) {
         return Ok(());
     }
     let detail = "header `authorization` does not carry this member's token; expected `Bearer <token>`";

@@ -2,7 +2,7 @@
 //!
 //! It asks actors with a deadline and says so when one does not answer; it decides nothing. Reading order: [`view`] is
 //! the JSON, [`router`] the list of operations, which stand each beside what it shows, and what holds for every answer;
-//! `extract` is what a request carries, and who may change something; [`server`] bounds connections and their time.
+//! `extract` is what a request carries, and who may change something, `host` the names it may be sent to; [`server`] bounds connections and their time.
 //! [`token`] is what a caller needs to change anything of a member that has one.
 
 mod about;
@@ -14,6 +14,7 @@ mod extract;
 mod faults;
 mod federation;
 mod health;
+mod host;
 mod links;
 mod logs;
 mod metrics;

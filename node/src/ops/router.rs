@@ -10,7 +10,7 @@ use alys_cluster::shutdown::ShutdownCoordinator;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
 use tokio::sync::{Semaphore, watch};
 use utoipa_axum::router::OpenApiRouter;
@@ -21,8 +21,8 @@ use super::extract::BODY_BYTES_MAX;
 use super::token::Token;
 use super::view::Problem;
 use super::{
-    about, chain, document, events, faults, federation, health, logs, metrics, problem, registry, shutdown,
-    supervision, trace,
+    about, chain, document, events, faults, federation, health, host, logs, metrics, problem, registry,
+    shutdown, supervision, trace,
 };
 use crate::logs::LogControl;
 use crate::tree::Parts;
@@ -167,13 +167,23 @@ async fn in_time(request: Request, next: Next) -> Result<Response, Problem> {
     })
 }
 
-/// What every answer has: errors are problems, nothing is kept by caches, and nothing is taken for what it is not.
+/// What every answer has: it is of this member, errors are problems, nothing is kept by caches, and nothing is taken for
+/// what it is not.
 async fn finish(State(ops): State<Ops>, request: Request, next: Next) -> Response {
     const AS_IT_IS: HeaderName = HeaderName::from_static("x-content-type-options");
 
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let began = ops.parts.clock.now();
-    let mut response = problem::complete(next.run(request).await, &method, &path);
+    let answer = if ops.parts.config.ops.expose {
+        next.run(request).await
+    } else {
+        let (parts, body) = request.into_parts();
+        match host::check(&parts) {
+            Ok(()) => next.run(Request::from_parts(parts, body)).await,
+            Err(problem) => problem.into_response(),
+        }
+    };
+    let mut response = problem::complete(answer, &method, &path);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(AS_IT_IS, HeaderValue::from_static("nosniff"));
     let (status, took) = (response.status().as_u16(), ops.parts.clock.now().since(began));

@@ -1,4 +1,4 @@
-//! The token that lets a caller end this member.
+//! The token that lets a caller change something of this member, or end it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -107,7 +107,9 @@ impl Token {
 
     /// Whether the value of an `authorization` header carries this token.
     pub fn is_in(&self, header: &str) -> bool {
-        header.strip_prefix(SCHEME).is_some_and(|given| self.is(given))
+        // Schemes are the same in capitals and small letters (RFC 9110, section 11.1).
+        let (scheme, given) = header.split_at_checked(SCHEME.len()).unwrap_or_default();
+        scheme.eq_ignore_ascii_case(SCHEME) && self.is(given)
     }
 }
 
@@ -152,10 +154,20 @@ mod tests {
         let (_directory, path) = file("0123456789abcdef\n", 0o600);
         let token = Token::read(&path).expect("a token");
         assert!(token.is("0123456789abcdef") && token.is_in(&token.header()));
+        assert!(token.is_in("bearer 0123456789abcdef") && token.is_in("BEARER 0123456789abcdef"));
         for other in ["", "0123456789abcdeg", "0123456789abcde", "0123456789abcdef0"] {
             assert!(!token.is(other) && !token.is_in(&format!("Bearer {other}")), "{other:?}");
         }
-        assert!(!token.is_in("0123456789abcdef") && !token.is_in("Basic 0123456789abcdef"));
+        for other in [
+            "",
+            "0123456789abcdef",
+            "Basic 0123456789abcdef",
+            "Bearer",
+            "Bearer  0123456789abcdef",
+            "Bäärer 0",
+        ] {
+            assert!(!token.is_in(other), "{other:?}");
+        }
         assert_eq!(format!("{token:?}"), "Token(…)");
     }
 

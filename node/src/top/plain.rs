@@ -28,7 +28,10 @@ pub(super) fn table(board: &Board) -> String {
         lines.push(format!("last {count} blocks: {} apart, the last {}", duration(mean), duration(*last)));
     }
     lines.push(match board.trouble() {
-        None => format!("the federation works: {} gates open, {} required", board.open(), required(board)),
+        None => {
+            let (open, all) = (board.open(), board.rows().len());
+            format!("the federation works: {open} of {all} gates open, {} required", required(board))
+        }
         Some(why) => format!("the federation does not work: {why}"),
     });
     lines.join("\n") + "\n"

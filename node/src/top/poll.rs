@@ -69,8 +69,16 @@ struct Watcher {
 
 impl Watcher {
     fn new(target: Target) -> Self {
-        let config = ureq::Agent::config_builder().timeout_global(Some(REQUEST)).http_status_as_error(false);
-        Self { target, agent: config.build().into(), looks: 0, known: None }
+        // What is asked is the member that was named: neither a proxy that the environment names, nor wherever an
+        // answer would lead.
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(REQUEST))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .build();
+        Self { target, agent: config.into(), looks: 0, known: None }
     }
 
     fn look(&mut self) -> Result<Box<Answer>, String> {
@@ -80,8 +88,7 @@ impl Watcher {
             Some((_, version, height)) => (version, height),
             None => (self.version()?, 0),
         };
-        let from = height.max(status.height.saturating_sub(BLOCKS_A_LOOK)) + 1;
-        let blocks = (from..=status.height).map_while(|height| self.block(height).ok()).collect();
+        let blocks = unread(height, status.height).map_while(|height| self.block(height).ok()).collect();
         let tree: TreeView = self.get("/supervision/tree")?;
         let ready = self.get_any("/readyz")?;
         let asks_events = self.looks.is_multiple_of(EVENTS_EVERY);
@@ -133,8 +140,16 @@ impl Watcher {
     }
 }
 
+/// The heights up to `height` whose blocks are read at this look, where those up to `known` were read before: a few,
+/// whatever heights a member claims.
+fn unread(known: u64, height: u64) -> impl Iterator<Item = u64> {
+    let after = known.max(height.saturating_sub(BLOCKS_A_LOOK));
+    (after..height).map(|before| before + 1)
+}
+
+/// Restarts in a tree. A member that lies about them can not make the sum overflow.
 fn restarts(tree: &TreeView) -> u64 {
-    tree.restarts + tree.children.iter().map(restarts).sum::<u64>()
+    tree.children.iter().map(restarts).fold(tree.restarts, u64::saturating_add)
 }
 
 #[cfg(test)]
@@ -170,6 +185,32 @@ mod tests {
         for watcher in watchers {
             watcher.join().expect("it ends");
         }
+    }
+
+    #[test]
+    fn of_whatever_height_a_member_claims_a_few_blocks_are_read() {
+        let read = |known, height| unread(known, height).collect::<Vec<_>>();
+        assert_eq!(read(0, 0), [0; 0]);
+        assert_eq!(read(0, 2), [1, 2]);
+        assert_eq!(read(40, 42), [41, 42]);
+        assert_eq!(read(0, 100), (89..=100).collect::<Vec<_>>());
+        assert_eq!(read(42, 40), [0; 0], "it went back");
+        assert_eq!(read(u64::MAX, u64::MAX), [0; 0]);
+        assert_eq!(read(0, u64::MAX).len() as u64, BLOCKS_A_LOOK);
+    }
+
+    #[test]
+    fn restarts_that_can_not_be_true_are_counted_as_many() {
+        let text = |children: &str, restarts: u64| {
+            format!(
+                "{{\"name\":\"root\",\"kind\":\"supervisor\",\"state\":\"running\",\"incarnation\":1,\"restarts\":{restarts},\
+                 \"last_failure\":\"\",\"restart\":\"permanent\",\"strategy\":\"immediate\",\"at_boundary\":false,\"children\":[{children}]}}"
+            )
+        };
+        let tree: TreeView = serde_json::from_str(&text(&text("", 2), u64::MAX)).expect("a tree");
+        assert_eq!(restarts(&tree), u64::MAX);
+        let tree: TreeView = serde_json::from_str(&text(&text("", 2), 3)).expect("a tree");
+        assert_eq!(restarts(&tree), 5);
     }
 
     #[test]

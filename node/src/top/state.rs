@@ -191,9 +191,11 @@ impl Board {
         self.answers().filter(|answer| answer.status.gate == GateDecision::Open).count()
     }
 
-    /// Whether as many members as are required answer with an open gate.
+    /// Whether as many members as are required answer with an open gate. Where fewer are asked, all of these: an open gate
+    /// speaks for those that its member hears.
     pub fn works(&self) -> bool {
-        self.required().is_some_and(|required| required > 0 && self.open() >= required)
+        let enough = |required: usize| required > 0 && self.open() >= required.min(self.rows.len());
+        self.required().is_some_and(enough)
     }
 
     /// The highest block anybody has.
@@ -383,6 +385,17 @@ pub(super) mod tests {
         hear(&mut board, 0, Ok(answer("node-1", 9, GateDecision::Closed, closed)));
         assert!(!board.works());
         assert_eq!(board.trouble().as_deref(), Some("node-1: 2 of 4 healthy, 3 required"));
+    }
+
+    #[test]
+    fn where_fewer_are_asked_than_are_required_all_of_them_must_have_an_open_gate() {
+        let mut board = Board { rows: board().rows[..2].to_vec(), ..board() };
+        hear(&mut board, 0, Ok(answer("node-1", 7, GateDecision::Open, "")));
+        assert!(!board.works(), "the other one was not heard of");
+        hear(&mut board, 1, Ok(answer("node-2", 7, GateDecision::Open, "")));
+        assert_eq!((board.works(), board.trouble()), (true, None));
+        hear(&mut board, 1, Err("timed out"));
+        assert_eq!(board.trouble().as_deref(), Some("1 of 2 members do not answer"));
     }
 
     #[test]
