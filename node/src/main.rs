@@ -15,10 +15,11 @@ use std::time::Duration;
 use alys_cluster::clock::SystemClock;
 use alys_cluster::shutdown::{Answer, Outcome, ShutdownCoordinator, ShutdownState};
 use alys_node::config::{NodeConfig, Overrides};
+use alys_node::genesis::Genesis;
 use alys_node::keys::SecretKey;
 use alys_node::ops::token::Token;
 use alys_node::ops::view::{Problem, ReadyView, ShutdownRequest, ShutdownView};
-use alys_node::otlp::{Exporter, OtlpSettings};
+use alys_node::otlp::{Exporter, OtlpError, OtlpSettings};
 use alys_node::testnet::Testnet;
 use alys_node::{Node, Surroundings};
 use anyhow::Context as _;
@@ -258,7 +259,7 @@ fn in_one_sentence(error: &anyhow::Error) -> String {
 
 fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
     let (config, genesis) = NodeConfig::load(&run.file.config, &run.file.overrides())?;
-    let otlp = OtlpSettings::read(|name| std::env::var(name).ok())?;
+    let otlp = otlp_settings()?;
     let logs = alys_node::logs::init(&config.log, &config.identity.name, None)?;
     if run.exit_with_parent {
         watch_parent();
@@ -268,71 +269,87 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
         .build()
         .context("the runtime did not start")?;
     let code = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         let clock = Arc::new(SystemClock::default());
         let exporter = otlp.map(|settings| Exporter::start(&settings, &config.identity.name, clock.clone()));
         let tracing = exporter.as_ref().map(Exporter::tracing).unwrap_or_default();
-        // On a thread of its own: whatever holds up the start, a file that does not come or a disk that hangs, does not
-        // hold up a signal.
-        let runtime = tokio::runtime::Handle::current();
-        let starting = tokio::task::spawn_blocking(move || {
-            let surroundings = Surroundings { tracing, logs: Some(logs) };
-            runtime.block_on(Node::start_with(config, genesis, clock, surroundings))
-        });
-        let mut node = tokio::select! {
-            started = starting => started.context("the start did not end")??,
-            // Nobody counts on a member that has not started, and what is on disk is as after a crash at worst.
-            _ = terminate.recv() => return Ok(not_started("SIGTERM")),
-            _ = interrupt.recv() => return Ok(not_started("SIGINT")),
-        };
-        let name = node.parts().roster.own().clone();
-        tracing::info!(node = %name, incarnation = node.parts().incarnation.0, "started");
-        let leaving = node.shutdown().clone();
-        watch_shutdown(&leaving, node.parts().config.stop_deadline);
-        let mut has_ended = false;
-        loop {
-            let answer = tokio::select! {
-                // By itself, or because of a shutdown that is not quite over yet.
-                reason = node.ended(), if !has_ended => {
-                    if leaving.progress().state == ShutdownState::Running {
-                        tracing::error!(node = %name, reason, "ended");
-                        return Ok(ExitCode::from(exit::FAILED));
-                    }
-                    has_ended = true;
-                    continue;
-                }
-                _ = leaving.finished() => break,
-                _ = terminate.recv() => node.signalled("SIGTERM").await,
-                _ = interrupt.recv() => node.signalled("SIGINT").await,
-            };
-            match answer {
-                Answer::Begun => {
-                    let reason = leaving.progress().reason;
-                    tracing::info!(node = %name, reason, "stopping");
-                }
-                Answer::Refused(refusal) => tracing::warn!(node = %name, "not stopping: {refusal}"),
-                Answer::Runs(reason) => tracing::info!(node = %name, reason, "stopping already"),
-                Answer::Forced(reason) => tracing::warn!(node = %name, reason, "stopping at once"),
-            }
-        }
-        // Answers that are under way get a moment, unless somebody has no time for it.
-        let outcome = leaving.finished().await;
-        tokio::select! {
-            _ = node.left() => {}
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        let in_time = outcome == Outcome::Graceful;
+        let outcome = live(config, genesis, clock, Surroundings { tracing, logs: Some(logs) }).await;
+        // However it ended: what was told last says why.
         if let Some(exporter) = exporter {
             exporter.finish(LAST_SPANS).await;
         }
-        tracing::info!(node = %name, in_time, "stopped");
-        anyhow::Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+        outcome
     })?;
     // Tasks that do not yield can not hold the process up.
     runtime.shutdown_timeout(Duration::from_millis(200));
     Ok(code)
+}
+
+/// Runs a member until it ends, or is told to.
+async fn live(
+    config: NodeConfig,
+    genesis: Genesis,
+    clock: Arc<SystemClock>,
+    surroundings: Surroundings,
+) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // On a thread of its own: whatever holds up the start, a file that does not come or a disk that hangs, does not
+    // hold up a signal.
+    let runtime = tokio::runtime::Handle::current();
+    let starting = tokio::task::spawn_blocking(move || {
+        runtime.block_on(Node::start_with(config, genesis, clock, surroundings))
+    });
+    let mut node = tokio::select! {
+        started = starting => started.context("the start did not end")??,
+        // Nobody counts on a member that has not started, and what is on disk is as after a crash at worst.
+        _ = terminate.recv() => return Ok(not_started("SIGTERM")),
+        _ = interrupt.recv() => return Ok(not_started("SIGINT")),
+    };
+    let name = node.parts().roster.own().clone();
+    tracing::info!(node = %name, incarnation = node.parts().incarnation.0, "started");
+    let leaving = node.shutdown().clone();
+    watch_shutdown(&leaving, node.parts().config.stop_deadline);
+    let mut has_ended = false;
+    loop {
+        let answer = tokio::select! {
+            // By itself, or because of a shutdown that is not quite over yet.
+            reason = node.ended(), if !has_ended => {
+                if leaving.progress().state == ShutdownState::Running {
+                    tracing::error!(node = %name, reason, "ended");
+                    return Ok(ExitCode::from(exit::FAILED));
+                }
+                has_ended = true;
+                continue;
+            }
+            _ = leaving.finished() => break,
+            _ = terminate.recv() => node.signalled("SIGTERM").await,
+            _ = interrupt.recv() => node.signalled("SIGINT").await,
+        };
+        match answer {
+            Answer::Begun => {
+                let reason = leaving.progress().reason;
+                tracing::info!(node = %name, reason, "stopping");
+            }
+            Answer::Refused(refusal) => tracing::warn!(node = %name, "not stopping: {refusal}"),
+            Answer::Runs(reason) => tracing::info!(node = %name, reason, "stopping already"),
+            Answer::Forced(reason) => tracing::warn!(node = %name, reason, "stopping at once"),
+        }
+    }
+    // Answers that are under way get a moment, unless somebody has no time for it.
+    let outcome = leaving.finished().await;
+    tokio::select! {
+        _ = node.left() => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    let in_time = outcome == Outcome::Graceful;
+    tracing::info!(node = %name, in_time, "stopped");
+    Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+/// Where traces are taken. What is no text is no endpoint either, and named like one.
+fn otlp_settings() -> Result<Option<OtlpSettings>, OtlpError> {
+    OtlpSettings::read(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
 }
 
 fn not_started(signal: &str) -> ExitCode {
@@ -386,7 +403,7 @@ fn check_config(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     alys_node::check_token(&config)?;
     alys_node::logs::directives::filter(&config.log.level)
         .map_err(|error| anyhow::anyhow!("configuration field `log.level`: {error}"))?;
-    OtlpSettings::read(|name| std::env::var(name).ok())?;
+    otlp_settings()?;
     println!("{} may start on chain {}", config.identity.name, genesis.chain_id());
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 /// A span, and which process told it.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,7 +59,18 @@ fn text<'a>(attributes: &'a [KeyValue], key: &str) -> &'a str {
 
 type Store = Arc<Mutex<Vec<Taken>>>;
 
-struct Service(Store);
+/// What a collector does with a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Manner {
+    /// It takes all of it.
+    Takes,
+    /// It takes all but so many spans, and says so.
+    TakesAllBut(i64),
+    /// It answers by this error.
+    Refuses(Code),
+}
+
+struct Service(Store, Manner);
 
 #[tonic::async_trait]
 impl TraceService for Service {
@@ -67,6 +78,11 @@ impl TraceService for Service {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let refused = match self.1 {
+            Manner::Takes => 0,
+            Manner::TakesAllBut(refused) => refused,
+            Manner::Refuses(code) => return Err(Status::new(code, "no")),
+        };
         let mut store = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for process in request.into_inner().resource_spans {
             let resource = process.resource.unwrap_or_default();
@@ -74,7 +90,8 @@ impl TraceService for Service {
             let spans = process.scope_spans.into_iter().flat_map(|scope| scope.spans);
             store.extend(spans.map(|span| Taken { node: node.to_owned(), span }));
         }
-        Ok(Response::new(ExportTraceServiceResponse::default()))
+        let partial = ExportTracePartialSuccess { rejected_spans: refused, ..Default::default() };
+        Ok(Response::new(ExportTraceServiceResponse { partial_success: (refused > 0).then_some(partial) }))
     }
 }
 
@@ -92,18 +109,40 @@ impl Collector {
     ///
     /// If the system has no thread or no port for it.
     pub fn start() -> Self {
+        Self::of_manner(Manner::Takes)
+    }
+
+    /// A collector that is not as it should be.
+    ///
+    /// # Panics
+    ///
+    /// If the system has no thread or no port for it.
+    pub fn of_manner(manner: Manner) -> Self {
+        Self::at("127.0.0.1:0".parse().expect("an address"), manner).expect("a port")
+    }
+
+    /// Starts again where it was, with nothing taken yet. An error as long as the port is not free.
+    ///
+    /// # Errors
+    ///
+    /// If the system says so.
+    pub fn again(&self) -> std::io::Result<Self> {
+        Self::at(self.address, Manner::Takes)
+    }
+
+    fn at(address: SocketAddr, manner: Manner) -> std::io::Result<Self> {
+        let listener = std::net::TcpListener::bind(address)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("it is bound");
         let store = Store::default();
-        let service = TraceServiceServer::new(Service(store.clone()));
+        let service = TraceServiceServer::new(Service(store.clone(), manner));
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).expect("a listener");
             Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener)).await
         });
-        Self { address, store, runtime: Some(runtime) }
+        Ok(Self { address, store, runtime: Some(runtime) })
     }
 
     /// What members name in `OTEL_EXPORTER_OTLP_ENDPOINT`.

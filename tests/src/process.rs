@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use alys_node::config::NodeConfig;
 use alys_node::genesis::{GenesisFile, GenesisMember};
@@ -46,6 +46,15 @@ impl Process {
     ///
     /// If it can not be started.
     pub fn start(federation: &Federation, index: usize) -> Self {
+        Self::start_with(federation, index, &[])
+    }
+
+    /// The same, with more variables in its environment.
+    ///
+    /// # Panics
+    ///
+    /// If it can not be started.
+    pub fn start_with(federation: &Federation, index: usize, environment: &[(&str, &str)]) -> Self {
         let member = &federation.members[index];
         let home = member.config.data_dir.parent().expect("a directory").to_owned();
         let of = |number: u8, member: &Member| {
@@ -66,6 +75,7 @@ impl Process {
         let log = fs::File::create(home.join("node.log")).expect("a file");
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(&config_file).stdin(Stdio::null());
+        command.envs(environment.iter().copied());
         let command = command.stdout(log.try_clone().expect("a file")).stderr(log);
         Self { child: command.spawn().expect("it starts"), home }
     }
@@ -82,6 +92,15 @@ impl Process {
     /// If that is no text.
     pub fn log(&self) -> String {
         fs::read_to_string(self.home.join("node.log")).expect("what it wrote is text")
+    }
+
+    /// How it ended; none as long as it runs.
+    ///
+    /// # Panics
+    ///
+    /// If the system does not say.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it is a child of this process")
     }
 
     /// Sends it a signal.

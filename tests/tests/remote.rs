@@ -233,7 +233,18 @@ async fn a_question_is_a_span_here_and_its_answer_a_part_of_it_there() {
     let caller = new_trace();
     assert_eq!(within(Some(Cause::local(caller)), handle.call(SOON, vec![1, 2])).await, Ok(2));
 
-    let spans = pair.traces.spans();
+    // One that is not answered in time is told as well, on both sides: it is the one that is looked for.
+    pair.questions.answer.send_replace(false);
+    let late = handle.call(Duration::from_secs(1), vec![1]).await.expect_err("no answer").to_string();
+    let mut spans = eventually(SOON, "both are told", async || {
+        let spans = pair.traces.spans();
+        if spans.len() == 7 { Ok(spans) } else { Err(format!("{spans:#?}")) }
+    })
+    .await;
+    let mut told: Vec<_> =
+        spans.split_off(5).into_iter().map(|span| (span.name, span.error.unwrap_or_default())).collect();
+    told.sort();
+    assert_eq!(told, [("answer".into(), "it was cut short".to_owned()), ("ask".into(), late)]);
     let names: Vec<_> = spans.iter().map(|span| (span.name.as_ref(), span.kind)).collect();
     let (ask, answer) = (("ask", SpanKind::Client), ("answer", SpanKind::Server));
     assert_eq!(names, [ask, answer, ask, answer, ask]);

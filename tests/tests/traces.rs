@@ -11,14 +11,16 @@ use alys_node::Tracing;
 use alys_node::ops::view::BlockView;
 use alys_node::otlp::{Exporter, OtlpSettings};
 use alys_tests::client::Client;
-use alys_tests::collector::{Collector, Memory, Taken};
+use alys_tests::collector::{Collector, Manner, Memory, Taken};
 use alys_tests::federation::{Federation, SOON};
-use alys_tests::process::binary;
+use alys_tests::process::{Process, binary};
+use alys_tests::raw::ask;
 use alys_tests::{eventually, seen};
 use federation_sim::loopback::{Loopback, Options};
 use federation_sim::scenario::Scenario;
 use serde_json::Value as Json;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tonic::Code;
 
 /// A federation of processes that tell their traces to `collector`.
 async fn traced_processes(directory: &std::path::Path, collector: &Collector) -> Loopback {
@@ -232,6 +234,46 @@ async fn a_round_is_one_trace_of_four_processes_and_a_dead_collector_moves_no_bl
     federation.stop(SOON).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_halt_is_told_at_once_with_its_reason_and_the_round_goes_on_after_it() {
+    let mut federation = Federation::prepare("halt-traces", |_| ()).await;
+    let others: Vec<_> = (1..4).map(|index| Process::start(&federation, index)).collect();
+    let memory = Arc::new(Memory::default());
+    let tracing = Tracing { tracer: Tracer::to(memory.clone()), ..Tracing::default() };
+    federation.start_traced(0, tracing).await;
+    let member = &federation.members[0];
+    member.gate_open(4).await;
+    eventually(SOON, "it decides", async || {
+        seen(!named(&memory.spans(), "commit").is_empty(), "no commit yet")
+    })
+    .await;
+
+    let [_second, third, fourth] = <[Process; 3]>::try_from(others).ok().expect("three");
+    drop((third, fourth));
+    let gate = member.gate_closed().await;
+    let rounds = || named(&memory.spans(), "round").into_iter().cloned().collect::<Vec<_>>();
+    let halted = eventually(SOON, "the halt is told while it lasts", async || {
+        let of = |round: &&Span| attribute(round, "alys.outcome") == Some(&Value::from("halted"));
+        rounds().iter().rfind(of).cloned().ok_or_else(|| format!("{:#?}", rounds()))
+    })
+    .await;
+    let reason = halted.error.as_deref().expect("an error, with the reason");
+    assert!(reason.contains("2 of 3 required"), "{reason} and {gate:?}");
+    let height = attribute(&halted, "alys.height").cloned();
+    assert!(matches!(height, Some(Value::Number(1..))), "{halted:#?}");
+
+    let _back = [2, 3].map(|index| Process::start(&federation, index));
+    member.gate_open(4).await;
+    eventually(SOON * 3, "the round goes on in the same trace", async || {
+        let of = |round: &Span| {
+            round.context.trace_id == halted.context.trace_id && round.links.contains(&halted.context)
+        };
+        seen(rounds().iter().any(of), format!("{:#?}", rounds()))
+    })
+    .await;
+    federation.stop().await;
+}
+
 fn named<'a>(spans: &'a [Span], name: &str) -> Vec<&'a Span> {
     spans.iter().filter(|span| span.name == name).collect()
 }
@@ -301,20 +343,19 @@ fn accounts(tracing: &Tracing) -> (u64, BTreeMap<&'static str, u64>) {
     (tracing.spans.exported_total(), lost.collect())
 }
 
+/// An exporter to whoever is there.
+fn exporter(endpoint: &str) -> Exporter {
+    let variable = |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| endpoint.to_owned());
+    let settings = OtlpSettings::read(variable).expect("well-formed").expect("named");
+    let (node, clock) = (NodeId::new("node-1").expect("a name"), Arc::new(SystemClock::default()));
+    Exporter::start(&settings, &node, clock)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_span_is_taken_or_counted_as_lost_and_nobody_waits_for_a_collector() {
-    let variable = |endpoint: String| {
-        move |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| endpoint.clone())
-    };
-    let exporter = |endpoint: String| {
-        let settings = OtlpSettings::read(variable(endpoint)).expect("well-formed").expect("named");
-        let (node, clock) = (NodeId::new("node-1").expect("a name"), Arc::new(SystemClock::default()));
-        Exporter::start(&settings, &node, clock)
-    };
-
     // One that takes them: also the last, told just before the end.
     let collector = Collector::start();
-    let taking = exporter(collector.endpoint());
+    let taking = exporter(&collector.endpoint());
     let tracing = taking.tracing();
     tracing.tracer.record_all(spans(1_000));
     taking.finish(SOON).await;
@@ -323,7 +364,7 @@ async fn every_span_is_taken_or_counted_as_lost_and_nobody_waits_for_a_collector
 
     // One that takes connections and nothing else.
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let hung = exporter(format!("http://{}", silent.local_addr().expect("it is bound")));
+    let hung = exporter(&format!("http://{}", silent.local_addr().expect("it is bound")));
     let tracing = hung.tracing();
     for _ in 0..100 {
         tracing.tracer.record_all(spans(100));
@@ -334,7 +375,7 @@ async fn every_span_is_taken_or_counted_as_lost_and_nobody_waits_for_a_collector
     assert!(lost["queue_full"] >= 10_000 - 4_096 - 512 && lost["ended"] > 0, "{lost:?}");
 
     // Nobody there.
-    let nobody = exporter("http://127.0.0.1:9".to_owned());
+    let nobody = exporter("http://127.0.0.1:9");
     let tracing = nobody.tracing();
     tracing.tracer.record_all(spans(10));
     eventually(SOON, "they are given up", async || {
@@ -343,4 +384,130 @@ async fn every_span_is_taken_or_counted_as_lost_and_nobody_waits_for_a_collector
     })
     .await;
     nobody.finish(SOON).await;
+}
+
+/// Waits until one span more, told again and again, is taken by `collector`.
+async fn goes_on(tracing: &Tracing, collector: &Collector, what: &str) {
+    eventually(SOON * 2, what, async || {
+        tracing.tracer.record_all(spans(1));
+        seen(!collector.taken().is_empty(), format!("{:?}", accounts(tracing)))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_is_back_is_told_again_and_one_that_says_no_is_believed() {
+    let mut collector = Collector::start();
+    let taking = exporter(&collector.endpoint());
+    let tracing = taking.tracing();
+    goes_on(&tracing, &collector, "the first is taken").await;
+    collector.kill();
+    eventually(SOON * 2, "what nobody takes is lost", async || {
+        tracing.tracer.record_all(spans(1));
+        let (_, lost) = accounts(&tracing);
+        seen(lost.contains_key("unreachable"), format!("{lost:?}"))
+    })
+    .await;
+    let collector = eventually(SOON, "its port is free", async || collector.again()).await;
+    goes_on(&tracing, &collector, "the collector that started again is told").await;
+    taking.finish(SOON).await;
+
+    // Another answer will not come: three times is no better than once.
+    for (manner, taken, refused) in
+        [(Manner::TakesAllBut(4), 6, 4), (Manner::Refuses(Code::Unauthenticated), 0, 10)]
+    {
+        let collector = Collector::of_manner(manner);
+        let refusing = exporter(&collector.endpoint());
+        let tracing = refusing.tracing();
+        tracing.tracer.record_all(spans(10));
+        eventually(SOON, "they are accounted for", async || {
+            let accounts = accounts(&tracing);
+            let expected = (taken, BTreeMap::from([("refused", refused)]));
+            seen(accounts == expected, format!("{manner:?}: {accounts:?}"))
+        })
+        .await;
+        refusing.finish(SOON).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_falls_silent_is_left_for_another() {
+    let collector = Collector::start();
+    let address = collector.endpoint().trim_start_matches("http://").to_owned();
+    let wire = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let endpoint = format!("http://{}", wire.local_addr().expect("it is bound"));
+    // A network between the two: the first connection dies without a word, as when the collector's host is gone.
+    let (cut, is_cut) = tokio::sync::oneshot::channel::<()>();
+    let network = tokio::spawn(async move {
+        let (mut first, _) = wire.accept().await.expect("a connection");
+        let mut inner = TcpStream::connect(&address).await.expect("the collector is there");
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut first, &mut inner) => {}
+            _ = is_cut => {}
+        }
+        let (mut second, _) = wire.accept().await.expect("another connection");
+        let mut inner = TcpStream::connect(&address).await.expect("the collector is there");
+        // It ends with the test.
+        let _ = tokio::io::copy_bidirectional(&mut second, &mut inner).await;
+        drop(first);
+    });
+    let taking = exporter(&endpoint);
+    let tracing = taking.tracing();
+    goes_on(&tracing, &collector, "the first is taken").await;
+    cut.send(()).expect("the network is there");
+    let before = collector.taken().len();
+    eventually(SOON * 3, "another connection is made", async || {
+        tracing.tracer.record_all(spans(1));
+        let taken = collector.taken().len();
+        // Those that were on their way when it was cut may have come through.
+        seen(taken > before + 1, format!("{taken} taken, {:?}", accounts(&tracing)))
+    })
+    .await;
+    taking.finish(SOON).await;
+    network.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_that_ends_by_itself_has_told_why() {
+    let collector = Collector::start();
+    let federation = Federation::prepare("last-words", |config| {
+        config.faults.enabled = true;
+        config.supervision.max_restarts = 1;
+        config.supervision.halt_for = Duration::ZERO;
+    })
+    .await;
+    let mut process =
+        Process::start_with(&federation, 0, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint())]);
+    let client = &federation.members[0].client;
+    let status = eventually(SOON * 3, "it ends", async || {
+        let order = r#"{"actor":"chain","fault":"kill"}"#;
+        // It may be away, or between two chains.
+        let _ = client.post("/faults", order).await;
+        process.ended().ok_or_else(|| process.log())
+    })
+    .await;
+    assert_eq!(status.code(), Some(1), "{}", process.log());
+    let taken = collector.taken();
+    let is_last = |one: &&Taken| one.span.name == "restart" && one.text("alys.supervisor") == "root";
+    let last: Vec<_> = taken.iter().filter(is_last).collect();
+    assert!(last.iter().any(|one| one.span.status.is_some()), "{taken:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn requests_are_told_by_names_of_a_bounded_set() {
+    let mut federation = Federation::prepare("requests", |_| ()).await;
+    let memory = Arc::new(Memory::default());
+    let tracing = Tracing { tracer: Tracer::to(memory.clone()), ..Tracing::default() };
+    federation.start_traced(0, tracing).await;
+    let member = &federation.members[0];
+    let address = member.config.ops.address;
+
+    let method = "A".repeat(8_000);
+    ask(address, &method, "/genesis", &[], "").await;
+    let told = eventually(SOON, "it is told", async || {
+        named(&memory.spans(), "_OTHER /genesis").first().map(|span| (*span).clone()).ok_or("none yet")
+    })
+    .await;
+    assert_eq!(attribute(&told, "http.request.method"), Some(&Value::from("_OTHER")));
+    federation.stop().await;
 }

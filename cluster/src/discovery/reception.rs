@@ -9,7 +9,7 @@ use super::exports::{Exports, shown};
 use crate::event::EventBus;
 use crate::id::{ActorName, Incarnation, NodeId};
 use crate::registry::{ActorLifecycleState, ActorQuery, Pattern, Standing, ThreadSafeActorRegistry};
-use crate::trace::{Cause, Draft, SpanKind, current, span_id, within, within_sync};
+use crate::trace::{Cause, Draft, Ongoing, SpanKind, current, span_id, within, within_sync};
 use crate::transport::gateway::{Answer, Answers};
 
 /// Why an actor ended, as far as its supervisor knows.
@@ -29,9 +29,8 @@ pub struct Reception {
 
 /// A question that is traced, while it is answered.
 struct Asked {
-    draft: Draft,
+    ongoing: Ongoing,
     cause: Option<Cause>,
-    events: EventBus,
 }
 
 impl Asked {
@@ -43,15 +42,11 @@ impl Asked {
             .with("alys.actor", shown(to))
             .with("alys.peer", from.to_string());
         let cause = cause.passed_on(draft.context());
-        Some(Self { draft, cause, events: events.clone() })
+        Some(Self { ongoing: Ongoing::new(draft, events), cause })
     }
 
     fn answered(self, outcome: &Result<Vec<u8>, String>) {
-        let now = self.events.clock().now();
-        self.events.tracer().record(match outcome {
-            Ok(_) => self.draft.end(now),
-            Err(reason) => self.draft.fail(now, reason.clone()),
-        });
+        self.ongoing.over(outcome.as_ref().err().cloned());
     }
 }
 
@@ -82,7 +77,10 @@ impl Answers for Reception {
         let cause = asked.as_ref().and_then(|asked| asked.cause);
         let answer = within_sync(cause, || self.exports.serve(from, to, protocol, question));
         Ok(within(cause, async move {
-            let outcome = answer?.await;
+            let outcome = match answer {
+                Ok(answer) => answer.await,
+                Err(reason) => Err(reason),
+            };
             drop(served);
             if let Some(asked) = asked {
                 asked.answered(&outcome);

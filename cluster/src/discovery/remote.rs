@@ -14,7 +14,7 @@ use crate::event::EventBus;
 use crate::id::{ActorName, Incarnation, NodeId};
 use crate::port::Fate;
 use crate::registry::LookupError;
-use crate::trace::{Cause, Draft, SpanKind, current, new_trace, span_id, within};
+use crate::trace::{Cause, Draft, Ongoing, SpanKind, current, new_trace, span_id, within};
 use crate::transport::connection::{Ending, Watching};
 use crate::transport::envelope::Body;
 use crate::transport::error::AskError;
@@ -85,7 +85,7 @@ impl Caller {
     }
 
     /// A question that is asked now.
-    fn asks(&self, target: &Target) -> Option<Draft> {
+    fn asks(&self, target: &Target) -> Option<Ongoing> {
         let events = self.events.as_ref()?;
         let now = events.clock().now();
         let draft = match current() {
@@ -94,17 +94,7 @@ impl Caller {
         };
         let (actor, peer) = (target.actor.to_string(), target.node.to_string());
         let draft = draft.kind(SpanKind::Client).with("rpc.system", "ractor");
-        Some(draft.with("alys.actor", actor).with("alys.peer", peer))
-    }
-
-    fn asked<R>(&self, draft: Option<Draft>, outcome: &Result<R, RemoteError>) {
-        if let (Some(events), Some(draft)) = (&self.events, draft) {
-            let now = events.clock().now();
-            events.tracer().record(match outcome {
-                Ok(_) => draft.end(now),
-                Err(error) => draft.fail(now, error.to_string()),
-            });
-        }
+        Some(Ongoing::new(draft.with("alys.actor", actor).with("alys.peer", peer), events))
     }
 
     /// A member was lost, and whoever waits for it waits in vain.
@@ -217,13 +207,10 @@ impl<P: Protocol> RemoteHandle<P> {
 
     /// Asks, and waits for the answer until the deadline.
     pub async fn call(&self, deadline: Duration, request: P::Request) -> Result<P::Reply, RemoteError> {
-        let draft = self.caller.asks(&self.target);
         let asking = self.ask(deadline, request);
-        let outcome = match &draft {
-            Some(draft) => within(Some(Cause::local(draft.context())), asking).await,
-            None => asking.await,
-        };
-        self.caller.asked(draft, &outcome);
+        let Some(ongoing) = self.caller.asks(&self.target) else { return asking.await };
+        let outcome = within(Some(Cause::local(ongoing.context())), asking).await;
+        ongoing.over(outcome.as_ref().err().map(ToString::to_string));
         outcome
     }
 

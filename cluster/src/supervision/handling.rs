@@ -6,7 +6,7 @@ use super::panic::PanicSlot;
 use crate::event::EventBus;
 use crate::id::ActorName;
 use crate::mailbox::Mail;
-use crate::trace::{Cause, Draft, SpanKind, TraceContext, span_id};
+use crate::trace::{Cause, Draft, Ongoing, SpanKind, TraceContext, span_id};
 
 /// What a message was sent for.
 type CauseOf<M> = fn(&M) -> Option<Cause>;
@@ -27,11 +27,11 @@ impl<M: Send + 'static> Traced<Mail<M>> {
 impl<M> Traced<M> {
     /// What the handler of `message` works on, and the span that tells of it. What another member sent is its actor's
     /// to tell of: that knows what it means.
-    pub(super) fn begin(&self, message: &M, slot: &Arc<PanicSlot>) -> (Option<Cause>, Option<Handling>) {
+    pub(super) fn begin(&self, message: &M, slot: &Arc<PanicSlot>) -> (Option<Cause>, Option<Ongoing>) {
         let cause = (self.cause_of)(message);
         let Some(cause) = cause.filter(|cause| !cause.is_remote && self.events.tracer().is_on()) else {
             slot.blame(cause.map_or_else(TraceContext::default, |cause| cause.context));
-            return (cause, None);
+            return (cause.and_then(Cause::handed_on), None);
         };
         let draft = Draft::child(cause.context, span_id(), "handle", self.events.clock().now())
             .kind(SpanKind::Consumer)
@@ -41,36 +41,6 @@ impl<M> Traced<M> {
             .with("alys.actor", self.actor.to_string());
         slot.blame(draft.context());
         let passed_on = cause.passed_on(draft.context());
-        (passed_on, Some(Handling { draft: Some(draft), events: self.events.clone() }))
-    }
-}
-
-/// A message that is being handled. Told when it is over, also when that is because the actor panics or is killed.
-pub(super) struct Handling {
-    draft: Option<Draft>,
-    events: EventBus,
-}
-
-impl Handling {
-    /// The handler returned.
-    pub(super) fn over(mut self, error: Option<String>) {
-        self.tell(error);
-    }
-
-    fn tell(&mut self, error: Option<String>) {
-        let now = self.events.clock().now();
-        if let Some(draft) = self.draft.take() {
-            self.events.tracer().record(match error {
-                None => draft.end(now),
-                Some(reason) => draft.fail(now, reason),
-            });
-        }
-    }
-}
-
-impl Drop for Handling {
-    fn drop(&mut self) {
-        let how = if std::thread::panicking() { "the handler panicked" } else { "the handler was cut short" };
-        self.tell(Some(how.to_owned()));
+        (passed_on, Some(Ongoing::new(draft, &self.events)))
     }
 }

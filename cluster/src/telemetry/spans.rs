@@ -9,7 +9,7 @@ pub enum Lost {
     QueueFull,
     /// The collector did not take them, however often it was asked.
     Unreachable,
-    /// It took the request, and said that it does not take these.
+    /// It said that it does not take these, and would not later either.
     Refused,
     /// The process ended before they were sent.
     Ended,

@@ -118,7 +118,6 @@ impl LogControl {
         let until = lasts.map(|lasts| clock.now() + lasts);
         let generation = levels.set(directives.to_owned(), until);
         self.apply(filter);
-        drop(levels);
         let to = directives.to_owned();
         events.tell(ClusterEvent::LogLevelChanged { from, to, lasts, by: "a caller" });
         let later = lasts.map(|lasts| {
@@ -129,6 +128,7 @@ impl LogControl {
             })
             .abort_handle()
         });
+        // The levels are held until here: of two changes at a time, the one that holds has its timer.
         let mut timer = self.0.timer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(earlier) = std::mem::replace(&mut *timer, later) {
             earlier.abort();

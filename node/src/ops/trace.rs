@@ -2,8 +2,9 @@
 //! otherwise. What the request has actors do is part of it.
 
 use alys_cluster::event::EventBus;
-use alys_cluster::trace::{Cause, Draft, SpanKind, TraceContext, new_trace, span_id, within};
+use alys_cluster::trace::{Cause, Draft, Ongoing, SpanKind, TraceContext, new_trace, span_id, within};
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -12,13 +13,30 @@ const WATCHED: [&str; 3] = ["/metrics", "/livez", "/readyz"];
 /// The route of a request that has none.
 const NOWHERE: &str = "none";
 
+/// The method for a span's name, as OpenTelemetry has it: callers make up methods of any length, which would be names
+/// without end, and requests that no collector takes.
+fn method_of(request: &Request) -> &'static str {
+    match *request.method() {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => "_OTHER",
+    }
+}
+
 /// The trace that the caller names. A header that is none counts as no header, as W3C has it.
 fn named(request: &Request) -> Option<TraceContext> {
     request.headers().get("traceparent")?.to_str().ok()?.trim().parse().ok()
 }
 
 /// Tells of `request`, if it is to be told of.
-fn begin(events: &EventBus, request: &Request) -> Option<Draft> {
+fn begin(events: &EventBus, request: &Request) -> Option<Ongoing> {
     let route = request.extensions().get::<MatchedPath>().map_or(NOWHERE, MatchedPath::as_str);
     let caller = named(request);
     // A caller that says that its trace is not recorded wants none here either.
@@ -26,28 +44,23 @@ fn begin(events: &EventBus, request: &Request) -> Option<Draft> {
     if !events.tracer().is_on() || !is_wanted {
         return None;
     }
-    let (now, name) = (events.clock().now(), format!("{} {route}", request.method()));
+    let method = method_of(request);
+    let (now, name) = (events.clock().now(), format!("{method} {route}"));
     let draft = match caller {
         Some(caller) => Draft::child(caller, span_id(), name, now),
         None => Draft::root(new_trace(), name, now),
     };
-    let method = request.method().to_string();
-    Some(
-        draft.kind(SpanKind::Server).with("http.request.method", method).with("http.route", route.to_owned()),
-    )
+    let draft = draft.kind(SpanKind::Server).with("http.request.method", method);
+    Some(Ongoing::new(draft.with("http.route", route.to_owned()), events))
 }
 
-/// Answers a request within its span.
+/// Answers a request within its span. One whose caller does not wait for the answer is told as well.
 pub(super) async fn request(State(events): State<EventBus>, request: Request, next: Next) -> Response {
-    let Some(mut draft) = begin(&events, &request) else { return next.run(request).await };
-    let response = within(Some(Cause::local(draft.context())), next.run(request)).await;
+    let Some(ongoing) = begin(&events, &request) else { return next.run(request).await };
+    let response = within(Some(Cause::local(ongoing.context())), next.run(request)).await;
     let status = response.status();
-    draft.set("http.response.status_code", u32::from(status.as_u16()));
-    let now = events.clock().now();
-    events.tracer().record(if status.is_server_error() {
-        draft.fail(now, status.to_string())
-    } else {
-        draft.end(now)
-    });
+    let code = u32::from(status.as_u16());
+    let error = status.is_server_error().then(|| status.to_string());
+    ongoing.over_with(|draft| draft.with("http.response.status_code", code), error);
     response
 }

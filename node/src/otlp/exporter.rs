@@ -13,6 +13,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::Trac
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
 use super::encode::{self, Timed};
@@ -27,6 +28,10 @@ const BATCH_MAX: usize = 512;
 const LINGER: Duration = Duration::from_millis(200);
 /// The longest a collector is waited for, to take a connection and to take a request.
 const DEADLINE: Duration = Duration::from_secs(2);
+/// A connection on which nothing comes back for so long, while an answer is due, is asked for a sign of life; one that
+/// gives none for as long again is given up. Without, a collector that is gone without a word, its host or its network,
+/// would be waited for until the system gives the connection up, a quarter of an hour later.
+const SILENCE: Duration = Duration::from_secs(1);
 /// How often a request is tried before its spans are lost, and the pause between.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -96,7 +101,11 @@ impl Exporter {
             counters,
             clock,
         });
-        let endpoint = Endpoint::from(settings.endpoint.clone()).connect_timeout(DEADLINE).timeout(DEADLINE);
+        let endpoint = Endpoint::from(settings.endpoint.clone())
+            .connect_timeout(DEADLINE)
+            .timeout(DEADLINE)
+            .http2_keep_alive_interval(SILENCE)
+            .keep_alive_timeout(SILENCE);
         let sender = Sender {
             queue: queue.clone(),
             client: TraceServiceClient::new(endpoint.connect_lazy()),
@@ -117,10 +126,30 @@ impl Exporter {
         self.queue.filled.notify_one();
         if tokio::time::timeout(within, &mut self.task).await.is_err() {
             self.task.abort();
+            // It is somewhere between two awaits still, and counts what it gets done until the next.
+            let _ = (&mut self.task).await;
         }
         let left = self.queue.waiting().drain(..).count() + self.queue.in_hand.load(Ordering::Acquire);
         self.queue.counters.lost(Lost::Ended, left as u64);
     }
+}
+
+/// Whether a collector that answers this will not take the same request later either, as OTLP has it. One that has too
+/// much on hand now may.
+fn is_final(code: Code) -> bool {
+    !matches!(
+        code,
+        Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unavailable
+            | Code::DataLoss
+            // What the channel itself answers when it does not come to an answer.
+            | Code::Unknown
+            | Code::Internal
+    )
 }
 
 /// The task's own.
@@ -171,6 +200,12 @@ impl Sender {
                         refused.map_or(0, |partial| partial.rejected_spans.max(0) as u64).min(count);
                     self.queue.counters.exported(count - refused);
                     self.queue.counters.lost(Lost::Refused, refused);
+                    return;
+                }
+                // Asked again, it would say the same.
+                Err(error) if is_final(error.code()) => {
+                    tracing::debug!(attempt, %error, "spans were refused");
+                    self.queue.counters.lost(Lost::Refused, count);
                     return;
                 }
                 Err(error) => tracing::debug!(attempt, %error, "spans were not taken"),

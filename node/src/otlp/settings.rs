@@ -7,8 +7,12 @@ use tonic::codegen::http::Uri;
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 /// The endpoint of everything.
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// How traces are told to it.
+const TRACES_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
 /// How it is spoken to.
 const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+/// What goes with every request, a token perhaps, which is not spoken here.
+const HEADERS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
 /// What the service is called.
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 /// What it is called otherwise.
@@ -39,13 +43,21 @@ impl OtlpSettings {
     /// What `variable` gives for each name says; none if no endpoint is named.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, OtlpError> {
         let value = |name: &'static str| variable(name).filter(|value| !value.trim().is_empty());
-        let named = [TRACES_ENDPOINT, ENDPOINT].into_iter().find_map(|name| Some((name, value(name)?)));
-        let Some((name, text)) = named else { return Ok(None) };
-        if let Some(value) = value(PROTOCOL).filter(|protocol| protocol != "grpc") {
-            return Err(OtlpError { variable: PROTOCOL, value, expected: "grpc" });
+        let first = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, value(name)?)));
+        let Some((name, text)) = first([TRACES_ENDPOINT, ENDPOINT]) else { return Ok(None) };
+        if let Some((variable, value)) = first([TRACES_PROTOCOL, PROTOCOL])
+            && value.trim() != "grpc"
+        {
+            return Err(OtlpError { variable, value, expected: "grpc" });
+        }
+        if let Some((variable, _)) = first(HEADERS) {
+            let (value, expected) = ("not shown".to_owned(), "none: a collector is asked without headers");
+            return Err(OtlpError { variable, value, expected });
         }
         let endpoint = text.trim().parse::<Uri>().ok().filter(|uri| {
-            uri.scheme_str() == Some("http") && uri.port().is_some() && matches!(uri.path(), "" | "/")
+            let is_named = uri.host().is_some_and(|host| !host.is_empty());
+            let is_whole = is_named && uri.port_u16().is_some_and(|port| port != 0) && uri.query().is_none();
+            uri.scheme_str() == Some("http") && is_whole && matches!(uri.path(), "" | "/")
         });
         let expected =
             "http://host:port of a collector that takes OTLP over gRPC, such as http://127.0.0.1:4317";
@@ -86,9 +98,19 @@ mod tests {
 
     #[test]
     fn a_wrong_variable_is_named_with_its_value_and_what_was_expected() {
-        for wrong in
-            ["4317", "localhost:4317", "https://c:4317", "http://c", "http://c:4317/v1/traces", "http://c:x"]
-        {
+        for wrong in [
+            "4317",
+            "localhost:4317",
+            "https://c:4317",
+            "http://c",
+            "http://c:4317/v1/traces",
+            "http://c:x",
+            "http://c:0",
+            "http://c:65536",
+            "http://:4317",
+            "http://c:4317/?token",
+            "http://\u{fffd}:4317",
+        ] {
             let refused = read(&[(ENDPOINT, wrong)]).expect_err(wrong).to_string();
             let begins =
                 format!("environment variable OTEL_EXPORTER_OTLP_ENDPOINT is {wrong:?}; expected http://");
@@ -100,5 +122,19 @@ mod tests {
             refused.to_string(),
             "environment variable OTEL_EXPORTER_OTLP_PROTOCOL is \"http/protobuf\"; expected grpc"
         );
+        // The one for traces alone goes first, whichever is the right one.
+        let both = |traces: &'static str, all: &'static str| {
+            read(&[(ENDPOINT, "http://c:4317"), (TRACES_PROTOCOL, traces), (PROTOCOL, all)])
+        };
+        assert!(both("grpc", "http/json").is_ok());
+        let refused = both("http/json", "grpc").expect_err("not spoken").to_string();
+        assert!(
+            refused.starts_with("environment variable OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is"),
+            "{refused}"
+        );
+        // A collector that wants a header would take nothing; what is in it is nobody's business.
+        let refused = read(&[(ENDPOINT, "http://c:4317"), (HEADERS[1], "authorization=Bearer secret")]);
+        let refused = refused.expect_err("not sent").to_string();
+        assert!(refused.contains("OTEL_EXPORTER_OTLP_HEADERS") && !refused.contains("secret"), "{refused}");
     }
 }

@@ -364,7 +364,8 @@ impl Actor for ConsensusActor {
         conductor.begin_without(self.gate.lost());
         remind(&me, Duration::ZERO, ConsensusMessage::Tick);
         let members = || self.roster.members().iter().map(ToString::to_string).collect();
-        let telling = Telling::new(&self.events, || Rounds::new(self.genesis.hash(), own, members()));
+        let telling =
+            Telling::new(&self.events, || Rounds::new(self.genesis.hash(), own, members(), head + 1));
         Ok(Shell {
             conductor,
             signer,

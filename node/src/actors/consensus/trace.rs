@@ -157,7 +157,8 @@ impl Round {
 
     /// The proposal is here, as part of that span.
     fn proposed(&mut self, by: Option<usize>, own: usize, part_of: TraceContext) {
-        if by == Some(self.proposer) && by != Some(own) {
+        // Who wrote it is not verified yet: a liar makes no span a part of itself.
+        if by == Some(self.proposer) && by != Some(own) && part_of.span_id != self.whole.context().span_id {
             self.whole.adopt(part_of);
         }
     }
@@ -175,13 +176,17 @@ impl Round {
     }
 
     fn note_gate(&mut self, now: Moment, gate: &GateNote) {
-        let attributes: Attributes = vec![
-            ("alys.gate.healthy", Value::from(gate.healthy)),
-            ("alys.gate.required", Value::from(gate.required)),
-            ("alys.gate.reason", Value::from(gate.reason.clone())),
-        ];
-        self.whole.note(now, if gate.open { "gate open" } else { "gate closed" }, attributes);
+        note_gate(&mut self.whole, now, gate);
     }
+}
+
+fn note_gate(draft: &mut Draft, now: Moment, gate: &GateNote) {
+    let attributes: Attributes = vec![
+        ("alys.gate.healthy", Value::from(gate.healthy)),
+        ("alys.gate.required", Value::from(gate.required)),
+        ("alys.gate.reason", Value::from(gate.reason.clone())),
+    ];
+    draft.note(now, if gate.open { "gate open" } else { "gate closed" }, attributes);
 }
 
 /// The rounds of one member, as they are told. Methods that give spans give those that are over.
@@ -195,13 +200,15 @@ pub struct Rounds {
     gate: Option<GateNote>,
     early: VecDeque<(Place, TraceContext)>,
     last: TraceContext,
+    /// The height that is decided next.
+    next: u64,
 }
 
 impl Rounds {
-    /// Rounds of the member at place `own` among `members`.
-    pub fn new(genesis: [u8; 32], own: usize, members: Vec<String>) -> Self {
+    /// Rounds of the member at place `own` among `members`, from the height `next` on.
+    pub fn new(genesis: [u8; 32], own: usize, members: Vec<String>, next: u64) -> Self {
         let (early, last) = (VecDeque::new(), TraceContext::default());
-        Self { genesis, own, members, current: None, halted: None, gate: None, early, last }
+        Self { genesis, own, members, current: None, halted: None, gate: None, early, last, next }
     }
 
     /// The round in hand; the zero context for none.
@@ -261,15 +268,20 @@ impl Rounds {
         if !is_news {
             return Vec::new();
         }
+        let was_open = self.gate.as_ref().is_some_and(|before| before.open);
         let mut over = Vec::new();
         if let Some(round) = &mut self.current {
             round.note_gate(now, &gate);
         }
-        if !gate.open
-            && let Some(round) = self.current.take()
-        {
-            self.halted = Some((round.place, round.proposer));
-            over = round.finish(now, "halted", Some(&gate.reason));
+        if !gate.open {
+            over = match self.current.take() {
+                Some(round) => {
+                    self.halted = Some((round.place, round.proposer));
+                    round.finish(now, "halted", Some(&gate.reason))
+                }
+                None if was_open && self.halted.is_none() => vec![self.halted_before(now, &gate)],
+                None => Vec::new(),
+            };
         }
         let opens = gate.open;
         self.gate = Some(gate);
@@ -277,6 +289,20 @@ impl Rounds {
             self.open(now, place, proposer, true);
         }
         over
+    }
+
+    /// The gate closed between two heights, where a member is most of the time: the round that does not begin is told, in
+    /// the trace in which it begins later.
+    fn halted_before(&mut self, now: Moment, gate: &GateNote) -> Span {
+        let place = Place { height: self.next, round: 0 };
+        let context = TraceContext::sampled(place.trace_id(self.genesis), span_id());
+        let mut whole = Draft::root(context, "round", now)
+            .with("alys.height", place.height)
+            .with("alys.round", place.round)
+            .with("alys.outcome", "halted");
+        whole.link(std::mem::replace(&mut self.last, context));
+        note_gate(&mut whole, now, gate);
+        whole.fail(now, gate.reason.clone())
     }
 
     /// This member asked its engine for a block.
@@ -365,7 +391,10 @@ impl Rounds {
                 self.early.push_back((place, part_of));
             }
             (ConsensusWire::Vote(vote, _), Some(round))
-                if vote.kind == VoteType::Precommit && round.precommits.len() < members =>
+                // What is said again, for votes get lost, takes no other member's room.
+                if vote.kind == VoteType::Precommit
+                    && round.precommits.len() < members
+                    && !round.precommits.contains(&part_of) =>
             {
                 round.precommits.push(part_of);
             }
@@ -397,6 +426,7 @@ impl Rounds {
     /// The chain ends at `height` now.
     #[must_use]
     pub fn committed(&mut self, now: Moment, height: u64, adopted: bool) -> Vec<Span> {
+        self.next = self.next.max(height + 1);
         if self.halted.is_some_and(|(place, _)| place.height <= height) {
             self.halted = None;
         }
@@ -455,7 +485,7 @@ mod tests {
     /// Rounds of the first member, in a round of the second.
     fn rounds() -> Rounds {
         let members = (1..=4).map(|number| format!("node-{number}")).collect();
-        let mut rounds = Rounds::new(GENESIS, 0, members);
+        let mut rounds = Rounds::new(GENESIS, 0, members, PLACE.height);
         assert!(rounds.gate(at(0), gate(true, 4)).is_empty());
         assert!(rounds.began(at(10), PLACE, 1).is_empty());
         rounds
@@ -496,7 +526,31 @@ mod tests {
         let decided = rounds.committed(at(99), PLACE.height, false);
         let round = decided.last().expect("the round");
         assert!(round.attributes.contains(&("alys.resumed", Value::Flag(true))));
-        assert!(rounds.gate(at(100), gate(false, 1)).is_empty(), "no round in hand");
+    }
+
+    #[test]
+    fn a_halt_between_two_heights_is_told_in_the_trace_of_the_round_that_does_not_begin() {
+        let mut rounds = rounds();
+        let before = rounds.context();
+        assert_eq!(rounds.committed(at(20), PLACE.height, false).len(), 2);
+        let told = rounds.gate(at(100), gate(false, 2));
+        assert_eq!(shown(&told), [("round", 100, 100, true)]);
+        let next = Place { height: PLACE.height + 1, round: 0 };
+        assert_eq!(told[0].context.trace_id, next.trace_id(GENESIS));
+        assert_eq!(told[0].error.as_deref(), Some("2 of 4 healthy; 3 required"));
+        assert_eq!((told[0].links.as_slice(), told[0].notes[0].name), (&[before][..], "gate closed"));
+        assert!(rounds.gate(at(110), gate(false, 1)).is_empty(), "once");
+        assert!(rounds.gate(at(200), gate(true, 3)).is_empty());
+        assert!(rounds.began(at(210), next, 1).is_empty());
+        let round = rounds.committed(at(220), next.height, false).pop().expect("the round");
+        assert_eq!(round.context.trace_id, told[0].context.trace_id);
+        assert_eq!(round.links, [told[0].context], "it follows from the halt");
+    }
+
+    #[test]
+    fn a_member_that_starts_where_nothing_works_yet_has_not_halted() {
+        let mut rounds = Rounds::new(GENESIS, 0, Vec::new(), 1);
+        assert!(rounds.gate(at(0), gate(false, 1)).is_empty());
     }
 
     #[test]
@@ -510,9 +564,10 @@ mod tests {
         assert_ne!(prevote, precommit);
         // Another member's vote for another trace than this round's is no cause of it.
         let others = TraceContext::sampled(PLACE.trace_id(GENESIS), [9; 8]);
-        rounds.heard(&vote(VoteType::Precommit, 2), others);
-        rounds.heard(&vote(VoteType::Precommit, 3), TraceContext::sampled([1; 16], [8; 8]));
         (0..1_000).for_each(|_| rounds.heard(&vote(VoteType::Precommit, 2), others));
+        rounds.heard(&vote(VoteType::Precommit, 3), TraceContext::sampled([1; 16], [8; 8]));
+        let last = others.with_span([10; 8]);
+        rounds.heard(&vote(VoteType::Precommit, 3), last);
         rounds.decided(at(50), at(52));
         assert_ne!(rounds.context_of(Step::Commit), rounds.context());
         let told = rounds.committed(at(60), PLACE.height, false);
@@ -526,7 +581,7 @@ mod tests {
             ("round", 10, 60, false),
         ];
         assert_eq!(shown(&told), expected);
-        assert_eq!(told[4].links, [others]);
+        assert_eq!(told[4].links, [others, last]);
         assert!(told.iter().all(|span| span.context.trace_id == PLACE.trace_id(GENESIS)));
     }
 

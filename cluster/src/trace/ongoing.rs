@@ -1,0 +1,97 @@
+//! A span whose end is told whatever ends it.
+
+use super::context::TraceContext;
+use super::span::Draft;
+use crate::event::EventBus;
+
+/// Something that is under way. Told when it is over, also when that is because it panics, is killed or is given up: what
+/// took too long is what one looks for.
+pub struct Ongoing {
+    draft: Option<Draft>,
+    events: EventBus,
+}
+
+impl Ongoing {
+    /// What `draft` began, told to whoever listens on `events`.
+    pub fn new(draft: Draft, events: &EventBus) -> Self {
+        Self { draft: Some(draft), events: events.clone() }
+    }
+
+    /// Its span.
+    pub fn context(&self) -> TraceContext {
+        self.draft.as_ref().map_or_else(TraceContext::default, Draft::context)
+    }
+
+    /// It is over; `error` is why it failed, if it did.
+    pub fn over(self, error: Option<String>) {
+        self.over_with(|draft| draft, error);
+    }
+
+    /// The same, with what is known only now.
+    pub fn over_with(mut self, last: impl FnOnce(Draft) -> Draft, error: Option<String>) {
+        self.draft = self.draft.take().map(last);
+        self.tell(error);
+    }
+
+    fn tell(&mut self, error: Option<String>) {
+        let now = self.events.clock().now();
+        if let Some(draft) = self.draft.take() {
+            self.events.tracer().record(match error {
+                None => draft.end(now),
+                Some(reason) => draft.fail(now, reason),
+            });
+        }
+    }
+}
+
+impl Drop for Ongoing {
+    fn drop(&mut self) {
+        let how = if std::thread::panicking() { "it panicked" } else { "it was cut short" };
+        self.tell(Some(how.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::super::{Span, SpanSink, Tracer, new_trace};
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<Span>>);
+
+    impl SpanSink for Told {
+        fn record(&self, spans: Vec<Span>) {
+            self.0.lock().expect("nobody panics with it").extend(spans);
+        }
+    }
+
+    #[test]
+    fn what_is_under_way_is_told_once_however_it_ends() {
+        let told = Arc::<Told>::default();
+        let clock = Arc::new(SystemClock::default());
+        let events = EventBus::new(clock.clone()).traced(Tracer::to(told.clone()));
+        let begin = |name: &'static str| Ongoing::new(Draft::root(new_trace(), name, clock.now()), &events);
+        begin("over").over_with(|draft| draft.with("more", true), None);
+        begin("failed").over(Some("why".to_owned()));
+        drop(begin("dropped"));
+        let panicked = begin("panicked");
+        let panics = std::thread::spawn(move || {
+            let _panicked = panicked;
+            panic!("on purpose");
+        });
+        assert!(panics.join().is_err());
+        let told = told.0.lock().expect("nobody panics with it");
+        let ends: Vec<_> = told.iter().map(|span| (span.name.as_ref(), span.error.as_deref())).collect();
+        let expected = [
+            ("over", None),
+            ("failed", Some("why")),
+            ("dropped", Some("it was cut short")),
+            ("panicked", Some("it panicked")),
+        ];
+        assert_eq!(ends, expected);
+        assert_eq!(told[0].attributes.len(), 1);
+    }
+}
