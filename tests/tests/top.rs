@@ -1,9 +1,9 @@
 //! Does `top` show a running federation as it is: working, then halted with its reason?
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Output, Stdio};
 
-use alys_tests::federation::Federation;
+use alys_tests::federation::{Federation, SOON};
 use alys_tests::{eventually, seen};
 use tokio::process::Command;
 
@@ -97,4 +97,41 @@ async fn without_a_terminal_top_says_what_it_expects() {
         assert_eq!(output.status.code(), Some(code), "{program} {arguments:?}: {complaint}");
         assert!(complaint.contains(part), "{program} {arguments:?}: {complaint}");
     }
+}
+
+/// The process that was started with this argument, if it is there.
+fn running_with(argument: &str) -> Option<u32> {
+    let processes = std::fs::read_dir("/proc")
+        .expect("processes")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    processes.filter_map(|name| name.parse().ok()).find(|pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut arguments = line.split(|byte| *byte == 0);
+        arguments.next().is_some_and(|program| program.ends_with(b"alys-node"))
+            && arguments.any(|other| other == argument.as_bytes())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn top_ends_with_its_terminal() {
+    // An interval that nobody else asks in.
+    let (argument, program) = ("13337ms", binary("alys-node"));
+    let line = format!("exec {} top --url http://127.0.0.1:9 --interval {argument}", program.display());
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--command", &line, "/dev/null"]).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut terminal = match command.spawn() {
+        Ok(terminal) => terminal,
+        Err(error) => return println!("skipped: no pseudo-terminal by the program `script`: {error}"),
+    };
+    let pid = eventually(SOON, "top runs", async || running_with(argument).ok_or("not yet")).await;
+    // It draws, and listens for keys.
+    eventually(SOON, "it has a terminal", async || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        seen(threads >= 3, format!("{threads} threads"))
+    })
+    .await;
+    terminal.kill().await.expect("the terminal is closed");
+    eventually(SOON, "it is gone", async || seen(running_with(argument).is_none(), format!("{pid} runs")))
+        .await;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alys_cluster::clock::{Moment, SystemClock};
 use alys_cluster::id::NodeId;
-use alys_cluster::trace::{Draft, Span, Tracer, Value, new_trace};
+use alys_cluster::trace::{Draft, Span, SpanKind, Tracer, Value, new_trace};
 use alys_node::Tracing;
 use alys_node::ops::view::BlockView;
 use alys_node::otlp::{Exporter, OtlpSettings};
@@ -373,6 +373,20 @@ async fn every_span_is_taken_or_counted_as_lost_and_nobody_waits_for_a_collector
     let (taken, lost) = accounts(&tracing);
     assert_eq!((taken, lost.values().sum()), (0, 10_000u64), "{lost:?}");
     assert!(lost["queue_full"] >= 10_000 - 4_096 - 512 && lost["ended"] > 0, "{lost:?}");
+
+    // A flood of requests leaves room for what the member does by itself.
+    let flooded = exporter(&format!("http://{}", silent.local_addr().expect("it is bound")));
+    let tracing = flooded.tracing();
+    for _ in 0..5_000 {
+        let request = Draft::root(new_trace(), "GET /genesis", Moment::ORIGIN).kind(SpanKind::Server);
+        tracing.tracer.record(request.end(Moment::ORIGIN));
+    }
+    let (_, before) = accounts(&tracing);
+    tracing.tracer.record_all(spans(1_500));
+    let (_, after) = accounts(&tracing);
+    assert!(before["queue_full"] >= 5_000 - 2_048 - 512, "{before:?}");
+    assert_eq!(before, after, "none of these is lost");
+    flooded.finish(Duration::from_millis(10)).await;
 
     // Nobody there.
     let nobody = exporter("http://127.0.0.1:9");

@@ -42,7 +42,7 @@ impl Asked {
             .with("alys.actor", shown(to))
             .with("alys.peer", from.to_string());
         let cause = cause.passed_on(draft.context());
-        Some(Self { ongoing: Ongoing::new(draft, events), cause })
+        Some(Self { ongoing: events.begin(draft), cause })
     }
 
     fn answered(self, outcome: &Result<Vec<u8>, String>) {

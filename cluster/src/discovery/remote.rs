@@ -94,7 +94,7 @@ impl Caller {
         };
         let (actor, peer) = (target.actor.to_string(), target.node.to_string());
         let draft = draft.kind(SpanKind::Client).with("rpc.system", "ractor");
-        Some(Ongoing::new(draft.with("alys.actor", actor).with("alys.peer", peer), events))
+        Some(events.begin(draft.with("alys.actor", actor).with("alys.peer", peer)))
     }
 
     /// A member was lost, and whoever waits for it waits in vain.

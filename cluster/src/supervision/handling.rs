@@ -41,6 +41,6 @@ impl<M> Traced<M> {
             .with("alys.actor", self.actor.to_string());
         slot.blame(draft.context());
         let passed_on = cause.passed_on(draft.context());
-        (passed_on, Some(Ongoing::new(draft, &self.events)))
+        (passed_on, Some(self.events.begin(draft)))
     }
 }

@@ -1,20 +1,24 @@
 //! A span whose end is told whatever ends it.
 
+use std::sync::Arc;
+
 use super::context::TraceContext;
 use super::span::Draft;
-use crate::event::EventBus;
+use super::tracer::Tracer;
+use crate::clock::Clock;
 
 /// Something that is under way. Told when it is over, also when that is because it panics, is killed or is given up: what
 /// took too long is what one looks for.
 pub struct Ongoing {
     draft: Option<Draft>,
-    events: EventBus,
+    tracer: Tracer,
+    clock: Arc<dyn Clock>,
 }
 
 impl Ongoing {
-    /// What `draft` began, told to whoever listens on `events`.
-    pub fn new(draft: Draft, events: &EventBus) -> Self {
-        Self { draft: Some(draft), events: events.clone() }
+    /// What `draft` began.
+    pub fn new(draft: Draft, tracer: Tracer, clock: Arc<dyn Clock>) -> Self {
+        Self { draft: Some(draft), tracer, clock }
     }
 
     /// Its span.
@@ -34,9 +38,9 @@ impl Ongoing {
     }
 
     fn tell(&mut self, error: Option<String>) {
-        let now = self.events.clock().now();
+        let now = self.clock.now();
         if let Some(draft) = self.draft.take() {
-            self.events.tracer().record(match error {
+            self.tracer.record(match error {
                 None => draft.end(now),
                 Some(reason) => draft.fail(now, reason),
             });
@@ -53,11 +57,11 @@ impl Drop for Ongoing {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
-    use super::super::{Span, SpanSink, Tracer, new_trace};
+    use super::super::{Span, SpanSink, new_trace};
     use super::*;
-    use crate::clock::{Clock, SystemClock};
+    use crate::clock::SystemClock;
 
     #[derive(Default)]
     struct Told(Mutex<Vec<Span>>);
@@ -72,8 +76,10 @@ mod tests {
     fn what_is_under_way_is_told_once_however_it_ends() {
         let told = Arc::<Told>::default();
         let clock = Arc::new(SystemClock::default());
-        let events = EventBus::new(clock.clone()).traced(Tracer::to(told.clone()));
-        let begin = |name: &'static str| Ongoing::new(Draft::root(new_trace(), name, clock.now()), &events);
+        let tracer = Tracer::to(told.clone());
+        let begin = |name: &'static str| {
+            Ongoing::new(Draft::root(new_trace(), name, clock.now()), tracer.clone(), clock.clone())
+        };
         begin("over").over_with(|draft| draft.with("more", true), None);
         begin("failed").over(Some("why".to_owned()));
         drop(begin("dropped"));

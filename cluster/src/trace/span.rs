@@ -8,14 +8,14 @@ use super::context::TraceContext;
 use crate::clock::Moment;
 
 /// The most bytes of a text in a span.
-const TEXT_BYTES_MAX: usize = 256;
+const TEXT_BYTES_MAX: usize = 512;
 /// The most attributes, links and notes of a span, of each.
 const PARTS_MAX: usize = 32;
 
 /// What an attribute says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// Text, cut to 256 bytes.
+    /// Text, cut to 512 bytes.
     Text(Cow<'static, str>),
     /// A number.
     Number(i64),
@@ -237,8 +237,8 @@ mod tests {
         let span = draft.fail(Moment::ORIGIN, "€".repeat(10_000));
         assert_eq!((span.notes.len(), span.links.len(), span.attributes.len()), (32, 32, 1));
         let Value::Text(text) = &span.attributes[0].1 else { panic!("a text") };
-        assert_eq!(text.len(), 256);
-        assert_eq!(span.error.expect("it failed").len(), 255);
+        assert_eq!(text.len(), 512);
+        assert_eq!(span.error.expect("it failed").len(), 510);
         assert_eq!(span.ended, span.started, "not before its beginning");
     }
 }

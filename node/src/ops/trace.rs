@@ -51,7 +51,7 @@ fn begin(events: &EventBus, request: &Request) -> Option<Ongoing> {
         None => Draft::root(new_trace(), name, now),
     };
     let draft = draft.kind(SpanKind::Server).with("http.request.method", method);
-    Some(Ongoing::new(draft.with("http.route", route.to_owned()), events))
+    Some(events.begin(draft.with("http.route", route.to_owned())))
 }
 
 /// Answers a request within its span. One whose caller does not wait for the answer is told as well.

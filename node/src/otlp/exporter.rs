@@ -8,7 +8,7 @@ use std::time::Duration;
 use alys_cluster::clock::{Clock, Moment};
 use alys_cluster::id::NodeId;
 use alys_cluster::telemetry::spans::{Lost, SpanCounters};
-use alys_cluster::trace::{Span, SpanSink, Tracer};
+use alys_cluster::trace::{Span, SpanKind, SpanSink, Tracer};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use tokio::sync::Notify;
@@ -22,6 +22,8 @@ use crate::Tracing;
 
 /// Spans that wait for the collector. More, and the newest are lost.
 const QUEUE_MAX: usize = 4_096;
+/// Of these, spans of requests and of messages: more that wait already, and another one is lost.
+const CAUSED_MAX: usize = QUEUE_MAX / 2;
 /// Spans in one request.
 const BATCH_MAX: usize = 512;
 /// How long spans wait for others to go with them.
@@ -63,8 +65,11 @@ impl Queue {
 impl SpanSink for Queue {
     fn record(&self, spans: Vec<Span>) {
         let origin = self.clock.since_epoch().saturating_sub(self.clock.now().since(Moment::ORIGIN));
+        // What callers cause, as fast as they like, leaves room for what the member does by itself.
+        let is_caused = spans.iter().all(|span| matches!(span.kind, SpanKind::Server | SpanKind::Consumer));
+        let most = if is_caused { CAUSED_MAX } else { QUEUE_MAX };
         let mut waiting = self.waiting();
-        let room = QUEUE_MAX - waiting.len();
+        let room = most.saturating_sub(waiting.len());
         let lost = spans.len().saturating_sub(room);
         waiting.extend(spans.into_iter().take(room).map(|span| Timed { span, origin }));
         drop(waiting);

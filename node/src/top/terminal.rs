@@ -18,6 +18,8 @@ use super::{End, TopError, poll};
 
 /// How long a key, or what a member said, may wait to be seen.
 const FRAME: Duration = Duration::from_millis(100);
+/// What the view may take to end after a signal. Reading keys of a terminal that is gone takes for ever.
+const GRACE: Duration = Duration::from_secs(1);
 /// Answers that wait to be read, for each member.
 const WAITING: usize = 4;
 
@@ -109,7 +111,11 @@ fn signals() -> io::Result<Arc<AtomicU8>> {
                 });
             }
             if let Some(Ok(kind)) = waiting.join_next().await {
-                tell.store(u8::try_from(kind.as_raw_value()).unwrap_or(0), Ordering::Relaxed);
+                let number = u8::try_from(kind.as_raw_value()).unwrap_or(0);
+                tell.store(number, Ordering::Relaxed);
+                tokio::time::sleep(GRACE).await;
+                ratatui::restore();
+                std::process::exit(End::Signal(number).code().into());
             }
         });
     });

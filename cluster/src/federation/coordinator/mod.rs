@@ -26,7 +26,7 @@
 //!                                (left, if it had said so)
 //! ```
 //!
-//! [`heartbeat`] asks and answers, [`indirect`] asks through others, [`peer`] is what is known of one, and [`facts`] is
+//! `heartbeat` asks and answers, `indirect` asks through others, `peer` is what is known of one, and [`facts`] is
 //! what follows for the gate and for people. Here it is judged.
 
 pub mod facts;

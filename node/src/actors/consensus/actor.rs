@@ -282,7 +282,8 @@ impl ConsensusActor {
         let cause = shell.telling.cause(|rounds| rounds.context_of(Step::Commit));
         let head = within(cause, self.chain.call_patiently(DEADLINE, ask)).await??;
         // An engine that misses this begins anew at the head when it is asked to build on it.
-        let _ = self.engine.cast(EngineMessage::Committed(Box::new(block)));
+        // Part of no round: the vote that came last did not ask for it.
+        let _ = within_sync(None, || self.engine.cast(EngineMessage::Committed(Box::new(block))));
         let now = self.clock.now();
         let interval = shell.last_commit.replace(now).map(|last| now.since(last));
         let (height, adopted) = (BlockHeight(head.height), observed.adopted);
