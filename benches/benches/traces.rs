@@ -17,8 +17,8 @@ use criterion::{Criterion, criterion_group};
 use tokio::runtime::Runtime;
 
 /// Rounds of each federation, and federations of each kind.
-const BLOCKS: usize = 40;
-const TURNS: usize = 4;
+const BLOCKS: usize = 25;
+const TURNS: usize = 3;
 
 fn exporter(collector: &Collector, node: &NodeId) -> Exporter {
     let endpoint = collector.endpoint();
