@@ -17,8 +17,8 @@ use criterion::{Criterion, criterion_group};
 use tokio::runtime::Runtime;
 
 /// Rounds of each federation, and federations of each kind.
-const BLOCKS: usize = 25;
-const TURNS: usize = 3;
+const BLOCKS: usize = 20;
+const TURNS: usize = 4;
 
 fn exporter(collector: &Collector, node: &NodeId) -> Exporter {
     let endpoint = collector.endpoint();
@@ -70,10 +70,17 @@ async fn rounds(tag: &str, blocks: usize, collector: Option<&Collector>) -> Vec<
 fn block_rounds(runtime: &Runtime, turns: usize, blocks: usize) {
     let collector = Collector::start();
     let (mut without, mut with) = (Vec::new(), Vec::new());
-    // In turns, so that what else the machine does falls on both.
-    for turn in 0..turns {
-        without.extend(runtime.block_on(rounds(&format!("off{turn}"), blocks, None)));
-        with.extend(runtime.block_on(rounds(&format!("on{turn}"), blocks, Some(&collector))));
+    // In turns, each kind first in half of them, so that what else the machine does falls on both.
+    for turn in 0..turns * 2 {
+        let (is_traced, pair) = ((turn + turn / 2) % 2 == 1, turn / 2);
+        let tag = format!("{}{pair}", if is_traced { "on" } else { "off" });
+        let mut took = runtime.block_on(rounds(&tag, blocks, Some(&collector).filter(|_| is_traced)));
+        if is_traced { &mut with } else { &mut without }.extend(took.iter().copied());
+        took.sort();
+        note(
+            &format!("median of {tag}"),
+            &format!("{:.1} ms", percentile(&took, 0.5).as_secs_f64() * 1_000.0),
+        );
     }
     let [without, with] = [without, with].map(|mut took: Vec<Duration>| {
         took.sort();
