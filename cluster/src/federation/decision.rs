@@ -76,6 +76,19 @@ impl MemberState {
     pub fn is_known(self) -> bool {
         matches!(self, Self::Own | Self::Up | Self::Attested)
     }
+
+    /// What people read; `self` for this member.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Own => "self",
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Attested => "attested",
+            Self::Suspected => "suspected",
+            Self::Down => "down",
+            Self::Left => "left",
+        }
+    }
 }
 
 /// What a decision is told of one member.

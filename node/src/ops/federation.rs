@@ -85,19 +85,10 @@ fn decision_view(decision: Decision) -> GateDecision {
 
 fn member_view(member: MemberStatus, published: &[(NodeId, Incarnation, usize)]) -> MemberView {
     let known = published.iter().find(|(node, ..)| *node == member.name).map_or(0, |(.., actors)| *actors);
-    let state = match member.state {
-        MemberState::Own => "self",
-        MemberState::Unknown => "unknown",
-        MemberState::Up => "up",
-        MemberState::Attested => "attested",
-        MemberState::Suspected => "suspected",
-        MemberState::Down => "down",
-        MemberState::Left => "left",
-    };
     MemberView {
         name: member.name.to_string(),
         healthy: member.healthy,
-        state: state.to_owned(),
+        state: member.state.as_str().to_owned(),
         through: member.through.map(|node| node.to_string()),
         incarnation: member.incarnation.map(|incarnation| incarnation.0),
         last_seen_ms: member.last_seen.map(|ago| ago.as_millis() as u64),

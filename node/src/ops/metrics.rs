@@ -36,18 +36,12 @@ pub(super) async fn metrics(State(ops): State<Ops>) -> Result<Response, Problem>
 
 /// Another member's numbers; nothing of this one.
 fn peer(member: &MemberStatus) -> Option<PeerReading> {
-    let state = match member.state {
-        MemberState::Own => return None,
-        MemberState::Unknown => "unknown",
-        MemberState::Up => "up",
-        MemberState::Attested => "attested",
-        MemberState::Suspected => "suspected",
-        MemberState::Down => "down",
-        MemberState::Left => "left",
-    };
+    if member.state == MemberState::Own {
+        return None;
+    }
     Some(PeerReading {
         peer: member.name.to_string(),
-        state,
+        state: member.state.as_str(),
         phi: member.phi,
         silence: member.last_seen,
         height: member.height.map(|height| height.0),
