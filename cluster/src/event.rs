@@ -199,6 +199,27 @@ pub enum ClusterEvent {
         /// Why.
         reason: String,
     },
+    /// A member has signed two different things for the same height, round and step.
+    Equivocated {
+        /// Whose signatures they are.
+        member: NodeId,
+        /// The height.
+        height: BlockHeight,
+        /// The round.
+        round: u32,
+        /// `proposal`, `prevote` or `precommit`.
+        step: &'static str,
+    },
+    /// Another member sent what this member's key has signed, and the signer's journal does not know it: somebody else
+    /// has the key, or the journal is not whole.
+    SignatureUnknown {
+        /// The height.
+        height: BlockHeight,
+        /// The round.
+        round: u32,
+        /// `proposal`, `prevote` or `precommit`.
+        step: &'static str,
+    },
     /// What this member logs is another than before.
     LogLevelChanged {
         /// The directives before.
@@ -238,6 +259,8 @@ impl ClusterEvent {
             Self::HeightCommitted { .. } => "height_committed",
             Self::RoundStarted { .. } => "round_started",
             Self::SignatureRefused { .. } => "signature_refused",
+            Self::Equivocated { .. } => "equivocated",
+            Self::SignatureUnknown { .. } => "signature_unknown",
             Self::LogLevelChanged { .. } => "log_level_changed",
         }
     }
@@ -254,6 +277,8 @@ impl ClusterEvent {
             | Self::LinkRefused { .. }
             | Self::RecoveryChanged { .. }
             | Self::ShutdownRefused { .. }
+            | Self::Equivocated { .. }
+            | Self::SignatureUnknown { .. }
             | Self::SignatureRefused { .. } => true,
             Self::ShutdownTaskEnded { is_done, .. } => !is_done,
             Self::ActorHealthChanged { status, .. } => {
@@ -332,6 +357,13 @@ impl fmt::Display for ClusterEvent {
             Self::SignatureRefused { height, reason } => {
                 write!(f, "a signature at height {height} was refused: {reason}")
             }
+            Self::Equivocated { member, height, round, step } => {
+                write!(f, "{member} has signed two different {step}s for height {height}, round {round}")
+            }
+            Self::SignatureUnknown { height, round, step } => write!(
+                f,
+                "this member's key has signed a {step} for height {height}, round {round} that its journal does not know"
+            ),
             Self::LogLevelChanged { from, to, lasts, by } => {
                 write!(f, "{by} changed the log level from {from:?} to {to:?}")?;
                 lasts.map_or(Ok(()), |lasts| write!(f, " for {} s", lasts.as_secs()))

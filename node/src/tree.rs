@@ -356,6 +356,7 @@ impl Parts {
             config: self.config.consensus,
             log_path: self.config.data_dir.join("consensus.log"),
             journal_path: self.config.data_dir.join("signatures.journal"),
+            evidence_path: self.config.data_dir.join("evidence"),
             gate: self.gate.clone(),
             head: self.head.clone(),
             chain: self.addresses.chain.clone(),

@@ -73,6 +73,8 @@ const CALLS: &[Call] = &[
     get("/chain/blocks/{height}", "/chain/blocks/1000000", 404),
     get("/chain/blocks/{height}", "/chain/blocks/one", 400),
     get("/consensus/signatures", "/consensus/signatures?from_height=1", 200),
+    get("/consensus/received", "/consensus/received?from_height=1", 200),
+    get("/consensus/evidence", "/consensus/evidence", 200),
     get("/genesis", "/genesis", 200),
     send("post", "/transactions", r#"{"payload":"c0ffee"}"#, 202),
     send("post", "/transactions", r#"{"payload":"c0ffee"}"#, 409),

@@ -48,6 +48,8 @@ pub struct Metrics {
     block_interval: Histogram,
     deciding: Histogram,
     signature_refusals: IntCounter,
+    signatures_unknown: IntCounter,
+    equivocations: IntCounterVec,
     shutdown_state: IntGaugeVec,
     shutdown_refusals: IntCounter,
     spans_exported: IntCounter,
@@ -399,6 +401,15 @@ impl Metrics {
                 &DECIDING_BUCKETS,
             ),
             signature_refusals: make.counter("consensus_signature_refusals_total", "Signatures refused."),
+            signatures_unknown: make.counter(
+                "consensus_signatures_unknown_total",
+                "Signatures of this member's key, sent by others, that its journal does not know.",
+            ),
+            equivocations: make.counters(
+                "consensus_equivocations_total",
+                "Heights for which the member has signed two different things.",
+                &["member"],
+            ),
             shutdown_state: make.gauges("shutdown_state", "1 for the state the shutdown is in.", &["state"]),
             shutdown_refusals: make
                 .counter("shutdown_refusals_total", "Requests to shut down that were refused."),
@@ -413,6 +424,9 @@ impl Metrics {
             metrics.blocks.with_label_values(&[origin]);
         }
         metrics.shutdown_state.with_label_values(&["running"]).set(1);
+        for member in peers.iter().chain([node]) {
+            metrics.equivocations.with_label_values(&[member.as_str()]);
+        }
         metrics
     }
 
@@ -490,6 +504,10 @@ impl Metrics {
                 self.round.set((*round).into());
             }
             ClusterEvent::SignatureRefused { .. } => self.signature_refusals.inc(),
+            ClusterEvent::SignatureUnknown { .. } => self.signatures_unknown.inc(),
+            ClusterEvent::Equivocated { member, .. } => {
+                self.equivocations.with_label_values(&[member.as_str()]).inc();
+            }
         }
     }
 

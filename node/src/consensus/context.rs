@@ -330,7 +330,7 @@ pub fn proposer_index(members: usize, height: u64, round: u32) -> usize {
 
 /// What a member signs: its kind, height, round and block. Two statements of one kind, height and round
 /// that differ are a double signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
     /// Proposal, prevote or precommit.
     pub step: Step,
@@ -345,7 +345,7 @@ pub struct Statement {
 }
 
 /// The steps in which a member signs, in the order in which they come in a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Step {
     /// The proposer's offer.
@@ -394,6 +394,11 @@ impl Statement {
             block: Some(proposal.block.hash()),
             pol_round: proposal.pol_round.as_i64(),
         }
+    }
+
+    /// Where it belongs: a member may state one thing there.
+    pub fn place(&self) -> (u64, u32, Step) {
+        (self.height, self.round, self.step)
     }
 
     /// The bytes that are signed. They name the chain, and every field at a fixed place.

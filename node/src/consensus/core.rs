@@ -41,6 +41,7 @@ use super::context::{
 use super::guard::{Refusal, Signer};
 use super::log::{LogError, MessageLog};
 use super::message::{ConsensusWire, LogEntry};
+use super::received::Received;
 use crate::genesis::Genesis;
 use crate::keys::{SIGNATURE_BYTES, Signature};
 
@@ -147,6 +148,8 @@ pub struct Ports<'a> {
     pub signer: &'a mut dyn Signer,
     /// Remembers.
     pub log: &'a mut dyn MessageLog,
+    /// Knows which signatures of others were verified already.
+    pub received: &'a Received,
 }
 
 /// The protocol.
@@ -405,22 +408,25 @@ impl Host {
                 Ok(resume.resume_with(SignedMessage::new(proposal, signature)))
             }
             E::VerifySignature(signed, key, resume) => {
-                let statement = match &signed.message {
-                    malachite::ConsensusMsg::Vote(vote) => Statement::of_vote(vote),
-                    malachite::ConsensusMsg::Proposal(proposal) => Statement::of_proposal(proposal),
+                let (author, statement) = match &signed.message {
+                    malachite::ConsensusMsg::Vote(vote) => (vote.voter, Statement::of_vote(vote)),
+                    malachite::ConsensusMsg::Proposal(proposal) => {
+                        (proposal.proposer, Statement::of_proposal(proposal))
+                    }
                 };
+                let is_verified = ports.received.holds(usize::from(author.0), &statement, &signed.signature);
                 let holds = signed.signature != NULL_SIGNATURE
-                    && key.verify(&statement.bytes(&self.chain_id), &signed.signature);
+                    && (is_verified || key.verify(&statement.bytes(&self.chain_id), &signed.signature));
                 Ok(resume.resume_with(holds))
             }
             E::VerifyPolkaCertificate(certificate, .., resume) => {
-                Ok(resume.resume_with(self.verify_polka(&certificate)))
+                Ok(resume.resume_with(self.verify_polka(ports.received, &certificate)))
             }
             E::VerifyRoundCertificate(certificate, .., resume) => {
-                Ok(resume.resume_with(self.verify_round(&certificate)))
+                Ok(resume.resume_with(self.verify_round(ports.received, &certificate)))
             }
             E::VerifyCommitCertificate(certificate, .., resume) => {
-                Ok(resume.resume_with(self.verify_commit(&certificate)))
+                Ok(resume.resume_with(self.verify_commit(ports.received, &certificate)))
             }
             E::WalAppend(_, input, resume) => {
                 self.append(ports, input)?;
@@ -563,6 +569,7 @@ impl Host {
 impl Host {
     fn verify_commit(
         &self,
+        received: &Received,
         certificate: &CommitCertificate<Federation>,
     ) -> Result<(), CertificateError<Federation>> {
         let votes = certificate.commit_signatures.iter().map(|commit| {
@@ -575,19 +582,21 @@ impl Host {
             };
             (vote, commit.signature)
         });
-        self.verify_votes(votes, self.quorum())
+        self.verify_votes(received, votes, self.quorum())
     }
 
     fn verify_polka(
         &self,
+        received: &Received,
         certificate: &PolkaCertificate<Federation>,
     ) -> Result<(), CertificateError<Federation>> {
         let votes = certificate.votes(&Federation).map(|vote| (vote.message, vote.signature));
-        self.verify_votes(votes, self.quorum())
+        self.verify_votes(received, votes, self.quorum())
     }
 
     fn verify_round(
         &self,
+        received: &Received,
         certificate: &RoundCertificate<Federation>,
     ) -> Result<(), CertificateError<Federation>> {
         let required = match certificate.cert_type {
@@ -602,11 +611,12 @@ impl Host {
             RoundCertificateType::Skip => self.members.count() / 3 + 1,
         };
         let votes = certificate.votes(&Federation).map(|vote| (vote.message, vote.signature));
-        self.verify_votes(votes, required)
+        self.verify_votes(received, votes, required)
     }
 
     fn verify_votes(
         &self,
+        received: &Received,
         votes: impl Iterator<Item = (BlockVote, Signature)>,
         required: usize,
     ) -> Result<(), CertificateError<Federation>> {
@@ -620,7 +630,9 @@ impl Host {
                 return Err(CertificateError::DuplicateVote(vote.voter));
             }
             seen |= bit;
-            if !member.public_key().verify(&Statement::of_vote(&vote).bytes(&self.chain_id), &signature) {
+            let statement = Statement::of_vote(&vote);
+            let is_verified = received.holds(usize::from(vote.voter.0), &statement, &signature);
+            if !is_verified && !member.public_key().verify(&statement.bytes(&self.chain_id), &signature) {
                 return Err(CertificateError::VerificationError(None));
             }
         }
@@ -723,21 +735,24 @@ mod tests {
     struct Fixture {
         core: MalachiteCore,
         tools: Tools,
+        received: Received,
     }
 
     impl Fixture {
         fn new() -> Self {
             let core = MalachiteCore::new(&genesis(), 0, ConsensusConfig::default());
-            let mut fixture = Self { core, tools: Tools::default() };
+            let received = Received::new(&genesis(), 0);
+            let mut fixture = Self { core, tools: Tools::default(), received };
             let (mut signer, mut log) = (fixture.tools.clone(), fixture.tools.clone());
-            let ports = Ports { signer: &mut signer, log: &mut log };
+            let ports = Ports { signer: &mut signer, log: &mut log, received: &fixture.received };
             fixture.core.start(ports, 1, Vec::new()).expect("starts");
             fixture
         }
 
         fn step(&mut self, input: CoreInput) -> Result<Vec<Effect>, CoreError> {
             let (mut signer, mut log) = (self.tools.clone(), self.tools.clone());
-            self.core.step(Ports { signer: &mut signer, log: &mut log }, input)
+            let ports = Ports { signer: &mut signer, log: &mut log, received: &self.received };
+            self.core.step(ports, input)
         }
 
         fn check(&mut self, valid: bool) -> Result<Vec<Effect>, CoreError> {
@@ -879,11 +894,13 @@ mod tests {
             (vote, signature)
         };
         let host = &fixture.core.host;
-        let holds = |members: &[u8]| host.verify_votes(members.iter().map(|m| vote(*m)), 3).is_ok();
+        let holds = |members: &[u8]| {
+            host.verify_votes(&fixture.received, members.iter().map(|m| vote(*m)), 3).is_ok()
+        };
         assert!(holds(&[0, 1, 3]));
         assert!(!holds(&[0, 1]), "two are no quorum");
         assert!(!holds(&[0, 1, 1]), "one member counts once");
         let forged = [vote(0), vote(1), (vote(2).0, vote(1).1)].into_iter();
-        assert!(host.verify_votes(forged, 3).is_err(), "a vote in another's name");
+        assert!(host.verify_votes(&fixture.received, forged, 3).is_err(), "a vote in another's name");
     }
 }

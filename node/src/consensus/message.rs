@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block::{Block, BlockHash};
 use super::context::{BlockProposal, BlockVote, ConsensusHeight, Federation, MemberIndex, Statement};
+use super::evidence::Signed;
 use crate::keys::Signature;
 
 /// A message between members.
@@ -71,6 +72,14 @@ impl ConsensusWire {
         }
     }
 
+    /// The block that a prevote or precommit is for; nothing of a vote for none.
+    pub fn voted_block(&self) -> Option<BlockHash> {
+        match self {
+            Self::Vote(BlockVote { block: NilOrVal::Val(block), .. }, _) => Some(*block),
+            _ => None,
+        }
+    }
+
     /// What the member at this place of genesis states by this message, if it is its own.
     pub fn statement_of(&self, member: usize) -> Option<Statement> {
         let (statement, signer) = match self {
@@ -79,6 +88,36 @@ impl ConsensusWire {
             Self::Polka { .. } | Self::Round { .. } => return None,
         };
         (usize::from(signer.0) == member).then_some(statement)
+    }
+
+    /// Everything that is stated in it, each with the place in genesis of its author: one statement, or those that a
+    /// proof consists of.
+    pub fn statements(&self) -> Vec<(usize, Signed)> {
+        let of_vote = |vote: &BlockVote, signature: Signature| {
+            (usize::from(vote.voter.0), Signed { statement: Statement::of_vote(vote), signature })
+        };
+        match self {
+            Self::Vote(vote, signature) => vec![of_vote(vote, *signature)],
+            Self::Proposal(proposal, signature) => {
+                let statement = Statement::of_proposal(proposal);
+                vec![(usize::from(proposal.proposer.0), Signed { statement, signature: *signature })]
+            }
+            Self::Polka { height, round, block, signatures } => {
+                let vote = |voter| {
+                    let (kind, block) = (VoteType::Prevote, NilOrVal::Val(*block));
+                    BlockVote { height: *height, round: *round, kind, block, voter }
+                };
+                signatures.iter().map(|(voter, signature)| of_vote(&vote(*voter), *signature)).collect()
+            }
+            Self::Round { height, round, signatures, .. } => {
+                let vote =
+                    |kind, block, voter| BlockVote { height: *height, round: *round, kind, block, voter };
+                let votes = signatures.iter();
+                votes
+                    .map(|(kind, block, voter, signature)| of_vote(&vote(*kind, *block, *voter), *signature))
+                    .collect()
+            }
+        }
     }
 
     pub(super) fn into_input(self) -> Input<Federation> {

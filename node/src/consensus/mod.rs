@@ -9,17 +9,19 @@
 //! nevertheless, behind [`core::BftCore`].
 //!
 //! Reading order: [`block`], [`context`] (what Malachite must be told about a federation), [`message`],
-//! [`certificate`], [`guard`], [`log`], [`core`], [`pacing`], [`config`].
+//! [`certificate`], [`guard`], [`log`], [`evidence`], [`received`], [`core`], [`pacing`], [`config`].
 
 pub mod block;
 pub mod certificate;
 pub mod config;
 pub mod context;
 pub mod core;
+pub mod evidence;
 pub mod guard;
 pub mod log;
 pub mod message;
 pub mod pacing;
+pub mod received;
 
 pub use block::{Block, BlockHash, StateRoot};
 pub use certificate::Certificate;

@@ -62,7 +62,8 @@ impl Pacing {
 
     /// A height was decided `now` in `round`; its proposal was `seen` then, if it was.
     pub fn decided(&mut self, now: Moment, round: u32, seen: Option<Moment>) {
-        let seen = seen.unwrap_or(now);
+        // A proposal sent ahead of its time does not move the beat ahead: it counts from when it could be followed.
+        let seen = seen.unwrap_or(now).max(self.may_follow_from.min(now));
         let anchor = if round == 0 {
             let near_own = seen >= self.begun && seen.since(self.begun) <= self.slack();
             if near_own { self.begun } else { seen }
@@ -163,6 +164,18 @@ mod tests {
         assert!(pacing.may_follow(at(1_500)));
         height(&mut pacing, 1_900, 1_900);
         assert_eq!(pacing.due(), at(3_900));
+    }
+
+    #[test]
+    fn a_proposal_sent_far_ahead_of_its_time_does_not_make_the_chain_run_faster_than_by_a_quarter() {
+        let mut pacing = pacing();
+        height(&mut pacing, 0, 0);
+        for n in 1..10 {
+            let begins = n * 1_500;
+            assert!(!pacing.may_follow(at(begins - 1)), "height {n}");
+            // It was sent as soon as the height before was decided.
+            height(&mut pacing, begins, begins - 1_400);
+        }
     }
 
     #[test]

@@ -1,21 +1,18 @@
-//! What the chain shows and takes: `/chain/{head,blocks}`, `/consensus/signatures`, `/genesis` and `/transactions`.
+//! What the chain shows and takes: `/chain/{head,blocks}`, `/genesis` and `/transactions`.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use serde::Deserialize;
-use utoipa::IntoParams;
 
-use super::extract::{Admitted, Asked, Body, NoQuery};
+use super::extract::{Admitted, Body, NoQuery};
 use super::router::{Answer, DEADLINE, Ops};
 use super::view::{
-    BlockView, CertificateView, GenesisMemberView, GenesisView, HeadView, Problem, SignatureView,
-    SignaturesView, TransactionReceipt, TransactionRequest,
+    BlockView, CertificateView, GenesisMemberView, GenesisView, HeadView, Problem, TransactionReceipt,
+    TransactionRequest,
 };
 use crate::actors::chain::ChainMessage;
-use crate::actors::consensus::ConsensusMessage;
 use crate::actors::engine::EngineMessage;
 use crate::consensus::block::transaction_hash;
 use crate::ports::{StoredBlock, TransactionError};
@@ -61,7 +58,7 @@ fn block_view(ops: &Ops, stored: StoredBlock) -> BlockView {
 }
 
 /// A height as it stands in a path or a query.
-fn height_of(field: &str, text: &str) -> Result<u64, Problem> {
+pub(super) fn height_of(field: &str, text: &str) -> Result<u64, Problem> {
     text.parse().map_err(|_| {
         let detail = format!("field `{field}` is {text:?}; expected a whole number from 0 to {}", u64::MAX);
         Problem::new(StatusCode::BAD_REQUEST, detail)
@@ -100,43 +97,6 @@ pub(super) async fn chain_block(
         };
         Problem::new(StatusCode::NOT_FOUND, detail)
     })
-}
-
-/// Which signatures.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct FromHeight {
-    /// Those of this height and above; 0 if it is not there
-    #[param(value_type = Option<u64>)]
-    from_height: Option<String>,
-}
-
-/// What this member's key has signed
-#[utoipa::path(
-    get,
-    path = "/consensus/signatures",
-    tag = "chain",
-    params(FromHeight),
-    responses((status = OK, description = "At most 4,096 signatures, oldest first", body = SignaturesView))
-)]
-pub(super) async fn consensus_signatures(
-    State(ops): State<Ops>,
-    Asked(FromHeight { from_height }): Asked<FromHeight>,
-) -> Answer<SignaturesView> {
-    let from_height = from_height.map_or(Ok(0), |text| height_of("from_height", &text))?;
-    let ask = |reply| ConsensusMessage::Signatures(from_height, reply);
-    let signed = ops.parts().addresses.consensus.call(DEADLINE, ask).await?;
-    let signatures = signed.into_iter().map(|signed| SignatureView {
-        incarnation: signed.incarnation.0,
-        height: signed.statement.height,
-        round: signed.statement.round,
-        step: signed.statement.step.as_str().to_owned(),
-        block: signed.statement.block.map(|block| block.to_string()),
-        at_ms: signed.at.0,
-        gate_sequence: signed.gate_sequence,
-    });
-    Ok(Json(SignaturesView { node: ops.node(), signatures: signatures.collect() }))
 }
 
 /// What all members agree on

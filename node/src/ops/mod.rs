@@ -24,6 +24,7 @@ mod registry;
 pub mod router;
 pub mod server;
 mod shutdown;
+mod statements;
 mod supervision;
 pub mod token;
 mod trace;

@@ -22,7 +22,7 @@ use super::token::Token;
 use super::view::Problem;
 use super::{
     about, chain, document, events, faults, federation, health, host, logs, metrics, problem, registry,
-    shutdown, supervision, trace,
+    shutdown, statements, supervision, trace,
 };
 use crate::logs::LogControl;
 use crate::tree::Parts;
@@ -70,7 +70,9 @@ fn operations() -> OpenApiRouter<Ops> {
         .routes(routes!(registry::registry_stats))
         .routes(routes!(chain::chain_head))
         .routes(routes!(chain::chain_block))
-        .routes(routes!(chain::consensus_signatures))
+        .routes(routes!(statements::consensus_signatures))
+        .routes(routes!(statements::consensus_received))
+        .routes(routes!(statements::consensus_evidence))
         .routes(routes!(chain::genesis))
         .routes(routes!(chain::submit))
         .routes(routes!(shutdown::shutdown_progress))

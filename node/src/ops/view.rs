@@ -303,6 +303,72 @@ pub struct SignaturesView {
     pub signatures: Vec<SignatureView>,
 }
 
+/// A statement with its author's signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SignedView {
+    /// The block's hash; absent for a nil vote.
+    pub block: Option<String>,
+    /// Of a proposal: the earlier round in which the block got a quorum of prevotes; -1 for none, and for votes.
+    pub pol_round: i64,
+    /// The author's signature over the statement, hexadecimal.
+    pub signature: String,
+}
+
+/// Two statements of one member for the same height, round and step that differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EquivocationView {
+    /// Whose signatures they are.
+    pub member: String,
+    /// The height signed for.
+    pub height: u64,
+    /// The round signed for.
+    pub round: u32,
+    /// `proposal`, `prevote` or `precommit`.
+    pub step: String,
+    /// The statement received first.
+    pub first: SignedView,
+    /// The statement received second.
+    pub second: SignedView,
+    /// When the second was received.
+    pub seen_at_ms: u64,
+}
+
+/// `GET /consensus/evidence`: verified when it was received, kept across restarts, oldest first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EvidenceView {
+    /// The answering member.
+    pub node: String,
+    /// At most 16 of each member, each of another height.
+    pub evidence: Vec<EquivocationView>,
+}
+
+/// A statement that this member received, with a verified signature of its author.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReceivedStatementView {
+    /// Whose statement it is.
+    pub member: String,
+    /// The height signed for.
+    pub height: u64,
+    /// The round signed for.
+    pub round: u32,
+    /// `proposal`, `prevote` or `precommit`.
+    pub step: String,
+    /// The block's hash; absent for a nil vote.
+    pub block: Option<String>,
+    /// When it was received first.
+    pub at_ms: u64,
+}
+
+/// `GET /consensus/received?from_height=H`: what other members were heard to state since this member's consensus
+/// started, in the order of heights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReceivedView {
+    /// The answering member.
+    pub node: String,
+    /// Statements with `height >= from_height`; of each author at most 96 for a height, of the last 128 heights.
+    pub statements: Vec<ReceivedStatementView>,
+}
+
 /// `GET /genesis`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GenesisView {

@@ -23,9 +23,11 @@ use super::trace::{GateNote, Place, Rounds, Step};
 use crate::actors::chain::{ChainMessage, HeadReader};
 use crate::actors::engine::EngineMessage;
 use crate::consensus::core::MalachiteCore;
+use crate::consensus::evidence::{Equivocation, Evidence};
 use crate::consensus::guard::{GuardedSigner, Journal};
 use crate::consensus::log::WriteAheadLog;
 use crate::consensus::message::ConsensusWire;
+use crate::consensus::received::Received;
 use crate::consensus::{Block, Certificate, ConsensusConfig};
 use crate::failure::MemberFailure;
 use crate::genesis::Genesis;
@@ -60,6 +62,8 @@ pub struct ConsensusActor {
     pub log_path: PathBuf,
     /// The signer's journal.
     pub journal_path: PathBuf,
+    /// The file of evidence against members that sign twice.
+    pub evidence_path: PathBuf,
     /// Whether steps may be taken.
     pub gate: GateReader,
     /// Where the chain ends.
@@ -83,6 +87,8 @@ pub struct Shell {
     conductor: Conductor,
     signer: GuardedSigner,
     log: WriteAheadLog,
+    received: Received,
+    evidence: Evidence,
     telling: Telling,
     last_commit: Option<Moment>,
     /// Members that do not reach each other, and do reach this one.
@@ -153,7 +159,8 @@ impl ConsensusActor {
         while let Some(input) = next.take() {
             let at = self.instant();
             self.tell_input(at, &mut shell.telling, &input);
-            let mut tools = Tools { signer: &mut shell.signer, log: &mut shell.log };
+            let (signer, log, received) = (&mut shell.signer, &mut shell.log, &mut shell.received);
+            let mut tools = Tools { signer, log, received };
             for action in shell.conductor.handle(at, &mut tools, input).map_err(MemberFailure::of)? {
                 if let Action::Commit(decision) = action {
                     shell.telling.step(|rounds, now| rounds.decided(at.now, now));
@@ -209,6 +216,15 @@ impl ConsensusActor {
                 let part_of = shell.telling.step(|rounds, now| rounds.said(now, &message));
                 within_sync(shell.telling.cause(|_| part_of), || self.outbox.send(&peer, message));
             }
+            Action::PassOn(peer, message) => within_sync(None, || match peer {
+                Some(peer) => self.outbox.send(&peer, message),
+                None => self.roster.peers().for_each(|peer| self.outbox.send(peer, message.clone())),
+            }),
+            Action::KeepEvidence(equivocation) => self.keep_evidence(shell, *equivocation),
+            Action::TellUnknownSignature(statement) => {
+                let (height, step) = (BlockHeight(statement.height), statement.step.as_str());
+                self.tell(shell, ClusterEvent::SignatureUnknown { height, round: statement.round, step });
+            }
             Action::SetTimer(timer, generation, after) => {
                 remind(me, after, ConsensusMessage::Timer(timer, generation));
             }
@@ -229,6 +245,25 @@ impl ConsensusActor {
             }
             Action::Commit(_) => unreachable!("commits are awaited where they arise"),
         }
+    }
+
+    /// Keeps evidence, in its file too, and tells it if it adds anything to what is known.
+    fn keep_evidence(&self, shell: &Shell, equivocation: Equivocation) {
+        if !shell.evidence.keep(equivocation) {
+            return;
+        }
+        let (height, round, step) = equivocation.first.statement.place();
+        let author = self.roster.members().get(usize::from(equivocation.author));
+        if let Some(member) = author.cloned() {
+            let (height, step) = (BlockHeight(height), step.as_str());
+            self.tell(shell, ClusterEvent::Equivocated { member, height, round, step });
+        }
+        let evidence = shell.evidence.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = evidence.save() {
+                tracing::warn!(%error, "evidence could not be written to its file");
+            }
+        });
     }
 
     /// Tells an event of the round in hand.
@@ -371,6 +406,8 @@ impl Actor for ConsensusActor {
             conductor,
             signer,
             log,
+            received: Received::new(&self.genesis, own),
+            evidence: Evidence::open(&self.evidence_path, &self.genesis),
             telling,
             last_commit: None,
             apart: BTreeSet::new(),
@@ -390,7 +427,11 @@ impl Actor for ConsensusActor {
                     shell.telling.step(|rounds, _| rounds.heard(&message, cause.context));
                 }
                 self.carry(shell, &from, &message);
-                self.input(&me, shell, Input::Message(message)).await
+                // A link is a member's: a sender is one of them.
+                let Some(from) = self.roster.members().iter().position(|member| *member == from) else {
+                    return Ok(());
+                };
+                self.input(&me, shell, Input::Message(from, message)).await
             }
             ConsensusMessage::Timer(timer, generation) => {
                 self.input(&me, shell, Input::Timer(timer, generation)).await
@@ -456,6 +497,14 @@ impl Actor for ConsensusActor {
             ConsensusMessage::Signatures(from, reply) => {
                 let records = shell.signer.journal().records();
                 let _ = reply.send(records.filter(|r| r.statement.height >= from).copied().collect());
+                Ok(())
+            }
+            ConsensusMessage::Evidence(reply) => {
+                let _ = reply.send(shell.evidence.all());
+                Ok(())
+            }
+            ConsensusMessage::Received(from, reply) => {
+                let _ = reply.send(shell.received.since(from));
                 Ok(())
             }
             ConsensusMessage::Leave(reply) => {

@@ -16,8 +16,12 @@
 //! round and in the middle of it, and so does the wait for precommits of a block that nobody has seen. That is
 //! liveness only: leaving a round early is always safe, and what the proposer says is heard whenever it comes.
 //!
-//! While the gate is closed, and between two heights, what arrives is held; the oldest goes when there is
-//! too much, for whoever needs an answer asks again. When the gate opens, and when a peer comes back, this
+//! What arrives is verified first, and a second statement of one author that differs is evidence ([`Received`]). While
+//! the gate is closed, and between two heights, what was verified is held, bounded for each sender ([`Held`]).
+//!
+//! A member that votes for another block than the one this member was offered is sent that offer, and what others
+//! voted in a round without a decision is passed on: a member that says different things to different members is
+//! found out. When the gate opens, and when a peer comes back, this
 //! member repeats what it said in the present round, so that nobody waits for a repetition timer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,26 +32,29 @@ use alys_cluster::health::HealthCheckResult;
 use alys_cluster::id::NodeId;
 use alys_cluster::port::PeerChange;
 
+use super::held::Held;
 use crate::consensus::config::ConsensusConfig;
-use crate::consensus::context::Statement;
+use crate::consensus::context::{Statement, proposer_index};
 use crate::consensus::core::{
     BftCore, CoreError, CoreInput, Effect, Ports, RoundTimer, needs_proposer, waits_for_proposal,
 };
+use crate::consensus::evidence::Equivocation;
 use crate::consensus::guard::{Refusal, Signer};
 use crate::consensus::log::{LogError, MessageLog};
 use crate::consensus::message::{ConsensusWire, LogEntry};
 use crate::consensus::pacing::Pacing;
+use crate::consensus::received::{HEIGHTS_AHEAD, Received};
 use crate::consensus::{Block, BlockHash, Certificate};
 use crate::ports::{Head, Observed};
 
-/// Messages held while no step may be taken.
-const HELD_MAX: usize = 512;
 /// Slots without a block, while the gate is open, after which consensus calls itself degraded.
 const STALLED_SLOTS: u32 = 5;
 /// Why a member is silent.
 const SILENT: &str = "a part of the consensus log is gone; silent until others have decided this height";
 /// Own messages of the present round that can be repeated.
 const SAID_MAX: usize = 32;
+/// Proposals of one member for one height of which it is remembered when they were seen.
+const SEEN_PER_MEMBER: usize = 4;
 
 /// The time of an input, on both clocks, and whether the gate is open at that moment.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +87,8 @@ pub struct Tools<'a> {
     pub signer: &'a mut dyn Signer,
     /// Remembers.
     pub log: &'a mut dyn HeightLog,
+    /// What others stated.
+    pub received: &'a mut Received,
 }
 
 /// What the conductor learns.
@@ -87,8 +96,8 @@ pub struct Tools<'a> {
 pub enum Input {
     /// Time passes.
     Tick,
-    /// A member says something.
-    Message(ConsensusWire),
+    /// The member at this place of genesis sent something.
+    Message(usize, ConsensusWire),
     /// A timer set under this generation ran out.
     Timer(RoundTimer, u64),
     /// A block was built.
@@ -140,6 +149,8 @@ pub enum Action {
     Send(ConsensusWire),
     /// Send to one member.
     SendTo(NodeId, ConsensusWire),
+    /// Pass on what another member said: to one member, or to every other.
+    PassOn(Option<NodeId>, ConsensusWire),
     /// Set a timer; it comes back with its generation.
     SetTimer(RoundTimer, u64, Duration),
     /// Build a block on the head.
@@ -165,6 +176,10 @@ pub enum Action {
         /// Whose turn it is, by its place in genesis.
         proposer: usize,
     },
+    /// Keep and tell that a member has made two statements that contradict each other.
+    KeepEvidence(Box<Equivocation>),
+    /// Tell that this member's key has signed what its journal does not know.
+    TellUnknownSignature(Statement),
     /// Tell that a signature was refused.
     TellAbstention {
         /// The height.
@@ -209,7 +224,7 @@ pub struct Conductor {
     /// When the chain last grew, or the gate last opened.
     progress: Moment,
     /// Messages of others, which they repeat.
-    held: VecDeque<ConsensusWire>,
+    held: Held,
     /// Own timers and answers of the engine, which nobody repeats: few by nature.
     held_own: VecDeque<CoreInput>,
     said: VecDeque<ConsensusWire>,
@@ -221,7 +236,8 @@ pub struct Conductor {
     lost: BTreeSet<NodeId>,
     peers_at: u64,
     is_leaving: bool,
-    seen: BTreeMap<BlockHash, (Moment, WallTime)>,
+    /// When the proposals for the next height were seen, by proposer and block.
+    seen: BTreeMap<(usize, BlockHash), (Moment, WallTime)>,
 }
 
 /// Malachite's timers have no order of their own; their names do.
@@ -241,6 +257,7 @@ impl Conductor {
         head: Head,
         block_time: Duration,
     ) -> Self {
+        let held = Held::new(members.len());
         Self {
             core,
             config,
@@ -251,7 +268,7 @@ impl Conductor {
             pacing: Pacing::new(block_time),
             was_open: false,
             progress: Moment::ORIGIN,
-            held: VecDeque::new(),
+            held,
             held_own: VecDeque::new(),
             said: VecDeque::new(),
             timers: BTreeMap::new(),
@@ -319,11 +336,7 @@ impl Conductor {
         self.was_open = at.gate_open;
         match input {
             Input::Tick => {}
-            Input::Message(message) if message.height() <= self.head.height => {}
-            Input::Message(message) => {
-                self.saw(at, &message);
-                self.take(at, tools, CoreInput::Message(message), actions)?;
-            }
+            Input::Message(from, message) => self.hear(at, tools, from, message, actions)?,
             Input::Timer(timer, generation) => {
                 if self.timers.get(&key(&timer)) == Some(&generation) {
                     self.timers.remove(&key(&timer));
@@ -331,13 +344,16 @@ impl Conductor {
                 }
             }
             Input::Built { round, block } => {
-                self.seen.entry(block.hash()).or_insert((at.now, at.wall));
+                self.seen.entry((self.own, block.hash())).or_insert((at.now, at.wall));
                 self.take(at, tools, CoreInput::Built { round, block }, actions)?;
             }
             Input::Checked { block, round, valid } => {
                 self.take(at, tools, CoreInput::Checked { block, round, valid }, actions)?;
             }
-            Input::Committed { head, adopted } => self.committed(at.now, head, adopted),
+            Input::Committed { head, adopted } => {
+                tools.received.decided(head.height);
+                self.committed(at.now, head, adopted);
+            }
             Input::Peer(change) => self.peer(change, actions),
             Input::PeersAt(height) => self.peers_at = height,
             Input::Leave => self.is_leaving = true,
@@ -362,6 +378,57 @@ impl Conductor {
         actions.push(Action::TellAbstention { height: self.head.height + 1, reason });
     }
 
+    /// Takes what a member sent, if it is signed by whom it names.
+    fn hear(
+        &mut self,
+        at: Instant,
+        tools: &mut Tools<'_>,
+        from: usize,
+        message: ConsensusWire,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), CoreError> {
+        let head = self.head.height;
+        if message.height() > head + HEIGHTS_AHEAD {
+            return Ok(());
+        }
+        let Ok(arrival) = tools.received.take(&message, head, at.wall, &*tools.signer) else {
+            return Ok(());
+        };
+        actions.extend(arrival.unknown_own.into_iter().map(Action::TellUnknownSignature));
+        for (equivocation, first) in arrival.equivocations {
+            actions.push(Action::KeepEvidence(Box::new(equivocation)));
+            let both = first.into_iter().chain([message.clone()]);
+            actions.extend(both.map(|message| Action::PassOn(None, message)));
+        }
+        // What this member has signed is in its own log: nobody else tells it.
+        if message.height() <= head || message.author() == Some(self.own) {
+            return Ok(());
+        }
+        if arrival.is_new {
+            actions.extend(self.dispute(tools.received, &message));
+        }
+        self.saw(at, &message);
+        if message.height() > head + 1 || self.stage != Stage::Deciding || !at.gate_open {
+            self.held.hold(from, message);
+            return Ok(());
+        }
+        self.take(at, tools, CoreInput::Message(message), actions)
+    }
+
+    /// The offer this member has of a round, for a member that votes for another block in it.
+    fn dispute(&self, received: &Received, message: &ConsensusWire) -> Option<Action> {
+        let voted = message.voted_block()?;
+        let (voter, proposer) = (message.author()?, self.proposer_of(message));
+        let offer = received.proposal(proposer, message.height(), message.round())?;
+        let is_same = matches!(offer, ConsensusWire::Proposal(offer, _) if offer.block.hash() == voted);
+        (!is_same).then(|| Action::PassOn(self.members.get(voter).cloned(), offer.clone()))
+    }
+
+    /// Whose turn it is in the round that `message` speaks of.
+    fn proposer_of(&self, message: &ConsensusWire) -> usize {
+        proposer_index(self.members.len(), message.height(), message.round())
+    }
+
     /// Lets the core take a step, or holds the input until it may.
     fn take(
         &mut self,
@@ -371,24 +438,11 @@ impl Conductor {
         actions: &mut Vec<Action>,
     ) -> Result<(), CoreError> {
         if self.stage != Stage::Deciding || !at.gate_open {
-            self.hold(input);
+            self.held_own.push_back(input);
             return Ok(());
         }
         let effects = self.core.step(ports(tools), input)?;
         self.follow(at, tools, effects, actions)
-    }
-
-    fn hold(&mut self, input: CoreInput) {
-        match input {
-            CoreInput::Message(message) if self.held.contains(&message) => {}
-            CoreInput::Message(message) => {
-                if self.held.len() == HELD_MAX {
-                    self.held.pop_front();
-                }
-                self.held.push_back(message);
-            }
-            own => self.held_own.push_back(own),
-        }
     }
 
     fn begin(
@@ -463,7 +517,8 @@ impl Conductor {
     ) -> Result<(), CoreError> {
         while self.stage == Stage::Deciding {
             // Messages first: a time-out must not pass while the answer it waits for lies here.
-            let message = self.held.pop_front().map(CoreInput::Message);
+            let message =
+                self.held.next(self.head.height + 1).map(|(_, message)| CoreInput::Message(message));
             let Some(input) = message.or_else(|| self.held_own.pop_front()) else {
                 break;
             };
@@ -508,19 +563,23 @@ impl Conductor {
                 Effect::RoundStarted { round, proposer } => {
                     self.proposer = proposer;
                     self.said.clear();
+                    if let Some(ended) = round.checked_sub(1) {
+                        let votes = tools.received.votes(height, ended);
+                        actions.extend(votes.map(|vote| Action::PassOn(None, vote.clone())));
+                    }
                     actions.push(Action::TellRound { height, round, proposer });
                 }
                 Effect::Decided(decided) => {
                     self.stage = Stage::Committing;
                     let (block, certificate) = *decided;
-                    let seen = self.seen.get(&certificate.block);
+                    let seen = self.seen_at(&certificate.block);
                     let observed = Observed {
                         proposal_at_ms: seen.map(|(_, wall)| wall.0),
                         decided_at_ms: at.wall.0,
                         adopted: false,
                     };
-                    self.pacing.decided(at.now, certificate.round, seen.map(|(moment, _)| *moment));
-                    let deciding = seen.map(|(moment, _)| at.now.since(*moment));
+                    self.pacing.decided(at.now, certificate.round, seen.map(|(moment, _)| moment));
+                    let deciding = seen.map(|(moment, _)| at.now.since(moment));
                     actions.push(Action::Commit(Box::new(Decision {
                         block,
                         certificate,
@@ -556,18 +615,28 @@ impl Conductor {
     }
 
     fn saw(&mut self, at: Instant, message: &ConsensusWire) {
-        // Bounded: a proposer has few proposals that matter, and the map is emptied with each height.
+        // Only what may be decided next counts, and a proposer that offers too much loses its own place: the map is
+        // emptied with each height.
         if let ConsensusWire::Proposal(proposal, _) = message
-            && self.seen.len() < SAID_MAX
+            && message.height() == self.head.height + 1
+            && message.author() == Some(self.proposer_of(message))
         {
-            self.seen.entry(proposal.block.hash()).or_insert((at.now, at.wall));
+            let proposer = usize::from(proposal.proposer.0);
+            let of_proposer = self.seen.keys().filter(|(author, _)| *author == proposer).count();
+            if of_proposer < SEEN_PER_MEMBER {
+                self.seen.entry((proposer, proposal.block.hash())).or_insert((at.now, at.wall));
+            }
         }
+    }
+
+    /// When the proposal of this block was first seen.
+    fn seen_at(&self, block: &BlockHash) -> Option<(Moment, WallTime)> {
+        self.seen.iter().filter(|((_, seen), _)| seen == block).map(|(_, at)| *at).min_by_key(|(now, _)| *now)
     }
 
     /// Others have begun the next height, as what they said shows, not long before this member's own beat.
     fn is_called(&self, now: Moment) -> bool {
-        let is_next = |message: &ConsensusWire| message.height() == self.head.height + 1;
-        self.pacing.may_follow(now) && self.held.iter().any(is_next)
+        self.pacing.may_follow(now) && self.held.speaks_of(self.head.height + 1)
     }
 
     /// A block's time stamp must be later than its parent's, and not far ahead of this member's clock.
@@ -582,7 +651,7 @@ impl Conductor {
         self.said.clear();
         self.timers.clear();
         self.seen.clear();
-        self.held.retain(|message| message.height() > head.height);
+        self.held.forget(head.height);
         self.held_own.clear();
         self.progress = now;
         if adopted {
@@ -643,5 +712,5 @@ impl Conductor {
 }
 
 fn ports<'a>(tools: &'a mut Tools<'_>) -> Ports<'a> {
-    Ports { signer: &mut *tools.signer, log: tools.log }
+    Ports { signer: &mut *tools.signer, log: tools.log, received: tools.received }
 }

@@ -6,8 +6,10 @@ use alys_cluster::port::PeerChange;
 use ractor::RpcReplyPort;
 
 use crate::consensus::core::RoundTimer;
+use crate::consensus::evidence::Equivocation;
 use crate::consensus::guard::SignedStatement;
 use crate::consensus::message::ConsensusWire;
+use crate::consensus::received::ReceivedStatement;
 use crate::consensus::{Block, Certificate};
 use crate::ports::{Payload, PayloadStatus};
 
@@ -52,6 +54,10 @@ pub enum ConsensusMessage {
     Peer(PeerChange),
     /// Statements signed for heights from here on, oldest first.
     Signatures(u64, RpcReplyPort<Vec<SignedStatement>>),
+    /// The evidence against members that sign twice.
+    Evidence(RpcReplyPort<Vec<Equivocation>>),
+    /// What others were heard to state for heights from here on, in the order of heights.
+    Received(u64, RpcReplyPort<Vec<ReceivedStatement>>),
     /// This member is going to leave: no height begins any more. Answered when the one in hand is decided, or can
     /// not be.
     Leave(RpcReplyPort<Farewell>),

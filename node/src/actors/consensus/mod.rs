@@ -6,6 +6,7 @@
 
 pub mod actor;
 pub mod conductor;
+pub mod held;
 pub mod message;
 #[cfg(test)]
 mod simulation;

@@ -16,9 +16,11 @@ use rand::{Rng as _, SeedableRng as _};
 use super::conductor::{Action, Conductor, HeightLog, Input, Instant, Tools};
 use crate::consensus::context::{Statement, Step};
 use crate::consensus::core::MalachiteCore;
+use crate::consensus::evidence::Equivocation;
 use crate::consensus::guard::{Refusal, Signer};
 use crate::consensus::log::{LogError, MessageLog};
-use crate::consensus::message::LogEntry;
+use crate::consensus::message::{ConsensusWire, LogEntry};
+use crate::consensus::received::Received;
 use crate::consensus::{Block, BlockHash, Certificate, ConsensusConfig};
 use crate::genesis::Genesis;
 use crate::genesis::tests::{genesis, secret};
@@ -113,6 +115,8 @@ struct Member {
     conductor: Conductor,
     log: MemoryLog,
     signer: RecordingSigner,
+    received: Received,
+    evidence: Vec<Equivocation>,
     engine: OrderingEngine,
     chain: Vec<(Block, Certificate, u64)>,
     up: bool,
@@ -169,6 +173,8 @@ impl Simulation {
                 refusals: 0,
                 signed_while_closed: 0,
             },
+            received: Received::new(&genesis, own),
+            evidence: Vec::new(),
             engine: OrderingEngine::new(head),
             chain: Vec::new(),
             up: true,
@@ -257,7 +263,8 @@ impl Simulation {
         };
         let member = &mut self.members[index];
         member.signer.gate_open = gate_open;
-        let mut tools = Tools { signer: &mut member.signer, log: &mut member.log };
+        let (signer, log, received) = (&mut member.signer, &mut member.log, &mut member.received);
+        let mut tools = Tools { signer, log, received };
         let actions = member.conductor.handle(at, &mut tools, input).expect("the step holds");
         for action in actions {
             self.act(index, at, action);
@@ -267,14 +274,11 @@ impl Simulation {
     fn act(&mut self, index: usize, at: Instant, action: Action) {
         match action {
             Action::Send(message) => {
-                for to in (0..MEMBERS).filter(|&to| to != index) {
-                    self.send(index, to, Input::Message(message.clone()));
-                }
+                self.send(index, None, &message);
             }
-            Action::SendTo(node, message) => {
-                let to = (0..MEMBERS).find(|&to| name(to) == node).expect("a member");
-                self.send(index, to, Input::Message(message));
-            }
+            Action::SendTo(node, message) => self.send(index, Some(&node), &message),
+            Action::PassOn(node, message) => self.send(index, node.as_ref(), &message),
+            Action::KeepEvidence(equivocation) => self.members[index].evidence.push(*equivocation),
             Action::SetTimer(timer, generation, after) => {
                 let after = after.as_millis() as u64;
                 self.push(after, index, Event::Input(Box::new(Input::Timer(timer, generation))));
@@ -290,12 +294,25 @@ impl Simulation {
                 self.push(1, index, Event::Input(Box::new(Input::Checked { block, round, valid })));
             }
             Action::Commit(decision) => self.commit(index, decision.block, decision.certificate, false),
+            // A signer without a guard has no journal to know anything.
+            Action::TellUnknownSignature(statement) if self.members[index].signer.guarded => {
+                panic!("member {index} has not signed {statement:?}")
+            }
+            Action::TellUnknownSignature(_) => {}
             Action::TellRound { .. } | Action::TellAbstention { .. } => {}
         }
     }
 
-    fn send(&mut self, from: usize, to: usize, input: Input) {
-        let is_stated = matches!(&input, Input::Message(message) if message.author() == Some(from));
+    fn send(&mut self, from: usize, node: Option<&NodeId>, message: &ConsensusWire) {
+        let is_meant = |to: &usize| *to != from && node.is_none_or(|node| name(*to) == *node);
+        for to in (0..MEMBERS).filter(is_meant) {
+            self.send_to(from, to, message);
+        }
+    }
+
+    fn send_to(&mut self, from: usize, to: usize, message: &ConsensusWire) {
+        let input = Input::Message(from, message.clone());
+        let is_stated = message.author() == Some(from);
         if self.carries && is_stated && !self.reaches(from, to) && self.carrier(from, to).is_some() {
             let delay = self.rng.random_range(2..40);
             self.push(delay, to, Event::Input(Box::new(input)));
@@ -351,6 +368,7 @@ impl Simulation {
             member.chain.last().map_or(Head::genesis(self.genesis.hash()), |(block, ..)| Head::of(block));
         member.conductor = conductor(&self.genesis, index, head);
         member.engine.reset(head);
+        member.received = Received::new(&self.genesis, index);
         member.up = true;
         let lost = (0..MEMBERS).filter(|&other| !self.members[other].up).map(name).collect::<Vec<_>>();
         self.members[index].conductor.begin_without(lost);

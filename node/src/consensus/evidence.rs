@@ -1,0 +1,210 @@
+//! Evidence of equivocation: two statements of one member for the same height, round and step that differ, each with
+//! the member's signature. Whoever has the genesis can check it.
+//!
+//! Evidence proves a fault and repairs none: agreement holds with one faulty member of four anyway. It tells operators
+//! which key signs twice: a member that was changed, or two processes with one key. It survives restarts, in a file of
+//! its own that nothing else depends on: a damaged file is set aside, and never keeps a member from starting.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use alys_cluster::clock::WallTime;
+use alys_cluster::transport::codec;
+use serde::{Deserialize, Serialize};
+
+use super::context::Statement;
+use super::guard::sync_directory;
+use crate::genesis::Genesis;
+use crate::keys::Signature;
+
+/// Pieces of evidence kept of each member. A proof does not become truer by repetition.
+pub const EVIDENCE_PER_MEMBER: usize = 16;
+/// The largest file that is read: room for the evidence against every member of the largest federation.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A statement with its author's signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// What was signed.
+    pub statement: Statement,
+    /// The author's signature over it.
+    pub signature: Signature,
+}
+
+/// Two statements of one member that contradict each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Equivocation {
+    /// The author's place in genesis.
+    pub author: u8,
+    /// The statement received first.
+    pub first: Signed,
+    /// The statement received second.
+    pub second: Signed,
+    /// When the second was received.
+    pub seen: WallTime,
+}
+
+impl Equivocation {
+    /// Whether both signatures are the author's, over different statements for the same height, round and step.
+    pub fn verify(&self, genesis: &Genesis) -> bool {
+        let (first, second) = (&self.first.statement, &self.second.statement);
+        let Some(author) = genesis.members().get(usize::from(self.author)) else { return false };
+        let holds = |signed: &Signed| {
+            let bytes = signed.statement.bytes(genesis.chain_id());
+            author.public_key.verify(&bytes, &signed.signature)
+        };
+        first.place() == second.place() && first != second && holds(&self.first) && holds(&self.second)
+    }
+}
+
+/// The evidence a member has, in memory and in a file. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Evidence(Arc<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    path: PathBuf,
+    list: Mutex<Vec<Equivocation>>,
+    /// Held while the file is written, so that the newest list is written last.
+    writing: Mutex<()>,
+}
+
+impl Evidence {
+    /// Reads the evidence in the file at `path`, if there is one. What does not verify is no evidence. A file that can
+    /// not be read is renamed to end in `.damaged`.
+    pub fn open(path: &Path, genesis: &Genesis) -> Self {
+        let list = match read(path) {
+            Ok(list) => list,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "evidence can not be read and is set aside");
+                if let Err(error) = fs::rename(path, path.with_extension("damaged")) {
+                    tracing::warn!(path = %path.display(), %error, "evidence could not be set aside");
+                }
+                Vec::new()
+            }
+        };
+        let evidence =
+            Self(Arc::new(Kept { path: path.into(), list: Mutex::default(), writing: Mutex::default() }));
+        for equivocation in list {
+            if equivocation.verify(genesis) {
+                evidence.keep(equivocation);
+            }
+        }
+        evidence
+    }
+
+    /// Keeps a piece of evidence; false if it adds nothing to what is kept. One height of a member is one piece.
+    pub fn keep(&self, equivocation: Equivocation) -> bool {
+        let mut list = self.list();
+        let of_author = || list.iter().filter(|kept| kept.author == equivocation.author);
+        let height = equivocation.first.statement.height;
+        let is_known = of_author().any(|kept| kept.first.statement.height == height);
+        if is_known || of_author().count() >= EVIDENCE_PER_MEMBER {
+            return false;
+        }
+        list.push(equivocation);
+        true
+    }
+
+    /// Everything kept, oldest first.
+    pub fn all(&self) -> Vec<Equivocation> {
+        self.list().clone()
+    }
+
+    /// Writes the file durably: to a new one that replaces the old at once. Blocks.
+    pub fn save(&self) -> io::Result<()> {
+        let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = codec::encode(&self.all()).map_err(io::Error::other)?;
+        let new_path = self.0.path.with_extension("new");
+        let mut file = fs::File::create(&new_path)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&new_path, &self.0.path)?;
+        sync_directory(&self.0.path)
+    }
+
+    fn list(&self) -> std::sync::MutexGuard<'_, Vec<Equivocation>> {
+        self.0.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<Equivocation>> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+        Ok(found) if found.len() > FILE_BYTES_MAX => {
+            return Err(io::Error::other(format!(
+                "{} bytes; expected at most {FILE_BYTES_MAX}",
+                found.len()
+            )));
+        }
+        Ok(_) => {}
+    }
+    codec::decode_canonical(&fs::read(path)?).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::BlockHash;
+    use crate::consensus::context::Step;
+    use crate::genesis::tests::{genesis, secret};
+
+    fn signed(author: u8, height: u64, tag: u8) -> Signed {
+        let block = Some(BlockHash([tag; 32]));
+        let statement = Statement { step: Step::Prevote, height, round: 0, block, pol_round: -1 };
+        Signed { statement, signature: secret(author).sign(&statement.bytes(genesis().chain_id())) }
+    }
+
+    fn equivocation(author: u8, height: u64) -> Equivocation {
+        let (first, second) = (signed(author, height, 1), signed(author, height, 2));
+        Equivocation { author, first, second, seen: WallTime(7) }
+    }
+
+    #[test]
+    fn only_two_different_statements_of_one_place_by_one_author_are_evidence() {
+        let good = equivocation(2, 5);
+        assert!(good.verify(&genesis()));
+        for (why, other) in [
+            ("the same twice", Equivocation { second: good.first, ..good }),
+            ("another height", Equivocation { second: signed(2, 6, 2), ..good }),
+            ("another's signature", Equivocation { second: signed(1, 5, 2), ..good }),
+            ("another author", Equivocation { author: 1, ..good }),
+            ("no member", Equivocation { author: 9, ..good }),
+        ] {
+            assert!(!other.verify(&genesis()), "{why}");
+        }
+    }
+
+    #[test]
+    fn evidence_outlives_a_restart_and_is_bounded_for_each_member() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("evidence");
+        let evidence = Evidence::open(&path, &genesis());
+        for height in 1..=EVIDENCE_PER_MEMBER as u64 {
+            assert!(evidence.keep(equivocation(1, height)));
+            assert!(!evidence.keep(equivocation(1, height)), "once for each height");
+        }
+        assert!(!evidence.keep(equivocation(1, 99)), "one member's evidence is bounded");
+        assert!(evidence.keep(equivocation(3, 99)), "and takes no other's room");
+        evidence.save().expect("written");
+        let again = Evidence::open(&path, &genesis());
+        assert_eq!(again.all(), evidence.all());
+        assert_eq!(again.all().len(), EVIDENCE_PER_MEMBER + 1);
+    }
+
+    #[test]
+    fn a_damaged_file_is_set_aside_and_what_does_not_verify_is_left_out() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("evidence");
+        fs::write(&path, b"garbage").expect("written");
+        assert_eq!(Evidence::open(&path, &genesis()).all(), []);
+        assert_eq!(fs::read(path.with_extension("damaged")).expect("set aside"), b"garbage");
+        let forged = Equivocation { second: signed(1, 5, 2), ..equivocation(2, 5) };
+        let bytes = codec::encode(&vec![forged, equivocation(3, 5)]).expect("encodes");
+        fs::write(&path, bytes).expect("written");
+        assert_eq!(Evidence::open(&path, &genesis()).all(), [equivocation(3, 5)]);
+    }
+}
