@@ -134,11 +134,8 @@ impl ExecutionEngine for OrderingEngine {
         Ok(self.pool.len())
     }
 
-    fn reset(&mut self, head: Head) {
-        self.head = head;
-        // What waits may be in a block that was missed.
-        self.pool.clear();
-        self.waiting.clear();
+    fn head(&self) -> Head {
+        self.head
     }
 }
 

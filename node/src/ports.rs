@@ -85,8 +85,8 @@ pub trait ExecutionEngine: Send + 'static {
     fn get_payload(&mut self, parent: &BlockHash) -> Option<Payload>;
     /// Adds a transaction to what waits; returns how many do.
     fn add_transaction(&mut self, transaction: Vec<u8>) -> Result<usize, TransactionError>;
-    /// Begins anew at `head`, forgetting what waits: blocks were missed, and it may be in them.
-    fn reset(&mut self, head: Head);
+    /// The last block it was told of.
+    fn head(&self) -> Head;
 }
 
 /// A block as stored.

@@ -367,7 +367,7 @@ impl Simulation {
         let head =
             member.chain.last().map_or(Head::genesis(self.genesis.hash()), |(block, ..)| Head::of(block));
         member.conductor = conductor(&self.genesis, index, head);
-        member.engine.reset(head);
+        member.engine = OrderingEngine::new(head);
         member.received = Received::new(&self.genesis, index);
         member.up = true;
         let lost = (0..MEMBERS).filter(|&other| !self.members[other].up).map(name).collect::<Vec<_>>();

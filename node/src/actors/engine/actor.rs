@@ -14,10 +14,12 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use super::message::{EngineMessage, EngineWire};
 use crate::actors::chain::{ChainMessage, HeadReader};
 use crate::ordering::OrderingEngine;
-use crate::ports::{ExecutionEngine, PayloadStatus};
+use crate::ports::ExecutionEngine;
 
 /// Blocks whose transactions a new engine remembers: ten minutes of them.
 const REMEMBERED_BLOCKS: u64 = 300;
+/// Missed blocks that are executed with one message; more with the next.
+const MISSED_MAX: usize = 64;
 /// The longest the chain may take to give them.
 const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -39,19 +41,21 @@ pub struct EngineActor {
 }
 
 impl EngineActor {
-    /// An engine that does not know the parent may have missed a commit: it begins anew at the head, once.
-    fn on_head<T>(
-        &self,
-        engine: &mut dyn ExecutionEngine,
-        ask: impl Fn(&mut dyn ExecutionEngine) -> T,
-        is_lost: impl Fn(&T) -> bool,
-    ) -> T {
-        let found = ask(engine);
-        if !is_lost(&found) {
-            return found;
+    /// Tells the engine of blocks that it has missed. A parent that nobody knows is no sign of that: only the chain's
+    /// height is.
+    async fn roll_forward(&self, engine: &mut dyn ExecutionEngine) {
+        let (from, head) = (engine.head().height + 1, self.head.head().height);
+        if from > head {
+            return;
         }
-        engine.reset(self.head.head());
-        ask(engine)
+        let range = |reply| ChainMessage::Range { from, max: MISSED_MAX, max_bytes: usize::MAX, reply };
+        let missed = self.chain.call(DEADLINE, range).await;
+        match missed.map_err(|error| error.to_string()).flatten() {
+            Ok(blocks) => blocks.iter().for_each(|stored| engine.forkchoice_updated(&stored.block)),
+            Err(error) => {
+                tracing::warn!(from, head, error, "the engine is behind, and the chain gives no blocks")
+            }
+        }
     }
 }
 
@@ -85,13 +89,18 @@ impl Actor for EngineActor {
     ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             EngineMessage::Build(parent, answer) => {
-                answer(self.on_head(&mut **engine, |e| e.get_payload(&parent), Option::is_none));
+                self.roll_forward(&mut **engine).await;
+                answer(engine.get_payload(&parent));
             }
             EngineMessage::Check(block, answer) => {
-                let is_lost = |status: &PayloadStatus| *status == PayloadStatus::Syncing;
-                answer(self.on_head(&mut **engine, |e| e.new_payload(&block), is_lost));
+                self.roll_forward(&mut **engine).await;
+                answer(engine.new_payload(&block));
             }
-            EngineMessage::Committed(block) => engine.forkchoice_updated(&block),
+            EngineMessage::Committed(block) if block.parent == engine.head().hash => {
+                engine.forkchoice_updated(&block);
+            }
+            // It is known already, or one below it was missed.
+            EngineMessage::Committed(_) => self.roll_forward(&mut **engine).await,
             EngineMessage::Submit(transaction, reply) => {
                 let outcome = engine.add_transaction(transaction.clone());
                 if outcome.is_ok() {
@@ -111,5 +120,159 @@ impl Actor for EngineActor {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use alys_cluster::clock::SystemClock;
+    use alys_cluster::id::{ActorName, NodeId};
+    use ractor::RpcReplyPort;
+
+    use super::*;
+    use crate::consensus::{Block, BlockHash, Certificate, StateRoot};
+    use crate::keys::Signature;
+    use crate::ports::{Head, Observed, Payload, PayloadStatus, StoredBlock};
+    use crate::store::RedbStore;
+
+    const GENESIS: [u8; 32] = [7; 32];
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// Transactions stay here: there is no peer.
+    struct Nowhere;
+
+    impl Outbox<EngineWire> for Nowhere {
+        fn send(&self, _: &NodeId, _: EngineWire) {}
+    }
+
+    /// A chain and an engine that run, under a head that only the chain moves.
+    struct Fixture {
+        engine: EngineActor,
+        /// An engine that has executed the same blocks, to build the next one.
+        mirror: OrderingEngine,
+    }
+
+    impl Fixture {
+        async fn start(directory: &Path) -> Self {
+            let (path, head) = (directory.join("chain.redb"), HeadReader::new(Head::genesis(GENESIS)));
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+            let chain = crate::actors::chain::ChainActor {
+                address: Address::new(ActorName::literal("chain"), 64),
+                open: Arc::new(move || Ok(Box::new(RedbStore::open(&path, GENESIS)?))),
+                head: head.clone(),
+                clock: clock.clone(),
+            };
+            let (name, other) =
+                (NodeId::new("node-1").expect("a name"), NodeId::new("node-2").expect("a name"));
+            let engine = EngineActor {
+                address: Address::new(ActorName::literal("engine"), 64),
+                head,
+                chain: chain.address.clone(),
+                roster: Roster::new(vec![name.clone(), other], &name).expect("a roster"),
+                outbox: Arc::new(Nowhere),
+                clock,
+            };
+            Actor::spawn(None, chain, ()).await.expect("the chain starts");
+            Actor::spawn(None, engine.clone(), ()).await.expect("the engine starts");
+            Self { engine, mirror: OrderingEngine::new(Head::genesis(GENESIS)) }
+        }
+
+        async fn submit(&self, transaction: &[u8]) {
+            let ask = |reply| EngineMessage::Submit(transaction.to_vec(), reply);
+            self.engine.address.call(SOON, ask).await.expect("an answer").expect("pooled");
+        }
+
+        async fn ask<T: Send + 'static>(
+            &self,
+            ask: impl FnOnce(super::super::message::Answer<T>) -> EngineMessage,
+        ) -> T {
+            let (sender, receiver) = ractor::concurrency::oneshot();
+            let answer = Box::new(move |given| drop(sender.send(given)));
+            self.engine.address.cast(ask(answer)).expect("taken");
+            tokio::time::timeout(SOON, receiver).await.expect("in time").expect("answered")
+        }
+
+        async fn build(&self) -> Option<Payload> {
+            let head = self.engine.head.head().hash;
+            self.ask(|answer| EngineMessage::Build(head, answer)).await
+        }
+
+        /// Commits a block of these transactions to the chain; the engine is not told.
+        async fn commit(&mut self, transactions: &[&[u8]]) -> Block {
+            for transaction in transactions {
+                self.mirror.add_transaction(transaction.to_vec()).expect("pooled");
+            }
+            let head = self.engine.head.head();
+            let Payload { transactions, state_root } =
+                self.mirror.get_payload(&head.hash).expect("on the head");
+            let block = Block {
+                height: head.height + 1,
+                parent: head.hash,
+                timestamp_ms: head.height + 1,
+                proposer: 0,
+                state_root,
+                transactions,
+            };
+            self.mirror.forkchoice_updated(&block);
+            let stored = StoredBlock {
+                certificate: Certificate {
+                    height: block.height,
+                    round: 0,
+                    block: block.hash(),
+                    signers: 7,
+                    signature: Signature([1; 96]),
+                },
+                block: block.clone(),
+                observed: Observed { proposal_at_ms: None, decided_at_ms: 1, adopted: true },
+            };
+            let commit = |reply: RpcReplyPort<_>| ChainMessage::Commit(Box::new(stored), reply);
+            self.engine.chain.call(SOON, commit).await.expect("an answer").expect("committed");
+            block
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proposal_with_a_bogus_parent_costs_nobody_its_place_in_the_pool() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let fixture = Fixture::start(directory.path()).await;
+        fixture.submit(b"one").await;
+        fixture.submit(b"two").await;
+        for height in [1, 2, 99] {
+            let orphan = Block {
+                height,
+                parent: BlockHash([9; 32]),
+                timestamp_ms: 5,
+                proposer: 1,
+                state_root: StateRoot::default(),
+                transactions: vec![],
+            };
+            let found = fixture.ask(|answer| EngineMessage::Check(orphan, answer)).await;
+            assert_eq!(found, PayloadStatus::Syncing);
+        }
+        let missing = fixture.ask(|answer| EngineMessage::Build(BlockHash([9; 32]), answer)).await;
+        assert_eq!(missing, None);
+        let payload = fixture.build().await.expect("the engine is at the head");
+        assert_eq!(payload.transactions, [b"one", b"two"]);
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_missed_blocks_executes_them_and_drops_nothing_else_that_waits() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut fixture = Fixture::start(directory.path()).await;
+        for transaction in [b"one", b"two", b"six"] {
+            fixture.submit(transaction).await;
+        }
+        fixture.commit(&[b"one"]).await;
+        fixture.commit(&[]).await;
+        assert_eq!(fixture.build().await.expect("rolled forward").transactions, [b"two", b"six"]);
+        // The block above the one that was missed is told, and so is one that is known already.
+        let missed = fixture.commit(&[b"two"]).await;
+        let told = fixture.commit(&[]).await;
+        for block in [told, missed] {
+            fixture.engine.address.cast(EngineMessage::Committed(Box::new(block))).expect("taken");
+        }
+        assert_eq!(fixture.build().await.expect("at the head").transactions, [b"six"]);
     }
 }
