@@ -1,5 +1,6 @@
 //! Catching up as an actor.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use alys_cluster::federation::{FederationMessage, Roster};
 use alys_cluster::health::HealthCheckResult;
 use alys_cluster::health::message::answer;
 use alys_cluster::id::NodeId;
-use alys_cluster::mailbox::{Address, CallError, Mail, remind};
+use alys_cluster::mailbox::{Address, Mail, remind};
 use alys_cluster::port::{Outbox, PeerChange};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -87,71 +88,93 @@ impl SyncActor {
         }
     }
 
-    /// Hands blocks to consensus one by one; whether all were taken and there were any, or an error if consensus
-    /// is not there.
-    async fn adopt(&self, from: &NodeId, blocks: Vec<(Block, Certificate)>) -> Result<bool, CallError> {
-        let mut useful = false;
-        for decided in blocks {
+    /// Hands the next block of an answer to consensus: one with each message, so that the actor answers others between.
+    async fn adopt(&self, me: &ActorRef<Mail<SyncMessage>>, shell: &mut Shell) {
+        let Some(mut answer) = shell.adopting.take() else { return };
+        let outcome = match answer.blocks.pop_front() {
             // Decided here meanwhile.
-            if decided.0.height <= self.head.head().height {
-                useful = true;
-                continue;
+            Some((block, _)) if block.height <= self.head.head().height => Ok(Ok(())),
+            Some(decided) => {
+                let adopt = |reply| ConsensusMessage::Adopt(Box::new(decided), reply);
+                self.consensus.call(DEADLINE, adopt).await
             }
-            let height = decided.0.height;
-            let adopt = |reply| ConsensusMessage::Adopt(Box::new(decided), reply);
-            match self.consensus.call(DEADLINE, adopt).await? {
-                Ok(()) => useful = true,
-                Err(reason) => {
-                    tracing::warn!(%from, height, reason, "a peer's block was refused");
-                    return Ok(false);
-                }
+            None => Ok(Err("it is empty".to_owned())),
+        };
+        let Answer { from, id, blocks } = &answer;
+        let (from, id) = (from.clone(), *id);
+        let input = match outcome {
+            Ok(Ok(())) if !blocks.is_empty() => {
+                shell.adopting = Some(answer);
+                // An actor that ended meanwhile asks anew after its restart.
+                let _ = me.cast(Mail::to_self(SyncMessage::Adopt));
+                return;
             }
-        }
-        Ok(useful)
+            Ok(Ok(())) => Input::Answered { from, id, useful: true },
+            Ok(Err(reason)) => {
+                tracing::warn!(%from, reason, "a peer's answer was refused");
+                Input::Answered { from, id, useful: false }
+            }
+            Err(error) => {
+                tracing::info!(%from, %error, "blocks of a peer have to wait");
+                Input::NotTaken { from, id }
+            }
+        };
+        shell.sync.handle(self.clock.now(), input);
+        self.compare(&mut shell.sync).await;
     }
+}
+
+/// The state, and the answer that is being worked on.
+pub struct Shell {
+    sync: SyncState,
+    adopting: Option<Answer>,
+}
+
+/// What is left of an answer.
+struct Answer {
+    from: NodeId,
+    id: u64,
+    blocks: VecDeque<(Block, Certificate)>,
 }
 
 impl Actor for SyncActor {
     type Msg = Mail<SyncMessage>;
-    type State = SyncState;
+    type State = Shell;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<SyncState, ActorProcessingErr> {
+    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Shell, ActorProcessingErr> {
         self.address.bind(me.clone());
         remind(&me, TICK, SyncMessage::Tick);
         let members = self.roster.members().len();
-        Ok(SyncState::new(members - self.roster.required()))
+        let sync = SyncState::new(members - self.roster.required());
+        Ok(Shell { sync, adopting: None })
     }
 
     async fn handle(
         &self,
         me: ActorRef<Self::Msg>,
         mail: Self::Msg,
-        state: &mut SyncState,
+        shell: &mut Shell,
     ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             SyncMessage::Tick => {
                 remind(&me, TICK, SyncMessage::Tick);
-                self.compare(state).await;
+                self.compare(&mut shell.sync).await;
             }
             SyncMessage::Wire(from, SyncWire::Request { id, from: height }) => {
                 self.serve(&from, id, height).await;
             }
             SyncMessage::Wire(from, SyncWire::Response { id, blocks }) => {
-                if state.expects(&from, id) {
-                    let input = match self.adopt(&from, blocks).await {
-                        Ok(useful) => Input::Answered { from, id, useful },
-                        Err(error) => {
-                            tracing::info!(%from, %error, "blocks of a peer have to wait");
-                            Input::NotTaken { from, id }
-                        }
-                    };
-                    state.handle(self.clock.now(), input);
-                    self.compare(state).await;
+                // One answer at a time; it is worked on before another is asked for.
+                if shell.sync.expects(&from, id) && shell.adopting.is_none() {
+                    shell.sync.handle(self.clock.now(), Input::Arrived { from: from.clone(), id });
+                    shell.adopting = Some(Answer { from, id, blocks: blocks.into() });
+                    self.adopt(&me, shell).await;
                 }
             }
+            SyncMessage::Adopt => self.adopt(&me, shell).await,
             SyncMessage::Peer(PeerChange::Down { node, .. } | PeerChange::Left { node, .. }) => {
-                self.apply(state.handle(self.clock.now(), Input::Down(node)));
+                self.apply(shell.sync.handle(self.clock.now(), Input::Down(node)));
             }
             SyncMessage::Peer(_) => {}
             SyncMessage::Ping(ping, reply) => {
@@ -159,5 +182,140 @@ impl Actor for SyncActor {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use alys_cluster::clock::{SystemClock, WallTime};
+    use alys_cluster::health::PingMessage;
+    use alys_cluster::id::{ActorName, Incarnation};
+
+    use super::*;
+    use crate::consensus::{BlockHash, StateRoot};
+    use crate::keys::Signature;
+    use crate::ports::Head;
+
+    /// What consensus takes for a block: less than any deadline, and much for 64 of them.
+    const PER_BLOCK: Duration = Duration::from_millis(400);
+
+    struct Nowhere;
+
+    impl Outbox<SyncWire> for Nowhere {
+        fn send(&self, _: &NodeId, _: SyncWire) {}
+    }
+
+    /// Takes every block, in its time.
+    struct Slow(Address<ConsensusMessage>);
+
+    impl Actor for Slow {
+        type Msg = Mail<ConsensusMessage>;
+        type State = u64;
+        type Arguments = ();
+
+        async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<u64, ActorProcessingErr> {
+            self.0.bind(me);
+            Ok(0)
+        }
+
+        async fn handle(
+            &self,
+            _: ActorRef<Self::Msg>,
+            mail: Self::Msg,
+            taken: &mut u64,
+        ) -> Result<(), ActorProcessingErr> {
+            if let ConsensusMessage::Adopt(decided, reply) = mail.open() {
+                tokio::time::sleep(PER_BLOCK).await;
+                assert_eq!(decided.0.height, *taken + 1, "in order, and once");
+                *taken += 1;
+                let _ = reply.send(Ok(()));
+            }
+            Ok(())
+        }
+    }
+
+    /// The sync actor, with a request under way.
+    struct Asking(SyncActor);
+
+    impl Actor for Asking {
+        type Msg = Mail<SyncMessage>;
+        type State = <SyncActor as Actor>::State;
+        type Arguments = ();
+
+        async fn pre_start(
+            &self,
+            me: ActorRef<Self::Msg>,
+            (): (),
+        ) -> Result<Self::State, ActorProcessingErr> {
+            let mut state = self.0.pre_start(me, ()).await?;
+            let peers = vec![(name(2), 64), (name(3), 64), (name(4), 64)];
+            let effects = state.sync.handle(self.0.clock.now(), Input::Tick { height: 0, peers });
+            assert!(effects.contains(&Effect::Request { to: name(2), id: 1, from: 1 }), "{effects:?}");
+            Ok(state)
+        }
+
+        async fn handle(
+            &self,
+            me: ActorRef<Self::Msg>,
+            mail: Self::Msg,
+            state: &mut Self::State,
+        ) -> Result<(), ActorProcessingErr> {
+            self.0.handle(me, mail, state).await
+        }
+    }
+
+    fn name(n: u32) -> NodeId {
+        NodeId::new(&format!("node-{n}")).expect("a name")
+    }
+
+    fn decided(height: u64) -> (Block, Certificate) {
+        let block = Block {
+            height,
+            parent: BlockHash([7; 32]),
+            timestamp_ms: height,
+            proposer: 0,
+            state_root: StateRoot::default(),
+            transactions: vec![],
+        };
+        let hash = block.hash();
+        let certificate =
+            Certificate { height, round: 0, block: hash, signers: 7, signature: Signature([1; 96]) };
+        (block, certificate)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_are_answered_between_the_blocks_of_a_long_answer() {
+        let address = |name| Address::new(ActorName::literal(name), 64);
+        let consensus = Address::new(ActorName::literal("consensus"), 64);
+        let sync = SyncActor {
+            address: Address::new(ActorName::literal("sync"), 64),
+            roster: Roster::new((1..=4).map(name).collect(), &name(1)).expect("a roster"),
+            head: HeadReader::new(Head::genesis([7; 32])),
+            federation: Address::new(ActorName::literal("federation"), 64),
+            chain: address("chain"),
+            consensus: consensus.clone(),
+            outbox: Arc::new(Nowhere),
+            clock: Arc::new(SystemClock::default()),
+        };
+        let me = sync.address.clone();
+        Actor::spawn(None, Slow(consensus), ()).await.expect("consensus starts");
+        Actor::spawn(None, Asking(sync), ()).await.expect("sync starts");
+        let blocks = (1..=64).map(decided).collect();
+        me.cast(SyncMessage::Wire(name(2), SyncWire::Response { id: 1, blocks })).expect("taken");
+        for id in 0..20 {
+            let ping = PingMessage {
+                id,
+                timestamp: WallTime(0),
+                source: "a test".to_owned(),
+                incarnation: Incarnation(1),
+                federation_check: false,
+                metadata: BTreeMap::new(),
+            };
+            let answered = me.call(3 * PER_BLOCK, |reply| SyncMessage::Ping(ping, reply)).await;
+            assert!(answered.is_ok(), "ping {id}: {answered:?}");
+            tokio::time::sleep(PER_BLOCK).await;
+        }
     }
 }

@@ -33,6 +33,8 @@ pub enum SyncMessage {
     Tick,
     /// A member says something.
     Wire(NodeId, SyncWire),
+    /// Hand the next block of the answer in hand to consensus.
+    Adopt,
     /// A member was lost or came back.
     Peer(PeerChange),
     /// Is the actor well?

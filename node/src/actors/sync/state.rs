@@ -27,7 +27,14 @@ pub enum Input {
         /// Peers'.
         peers: Vec<(NodeId, u64)>,
     },
-    /// The answer to a request came; whether it brought the chain forward.
+    /// The answer to a request came, and is worked on.
+    Arrived {
+        /// From whom.
+        from: NodeId,
+        /// To which request.
+        id: u64,
+    },
+    /// The answer to a request was worked on; whether it brought the chain forward.
     Answered {
         /// From whom.
         from: NodeId,
@@ -68,6 +75,7 @@ struct UnderWay {
     to: NodeId,
     id: u64,
     since: Moment,
+    has_arrived: bool,
 }
 
 /// The state: the request under way, and who disappointed how often.
@@ -104,6 +112,14 @@ impl SyncState {
     pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Effect> {
         match input {
             Input::Tick { height, peers } => self.tick(now, height, &peers),
+            Input::Arrived { from, id } => {
+                if let Some(request) =
+                    self.under_way.as_mut().filter(|request| request.to == from && request.id == id)
+                {
+                    request.has_arrived = true;
+                }
+                vec![]
+            }
             Input::Answered { from, id, useful } => {
                 if self.expects(&from, id) {
                     self.under_way = None;
@@ -123,7 +139,8 @@ impl SyncState {
                 vec![]
             }
             Input::Down(node) => {
-                if self.under_way.as_ref().is_some_and(|request| request.to == node) {
+                // What a lost member has sent already is worth as much as before.
+                if self.under_way.as_ref().is_some_and(|request| request.to == node && !request.has_arrived) {
                     self.under_way = None;
                 }
                 vec![]
@@ -137,6 +154,7 @@ impl SyncState {
         let peers_at = heights.get(self.tolerated).copied().unwrap_or(0);
         let mut effects = vec![Effect::PeersAt(peers_at)];
         if let Some(request) = &self.under_way
+            && !request.has_arrived
             && now.since(request.since) >= REQUEST_TIMEOUT
         {
             let late = request.to.clone();
@@ -168,7 +186,7 @@ impl SyncState {
             ahead.min_by_key(|(node, theirs)| (disappointments(node), std::cmp::Reverse(*theirs)))?;
         self.last_id += 1;
         let (to, id) = (to.clone(), self.last_id);
-        self.under_way = Some(UnderWay { to: to.clone(), id, since: now });
+        self.under_way = Some(UnderWay { to: to.clone(), id, since: now, has_arrived: false });
         Some(Effect::Request { to, id, from: height + 1 })
     }
 
@@ -232,6 +250,18 @@ mod tests {
         state.handle(at(1_300), Input::Answered { from: node(4), id: 3, useful: true });
         let effects = state.handle(at(1_400), tick(8, [9, 10, 8]));
         assert_eq!(effects, [Effect::PeersAt(9), request(3, 4, 9)]);
+    }
+
+    #[test]
+    fn an_answer_that_is_worked_on_is_neither_late_nor_lost_with_its_sender() {
+        let mut state = SyncState::new(1);
+        state.handle(at(0), tick(3, [9, 10, 8]));
+        state.handle(at(900), Input::Arrived { from: node(3), id: 1 });
+        state.handle(at(950), Input::Down(node(3)));
+        assert_eq!(state.handle(at(9_000), tick(5, [9, 10, 8])), [Effect::PeersAt(9)]);
+        state.handle(at(9_100), Input::Answered { from: node(3), id: 1, useful: true });
+        let effects = state.handle(at(9_200), tick(8, [9, 10, 8]));
+        assert_eq!(effects, [Effect::PeersAt(9), request(3, 2, 9)], "who has blocks is asked again at once");
     }
 
     #[test]
