@@ -55,6 +55,7 @@ use tokio::net::TcpListener;
 
 use crate::vouch::LinkVoucher;
 use actors::chain::HeadReader;
+use actors::consensus::byzantine::ByzantineDrill;
 use config::NodeConfig;
 use decisions::DecisionFile;
 use genesis::Genesis;
@@ -334,6 +335,7 @@ fn parts(
         metrics: Metrics::new(roster.own(), &roster.peers().cloned().collect::<Vec<_>>()),
         history: History::default(),
         health_score: Arc::default(),
+        drill: ByzantineDrill::default(),
         asking: Arc::default(),
         addresses,
         config,

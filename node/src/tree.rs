@@ -51,6 +51,7 @@ use tokio::net::TcpListener;
 
 use crate::actors::chain::actor::OpenStore;
 use crate::actors::chain::{ChainActor, ChainMessage, HeadReader};
+use crate::actors::consensus::byzantine::{ByzantineDrill, Claim};
 use crate::actors::consensus::{ConsensusActor, ConsensusMessage};
 use crate::actors::engine::{EngineActor, EngineMessage, EngineWire};
 use crate::actors::sync::{SyncActor, SyncMessage, SyncWire};
@@ -209,6 +210,8 @@ pub struct Parts {
     pub history: History,
     /// The score of the member's health in thousandths, which the monitor writes.
     pub health_score: Arc<AtomicU64>,
+    /// Whether this member is to misbehave, in a drill.
+    pub drill: ByzantineDrill,
     /// How many ask at present whether this member may leave.
     pub asking: Arc<Mutex<usize>>,
     /// Where everyone is reached.
@@ -337,7 +340,7 @@ impl Parts {
             gate: self.gate.clone(),
             signer: Arc::new(HealthSigner::new(&self.genesis, self.key.clone())),
             health: self.addresses.health.clone(),
-            progress: Arc::new(self.head.clone()),
+            progress: Arc::new(Claim { head: self.head.clone(), drill: self.drill.clone() }),
             watchers: watchers.into(),
         };
         let address = actor.address.clone();
@@ -363,6 +366,7 @@ impl Parts {
             engine: self.addresses.engine.clone(),
             slots: self.supervision.slots.clone(),
             clock: self.clock.clone(),
+            drill: self.drill.clone(),
             events: self.events.clone(),
         };
         let needs = [self.addresses.chain.name(), self.addresses.engine.name()];

@@ -129,11 +129,20 @@ impl Federation {
     ///
     /// If files or ports can not be had, or the configuration made here is refused.
     pub async fn prepare(tag: &str, tune: impl Fn(&mut NodeConfig)) -> Self {
+        Self::prepare_paced(tag, Duration::from_secs(1), tune).await
+    }
+
+    /// The same, with a block each `block_time`.
+    ///
+    /// # Panics
+    ///
+    /// If files or ports can not be had, or the configuration made here is refused.
+    pub async fn prepare_paced(tag: &str, block_time: Duration, tune: impl Fn(&mut NodeConfig)) -> Self {
         let turn = Self::turn().await;
         let directory = tempfile::tempdir().expect("a directory");
         let names: Vec<NodeId> = (1..=4).map(|n| name(&format!("{tag}-node-{n}"))).collect();
         let keys: Vec<SecretKey> = (1..=4).map(|n| SecretKey::from_seed(&[n; 32])).collect();
-        let genesis = genesis(tag, &names, &keys);
+        let genesis = paced_genesis(tag, block_time, &names, &keys);
         let ports = free_addresses(8);
         let mut members = Vec::new();
         for (index, own) in names.iter().enumerate() {
@@ -158,7 +167,17 @@ impl Federation {
     ///
     /// If one of them does not start.
     pub async fn start(tag: &str, tune: impl Fn(&mut NodeConfig)) -> Self {
-        let mut federation = Self::prepare(tag, tune).await;
+        Self::prepare(tag, tune).await.started().await
+    }
+
+    /// The same members, running, linked, with open gates.
+    ///
+    /// # Panics
+    ///
+    /// If one of them does not start.
+    #[must_use]
+    pub async fn started(self) -> Self {
+        let mut federation = self;
         for index in 0..federation.members.len() {
             federation.start_member(index).await;
         }
@@ -231,16 +250,16 @@ pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
 ///
 /// If there are too few, or a name or a key comes twice.
 pub fn genesis(tag: &str, names: &[NodeId], keys: &[SecretKey]) -> Genesis {
+    paced_genesis(tag, Duration::from_secs(1), names, keys)
+}
+
+fn paced_genesis(tag: &str, block_time: Duration, names: &[NodeId], keys: &[SecretKey]) -> Genesis {
     let members = names.iter().zip(keys).map(|(name, key)| GenesisMember {
         name: name.clone(),
         public_key: key.public_key().to_string(),
         proof_of_possession: key.prove_possession(),
     });
-    let file = GenesisFile {
-        chain_id: format!("tests-{tag}"),
-        block_time: Duration::from_secs(1),
-        members: members.collect(),
-    };
+    let file = GenesisFile { chain_id: format!("tests-{tag}"), block_time, members: members.collect() };
     Genesis::check(&file).expect("a genesis")
 }
 

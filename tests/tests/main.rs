@@ -1,6 +1,7 @@
 //! What crosses packages. One module for each question.
 
 mod audit;
+mod byzantine;
 mod discovery;
 mod events;
 mod exposure;

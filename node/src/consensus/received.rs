@@ -44,7 +44,7 @@ pub struct ReceivedStatement {
 pub struct Arrival {
     /// Whether it states something that was not known.
     pub is_new: bool,
-    /// Contradictions, each with the message that brought the first statement, while its height is undecided.
+    /// Contradictions, each with the message that brought the first statement, if it is kept still.
     pub equivocations: Vec<(Equivocation, Option<ConsensusWire>)>,
     /// Statements signed with this member's key that its journal does not know.
     pub unknown_own: Vec<Statement>,
@@ -57,7 +57,7 @@ pub struct Forged;
 struct Entry {
     signed: Signed,
     at: WallTime,
-    /// The message that brought it, until its height is decided.
+    /// The message that brought it, until the height above is decided.
     message: Option<ConsensusWire>,
 }
 
@@ -131,7 +131,7 @@ impl Received {
                     .filter_map(|entry| entry.message.as_ref())
                     .filter(|m| is_offer(m))
                     .count();
-                let is_kept = height > head
+                let is_kept = height >= head
                     && message.author() == Some(author)
                     && (!is_offer(message) || blocks < BLOCKS_PER_HEIGHT);
                 let message = is_kept.then(|| message.clone());
@@ -152,12 +152,12 @@ impl Received {
         entry.is_some_and(|entry| entry.signed == Signed { statement: *statement, signature: *signature })
     }
 
-    /// The proposal that `author` made for a round of an undecided height.
+    /// The proposal that `author` made for a round of an undecided height, or of the one decided last.
     pub fn proposal(&self, author: usize, height: u64, round: u32) -> Option<&ConsensusWire> {
         self.statements.get(author)?.get(&height)?.get(&(round, Step::Proposal))?.message.as_ref()
     }
 
-    /// The votes that others cast in a round of an undecided height.
+    /// The votes that others cast in a round of an undecided height, or of the one decided last.
     pub fn votes(&self, height: u64, round: u32) -> impl Iterator<Item = &ConsensusWire> {
         let steps = (round, Step::Prevote)..=(round, Step::Precommit);
         let heights = self.statements.iter().filter_map(move |heights| heights.get(&height));
@@ -171,7 +171,7 @@ impl Received {
         let oldest = (head + 1).saturating_sub(HEIGHTS_KEPT);
         for heights in &mut self.statements {
             *heights = heights.split_off(&oldest);
-            for (_, places) in heights.range_mut(..=head).rev() {
+            for (_, places) in heights.range_mut(..head).rev() {
                 // What lies below was stripped when it was decided.
                 if places.values().all(|entry| entry.message.is_none()) {
                     break;
@@ -289,6 +289,8 @@ mod tests {
         assert!(received.holds(2, &statement, &signature) && !received.holds(1, &statement, &signature));
         assert_eq!(received.votes(11, 0).count(), 2);
         received.decided(11);
+        assert_eq!(received.votes(11, 0).count(), 2, "whoever is late is answered still");
+        received.decided(12);
         assert_eq!((received.votes(11, 0).count(), received.since(11).len()), (0, STATEMENTS_PER_HEIGHT + 1));
         received.decided(11 + HEIGHTS_KEPT);
         assert_eq!(received.since(0), []);

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::extract::{Admitted, Body, NoQuery};
 use super::router::Ops;
-use super::view::{FaultKind, FaultRequest, Problem};
+use super::view::{FaultKind, FaultRequest, MisbehaviourRequest, Problem};
 
 /// A member that takes part in a drill.
 pub(super) struct Drilled;
@@ -58,5 +58,29 @@ pub(super) async fn inject_fault(
         FaultKind::Kill => actor.kill(),
     };
     outcome.map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
+    Ok((StatusCode::ACCEPTED, Json(request)).into_response())
+}
+
+/// Break the consensus protocol, as a drill
+///
+/// The member signs and sends what no honest member does, until it is told otherwise or ends. Only where
+/// `faults.enabled` is true. Needs the token, where the member has one.
+#[utoipa::path(
+    post,
+    path = "/faults/consensus",
+    tag = "supervision",
+    request_body = MisbehaviourRequest,
+    security((), ("token" = [])),
+    responses((status = ACCEPTED, description = "It was ordered", body = MisbehaviourRequest))
+)]
+pub(super) async fn misbehave(
+    State(ops): State<Ops>,
+    _: Admitted,
+    _: Drilled,
+    _: NoQuery,
+    Body(request): Body<MisbehaviourRequest>,
+) -> Result<Response, Problem> {
+    tracing::warn!(misbehaviour = ?request.misbehaviour, "this member is told how to behave, as a drill");
+    ops.parts().drill.order(request.misbehaviour);
     Ok((StatusCode::ACCEPTED, Json(request)).into_response())
 }

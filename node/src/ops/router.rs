@@ -66,6 +66,7 @@ fn operations() -> OpenApiRouter<Ops> {
         .routes(routes!(supervision::supervision_patterns))
         .routes(routes!(supervision::supervision_memory))
         .routes(routes!(faults::inject_fault))
+        .routes(routes!(faults::misbehave))
         .routes(routes!(registry::registry_actors))
         .routes(routes!(registry::registry_stats))
         .routes(routes!(chain::chain_head))

@@ -10,6 +10,8 @@ use alys_cluster::federation::{GateInputs, Outcome};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::actors::consensus::byzantine::Misbehaviour;
+
 /// What a gate says: the federation may work, or it may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -421,6 +423,14 @@ pub struct FaultRequest {
     pub actor: String,
     /// What happens to it.
     pub fault: FaultKind,
+}
+
+/// `POST /faults/consensus`, and its answer
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MisbehaviourRequest {
+    /// How this member breaks the protocol from now on; absent for not at all.
+    pub misbehaviour: Option<Misbehaviour>,
 }
 
 /// One node of the supervision tree.

@@ -16,6 +16,7 @@ use alys_cluster::supervision::{ActorFailureType, SlotReader, SlotTiming, blame}
 use alys_cluster::trace::{within, within_sync};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
+use super::byzantine::{Byzantine, ByzantineDrill, Delivery};
 use super::conductor::{Action, Conductor, Decision, Departure, Input, Instant, Tools};
 use super::message::{ConsensusMessage, EngineRequest, Farewell};
 use super::telling::Telling;
@@ -78,6 +79,8 @@ pub struct ConsensusActor {
     pub slots: SlotReader,
     /// Reads time.
     pub clock: Arc<dyn Clock>,
+    /// Whether this member is to misbehave.
+    pub drill: ByzantineDrill,
     /// Hears of rounds and blocks.
     pub events: EventBus,
 }
@@ -89,6 +92,8 @@ pub struct Shell {
     log: WriteAheadLog,
     received: Received,
     evidence: Evidence,
+    /// How this member misbehaves, while a drill wants it to.
+    byzantine: Option<Byzantine>,
     telling: Telling,
     last_commit: Option<Moment>,
     /// Members that do not reach each other, and do reach this one.
@@ -203,6 +208,7 @@ impl ConsensusActor {
     }
 
     fn act(&self, me: &Me, shell: &mut Shell, action: Action) {
+        let Some(action) = self.misbehave(me, shell, action) else { return };
         match action {
             Action::Send(message) => {
                 let part_of = shell.telling.step(|rounds, now| rounds.said(now, &message));
@@ -244,6 +250,38 @@ impl ConsensusActor {
                 self.tell(shell, ClusterEvent::SignatureRefused { height: BlockHeight(height), reason });
             }
             Action::Commit(_) => unreachable!("commits are awaited where they arise"),
+        }
+    }
+
+    /// What is left to do of an action where this member is to misbehave, in a drill.
+    fn misbehave(&self, me: &Me, shell: &mut Shell, action: Action) -> Option<Action> {
+        let how = self.drill.ordered();
+        if shell.byzantine.as_ref().map(Byzantine::how) != how {
+            let own = self.genesis.index_of(self.roster.own())?;
+            let seed = self.clock.wall().0;
+            shell.byzantine = how.map(|how| Byzantine::new(how, &self.genesis, own, self.key.clone(), seed));
+        }
+        let Some(byzantine) = &mut shell.byzantine else { return Some(action) };
+        let deliveries = match action {
+            Action::Send(message) => byzantine.say(None, message),
+            Action::SendTo(peer, message) => byzantine.say(self.genesis.index_of(&peer), message),
+            // It gives nobody away, and knows what it signed.
+            Action::PassOn(..) | Action::TellUnknownSignature(_) => Vec::new(),
+            other => return Some(other),
+        };
+        self.deliver(me, deliveries);
+        None
+    }
+
+    /// Sends what a member says that misbehaves, each at its time.
+    fn deliver(&self, me: &Me, deliveries: Vec<Delivery>) {
+        for Delivery { to, after, message } in deliveries {
+            if after > Duration::ZERO {
+                remind(me, after, ConsensusMessage::Deliver(to, message));
+                continue;
+            }
+            let peers = self.roster.peers().filter(|peer| to.is_none() || self.genesis.index_of(peer) == to);
+            within_sync(None, || peers.for_each(|peer| self.outbox.send(peer, message.clone())));
         }
     }
 
@@ -408,6 +446,7 @@ impl Actor for ConsensusActor {
             log,
             received: Received::new(&self.genesis, own),
             evidence: Evidence::open(&self.evidence_path, &self.genesis),
+            byzantine: None,
             telling,
             last_commit: None,
             apart: BTreeSet::new(),
@@ -431,6 +470,10 @@ impl Actor for ConsensusActor {
                 let Some(from) = self.roster.members().iter().position(|member| *member == from) else {
                     return Ok(());
                 };
+                if let Some(byzantine) = &mut shell.byzantine {
+                    let deliveries = byzantine.hear(&message);
+                    self.deliver(&me, deliveries);
+                }
                 self.input(&me, shell, Input::Message(from, message)).await
             }
             ConsensusMessage::Timer(timer, generation) => {
@@ -497,6 +540,10 @@ impl Actor for ConsensusActor {
             ConsensusMessage::Signatures(from, reply) => {
                 let records = shell.signer.journal().records();
                 let _ = reply.send(records.filter(|r| r.statement.height >= from).copied().collect());
+                Ok(())
+            }
+            ConsensusMessage::Deliver(to, message) => {
+                self.deliver(&me, vec![Delivery { to, after: Duration::ZERO, message }]);
                 Ok(())
             }
             ConsensusMessage::Evidence(reply) => {

@@ -400,12 +400,12 @@ impl Conductor {
             let both = first.into_iter().chain([message.clone()]);
             actions.extend(both.map(|message| Action::PassOn(None, message)));
         }
+        if arrival.is_new {
+            actions.extend(self.dispute(tools.received, &message));
+        }
         // What this member has signed is in its own log: nobody else tells it.
         if message.height() <= head || message.author() == Some(self.own) {
             return Ok(());
-        }
-        if arrival.is_new {
-            actions.extend(self.dispute(tools.received, &message));
         }
         self.saw(at, &message);
         if message.height() > head + 1 || self.stage != Stage::Deciding || !at.gate_open {

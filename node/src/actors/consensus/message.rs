@@ -54,6 +54,8 @@ pub enum ConsensusMessage {
     Peer(PeerChange),
     /// Statements signed for heights from here on, oldest first.
     Signatures(u64, RpcReplyPort<Vec<SignedStatement>>),
+    /// Say this late, to the member at this place of genesis or to every other: this member misbehaves, in a drill.
+    Deliver(Option<usize>, ConsensusWire),
     /// The evidence against members that sign twice.
     Evidence(RpcReplyPort<Vec<Equivocation>>),
     /// What others were heard to state for heights from here on, in the order of heights.

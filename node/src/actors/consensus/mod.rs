@@ -5,6 +5,7 @@
 //! proposed, voted for or signed, and what arrives is held, bounded, exactly as if this member were slow.
 
 pub mod actor;
+pub mod byzantine;
 pub mod conductor;
 pub mod held;
 pub mod message;

@@ -13,7 +13,9 @@ use alys_cluster::port::PeerChange;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
+use super::byzantine::{Byzantine, Delivery, claimed};
 use super::conductor::{Action, Conductor, HeightLog, Input, Instant, Tools};
+use crate::actors::sync::state::{self as sync, SyncState};
 use crate::consensus::context::{Statement, Step};
 use crate::consensus::core::MalachiteCore;
 use crate::consensus::evidence::Equivocation;
@@ -28,7 +30,7 @@ use crate::keys::{SecretKey, Signature};
 use crate::ordering::OrderingEngine;
 use crate::ports::{ExecutionEngine as _, Head, PayloadStatus};
 
-const MEMBERS: usize = 4;
+pub(super) const MEMBERS: usize = 4;
 const TICK_MS: u64 = 20;
 
 /// A log in memory: a crash loses what was not flushed.
@@ -111,14 +113,17 @@ impl Signer for RecordingSigner {
     }
 }
 
-struct Member {
-    conductor: Conductor,
+pub(super) struct Member {
+    pub(super) conductor: Conductor,
     log: MemoryLog,
     signer: RecordingSigner,
     received: Received,
-    evidence: Vec<Equivocation>,
+    pub(super) evidence: Vec<Equivocation>,
+    /// How it misbehaves, if it does.
+    pub(super) byzantine: Option<Byzantine>,
+    sync: SyncState,
     engine: OrderingEngine,
-    chain: Vec<(Block, Certificate, u64)>,
+    pub(super) chain: Vec<(Block, Certificate, u64)>,
     up: bool,
     life: u64,
     /// Its gate is open to votes, but not to proposals.
@@ -128,17 +133,21 @@ struct Member {
 enum Event {
     Tick,
     Input(Box<Input>),
+    /// What a member that misbehaves says late.
+    Deliver(Option<usize>, Box<ConsensusWire>),
 }
 
-struct Simulation {
-    genesis: Genesis,
-    members: Vec<Member>,
+pub(super) struct Simulation {
+    pub(super) genesis: Genesis,
+    pub(super) members: Vec<Member>,
     cut: BTreeSet<(usize, usize)>,
     /// Whether members carry what one states to those whom it does not reach, and attest for each other.
     carries: bool,
     loses_messages: bool,
-    now_ms: u64,
-    rng: StdRng,
+    pub(super) now_ms: u64,
+    pub(super) rng: StdRng,
+    /// What each member was heard to state, by those who received it.
+    heard: BTreeMap<(usize, (u64, u32, Step)), BTreeSet<Option<BlockHash>>>,
     sequence: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, (usize, u64, Event)>,
@@ -155,7 +164,7 @@ fn conductor(genesis: &Genesis, own: usize, head: Head) -> Conductor {
 }
 
 impl Simulation {
-    fn new(seed: u64, guarded: bool) -> Self {
+    pub(super) fn new(seed: u64, guarded: bool) -> Self {
         let genesis = genesis();
         let head = Head::genesis(genesis.hash());
         let member = |own: usize| Member {
@@ -175,6 +184,8 @@ impl Simulation {
             },
             received: Received::new(&genesis, own),
             evidence: Vec::new(),
+            byzantine: None,
+            sync: SyncState::new(1),
             engine: OrderingEngine::new(head),
             chain: Vec::new(),
             up: true,
@@ -189,6 +200,7 @@ impl Simulation {
             carries: false,
             loses_messages: false,
             now_ms: 0,
+            heard: BTreeMap::new(),
             rng: StdRng::seed_from_u64(seed),
             sequence: 0,
             queue: BinaryHeap::new(),
@@ -227,7 +239,7 @@ impl Simulation {
         })
     }
 
-    fn run_until(&mut self, ms: u64) {
+    pub(super) fn run_until(&mut self, ms: u64) {
         while let Some(Reverse((at, sequence))) = self.queue.peek().copied()
             && at <= ms
         {
@@ -243,13 +255,17 @@ impl Simulation {
                     self.input(to, Input::Tick);
                     self.catch_up(to);
                 }
-                Event::Input(input) => self.input(to, *input),
+                Event::Input(input) => {
+                    self.hear(to, &input);
+                    self.input(to, *input);
+                }
+                Event::Deliver(receiver, message) => self.deliver(to, receiver, &message),
             }
         }
         self.now_ms = ms;
     }
 
-    fn run_for(&mut self, ms: u64) {
+    pub(super) fn run_for(&mut self, ms: u64) {
         self.run_until(self.now_ms + ms);
     }
 
@@ -271,7 +287,47 @@ impl Simulation {
         }
     }
 
+    /// Notes what reaches a member, and lets one that misbehaves answer.
+    fn hear(&mut self, index: usize, input: &Input) {
+        let Input::Message(_, message) = input else { return };
+        if let Some(author) = message.author() {
+            for (_, signed) in message.statements() {
+                let place = (author, signed.statement.place());
+                self.heard.entry(place).or_default().insert(signed.statement.block);
+            }
+        }
+        let deliveries = self.members[index].byzantine.as_mut().map(|byzantine| byzantine.hear(message));
+        self.deliver_all(index, deliveries.unwrap_or_default());
+    }
+
+    fn deliver_all(&mut self, from: usize, deliveries: Vec<Delivery>) {
+        for Delivery { to, after, message } in deliveries {
+            if after == Duration::ZERO {
+                self.deliver(from, to, &message);
+            } else {
+                self.push(after.as_millis() as u64, from, Event::Deliver(to, Box::new(message)));
+            }
+        }
+    }
+
+    fn deliver(&mut self, from: usize, to: Option<usize>, message: &ConsensusWire) {
+        self.send(from, to.map(name).as_ref(), message);
+    }
+
     fn act(&mut self, index: usize, at: Instant, action: Action) {
+        let deliveries = match (&mut self.members[index].byzantine, &action) {
+            (Some(byzantine), Action::Send(message)) => Some(byzantine.say(None, message.clone())),
+            (Some(byzantine), Action::SendTo(node, message)) => {
+                let to = (0..MEMBERS).find(|&to| name(to) == *node);
+                Some(byzantine.say(to, message.clone()))
+            }
+            (Some(_), Action::PassOn(..) | Action::TellUnknownSignature(_)) => Some(Vec::new()),
+            _ => None,
+        };
+        if let Some(deliveries) = deliveries {
+            self.deliver_all(index, deliveries);
+            return;
+        }
         match action {
             Action::Send(message) => {
                 self.send(index, None, &message);
@@ -333,18 +389,32 @@ impl Simulation {
         self.input(index, Input::Committed { head, adopted });
     }
 
-    /// What the sync actor does, without its messages.
+    /// What the sync actor does, with answers that come at once.
     fn catch_up(&mut self, index: usize) {
-        let next = self.members[index].chain.len();
-        let reachable =
-            |&peer: &usize| peer != index && self.reaches(peer, index) && self.reaches(index, peer);
-        let peers: Vec<_> = (0..MEMBERS).filter(reachable).collect();
-        let ahead = peers.iter().filter(|&&peer| self.members[peer].chain.len() > next + 1).count();
-        let source = peers.iter().find_map(|&peer| self.members[peer].chain.get(next).cloned());
-        if let Some((block, certificate, decided)) = source
-            && (ahead > 0 || self.now_ms > decided + 400)
-        {
-            self.commit(index, block, certificate, true);
+        let reaches = |peer: usize| peer != index && self.reaches(peer, index) && self.reaches(index, peer);
+        let height = |peer: usize| {
+            let member = &self.members[peer];
+            claimed(member.chain.len() as u64, member.byzantine.as_ref().map(Byzantine::how))
+        };
+        let peers =
+            (0..MEMBERS).filter(|&peer| reaches(peer)).map(|peer| (name(peer), height(peer))).collect();
+        let tick = sync::Input::Tick { height: self.members[index].chain.len() as u64, peers };
+        let now = Moment::at(Duration::from_millis(self.now_ms));
+        for effect in self.members[index].sync.handle(now, tick) {
+            match effect {
+                sync::Effect::PeersAt(height) => self.input(index, Input::PeersAt(height)),
+                sync::Effect::Request { to, id, from } => {
+                    let peer = (0..MEMBERS).find(|&peer| name(peer) == to).expect("a member");
+                    let next = self.members[index].chain.len() as u64 + 1;
+                    let found = self.members[peer].chain.get(from as usize - 1).cloned();
+                    let useful = found.is_some() || from < next;
+                    if let Some((block, certificate, _)) = found.filter(|_| from == next) {
+                        self.commit(index, block, certificate, true);
+                    }
+                    let answered = sync::Input::Answered { from: to, id, useful };
+                    self.members[index].sync.handle(now, answered);
+                }
+            }
         }
     }
 
@@ -398,7 +468,7 @@ impl Simulation {
         }
     }
 
-    fn heights(&self) -> Vec<usize> {
+    pub(super) fn heights(&self) -> Vec<usize> {
         self.members.iter().map(|member| member.chain.len()).collect()
     }
 
@@ -420,7 +490,7 @@ impl Simulation {
     }
 
     /// What must hold whatever happens.
-    fn assert_safe(&self) {
+    pub(super) fn assert_safe(&self) {
         for height in 0..self.height() {
             let blocks: BTreeSet<_> = self
                 .members
@@ -429,6 +499,10 @@ impl Simulation {
                 .map(|(block, ..)| block.hash())
                 .collect();
             assert_eq!(blocks.len(), 1, "a fork at height {}", height + 1);
+        }
+        let honest = |index: usize| self.members[index].byzantine.is_none();
+        for ((author, place), stated) in self.heard.iter().filter(|((author, _), _)| honest(*author)) {
+            assert_eq!(stated.len(), 1, "member {author} was heard to sign {stated:?} at {place:?}");
         }
         for (index, member) in self.members.iter().enumerate() {
             assert_eq!(member.signer.conflicts, 0, "member {index} signed twice");
