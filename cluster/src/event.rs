@@ -234,7 +234,36 @@ pub enum ClusterEvent {
 }
 
 impl ClusterEvent {
-    /// The kind, in `snake_case`.
+    /// Every kind there is.
+    pub const KINDS: &[&str] = &[
+        "child_started",
+        "child_ended",
+        "restart_decided",
+        "supervisor_gave_up",
+        "actor_health_changed",
+        "recovery_changed",
+        "shutdown_changed",
+        "shutdown_refused",
+        "shutdown_task_ended",
+        "peer_left",
+        "peer_up",
+        "peer_down",
+        "peer_attested",
+        "attestation_refused",
+        "self_doubted",
+        "verdict_changed",
+        "link_up",
+        "link_down",
+        "link_refused",
+        "height_committed",
+        "round_started",
+        "signature_refused",
+        "equivocated",
+        "signature_unknown",
+        "log_level_changed",
+    ];
+
+    /// The kind, in `snake_case`; one of [`Self::KINDS`].
     pub fn kind(&self) -> &'static str {
         match self {
             Self::ChildStarted { .. } => "child_started",
@@ -263,6 +292,21 @@ impl ClusterEvent {
             Self::SignatureUnknown { .. } => "signature_unknown",
             Self::LogLevelChanged { .. } => "log_level_changed",
         }
+    }
+
+    /// Whether it is remembered when many routine events have come since: everything but blocks, rounds, and what links
+    /// and strangers can cause without end.
+    pub fn is_failure_or_decision(&self) -> bool {
+        !matches!(
+            self,
+            Self::HeightCommitted { .. }
+                | Self::RoundStarted { .. }
+                | Self::LinkUp { .. }
+                | Self::LinkDown { .. }
+                | Self::LinkRefused { .. }
+                | Self::AttestationRefused { .. }
+                | Self::PeerAttested { .. }
+        )
     }
 
     /// Whether an operator should look at it.
@@ -429,5 +473,20 @@ impl EventBus {
     /// Hears everything told from now on.
     pub fn listen(&self) -> broadcast::Receiver<Arc<Recorded>> {
         self.sender.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ClusterEvent;
+
+    #[test]
+    fn every_kind_is_listed_once() {
+        let source = include_str!("event.rs");
+        let from = source.split_once("pub fn kind(").expect("the method").1;
+        let body = from.split_once("\n    }\n").expect("its end").0;
+        let kinds: Vec<_> =
+            body.split("=> \"").skip(1).filter_map(|rest| Some(rest.split_once('"')?.0)).collect();
+        assert_eq!(kinds, ClusterEvent::KINDS);
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use alys_cluster::event::ClusterEvent;
-use alys_cluster::id::BlockHeight;
+use alys_cluster::id::{ActorName, BlockHeight};
 use alys_node::ops::view::{EventView, Lagged};
 use alys_node::ops::{KEEP_ALIVE, STREAMS_MAX};
 use alys_tests::federation::{Federation, SOON};
@@ -151,6 +151,57 @@ async fn a_stream_tells_what_happens_and_goes_on_where_it_was() {
     let lagged: Lagged = serde_json::from_str(&first.data).expect("what was missed");
     assert_eq!((first.kind.as_str(), first.number(), lagged.missed), ("lagged", 0, None));
     assert_eq!(anew.event().await.number(), 1);
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn events_are_chosen_by_kind_actor_and_time_and_blocks_do_not_push_failures_out() {
+    let (federation, address) = alone("events-chosen").await;
+    let member = &federation.members[0];
+    let (events, history) = (member.node().parts().events.clone(), member.node().parts().history.clone());
+    let supervisor = ActorName::literal("drill");
+    events.tell(ClusterEvent::SupervisorGaveUp { supervisor, reason: "of a drill".to_owned() });
+    for batch in 0..3 {
+        let before = history.last();
+        happen(&federation, batch * 1_000..(batch + 1) * 1_000);
+        eventually(SOON, "they are remembered", async || {
+            seen(history.last() >= before + 1_000, format!("{} of {before} and 1000", history.last()))
+        })
+        .await;
+    }
+    let get = async |query: &str| -> Vec<EventView> {
+        member.client.get(&format!("/events{query}")).await.expect("a list")
+    };
+    let all = get("").await;
+    let gave_up: Vec<_> = all.iter().filter(|event| event.kind == "supervisor_gave_up").collect();
+    assert_eq!(gave_up.len(), 1, "3,000 rounds later it is listed");
+    assert_eq!(
+        (&gave_up[0].fields["supervisor"], &gave_up[0].fields["reason"]),
+        (&"drill".into(), &"of a drill".into())
+    );
+    for query in ["?kind=supervisor_gave_up", "?actor=drill", "?kind=supervisor_gave_up&actor=dr*&since=10m"]
+    {
+        assert_eq!(get(query).await, [gave_up[0].clone()], "{query}");
+    }
+    assert_eq!(get(&format!("?kind=supervisor_gave_up&since={}", gave_up[0].at_ms + 1)).await, []);
+    assert!(get("?kind=round_started").await.iter().all(|event| event.fields["round"] == 0));
+    for (query, part) in [
+        ("kind=restarted", "`kind` is \"restarted\"; expected child_started"),
+        ("knid=round_started", "query parameter `knid`"),
+        ("since=tomorrow", "`since` is \"tomorrow\""),
+    ] {
+        let refused = ask(address, "GET", &format!("/events?{query}"), &[], "").await;
+        assert_eq!(refused.complaint(400, "/events", &[part]), None);
+    }
+    // A stream is told what it asked for, and goes on past everything else.
+    let query = "GET /events?kind=supervisor_gave_up HTTP/1.0\r\naccept: text/event-stream\r\n\r\n";
+    let mut stream = Stream::of(send(address, query.as_bytes()).await).await;
+    happen(&federation, 0..500);
+    let supervisor = ActorName::literal("drill");
+    events.tell(ClusterEvent::SupervisorGaveUp { supervisor, reason: "again".to_owned() });
+    let told = stream.event().await;
+    assert_eq!(told.kind, "supervisor_gave_up");
+    assert!(told.data.contains("again"), "{told:?}");
     federation.stop().await;
 }
 

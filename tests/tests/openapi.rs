@@ -83,6 +83,8 @@ const CALLS: &[Call] = &[
     send("post", "/transactions", r#"{"payload":"c0ffee"}"#, 409),
     send("post", "/transactions", r#"{"payload":"zz"}"#, 422),
     get("/events", "/events", 200),
+    get("/events", "/events?kind=restart_decided,child_ended&actor=sync&since=10m", 200),
+    get("/events", "/events?kind=nonsense", 400),
     accepting("/events", &[("accept", "text/event-stream"), ("last-event-id", "x")], 400),
     get("/metrics", "/metrics", 200),
     get("/logs/level", "/logs/level", 200),
@@ -229,7 +231,7 @@ fn refused(operation: &Value, path: &str) -> Vec<Refused> {
     let mut refused: Vec<Refused> = Vec::new();
     let has_body = !operation["requestBody"].is_null();
     // Those that programs ask whatever they are asked with do not mind a query.
-    if !["/livez", "/readyz", "/metrics", "/events"].contains(&path) {
+    if !["/livez", "/readyz", "/metrics"].contains(&path) {
         refused.push((vec![bearer.clone(), json.clone()], "?nonsense=1", "{}", 400));
     }
     if has_body {

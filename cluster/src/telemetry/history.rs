@@ -9,6 +9,9 @@
 //! A reader takes what came after its place when it has room for it. So one ring is everybody's queue: a reader that is
 //! slow costs nobody anything, and learns how many it was too slow for. The road not taken is a queue for each reader,
 //! which would hold every event once for each of them, and need somebody who fills them all.
+//!
+//! Failures and decisions are remembered in a second ring as well, so that the two events of every block do not push
+//! them out: a list is of both rings, a reader that keeps its place reads the first.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::event::Recorded;
 
-/// Events remembered.
+/// Events remembered, and failures and decisions remembered besides.
 const HISTORY_MAX: usize = 1024;
 
 /// The events remembered. They outlive a restart of the actor that writes them. Cheap to clone.
@@ -31,6 +34,8 @@ struct Inner {
 
 struct Entries {
     list: VecDeque<(u64, Arc<Recorded>)>,
+    /// Failures and decisions; its newest are in `list` too.
+    failures: VecDeque<(u64, Arc<Recorded>)>,
     /// The number of the last event that was told, whether it is remembered or not.
     last: u64,
 }
@@ -46,7 +51,7 @@ pub struct Slice {
 
 impl Default for History {
     fn default() -> Self {
-        let entries = Mutex::new(Entries { list: VecDeque::new(), last: 0 });
+        let entries = Mutex::new(Entries { list: VecDeque::new(), failures: VecDeque::new(), last: 0 });
         Self(Arc::new(Inner { entries, last: watch::Sender::new(0) }))
     }
 }
@@ -59,12 +64,12 @@ impl History {
     /// Remembers one more, and forgets the oldest if there are too many.
     pub fn push(&self, recorded: Arc<Recorded>) {
         let mut entries = self.entries();
-        if entries.list.len() == HISTORY_MAX {
-            entries.list.pop_front();
-        }
         entries.last += 1;
         let last = entries.last;
-        entries.list.push_back((last, recorded));
+        if recorded.event.is_failure_or_decision() {
+            push_bounded(&mut entries.failures, (last, recorded.clone()));
+        }
+        push_bounded(&mut entries.list, (last, recorded));
         drop(entries);
         self.0.last.send_replace(last);
     }
@@ -74,9 +79,12 @@ impl History {
         self.entries().last += missed;
     }
 
-    /// All that are remembered, oldest first.
-    pub fn all(&self) -> Vec<Arc<Recorded>> {
-        self.entries().list.iter().map(|(_, recorded)| recorded.clone()).collect()
+    /// All that are remembered with their numbers, oldest first.
+    pub fn all(&self) -> Vec<(u64, Arc<Recorded>)> {
+        let entries = self.entries();
+        let oldest = entries.list.front().map_or(0, |(number, _)| *number);
+        let older = entries.failures.iter().take_while(|(number, _)| *number < oldest);
+        older.chain(&entries.list).cloned().collect()
     }
 
     /// The number of the last event; 0 before the first.
@@ -103,12 +111,20 @@ impl History {
     }
 }
 
+/// Adds one to a ring, and drops its oldest if there are too many.
+fn push_bounded(ring: &mut VecDeque<(u64, Arc<Recorded>)>, entry: (u64, Arc<Recorded>)) {
+    if ring.len() == HISTORY_MAX {
+        ring.pop_front();
+    }
+    ring.push_back(entry);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::WallTime;
     use crate::event::ClusterEvent;
-    use crate::id::BlockHeight;
+    use crate::id::{ActorName, BlockHeight};
     use crate::trace::TraceContext;
 
     fn event(height: u64) -> Arc<Recorded> {
@@ -135,6 +151,26 @@ mod tests {
         let slice = history.after(2, 1);
         assert_eq!((slice.missed, numbers(&slice)), (3, vec![6]), "3, 4 and 5 are forgotten");
         assert_eq!(history.all().len(), HISTORY_MAX);
+    }
+
+    #[test]
+    fn blocks_do_not_push_out_failures_and_decisions() {
+        let history = History::default();
+        let failure = |n: u64| {
+            let supervisor = ActorName::new(&format!("worker/{n}")).expect("a name");
+            let event = ClusterEvent::SupervisorGaveUp { supervisor, reason: String::new() };
+            Arc::new(Recorded { at: WallTime(n), event, trace: TraceContext::default() })
+        };
+        history.push(failure(1));
+        (0..3 * HISTORY_MAX as u64).for_each(|height| history.push(event(height)));
+        let all = history.all();
+        assert_eq!((all.len(), all[0].0, all[1].0), (HISTORY_MAX + 1, 1, 2 * HISTORY_MAX as u64 + 2));
+        assert_eq!(history.after(1, 1).missed, 2 * HISTORY_MAX as u64, "a reader reads the ring of all");
+        // Bounded as well, and none is listed twice.
+        (0..3 * HISTORY_MAX as u64).for_each(|n| history.push(failure(n)));
+        let all = history.all();
+        assert_eq!(all.len(), HISTORY_MAX);
+        assert!(all.windows(2).all(|pair| pair[0].0 < pair[1].0));
     }
 
     #[test]

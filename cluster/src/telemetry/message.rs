@@ -12,8 +12,8 @@ use crate::health::{PingMessage, PongMessage};
 pub enum LoggingMessage {
     /// An event, or how many were missed; answered when it was dealt with.
     Event(Result<Arc<Recorded>, u64>, RpcReplyPort<()>),
-    /// The last events, oldest first.
-    History(RpcReplyPort<Vec<Arc<Recorded>>>),
+    /// The events remembered with their numbers, oldest first.
+    History(RpcReplyPort<Vec<(u64, Arc<Recorded>)>>),
     /// Is the actor itself well?
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }

@@ -22,7 +22,9 @@ use axum::response::{IntoResponse as _, Response};
 use futures::stream::{Stream, unfold};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::extract::form;
+use super::event_fields::fields;
+use super::event_filter::{Filter, Parameters};
+use super::extract::{Asked, form};
 use super::router::{DEADLINE, Ops};
 use super::view::{EventView, Lagged, Problem};
 
@@ -39,37 +41,52 @@ const LAST_EVENT_ID: &str = "last-event-id";
 
 /// The last events, or those that come
 ///
-/// As JSON: the last 1,024, oldest first. As `text/event-stream`: those that come, each with an id, its kind as the
-/// event's type, and the same JSON; with the header `last-event-id` those after it. An event of type `lagged` says how
-/// many were missed. At most 16 streams.
+/// As JSON: the last 1,024, and before them failures and decisions up to 1,024, oldest first. As `text/event-stream`:
+/// those that come, each with an id, its kind as the event's type, and the same JSON; with the header `last-event-id`
+/// those after it. An event of type `lagged` says how many were missed. At most 16 streams. Parameters choose among
+/// them; an event must be as each of them says.
 #[utoipa::path(
     get,
     path = "/events",
     tag = "telemetry",
-    params((
-        "last-event-id" = Option<String>,
-        Header,
-        description = "Of a stream: the id of the last event that was seen; `INCARNATION-0` for all that are remembered"
-    )),
+    params(
+        Parameters,
+        (
+            "last-event-id" = Option<String>,
+            Header,
+            description = "Of a stream: the id of the last event that was seen; `INCARNATION-0` for all that are remembered"
+        )
+    ),
     responses((
         status = OK,
         description = "Events",
         content((Vec<EventView> = "application/json"), (String = "text/event-stream"))
     ))
 )]
-pub(super) async fn events(State(ops): State<Ops>, headers: HeaderMap) -> Result<Response, Problem> {
-    if form(&headers, &["application/json", "text/event-stream"])? == "text/event-stream" {
-        return stream(&ops, headers.get(LAST_EVENT_ID));
+pub(super) async fn events(
+    State(ops): State<Ops>,
+    headers: HeaderMap,
+    Asked(parameters): Asked<Parameters>,
+) -> Result<Response, Problem> {
+    let is_stream = form(&headers, &["application/json", "text/event-stream"])? == "text/event-stream";
+    let filter = parameters.read(ops.parts().clock.wall().0, is_stream)?;
+    if is_stream {
+        return stream(&ops, headers.get(LAST_EVENT_ID), filter);
     }
+    let incarnation = ops.parts().incarnation.0;
     let history = ops.parts().addresses.logging.call(DEADLINE, LoggingMessage::History).await?;
-    Ok(Json(history.iter().map(|recorded| view(recorded)).collect::<Vec<_>>()).into_response())
+    let views = history.iter().filter(|(_, recorded)| filter.admits(recorded));
+    let views = views.map(|(number, recorded)| view(incarnation, *number, recorded));
+    Ok(Json(views.collect::<Vec<_>>()).into_response())
 }
 
-fn view(recorded: &Recorded) -> EventView {
+fn view(incarnation: u64, number: u64, recorded: &Recorded) -> EventView {
     EventView {
+        id: format!("{incarnation}-{number}"),
         at_ms: recorded.at.0,
         kind: recorded.event.kind().to_owned(),
         message: recorded.event.to_string(),
+        fields: fields(&recorded.event),
         trace_id: Some(recorded.trace).filter(|trace| trace.is_sampled()).map(TraceContext::trace_hex),
         inputs: match &recorded.event {
             ClusterEvent::RestartDecided { record, .. } => Some(record.inputs.to_string()),
@@ -105,7 +122,7 @@ fn start(id: Option<&HeaderValue>, incarnation: u64, last: u64) -> Result<Start,
     }
 }
 
-fn stream(ops: &Ops, last_seen: Option<&HeaderValue>) -> Result<Response, Problem> {
+fn stream(ops: &Ops, last_seen: Option<&HeaderValue>, filter: Filter) -> Result<Response, Problem> {
     let history = ops.parts().history.clone();
     let incarnation = ops.parts().incarnation.0;
     let start = start(last_seen, incarnation, history.last())?;
@@ -114,7 +131,7 @@ fn stream(ops: &Ops, last_seen: Option<&HeaderValue>) -> Result<Response, Proble
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).into_response();
         return Ok(([(header::RETRY_AFTER, "5")], problem).into_response());
     };
-    let following = Following::new(history, incarnation, start, ops.stopped(), slot);
+    let following = Following::new(history, incarnation, (start, filter), ops.stopped(), slot);
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE).text("still here");
     Ok(Sse::new(following.events()).keep_alive(keep_alive).into_response())
 }
@@ -125,6 +142,8 @@ struct Following {
     changes: watch::Receiver<u64>,
     stopped: watch::Receiver<bool>,
     incarnation: u64,
+    /// Which events it wants.
+    filter: Filter,
     /// The number of the last event that is written or waits here.
     place: u64,
     /// What is written next; never more than a batch.
@@ -136,7 +155,7 @@ impl Following {
     fn new(
         history: History,
         incarnation: u64,
-        start: Start,
+        (start, filter): (Start, Filter),
         stopped: watch::Receiver<bool>,
         slot: OwnedSemaphorePermit,
     ) -> Self {
@@ -151,11 +170,21 @@ impl Following {
                 0
             }
         };
-        Self { history, changes, stopped, incarnation, place, waiting, _slot: slot }
+        Self { history, changes, stopped, incarnation, filter, place, waiting, _slot: slot }
     }
 
-    /// Takes what came after its place.
+    /// Takes what came after its place: at most a batch, unless none of it is wanted.
     fn take(&mut self) {
+        while self.waiting.is_empty() && self.place < self.history.last() {
+            let before = self.place;
+            self.take_batch();
+            if self.place == before {
+                return;
+            }
+        }
+    }
+
+    fn take_batch(&mut self) {
         let slice = self.history.after(self.place, BATCH);
         if slice.missed > 0 {
             let place = self.place + slice.missed;
@@ -167,10 +196,12 @@ impl Following {
             ));
         }
         for (number, recorded) in slice.events {
-            let event = Event::default().id(format!("{}-{number}", self.incarnation));
-            let event = event.event(recorded.event.kind()).json_data(view(&recorded));
-            self.waiting.push_back(event.expect("an event has a JSON form"));
             self.place = number;
+            if self.filter.admits(&recorded) {
+                let view = view(self.incarnation, number, &recorded);
+                let event = Event::default().id(view.id.clone()).event(recorded.event.kind()).json_data(view);
+                self.waiting.push_back(event.expect("an event has a JSON form"));
+            }
         }
     }
 

@@ -9,6 +9,8 @@ mod about;
 mod accept;
 mod chain;
 mod document;
+mod event_fields;
+mod event_filter;
 mod events;
 mod extract;
 mod faults;

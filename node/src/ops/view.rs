@@ -765,15 +765,23 @@ pub struct TransactionReceipt {
     pub pooled: usize,
 }
 
-/// One entry of `GET /events`, oldest first, at most 1,024.
+/// One entry of `GET /events`, oldest first, at most 2,048.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventView {
+    /// `INCARNATION-NUMBER`, as in a stream.
+    #[serde(default)]
+    pub id: String,
     /// When it was observed.
     pub at_ms: u64,
     /// What kind it is, in `snake_case`.
     pub kind: String,
     /// The event as a sentence.
     pub message: String,
+    /// What the sentence says, for programs: names of actors (`actor`, `child`, `supervisor`) and members (`member`,
+    /// `through`), `reason`, `height` and others, by kind.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub fields: BTreeMap<String, serde_json::Value>,
     /// The trace that it is part of, as 32 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,

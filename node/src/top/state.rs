@@ -427,6 +427,8 @@ pub(super) mod tests {
     fn what_is_remembered_is_bounded_and_routine_is_left_out() {
         let mut board = board();
         let event = |at_ms: u64, kind: &str| EventView {
+            id: String::new(),
+            fields: std::collections::BTreeMap::new(),
             at_ms,
             kind: kind.to_owned(),
             message: "it happened".to_owned(),

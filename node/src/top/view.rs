@@ -273,6 +273,8 @@ mod tests {
             let block = |height, at_ms| Decided { height, at_ms, proposer: "node-2".to_owned(), round: 1 };
             let events = vec![
                 EventView {
+                    id: String::new(),
+                    fields: std::collections::BTreeMap::new(),
                     at_ms: 1_000,
                     kind: "peer_down".to_owned(),
                     message: "node-4 is down".to_owned(),
@@ -280,6 +282,8 @@ mod tests {
                     trace_id: None,
                 },
                 EventView {
+                    id: String::new(),
+                    fields: std::collections::BTreeMap::new(),
                     at_ms: 9_000,
                     kind: "link_down".to_owned(),
                     message: "the link is down".to_owned(),
