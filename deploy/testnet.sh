@@ -96,7 +96,7 @@ stopping=$(now)
 compose stop node-3 > /dev/null 2>&1
 say "node-3 stopped too; as the third it refused SIGTERM, and was killed after $(printf '%.0f' "$(since "$stopping")") s"
 halted "1 2"
-said=$(docker exec "$(container 1)" /alys-node healthcheck 2>&1) && fail "node-1 is ready: $said"
+said=$(docker exec "$(container 1)" /alys-node healthcheck --config /alys/node.toml 2>&1) && fail "node-1 is ready: $said"
 say "its health check: $said"
 
 returning=$(now)
@@ -108,7 +108,7 @@ within 30 "all are ready" all_healthy
 network=${project}_federation
 docker network disconnect "$network" "$(container 4)"
 blocks "1 2 3" 3
-say "node-4 cut off: blocks go on; it says: $(docker exec "$(container 4)" /alys-node healthcheck 2>&1 || true)"
+say "node-4 cut off: blocks go on; it says: $(docker exec "$(container 4)" /alys-node healthcheck --config /alys/node.toml 2>&1 || true)"
 docker network disconnect "$network" "$(container 3)"
 halted "1 2"
 healing=$(now)

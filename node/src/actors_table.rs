@@ -1,7 +1,6 @@
 //! `alys-node actors`: the registry of a running member, for people and for programs.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,14 +8,15 @@ use alys_node::ops::view::{ActorView, ActorsView, Problem};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
+use crate::cli::member::{MemberArgs, agent};
+
 /// Which actors, and how they are shown.
 #[derive(Args)]
 pub(crate) struct Actors {
     /// Which, such as `tag=network and state=active`, `name=link/*` or `@consensus-critical`. Default all.
     query: Option<String>,
-    /// The member's ops address.
-    #[arg(long, env = "ALYS_OPS__ADDRESS", default_value = "127.0.0.1:3000")]
-    ops: SocketAddr,
+    #[command(flatten)]
+    member: MemberArgs,
     /// Who comes first: name, priority, uptime or failures.
     #[arg(long)]
     order: Option<String>,
@@ -45,17 +45,14 @@ enum Output {
     Json,
 }
 
+/// The longest a member is waited for.
+const REQUEST: Duration = Duration::from_secs(5);
 /// The exit code of a question that is wrong.
 const USAGE: u8 = 2;
 
 /// Asks the member, and prints what it answers.
 pub(crate) fn list(actors: &Actors) -> anyhow::Result<ExitCode> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(5)))
-        .http_status_as_error(false)
-        .proxy(None)
-        .build()
-        .into();
+    let target = actors.member.target()?;
     let limit = actors.limit.map(|limit| limit.to_string());
     let parameters = [
         ("query", actors.query.as_deref()),
@@ -66,10 +63,10 @@ pub(crate) fn list(actors: &Actors) -> anyhow::Result<ExitCode> {
         ("explain", actors.explain.then_some("true")),
     ];
     let given = parameters.into_iter().filter_map(|(key, value)| Some((key, value?)));
-    let request = agent.get(format!("http://{}/registry/actors", actors.ops)).query_pairs(given);
-    let mut answer = request.call().with_context(|| format!("{} does not answer", actors.ops))?;
+    let request = agent(REQUEST).get(target.url("/registry/actors")).query_pairs(given);
+    let mut answer = request.call().with_context(|| format!("{target} does not answer"))?;
     let status = answer.status();
-    let broke_off = || format!("{} answered otherwise than a member does", actors.ops);
+    let broke_off = || format!("{target} answered otherwise than a member does");
     if !status.is_success() {
         let problem: Problem = answer.body_mut().read_json().with_context(broke_off)?;
         eprintln!("alys-node: {}", problem.detail);

@@ -25,6 +25,9 @@ use crate::genesis::{Genesis, GenesisError};
 /// Prefix of environment variables; `__` separates levels: `ALYS_LINK__LISTEN`.
 pub const ENVIRONMENT_PREFIX: &str = "ALYS_";
 
+/// The port of the ops API by default, and of the first member of a testnet on loopback.
+pub const OPS_PORT: u16 = 3001;
+
 /// Who this member is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,7 +42,7 @@ pub struct IdentityConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OpsConfig {
-    /// Where it listens. Loopback, or any address with `expose`. Default `127.0.0.1:3000`.
+    /// Where it listens. Loopback, or any address with `expose`. Default `127.0.0.1:3001`.
     #[serde(with = "alys_cluster::config::socket_address")]
     pub address: SocketAddr,
     /// A file, mode 0600, with the token that every request asks for that changes something: 16 to 256 visible
@@ -54,7 +57,7 @@ pub struct OpsConfig {
 
 impl Default for OpsConfig {
     fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 3000)), token_file: None, expose: false }
+        Self { address: SocketAddr::from(([127, 0, 0, 1], OPS_PORT)), token_file: None, expose: false }
     }
 }
 
@@ -199,6 +202,19 @@ impl NodeConfig {
         let genesis = Genesis::from_file(&config.genesis_file)?;
         config.validate(&genesis)?;
         Ok((config, genesis))
+    }
+
+    /// The ops server alone, for those who ask a running member: what else is wrong with its configuration is of no
+    /// interest to them.
+    pub fn ops(path: &Path) -> Result<OpsConfig, ConfigError> {
+        let figment = Self::figment(path, &Overrides::default())?;
+        let mut ops = OpsConfig::default();
+        if figment.contains("ops") {
+            ops = figment.extract_inner("ops").map_err(|e| ConfigError::Shape(Box::new(e)))?;
+        }
+        let base = path.parent().unwrap_or(Path::new("."));
+        ops.token_file = ops.token_file.map(|file| base.join(file));
+        Ok(ops)
     }
 
     /// The layers, before they are read as a configuration.

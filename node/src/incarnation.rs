@@ -16,16 +16,7 @@ use crate::consensus::guard::sync_directory;
 /// directory that has had none.
 pub fn next(data_dir: &Path, wall: WallTime) -> io::Result<Incarnation> {
     let path = data_dir.join("incarnation");
-    let next = match fs::read_to_string(&path) {
-        Ok(text) => {
-            text.trim().parse::<u64>().ok().and_then(|last| last.checked_add(1)).ok_or_else(|| {
-                let reason = format!("{} holds {:?}; expected a number", path.display(), text.trim());
-                io::Error::new(io::ErrorKind::InvalidData, reason)
-            })?
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => wall.0 / 1_000,
-        Err(error) => return Err(error),
-    };
+    let next = last(data_dir)?.map_or(wall.0 / 1_000, |last| last.0 + 1);
     let new_path = path.with_extension("new");
     let mut file = fs::File::create(&new_path)?;
     writeln!(file, "{next}")?;
@@ -33,6 +24,22 @@ pub fn next(data_dir: &Path, wall: WallTime) -> io::Result<Incarnation> {
     fs::rename(&new_path, &path)?;
     sync_directory(&path)?;
     Ok(Incarnation(next))
+}
+
+/// The last incarnation that was written down, if there was one. One more is a number too.
+pub fn last(data_dir: &Path) -> io::Result<Option<Incarnation>> {
+    let path = data_dir.join("incarnation");
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let last = text.trim().parse::<u64>().ok().filter(|last| *last < u64::MAX);
+            last.map(|last| Some(Incarnation(last))).ok_or_else(|| {
+                let reason = format!("{} holds {:?}; expected a number", path.display(), text.trim());
+                io::Error::new(io::ErrorKind::InvalidData, reason)
+            })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

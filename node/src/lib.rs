@@ -21,6 +21,7 @@ pub mod ops;
 pub mod ordering;
 pub mod otlp;
 pub mod ports;
+pub mod preflight;
 pub mod shutdown;
 pub mod store;
 pub mod testnet;

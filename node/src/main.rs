@@ -1,8 +1,9 @@
 //! The command line of a member:
-//! `alys-node run | keys | config | testnet | audit | decisions | healthcheck | actors | top | shutdown | version`.
+//! `alys-node run | keys | config | testnet | audit | decisions | healthcheck | status | actors | top | shutdown | version`.
 
 mod actors_table;
 mod certificates;
+mod cli;
 mod decisions_replay;
 mod top_command;
 
@@ -14,11 +15,10 @@ use std::time::Duration;
 
 use alys_cluster::clock::SystemClock;
 use alys_cluster::shutdown::{Answer, Outcome, ShutdownCoordinator, ShutdownState};
-use alys_node::config::{NodeConfig, Overrides};
+use alys_node::config::{NodeConfig, OPS_PORT, Overrides};
 use alys_node::genesis::Genesis;
 use alys_node::keys::SecretKey;
-use alys_node::ops::token::Token;
-use alys_node::ops::view::{Problem, ReadyView, ShutdownRequest, ShutdownView};
+use alys_node::ops::view::ReadyView;
 use alys_node::otlp::{Exporter, OtlpError, OtlpSettings};
 use alys_node::testnet::Testnet;
 use alys_node::{Node, Surroundings};
@@ -66,42 +66,17 @@ enum Command {
     #[command(subcommand)]
     Decisions(decisions_replay::Decisions),
     /// Ask a running member whether it is ready: exit code 0 if so, 3 if not.
-    Healthcheck {
-        /// The member's ops address.
-        #[arg(long, env = "ALYS_OPS__ADDRESS", default_value = "127.0.0.1:3000")]
-        ops: std::net::SocketAddr,
-    },
+    Healthcheck(cli::member::MemberArgs),
+    /// Show a running member and its federation on one screen, or as JSON: exit code 0 if it is ready, 3 if not.
+    Status(cli::status::Status),
     /// List the actors of a running member, or of its whole federation.
     Actors(actors_table::Actors),
     /// Watch a running federation: members, gates and why they are closed, blocks, events.
     Top(top_command::Top),
-    /// Ask a running member to leave in order: exit code 0 if it does, 1 if it refuses.
-    Shutdown(ShutdownCommand),
+    /// Ask a running member to leave in order, or what would happen: exit code 0 if it does, 1 if it refuses.
+    Shutdown(cli::shutdown::Shutdown),
     /// Print the version.
     Version,
-}
-
-#[derive(Args)]
-struct ShutdownCommand {
-    /// The member's ops address.
-    #[arg(long, env = "ALYS_OPS__ADDRESS", default_value = "127.0.0.1:3000")]
-    ops: std::net::SocketAddr,
-    /// The file with its token, mode 0600.
-    #[arg(long, env = "ALYS_OPS__TOKEN_FILE")]
-    token_file: PathBuf,
-    /// Even if the federation can not work without it; and at once, if it is leaving already.
-    #[arg(long)]
-    force: bool,
-    /// Send the token over a network although nothing encrypts it: for an address that is not loopback, and only where
-    /// everybody on the way may end the member.
-    #[arg(long)]
-    insecure: bool,
-    /// Return when it has ended, and tell what became of each task.
-    #[arg(long)]
-    wait: bool,
-    /// Why, for those who read it later.
-    #[arg(long, default_value = "")]
-    reason: String,
 }
 
 #[derive(Args)]
@@ -193,7 +168,7 @@ struct TestnetInit {
     #[arg(long, default_value_t = 4001)]
     link_port: u16,
     /// The port of the ops API, of the first member on loopback.
-    #[arg(long, default_value_t = 3001)]
+    #[arg(long, default_value_t = OPS_PORT)]
     ops_port: u16,
     /// Give everything to this user and group, such as 65532:65532.
     #[arg(long, value_name = "UID:GID", value_parser = owner)]
@@ -217,8 +192,6 @@ const FORCED_END: Duration = Duration::from_millis(1_500);
 const LAST_SPANS: Duration = Duration::from_secs(1);
 /// The longest a member is waited for to answer.
 const REQUEST: Duration = Duration::from_secs(2);
-/// The longest a shutdown can take: the greatest `stop_deadline`, and a minute.
-const SHUTDOWN_MAX: Duration = Duration::from_mins(11);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -228,15 +201,16 @@ fn main() -> ExitCode {
         Command::Keys(Keys::Show { key }) => show_key(&key),
         Command::Keys(Keys::Certificate(file)) => certificates::make(&file),
         Command::Keys(Keys::InspectCertificate(command)) => certificates::inspect(&command),
-        Command::Config(ConfigCommand::Check(file)) => check_config(&file),
+        Command::Config(ConfigCommand::Check(file)) => cli::check::run(&file),
         Command::Config(ConfigCommand::Show(file)) => show_config(&file),
         Command::Testnet(TestnetCommand::Init(init)) => init_testnet(&init),
         Command::Audit(file) => run_audit(&file),
         Command::Decisions(command) => decisions_replay::run(&command),
-        Command::Healthcheck { ops } => return healthcheck(ops),
+        Command::Healthcheck(member) => healthcheck(&member),
+        Command::Status(command) => cli::status::run(&command),
         Command::Actors(actors) => actors_table::list(&actors),
         Command::Top(top) => top_command::run(top),
-        Command::Shutdown(command) => shutdown(&command),
+        Command::Shutdown(command) => cli::shutdown::run(&command),
         Command::Version => {
             println!("alys-node {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
@@ -397,17 +371,6 @@ fn show_key(path: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check_config(file: &ConfigFile) -> anyhow::Result<ExitCode> {
-    let (config, genesis) = NodeConfig::load(&file.config, &file.overrides())?;
-    alys_node::check_key(&config, &genesis)?;
-    alys_node::check_token(&config)?;
-    alys_node::logs::directives::filter(&config.log.level)
-        .map_err(|error| anyhow::anyhow!("configuration field `log.level`: {error}"))?;
-    otlp_settings()?;
-    println!("{} may start on chain {}", config.identity.name, genesis.chain_id());
-    Ok(ExitCode::SUCCESS)
-}
-
 fn show_config(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let rows = NodeConfig::sources(&file.config, &file.overrides())?;
     let width = rows.iter().map(|(key, ..)| key.len()).max().unwrap_or(0);
@@ -452,48 +415,11 @@ fn run_audit(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     Ok(if audit.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-/// Asks this member itself: a proxy that the environment names would be given the token.
-fn agent(patience: Duration) -> ureq::Agent {
-    let config = ureq::Agent::config_builder().timeout_global(Some(patience)).http_status_as_error(false);
-    config.proxy(None).build().into()
-}
-
-/// Asks a member to leave, and if wanted waits until it is gone.
-fn shutdown(command: &ShutdownCommand) -> anyhow::Result<ExitCode> {
-    let ShutdownCommand { ops, force, wait, insecure, .. } = *command;
-    anyhow::ensure!(
-        ops.ip().is_loopback() || insecure,
-        "argument `--ops` is {ops}; expected a loopback address, for the token is not encrypted on its way (or \
-         `--insecure`)"
-    );
-    let token = Token::read(&command.token_file)?;
-    let request = ShutdownRequest { force, reason: command.reason.clone(), wait };
-    let header = token.header();
-    let patience = if wait { SHUTDOWN_MAX } else { REQUEST };
-    let post =
-        agent(patience).post(format!("http://{ops}/shutdown")).header("authorization", header.as_str());
-    let mut answer = post.send_json(&request).with_context(|| format!("{ops} does not answer"))?;
-    if !answer.status().is_success() {
-        let problem: Problem = answer.body_mut().read_json().context("the answer makes no sense")?;
-        eprintln!("alys-node: {}", problem.detail);
-        return Ok(ExitCode::from(exit::FAILED));
-    }
-    let view: ShutdownView = answer.body_mut().read_json().context("the answer makes no sense")?;
-    println!("{} leaves: {}", view.node, view.reason);
-    if wait {
-        for task in view.phases.iter().flat_map(|phase| &phase.tasks) {
-            println!("{}: {}: {}", task.name, task.state, task.note);
-        }
-        println!("{} is gone{}", view.node, if view.forced { ", by force" } else { "" });
-    }
-    Ok(if view.forced { ExitCode::from(exit::FAILED) } else { ExitCode::SUCCESS })
-}
-
-fn healthcheck(ops: std::net::SocketAddr) -> ExitCode {
-    let agent = agent(REQUEST);
-    let answer = agent.get(format!("http://{ops}/readyz")).call();
+fn healthcheck(member: &cli::member::MemberArgs) -> anyhow::Result<ExitCode> {
+    let target = member.target()?;
+    let answer = cli::member::agent(REQUEST).get(target.url("/readyz")).call();
     let ready = answer.and_then(|mut answer| answer.body_mut().read_json::<ReadyView>());
-    match ready {
+    Ok(match ready {
         Ok(ReadyView { ready: true, .. }) => {
             println!("ready");
             ExitCode::SUCCESS
@@ -503,8 +429,8 @@ fn healthcheck(ops: std::net::SocketAddr) -> ExitCode {
             ExitCode::from(exit::UNHEALTHY)
         }
         Err(error) => {
-            eprintln!("alys-node: {ops} does not answer: {error}");
+            eprintln!("alys-node: {target} does not answer: {error}");
             ExitCode::from(exit::UNHEALTHY)
         }
-    }
+    })
 }

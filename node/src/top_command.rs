@@ -1,29 +1,39 @@
 //! `alys-node top`: a running federation in the terminal, or once as a table.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use alys_node::config::{NodeConfig, OPS_PORT};
 use alys_node::top::{self, Target, TopOptions};
 use clap::Args;
 
-/// Where the members of `alys-node testnet init` answer.
-const TESTNET: [&str; 4] =
-    ["http://127.0.0.1:3001", "http://127.0.0.1:3002", "http://127.0.0.1:3003", "http://127.0.0.1:3004"];
+use crate::cli::member;
+
+/// Members of `alys-node testnet init`.
+const TESTNET: u16 = 4;
 
 /// Whom to watch, and how.
 #[derive(Args)]
 pub(crate) struct Top {
     /// A member's ops address; again for each further one. By default those of a testnet on loopback.
-    #[arg(
-        long = "url",
-        value_name = "URL",
-        value_delimiter = ',',
-        default_values = TESTNET
-    )]
+    #[arg(long = "url", visible_alias = "ops", value_name = "URL", value_delimiter = ',')]
     urls: Vec<Target>,
+    /// A member's configuration file, for its ops address; again for each further one.
+    #[arg(long, value_name = "FILE")]
+    config: Vec<PathBuf>,
     #[command(flatten)]
     options: TopOptions,
 }
 
 pub(crate) fn run(top: Top) -> anyhow::Result<ExitCode> {
-    Ok(ExitCode::from(top::run(top.urls, top.options)?.code()))
+    let mut targets = top.urls;
+    for file in &top.config {
+        targets.push(member::reachable(NodeConfig::ops(file)?.address.into()));
+    }
+    if targets.is_empty() {
+        let at = |n| Target::from(SocketAddr::from((Ipv4Addr::LOCALHOST, OPS_PORT + n)));
+        targets.extend((0..TESTNET).map(at));
+    }
+    Ok(ExitCode::from(top::run(targets, top.options)?.code()))
 }

@@ -958,7 +958,7 @@ fn a_token_is_sent_over_no_network_unless_that_is_said() {
     assert!(chmod.expect("chmod runs").success());
     // An address for documentation, which nobody has.
     let far = ["shutdown", "--ops", "192.0.2.1:3000", "--token-file", &token];
-    fails("a far address", &node(&far), 4, &["`--ops` is 192.0.2.1:3000", "loopback", "`--insecure`"]);
+    fails("a far address", &node(&far), 4, &["is http://192.0.2.1:3000;", "loopback", "`--insecure`"]);
     let insecure = node(&[&far[..], &["--insecure"]].concat());
     fails("said so", &insecure, 4, &["192.0.2.1:3000 does not answer"]);
 }

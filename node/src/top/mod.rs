@@ -23,8 +23,10 @@ use thiserror::Error;
 
 use alys_cluster::clock::{Clock, SystemClock};
 
+pub use poll::ask;
 pub use state::Board;
 pub use target::Target;
+pub use view::{duration, time_of_day};
 
 /// How often members may be asked.
 const INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(1);
@@ -32,7 +34,7 @@ const INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_millis(100).
 /// How the view is shown.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct TopOptions {
-    /// Print one plain table and return: exit code 0 if the federation works, 3 if it is halted or does not answer.
+    /// Print one plain table and return: exit code 0 if the federation works, 3 if it is halted or stalled, or does not answer.
     #[arg(long)]
     pub once: bool,
     /// How often each member is asked, 100ms to 1m.
@@ -66,7 +68,7 @@ pub enum TopError {
 pub enum End {
     /// Whoever looked at it had seen enough, or the federation works.
     Well,
-    /// `--once`, and the federation is halted or does not answer.
+    /// `--once`, and the federation is halted or stalled, or does not answer.
     Halted,
     /// A signal ended it.
     Signal(u8),
@@ -92,8 +94,8 @@ pub fn run(targets: Vec<Target>, options: TopOptions) -> Result<End, TopError> {
             board.absorb(clock.now(), heard);
         }
         // A reader that has seen enough closes the pipe.
-        let _ = io::stdout().write_all(plain::table(&board).as_bytes());
-        return Ok(if board.works() { End::Well } else { End::Halted });
+        let _ = io::stdout().write_all(plain::table(&board, clock.now()).as_bytes());
+        return Ok(if board.headline(clock.now()).works() { End::Well } else { End::Halted });
     }
     if !io::stdout().is_terminal() {
         return Err(TopError::NoTerminal);

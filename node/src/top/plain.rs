@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use super::state::{Board, Row};
+use alys_cluster::clock::Moment;
+
+use super::state::{Board, Headline, Row};
 use super::view::{cells, duration};
 
 const HEADS: [&str; 9] =
     ["MEMBER", "STATE", "HEIGHT", "GATE", "HEALTHY", "LINKS", "RESTARTS", "UPTIME", "VERSION"];
 
 /// The table, the last blocks' distances, and what is wrong.
-pub(super) fn table(board: &Board) -> String {
+pub(super) fn table(board: &Board, now: Moment) -> String {
     let mut rows = vec![HEADS.map(str::to_owned)];
     rows.extend(board.rows().iter().map(cells));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -27,12 +29,14 @@ pub(super) fn table(board: &Board) -> String {
         let count = intervals.len() + 1;
         lines.push(format!("last {count} blocks: {} apart, the last {}", duration(mean), duration(*last)));
     }
-    lines.push(match board.trouble() {
-        None => {
-            let (open, all) = (board.open(), board.rows().len());
-            format!("the federation works: {open} of {all} gates open, {} required", required(board))
-        }
-        Some(why) => format!("the federation does not work: {why}"),
+    let (open, all) = (board.open(), board.rows().len());
+    let counts = format!("{open} of {all} gates open, {} required", required(board));
+    let why = board.trouble(now).unwrap_or(counts);
+    lines.push(match board.headline(now) {
+        Headline::Works => format!("the federation works: {why}"),
+        Headline::NoSpare => format!("NO SPARE: the federation works, without a spare member: {why}"),
+        Headline::Stalled => format!("STALLED: the federation does not work: {why}"),
+        Headline::Halted | Headline::Asking => format!("the federation does not work: {why}"),
     });
     lines.join("\n") + "\n"
 }
@@ -71,6 +75,6 @@ node-2: 2 of 4 healthy, 3 required
 node-3: http://127.0.0.1:3003 does not answer: refused
 the federation does not work: node-1: 2 of 4 healthy, 3 required
 ";
-        assert_eq!(table(&board), expected);
+        assert_eq!(table(&board, Moment::ORIGIN), expected);
     }
 }

@@ -6,11 +6,12 @@ use std::sync::mpsc::SyncSender;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use alys_cluster::clock::{Clock as _, SystemClock};
 use serde::de::DeserializeOwned;
 
 use super::state::{Answer, Block, Heard};
 use super::target::Target;
-use crate::ops::view::{BlockView, EventView, FederationView, Problem, TreeView};
+use crate::ops::view::{BlockView, EventView, FederationView, GenesisView, Problem, TreeView};
 
 /// The longest one request may take; a member that is stopped costs no more.
 const REQUEST: Duration = Duration::from_secs(2);
@@ -20,6 +21,11 @@ const BLOCKS_A_LOOK: u64 = 12;
 const EVENTS_EVERY: u64 = 2;
 /// Between two looks whether to go on waiting.
 const NAP: Duration = Duration::from_millis(50);
+
+/// Asks one member once, or says why there is no answer.
+pub fn ask(target: &Target) -> Result<Box<Answer>, String> {
+    Watcher::new(target.clone()).look()
+}
 
 /// Asks every member once, all at the same time.
 pub(super) fn once(targets: &[Target]) -> Vec<Heard> {
@@ -58,13 +64,22 @@ pub(super) fn watch(
     })
 }
 
+/// What is known of one start of a member.
+struct Known {
+    incarnation: u64,
+    version: String,
+    block_time: Duration,
+    height: u64,
+}
+
 /// Reads one member, and knows how far it has.
 struct Watcher {
     target: Target,
     agent: ureq::Agent,
+    clock: SystemClock,
     looks: u64,
-    /// The incarnation, its version, and the height up to which its blocks were read.
-    known: Option<(u64, String, u64)>,
+    /// What does not change while the member runs, and the height up to which its blocks were read.
+    known: Option<Known>,
 }
 
 impl Watcher {
@@ -78,25 +93,37 @@ impl Watcher {
             .max_redirects_will_error(false)
             .proxy(None)
             .build();
-        Self { target, agent: config.into(), looks: 0, known: None }
+        Self { target, agent: config.into(), clock: SystemClock::default(), looks: 0, known: None }
     }
 
     fn look(&mut self) -> Result<Box<Answer>, String> {
         let status: FederationView = self.get("/federation/status")?;
-        let known = self.known.take().filter(|(incarnation, ..)| *incarnation == status.incarnation);
-        let (version, height) = match known {
-            Some((_, version, height)) => (version, height),
-            None => (self.version()?, 0),
+        let known = self.known.take().filter(|known| known.incarnation == status.incarnation);
+        let mut known = match known {
+            Some(known) => known,
+            None => self.learn(status.incarnation)?,
         };
-        let blocks = unread(height, status.height).map_while(|height| self.block(height).ok()).collect();
+        let unread = unread(known.height, status.height);
+        let blocks: Vec<_> = unread.map_while(|height| self.block(height).ok()).collect();
+        let block_age = blocks.last().map(|block| self.clock.wall().0.saturating_sub(block.at_ms));
+        let block_age = block_age.map(Duration::from_millis);
         let tree: TreeView = self.get("/supervision/tree")?;
         let ready = self.get_any("/readyz")?;
         let asks_events = self.looks.is_multiple_of(EVENTS_EVERY);
         let events = if asks_events { self.get("/events")? } else { Vec::<EventView>::new() };
         self.looks += 1;
-        self.known = Some((status.incarnation, version.clone(), status.height));
-        let answer = Answer { status, ready, restarts: restarts(&tree), version, blocks, events };
+        known.height = status.height;
+        let (version, block_time) = (known.version.clone(), known.block_time);
+        self.known = Some(known);
+        let restarts = restarts(&tree);
+        let answer = Answer { status, ready, restarts, version, block_time, block_age, blocks, events };
         Ok(Box::new(answer))
+    }
+
+    fn learn(&self, incarnation: u64) -> Result<Known, String> {
+        let genesis: GenesisView = self.get("/genesis")?;
+        let block_time = Duration::from_millis(genesis.block_time_ms);
+        Ok(Known { incarnation, version: self.version()?, block_time, height: 0 })
     }
 
     fn block(&self, height: u64) -> Result<Block, String> {

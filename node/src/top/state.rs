@@ -6,6 +6,7 @@ use std::time::Duration;
 use alys_cluster::clock::Moment;
 
 use super::target::Target;
+use super::view::duration;
 use crate::ops::view::{EventView, FederationView, GateDecision, ReadyView};
 
 /// Blocks that are remembered.
@@ -14,6 +15,8 @@ const BLOCKS_MAX: usize = 64;
 const EVENTS_MAX: usize = 200;
 /// A text that a member gave is kept to so many characters.
 const TEXT_MAX: usize = 400;
+/// Blocks that must have been missed before it is said that none comes.
+const SLOTS_MISSED: u32 = 3;
 /// Kinds of events that come with every block, and hide what matters.
 const ROUTINE: [&str; 2] = ["height_committed", "round_started"];
 
@@ -28,6 +31,10 @@ pub struct Answer {
     pub restarts: u64,
     /// Its version.
     pub version: String,
+    /// The time between blocks.
+    pub block_time: Duration,
+    /// Since when it has its last block, as far as its clock and this machine's agree.
+    pub block_age: Option<Duration>,
     /// Blocks it had not told of before.
     pub blocks: Vec<Block>,
     /// `GET /events`, where it was asked for.
@@ -85,6 +92,51 @@ pub struct Board {
     rows: Vec<Row>,
     blocks: BTreeMap<u64, Block>,
     events: BTreeSet<Told>,
+    /// The highest block anybody has.
+    newest: Option<Newest>,
+}
+
+/// A block that was the highest when it was heard of.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    height: u64,
+    /// When it was heard of.
+    at: Moment,
+    /// How old it was then.
+    age: Duration,
+}
+
+/// A federation in two words at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Headline {
+    /// Nobody was heard of yet.
+    Asking,
+    /// Too few gates are open, or too few members answer.
+    Halted,
+    /// The gates are open, and no block comes.
+    Stalled,
+    /// It works, and halts if one more member fails.
+    NoSpare,
+    /// It works.
+    Works,
+}
+
+impl Headline {
+    /// As it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Asking => "ASKING",
+            Self::Halted => "HALTED",
+            Self::Stalled => "STALLED",
+            Self::NoSpare => "NO SPARE",
+            Self::Works => "WORKS",
+        }
+    }
+
+    /// Whether blocks are made.
+    pub fn works(self) -> bool {
+        matches!(self, Self::Works | Self::NoSpare)
+    }
 }
 
 /// What a member is.
@@ -117,7 +169,15 @@ impl Board {
             rows: targets.into_iter().map(row).collect(),
             blocks: BTreeMap::new(),
             events: BTreeSet::new(),
+            newest: None,
         }
+    }
+
+    /// One member that has answered, alone.
+    pub fn of_one(target: Target, answer: Box<Answer>, now: Moment) -> Self {
+        let mut board = Self::new(vec![target]);
+        board.absorb(now, Heard { member: 0, outcome: Ok(answer) });
+        board
     }
 
     /// Takes in what came of asking a member.
@@ -145,6 +205,10 @@ impl Board {
                     member: answer.status.node.clone(),
                     message: clean(&event.message),
                 }));
+                let height = answer.status.height;
+                if self.newest.is_none_or(|newest| height > newest.height) {
+                    self.newest = Some(Newest { height, at: now, age: answer.block_age.unwrap_or_default() });
+                }
                 (row.at, row.silence) = (now, None);
                 row.last = Some(answer);
             }
@@ -198,6 +262,35 @@ impl Board {
         self.required().is_some_and(enough)
     }
 
+    /// What the federation is now.
+    pub fn headline(&self, now: Moment) -> Headline {
+        if self.rows.iter().all(|row| row.standing() == Standing::Unknown) {
+            Headline::Asking
+        } else if !self.works() {
+            Headline::Halted
+        } else if self.stalled(now).is_some() {
+            Headline::Stalled
+        } else if self.without_spare().is_some() {
+            Headline::NoSpare
+        } else {
+            Headline::Works
+        }
+    }
+
+    /// Since when no block has come, if one should have.
+    fn stalled(&self, now: Moment) -> Option<Duration> {
+        let newest = self.newest?;
+        let block_time = self.answers().map(|answer| answer.block_time).max()?;
+        let since = now.since(newest.at) + newest.age;
+        (self.works() && since > block_time * SLOTS_MISSED).then_some(since)
+    }
+
+    /// A member with an open gate that hears no more healthy members than are required.
+    fn without_spare(&self) -> Option<&Answer> {
+        let is_open = |answer: &&Answer| answer.status.gate == GateDecision::Open;
+        self.answers().filter(is_open).find(|answer| answer.status.healthy <= answer.status.required)
+    }
+
     /// The highest block anybody has.
     pub fn height(&self) -> u64 {
         self.answers().map(|answer| answer.status.height).max().unwrap_or(0)
@@ -208,10 +301,23 @@ impl Board {
         self.answers().next().map_or("", |answer| &answer.status.chain_id)
     }
 
-    /// Why the federation does not work, in a sentence; `None` while it does.
-    pub fn trouble(&self) -> Option<String> {
+    /// Why the federation does not work, or may soon not, in a sentence; `None` while all is well.
+    pub fn trouble(&self, now: Moment) -> Option<String> {
         if self.works() {
-            return None;
+            if let Some(since) = self.stalled(now) {
+                let height = self.height();
+                return Some(format!("no block for {} at height {height}; gates are open", duration(since)));
+            }
+            return self.without_spare().map(|answer| {
+                let FederationView { node, healthy, required, members, .. } = &answer.status;
+                let lost = members.iter().filter(|member| !member.healthy);
+                let lost: Vec<_> =
+                    lost.map(|member| clean(&format!("{}: {}", member.name, member.reason))).collect();
+                let lost = if lost.is_empty() { String::new() } else { format!("; {}", lost.join("; ")) };
+                format!(
+                    "{node}: {healthy} healthy, {required} required, so that one more failure halts{lost}"
+                )
+            });
         }
         let closed = self.answers().find(|answer| answer.status.gate == GateDecision::Closed);
         let silent = self.rows.iter().filter(|row| row.standing() == Standing::Unreachable).count();
@@ -346,6 +452,8 @@ pub(super) mod tests {
             ready: ReadyView { ready: open, reasons: Vec::new() },
             restarts: 2,
             version: "0.1.0".to_owned(),
+            block_time: Duration::from_secs(2),
+            block_age: None,
             blocks: Vec::new(),
             events: Vec::new(),
         }
@@ -375,16 +483,25 @@ pub(super) mod tests {
     #[test]
     fn a_federation_works_while_as_many_as_required_answer_with_an_open_gate() {
         let mut board = board();
-        assert_eq!((board.works(), board.trouble().as_deref()), (false, Some("asking")));
+        assert_eq!(
+            (board.works(), board.trouble(Moment::at(Duration::from_secs(5))).as_deref()),
+            (false, Some("asking"))
+        );
         all_open(&mut board);
-        assert_eq!((board.works(), board.trouble(), board.height()), (true, None, 7));
+        assert_eq!(
+            (board.works(), board.trouble(Moment::at(Duration::from_secs(5))), board.height()),
+            (true, None, 7)
+        );
         hear(&mut board, 3, Err("connection refused"));
         assert!(board.works(), "three of four carry on");
         hear(&mut board, 2, Err("connection refused"));
         let closed = "2 of 4 healthy, 3 required";
         hear(&mut board, 0, Ok(answer("node-1", 9, GateDecision::Closed, closed)));
         assert!(!board.works());
-        assert_eq!(board.trouble().as_deref(), Some("node-1: 2 of 4 healthy, 3 required"));
+        assert_eq!(
+            board.trouble(Moment::at(Duration::from_secs(5))).as_deref(),
+            Some("node-1: 2 of 4 healthy, 3 required")
+        );
     }
 
     #[test]
@@ -393,9 +510,12 @@ pub(super) mod tests {
         hear(&mut board, 0, Ok(answer("node-1", 7, GateDecision::Open, "")));
         assert!(!board.works(), "the other one was not heard of");
         hear(&mut board, 1, Ok(answer("node-2", 7, GateDecision::Open, "")));
-        assert_eq!((board.works(), board.trouble()), (true, None));
+        assert_eq!((board.works(), board.trouble(Moment::at(Duration::from_secs(5)))), (true, None));
         hear(&mut board, 1, Err("timed out"));
-        assert_eq!(board.trouble().as_deref(), Some("1 of 2 members do not answer"));
+        assert_eq!(
+            board.trouble(Moment::at(Duration::from_secs(5))).as_deref(),
+            Some("1 of 2 members do not answer")
+        );
     }
 
     #[test]
@@ -405,9 +525,40 @@ pub(super) mod tests {
         for member in 0..4 {
             hear(&mut board, member, Err("timed out"));
         }
-        assert_eq!(board.trouble().as_deref(), Some("4 of 4 members do not answer"));
+        assert_eq!(
+            board.trouble(Moment::at(Duration::from_secs(5))).as_deref(),
+            Some("4 of 4 members do not answer")
+        );
         assert!(board.rows().iter().all(|row| row.standing() == Standing::Unreachable));
         assert_eq!(board.rows()[0].remark().as_deref(), Some("timed out"));
+    }
+
+    #[test]
+    fn no_spare_member_and_no_block_are_said_before_the_federation_is_called_well() {
+        let mut board = board();
+        let at = |seconds| Moment::at(Duration::from_secs(seconds));
+        assert_eq!(board.headline(at(5)), Headline::Asking);
+        all_open(&mut board);
+        assert_eq!((board.headline(at(11)), board.trouble(at(11))), (Headline::Works, None));
+        // Heard of at 5 s; three slots later it is missed.
+        assert_eq!(board.headline(at(12)), Headline::Stalled);
+        assert_eq!(board.trouble(at(12)).as_deref(), Some("no block for 7.0 s at height 7; gates are open"));
+        let mut without = answer("node-1", 8, GateDecision::Open, "3 of 4 healthy");
+        without.status.healthy = 3;
+        (without.status.members[3].healthy, without.status.members[3].reason) = (false, "silent".to_owned());
+        hear(&mut board, 0, Ok(without.clone()));
+        assert_eq!(board.headline(at(6)), Headline::NoSpare);
+        let trouble = board.trouble(at(6)).expect("it is said");
+        assert_eq!(trouble, "node-1: 3 healthy, 3 required, so that one more failure halts; node-4: silent");
+        assert!(board.headline(at(6)).works() && !board.headline(at(60)).works());
+        // At one look, the age of the last block counts.
+        let aged =
+            Answer { block_age: Some(Duration::from_secs(9)), ..answer("node-1", 9, GateDecision::Open, "") };
+        let board = Board::of_one("127.0.0.1:3001".parse().expect("an address"), Box::new(aged), at(0));
+        assert_eq!(board.headline(at(0)), Headline::Stalled);
+        let halted = answer("node-1", 9, GateDecision::Closed, "2 of 4");
+        let board = Board::of_one("127.0.0.1:3001".parse().expect("an address"), Box::new(halted), at(0));
+        assert_eq!(board.headline(at(60)), Headline::Halted);
     }
 
     #[test]

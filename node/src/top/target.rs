@@ -29,6 +29,19 @@ impl Target {
     }
 }
 
+impl Target {
+    /// The address, where it is one and no name.
+    pub fn address(&self) -> Option<std::net::SocketAddr> {
+        self.authority.parse().ok()
+    }
+
+    /// Whether whoever answers there is on this machine.
+    pub fn is_loopback(&self) -> bool {
+        let is_local = self.authority.rsplit_once(':').is_some_and(|(host, _)| host == "localhost");
+        is_local || self.address().is_some_and(|address| address.ip().is_loopback())
+    }
+}
+
 impl From<std::net::SocketAddr> for Target {
     fn from(address: std::net::SocketAddr) -> Self {
         Self { authority: address.to_string(), name: None }

@@ -17,7 +17,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, Sparkline, Wrap};
 
-use super::state::{Board, Row, Standing};
+use super::state::{Board, Headline, Row, Standing};
 use crate::ops::view::GateDecision;
 
 /// The columns' widths; the last takes what is left.
@@ -70,7 +70,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, board: &Board, now: Moment, paint: Pai
     let members = member_lines(board, now, paint);
     let area = frame.area();
     // Members come first: what is left is for blocks, then for events.
-    let trouble = board.trouble().filter(|_| area.height >= TROUBLE_FROM);
+    let trouble = board.trouble(now).filter(|_| area.height >= TROUBLE_FROM);
     let title_rows = if trouble.is_some() { 1 + TROUBLE_ROWS } else { 1 };
     let left = area.height.saturating_sub(1 + title_rows + BLOCKS_ROWS + EVENTS_ROWS_MIN);
     let wanted = u16::try_from(members.len() + 2).unwrap_or(u16::MAX);
@@ -82,7 +82,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, board: &Board, now: Moment, paint: Pai
         Constraint::Length(1),
     ];
     let [title, members_area, blocks, events, keys] = Layout::vertical(rows).areas(area);
-    let mut lines = vec![headline(board, paint)];
+    let mut lines = vec![headline(board, now, paint)];
     lines.extend(trouble.map(Line::raw));
     frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: true }), title);
     draw_members(frame, members, members_area);
@@ -92,17 +92,19 @@ pub(super) fn draw(frame: &mut Frame<'_>, board: &Board, now: Moment, paint: Pai
     frame.render_widget(Paragraph::new(hint).style(Paint::soft()), keys);
 }
 
-fn headline(board: &Board, paint: Paint) -> Line<'static> {
+fn headline(board: &Board, now: Moment, paint: Paint) -> Line<'static> {
     let chain = Span::styled(format!("{} ", board.chain()), Style::new().add_modifier(Modifier::BOLD));
     let height = format!("height {}, ", board.height());
     let open = format!("{} of {} gates open", board.open(), board.rows().len());
     let required = board.required().map(|required| format!(", {required} required")).unwrap_or_default();
-    let asking = board.rows().iter().all(|row| row.standing() == Standing::Unknown);
-    let (word, style) = match (board.works(), asking) {
-        (true, _) => (" WORKS ", paint.good().add_modifier(Modifier::REVERSED)),
-        (false, true) => (" ASKING ", Paint::soft()),
-        (false, false) => (" HALTED ", paint.bad().add_modifier(Modifier::REVERSED)),
+    let headline = board.headline(now);
+    let style = match headline {
+        Headline::Asking => Paint::soft(),
+        Headline::Works => paint.good().add_modifier(Modifier::REVERSED),
+        Headline::NoSpare => paint.of(Color::Yellow).add_modifier(Modifier::REVERSED),
+        Headline::Halted | Headline::Stalled => paint.bad().add_modifier(Modifier::REVERSED),
     };
+    let word = format!(" {} ", headline.as_str());
     Line::from(vec![chain, Span::styled(word, style), Span::raw(format!("  {height}{open}{required}"))])
 }
 
@@ -216,7 +218,7 @@ fn draw_events(frame: &mut Frame<'_>, board: &Board, area: Rect) {
 }
 
 /// A duration in two units at most.
-pub(super) fn duration(duration: Duration) -> String {
+pub fn duration(duration: Duration) -> String {
     match duration.as_millis() {
         ..1_000 => format!("{} ms", duration.as_millis()),
         1_000..60_000 => format!("{:.1} s", duration.as_secs_f64()),
@@ -234,7 +236,8 @@ fn uptime(ms: u64) -> String {
     }
 }
 
-fn time_of_day(epoch_ms: u64) -> String {
+/// The time of day of a wall clock, in UTC.
+pub fn time_of_day(epoch_ms: u64) -> String {
     let seconds = epoch_ms / 1_000;
     format!("{:02}:{:02}:{:02}", seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60)
 }

@@ -1,0 +1,6 @@
+//! Commands of the command line, a file each, and what several of them share.
+
+pub(crate) mod check;
+pub(crate) mod member;
+pub(crate) mod shutdown;
+pub(crate) mod status;

@@ -1,0 +1,137 @@
+//! `alys-node shutdown`: asks a running member to leave, or what would become of it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use alys_cluster::shutdown::Standing;
+use alys_node::ops::token::Token;
+use alys_node::ops::view::{FederationView, Problem, ShutdownRequest, ShutdownView};
+use alys_node::top::Target;
+use anyhow::Context as _;
+use clap::Args;
+use serde::de::DeserializeOwned;
+
+use super::member::{MemberArgs, agent};
+use crate::exit;
+
+/// The longest a member is waited for to answer.
+const REQUEST: Duration = Duration::from_secs(2);
+/// The longest a shutdown can take: the greatest `stop_deadline`, and a minute.
+const SHUTDOWN_MAX: Duration = Duration::from_mins(11);
+
+/// Whom to ask, and how.
+#[derive(Args)]
+pub(crate) struct Shutdown {
+    #[command(flatten)]
+    member: MemberArgs,
+    /// The file with its token, mode 0600. Default the `ops.token_file` of `--config`.
+    #[arg(long, env = "ALYS_OPS__TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Even if the federation can not work without it; and at once, if it is leaving already.
+    #[arg(long)]
+    force: bool,
+    /// Send the token over a network although nothing encrypts it: for an address that is not loopback, and only where
+    /// everybody on the way may end the member.
+    #[arg(long)]
+    insecure: bool,
+    /// Return when it has ended, and tell what became of each task.
+    #[arg(long)]
+    wait: bool,
+    /// Say what would happen, and change nothing: exit code 0 if it would leave, 1 if it would refuse. Needs no token.
+    #[arg(long, conflicts_with = "wait")]
+    dry_run: bool,
+    /// Why, for those who read it later.
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// Asks a member to leave, and if wanted waits until it is gone.
+pub(crate) fn run(command: &Shutdown) -> anyhow::Result<ExitCode> {
+    let Shutdown { force, wait, insecure, .. } = *command;
+    let target = command.member.target()?;
+    if command.dry_run {
+        return foresee(&target, force);
+    }
+    anyhow::ensure!(
+        target.is_loopback() || insecure,
+        "the member's address is {target}; expected a loopback address, for the token is not encrypted on its way (or \
+         `--insecure`)"
+    );
+    let token_file = match &command.token_file {
+        Some(file) => Some(file.clone()),
+        None => command.member.token_file()?,
+    };
+    let token_file =
+        token_file.context("no token file; expected `--token-file`, or `--config` with `ops.token_file`")?;
+    let token = Token::read(&token_file)?;
+    let request = ShutdownRequest { force, reason: command.reason.clone(), wait };
+    let header = token.header();
+    let patience = if wait { SHUTDOWN_MAX } else { REQUEST };
+    let post = agent(patience).post(target.url("/shutdown")).header("authorization", header.as_str());
+    let mut answer = post.send_json(&request).with_context(|| format!("{target} does not answer"))?;
+    if !answer.status().is_success() {
+        let problem: Problem = answer.body_mut().read_json().context("the answer makes no sense")?;
+        eprintln!("alys-node: {}", problem.detail);
+        return Ok(ExitCode::from(exit::FAILED));
+    }
+    let view: ShutdownView = answer.body_mut().read_json().context("the answer makes no sense")?;
+    println!("{} leaves: {}", view.node, view.reason);
+    if wait {
+        for task in view.phases.iter().flat_map(|phase| &phase.tasks) {
+            println!("{}: {}: {}", task.name, task.state, task.note);
+        }
+        println!("{} is gone{}", view.node, if view.forced { ", by force" } else { "" });
+    }
+    Ok(if view.forced { ExitCode::from(exit::FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn get<T: DeserializeOwned>(target: &Target, path: &str) -> anyhow::Result<T> {
+    let call = agent(REQUEST).get(target.url(path)).call();
+    let mut answer = call.with_context(|| format!("{target} does not answer"))?;
+    answer
+        .body_mut()
+        .read_json()
+        .with_context(|| format!("{target}{path} answered otherwise than a member does"))
+}
+
+/// Says what a request to leave would do now. Others may ask to leave in the meantime: the answer is of this moment.
+fn foresee(target: &Target, force: bool) -> anyhow::Result<ExitCode> {
+    let status: FederationView = get(target, "/federation/status")?;
+    let shutdown: ShutdownView = get(target, "/shutdown")?;
+    let node = &status.node;
+    if shutdown.state != "running" {
+        println!("{node} is leaving already ({}): {}", shutdown.state, shutdown.reason);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let standing = Standing {
+        healthy: status.members.iter().filter(|member| member.healthy).count(),
+        required: status.required,
+        is_counted: status.members.iter().any(|member| member.name == *node && member.healthy),
+        unsure: status.members.iter().filter(|member| member.healthy && member.state == "leaving").count(),
+    };
+    let refusal = standing.refusal();
+    match refusal {
+        Some(refusal) if !force => {
+            println!("{node} would stay: {refusal}");
+            return Ok(ExitCode::from(exit::FAILED));
+        }
+        Some(refusal) => println!(
+            "{node} would leave, and the federation would halt: {} of {} required would be left",
+            refusal.without, refusal.required
+        ),
+        None => {
+            let left = standing.healthy.saturating_sub(usize::from(standing.is_counted));
+            println!(
+                "{node} would leave: {left} healthy members would be left, {} are required",
+                status.required
+            );
+        }
+    }
+    for phase in &shutdown.phases {
+        let tasks: Vec<_> = phase.tasks.iter().map(|task| task.name.as_str()).collect();
+        let deadline = humantime::format_duration(Duration::from_millis(phase.deadline_ms));
+        println!("{}: {}, within {deadline}", phase.name, tasks.join(", "));
+    }
+    Ok(ExitCode::SUCCESS)
+}

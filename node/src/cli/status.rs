@@ -1,0 +1,115 @@
+//! `alys-node status`: one member and its federation on one screen, or as JSON.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use alys_cluster::clock::{Clock as _, SystemClock};
+use alys_node::top::state::Answer;
+use alys_node::top::{self, Board};
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use super::member::MemberArgs;
+use crate::exit;
+
+/// Failures and decisions shown.
+const EVENTS: usize = 6;
+
+/// Whom to ask, and how it is shown.
+#[derive(Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    member: MemberArgs,
+    /// How it is shown.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// What the member answered, for programs.
+    Json,
+}
+
+/// Asks the member; exit code 0 if it is ready, 3 if it is not or does not answer.
+pub(crate) fn run(command: &Status) -> anyhow::Result<ExitCode> {
+    let target = command.member.target()?;
+    let answer = match top::ask(&target) {
+        Ok(answer) => answer,
+        Err(why) => {
+            eprintln!("alys-node: {why}");
+            return Ok(ExitCode::from(exit::UNHEALTHY));
+        }
+    };
+    let ready = answer.ready.ready;
+    let clock = SystemClock::default();
+    let board = Board::of_one(target, answer.clone(), clock.now());
+    let headline = board.headline(clock.now()).as_str();
+    match command.output {
+        Output::Text => {
+            let events = board.events().rev().take(EVENTS);
+            let events: Vec<_> = events.map(|told| (told.at_ms, told.message.as_str())).collect();
+            print!("{}", text(&answer, headline, board.trouble(clock.now()).as_deref(), &events));
+        }
+        Output::Json => {
+            let blocks = answer.blocks.iter().map(|block| {
+                json!({"height": block.height, "at_ms": block.at_ms, "proposer": block.proposer, "round": block.round})
+            });
+            let view = json!({
+                "headline": headline,
+                "version": answer.version,
+                "restarts": answer.restarts,
+                "ready": answer.ready,
+                "federation": answer.status,
+                "blocks": blocks.collect::<Vec<_>>(),
+                "events": answer.events,
+            });
+            println!("{view}");
+        }
+    }
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(exit::UNHEALTHY) })
+}
+
+fn text(answer: &Answer, headline: &str, trouble: Option<&str>, events: &[(u64, &str)]) -> String {
+    let status = &answer.status;
+    let seconds = |ms: u64| humantime::format_duration(Duration::from_secs(ms / 1_000)).to_string();
+    let mut lines = vec![format!("{} of {}: {headline}", status.node, status.chain_id)];
+    lines.extend(trouble.map(str::to_owned));
+    lines.push(String::new());
+    let mut row = |name: &str, value: String| lines.push(format!("{name:<10}{value}"));
+    let ready = if answer.ready.ready {
+        "yes".to_owned()
+    } else {
+        format!("no: {}", answer.ready.reasons.join("; "))
+    };
+    row("ready", ready);
+    row("gate", format!("{}: {}", status.gate, status.reason));
+    let block = answer.blocks.last().map_or(String::new(), |block| {
+        let age = answer.block_age.map(|age| format!(", {} ago", top::duration(age))).unwrap_or_default();
+        format!(", by {} in round {}{age}", block.proposer, block.round)
+    });
+    row("chain", format!("height {}{block}", status.height));
+    row(
+        "version",
+        format!("{}, up {}, incarnation {}", answer.version, seconds(status.uptime_ms), status.incarnation),
+    );
+    row("restarts", format!("{} of its actors", answer.restarts));
+    lines.push(String::new());
+    lines.push(format!("{:<16}{:<12}{:<10}{:<12}{}", "MEMBER", "STATE", "HEIGHT", "LINK", "REASON"));
+    for member in &status.members {
+        let link = status.links.iter().find(|link| link.peer == member.name);
+        let link = link.map_or("-", |link| link.state.as_str());
+        let height = if member.name == status.node { Some(status.height) } else { member.height };
+        let height = height.map_or_else(|| "-".to_owned(), |height| height.to_string());
+        let reason = if member.healthy { "" } else { &member.reason };
+        let line = format!("{:<16}{:<12}{height:<10}{link:<12}{reason}", member.name, member.state);
+        lines.push(line.trim_end().to_owned());
+    }
+    if !events.is_empty() {
+        lines.extend([String::new(), "last events, the newest first (UTC)".to_owned()]);
+        lines.extend(events.iter().map(|(at_ms, message)| format!("{} {message}", top::time_of_day(*at_ms))));
+    }
+    lines.join("\n") + "\n"
+}

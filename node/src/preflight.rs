@@ -1,0 +1,95 @@
+//! Would a member start with this configuration? What [`crate::Node::start`] refuses at once is refused here too, and
+//! nothing is begun: no directory, journal or chain is made.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+use thiserror::Error;
+
+use crate::config::NodeConfig;
+use crate::consensus::guard::{Journal, JournalError};
+use crate::genesis::Genesis;
+use crate::ports::{BlockStore as _, StoreError};
+use crate::store::RedbStore;
+use crate::{StartError, check_key, check_token, incarnation, lock_data_dir};
+
+/// The file that shows whether the data directory can be written; it is there for a moment only.
+const PROBE: &str = "check.new";
+
+/// Why the member would not start.
+#[derive(Debug, Error)]
+pub enum PreflightError {
+    /// Its key, token, data directory or addresses do not serve.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Its chain can not be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its journal is missing or damaged.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// What was found of a configuration that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preflight {
+    /// The member may start.
+    Ready,
+    /// It runs already: what it has on disk, and its addresses, were not looked at.
+    Running,
+}
+
+/// Checks key, token, data directory and addresses.
+pub fn check(config: &NodeConfig, genesis: &Genesis) -> Result<Preflight, PreflightError> {
+    check_key(config, genesis)?;
+    check_token(config)?;
+    if config.data_dir.exists() {
+        if !config.data_dir.is_dir() {
+            return Err(data_dir(config, io::ErrorKind::NotADirectory.into()).into());
+        }
+        writable(&config.data_dir).map_err(|error| data_dir(config, error))?;
+        // Held until all of it was looked at.
+        let _lock = match lock_data_dir(config) {
+            Err(StartError::InUse { .. }) => return Ok(Preflight::Running),
+            locked => locked?,
+        };
+        check_data(config, genesis)?;
+    } else {
+        let begun = config.data_dir.ancestors().skip(1).find(|path| path.exists());
+        let begun = begun.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        writable(begun).map_err(|error| data_dir(config, error))?;
+    }
+    bind("link.listen", config.link.listen)?;
+    bind("ops.address", config.ops.address)?;
+    Ok(Preflight::Ready)
+}
+
+fn data_dir(config: &NodeConfig, source: io::Error) -> StartError {
+    StartError::DataDir { path: config.data_dir.clone(), source }
+}
+
+/// Makes a file and takes it away again: modes alone do not tell of a mount that is read-only.
+fn writable(directory: &Path) -> io::Result<()> {
+    let probe = directory.join(PROBE);
+    File::create(&probe)?;
+    fs::remove_file(&probe)
+}
+
+/// Looks at what a member that has run left behind.
+fn check_data(config: &NodeConfig, genesis: &Genesis) -> Result<(), PreflightError> {
+    incarnation::last(&config.data_dir).map_err(|error| data_dir(config, error))?;
+    let (chain, journal) = (config.data_dir.join("chain.redb"), config.data_dir.join("signatures.journal"));
+    let height = if chain.exists() { RedbStore::open(&chain, genesis.hash())?.head().height } else { 0 };
+    if journal.exists() {
+        Journal::read(&journal)?;
+    } else if height > 0 {
+        return Err(JournalError::Missing { path: journal, height }.into());
+    }
+    Ok(())
+}
+
+fn bind(field: &'static str, address: SocketAddr) -> Result<(), StartError> {
+    TcpListener::bind(address).map(drop).map_err(|source| StartError::Listen { field, address, source })
+}

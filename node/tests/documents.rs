@@ -1,0 +1,246 @@
+//! A testnet of `alys-node testnet init` as a newcomer meets it: the commands that documents print, and those that ask a
+//! running member.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// Keeps a failing test from hanging; nothing is claimed about speed.
+const DEADLINE: Duration = Duration::from_secs(60);
+const BINARY: &str = env!("CARGO_BIN_EXE_alys-node");
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What this process was given must not reach the members.
+fn clean(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ALYS_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn node(arguments: &[&str]) -> Output {
+    clean(Command::new(BINARY).args(arguments)).output().expect("the node runs")
+}
+
+/// The first of four ports in a row that nobody listens on.
+fn four_ports() -> u16 {
+    let tries = std::iter::repeat_with(|| rand::random_range(20_000..32_000_u16));
+    let is_free = |base: &u16| (0..4).all(|n| TcpListener::bind(("127.0.0.1", base + n)).is_ok());
+    tries.take(1_000).find(is_free).expect("free ports")
+}
+
+/// A testnet below a directory of its own.
+struct Testnet {
+    directory: TempDir,
+    ops: u16,
+    members: Vec<Option<Child>>,
+}
+
+impl Testnet {
+    fn init() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (ops, link) = (four_ports(), four_ports());
+        let out = directory.path().join("testnet").display().to_string();
+        let (ops_port, link_port) = (ops.to_string(), link.to_string());
+        let made = node(&[
+            "testnet",
+            "init",
+            "--out",
+            &out,
+            "--ops-port",
+            &ops_port,
+            "--link-port",
+            &link_port,
+            "--block-time",
+            "1s",
+        ]);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        Self { directory, ops, members: (0..4).map(|_| None).collect() }
+    }
+
+    fn home(&self, n: usize) -> PathBuf {
+        self.directory.path().join(format!("testnet/node-{n}"))
+    }
+
+    fn config(&self, n: usize) -> String {
+        self.home(n).join("node.toml").display().to_string()
+    }
+
+    /// Runs a member, with drills enabled.
+    fn run(&mut self, n: usize) {
+        let mut command = Command::new(BINARY);
+        clean(&mut command).args(["run", "--exit-with-parent", "--config", &self.config(n)]);
+        command.env("ALYS_FAULTS__ENABLED", "true").stdin(Stdio::piped()).stdout(Stdio::null());
+        let child = command.stderr(Stdio::null()).spawn().expect("the node starts");
+        self.members[n - 1] = Some(child);
+    }
+
+    fn kill(&mut self, n: usize) {
+        if let Some(mut child) = self.members[n - 1].take() {
+            // It may have ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Waits until a command ends with this code, and returns what it said.
+    fn until(&self, arguments: &[&str], code: i32, part: &str) -> String {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let output = node(arguments);
+            let said = text(&output.stdout);
+            if output.status.code() == Some(code) && said.contains(part) {
+                return said;
+            }
+            let stderr = text(&output.stderr);
+            assert!(Instant::now() < until, "{arguments:?}: {}; {said} {stderr}", output.status);
+            sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Runs a line of a document in a shell, as it is printed, but for ports.
+    fn shell(&self, line: &str) -> Output {
+        let line = (1..=4_u16).fold(line.to_owned(), |line, n| {
+            line.replace(&format!("127.0.0.1:{}", 3_000 + n), &format!("127.0.0.1:{}", self.ops + n - 1))
+        });
+        let mut command = Command::new("sh");
+        clean(&mut command).args(["-c", &line]).current_dir(self.directory.path());
+        let path = std::env::var("PATH").unwrap_or_default();
+        let own = Path::new(BINARY).parent().expect("a directory").display().to_string();
+        command.env("PATH", format!("{own}:{path}")).output().expect("a shell")
+    }
+}
+
+impl Drop for Testnet {
+    fn drop(&mut self) {
+        (1..=4).for_each(|n| self.kill(n));
+    }
+}
+
+/// The lines of a document that are printed as code and begin with a word, without what is said about them.
+fn lines_of(document: &str, word: &str) -> Vec<String> {
+    let code = document.lines().filter_map(|line| line.strip_prefix("    "));
+    let begun = code.filter(|line| line.split(' ').next() == Some(word));
+    begun.map(|line| line.split(" # ").next().unwrap_or(line).trim().to_owned()).collect()
+}
+
+#[test]
+fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_a_testnet() {
+    let mut net = Testnet::init();
+    let config = net.config(1);
+    for n in 1..=4 {
+        net.run(n);
+    }
+    net.until(&["healthcheck", "--config", &config], 0, "ready");
+    let listed = node(&["actors", "name=chain", "--config", &config]);
+    assert!(text(&listed.stdout).contains("ChainActor"), "{}", text(&listed.stderr));
+
+    // One screen, and the same for programs.
+    let status = net.until(&["status", "--config", &config], 0, "node-1 of alys-testnet: WORKS");
+    for part in ["ready     yes", "gate      open: ", "node-4          up", "RESTARTS", "height "] {
+        assert!(status.to_lowercase().contains(&part.to_lowercase()), "{part:?} in {status}");
+    }
+    let json = node(&["status", "--output", "json", "--config", &config]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!((&json["ready"]["ready"], &json["federation"]["node"]), (&true.into(), &"node-1".into()));
+    let top = node(&["top", "--once", "--config", &config]);
+    assert!(text(&top.stdout).contains("the federation works: 1 of 1 gates open"), "{}", text(&top.stdout));
+
+    // Every line of the README.
+    let readme = include_str!("../../README.md");
+    let curls = lines_of(readme, "curl");
+    assert!(curls.len() > 12, "{curls:?}");
+    if net.shell("curl --version").status.success() {
+        for line in &curls {
+            let streams = line.contains("text/event-stream");
+            let (options, code) =
+                if streams { ("--max-time 1", 28) } else { ("--fail-with-body --max-time 20", 0) };
+            let done = net.shell(&line.replacen("curl", &format!("curl -sS {options}"), 1));
+            let (said, wrong) = (text(&done.stdout), text(&done.stderr));
+            assert_eq!(done.status.code(), Some(code), "{line}: {said} {wrong}");
+        }
+    } else {
+        println!("skipped: there is no curl here to run the README's lines with");
+    }
+
+    // What would happen, and what is said of a member without a spare.
+    let foreseen = node(&["shutdown", "--dry-run", "--config", &config]);
+    let said = text(&foreseen.stdout);
+    assert_eq!(foreseen.status.code(), Some(0), "{said} {}", text(&foreseen.stderr));
+    for part in ["node-1 would leave: 3 healthy members would be left, 3 are required", "farewell: "] {
+        assert!(said.contains(part), "{part:?} in {said}");
+    }
+    net.kill(4);
+    net.until(&["status", "--config", &config], 0, "node-1 of alys-testnet: NO SPARE");
+    let top = net.until(&["top", "--once", "--config", &config], 0, "NO SPARE: ");
+    assert!(top.contains("3 healthy, 3 required"), "{top}");
+    let refused =
+        net.until(&["shutdown", "--dry-run", "--config", &config], 1, "node-1 would stay: refused: 3");
+    assert!(refused.contains("without this one 2 would be left"), "{refused}");
+    let forced = node(&["shutdown", "--dry-run", "--force", "--config", &config]);
+    assert!(
+        text(&forced.stdout).contains("the federation would halt: 2 of 3 required"),
+        "{}",
+        text(&forced.stdout)
+    );
+    // Nothing came of it, and no token was needed; the token is found by the configuration.
+    net.until(&["healthcheck", "--config", &config], 0, "ready");
+    let checked = node(&["config", "check", "--config", &config]);
+    let said = text(&checked.stdout);
+    assert!(
+        checked.status.success() && said.contains("when the process that uses its data directory"),
+        "{said}"
+    );
+    let left = node(&["shutdown", "--force", "--wait", "--config", &config]);
+    assert!(text(&left.stdout).contains("node-1 is gone"), "{}", text(&left.stderr));
+    let halted = net.config(2);
+    net.until(&["status", "--config", &halted], 3, "node-2 of alys-testnet: HALTED");
+
+    // What `run` refuses, the check refuses with the same words.
+    let data = net.home(1).join("data");
+    let journal = fs::read(data.join("signatures.journal")).expect("a journal");
+    let refused = |what: &str, arguments: &[&str], part: &str| {
+        for command in [&["config", "check"] as &[&str], &["run"]] {
+            let output = node(&[command, &["--config", &config], arguments].concat());
+            let said = text(&output.stderr);
+            assert!(output.status.code() == Some(4) && said.contains(part), "{what}, {command:?}: {said}");
+        }
+    };
+    fs::remove_file(data.join("signatures.journal")).expect("removed");
+    refused("no journal", &[], "signatures.journal is missing, but the chain is at height");
+    fs::write(data.join("signatures.journal"), journal).expect("put back");
+    // Nobody can make a file there, whoever runs this.
+    refused("a read-only directory", &["--data-dir", "/proc/self"], "data directory /proc/self: ");
+    refused("a read-only parent", &["--data-dir", "/proc/alys/data"], "data directory /proc/alys/data: ");
+    fs::write(data.join("incarnation"), "many").expect("written");
+    refused("no number", &[], "holds \"many\"; expected a number");
+    fs::remove_file(data.join("incarnation")).expect("removed");
+    let ops = format!("127.0.0.1:{}", net.ops + 1);
+    let taken = clean(Command::new(BINARY).args(["config", "check", "--config", &config]))
+        .env("ALYS_OPS__ADDRESS", &ops)
+        .output()
+        .expect("the node runs");
+    assert!(text(&taken.stderr).contains(&format!("`ops.address` is {ops}: ")), "{}", text(&taken.stderr));
+    let checked = node(&["config", "check", "--config", &config]);
+    assert!(checked.status.success(), "{}", text(&checked.stderr));
+}
+
+#[test]
+fn one_address_is_the_default_everywhere() {
+    let ports = ["healthcheck", "status", "actors", "shutdown", "top"].map(|command| {
+        let help = text(&node(&[command, "--help"]).stdout);
+        (command, help.contains("--url") && help.contains("--config") && help.contains("--ops"), help)
+    });
+    for (command, has_both, help) in ports {
+        assert!(has_both, "{command}: {help}");
+        assert!(!help.contains("127.0.0.1:3000"), "{command}: {help}");
+    }
+}
