@@ -2,6 +2,7 @@
 
 mod audit;
 mod byzantine;
+mod configuration;
 mod discovery;
 mod events;
 mod exposure;
