@@ -133,6 +133,13 @@ pub enum ClusterEvent {
         /// Why.
         reason: String,
     },
+    /// This member's clock is wrong by the median of its peers' clocks, or is right again.
+    ClockJudged {
+        /// Whether it is wrong.
+        is_wrong: bool,
+        /// How far it is ahead, in milliseconds; negative if it is behind.
+        error_ms: i64,
+    },
     /// A member that said it was leaving is gone.
     PeerLeft {
         /// The member.
@@ -281,6 +288,7 @@ impl ClusterEvent {
             Self::PeerAttested { .. } => "peer_attested",
             Self::AttestationRefused { .. } => "attestation_refused",
             Self::SelfDoubted { .. } => "self_doubted",
+            Self::ClockJudged { .. } => "clock_judged",
             Self::VerdictChanged { .. } => "verdict_changed",
             Self::LinkUp { .. } => "link_up",
             Self::LinkDown { .. } => "link_down",
@@ -329,6 +337,7 @@ impl ClusterEvent {
                 !matches!(status, HealthStatus::Healthy | HealthStatus::ShuttingDown)
             }
             Self::SelfDoubted { begins, .. } => *begins,
+            Self::ClockJudged { is_wrong, .. } => *is_wrong,
             Self::VerdictChanged { open, .. } => !open,
             Self::ChildStarted { restarts, .. } => *restarts > 0,
             Self::ShutdownChanged { .. }
@@ -383,6 +392,13 @@ impl fmt::Display for ClusterEvent {
             Self::SelfDoubted { begins: true, reason } => write!(f, "this member doubts itself: {reason}"),
             Self::SelfDoubted { begins: false, reason } => {
                 write!(f, "this member no longer doubts itself: {reason}")
+            }
+            Self::ClockJudged { is_wrong, error_ms } => {
+                let is = if *is_wrong { "wrong" } else { "right again" };
+                write!(
+                    f,
+                    "this member's clock is {is}: {error_ms} ms ahead of the median of its peers' clocks"
+                )
             }
             Self::VerdictChanged { open, healthy, required, reason, .. } => {
                 let decision = if *open { "open" } else { "closed" };

@@ -39,6 +39,14 @@ pub enum PeerChange {
         /// Why.
         reason: String,
     },
+    /// Whether it is there is not known, for a reason that lies with this member: it stood still, or its federation
+    /// actor was restarted. Followed by `Up`, `Indirect` or, after a while, `Down`.
+    Unknown {
+        /// The member.
+        node: NodeId,
+        /// Why.
+        reason: String,
+    },
     /// It does not answer, but attests through a third that it lives.
     Indirect {
         /// The member.

@@ -433,6 +433,11 @@ impl Parts {
     }
 
     fn links(&self) -> ChildSpec {
+        let federation = self.addresses.federation.clone();
+        // A federation actor that is being restarted finds silence by itself.
+        let watcher: Arc<dyn Fn(&NodeId, bool) + Send + Sync> = Arc::new(move |peer, is_up| {
+            let _ = federation.cast(FederationMessage::Link(peer.clone(), is_up));
+        });
         let link = |peer: &alys_cluster::transport::PeerConfig| {
             let actor = LinkActor {
                 address: self.addresses.links[&peer.name].clone(),
@@ -443,6 +448,7 @@ impl Parts {
                 network: self.addresses.network.clone(),
                 clock: self.clock.clone(),
                 events: self.events.clone(),
+                watcher: watcher.clone(),
             };
             let address = actor.address.clone();
             let link = self.worker(address.name(), move || actor.clone()).reached_at(&address);

@@ -16,6 +16,7 @@ const PURE: &[&str] = &[
     "cluster/src/discovery/wire.rs",
     "cluster/src/federation/attestation.rs",
     "cluster/src/federation/config.rs",
+    "cluster/src/federation/coordinator/clocks.rs",
     "cluster/src/federation/coordinator/facts.rs",
     "cluster/src/federation/coordinator/heartbeat.rs",
     "cluster/src/federation/coordinator/indirect.rs",

@@ -49,7 +49,10 @@ impl Directory {
             }
             PeerChange::Down { node, .. } | PeerChange::Left { node, .. } => drop(peers.remove(node)),
             // Not lost: what it published holds, though questions to it may go unanswered.
-            PeerChange::Indirect { .. } | PeerChange::Apart { .. } | PeerChange::Together { .. } => {}
+            PeerChange::Unknown { .. }
+            | PeerChange::Indirect { .. }
+            | PeerChange::Apart { .. }
+            | PeerChange::Together { .. } => {}
         }
         drop(peers);
         self.1.send_modify(|changes| *changes += 1);

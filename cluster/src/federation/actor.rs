@@ -65,6 +65,9 @@ impl FederationActor {
                 Effect::TellRefused { member, from, reason } => {
                     self.events.tell(ClusterEvent::AttestationRefused { member, from, reason });
                 }
+                Effect::TellClock { is_wrong, error_ms } => {
+                    self.events.tell(ClusterEvent::ClockJudged { is_wrong, error_ms });
+                }
                 Effect::TellDoubt { begins, reason } => {
                     self.events.tell(ClusterEvent::SelfDoubted { begins, reason });
                 }
@@ -78,7 +81,7 @@ impl FederationActor {
             PeerChange::Down { node, reason } => Some(ClusterEvent::PeerDown { node, reason }),
             PeerChange::Left { node, reason } => Some(ClusterEvent::PeerLeft { node, reason }),
             PeerChange::Indirect { node, through, .. } => Some(ClusterEvent::PeerAttested { node, through }),
-            PeerChange::Apart { .. } | PeerChange::Together { .. } => None,
+            PeerChange::Unknown { .. } | PeerChange::Apart { .. } | PeerChange::Together { .. } => None,
         };
         if let Some(event) = event {
             self.events.tell(event);
@@ -115,10 +118,10 @@ impl Actor for FederationActor {
     type Arguments = ();
 
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Coordinator, ActorProcessingErr> {
-        // Whoever was there for a predecessor of this actor is not until it is heard again: nobody else would tell
-        // of a loss that falls between the two.
+        // What a predecessor of this actor knew is gone, which is no peer's fault. Those that are not heard in time are
+        // told lost then: a loss that falls between the two is not missed.
         for node in self.roster.peers() {
-            let change = PeerChange::Down { node: node.clone(), reason: "not heard of yet".to_owned() };
+            let change = PeerChange::Unknown { node: node.clone(), reason: "not heard of yet".to_owned() };
             self.watchers.iter().for_each(|watcher| watcher(&change));
         }
         self.address.bind(me.clone());
@@ -149,6 +152,9 @@ impl Actor for FederationActor {
             }
             FederationMessage::OwnActors(actors) => {
                 self.apply(coordinator.handle(now, Input::OwnActors(actors)));
+            }
+            FederationMessage::Link(peer, is_up) => {
+                self.apply(coordinator.handle(now, Input::Link { peer, is_up, wall }));
             }
             FederationMessage::Want(reply) => {
                 self.apply(coordinator.handle(now, Input::Want { wall }));

@@ -300,6 +300,13 @@ impl Attestations {
         Ok(Taken::New)
     }
 
+    /// What `member` has stated so far no longer shows that it lives.
+    pub fn forget(&mut self, member: &NodeId) {
+        if let Some(testimony) = self.accepted.get_mut(member) {
+            testimony.lived_after = None;
+        }
+    }
+
     /// What `member` states, if it is certain that it lived within the last `validity`.
     pub fn standing(&self, member: &NodeId, now: Moment, validity: Duration) -> Option<&Attestation> {
         let testimony = self.accepted.get(member)?;

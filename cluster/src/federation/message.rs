@@ -19,6 +19,8 @@ pub enum FederationMessage {
     OwnHealth(HealthCheckResult),
     /// What this node's health monitor says of each critical actor.
     OwnActors(Vec<ActorState>),
+    /// The link to this peer is up, or its connection has ended.
+    Link(NodeId, bool),
     /// This member wants to leave, if it may: peers are told. Answers with what it thinks of everyone, and the healthy
     /// members that it may not count on to stay; may be asked again, until all have answered.
     Want(RpcReplyPort<(FederationStatus, Vec<NodeId>)>),

@@ -40,6 +40,11 @@ impl Roster {
     pub fn required(&self) -> usize {
         required(self.members.len())
     }
+
+    /// Members that may lie or fail without harm: fewer than a third, so 1 of 4.
+    pub fn tolerated(&self) -> usize {
+        self.members.len() - self.required()
+    }
 }
 
 /// Of `members` must be healthy: more than two thirds.

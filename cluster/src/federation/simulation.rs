@@ -27,6 +27,8 @@ const TICK_MS: u64 = 50;
 const HEALTH_MS: u64 = 500;
 /// The time from a fault to a closed gate that is promised, in milliseconds.
 const HALT_MS: u64 = 1_500;
+/// The same after the processes were killed.
+const KILL_HALT_MS: u64 = 400;
 
 struct Member {
     coordinator: Coordinator,
@@ -45,6 +47,8 @@ enum Event {
     Tick,
     OwnHealth,
     Wire(NodeId, FederationWire),
+    /// The link to this member is up, or its connection has ended.
+    Link(NodeId, bool),
 }
 
 struct Federation {
@@ -163,6 +167,7 @@ impl Federation {
                 Input::OwnHealth(self.members[index].health.clone())
             }
             Event::Wire(from, wire) => Input::Wire { from, wire, wall },
+            Event::Link(peer, is_up) => Input::Link { peer, is_up, wall },
         };
         let effects = self.members[index].coordinator.handle(moment(self.now), input);
         for effect in effects {
@@ -192,12 +197,36 @@ impl Federation {
                 }
             }
             Effect::TellRefused { reason, .. } => member.refused.push(reason),
+            Effect::TellClock { .. } => panic!("all clocks are the same"),
             Effect::TellDoubt { begins, .. } => member.doubts.push((now, begins)),
         }
     }
 
+    /// Its process ends, and with it every connection.
     fn kill(&mut self, index: usize) {
         self.members[index].up = false;
+        for other in (0..MEMBERS).filter(|other| *other != index) {
+            if !self.cut.contains(&(index, other)) {
+                let after = self.rng.random_range(1..=5);
+                self.push(after, other, Event::Link(name(index), false));
+            }
+        }
+    }
+
+    /// The connection between two members ends, and what is on its way is lost until there is another.
+    fn break_link(&mut self, one: usize, other: usize) {
+        self.cut_between(&[one], &[other]);
+        for (at, of) in [(one, other), (other, one)] {
+            let after = self.rng.random_range(1..=5);
+            self.push(after, at, Event::Link(name(of), false));
+        }
+    }
+
+    fn mend_link(&mut self, one: usize, other: usize) {
+        self.cut.retain(|link| *link != (one, other) && *link != (other, one));
+        for (at, of) in [(one, other), (other, one)] {
+            self.push(1, at, Event::Link(name(of), true));
+        }
     }
 
     /// Says that it leaves, and is gone when whoever hears it has confirmed.
@@ -218,6 +247,10 @@ impl Federation {
     fn restart(&mut self, index: usize) {
         self.members[index] = fresh(index, self.members[index].incarnation + 1);
         self.set_going(index);
+        // Events of a member that is down are dropped.
+        for other in (0..MEMBERS).filter(|other| *other != index) {
+            self.push(50, other, Event::Link(name(index), true));
+        }
     }
 
     fn cut_between(&mut self, some: &[usize], others: &[usize]) {
@@ -263,7 +296,7 @@ impl Federation {
     fn run_open_for(&mut self, ms: u64, indexes: &[usize]) {
         let end = self.now + ms;
         while self.now < end {
-            self.run_for(10);
+            self.run_for((end - self.now).min(10));
             self.assert_open(indexes, 3);
         }
     }
@@ -283,6 +316,62 @@ fn slowest(trials: u64, mut trial: impl FnMut(u64) -> u64) -> u64 {
     let slowest = (0..trials).map(&mut trial).max().expect("at least one trial");
     assert!(slowest <= HALT_MS, "{slowest} ms");
     slowest
+}
+
+#[test]
+fn killed_processes_are_noticed_at_once() {
+    // One after the other, both at once, and with one known only through others.
+    let slowest = (0..150).map(|seed| {
+        let mut federation = Federation::settled(seed);
+        federation.delay = (1, 20);
+        federation.kill(3);
+        let between = if seed % 3 == 0 { 0 } else { federation.rng.random_range(0..4_000) };
+        federation.run_for(between);
+        federation.kill(2);
+        federation.ms_until_closed(&[0, 1], HALT_MS)
+    });
+    let slowest = slowest.max().expect("trials");
+    assert!(slowest <= KILL_HALT_MS, "{slowest} ms");
+}
+
+#[test]
+fn links_that_break_and_come_back_lose_nobody_and_halt_nobody_for_an_hour() {
+    let mut federation = Federation::settled(7);
+    federation.delay = (1, 60);
+    let mut minutes = 0;
+    while minutes < 60 {
+        let end = federation.now + 60_000;
+        while federation.now < end {
+            let one = federation.rng.random_range(0..MEMBERS);
+            let other = (one + federation.rng.random_range(1..MEMBERS)) % MEMBERS;
+            federation.break_link(one, other);
+            let broken = federation.rng.random_range(20..3_000);
+            federation.run_open_for(broken, &[0, 1, 2, 3]);
+            federation.mend_link(one, other);
+            let whole = federation.rng.random_range(20..2_000);
+            federation.run_open_for(whole, &[0, 1, 2, 3]);
+        }
+        minutes += 1;
+    }
+    for of in 0..MEMBERS {
+        assert!((0..MEMBERS).all(|by| by == of || !federation.was_lost(of, by)), "member {of} was lost");
+    }
+}
+
+#[test]
+fn all_connections_of_a_member_that_break_for_a_moment_halt_nobody() {
+    for seed in 0..50 {
+        let mut federation = Federation::settled(seed);
+        // With one dead each of the three is needed.
+        federation.kill(3);
+        federation.run_open_for(5_000, &[0, 1, 2]);
+        federation.break_link(0, 1);
+        federation.break_link(0, 2);
+        federation.run_open_for(80, &[0, 1, 2]);
+        federation.mend_link(0, 1);
+        federation.mend_link(0, 2);
+        federation.run_open_for(5_000, &[0, 1, 2]);
+    }
 }
 
 #[test]

@@ -57,6 +57,8 @@ pub struct PeerReading {
     pub state: &'static str,
     /// Suspicion.
     pub phi: f64,
+    /// How far its clock is ahead of this member's, in milliseconds.
+    pub clock_offset_ms: Option<i64>,
     /// Since its last answer.
     pub silence: Option<Duration>,
     /// Its height, as last heard.

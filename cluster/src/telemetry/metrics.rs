@@ -112,6 +112,8 @@ struct MemberMetrics {
     by_state: IntGaugeVec,
     phi: GaugeVec,
     silence: GaugeVec,
+    clock_offset: GaugeVec,
+    clock_wrong: IntGauge,
     height: IntGaugeVec,
     losses: IntCounterVec,
     departures: IntCounterVec,
@@ -128,6 +130,15 @@ impl MemberMetrics {
             by_state: make.gauges("federation_peers", "Other members by their state.", &["state"]),
             phi: make.measures("federation_peer_phi", "Suspicion that the peer is gone.", by),
             silence: make.measures("federation_peer_silence_seconds", "Since the peer's last answer.", by),
+            clock_offset: make.measures(
+                "federation_peer_clock_offset_seconds",
+                "How far the peer's clock is ahead of this member's.",
+                by,
+            ),
+            clock_wrong: make.gauge(
+                "federation_clock_wrong",
+                "1 while this member's clock is wrong by the median of its peers' clocks, else 0.",
+            ),
             height: make.gauges("federation_peer_height", "The peer's height, as last heard.", by),
             losses: make.counters("federation_peer_losses_total", "Times the peer was lost.", by),
             departures: make.counters(
@@ -163,6 +174,7 @@ impl MemberMetrics {
         self.by_state.reset();
         self.phi.reset();
         self.silence.reset();
+        self.clock_offset.reset();
         self.height.reset();
         let Some(peers) = peers else { return };
         for state in PEER_STATES {
@@ -175,6 +187,9 @@ impl MemberMetrics {
             self.phi.with_label_values(by).set(peer.phi);
             if let Some(silence) = peer.silence {
                 self.silence.with_label_values(by).set(silence.as_secs_f64());
+            }
+            if let Some(offset) = peer.clock_offset_ms {
+                self.clock_offset.with_label_values(by).set(offset as f64 / 1_000.0);
             }
             if let Some(height) = peer.height {
                 self.height.with_label_values(by).set(height as i64);
@@ -479,6 +494,7 @@ impl Metrics {
             ClusterEvent::SelfDoubted { begins, .. } => {
                 self.members.self_doubts.inc_by((*begins).into());
             }
+            ClusterEvent::ClockJudged { is_wrong, .. } => self.members.clock_wrong.set((*is_wrong).into()),
             ClusterEvent::VerdictChanged { open, .. } => {
                 let decision = if *open { "open" } else { "closed" };
                 self.gate.decisions.with_label_values(&[decision]).inc();
@@ -645,6 +661,7 @@ mod tests {
             peer: "two".to_owned(),
             state: "down",
             phi: 9.5,
+            clock_offset_ms: Some(-1_500),
             silence: Some(Duration::from_millis(1_500)),
             height: None,
         };

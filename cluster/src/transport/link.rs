@@ -46,6 +46,8 @@ pub struct LinkActor {
     pub clock: Arc<dyn Clock>,
     /// Hears of sessions won and lost.
     pub events: EventBus,
+    /// Is told at once whether there is a link. Must not wait.
+    pub watcher: Arc<dyn Fn(&NodeId, bool) + Send + Sync>,
 }
 
 /// The shell's memory.
@@ -89,10 +91,12 @@ impl LinkActor {
                 Effect::Up(id) => {
                     self.line.counters().add(Count::Sessions, 1);
                     self.line.take(shell.sessions.get(&id).map(|session| session.connection.clone()));
+                    (self.watcher)(self.line.peer(), true);
                     self.events.tell(ClusterEvent::LinkUp { peer: self.line.peer().clone() });
                 }
                 Effect::Down(reason) => {
                     self.line.take(None);
+                    (self.watcher)(self.line.peer(), false);
                     self.events.tell(ClusterEvent::LinkDown { peer: self.line.peer().clone(), reason });
                 }
             }

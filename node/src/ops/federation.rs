@@ -93,6 +93,7 @@ fn member_view(member: MemberStatus, published: &[(NodeId, Incarnation, usize)])
         incarnation: member.incarnation.map(|incarnation| incarnation.0),
         last_seen_ms: member.last_seen.map(|ago| ago.as_millis() as u64),
         phi: (member.state != MemberState::Own).then_some(member.phi),
+        clock_offset_ms: member.clock_offset_ms,
         height: member.height.map(|height| height.0),
         published: (member.state != MemberState::Own).then_some(known),
         reason: member.reason,

@@ -43,6 +43,7 @@ fn peer(member: &MemberStatus) -> Option<PeerReading> {
         peer: member.name.to_string(),
         state: member.state.as_str(),
         phi: member.phi,
+        clock_offset_ms: member.clock_offset_ms,
         silence: member.last_seen,
         height: member.height.map(|height| height.0),
     })

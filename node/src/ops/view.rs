@@ -135,6 +135,10 @@ pub struct MemberView {
     pub last_seen_ms: Option<u64>,
     /// Suspicion by the accrual detector: phi, 0 when unsuspected; absent for this member itself.
     pub phi: Option<f64>,
+    /// How far its wall clock is ahead of this member's, in milliseconds; negative if it is behind, absent where its
+    /// answers have not shown it.
+    #[serde(default)]
+    pub clock_offset_ms: Option<i64>,
     /// The height of its chain, as last heard.
     pub height: Option<u64>,
     /// How many of its actors it publishes, as far as known here: none while it is lost; absent for this member

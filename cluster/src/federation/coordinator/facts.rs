@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Coordinator, MemberState};
+use super::{Coordinator, MemberState, clocks};
 use crate::clock::Moment;
 use crate::federation::decision::MemberFacts;
-use crate::health::HealthCheckResult;
 use crate::health::config::REPORT_MAX_AGE;
+use crate::health::{HealthCheckResult, HealthStatus};
 use crate::id::{BlockHeight, Incarnation, NodeId};
 
 /// What this member thinks of one member.
@@ -26,6 +26,8 @@ pub struct MemberStatus {
     pub last_seen: Option<Duration>,
     /// Suspicion; 0 for this member itself.
     pub phi: f64,
+    /// How far its clock is ahead of this member's, in milliseconds; negative if it is behind, absent where not known.
+    pub clock_offset_ms: Option<i64>,
     /// Its height, as last heard.
     pub height: Option<BlockHeight>,
     /// Why it is not healthy; empty when it is.
@@ -35,24 +37,20 @@ pub struct MemberStatus {
 impl Coordinator {
     /// What this member says of itself.
     pub(super) fn own_report(&self, now: Moment) -> HealthCheckResult {
-        if let Some(reason) = self.departure.reason() {
-            let height = self.own.as_ref().map(|(report, _)| report.height).unwrap_or_default();
-            return HealthCheckResult {
-                height,
-                ..HealthCheckResult::shutting_down(format!("leaving: {reason}"))
-            };
-        }
-        match &self.own {
-            None => HealthCheckResult::unhealthy("its actors have not been checked yet"),
-            Some((report, at)) if now.since(*at) > REPORT_MAX_AGE => {
+        let report = match (self.departure.reason(), &self.own) {
+            (Some(reason), _) => HealthCheckResult::shutting_down(format!("leaving: {reason}")),
+            (None, None) => HealthCheckResult::unhealthy("its actors have not been checked yet"),
+            (None, Some((_, at))) if now.since(*at) > REPORT_MAX_AGE => {
                 let age = now.since(*at).as_millis();
-                HealthCheckResult {
-                    height: report.height,
-                    ..HealthCheckResult::unhealthy(format!("its actors were last checked {age} ms ago"))
-                }
+                HealthCheckResult::unhealthy(format!("its actors were last checked {age} ms ago"))
             }
-            Some((report, _)) => report.clone(),
-        }
+            (None, Some((report, _))) => report.clone(),
+        };
+        let report = match (self.wrong_clock, report.status) {
+            (Some(error), HealthStatus::Healthy) => HealthCheckResult::degraded(clocks::reason(error)),
+            _ => report,
+        };
+        HealthCheckResult { height: self.height, ..report }
     }
 
     /// What the gate is told of every member, in roster order.
@@ -71,8 +69,8 @@ impl Coordinator {
                 silent_ms: peer.last_seen.map(|last| now.since(last).as_millis() as u64),
                 phi_thousandths: (peer.phi(now) * 1_000.0) as u64,
                 reason: match peer.state {
-                    MemberState::Unknown => "never heard of".to_owned(),
-                    MemberState::Down | MemberState::Suspected | MemberState::Left => {
+                    MemberState::Unknown if peer.last_seen.is_none() => "never heard of".to_owned(),
+                    MemberState::Unknown | MemberState::Down | MemberState::Suspected | MemberState::Left => {
                         let ago = peer.last_seen.map_or(0, |last| now.since(last).as_millis());
                         format!("{}; last seen {}.{} s ago", peer.down_reason, ago / 1000, ago / 100 % 10)
                     }
@@ -100,6 +98,7 @@ impl Coordinator {
                     incarnation,
                     last_seen,
                     phi,
+                    clock_offset_ms: Some(0),
                     height,
                     reason,
                 };
@@ -112,6 +111,7 @@ impl Coordinator {
                 incarnation: peer.incarnation,
                 last_seen: peer.last_seen.map(|last| now.since(last)),
                 phi: peer.phi(now),
+                clock_offset_ms: peer.clock.offset().filter(|_| state == MemberState::Up),
                 height: (peer.last_seen.is_some() || state == MemberState::Attested)
                     .then_some(peer.report.height),
                 reason,

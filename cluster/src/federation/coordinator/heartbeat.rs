@@ -76,7 +76,14 @@ impl Coordinator {
         self.first_tick.is_none_or(|first| now.since(first) < WISH_MAX)
     }
 
-    pub(super) fn pong(&mut self, now: Moment, from: &NodeId, pong: PongMessage, effects: &mut Vec<Effect>) {
+    pub(super) fn pong(
+        &mut self,
+        now: Moment,
+        wall: WallTime,
+        from: &NodeId,
+        pong: PongMessage,
+        effects: &mut Vec<Effect>,
+    ) {
         let lease = self.config.lease;
         let peer = self.peer(from);
         let Some(at) = peer.outstanding.iter().position(|(id, _)| *id == pong.ping_id) else {
@@ -100,6 +107,7 @@ impl Coordinator {
             let was = std::mem::replace(&mut peer.state, MemberState::Up);
             peer.down_reason.clear();
             peer.lost_at = None;
+            peer.absent_since = None;
             // Of a doubt that was this member's own nobody was told.
             if was != MemberState::Suspected {
                 let up = PeerChange::Up { node: from.clone(), incarnation: pong.incarnation };
@@ -107,6 +115,9 @@ impl Coordinator {
             }
         }
         peer.detector.heartbeat(now);
+        peer.clock.heard(pong.timestamp, wall, now.since(asked));
+        // An answer that was on its way when the connection ended says nothing about the time after.
+        peer.link_ended = peer.link_ended.filter(|ended| asked <= *ended);
         peer.last_seen = Some(now);
         peer.excused = Duration::ZERO;
         peer.report = pong.status;

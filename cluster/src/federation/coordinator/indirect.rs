@@ -23,7 +23,7 @@ impl Coordinator {
         let has_greeted = self.has_greeted(now);
         let is_silent = |peer: &Peer| match peer.state {
             MemberState::Unknown => has_greeted,
-            MemberState::Up => peer.silence(now) > pause && !peer.is_leaving(),
+            MemberState::Up => (peer.silence(now) > pause || peer.link_ended.is_some()) && !peer.is_leaving(),
             MemberState::Left => false,
             _ => true,
         };
@@ -117,6 +117,56 @@ impl Coordinator {
             }
         } else if statement.attestation.member == *from && to != *from && self.roster.is_peer(&to) {
             effects.push(Effect::Send(to.clone(), FederationWire::Attest { to, statement }));
+        }
+    }
+
+    /// The link to `peer` is up, or its connection has ended: then the others are asked at once whether it lives.
+    pub(super) fn link_changed(
+        &mut self,
+        now: Moment,
+        wall: WallTime,
+        peer: &NodeId,
+        is_up: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let known = self.peer(peer);
+        if is_up {
+            known.link_ended = None;
+        } else if known.state == MemberState::Up && !known.is_leaving() && known.link_ended.is_none() {
+            known.link_ended = Some(now);
+            known.next_probe = now;
+            self.send_probes(now, wall, effects);
+        }
+    }
+
+    /// Loses those whose connection has ended and whom the others do not reach either. A process that was killed closes
+    /// all its connections at once; a connection that broke alone has its peer answer through the others, or is made
+    /// anew within the grace.
+    pub(super) fn lose_unlinked(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+        let grace = self.config.interval;
+        let is_linked =
+            |peer: &Peer| peer.state == MemberState::Up && peer.link_ended.is_none() && !peer.is_leaving();
+        let linked: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| is_linked(peer)).map(|(node, _)| node.clone()).collect();
+        for (node, peer) in &mut self.peers {
+            let Some(ended) = peer.link_ended.filter(|ended| now.since(*ended) >= grace) else { continue };
+            let lives = self.attestations.standing(node, now, now.since(ended)).is_some();
+            if peer.state != MemberState::Up || lives {
+                continue;
+            }
+            // Whoever has lost it asks for it through this member; perhaps a moment before this member noticed.
+            let has_asked = |other: &&NodeId| {
+                let asked = self.apart.get(&((*other).clone(), node.clone()));
+                asked.is_some_and(|asked| *asked + self.config.interval >= ended)
+            };
+            let askers = linked.iter().filter(has_asked).count();
+            let enough = askers == linked.len() || askers > self.roster.tolerated();
+            if askers > 0 && enough {
+                let reason = format!("its connection ended, and {askers} others do not reach it either");
+                peer.lose(node, reason, effects);
+                // What it stated before proves nothing any more.
+                self.attestations.forget(node);
+            }
         }
     }
 

@@ -29,6 +29,7 @@
 //! `heartbeat` asks and answers, `indirect` asks through others, `peer` is what is known of one, and [`facts`] is
 //! what follows for the gate and for people. Here it is judged.
 
+mod clocks;
 pub mod facts;
 mod heartbeat;
 mod indirect;
@@ -90,6 +91,15 @@ pub enum Input {
         /// For time stamps in messages.
         wall: WallTime,
     },
+    /// The link to a peer is up, or its connection has ended.
+    Link {
+        /// Which peer.
+        peer: NodeId,
+        /// Whether it is up.
+        is_up: bool,
+        /// For time stamps in messages.
+        wall: WallTime,
+    },
     /// It stays after all.
     Stay,
     /// This member is going to leave.
@@ -119,6 +129,13 @@ pub enum Effect {
         /// Why.
         reason: String,
     },
+    /// Tell that this member's clock is wrong, or right again.
+    TellClock {
+        /// Whether it is wrong.
+        is_wrong: bool,
+        /// How far it is ahead of its peers' clocks, in milliseconds; negative if it is behind.
+        error_ms: i64,
+    },
     /// Tell that this member doubts itself, or no longer does.
     TellDoubt {
         /// Whether the doubt begins.
@@ -137,11 +154,15 @@ pub struct Coordinator {
     signer: Arc<dyn Signer>,
     peers: BTreeMap<NodeId, Peer>,
     own: Option<(HealthCheckResult, Moment)>,
+    /// The chain's height as of the last tick. The health monitor's report does not know it.
+    height: BlockHeight,
     own_actors: Vec<ActorState>,
     attestations: Attestations,
     /// The last own statement, and when it was made.
     stated: Option<(SignedAttestation, Moment)>,
     doubt: Option<Moment>,
+    /// How far the own clock is ahead, in milliseconds, while it is wrong.
+    wrong_clock: Option<i64>,
     departure: Departure,
     /// Who asks for whom through this member, and when it last did.
     apart: BTreeMap<(NodeId, NodeId), Moment>,
@@ -170,10 +191,12 @@ impl Coordinator {
             signer,
             peers,
             own: None,
+            height: BlockHeight::default(),
             own_actors: Vec::new(),
             attestations,
             stated: None,
             doubt: None,
+            wrong_clock: None,
             departure: Departure::default(),
             apart: BTreeMap::new(),
             gates,
@@ -199,6 +222,10 @@ impl Coordinator {
                     self.send_pings(now, wall, &mut effects);
                 }
             }
+            Input::Link { peer, is_up, wall } if self.roster.is_peer(&peer) => {
+                self.link_changed(now, wall, &peer, is_up, &mut effects);
+            }
+            Input::Link { .. } => {}
             // The next pings say so.
             Input::Stay => self.departure.stay(),
             Input::Leave { reason, wall } => self.leave(now, reason, wall, &mut effects),
@@ -206,7 +233,7 @@ impl Coordinator {
                 self.peer(&from).heard = Some(now);
                 match wire {
                     FederationWire::Ping(ping) => self.ping(now, from, &ping, wall, &mut effects),
-                    FederationWire::Pong(pong) => self.pong(now, &from, pong, &mut effects),
+                    FederationWire::Pong(pong) => self.pong(now, wall, &from, pong, &mut effects),
                     FederationWire::Probe { target, asker } => {
                         self.probed(now, wall, from, target, asker, &mut effects);
                     }
@@ -228,9 +255,7 @@ impl Coordinator {
         let gap = self.last_tick.map_or(Duration::ZERO, |last| now.since(last));
         self.last_tick = Some(now);
         self.first_tick.get_or_insert(now);
-        if let Some((report, _)) = &mut self.own {
-            report.height = height;
-        }
+        self.height = height;
         if gap >= self.config.lease {
             // This process was not running: its silence says nothing about others, nor their counts about now.
             self.after_standstill(now, gap, effects);
@@ -243,6 +268,7 @@ impl Coordinator {
             }
         }
         self.judge(now, effects);
+        self.judge_clock(effects);
         self.forget_apart(now, effects);
         self.departure.tick(now);
         self.send_probes(now, wall, effects);
@@ -268,7 +294,7 @@ impl Coordinator {
         let reason = format!("this member stood still for {} ms", gap.as_millis());
         for (node, peer) in &mut self.peers {
             if matches!(peer.state, MemberState::Up | MemberState::Attested | MemberState::Suspected) {
-                peer.lose(node, reason.clone(), effects);
+                peer.forget(node, now, reason.clone(), effects);
             }
         }
         // What was echoed before may be as old as the standstill is long.
@@ -282,6 +308,7 @@ impl Coordinator {
     /// Who is silent for too long, and what that makes of it.
     fn judge(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let has_greeted = self.has_greeted(now);
+        self.lose_unlinked(now, effects);
         let Self { config, attestations, peers, doubt, .. } = self;
         let validity = config.attestation_validity;
         let standing = |node: &NodeId| attestations.standing(node, now, validity);
@@ -301,9 +328,9 @@ impl Coordinator {
             let word = standing(node).filter(|word| known.is_none_or(|known| word.incarnation >= known));
             match (peer.state, word) {
                 (MemberState::Up, _) if !silent => {}
-                (MemberState::Unknown, _) if !has_greeted => {}
-                (MemberState::Own, _)
-                | (MemberState::Unknown | MemberState::Down | MemberState::Left, None) => {}
+                (MemberState::Unknown, _) if !has_greeted || !peer.has_had_time(now) => {}
+                (MemberState::Unknown, None) => peer.tell_absent(node, effects),
+                (MemberState::Own, _) | (MemberState::Down | MemberState::Left, None) => {}
                 // Whatever it stated before it went.
                 (MemberState::Left, Some(_)) if peer.is_leaving() => {}
                 (MemberState::Up | MemberState::Suspected, _) if peer.is_leaving() => {
@@ -347,6 +374,18 @@ impl Coordinator {
             self.end_doubt("it has lasted; those who are silent are lost", effects);
         } else if !hears_nobody {
             self.end_doubt("a peer is heard again", effects);
+        }
+    }
+
+    /// Tells when the own clock becomes wrong, and when it is right again.
+    fn judge_clock(&mut self, effects: &mut Vec<Effect>) {
+        let known = self.peers.values().filter(|peer| peer.state == MemberState::Up);
+        let offsets = known.filter_map(|peer| peer.clock.offset()).collect();
+        let error = clocks::own_error(offsets, self.roster.tolerated() + 1);
+        let was_wrong = self.wrong_clock.is_some();
+        self.wrong_clock = error.filter(|error| clocks::is_wrong(*error, was_wrong));
+        if self.wrong_clock.is_some() != was_wrong {
+            effects.push(Effect::TellClock { is_wrong: !was_wrong, error_ms: error.unwrap_or_default() });
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Effect, MemberState};
+use super::clocks::PeerClock;
+use super::{Effect, GREETING, MemberState};
 use crate::clock::Moment;
 use crate::federation::config::HeartbeatConfig;
 use crate::health::{HealthCheckResult, HealthStatus, PhiAccrual};
@@ -31,6 +32,11 @@ pub(super) struct Peer {
     /// When a suspected peer is lost, once the doubt is over.
     pub(super) lost_at: Option<Moment>,
     pub(super) next_complaint: Moment,
+    /// When its connection to this member ended, while there is no other.
+    pub(super) link_ended: Option<Moment>,
+    /// Since when this member does not know, for reasons of its own, whether it is there; until watchers are told.
+    pub(super) absent_since: Option<Moment>,
+    pub(super) clock: PeerClock,
 }
 
 impl Peer {
@@ -50,6 +56,9 @@ impl Peer {
             told_heard: false,
             lost_at: None,
             next_complaint: Moment::ORIGIN,
+            link_ended: None,
+            absent_since: Some(Moment::ORIGIN),
+            clock: PeerClock::default(),
         }
     }
 
@@ -75,10 +84,43 @@ impl Peer {
         self.heard.is_some_and(|heard| now.since(heard) <= within)
     }
 
-    pub(super) fn lose(&mut self, node: &NodeId, reason: String, effects: &mut Vec<Effect>) {
+    /// What was measured and asked before says nothing about the time after.
+    fn reset(&mut self) {
         self.detector.reset();
         self.outstanding.clear();
+        self.clock.forget();
         self.lost_at = None;
+        self.link_ended = None;
+        self.absent_since = None;
+    }
+
+    /// This member can not say any more whether it is there, for a reason of its own.
+    pub(super) fn forget(&mut self, node: &NodeId, now: Moment, reason: String, effects: &mut Vec<Effect>) {
+        if self.is_leaving() {
+            return self.lose(node, reason, effects);
+        }
+        self.reset();
+        self.absent_since = Some(now);
+        self.state = MemberState::Unknown;
+        self.down_reason.clone_from(&reason);
+        effects.push(Effect::Peer(PeerChange::Unknown { node: node.clone(), reason }));
+    }
+
+    /// Whether it has had the time to be heard since this member forgot it.
+    pub(super) fn has_had_time(&self, now: Moment) -> bool {
+        self.absent_since.is_none_or(|since| now.since(since) >= GREETING)
+    }
+
+    /// It has had the time, and was not heard: watchers take it for lost.
+    pub(super) fn tell_absent(&mut self, node: &NodeId, effects: &mut Vec<Effect>) {
+        if self.absent_since.take().is_some() {
+            let reason = format!("not heard of for {} s", GREETING.as_secs());
+            effects.push(Effect::Peer(PeerChange::Down { node: node.clone(), reason }));
+        }
+    }
+
+    pub(super) fn lose(&mut self, node: &NodeId, reason: String, effects: &mut Vec<Effect>) {
+        self.reset();
         let node = node.clone();
         let change = if self.is_leaving() {
             self.state = MemberState::Left;
@@ -103,7 +145,9 @@ impl Peer {
         let is_news = self.state != MemberState::Attested || self.told_heard != heard;
         self.state = MemberState::Attested;
         self.detector.reset();
+        self.clock.forget();
         self.lost_at = None;
+        self.absent_since = None;
         self.down_reason.clear();
         // What it stated before it said that it would leave does not take that back.
         if !self.is_leaving() {

@@ -15,6 +15,9 @@ struct Federation {
     in_flight: Vec<(u64, NodeId, PongMessage)>,
     changes: Vec<PeerChange>,
     verdicts: Vec<Verdict>,
+    clocks: Vec<(bool, i64)>,
+    /// How far this member's clock is ahead of those of all others.
+    clock_error_ms: i64,
 }
 
 fn node(name: &str) -> NodeId {
@@ -37,6 +40,8 @@ impl Federation {
             in_flight: Vec::new(),
             changes: Vec::new(),
             verdicts: Vec::new(),
+            clocks: Vec::new(),
+            clock_error_ms: 0,
         }
     }
 
@@ -50,7 +55,7 @@ impl Federation {
                     };
                     let pong = PongMessage {
                         ping_id: ping.id,
-                        timestamp: WallTime(0),
+                        timestamp: WallTime(1_000_000 + self.now_ms + self.delay_ms / 2),
                         source: to.to_string(),
                         incarnation: Incarnation(*incarnation),
                         status: HealthCheckResult::healthy(),
@@ -58,6 +63,7 @@ impl Federation {
                     };
                     self.in_flight.push((self.now_ms + self.delay_ms, to, pong));
                 }
+                Effect::TellClock { is_wrong, error_ms } => self.clocks.push((is_wrong, error_ms)),
                 Effect::Send(..) | Effect::TellRefused { .. } | Effect::TellDoubt { .. } => {}
                 Effect::Peer(change) => self.changes.push(change),
                 Effect::Publish(verdict) => self.verdicts.push(verdict),
@@ -74,7 +80,8 @@ impl Federation {
             self.in_flight = later;
             let due: Vec<(u64, NodeId, PongMessage)> = due;
             for (_, from, pong) in due {
-                self.input(Input::Wire { from, wire: FederationWire::Pong(pong), wall: WallTime(0) });
+                let wall = WallTime((1_000_000 + self.now_ms).saturating_add_signed(self.clock_error_ms));
+                self.input(Input::Wire { from, wire: FederationWire::Pong(pong), wall });
             }
             if self.now_ms.is_multiple_of(50) {
                 self.input(Input::Tick { wall: WallTime(self.now_ms), height: BlockHeight(7) });
@@ -97,6 +104,73 @@ impl Federation {
         }
         self.now_ms - start
     }
+}
+
+#[test]
+fn peers_are_told_the_height_whenever_the_health_monitor_reports() {
+    let mut federation = Federation::new();
+    federation.run(1_010);
+    federation.input(Input::OwnHealth(HealthCheckResult::healthy()));
+    let now = Moment::at(Duration::from_millis(federation.now_ms));
+    let heights = federation.coordinator.members(now).into_iter().map(|member| member.height);
+    assert_eq!(heights.collect::<Vec<_>>()[0], Some(BlockHeight(7)));
+    let ping = PingMessage {
+        id: 1,
+        timestamp: WallTime(0),
+        source: "node-2".to_owned(),
+        incarnation: Incarnation(1),
+        federation_check: true,
+        metadata: BTreeMap::new(),
+    };
+    let wire = FederationWire::Ping(ping);
+    let effects =
+        federation.coordinator.handle(now, Input::Wire { from: node("node-2"), wire, wall: WallTime(0) });
+    let [Effect::Send(_, FederationWire::Pong(pong))] = &effects[..] else { panic!("a pong: {effects:?}") };
+    assert_eq!(pong.status.height, BlockHeight(7));
+}
+
+#[test]
+fn a_member_whose_clock_is_wrong_says_so_and_by_how_much() {
+    let mut federation = Federation::new();
+    federation.run(3_000);
+    assert_eq!(federation.clocks, []);
+    federation.clock_error_ms = -30_000;
+    federation.run(3_000);
+    let [(true, error)] = federation.clocks[..] else { panic!("told once: {:?}", federation.clocks) };
+    assert!((-30_001..=-29_999).contains(&error), "{error} ms, but for halves of a round trip");
+    let now = Moment::at(Duration::from_millis(federation.now_ms));
+    let members = federation.coordinator.members(now);
+    assert!(members[0].reason.contains("s behind the median of its peers' clocks"), "{}", members[0].reason);
+    assert!(members[0].healthy, "it works, with restrictions");
+    assert_eq!(members[1].clock_offset_ms, Some(-error));
+    federation.clock_error_ms = 0;
+    federation.run(3_000);
+    assert!(matches!(federation.clocks[1..], [(false, -1..=1)]), "{:?}", federation.clocks);
+}
+
+#[test]
+fn peers_are_unknown_not_lost_after_a_standstill_and_lost_when_they_are_not_heard_then() {
+    let mut federation = Federation::new();
+    federation.run(5_000);
+    federation.answering.truncate(2);
+    federation.in_flight.clear();
+    federation.changes.clear();
+    federation.now_ms += 10_000;
+    federation.run(500);
+    let told = |name: &str, changes: &[PeerChange]| -> Vec<&'static str> {
+        let of = changes.iter().filter_map(|change| match change {
+            PeerChange::Unknown { node, .. } if node.as_str() == name => Some("unknown"),
+            PeerChange::Up { node, .. } if node.as_str() == name => Some("up"),
+            PeerChange::Down { node, .. } if node.as_str() == name => Some("down"),
+            _ => None,
+        });
+        of.collect()
+    };
+    assert_eq!(told("node-2", &federation.changes), ["unknown", "up"]);
+    assert_eq!(told("node-4", &federation.changes), ["unknown"]);
+    federation.run(3_000);
+    assert_eq!(told("node-2", &federation.changes), ["unknown", "up"]);
+    assert_eq!(told("node-4", &federation.changes), ["unknown", "down"]);
 }
 
 #[test]

@@ -676,7 +676,7 @@ impl Conductor {
             PeerChange::Indirect { node, heard: true, .. } => {
                 self.lost.remove(&node);
             }
-            PeerChange::Apart { .. } | PeerChange::Together { .. } => {}
+            PeerChange::Unknown { .. } | PeerChange::Apart { .. } | PeerChange::Together { .. } => {}
         }
     }
 
