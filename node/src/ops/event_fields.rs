@@ -60,6 +60,7 @@ fn object(event: &ClusterEvent) -> Value {
             json!({"member": member.as_str(), "through": from.as_str(), "reason": reason})
         }
         E::SelfDoubted { begins, reason } => json!({"begins": begins, "reason": reason}),
+        E::ClockJudged { is_wrong, error_ms } => json!({"is_wrong": is_wrong, "error_ms": error_ms}),
         E::VerdictChanged { sequence, open, healthy, required, reason } => json!({
             "sequence": sequence, "open": open, "healthy": healthy, "required": required, "reason": reason,
         }),

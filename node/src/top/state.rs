@@ -404,6 +404,7 @@ pub(super) mod tests {
             incarnation: None,
             last_seen_ms: None,
             phi: None,
+            clock_offset_ms: None,
             height: None,
             published: None,
             reason: String::new(),
