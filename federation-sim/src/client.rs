@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use alys_node::actors::consensus::byzantine::Misbehaviour;
 use alys_node::ops::view::{
-    AttemptView, BlockView, FaultRequest, FederationView, GateDecision, GateView, GenesisView, Problem,
-    ReadyView, ShutdownView, SignatureView, SignaturesView, SupervisionMemoryView, TransactionReceipt,
+    AttemptView, BlockView, EquivocationView, EvidenceView, FaultRequest, FederationView, GateDecision,
+    GateView, GenesisView, MisbehaviourRequest, Problem, ReadyView, ReceivedStatementView, ReceivedView,
+    ShutdownView, SignatureView, SignaturesView, SupervisionMemoryView, TransactionReceipt,
     TransactionRequest,
 };
 use serde::de::DeserializeOwned;
@@ -74,6 +76,14 @@ impl Client {
         read(path, StatusCode::ACCEPTED, response.map_err(|error| format!("POST {path}: {error}"))?)
     }
 
+    /// Orders a way to break the protocol, or to keep to it.
+    pub(crate) fn misbehave(&self, how: Option<Misbehaviour>) -> Result<MisbehaviourRequest, String> {
+        let path = "/faults/consensus";
+        let order = MisbehaviourRequest { misbehaviour: how };
+        let response = self.agent.post(self.url(path)).send_json(&order);
+        read(path, StatusCode::ACCEPTED, response.map_err(|error| format!("POST {path}: {error}"))?)
+    }
+
     /// Reads what the member has beyond `cursor`, or everything. Returns it with the new cursor.
     pub(crate) fn read(&self, cursor: Cursor, depth: Depth) -> Result<(Answer, Cursor), String> {
         let status: FederationView = self.get("/federation/status")?;
@@ -94,13 +104,15 @@ impl Client {
             }
         }
         let last = first.saturating_sub(1) + blocks.len() as u64;
-        let signatures = if depth == Depth::Everything || reborn {
-            self.signatures(0)?
-        } else if blocks.is_empty() {
-            Vec::new()
+        // What was signed for the height under way when it was last read, and since.
+        let from = if depth == Depth::Everything || reborn {
+            Some(0)
         } else {
-            // What was signed for the height under way when it was last read, and since.
-            self.signatures(known)?
+            (!blocks.is_empty()).then_some(known)
+        };
+        let (signatures, received, evidence) = match from {
+            Some(from) => (self.signatures(from)?, self.received(from)?, self.evidence()?),
+            None => Default::default(),
         };
         // With every block, and while none can be made: often enough, and no burden on a member that makes one.
         let halted = status.gate == GateDecision::Closed;
@@ -118,7 +130,21 @@ impl Client {
             return Err(format!("it restarted meanwhile (incarnation {before}, then {after})"));
         }
         let cursor = Cursor { incarnation: status.incarnation, height: last.max(known) };
-        Ok((Answer { status, gate, ready, genesis, blocks, signatures, attempts }, cursor))
+        let answer =
+            Answer { status, gate, ready, genesis, blocks, signatures, received, evidence, attempts };
+        Ok((answer, cursor))
+    }
+
+    /// What it has received for `from_height` or higher.
+    fn received(&self, from_height: u64) -> Result<Vec<ReceivedStatementView>, String> {
+        let view: ReceivedView = self.get(&format!("/consensus/received?from_height={from_height}"))?;
+        Ok(view.statements)
+    }
+
+    /// The evidence it keeps.
+    fn evidence(&self) -> Result<Vec<EquivocationView>, String> {
+        let view: EvidenceView = self.get("/consensus/evidence")?;
+        Ok(view.evidence)
     }
 
     /// Failures of its actors, as far as it remembers them.

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use alys_node::ops::view::{
-    AttemptView, BlockView, FederationView, GateView, GenesisView, ReadyView, SignatureView,
+    AttemptView, BlockView, EquivocationView, FederationView, GateView, GenesisView, ReadyView,
+    ReceivedStatementView, SignatureView,
 };
 use thiserror::Error;
 
@@ -108,6 +109,10 @@ pub struct Answer {
     pub blocks: Vec<BlockView>,
     /// `GET /consensus/signatures`, as many as were asked for.
     pub signatures: Vec<SignatureView>,
+    /// `GET /consensus/received`, as many as were asked for.
+    pub received: Vec<ReceivedStatementView>,
+    /// `GET /consensus/evidence`, where it was asked for.
+    pub evidence: Vec<EquivocationView>,
     /// `GET /supervision/memory`, where it was asked for.
     pub attempts: Vec<AttemptView>,
 }

@@ -75,7 +75,8 @@ impl<'a> Judge<'a> {
             let down = facts.links_up.then(|| links_down(record, name)).flatten();
             let other =
                 facts.link_versions.as_ref().and_then(|versions| versions_differ(record, name, versions));
-            gate.or(few).or(low).or(absent).or(found).or(apart).or(down).or(other)
+            let proof = facts.evidence.as_ref().and_then(|against| evidence_differs(record, name, against));
+            gate.or(few).or(low).or(absent).or(found).or(apart).or(down).or(other).or(proof)
         });
         let missing = missing.or_else(|| facts.heights_equal.then(|| self.differ(record)).flatten());
         let Some(duration) = facts.no_block_for.or(facts.no_halt_for) else {
@@ -178,6 +179,12 @@ fn gate_differs(record: &Record, name: &str, decision: GateDecision) -> Option<S
 fn finds_differ(record: &Record, name: &str, members: usize) -> Option<String> {
     let found = record.fresh(name, 0)?.finds;
     (found != members).then(|| format!("{name} finds the actors of {found} other members, not {members}"))
+}
+
+fn evidence_differs(record: &Record, name: &str, against: &[String]) -> Option<String> {
+    let kept: BTreeSet<_> = record.members.get(name)?.evidence.iter().map(|kept| &kept.member).collect();
+    (kept != against.iter().collect())
+        .then(|| format!("{name} has evidence against {kept:?}, not {against:?}"))
 }
 
 fn links_down(record: &Record, name: &str) -> Option<String> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alys_cluster::shutdown::state::INSISTS_AFTER;
+use alys_node::actors::consensus::byzantine::Misbehaviour;
 use alys_node::ops::view::{FaultKind, HeadView};
 use rand::RngCore as _;
 use rand::rngs::StdRng;
@@ -234,6 +235,14 @@ impl Loopback {
         posted.await.map_err(|panic| error(panic.to_string()))?.map_err(error)
     }
 
+    async fn misbehave(&self, name: &str, how: Option<Misbehaviour>) -> Result<(), ActionError> {
+        let error = |seen| ActionError { expected: format!("{name} to take an order to misbehave"), seen };
+        let member = self.members.iter().find(|member| member.name == name);
+        let client = member.ok_or_else(|| error("no such member".to_owned()))?.client.clone();
+        let ordered = spawn_blocking(move || client.misbehave(how)).await;
+        ordered.map_err(|panic| error(panic.to_string()))?.map(drop).map_err(error)
+    }
+
     /// Hurts an actor, and waits until its supervision has answered as it should.
     async fn fault(
         &self,
@@ -361,6 +370,7 @@ impl Federation for Loopback {
             Action::Fault { member, actor, fault, until, within, .. } => {
                 self.fault(member, actor, *fault, *until, *within).await?;
             }
+            Action::Misbehave { member, how } => self.misbehave(member, *how).await?,
             Action::Upgrade { .. } => self.upgrade(&names)?,
             Action::Attack { member, connections } => effect.told = self.attack(member, *connections).await?,
             Action::Pairs { within } => self.pairs(&names, *within).await?,

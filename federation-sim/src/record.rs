@@ -6,10 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use alys_node::ops::view::{AttemptView, BlockView, GateDecision, GateRecord, GenesisView, SignatureView};
+use alys_node::ops::view::{
+    AttemptView, BlockView, EquivocationView, GateDecision, GateRecord, GenesisView, ReceivedStatementView,
+    SignatureView,
+};
 
 use crate::federation::{Answer, Finding, Observation};
-use crate::step::Step;
+use crate::step::{Action, Step};
 
 /// Everything observed of a run.
 #[derive(Clone, Debug)]
@@ -43,6 +46,10 @@ pub struct MemberRecord {
     pub blocks: BTreeMap<u64, Vec<BlockView>>,
     /// Signatures; see [`signature_key`].
     pub signatures: BTreeMap<SignatureKey, SignatureView>,
+    /// Statements of others that it has received, and when first; see [`statement_key`].
+    pub received: BTreeMap<StatementKey, u64>,
+    /// The evidence it keeps.
+    pub evidence: Vec<EquivocationView>,
     /// The height it said it has, whenever it changed.
     pub heights: Vec<HeightReading>,
     /// How often its height was read.
@@ -159,6 +166,15 @@ pub fn signature_key(signature: &SignatureView) -> SignatureKey {
     (*height, *round, step.clone(), block.clone(), *incarnation, *at_ms)
 }
 
+/// What makes two received statements the same fact.
+pub type StatementKey = (String, u64, u32, String, Option<String>);
+
+/// Author, height, round, step, block.
+pub fn statement_key(statement: &ReceivedStatementView) -> StatementKey {
+    let ReceivedStatementView { member, height, round, step, block, .. } = statement;
+    (member.clone(), *height, *round, step.clone(), block.clone())
+}
+
 impl Record {
     /// A run that begins at `started_ms`.
     pub fn new(roster: &[String], required: usize, started_ms: u64) -> Self {
@@ -222,6 +238,15 @@ impl Record {
         })
     }
 
+    /// Members that were told to break the protocol.
+    pub fn byzantine(&self) -> BTreeSet<&str> {
+        let told = self.steps.iter().filter_map(|step| match &step.step {
+            Step::Act(Action::Misbehave { member, how: Some(_) }) => Some(member.as_str()),
+            _ => None,
+        });
+        told.collect()
+    }
+
     /// When each height was first decided by a member itself, in milliseconds since the Unix epoch.
     pub fn decided(&self) -> BTreeMap<u64, u64> {
         let mut decided = BTreeMap::new();
@@ -278,6 +303,13 @@ impl MemberRecord {
         }
         for signature in &answer.signatures {
             self.signatures.insert(signature_key(signature), signature.clone());
+        }
+        for statement in &answer.received {
+            let first = self.received.entry(statement_key(statement)).or_insert(statement.at_ms);
+            *first = statement.at_ms.min(*first);
+        }
+        for kept in answer.evidence.iter().filter(|kept| !self.evidence.contains(kept)).collect::<Vec<_>>() {
+            self.evidence.push(kept.clone());
         }
         let links = &answer.status.links;
         let down = links.iter().filter(|link| link.state != "up");

@@ -269,6 +269,8 @@ mod tests {
             };
             let ready = ReadyView { ready: gate.decision == GateDecision::Open, reasons: Vec::new() };
             Answer {
+                received: Vec::new(),
+                evidence: Vec::new(),
                 status,
                 gate,
                 ready,

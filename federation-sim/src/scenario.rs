@@ -21,8 +21,9 @@ use crate::topology::Topology;
 pub const DEFAULT: &str = "gating";
 
 /// Shipped scenarios, by name.
-const SHIPPED: [(&str, &str); 12] = [
+const SHIPPED: [(&str, &str); 13] = [
     ("attack", include_str!("scenarios/attack.toml")),
+    ("byzantine", include_str!("scenarios/byzantine.toml")),
     ("chaos", include_str!("scenarios/chaos.toml")),
     ("gating", include_str!("scenarios/gating.toml")),
     ("healthy", include_str!("scenarios/healthy.toml")),
@@ -444,11 +445,12 @@ fn check_numbers(step: &Step) -> Result<(), String> {
                 || facts.finds.is_some()
                 || facts.links_up
                 || facts.link_versions.is_some()
+                || facts.evidence.is_some()
                 || facts.blocks_apart_max.is_some();
             if !some {
                 return Err("expects nothing; expected one of no_block_for, no_halt_for, gate, healthy, \
                             heights_equal, transactions_included, min_height, finds, links_up, link_versions, \
-                            blocks_apart_max"
+                            evidence, blocks_apart_max"
                     .to_owned());
             }
             if facts.no_halt_for.is_some() && (facts.no_block_for.is_some() || facts.within.is_some()) {

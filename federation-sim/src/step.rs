@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use alys_node::actors::consensus::byzantine::Misbehaviour;
 use alys_node::ops::view::{FaultKind, GateDecision};
 use serde::Deserialize;
 
@@ -117,6 +118,13 @@ pub enum Action {
         /// How long that may take.
         #[serde(default = "fifteen_seconds", with = "humantime_serde")]
         within: Duration,
+    },
+    /// Has a member break the consensus protocol, or keep to it again.
+    Misbehave {
+        /// Whom.
+        member: String,
+        /// How; honestly again if it is left out.
+        how: Option<Misbehaviour>,
     },
     /// Takes `link.version` out of the configuration of members that are down, so that they speak the newest.
     Upgrade {
@@ -241,6 +249,8 @@ pub struct Expectation {
     pub links_up: bool,
     /// The versions spoken on the links that are up, in ascending order.
     pub link_versions: Option<Vec<u32>>,
+    /// Against whom there is evidence of equivocation, and against nobody else.
+    pub evidence: Option<Vec<String>>,
     /// The longest time between two blocks in a row, by their timestamps: from the last block before the latest
     /// fault on.
     #[serde(with = "humantime_serde")]
@@ -255,9 +265,23 @@ fn fifteen_seconds() -> Duration {
 }
 
 /// Names of [`Action`]s, as written in a scenario.
-const ACTIONS: [&str; 15] = [
-    "kill", "stop", "refuse", "pause", "resume", "restart", "audit", "cut", "heal", "delay", "fault",
-    "upgrade", "attack", "pairs", "submit",
+const ACTIONS: [&str; 16] = [
+    "kill",
+    "stop",
+    "refuse",
+    "pause",
+    "resume",
+    "restart",
+    "audit",
+    "cut",
+    "heal",
+    "delay",
+    "fault",
+    "misbehave",
+    "upgrade",
+    "attack",
+    "pairs",
+    "submit",
 ];
 /// Names of [`Check`]s, as written in a scenario.
 const CHECKS: [&str; 5] = ["wait_blocks", "wait_gate", "wait_ready", "wait", "expect"];
@@ -316,6 +340,7 @@ impl Action {
             Self::Heal { .. } => "heal",
             Self::Delay { .. } => "delay",
             Self::Fault { .. } => "fault",
+            Self::Misbehave { .. } => "misbehave",
             Self::Upgrade { .. } => "upgrade",
             Self::Attack { .. } => "attack",
             Self::Pairs { .. } => "pairs",
@@ -334,9 +359,10 @@ impl Action {
             | Self::Restart { members }
             | Self::Upgrade { members }
             | Self::Audit { members } => members,
-            Self::Submit { member, .. } | Self::Fault { member, .. } | Self::Attack { member, .. } => {
-                std::slice::from_ref(member)
-            }
+            Self::Submit { member, .. }
+            | Self::Fault { member, .. }
+            | Self::Misbehave { member, .. }
+            | Self::Attack { member, .. } => std::slice::from_ref(member),
             Self::Cut { .. } | Self::Heal { .. } | Self::Delay { .. } | Self::Pairs { .. } => &[],
         }
     }
@@ -358,6 +384,7 @@ impl Action {
         matches!(
             self,
             Self::Submit { .. }
+                | Self::Misbehave { .. }
                 | Self::Refuse { .. }
                 | Self::Attack { .. }
                 | Self::Pairs { .. }
@@ -453,6 +480,8 @@ impl fmt::Display for Action {
                 }
                 write!(f, ", {until}, within {}", span(*within))
             }
+            Self::Misbehave { member, how: Some(how) } => write!(f, "let {member} misbehave: {how}"),
+            Self::Misbehave { member, how: None } => write!(f, "let {member} be honest again"),
             Self::Upgrade { members } => write!(f, "upgrade {}", who(members, "all members that are down")),
             Self::Attack { member, connections } => {
                 write!(f, "attack {member} with {connections} connections")
@@ -517,6 +546,9 @@ impl fmt::Display for Expectation {
         }
         if let Some(versions) = &self.link_versions {
             facts.push(format!("links of versions {versions:?}"));
+        }
+        if let Some(members) = &self.evidence {
+            facts.push(format!("evidence against {}", who(members, "nobody")));
         }
         if let Some(most) = self.blocks_apart_max {
             facts.push(format!("blocks at most {} apart across the fault", span(most)));

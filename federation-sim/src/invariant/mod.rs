@@ -4,11 +4,13 @@
 //! not hold. They trust no member: what one says is held against what it said before, against what the
 //! others say, and against its signatures. They read the record and nothing else.
 //!
-//! `chain` looks at blocks and heights, `certificate` at certificates, `signature` at what members
-//! signed and when.
+//! `chain` looks at blocks and heights, `certificate` at certificates, `signature` at what members say
+//! they signed and when, `received` at what others received of them. Members that were told to break the protocol are not
+//! judged by what they sign.
 
 mod certificate;
 mod chain;
+mod received;
 mod signature;
 
 use crate::record::Record;
@@ -57,9 +59,19 @@ const ALL: [Invariant; 9] = [
     Invariant {
         name: "no-signature-while-gate-closed",
         applies: |_| true,
-        look: signature::no_signature_while_gate_closed,
+        look: |record, finding| {
+            signature::no_signature_while_gate_closed(record, finding);
+            received::no_signature_while_gate_closed(record, finding);
+        },
     },
-    Invariant { name: "no-double-sign", applies: |_| true, look: signature::no_double_sign },
+    Invariant {
+        name: "no-double-sign",
+        applies: |_| true,
+        look: |record, finding| {
+            signature::no_double_sign(record, finding);
+            received::no_double_sign(record, finding);
+        },
+    },
     Invariant { name: "no-finalised-block-lost", applies: restarts, look: chain::no_finalised_block_lost },
     Invariant { name: "transactions-at-most-once", applies: submits, look: chain::transactions_at_most_once },
     Invariant { name: "agreement-after-healing", applies: |_| true, look: chain::agreement_after_healing },
