@@ -58,6 +58,11 @@ pub(crate) enum Command {
 pub(crate) enum ScenarioCommand {
     /// Lists the shipped scenarios.
     List,
+    /// Says whether a scenario makes sense, and what it does; runs nothing.
+    Check {
+        /// A shipped scenario, or a file that ends in .toml.
+        name: String,
+    },
     /// Shows a scenario as TOML.
     Show {
         /// A shipped scenario, or a file that ends in .toml.

@@ -160,20 +160,55 @@ impl Bar {
             ),
         };
         let (value_ms, count) = (percentile(&samples, self.percentile), samples.len());
-        Finding { value_ms, count, problem: self.problem(value_ms, count, missed) }
+        Finding { value_ms, count, problem: self.problem(value_ms, (count, missed), timings) }
     }
 
-    fn problem(&self, value_ms: Option<u64>, count: usize, missed: usize) -> Option<String> {
+    fn problem(
+        &self,
+        value_ms: Option<u64>,
+        (count, missed): (usize, usize),
+        timings: &Timings,
+    ) -> Option<String> {
         if missed > 0 {
             return Some(format!("{missed} of {} gates that stayed open", count + missed));
         }
         if count < self.samples {
-            return Some(format!("{count} of {} samples", self.samples));
+            return Some(format!("{count} of {} samples: {}", self.samples, self.why_few(timings)));
         }
         let value = Duration::from_millis(value_ms?);
         let is_off =
             self.at_least.is_some_and(|least| value < least) || self.at_most.is_some_and(|most| value > most);
         is_off.then(|| format!("{} of {count} samples", say(value)))
+    }
+}
+
+impl Bar {
+    /// Where samples come from, or which steps gave none.
+    fn why_few(&self, timings: &Timings) -> String {
+        let waits = "between blocks after a `wait_…` that was met and before the next fault";
+        match self.timing {
+            Timing::BlockInterval => format!("they are taken with every member whole, {waits}"),
+            Timing::ShorthandedInterval => {
+                format!("they are taken with enough members, but not all, {waits}")
+            }
+            Timing::ProposalToCertificate => {
+                "they are taken at proposers, of blocks they decided themselves".into()
+            }
+            Timing::BackToBlock => {
+                "they are taken after steps that bring enough members together again".into()
+            }
+            Timing::FaultToHalt => {
+                let is_own = |(_, fault): &&(usize, Fault)| self.after.is_none_or(|after| after == *fault);
+                let without: Vec<_> = timings.without_halt.iter().filter(is_own).collect();
+                let say = |(step, fault): &&(usize, Fault)| format!("{} (step {step})", fault.as_str());
+                if without.is_empty() {
+                    let fault = self.after.map_or("that takes members away", Fault::as_str);
+                    return format!("the story has no other step {fault}");
+                }
+                let named: Vec<_> = without.iter().map(say).collect();
+                format!("no gate had to close after {}, for enough members were left", named.join(", "))
+            }
+        }
     }
 }
 
@@ -250,7 +285,12 @@ mod tests {
             (&[2_050, 2_050, 1_950], None),
             (&[2_051, 2_051, 2_000], Some("2s 51ms of 3 samples")),
             (&[1_949, 1_949, 2_000], Some("1s 949ms of 3 samples")),
-            (&[2_000, 2_000], Some("2 of 3 samples")),
+            (
+                &[2_000, 2_000],
+                Some(
+                    "2 of 3 samples: they are taken with every member whole, between blocks after a `wait_…` that was met and before the next fault",
+                ),
+            ),
         ];
         for (samples, problem) in table {
             let timings = Timings { block_interval: samples.to_vec(), ..Timings::default() };
@@ -265,7 +305,12 @@ mod tests {
         let all = read(&after("")).expect("a bar");
         assert_eq!(pauses.to_string(), "p99 of fault_to_halt after pause at most 1s 500ms");
         let mut timings = Timings::default();
-        assert_eq!(all.judge(&timings).problem.as_deref(), Some("0 of 1 samples"));
+        let none = "0 of 1 samples: the story has no other step that takes members away";
+        assert_eq!(all.judge(&timings).problem.as_deref(), Some(none));
+        timings.without_halt = vec![(2, Fault::Kill), (5, Fault::Pause)];
+        let enough =
+            "0 of 1 samples: no gate had to close after pause (step 5), for enough members were left";
+        assert_eq!(pauses.judge(&timings).problem.as_deref(), Some(enough));
         timings.halts = vec![
             Halt { after: Fault::Kill, took_ms: Some(1_600) },
             Halt { after: Fault::Pause, took_ms: Some(900) },

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(Command::Scenario(ScenarioCommand::List)) => list(),
+        Some(Command::Scenario(ScenarioCommand::Check { name })) => check(&name),
         Some(Command::Scenario(ScenarioCommand::Show { name })) => show(&name),
         Some(Command::Report { file, output }) => make_page(&file, &output),
         Some(Command::Top { directory, options }) => watch(&directory, options),
@@ -54,6 +55,21 @@ fn list() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Reads a scenario as `run` would, and tells its steps.
+fn check(name: &str) -> ExitCode {
+    match Scenario::load(name) {
+        Ok(scenario) => {
+            let mut text = format!("{scenario}\n");
+            for (number, step) in (1..).zip(&scenario.steps) {
+                text.push_str(&format!("{number:>4}  {step}\n"));
+            }
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => complain(USAGE, &error),
+    }
 }
 
 fn show(name: &str) -> ExitCode {

@@ -656,7 +656,7 @@ mod tests {
         assert!(!report.passed);
         assert_eq!(report.expectations.iter().map(|line| line.held).collect::<Vec<_>>(), [false, true]);
         assert_eq!(report.expectations[1].value_ms, Some(100));
-        let said = "expected  p50 of proposal_to_certificate at most 150ms\nseen      1 of 2 samples";
+        let said = "expected  p50 of proposal_to_certificate at most 150ms\nseen      1 of 2 samples: they are taken at proposers, of blocks they decided themselves";
         assert!(report.complaint().contains(said), "{}", report.complaint());
         let table = report.to_table(false);
         assert!(table.contains("NOT HELD  p50 of proposal_to_certificate at most 150ms"), "{table}");

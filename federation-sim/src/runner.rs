@@ -49,6 +49,9 @@ pub trait Watch: Send {
     fn step_ends(&mut self, record: &Record, failure: Option<&Failure>);
 }
 
+/// The longest the members that run are waited for at the end, to be at most one block apart.
+const AGREEMENT: Duration = Duration::from_secs(20);
+
 /// Runs `scenario` on `federation`.
 pub async fn run<F: Federation>(
     scenario: &Scenario,
@@ -77,6 +80,10 @@ pub async fn run<F: Federation>(
         }
     }
     if !runner.topology.running().is_empty() {
+        // A story that failed is judged by what is there.
+        if failure.is_none() {
+            failure = runner.agree().await.err();
+        }
         runner.close().await;
     }
     Outcome { record: runner.record, failure }
@@ -105,7 +112,10 @@ impl<F: Federation> Runner<'_, F> {
             Action::Kill { mid_slot: true, .. } | Action::Fault { mid_slot: true, .. } => {
                 self.reach_mid_slot().await?;
             }
-            Action::Stop { .. } if self.leaves_nobody(action) => self.close().await,
+            Action::Stop { .. } if self.leaves_nobody(action) => {
+                self.agree().await?;
+                self.close().await;
+            }
             // What members signed and decided last is read before they can not be asked any more.
             _ if !action.is_harmless() => self.look(Depth::News).await?,
             _ => {}
@@ -164,6 +174,37 @@ impl<F: Federation> Runner<'_, F> {
                 Err(Failure { expected: format!("{name} to run"), seen: format!("it ended: {how}") })
             }
         }
+    }
+
+    /// Waits, for a time, until the members that run have answered and are at most one block apart: one that has just
+    /// come back has not caught up yet. Where links are cut they need not.
+    async fn agree(&mut self) -> Result<(), Failure> {
+        let bound_ms = u64::try_from(AGREEMENT.as_millis()).unwrap_or(u64::MAX);
+        let began_ms = self.federation.now_ms();
+        let until_ms = began_ms.saturating_add(bound_ms).min(self.deadline_ms);
+        while self.topology.is_connected() {
+            self.look(Depth::News).await?;
+            let Some(apart) = self.apart(began_ms) else { return Ok(()) };
+            if self.federation.now_ms() >= until_ms {
+                let bound = humantime::format_duration(AGREEMENT);
+                self.watch.told(&format!("the members were waited for, {bound} at most: {apart}"));
+                return Ok(());
+            }
+            self.federation.sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// What keeps the members that run from agreeing, as far as they have answered since then.
+    fn apart(&self, since_ms: u64) -> Option<String> {
+        let running = self.topology.running();
+        if let Some(silent) = running.iter().find(|name| self.record.fresh(name, since_ms).is_none()) {
+            return Some(format!("{silent} has not answered"));
+        }
+        let heights = || running.iter().map(|name| (self.record.height(name), name));
+        let (lowest, highest) = (heights().min()?, heights().max()?);
+        let is_apart = highest.0 - lowest.0 > 1;
+        is_apart.then(|| format!("{} is at height {}, {} at {}", lowest.1, lowest.0, highest.1, highest.0))
     }
 
     /// Looks at everything once more, for the invariants.
@@ -230,25 +271,28 @@ mod tests {
         next_ms: u64,
         ended: Option<&'static str>,
         topology: Topology,
+        /// Until when node-4 is at height 0.
+        lags_until_ms: u64,
     }
 
     impl Fake {
         fn new() -> Self {
             let roster: Vec<_> = (1..=4).map(|n| format!("node-{n}")).collect();
             let topology = Topology::new(&roster);
-            Self { now_ms: 0.into(), height: 0, next_ms: 2_000, ended: None, topology }
+            Self { now_ms: 0.into(), height: 0, next_ms: 2_000, ended: None, topology, lags_until_ms: 0 }
         }
 
         fn answer(&self, name: &str) -> Answer {
             let healthy = self.topology.healthy_seen_by(name);
             let gate = if healthy >= 3 { GateDecision::Open } else { GateDecision::Closed };
             let (node, reason) = (name.to_owned(), String::new());
+            let lags = name == "node-4" && self.now_ms() < self.lags_until_ms;
             let status = FederationView {
                 node: node.clone(),
                 chain_id: "fake".to_owned(),
                 incarnation: 1,
                 uptime_ms: self.now_ms(),
-                height: self.height,
+                height: if lags { 0 } else { self.height },
                 gate,
                 healthy,
                 required: 3,
@@ -343,6 +387,24 @@ mod tests {
         assert_eq!(ends, [4_000, 4_000, 4_000, 14_000, 14_000, 16_000].map(Some));
         let closing = outcome.record.closing.expect("a last look");
         assert_eq!(closing.members.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn who_came_back_last_is_waited_for_before_the_end_and_not_for_ever() {
+        let steps = "{ do='kill', members=['node-4'] }, { do='wait_blocks', count=3, within='10s' }, { do='restart' }";
+        let heights = async |lags_until_ms| {
+            let mut fake = Fake { lags_until_ms, ..Fake::new() };
+            let outcome = tell(&mut fake, steps).await;
+            assert_eq!(outcome.failure, None);
+            let closing = outcome.record.closing.expect("a last look");
+            let heights: Vec<_> = closing.members.values().map(|member| member.height).collect();
+            (fake.now_ms() - 6_000, heights)
+        };
+        assert_eq!(heights(0).await, (0, vec![3; 4]));
+        let (waited, caught_up) = heights(11_000).await;
+        assert_eq!((waited, caught_up), (5_000, vec![5; 4]));
+        let (waited, apart) = heights(u64::MAX).await;
+        assert_eq!((waited, apart), (20_000, vec![13, 13, 13, 0]), "that is judged as it is");
     }
 
     #[tokio::test]

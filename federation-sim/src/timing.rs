@@ -27,6 +27,8 @@ pub struct Timings {
     pub proposal_to_certificate: Vec<u64>,
     /// Every gate that a step left too few healthy members.
     pub halts: Vec<Halt>,
+    /// Every step that took healthy members away and left everybody enough of them, by its number from 1.
+    pub without_halt: Vec<(usize, Fault)>,
     /// From the step that brings enough members together to the next block.
     pub back_to_block: Vec<u64>,
 }
@@ -100,6 +102,7 @@ impl Timings {
             block_interval: block_intervals(&decided, &turns.calm.stretches),
             shorthanded_interval: block_intervals(&decided, &turns.shorthanded.stretches),
             proposal_to_certificate: proposals(record),
+            without_halt: turns.without_halt,
             halts: turns.faults.iter().map(|fallen| halt(record, fallen)).collect(),
             back_to_block: resumptions(&decided, &turns.returns),
         }
@@ -112,6 +115,7 @@ struct Turns {
     calm: Calm,
     shorthanded: Calm,
     faults: Vec<Fallen>,
+    without_halt: Vec<(usize, Fault)>,
     returns: Vec<Stretch>,
 }
 
@@ -172,7 +176,11 @@ impl Turns {
                 };
                 if let Some(after) = Fault::of(action) {
                     let fallen = record.roster.iter().filter(|name| falls(name));
+                    let known = self.faults.len();
                     self.faults.extend(fallen.map(|name| Fallen { member: name.clone(), after, when }));
+                    if self.faults.len() == known {
+                        self.without_halt.push((index + 1, after));
+                    }
                 }
                 if before.healthy_at_best() < required && topology.healthy_at_best() >= required {
                     self.returns.push(when);
@@ -320,6 +328,7 @@ mod tests {
         assert_eq!(timings.fault_to_halt(None), [1_100, 1_200]);
         assert_eq!(timings.fault_to_halt(Some(Fault::Pause)), [1_100, 1_200]);
         assert!(timings.fault_to_halt(Some(Fault::Kill)).is_empty());
+        assert_eq!(timings.without_halt, [(1, Fault::Kill)], "three of four carry on");
     }
 
     #[test]

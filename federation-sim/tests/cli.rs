@@ -19,6 +19,8 @@ fn scenarios_are_listed_and_shown() {
     assert!(list.status.success());
     for name in ["gating", "healthy", "partition", "rolling-restart", "all-crash"] {
         assert!(text(&list.stdout).contains(name), "{name}");
+        let checked = simulator(&["scenario", "check", name]);
+        assert!(checked.status.success() && text(&checked.stdout).contains("\n   1  "), "{checked:?}");
         let shown = simulator(&["scenario", "show", name]);
         assert!(text(&shown.stdout).contains(&format!("name = \"{name}\"")), "{name}");
     }
@@ -33,6 +35,7 @@ fn a_wrong_command_line_or_scenario_is_a_usage_error() {
     let table: [(&[&str], &str); 5] = [
         (&["run", "gaiting"], "scenario is \"gaiting\"; expected one of "),
         (&["run", &file], "`steps[0]` names \"node-7\"; expected one of node-1"),
+        (&["scenario", "check", "gaiting"], "scenario is \"gaiting\"; expected one of "),
         (&["scenario", "show", "gaiting"], "scenario is \"gaiting\"; expected one of "),
         (&["run", "--seed", "many"], "many"),
         (&["run", "--timeout", "soon"], "soon"),

@@ -112,8 +112,8 @@ pub(super) fn all(html: &mut String, report: &Report) -> fmt::Result {
 fn timings(html: &mut String, report: &Report) -> fmt::Result {
     let lines = &report.timings_ms;
     let mut named = vec![
-        ("Between blocks, all four whole", "block_interval", None, &lines.block_interval),
-        ("Between blocks, one or more dead", "shorthanded_interval", None, &lines.shorthanded_interval),
+        ("Between blocks, every member whole", "block_interval", None, &lines.block_interval),
+        ("Between blocks, some members missing", "shorthanded_interval", None, &lines.shorthanded_interval),
         ("Proposal to certificate", "proposal_to_certificate", None, &lines.proposal_to_certificate),
         ("Fault to halt", "fault_to_halt", None, &lines.fault_to_halt),
     ];
