@@ -280,6 +280,71 @@ async fn check_refusals(member: &Member, document: &Value, complaints: &mut Vec<
     }
 }
 
+/// Bounds that the document must have, and values at and beyond them: what it allows is no error of form, what it
+/// does not allow is one.
+async fn check_bounds(member: &Member, document: &Value, complaints: &mut Vec<String>) {
+    let address = member.config.ops.address;
+    let refuses = async |method: &str, target: &str, body: &str| {
+        let bearer = format!("Bearer {TOKEN}");
+        let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
+        let answer = ask(address, method, target, if body.is_empty() { &[] } else { &headers }, body).await;
+        matches!(answer.status, 400 | 422)
+    };
+    for (method, path, operation) in operations(document) {
+        // Parameters: the empty text, and numbers at and beyond their ends.
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let (name, schema) = (parameter["name"].as_str().unwrap_or(""), &parameter["schema"]);
+            let in_query = parameter["in"] == "query";
+            let target = |value: &str| {
+                if in_query { format!("{path}?{name}={value}") } else { path.replace("{height}", value) }
+            };
+            let is_of = |kind: &str| schema["type"] == kind || schema["type"][0] == kind;
+            let at = format!("{method} {path}: {name}");
+            if in_query && is_of("string") {
+                let least = schema["minLength"].as_u64().unwrap_or(0);
+                if refuses("GET", &target(""), "").await != (least > 0) {
+                    complaints.push(format!("{at}: an empty text, and minLength {least}"));
+                }
+            }
+            if is_of("integer") && (in_query || parameter["in"] == "path") {
+                let (Some(least), Some(most)) = (schema["minimum"].as_u64(), schema["maximum"].as_u64())
+                else {
+                    complaints.push(format!("{at}: an integer without bounds: {schema}"));
+                    continue;
+                };
+                let beyond = (u128::from(most) + 1).to_string();
+                for (value, refused) in
+                    [(least.to_string(), false), (most.to_string(), false), (beyond, true)]
+                {
+                    if refuses("GET", &target(&value), "").await != refused {
+                        complaints.push(format!("{at}: {value}, and {schema}"));
+                    }
+                }
+            }
+        }
+        // Bodies: the empty text where a text is expected.
+        let reference = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let schema = Schemas(document).resolve(reference);
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            let is_text = property["type"] == "string" || property["type"][0] == "string";
+            let least = property["minLength"].as_u64().unwrap_or(0);
+            // An empty reason is none, and would end the member.
+            if !is_text || path == "/shutdown" {
+                continue;
+            }
+            let mut body = match path {
+                "/transactions" => serde_json::json!({"payload": "c0"}),
+                "/faults" => serde_json::json!({"actor": "sync", "fault": "panic"}),
+                _ => serde_json::json!({"level": "info"}),
+            };
+            body[name] = "".into();
+            if refuses(&method.to_uppercase(), path, &body.to_string()).await != (least > 0) {
+                complaints.push(format!("{method} {path}: {body}, and minLength {least} of {name}"));
+            }
+        }
+    }
+}
+
 /// Four members, of which the first is a process, with blocks, a token, and drills.
 async fn four() -> (Federation, Process) {
     let directory = tempfile::tempdir().expect("a directory");
@@ -316,6 +381,7 @@ async fn every_operation_of_a_running_member_answers_as_its_document_says() {
     assert_eq!(called, listed, "every operation is called here, and every call is listed there");
 
     check_refusals(member, &document, &mut complaints).await;
+    check_bounds(member, &document, &mut complaints).await;
     let bearer = format!("Bearer {TOKEN}");
     for call in CALLS {
         let (method, path) = (call.method.to_uppercase(), call.path);

@@ -70,7 +70,7 @@ pub(super) fn height_of(field: &str, text: &str) -> Result<u64, Problem> {
     get,
     path = "/chain/blocks/{height}",
     tag = "chain",
-    params(("height" = u64, Path, description = "The block's height, from 1")),
+    params(("height" = u64, Path, minimum = 0, maximum = 18_446_744_073_709_551_615_u64, description = "The block's height, from 1")),
     responses(
         (status = OK, description = "The block", body = BlockView),
         (status = NOT_FOUND, description = "There is none at this height", body = Problem, content_type = "application/problem+json")

@@ -27,18 +27,22 @@ use crate::tree::Parts;
 pub(super) struct Parameters {
     /// Which actors, such as `tag=network and state=active`, `name=link/*` or `@consensus-critical`; all if it is not
     /// there
+    #[param(min_length = 1)]
     query: Option<String>,
     /// Who comes first: `name`, `priority`, `uptime` or `failures`
+    #[param(min_length = 1)]
     order: Option<String>,
     /// How many at most, 1 to 1000
-    #[param(value_type = Option<u64>)]
+    #[param(value_type = Option<u64>, minimum = 1, maximum = 1000)]
     limit: Option<String>,
     /// Where the page before ended, as its `next` says
+    #[param(min_length = 1)]
     after: Option<String>,
     /// Whether the answer says how it was found
     #[param(value_type = Option<bool>)]
     explain: Option<String>,
     /// `member`, or `federation` for what the other members publish as well
+    #[param(min_length = 1)]
     scope: Option<String>,
 }
 

@@ -21,7 +21,7 @@ use crate::consensus::evidence::Signed;
 #[into_params(parameter_in = Query)]
 pub(super) struct FromHeight {
     /// Those of this height and above; 0 if it is not there
-    #[param(value_type = Option<u64>)]
+    #[param(value_type = Option<u64>, minimum = 0, maximum = 18_446_744_073_709_551_615_u64)]
     from_height: Option<String>,
 }
 

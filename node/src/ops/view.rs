@@ -424,6 +424,7 @@ impl std::fmt::Display for FaultKind {
 #[serde(deny_unknown_fields)]
 pub struct FaultRequest {
     /// Which actor, by its name in the supervision tree.
+    #[schema(min_length = 1)]
     pub actor: String,
     /// What happens to it.
     pub fault: FaultKind,
@@ -690,6 +691,7 @@ pub struct ShutdownRequest {
     /// Whether the member leaves even if that takes the federation below the members it requires.
     pub force: bool,
     /// Why, for those who read it later, at most 200 characters; empty for no reason.
+    #[schema(max_length = 200)]
     pub reason: String,
     /// Whether the answer comes when the shutdown is over.
     pub wait: bool,
@@ -757,6 +759,7 @@ pub struct ReadyView {
 #[serde(deny_unknown_fields)]
 pub struct TransactionRequest {
     /// The transaction's bytes, hexadecimal, 1 to 4,096 bytes.
+    #[schema(min_length = 2, max_length = 8192)]
     pub payload: String,
 }
 
@@ -968,9 +971,11 @@ pub struct Lagged {
 #[serde(deny_unknown_fields)]
 pub struct LogLevelRequest {
     /// A level such as `info`, or directives such as `info,alys_node=debug`.
+    #[schema(min_length = 1)]
     pub level: String,
     /// For how long, such as `10m`, 1s to 24h; until somebody changes it if it is not there.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 2)]
     pub lasts: Option<String>,
 }
 
