@@ -75,6 +75,10 @@ enum Command {
     Top(top_command::Top),
     /// Ask a running member to leave in order, or what would happen: exit code 0 if it does, 1 if it refuses.
     Shutdown(cli::shutdown::Shutdown),
+    /// Print what a shell needs to complete commands, to be sourced or put where it looks.
+    Completions(cli::completions::Completions),
+    /// Write manual pages, one for each command.
+    Manual(cli::completions::Manual),
     /// Print the version.
     Version,
 }
@@ -211,6 +215,8 @@ fn main() -> ExitCode {
         Command::Actors(actors) => actors_table::list(&actors),
         Command::Top(top) => top_command::run(top),
         Command::Shutdown(command) => cli::shutdown::run(&command),
+        Command::Completions(command) => Ok(cli::completions::completions(&command)),
+        Command::Manual(command) => cli::completions::manual(&command),
         Command::Version => {
             println!("alys-node {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;

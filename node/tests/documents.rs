@@ -233,6 +233,56 @@ fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_
     assert!(checked.status.success(), "{}", text(&checked.stderr));
 }
 
+/// Documents with commands that are run by hand.
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut found = vec![root.join("README.md")];
+    for folder in ["docs", "docs/runbooks", "deploy/systemd"] {
+        for entry in fs::read_dir(root.join(folder)).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            found.extend(path.is_file().then_some(path));
+        }
+    }
+    found
+}
+
+/// No document is ahead of the command line: whatever one calls, there is.
+#[test]
+fn every_command_that_a_document_names_is_one() {
+    let mut looked_at = 0;
+    for path in documents() {
+        let text = fs::read_to_string(&path).expect("a document");
+        let lines = text.lines().filter_map(|line| {
+            let unit =
+                line.strip_prefix("Exec").and_then(|line| line.split_once('=')).map(|(_, command)| command);
+            let line = line.strip_prefix("    ").or(unit)?;
+            let (_, command) = line.split_once("alys-node ").filter(|(before, _)| {
+                before.is_empty()
+                    || before.ends_with('/') && (before.starts_with('/') || before.starts_with("docker"))
+            })?;
+            let command = command.split(" #").next().unwrap_or(command);
+            let ends = [" | ", " > ", " && ", " >"];
+            Some(
+                ends.iter()
+                    .fold(command, |command, end| command.split(end).next().unwrap_or(command))
+                    .to_owned(),
+            )
+        });
+        for command in lines {
+            let call = format!("'{BINARY}' {} --help", command.trim().trim_end_matches(['\\', '&']));
+            let output = clean(Command::new("sh").args(["-c", &call])).output().expect("a shell");
+            let said = text_of_both(&output);
+            assert!(output.status.success(), "{}: {command}: {said}", path.display());
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 20, "{looked_at} commands were looked at");
+}
+
+fn text_of_both(output: &Output) -> String {
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
+}
+
 #[test]
 fn one_address_is_the_default_everywhere() {
     let ports = ["healthcheck", "status", "actors", "shutdown", "top"].map(|command| {
@@ -242,5 +292,25 @@ fn one_address_is_the_default_everywhere() {
     for (command, has_both, help) in ports {
         assert!(has_both, "{command}: {help}");
         assert!(!help.contains("127.0.0.1:3000"), "{command}: {help}");
+    }
+}
+
+#[test]
+fn shells_are_told_the_commands_and_manual_pages_describe_them() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let said = |arguments: &[&str]| {
+        let output = node(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = said(&["completions", shell]);
+        assert!(script.contains("alys-node") && script.contains("healthcheck"), "{shell}: {script}");
+    }
+    let out = directory.path().join("man").display().to_string();
+    said(&["manual", "--out", &out]);
+    for page in ["alys-node.1", "alys-node-run.1", "alys-node-config-check.1", "alys-node-shutdown.1"] {
+        let text = fs::read_to_string(Path::new(&out).join(page)).expect(page);
+        assert!(text.contains(".TH"), "{page}: {text}");
     }
 }
