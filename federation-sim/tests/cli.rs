@@ -32,7 +32,7 @@ fn a_wrong_command_line_or_scenario_is_a_usage_error() {
     let file = directory.path().join("story.toml");
     std::fs::write(&file, "name = 'story'\nsteps = [{ do = 'kill', members = ['node-7'] }]").expect("a file");
     let file = file.display().to_string();
-    let table: [(&[&str], &str); 5] = [
+    let table: [(&[&str], &str); 6] = [
         (&["run", "gaiting"], "scenario is \"gaiting\"; expected one of "),
         (&["run", &file], "`steps[0]` names \"node-7\"; expected one of node-1"),
         (&["scenario", "check", "gaiting"], "scenario is \"gaiting\"; expected one of "),

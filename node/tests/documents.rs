@@ -37,6 +37,19 @@ fn four_ports() -> u16 {
     tries.take(1_000).find(is_free).expect("free ports")
 }
 
+/// Commands with the ports of a testnet in place of those that documents name.
+fn at_ports(commands: &str, ops: u16) -> String {
+    (1..=4_u16).fold(commands.to_owned(), |commands, n| {
+        commands.replace(&format!("127.0.0.1:{}", 3_000 + n), &format!("127.0.0.1:{}", ops + n - 1))
+    })
+}
+
+/// Where a shell finds this `alys-node` first.
+fn path_with_node() -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    format!("{}:{path}", Path::new(BINARY).parent().expect("a directory").display())
+}
+
 /// A testnet below a directory of its own.
 struct Testnet {
     directory: TempDir,
@@ -108,14 +121,9 @@ impl Testnet {
 
     /// Runs a line of a document in a shell, as it is printed, but for ports.
     fn shell(&self, line: &str) -> Output {
-        let line = (1..=4_u16).fold(line.to_owned(), |line, n| {
-            line.replace(&format!("127.0.0.1:{}", 3_000 + n), &format!("127.0.0.1:{}", self.ops + n - 1))
-        });
         let mut command = Command::new("sh");
-        clean(&mut command).args(["-c", &line]).current_dir(self.directory.path());
-        let path = std::env::var("PATH").unwrap_or_default();
-        let own = Path::new(BINARY).parent().expect("a directory").display().to_string();
-        command.env("PATH", format!("{own}:{path}")).output().expect("a shell")
+        clean(&mut command).args(["-c", &at_ports(line, self.ops)]).current_dir(self.directory.path());
+        command.env("PATH", path_with_node()).output().expect("a shell")
     }
 }
 
@@ -231,6 +239,31 @@ fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_
     assert!(text(&taken.stderr).contains(&format!("`ops.address` is {ops}: ")), "{}", text(&taken.stderr));
     let checked = node(&["config", "check", "--config", &config]);
     assert!(checked.status.success(), "{}", text(&checked.stderr));
+}
+
+/// Every command of the operator's document, from top to bottom, as one script.
+#[test]
+fn the_operations_document_holds_from_top_to_bottom() {
+    let document = include_str!("../../docs/operations.md");
+    let (ops, link) = (four_ports(), four_ports());
+    let lines = document.lines().filter_map(|line| line.strip_prefix("    "));
+    let script: Vec<_> =
+        lines.map(|line| format!("echo '>' \"{}\"\n{line}", line.replace(['"', '$', '`'], "."))).collect();
+    assert!(script.len() > 35, "{} commands", script.len());
+    let init = format!("testnet init --block-time 1s --ops-port {ops} --link-port {link}");
+    let script = format!("set -e\n{}\nwait\n", script.join("\n")).replace("testnet init", &init);
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new("timeout");
+    // The whole group ends with it, members too.
+    clean(&mut command).args(["--kill-after", "5", "240", "sh", "-c", &at_ports(&script, ops)]);
+    let shell =
+        command.current_dir(directory.path()).env("PATH", path_with_node()).output().expect("a shell");
+    let said = text_of_both(&shell);
+    let end: String = said.chars().skip(said.chars().count().saturating_sub(3_000)).collect();
+    assert!(shell.status.success(), "{}: …{end}", shell.status);
+    for part in ["node-1 is gone", "node-4 would leave", "holds: node-1", "federation_clock_wrong"] {
+        assert!(said.contains(part), "{part:?} in {said}");
+    }
 }
 
 /// Documents with commands that are run by hand.

@@ -20,6 +20,10 @@ const REQUEST: Duration = Duration::from_secs(2);
 /// The longest a shutdown can take: the greatest `stop_deadline`, and a minute.
 const SHUTDOWN_MAX: Duration = Duration::from_mins(11);
 
+/// Between two looks whether the process has ended, and how many there are.
+const LOOK: Duration = Duration::from_millis(50);
+const LOOKS: u32 = 100;
+
 /// Whom to ask, and how.
 #[derive(Args)]
 pub(crate) struct Shutdown {
@@ -81,9 +85,20 @@ pub(crate) fn run(command: &Shutdown) -> anyhow::Result<ExitCode> {
         for task in view.phases.iter().flat_map(|phase| &phase.tasks) {
             println!("{}: {}: {}", task.name, task.state, task.note);
         }
+        until_gone(&target);
         println!("{} is gone{}", view.node, if view.forced { ", by force" } else { "" });
     }
     Ok(if view.forced { ExitCode::from(exit::FAILED) } else { ExitCode::SUCCESS })
+}
+
+/// Waits until nobody answers any more: the process ends a moment after its last answer.
+fn until_gone(target: &Target) {
+    for _ in 0..LOOKS {
+        if agent(REQUEST).get(target.url("/livez")).call().is_err() {
+            return;
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 fn get<T: DeserializeOwned>(target: &Target, path: &str) -> anyhow::Result<T> {

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use alys_cluster::clock::{Clock as _, SystemClock};
+use alys_node::ops::summary::SummaryView;
 use alys_node::top::state::Answer;
 use alys_node::top::{self, Board};
 use clap::{Args, ValueEnum};
-use serde_json::json;
 
 use super::member::MemberArgs;
 use crate::exit;
@@ -54,19 +54,10 @@ pub(crate) fn run(command: &Status) -> anyhow::Result<ExitCode> {
             print!("{}", text(&answer, headline, board.trouble(clock.now()).as_deref(), &events));
         }
         Output::Json => {
-            let blocks = answer.blocks.iter().map(|block| {
-                json!({"height": block.height, "at_ms": block.at_ms, "proposer": block.proposer, "round": block.round})
-            });
-            let view = json!({
-                "headline": headline,
-                "version": answer.version,
-                "restarts": answer.restarts,
-                "ready": answer.ready,
-                "federation": answer.status,
-                "blocks": blocks.collect::<Vec<_>>(),
-                "events": answer.events,
-            });
-            println!("{view}");
+            let Answer { status, ready, restarts, version, events, .. } = *answer;
+            let headline = headline.to_owned();
+            let view = SummaryView { headline, version, restarts, ready, federation: status, events };
+            println!("{}", view.to_json());
         }
     }
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(exit::UNHEALTHY) })

@@ -27,6 +27,7 @@ pub mod router;
 pub mod server;
 mod shutdown;
 mod statements;
+pub mod summary;
 mod supervision;
 pub mod token;
 mod trace;

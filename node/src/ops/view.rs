@@ -424,7 +424,6 @@ impl std::fmt::Display for FaultKind {
 #[serde(deny_unknown_fields)]
 pub struct FaultRequest {
     /// Which actor, by its name in the supervision tree.
-    #[schema(min_length = 1)]
     pub actor: String,
     /// What happens to it.
     pub fault: FaultKind,
