@@ -24,7 +24,7 @@ use super::trace::{GateNote, Place, Rounds, Step};
 use crate::actors::chain::{ChainMessage, HeadReader};
 use crate::actors::engine::EngineMessage;
 use crate::consensus::core::MalachiteCore;
-use crate::consensus::evidence::{Equivocation, Evidence};
+use crate::consensus::evidence::{Equivocation, Evidence, Signed};
 use crate::consensus::guard::{GuardedSigner, Journal};
 use crate::consensus::log::WriteAheadLog;
 use crate::consensus::message::ConsensusWire;
@@ -313,7 +313,11 @@ impl ConsensusActor {
     /// signature says whose it is, whoever brings it.
     fn carry(&self, shell: &Shell, from: &NodeId, message: &ConsensusWire) {
         let author = message.author().and_then(|author| self.roster.members().get(author));
-        if author == Some(from) {
+        let holds = |(author, signed): &(usize, Signed)| {
+            shell.received.holds(*author, &signed.statement, &signed.signature)
+        };
+        // What was not verified here is not vouched for.
+        if author == Some(from) && message.statements().iter().all(holds) {
             for (_, other) in shell.apart.iter().filter(|(one, _)| one == from) {
                 self.outbox.send(other, message.clone());
             }
@@ -465,16 +469,20 @@ impl Actor for ConsensusActor {
                 if let Some(cause) = cause {
                     shell.telling.step(|rounds, _| rounds.heard(&message, cause.context));
                 }
-                self.carry(shell, &from, &message);
                 // A link is a member's: a sender is one of them.
-                let Some(from) = self.roster.members().iter().position(|member| *member == from) else {
+                let Some(place) = self.roster.members().iter().position(|member| *member == from) else {
                     return Ok(());
                 };
                 if let Some(byzantine) = &mut shell.byzantine {
                     let deliveries = byzantine.hear(&message);
                     self.deliver(&me, deliveries);
                 }
-                self.input(&me, shell, Input::Message(from, message)).await
+                let carried = (!shell.apart.is_empty()).then(|| message.clone());
+                self.input(&me, shell, Input::Message(place, message)).await?;
+                if let Some(message) = carried {
+                    self.carry(shell, &from, &message);
+                }
+                Ok(())
             }
             ConsensusMessage::Timer(timer, generation) => {
                 self.input(&me, shell, Input::Timer(timer, generation)).await

@@ -55,6 +55,8 @@ const SILENT: &str = "a part of the consensus log is gone; silent until others h
 const SAID_MAX: usize = 32;
 /// Proposals of one member for one height of which it is remembered when they were seen.
 const SEEN_PER_MEMBER: usize = 4;
+/// Forged messages of one sender, each of which costs a signature's check, until it is heard again at the next height.
+const FORGERIES_MAX: u32 = 16;
 
 /// The time of an input, on both clocks, and whether the gate is open at that moment.
 #[derive(Clone, Copy, Debug)]
@@ -225,6 +227,8 @@ pub struct Conductor {
     progress: Moment,
     /// Messages of others, which they repeat.
     held: Held,
+    /// Forged messages by sender, at this height.
+    forgeries: Vec<u32>,
     /// Own timers and answers of the engine, which nobody repeats: few by nature.
     held_own: VecDeque<CoreInput>,
     said: VecDeque<ConsensusWire>,
@@ -257,7 +261,7 @@ impl Conductor {
         head: Head,
         block_time: Duration,
     ) -> Self {
-        let held = Held::new(members.len());
+        let (held, forgeries) = (Held::new(members.len()), vec![0; members.len()]);
         Self {
             core,
             config,
@@ -269,6 +273,7 @@ impl Conductor {
             was_open: false,
             progress: Moment::ORIGIN,
             held,
+            forgeries,
             held_own: VecDeque::new(),
             said: VecDeque::new(),
             timers: BTreeMap::new(),
@@ -388,10 +393,22 @@ impl Conductor {
         actions: &mut Vec<Action>,
     ) -> Result<(), CoreError> {
         let head = self.head.height;
+        let Some(forgeries) = self.forgeries.get_mut(from).filter(|forgeries| **forgeries < FORGERIES_MAX)
+        else {
+            return Ok(());
+        };
         if message.height() > head + HEIGHTS_AHEAD {
             return Ok(());
         }
         let Ok(arrival) = tools.received.take(&message, head, at.wall, &*tools.signer) else {
+            *forgeries += 1;
+            if *forgeries == FORGERIES_MAX {
+                tracing::warn!(
+                    height = head + 1,
+                    from,
+                    "a member sends forged messages and is not heard at this height"
+                );
+            }
             return Ok(());
         };
         actions.extend(arrival.unknown_own.into_iter().map(Action::TellUnknownSignature));
@@ -652,6 +669,7 @@ impl Conductor {
         self.timers.clear();
         self.seen.clear();
         self.held.forget(head.height);
+        self.forgeries.fill(0);
         self.held_own.clear();
         self.progress = now;
         if adopted {

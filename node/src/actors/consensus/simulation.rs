@@ -10,13 +10,14 @@ use alys_cluster::federation::{Halt, OperationClass};
 use alys_cluster::health::HealthStatus;
 use alys_cluster::id::{Incarnation, NodeId};
 use alys_cluster::port::PeerChange;
+use malachite_types::{NilOrVal, Round, VoteType};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::byzantine::{Byzantine, Delivery, claimed};
 use super::conductor::{Action, Conductor, HeightLog, Input, Instant, Tools};
 use crate::actors::sync::state::{self as sync, SyncState};
-use crate::consensus::context::{Statement, Step};
+use crate::consensus::context::{BlockVote, ConsensusHeight, MemberIndex, Statement, Step};
 use crate::consensus::core::MalachiteCore;
 use crate::consensus::evidence::Equivocation;
 use crate::consensus::guard::{Refusal, Signer};
@@ -289,9 +290,15 @@ impl Simulation {
 
     /// Notes what reaches a member, and lets one that misbehaves answer.
     fn hear(&mut self, index: usize, input: &Input) {
-        let Input::Message(_, message) = input else { return };
+        let Input::Message(from, message) = input else { return };
         if let Some(author) = message.author() {
             for (_, signed) in message.statements() {
+                let bytes = signed.statement.bytes(self.genesis.chain_id());
+                let key = &self.genesis.members()[author].public_key;
+                // In its own name nobody forges.
+                if author != *from && !key.verify(&bytes, &signed.signature) {
+                    continue;
+                }
                 let place = (author, signed.statement.place());
                 self.heard.entry(place).or_default().insert(signed.statement.block);
             }
@@ -771,4 +778,36 @@ fn random_crashes_and_cuts_never_break_safety_and_the_chain_goes_on_after_them()
         simulation.ms_until_height(height + 2, 10_000);
         simulation.assert_safe();
     }
+}
+
+#[test]
+fn a_sender_of_forged_messages_is_not_heard_until_the_next_height_and_nobody_else_is_affected() {
+    let mut simulation = Simulation::new(11, true);
+    simulation.run_until(3_000);
+    let height = simulation.height() as u64 + 1;
+    let vote = |voter: u8, round: u32, signer: u8| {
+        let vote = BlockVote {
+            height: ConsensusHeight(height),
+            round: Round::new(round),
+            kind: VoteType::Prevote,
+            block: NilOrVal::Nil,
+            voter: MemberIndex(voter),
+        };
+        let bytes = Statement::of_vote(&vote).bytes(genesis().chain_id());
+        ConsensusWire::Vote(vote, secret(signer).sign(&bytes))
+    };
+    let knows = |simulation: &Simulation, author: usize, round: u32| {
+        let received = simulation.members[0].received.since(height);
+        received.iter().any(|found| found.author == author && found.signed.statement.round == round)
+    };
+    for round in 40..56 {
+        simulation.input(0, Input::Message(3, vote(2, round, 3)));
+    }
+    simulation.input(0, Input::Message(3, vote(3, 60, 3)));
+    simulation.input(0, Input::Message(2, vote(2, 60, 2)));
+    assert!(!knows(&simulation, 3, 60) && knows(&simulation, 2, 60));
+    simulation.ms_until_height(height as usize, 4_000);
+    simulation.run_for(1_000);
+    simulation.input(0, Input::Message(3, vote(3, 60, 3)));
+    assert!(knows(&simulation, 3, 60), "what it says late is heard again");
 }

@@ -11,6 +11,7 @@
 mod amnesiac;
 mod equivocating_proposer;
 mod equivocating_voter;
+mod flooder;
 mod forger;
 mod invalid_block;
 mod late;
@@ -58,11 +59,13 @@ pub enum Misbehaviour {
     LateEverything,
     /// It votes for every offer it sees, forgetting what it voted for before.
     Amnesiac,
+    /// It floods everybody with votes of far rounds, and with forged ones.
+    Flooder,
 }
 
 impl Misbehaviour {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::EquivocatingProposer,
         Self::EquivocatingVoter,
         Self::Withholder,
@@ -71,6 +74,7 @@ impl Misbehaviour {
         Self::InvalidBlock,
         Self::LateEverything,
         Self::Amnesiac,
+        Self::Flooder,
     ];
 
     /// Its name, as `POST /faults` takes it.
@@ -84,6 +88,7 @@ impl Misbehaviour {
             Self::InvalidBlock => "invalid_block",
             Self::LateEverything => "late_everything",
             Self::Amnesiac => "amnesiac",
+            Self::Flooder => "flooder",
         }
     }
 
@@ -102,6 +107,7 @@ impl Misbehaviour {
             Self::InvalidBlock => Box::new(invalid_block::InvalidBlock),
             Self::LateEverything => Box::new(late::LateEverything),
             Self::Amnesiac => Box::new(amnesiac::Amnesiac),
+            Self::Flooder => Box::new(flooder::Flooder),
         }
     }
 }

@@ -117,3 +117,8 @@ fn a_member_that_is_late_with_everything_stops_nobody() {
 fn a_member_without_memory_of_its_votes_breaks_nothing() {
     check(Misbehaviour::Amnesiac);
 }
+
+#[test]
+fn a_flood_takes_nobodys_room() {
+    check(Misbehaviour::Flooder);
+}
