@@ -133,8 +133,10 @@ impl Drop for Testnet {
     }
 }
 
-/// The lines of a document that are printed as code and begin with a word, without what is said about them.
+/// The lines of a document that are printed as code and begin with a word, without what is said about them. A line that
+/// ends with a backslash goes on in the next.
 fn lines_of(document: &str, word: &str) -> Vec<String> {
+    let document = document.replace("\\\n", " ");
     let code = document.lines().filter_map(|line| line.strip_prefix("    "));
     let begun = code.filter(|line| line.split(' ').next() == Some(word));
     begun.map(|line| line.split(" # ").next().unwrap_or(line).trim().to_owned()).collect()
@@ -162,10 +164,10 @@ fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_
     let top = node(&["top", "--once", "--config", &config]);
     assert!(text(&top.stdout).contains("the federation works: 1 of 1 gates open"), "{}", text(&top.stdout));
 
-    // Every line of the README.
-    let readme = include_str!("../../README.md");
-    let curls = lines_of(readme, "curl");
-    assert!(curls.len() > 12, "{curls:?}");
+    // Every line of the README, and of the other documents.
+    let curls = |path: &PathBuf| lines_of(&fs::read_to_string(path).expect("a document"), "curl");
+    let curls: Vec<_> = documents().iter().flat_map(curls).collect();
+    assert!(curls.len() > 50, "{curls:?}");
     if net.shell("curl --version").status.success() {
         for line in &curls {
             let streams = line.contains("text/event-stream");
@@ -224,6 +226,10 @@ fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_
     };
     fs::remove_file(data.join("signatures.journal")).expect("removed");
     refused("no journal", &[], "signatures.journal is missing, but the chain is at height");
+    let mut damaged = journal.clone();
+    damaged[20] ^= 0xff;
+    fs::write(data.join("signatures.journal"), damaged).expect("written");
+    refused("a damaged journal", &[], "signatures.journal is damaged at byte");
     fs::write(data.join("signatures.journal"), journal).expect("put back");
     // Nobody can make a file there, whoever runs this.
     refused("a read-only directory", &["--data-dir", "/proc/self"], "data directory /proc/self: ");
