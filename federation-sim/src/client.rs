@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use alys_node::actors::consensus::byzantine::Misbehaviour;
 use alys_node::ops::view::{
-    AttemptView, BlockView, EquivocationView, EvidenceView, FaultRequest, FederationView, GateDecision,
-    GateView, GenesisView, MisbehaviourRequest, Problem, ReadyView, ReceivedStatementView, ReceivedView,
-    ShutdownView, SignatureView, SignaturesView, SupervisionMemoryView, TransactionReceipt,
+    AttemptView, BlockView, DiskFaultRequest, EquivocationView, EvidenceView, FaultRequest, FederationView,
+    GateDecision, GateView, GenesisView, MisbehaviourRequest, Problem, ReadyView, ReceivedStatementView,
+    ReceivedView, ShutdownView, SignatureView, SignaturesView, SupervisionMemoryView, TransactionReceipt,
     TransactionRequest,
 };
 use serde::de::DeserializeOwned;
@@ -82,6 +82,14 @@ impl Client {
         let order = MisbehaviourRequest { misbehaviour: how };
         let response = self.agent.post(self.url(path)).send_json(&order);
         read(path, StatusCode::ACCEPTED, response.map_err(|error| format!("POST {path}: {error}"))?)
+    }
+
+    /// Makes every sync of the member's disk slower.
+    pub(crate) fn slow_disk(&self, sync_delay_ms: u32) -> Result<(), String> {
+        let path = "/faults/disk";
+        let response = self.agent.post(self.url(path)).send_json(DiskFaultRequest { sync_delay_ms });
+        let answer = response.map_err(|error| format!("POST {path}: {error}"))?;
+        read::<DiskFaultRequest>(path, StatusCode::ACCEPTED, answer).map(drop)
     }
 
     /// Reads what the member has beyond `cursor`, or everything. Returns it with the new cursor.

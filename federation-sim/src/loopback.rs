@@ -276,6 +276,21 @@ impl Loopback {
         }
     }
 
+    /// Makes syncs slower, on every disk of these.
+    async fn slow_disks(&self, names: &[String], sync_delay: Duration) -> Result<(), ActionError> {
+        let delay_ms = u32::try_from(sync_delay.as_millis()).unwrap_or(u32::MAX);
+        for member in self.members.iter().filter(|member| names.contains(&member.name)) {
+            let client = member.client.clone();
+            let asked = spawn_blocking(move || client.slow_disk(delay_ms)).await;
+            let expected = format!("syncs of {} to take {sync_delay:?} longer", member.name);
+            asked
+                .map_err(|panic| panic.to_string())
+                .flatten()
+                .map_err(|seen| ActionError { expected, seen })?;
+        }
+        Ok(())
+    }
+
     /// Has members speak the newest version of the link, once they are started again.
     fn upgrade(&self, names: &[String]) -> Result<(), ActionError> {
         for member in self.members.iter().filter(|member| names.contains(&member.name)) {
@@ -371,6 +386,7 @@ impl Federation for Loopback {
                 self.fault(member, actor, *fault, *until, *within).await?;
             }
             Action::Misbehave { member, how } => self.misbehave(member, *how).await?,
+            Action::Disk { sync_delay, .. } => self.slow_disks(&names, *sync_delay).await?,
             Action::Upgrade { .. } => self.upgrade(&names)?,
             Action::Attack { member, connections } => effect.told = self.attack(member, *connections).await?,
             Action::Pairs { within } => self.pairs(&names, *within).await?,

@@ -21,7 +21,7 @@ use crate::topology::Topology;
 pub const DEFAULT: &str = "gating";
 
 /// Shipped scenarios, by name.
-const SHIPPED: [(&str, &str); 13] = [
+const SHIPPED: [(&str, &str); 14] = [
     ("attack", include_str!("scenarios/attack.toml")),
     ("byzantine", include_str!("scenarios/byzantine.toml")),
     ("chaos", include_str!("scenarios/chaos.toml")),
@@ -34,6 +34,7 @@ const SHIPPED: [(&str, &str); 13] = [
     ("supervision", include_str!("scenarios/supervision.toml")),
     ("all-crash", include_str!("scenarios/all-crash.toml")),
     ("faults", include_str!("scenarios/faults.toml")),
+    ("slow-disks", include_str!("scenarios/slow-disks.toml")),
     ("one-dead", include_str!("scenarios/one-dead.toml")),
 ];
 

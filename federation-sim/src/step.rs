@@ -126,6 +126,15 @@ pub enum Action {
         /// How; honestly again if it is left out.
         how: Option<Misbehaviour>,
     },
+    /// Makes every sync of members' disks slower, from now on and for one under way.
+    Disk {
+        /// Whose; all running members if empty.
+        #[serde(default)]
+        members: Vec<String>,
+        /// How much longer a sync takes; hours are a disk that hangs, 0 ends it.
+        #[serde(with = "humantime_serde")]
+        sync_delay: Duration,
+    },
     /// Takes `link.version` out of the configuration of members that are down, so that they speak the newest.
     Upgrade {
         /// Whom; all that are down if empty.
@@ -265,7 +274,7 @@ fn fifteen_seconds() -> Duration {
 }
 
 /// Names of [`Action`]s, as written in a scenario.
-const ACTIONS: [&str; 16] = [
+const ACTIONS: [&str; 17] = [
     "kill",
     "stop",
     "refuse",
@@ -278,6 +287,7 @@ const ACTIONS: [&str; 16] = [
     "delay",
     "fault",
     "misbehave",
+    "disk",
     "upgrade",
     "attack",
     "pairs",
@@ -341,6 +351,7 @@ impl Action {
             Self::Delay { .. } => "delay",
             Self::Fault { .. } => "fault",
             Self::Misbehave { .. } => "misbehave",
+            Self::Disk { .. } => "disk",
             Self::Upgrade { .. } => "upgrade",
             Self::Attack { .. } => "attack",
             Self::Pairs { .. } => "pairs",
@@ -357,6 +368,7 @@ impl Action {
             | Self::Pause { members }
             | Self::Resume { members }
             | Self::Restart { members }
+            | Self::Disk { members, .. }
             | Self::Upgrade { members }
             | Self::Audit { members } => members,
             Self::Submit { member, .. }
@@ -388,6 +400,7 @@ impl Action {
                 | Self::Refuse { .. }
                 | Self::Attack { .. }
                 | Self::Pairs { .. }
+                | Self::Disk { .. }
                 | Self::Upgrade { .. }
         )
     }
@@ -482,6 +495,14 @@ impl fmt::Display for Action {
             }
             Self::Misbehave { member, how: Some(how) } => write!(f, "let {member} misbehave: {how}"),
             Self::Misbehave { member, how: None } => write!(f, "let {member} be honest again"),
+            Self::Disk { members, sync_delay } => {
+                write!(
+                    f,
+                    "syncs of {} take {} longer",
+                    who(members, "all running members"),
+                    span(*sync_delay)
+                )
+            }
             Self::Upgrade { members } => write!(f, "upgrade {}", who(members, "all members that are down")),
             Self::Attack { member, connections } => {
                 write!(f, "attack {member} with {connections} connections")
@@ -591,6 +612,7 @@ mod tests {
             ),
             ("do='heal'", "heal all links"),
             ("do='delay'\nlinks=['node-1>node-3']\nby='100ms'", "delay node-1>node-3 by 100ms"),
+            ("do='disk'\nsync_delay='250ms'", "syncs of all running members take 250ms longer"),
             ("do='upgrade'", "upgrade all members that are down"),
             ("do='attack'\nmember='node-1'\nconnections=9", "attack node-1 with 9 connections"),
             ("do='pairs'", "count one connection for each pair of running members within 15s"),

@@ -54,6 +54,7 @@ impl Topology {
             {
                 self.with(Life::Down)
             }
+            Action::Disk { members, .. } if members.is_empty() => self.running(),
             Action::Pairs { .. } => self.running(),
             other => other.members().to_vec(),
         }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use alys_cluster::federation::Decision;
 use alys_cluster::supervision::pattern::Pattern;
-use alys_cluster::telemetry::gauges::{Gauges, LinkReading, ReadGauges};
+use alys_cluster::telemetry::gauges::{Gauges, LinkReading, ReadGauges, StorageReading};
 use alys_cluster::transport::Line;
 use alys_cluster::transport::statistics::Count;
 
+use crate::storage::DiskReading;
 use crate::tree::Parts;
 
 /// Reads the gauges of the member that is made of `parts`.
@@ -18,6 +19,7 @@ pub(crate) fn of(parts: &Parts) -> ReadGauges {
     let supervision = parts.supervision.clone();
     let (trust, lifetime) = (parts.trust.clone(), parts.config.link.certificate_lifetime);
     let (lines, spans) = (parts.lines.clone(), parts.spans.clone());
+    let storage = parts.storage.clone();
     let (directory, score) = (parts.discovery.directory.clone(), parts.health_score.clone());
     Arc::new(move || {
         let now = clock.now();
@@ -43,11 +45,16 @@ pub(crate) fn of(parts: &Parts) -> ReadGauges {
                 .map(|class| (class.class.as_str(), class.demand, class.decision == Decision::Open))
                 .collect(),
             certificate: trust.expiry().map(|until| (Duration::from_secs(until.0.max(0) as u64), lifetime)),
+            storage: storage_reading(&storage.disk().reading()),
             spans_exported: spans.exported_total(),
             spans_lost: spans.lost_total(),
             links: lines.values().map(|line| link(line)).collect(),
         }
     })
+}
+
+fn storage_reading(disk: &DiskReading) -> StorageReading {
+    StorageReading { sync_latency: disk.latency, stuck: disk.stuck, syncs: disk.syncs }
 }
 
 fn link(line: &Line) -> LinkReading {

@@ -23,6 +23,7 @@ pub mod otlp;
 pub mod ports;
 pub mod preflight;
 pub mod shutdown;
+pub mod storage;
 pub mod store;
 pub mod testnet;
 pub mod top;
@@ -34,6 +35,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alys_cluster::clock::Clock;
 use alys_cluster::discovery::Discovery;
@@ -64,8 +66,12 @@ use keys::{KeyError, SecretKey};
 use logs::LogControl;
 use ops::token::{Token, TokenError};
 use ports::{BlockStore, Head};
+use storage::{Disk, Storage};
 use store::RedbStore;
 use tree::{Addresses, Parts};
+
+/// The longest a member that has stopped waits for its files to be closed.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Why a node did not start.
 #[derive(Debug, Error)]
@@ -172,13 +178,15 @@ impl Node {
         let lock = lock_data_dir(&config)?;
         let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
         let incarnation = incarnation::next(&config.data_dir, clock.wall()).map_err(data_dir)?;
+        let storage = Storage::start(Disk::new(clock.clone())).map_err(data_dir)?;
         let decisions = DecisionFile::open(&config.data_dir, incarnation).map_err(data_dir)?;
         let link_listener = listen("link.listen", config.link.listen).await?;
         let ops_listener = listen("ops.address", config.ops.address).await?;
 
         let names = genesis.members().iter().map(|member| member.name.clone()).collect();
         let roster = Roster::new(names, &config.identity.name).expect("the configuration was checked");
-        let parts = parts(config, genesis, roster, key, incarnation, (clock, tracing), link_listener)?;
+        let parts =
+            parts(config, genesis, roster, key, incarnation, storage, (clock, tracing), link_listener)?;
         parts.gate.keep_in(decisions.sink());
         if let Some(logs) = &logs {
             logs.follow(parts.head.clone());
@@ -241,6 +249,8 @@ impl Node {
     pub async fn left(self) -> bool {
         let outcome = self.shutdown.finished().await;
         self.ops.stop().await;
+        // What the actors left to be closed. A disk that hangs is not waited for.
+        let _ = self.parts.storage.run_within(CLOSE_DEADLINE, || ()).await;
         outcome == Outcome::Graceful
     }
 }
@@ -294,13 +304,15 @@ fn parts(
     roster: Roster,
     key: SecretKey,
     incarnation: Incarnation,
+    storage: Storage,
     (clock, tracing): (Arc<dyn Clock>, Tracing),
     link_listener: TcpListener,
 ) -> Result<Parts, IdentityError> {
     let store_path = config.data_dir.join("chain.redb");
     let genesis_hash = genesis.hash();
+    let disk = storage.disk().clone();
     let open_store = Arc::new(move || {
-        let store = RedbStore::open(&store_path, genesis_hash)?;
+        let store = RedbStore::open(&store_path, genesis_hash)?.on(disk.clone());
         Ok(Box::new(store) as Box<dyn BlockStore>)
     });
     let events = EventBus::new(clock.clone()).traced(tracing.tracer);
@@ -332,6 +344,7 @@ fn parts(
         exports: discovery::exports(&addresses.chain, &addresses.federation),
         head: HeadReader::new(Head::genesis(genesis_hash)),
         open_store,
+        storage,
         link_listener: Arc::new(link_listener),
         metrics: Metrics::new(roster.own(), &roster.peers().cloned().collect::<Vec<_>>()),
         history: History::default(),

@@ -8,6 +8,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 
 use crate::consensus::BlockHash;
 use crate::ports::{BlockStore, Head, StoreError, StoredBlock};
+use crate::storage::Disk;
 
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -18,6 +19,7 @@ const GENESIS: &str = "genesis";
 pub struct RedbStore {
     database: Database,
     head: Head,
+    disk: Option<Disk>,
 }
 
 fn database_error(error: impl Into<redb::Error>) -> StoreError {
@@ -75,7 +77,14 @@ impl RedbStore {
             head.map_or(Ok(Head::genesis(genesis)), |head| decode("head".to_owned(), &head))?
         };
         transaction.commit().map_err(database_error)?;
-        Ok(Self { database, head })
+        Ok(Self { database, head, disk: None })
+    }
+
+    /// The same, whose commits are measured as syncs of `disk`.
+    #[must_use]
+    pub fn on(mut self, disk: Disk) -> Self {
+        self.disk = Some(disk);
+        self
     }
 }
 
@@ -107,7 +116,11 @@ impl BlockStore for RedbStore {
                 blocks.insert(block.height, encode("block", stored)?.as_slice()).map_err(database_error)?;
                 meta.insert(HEAD, encode("head", &head)?.as_slice()).map_err(database_error)?;
             }
-            transaction.commit().map_err(database_error)
+            let commit = || transaction.commit().map_err(database_error);
+            match &self.disk {
+                Some(disk) => disk.sync(commit),
+                None => commit(),
+            }
         })?;
         self.head = head;
         Ok(())

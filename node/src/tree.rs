@@ -61,6 +61,7 @@ use crate::consensus::message::ConsensusWire;
 use crate::discovery;
 use crate::genesis::Genesis;
 use crate::keys::SecretKey;
+use crate::storage::Storage;
 
 /// Slots of an actor's mailbox: several seconds of the busiest traffic seen.
 const MAILBOX: usize = 1_024;
@@ -159,9 +160,13 @@ fn member_reading(member: MemberStatus) -> Option<MemberReading> {
 fn chain_deadline(mail: &Mail<ChainMessage>) -> Duration {
     match mail.peek() {
         Some(ChainMessage::Ping(..)) => Duration::from_secs(1),
-        Some(ChainMessage::Commit(..) | ChainMessage::Block(..) | ChainMessage::Range { .. }) | None => {
-            Duration::from_secs(5)
-        }
+        Some(
+            ChainMessage::Commit(..)
+            | ChainMessage::Block(..)
+            | ChainMessage::Range { .. }
+            | ChainMessage::Failed(_),
+        )
+        | None => Duration::from_secs(5),
     }
 }
 
@@ -196,6 +201,8 @@ pub struct Parts {
     pub exports: Exports,
     /// Opens the block store.
     pub open_store: OpenStore,
+    /// The thread that writes to the data directory.
+    pub storage: Storage,
     /// Proves who this member is, and checks who others are.
     pub trust: Trust,
     /// The ways to the other members.
@@ -288,6 +295,8 @@ impl Parts {
         let actor = ChainActor {
             address: self.addresses.chain.clone(),
             open: self.open_store.clone(),
+            storage: self.storage.clone(),
+            block_time: self.genesis.block_time(),
             head: self.head.clone(),
             clock: self.clock.clone(),
         };
@@ -363,6 +372,7 @@ impl Parts {
             gate: self.gate.clone(),
             head: self.head.clone(),
             chain: self.addresses.chain.clone(),
+            storage: self.storage.clone(),
             engine: self.addresses.engine.clone(),
             slots: self.supervision.slots.clone(),
             clock: self.clock.clone(),

@@ -16,6 +16,7 @@ pub mod process;
 pub mod raw;
 pub mod saboteur;
 pub mod schema;
+pub mod slow_disk;
 pub mod source;
 pub mod tree;
 pub mod wire;

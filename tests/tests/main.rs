@@ -4,6 +4,7 @@ mod audit;
 mod byzantine;
 mod configuration;
 mod discovery;
+mod disks;
 mod events;
 mod exposure;
 mod failures;

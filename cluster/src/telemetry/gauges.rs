@@ -36,10 +36,23 @@ pub struct Gauges {
     /// Until when, since the epoch, this member's certificate for links holds, and how long one does; none for links
     /// without.
     pub certificate: Option<(Duration, Duration)>,
+    /// The disk under the data directory.
+    pub storage: StorageReading,
     /// Spans that a collector took.
     pub spans_exported: u64,
     /// Spans that were lost, by reason; every reason is there.
     pub spans_lost: [(&'static str, u64); 4],
+}
+
+/// What the member's syncs say of its disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StorageReading {
+    /// The median of the last syncs.
+    pub sync_latency: Duration,
+    /// How long the write in hand has made no progress; zero if there is none.
+    pub stuck: Duration,
+    /// Syncs since the process started.
+    pub syncs: u64,
 }
 
 /// Reads the gauges. Must not wait.

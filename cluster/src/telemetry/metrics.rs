@@ -52,6 +52,9 @@ pub struct Metrics {
     equivocations: IntCounterVec,
     shutdown_state: IntGaugeVec,
     shutdown_refusals: IntCounter,
+    sync_latency: Gauge,
+    storage_stuck: Gauge,
+    syncs: IntCounter,
     spans_exported: IntCounter,
     spans_lost: IntCounterVec,
     events_missed: IntCounter,
@@ -429,6 +432,15 @@ impl Metrics {
             shutdown_refusals: make
                 .counter("shutdown_refusals_total", "Requests to shut down that were refused."),
             actors: ActorMetrics::new(make),
+            sync_latency: make.measure(
+                "storage_sync_latency_seconds",
+                "What a sync to the data directory takes: the median of the last sixteen.",
+            ),
+            storage_stuck: make.measure(
+                "storage_stuck_seconds",
+                "How long the write in hand has made no progress; 0 if there is none.",
+            ),
+            syncs: make.counter("storage_syncs_total", "Syncs to the data directory."),
             spans_exported: make.counter("trace_spans_exported_total", "Spans that a collector took."),
             spans_lost: make.counters("trace_spans_lost_total", "Spans that were lost.", &["reason"]),
             events_missed: make
@@ -546,6 +558,9 @@ impl Metrics {
             self.links.expires.set(until.as_secs_f64());
             self.links.lifetime.set(lifetime.as_secs_f64());
         }
+        self.sync_latency.set(gauges.storage.sync_latency.as_secs_f64());
+        self.storage_stuck.set(gauges.storage.stuck.as_secs_f64());
+        raise(&self.syncs, gauges.storage.syncs);
         let exported = &self.spans_exported;
         exported.inc_by(gauges.spans_exported.saturating_sub(exported.get()));
         for (reason, total) in gauges.spans_lost {

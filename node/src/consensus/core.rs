@@ -3,10 +3,15 @@
 //! [`BftCore`] is what the consensus actor knows; [`MalachiteCore`] implements it with Malachite's core. Inside
 //! a step the core signs and logs through two ports, synchronously, so that the order is certain:
 //!
-//! 1. the input that led here is durable in the log,
-//! 2. the statement is durable in the signer's journal, and signed,
-//! 3. the signed message is durable in the log,
-//! 4. only then does it leave the step as [`Effect::Publish`], or the height as [`Effect::Decided`].
+//! 1. the inputs that led here are durable in the log,
+//! 2. the statement is written to the signer's journal, and signed; at the end of the step the journal is made
+//!    durable, once for all that the step signed,
+//! 3. the signed message is written to the log,
+//! 4. only then does it leave the step as [`Effect::Publish`].
+//!
+//! So a step that signs costs two syncs, and one that does not costs none. What is not durable yet can be lost in a
+//! crash of the machine without harm: an input that led to nothing is repeated by its sender, an own message is
+//! derived again from the inputs before it, and a decision is durable with its block in the chain.
 //!
 //! A signature refused because it would contradict an earlier one, or because the gate demands more healthy
 //! members for a proposal than for a vote, becomes an abstention: Malachite is handed
@@ -184,6 +189,10 @@ struct Host {
     /// Blocks this member built, by round: a second question for the same round gets the same answer.
     built: BTreeMap<u32, Block>,
     replay: Option<Replay>,
+    /// Whether the log holds inputs that are not durable.
+    log_behind: bool,
+    /// Own messages of the step, which enter the log after the journal.
+    own_entries: Vec<LogEntry>,
     effects: Vec<Effect>,
     failure: Option<CoreError>,
 }
@@ -218,6 +227,8 @@ impl MalachiteCore {
             asked: BTreeSet::new(),
             built: BTreeMap::new(),
             replay: None,
+            log_behind: false,
+            own_entries: Vec::new(),
             effects: Vec::new(),
             failure: None,
         };
@@ -235,15 +246,19 @@ impl MalachiteCore {
         }
     }
 
-    /// The effects of a step, which may leave only once the log is durable.
+    /// The effects of a step, which may leave only once the journal is durable.
     fn finish(
         &mut self,
         ports: &mut Ports<'_>,
         outcome: Result<(), CoreError>,
     ) -> Result<Vec<Effect>, CoreError> {
         let effects = std::mem::take(&mut self.host.effects);
+        let own_entries = std::mem::take(&mut self.host.own_entries);
         outcome?;
-        ports.log.flush()?;
+        ports.signer.flush().map_err(|refusal| CoreError::Signer(Box::new(refusal)))?;
+        for entry in own_entries {
+            ports.log.append(&entry)?;
+        }
         Ok(effects)
     }
 
@@ -330,6 +345,9 @@ impl BftCore for MalachiteCore {
         self.host.blocks.clear();
         self.host.asked.clear();
         self.host.built.clear();
+        self.host.own_entries.clear();
+        // What a step that failed has written may not be durable.
+        self.host.log_behind = !log.is_empty();
         let outcome = if log.is_empty() {
             let start = self.start_input(false);
             self.process(&mut ports, start)
@@ -433,7 +451,7 @@ impl Host {
                 Ok(resume.resume_with(()))
             }
             E::Decide(certificate, _, resume) => {
-                self.decide(ports, &certificate)?;
+                self.decide(&certificate)?;
                 Ok(resume.resume_with(()))
             }
             // Blocks from peers are adopted by their aggregate certificate, not through Malachite; vote
@@ -477,7 +495,9 @@ impl Host {
 
     fn sign(&mut self, ports: &mut Ports<'_>, statement: &Statement) -> Result<Signature, &'static str> {
         // What led to this statement is durable first: after a crash the same inputs lead to the same one.
-        if let Err(error) = ports.log.flush() {
+        if std::mem::take(&mut self.log_behind)
+            && let Err(error) = ports.log.flush()
+        {
             return Err(self.fail(error.into()));
         }
         match ports.signer.sign(statement) {
@@ -498,10 +518,21 @@ impl Host {
             return Ok(());
         };
         let is_logged = self.replay.as_ref().is_some_and(|replay| replay.entries.contains(&entry));
-        if !is_logged && let Err(error) = ports.log.append(&entry) {
-            return Err(self.fail(error.into()));
+        if is_logged {
+            return Ok(());
         }
-        Ok(())
+        if self.is_own(&entry) {
+            self.own_entries.push(entry);
+            return Ok(());
+        }
+        self.log_behind = true;
+        ports.log.append(&entry).map_err(|error| self.fail(error.into()))
+    }
+
+    /// Whether the entry is a message that this member signed.
+    fn is_own(&self, entry: &LogEntry) -> bool {
+        let own = usize::from(self.own.0);
+        matches!(entry, LogEntry::Message(message) if message.statement_of(own).is_some())
     }
 
     /// Remembers the blocks of this height. A proposal that reaches the log is one whose signature held: now
@@ -534,15 +565,8 @@ impl Host {
         }
     }
 
-    fn decide(
-        &mut self,
-        ports: &mut Ports<'_>,
-        certificate: &CommitCertificate<Federation>,
-    ) -> Result<(), &'static str> {
+    fn decide(&mut self, certificate: &CommitCertificate<Federation>) -> Result<(), &'static str> {
         let decision = |reason: String| CoreError::Decision { height: certificate.height.0, reason };
-        if let Err(error) = ports.log.flush() {
-            return Err(self.fail(error.into()));
-        }
         let Some(block) = self.blocks.get(&certificate.value_id).cloned() else {
             return Err(self.fail(decision(format!("block {} was never seen", certificate.value_id))));
         };
@@ -687,6 +711,10 @@ mod tests {
         appended: usize,
         durable: usize,
         not_durable_when_signing: usize,
+        /// Statements signed since the journal was last made durable.
+        signed: usize,
+        /// What was done, in order, once something was signed.
+        order: Vec<&'static str>,
     }
 
     #[derive(Clone, Default)]
@@ -708,8 +736,19 @@ mod tests {
             desk.not_durable_when_signing += desk.appended - desk.durable;
             match desk.refuse {
                 Some(refuse) => Err(refuse(*statement)),
-                None => Ok(secret(0).sign(&statement.bytes(genesis().chain_id()))),
+                None => {
+                    desk.order.push("signed");
+                    desk.signed += 1;
+                    Ok(secret(0).sign(&statement.bytes(genesis().chain_id())))
+                }
             }
+        }
+
+        fn flush(&mut self) -> Result<(), Refusal> {
+            let mut desk = self.desk();
+            desk.signed = 0;
+            desk.order.push("journal durable");
+            Ok(())
         }
 
         fn signed_at(&self, _: u64) -> Vec<Statement> {
@@ -721,6 +760,7 @@ mod tests {
         fn append(&mut self, _: &LogEntry) -> Result<(), LogError> {
             let mut desk = self.desk();
             desk.appended += 1;
+            desk.order.push("logged");
             if desk.log_fails { Err(Self::error()) } else { Ok(()) }
         }
 
@@ -848,7 +888,9 @@ mod tests {
         assert_eq!(votes(&effects).len(), 1);
         let desk = fixture.tools.desk();
         assert!(desk.appended >= 3, "proposal, block and own vote are logged");
-        assert_eq!((desk.not_durable_when_signing, desk.durable), (0, desk.appended));
+        assert_eq!((desk.not_durable_when_signing, desk.signed), (0, 0));
+        assert!(desk.order.ends_with(&["signed", "journal durable", "logged"]), "{:?}", desk.order);
+        assert_eq!(desk.durable, desk.appended - 1, "all but the own vote, which is derived again");
     }
 
     #[test]

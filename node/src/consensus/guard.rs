@@ -1,7 +1,7 @@
 //! The signer guard: the last word on what this member's key signs.
 //!
 //! It keeps a journal of every statement ever signed, in a file of its own that is locked while open, and
-//! writes to it **before** the signature exists for anyone else. It refuses what contradicts the journal, what
+//! makes it durable **before** the signature exists for anyone else: once for all that one step signs. It refuses what contradicts the journal, what
 //! lies before the last signed step, and everything while the gate is closed; it does so even when consensus
 //! itself is wrong, has lost its log, or runs twice.
 //!
@@ -25,6 +25,7 @@ use thiserror::Error;
 use super::block::BlockHash;
 use super::context::{Statement, Step};
 use crate::keys::{SecretKey, Signature};
+use crate::storage::Disk;
 
 /// Bytes of one record: incarnation, height, round, step, block flag, block, polka round, time, gate
 /// sequence, CRC-32 of the rest.
@@ -166,6 +167,9 @@ pub struct Journal {
     path: PathBuf,
     file: File,
     records: VecDeque<SignedStatement>,
+    /// Whether records were written that are not yet durable.
+    dirty: bool,
+    disk: Option<Disk>,
 }
 
 impl Journal {
@@ -190,7 +194,7 @@ impl Journal {
         if whole < bytes.len() {
             file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(error)?;
         }
-        let mut journal = Self { path: path.into(), file, records: records.into() };
+        let mut journal = Self { path: path.into(), file, records: records.into(), dirty: false, disk: None };
         if whole as u64 >= COMPACT_AT_BYTES {
             journal.compact().map_err(error)?;
         }
@@ -270,11 +274,31 @@ impl Journal {
         }
     }
 
+    /// The same, whose syncs `disk` measures.
+    #[must_use]
+    pub fn on(mut self, disk: Disk) -> Self {
+        self.disk = Some(disk);
+        self
+    }
+
+    /// Writes a record, which is not yet durable.
     fn append(&mut self, record: SignedStatement) -> Result<(), JournalError> {
         let error = |source| JournalError::File { path: self.path.clone(), source };
-        self.file.write_all(&record.to_bytes()).and_then(|()| self.file.sync_data()).map_err(error)?;
+        self.file.write_all(&record.to_bytes()).map_err(error)?;
+        self.dirty = true;
         self.records.push_back(record);
         self.forget_old();
+        Ok(())
+    }
+
+    /// Makes every record durable. Costs nothing if all are.
+    fn flush(&mut self) -> Result<(), JournalError> {
+        if self.dirty {
+            let sync = || self.file.sync_data();
+            let outcome = self.disk.as_ref().map_or_else(sync, |disk| disk.sync(sync));
+            outcome.map_err(|source| JournalError::File { path: self.path.clone(), source })?;
+            self.dirty = false;
+        }
         Ok(())
     }
 }
@@ -286,8 +310,13 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
 
 /// Signs statements, or refuses.
 pub trait Signer: Send {
-    /// The signature over `statement`, or why there is none.
+    /// The signature over `statement`, or why there is none. It may leave the member only after [`Self::flush`].
     fn sign(&mut self, statement: &Statement) -> Result<Signature, Refusal>;
+    /// Makes the journal durable of everything signed so far, if there is one. An error means that nothing of it may
+    /// leave.
+    fn flush(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
     /// Everything ever signed for `height`.
     fn signed_at(&self, height: u64) -> Vec<Statement>;
 }
@@ -300,6 +329,8 @@ pub struct GuardedSigner {
     journal: Journal,
     gate: GateReader,
     clock: Arc<dyn Clock>,
+    /// Signed since the last flush.
+    unflushed: Vec<Statement>,
 }
 
 impl GuardedSigner {
@@ -312,7 +343,7 @@ impl GuardedSigner {
         gate: GateReader,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { key, chain_id: chain_id.to_owned(), incarnation, journal, gate, clock }
+        Self { key, chain_id: chain_id.to_owned(), incarnation, journal, gate, clock, unflushed: Vec::new() }
     }
 
     /// What was signed.
@@ -348,11 +379,22 @@ impl Signer for GuardedSigner {
             let incarnation = self.incarnation;
             let statement = *statement;
             self.journal.append(SignedStatement { incarnation, statement, at, gate_sequence })?;
-            // A disk takes its time, and the gate does not wait: what is written and not signed is signed when the step
-            // is taken again.
-            self.admit(&statement)?;
+            self.unflushed.push(statement);
         }
         Ok(self.key.sign(&statement.bytes(&self.chain_id)))
+    }
+
+    fn flush(&mut self) -> Result<(), Refusal> {
+        self.journal.flush()?;
+        // A disk takes its time, and the gate does not wait: what was signed meanwhile under a gate that has closed
+        // does not leave, and is signed again when the step is taken again.
+        for statement in std::mem::take(&mut self.unflushed) {
+            self.admit(&statement).map_err(|refusal| match refusal {
+                Refusal::Demand(halt) => Refusal::Gate(halt),
+                refusal => refusal,
+            })?;
+        }
+        Ok(())
     }
 
     fn signed_at(&self, height: u64) -> Vec<Statement> {

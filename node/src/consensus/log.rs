@@ -12,6 +12,7 @@ use malachite_wal::Log;
 use thiserror::Error;
 
 use super::message::LogEntry;
+use crate::storage::Disk;
 
 /// Why the log can not be used.
 #[derive(Debug, Error)]
@@ -60,13 +61,29 @@ pub struct WriteAheadLog {
     path: PathBuf,
     log: Log,
     dirty: bool,
+    disk: Option<Disk>,
 }
 
 impl WriteAheadLog {
     /// Opens and locks the log.
     pub fn open(path: &Path) -> Result<Self, LogError> {
         let log = Log::open(path).map_err(|source| LogError::File { path: path.into(), source })?;
-        Ok(Self { path: path.into(), log, dirty: false })
+        Ok(Self { path: path.into(), log, dirty: false, disk: None })
+    }
+
+    /// The same, whose syncs `disk` measures.
+    #[must_use]
+    pub fn on(mut self, disk: Disk) -> Self {
+        self.disk = Some(disk);
+        self
+    }
+
+    fn synced<T>(&mut self, sync: impl FnOnce(&mut Log) -> T) -> T {
+        let log = &mut self.log;
+        match &self.disk {
+            Some(disk) => disk.sync(|| sync(log)),
+            None => sync(log),
+        }
     }
 
     /// The entries of `height`, the one above the chain's head. A log of an earlier height is emptied: its
@@ -113,7 +130,7 @@ impl WriteAheadLog {
     /// Empties the log for `height`. The block below must be in the store.
     pub fn restart(&mut self, height: u64) -> Result<(), LogError> {
         self.dirty = false;
-        self.log.reset(height).map_err(|e| self.error(e))
+        self.synced(|log| log.reset(height)).map_err(|e| self.error(e))
     }
 
     fn error(&self, source: io::Error) -> LogError {
@@ -130,7 +147,7 @@ impl MessageLog for WriteAheadLog {
 
     fn flush(&mut self) -> Result<(), LogError> {
         if self.dirty {
-            self.log.flush().map_err(|e| self.error(e))?;
+            self.synced(Log::flush).map_err(|e| self.error(e))?;
             self.dirty = false;
         }
         Ok(())

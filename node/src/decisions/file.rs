@@ -1,12 +1,14 @@
 //! The log in the data directory: a thread that appends, and a queue before it.
 
+use std::convert::Infallible;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
+use std::time::Duration;
 
 use alys_cluster::federation::{DecisionSink, GateRecord, Kept};
 use alys_cluster::id::Incarnation;
@@ -19,11 +21,15 @@ use super::{FILE, OLD_FILE};
 const FILE_MAX: u64 = 8 * 1024 * 1024;
 /// Decisions that may wait for the disk. A storm of a flapping federation makes four in a second.
 const QUEUE_MAX: usize = 1_024;
+/// The longest a log that is dropped waits for its last lines.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The log while it is written. When it is dropped, everything that was taken is on file.
+/// The log while it is written. When it is dropped, everything that was taken is on file, unless the disk
+/// hangs.
 pub struct DecisionFile {
     queue: Arc<Queue>,
-    thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread has ended.
+    ended: Mutex<Receiver<Infallible>>,
 }
 
 /// What is between the gate and the thread.
@@ -57,8 +63,12 @@ impl DecisionFile {
         });
         let counts = queue.clone();
         let thread = thread::Builder::new().name("decisions".to_owned());
-        let thread = thread.spawn(move || write_all(writer, &receiver, &counts))?;
-        Ok(Self { queue, thread: Some(thread) })
+        let (ends, ended) = sync_channel(0);
+        thread.spawn(move || {
+            write_all(writer, &receiver, &counts);
+            drop::<SyncSender<Infallible>>(ends);
+        })?;
+        Ok(Self { queue, ended: Mutex::new(ended) })
     }
 
     /// Where the gate gives its decisions to.
@@ -84,10 +94,9 @@ impl DecisionFile {
 impl Drop for DecisionFile {
     fn drop(&mut self) {
         drop(self.queue.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has nothing more to write.
-            let _ = thread.join();
-        }
+        // Ends with the thread, whatever became of it. A disk that hangs is not waited for.
+        let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let _ = ended.recv_timeout(CLOSE_DEADLINE);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Faults on order, for drills: `/faults`.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
@@ -8,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::extract::{Admitted, Body, NoQuery};
 use super::router::Ops;
-use super::view::{FaultKind, FaultRequest, MisbehaviourRequest, Problem};
+use super::view::{DiskFaultRequest, FaultKind, FaultRequest, MisbehaviourRequest, Problem};
 
 /// A member that takes part in a drill.
 pub(super) struct Drilled;
@@ -83,4 +85,27 @@ pub(super) async fn misbehave(
     tracing::warn!(misbehaviour = ?request.misbehaviour, "this member is told how to behave, as a drill");
     ops.parts().drill.order(request.misbehaviour);
     Ok((StatusCode::ACCEPTED, Json(request)).into_response())
+}
+
+/// Make every sync of the member's disk slower, as a drill
+///
+/// Only where `faults.enabled` is true. Needs the token, where the member has one. A delay of hours is a disk that hangs;
+/// the next delay holds for a sync under way, too.
+#[utoipa::path(
+    post,
+    path = "/faults/disk",
+    tag = "supervision",
+    request_body = DiskFaultRequest,
+    security((), ("token" = [])),
+    responses((status = ACCEPTED, description = "It holds from now on", body = DiskFaultRequest))
+)]
+pub(super) async fn inject_disk_fault(
+    State(ops): State<Ops>,
+    _: Admitted,
+    _: Drilled,
+    _: NoQuery,
+    Body(request): Body<DiskFaultRequest>,
+) -> Response {
+    ops.parts().storage.disk().set_delay(Duration::from_millis(u64::from(request.sync_delay_ms)));
+    (StatusCode::ACCEPTED, Json(request)).into_response()
 }

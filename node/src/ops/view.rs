@@ -437,6 +437,14 @@ pub struct MisbehaviourRequest {
     pub misbehaviour: Option<Misbehaviour>,
 }
 
+/// `POST /faults/disk`, and its answer
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiskFaultRequest {
+    /// How much longer every sync takes from now on, in milliseconds; 0 ends the drill.
+    pub sync_delay_ms: u32,
+}
+
 /// One node of the supervision tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TreeView {

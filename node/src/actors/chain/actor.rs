@@ -1,9 +1,10 @@
-//! The chain as an actor: the only one that writes the store.
+//! The chain as an actor: the only one that writes the store. It does so on the storage thread, so that it answers
+//! checks, and says why it is not well, while the disk is slow or hangs.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use alys_cluster::clock::Clock;
-use alys_cluster::health::HealthCheckResult;
 use alys_cluster::health::message::answer;
 use alys_cluster::id::BlockHeight;
 use alys_cluster::mailbox::{Address, Mail};
@@ -13,6 +14,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use super::message::ChainMessage;
 use crate::failure::MemberFailure;
 use crate::ports::{BlockStore, Head, StoreError, StoredBlock};
+use crate::storage::Storage;
 
 /// The head, readable by everyone at any time.
 #[derive(Clone, Debug)]
@@ -52,8 +54,39 @@ pub struct ChainActor {
     pub open: OpenStore,
     /// Where the head is shown.
     pub head: HeadReader,
+    /// Where it is read and written.
+    pub storage: Storage,
+    /// How often there is a block, which says how fast the disk must be.
+    pub block_time: Duration,
     /// Reads time.
     pub clock: Arc<dyn Clock>,
+}
+
+/// The longest opening the store may take, with the repair of one that was not closed.
+const OPEN_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The store, which only the storage thread touches.
+pub struct ChainState {
+    store: Option<Arc<Mutex<Box<dyn BlockStore>>>>,
+    storage: Storage,
+}
+
+impl ChainState {
+    /// Has `request` done with the store. One that is refused because too many wait is dropped with its reply, which
+    /// tells its caller.
+    fn submit(&self, request: impl FnOnce(&mut dyn BlockStore) + Send + 'static) {
+        let Some(store) = self.store.clone() else { return };
+        let request = move || request(&mut **store.lock().unwrap_or_else(PoisonError::into_inner));
+        let _ = self.storage.submit(request);
+    }
+}
+
+impl Drop for ChainState {
+    /// Closing writes, so it is done on the thread, before the next start opens the store.
+    fn drop(&mut self) {
+        let store = self.store.take();
+        let _ = self.storage.submit(move || drop(store));
+    }
 }
 
 fn range(
@@ -77,44 +110,52 @@ fn range(
 
 impl Actor for ChainActor {
     type Msg = Mail<ChainMessage>;
-    type State = Box<dyn BlockStore>;
+    type State = ChainState;
     type Arguments = ();
 
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
-        let store = (self.open)().map_err(MemberFailure::of)?;
+        let open = self.open.clone();
+        let store =
+            self.storage.run_within(OPEN_DEADLINE, move || open()).await?.map_err(MemberFailure::of)?;
         self.head.set(store.head());
         self.address.bind(me);
-        Ok(store)
+        Ok(ChainState { store: Some(Arc::new(Mutex::new(store))), storage: self.storage.clone() })
     }
 
     async fn handle(
         &self,
-        _: ActorRef<Self::Msg>,
+        me: ActorRef<Self::Msg>,
         mail: Self::Msg,
-        store: &mut Self::State,
+        state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         // A caller that gave up does not hear the answer; what was committed stays so.
         match mail.open() {
-            ChainMessage::Commit(block, reply) => match store.append(&block) {
-                Ok(()) => {
-                    self.head.set(store.head());
-                    let _ = reply.send(Ok(store.head()));
-                }
-                Err(error @ StoreError::Order { .. }) => {
-                    let _ = reply.send(Err(error.to_string()));
-                }
-                // A database that fails to write is opened anew by the restart; whoever asked asks that one.
-                Err(error) => return Err(MemberFailure::of(error).into()),
-            },
-            ChainMessage::Block(height, reply) => {
+            ChainMessage::Commit(block, reply) => {
+                let head = self.head.clone();
+                state.submit(move |store| match store.append(&block) {
+                    Ok(()) => {
+                        head.set(store.head());
+                        let _ = reply.send(Ok(store.head()));
+                    }
+                    Err(error @ StoreError::Order { .. }) => {
+                        let _ = reply.send(Err(error.to_string()));
+                    }
+                    // The reply is dropped once the actor has been told: whoever asked asks the next one.
+                    Err(error) => drop(me.cast(Mail::to_self(ChainMessage::Failed(error)))),
+                });
+            }
+            // A database that fails to write is opened anew by the restart.
+            ChainMessage::Failed(error) => return Err(MemberFailure::of(error).into()),
+            ChainMessage::Block(height, reply) => state.submit(move |store| {
                 let _ = reply.send(store.block(height).map_err(|error| error.to_string()));
-            }
-            ChainMessage::Range { from, max, max_bytes, reply } => {
-                let blocks = range(&**store, from, max, max_bytes);
+            }),
+            ChainMessage::Range { from, max, max_bytes, reply } => state.submit(move |store| {
+                let blocks = range(store, from, max, max_bytes);
                 let _ = reply.send(blocks.map_err(|error| error.to_string()));
-            }
+            }),
             ChainMessage::Ping(ping, reply) => {
-                answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
+                let health = self.storage.disk().reading().health(self.block_time);
+                answer(self.address.name(), &*self.clock, &ping, health, reply);
             }
         }
         Ok(())

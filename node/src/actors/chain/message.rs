@@ -3,7 +3,7 @@
 use alys_cluster::health::{PingMessage, PongMessage};
 use ractor::RpcReplyPort;
 
-use crate::ports::{Head, StoredBlock};
+use crate::ports::{Head, StoreError, StoredBlock};
 
 /// What the chain is told and asked. Answers that can fail say why, as a sentence.
 pub enum ChainMessage {
@@ -22,6 +22,8 @@ pub enum ChainMessage {
         /// The blocks.
         reply: RpcReplyPort<Result<Vec<StoredBlock>, String>>,
     },
+    /// The storage thread could not write: the store is opened anew.
+    Failed(StoreError),
     /// Is the actor well?
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }

@@ -1,6 +1,9 @@
 //! Consensus as an actor.
+//!
+//! A step signs and logs, so it is taken on the storage thread, one at a time. What arrives meanwhile waits for its
+//! end, but for checks: consensus answers them while the disk is slow or hangs, and says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +12,17 @@ use alys_cluster::clock::{Clock, Moment};
 use alys_cluster::event::{ClusterEvent, EventBus};
 use alys_cluster::federation::{GateReader, OperationClass, Roster};
 use alys_cluster::health::message::answer;
+use alys_cluster::health::{HealthCheckResult, HealthStatus};
 use alys_cluster::id::{BlockHeight, Incarnation, NodeId};
-use alys_cluster::mailbox::{Address, Mail, remind};
+use alys_cluster::mailbox::{Address, CallError, Mail, remind};
 use alys_cluster::port::{Outbox, PeerChange};
 use alys_cluster::supervision::{ActorFailureType, SlotReader, SlotTiming, blame};
-use alys_cluster::trace::{within, within_sync};
+use alys_cluster::trace::{Cause, within, within_sync};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::byzantine::{Byzantine, ByzantineDrill, Delivery};
 use super::conductor::{Action, Conductor, Decision, Departure, Input, Instant, Tools};
-use super::message::{ConsensusMessage, EngineRequest, Farewell};
+use super::message::{Committed, ConsensusMessage, EngineRequest, Farewell, StepTaken};
 use super::telling::Telling;
 use super::trace::{GateNote, Place, Rounds, Step};
 use crate::actors::chain::{ChainMessage, HeadReader};
@@ -34,11 +38,19 @@ use crate::failure::MemberFailure;
 use crate::genesis::Genesis;
 use crate::keys::SecretKey;
 use crate::ports::{Head, Observed, PayloadStatus, StoredBlock};
+use crate::storage::Storage;
 
 /// How often the gate and the beat are looked at.
 const TICK: Duration = Duration::from_millis(20);
-/// The longest a commit or an execution may take. Longer, and consensus fails and is restarted.
+/// The longest an execution may take. Longer, and consensus fails and is restarted.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How long the chain is waited for before it is asked again to store the same block: a disk that hangs is no failure
+/// of consensus, and named by whoever waits for it.
+const COMMIT_DEADLINE: Duration = Duration::from_secs(60);
+/// The longest opening journal and log may take.
+const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+/// Messages that may wait for the end of a step. One more is dropped, as its sender repeats it.
+const DEFERRED_MAX: usize = 1_024;
 /// Pause before an engine that could not build is asked again.
 const RETRY: Duration = Duration::from_millis(50);
 /// Callers that may wait for this member to be ready to leave; one more takes the place of the oldest.
@@ -71,6 +83,8 @@ pub struct ConsensusActor {
     pub head: HeadReader,
     /// Stores blocks.
     pub chain: Address<ChainMessage>,
+    /// Where steps are taken.
+    pub storage: Storage,
     /// Executes blocks.
     pub engine: Address<EngineMessage>,
     /// Takes messages to the other members.
@@ -85,12 +99,28 @@ pub struct ConsensusActor {
     pub events: EventBus,
 }
 
-/// The shell's memory.
-pub struct Shell {
+/// What a step works with. It goes to the storage thread and comes back with what follows.
+pub struct StepState {
     conductor: Conductor,
     signer: GuardedSigner,
     log: WriteAheadLog,
     received: Received,
+}
+
+/// The shell's memory.
+pub struct Shell {
+    /// `None` while a step is taken.
+    step: Option<Box<StepState>>,
+    /// Whoever brings back the step under way. It ends with this actor, so that the thread drops what nobody awaits.
+    taking: Option<tokio::task::AbortHandle>,
+    /// What arrived while a step is taken: at most [`DEFERRED_MAX`].
+    deferred: VecDeque<(Option<Cause>, ConsensusMessage)>,
+    /// What consensus said of itself after the last step.
+    health: HealthCheckResult,
+    /// Whether a block is on its way to the chain.
+    is_committing: bool,
+    /// What the step under way verifies, to be carried to others after it.
+    carried: Option<(NodeId, ConsensusWire)>,
     evidence: Evidence,
     /// How this member misbehaves, while a drill wants it to.
     byzantine: Option<Byzantine>,
@@ -102,18 +132,32 @@ pub struct Shell {
     farewells: Vec<RpcReplyPort<Farewell>>,
 }
 
+impl Drop for Shell {
+    fn drop(&mut self) {
+        if let Some(taking) = &self.taking {
+            taking.abort();
+        }
+    }
+}
+
 impl Shell {
+    /// What a step works with, between two steps.
+    fn step(&self) -> &StepState {
+        self.step.as_ref().expect("messages that need it wait for the end of a step")
+    }
+
     /// Answers those who wait until this member may leave, if it may.
     fn say_farewell(&mut self) {
         if self.farewells.is_empty() {
             return;
         }
-        let head = self.conductor.head().height;
-        let farewell = match self.conductor.departure() {
+        let step = self.step();
+        let head = step.conductor.head().height;
+        let farewell = match step.conductor.departure() {
             Departure::Deciding(_) => return,
             Departure::Stuck(height) => Farewell::GivenUp(height),
             // Begun before the gate closed, or before the last start.
-            Departure::Ready if self.log.holds(head + 1) => Farewell::GivenUp(head + 1),
+            Departure::Ready if step.log.holds(head + 1) => Farewell::GivenUp(head + 1),
             Departure::Ready => Farewell::Finished(head),
         };
         for waiting in self.farewells.drain(..) {
@@ -123,6 +167,8 @@ impl Shell {
 }
 
 type Me = ActorRef<Mail<ConsensusMessage>>;
+/// Waits for a block of a peer's to be stored.
+pub(super) type Adopter = RpcReplyPort<Result<(), String>>;
 
 /// A question to the engine: answered once, or asked again when it is lost.
 struct Answering {
@@ -158,29 +204,74 @@ impl ConsensusActor {
         }
     }
 
-    /// Hands an input to the conductor and does what follows, until nothing does.
-    async fn input(&self, me: &Me, shell: &mut Shell, input: Input) -> Result<(), ActorProcessingErr> {
-        let mut next = Some(input);
-        while let Some(input) = next.take() {
-            let at = self.instant();
-            self.tell_input(at, &mut shell.telling, &input);
-            let (signer, log, received) = (&mut shell.signer, &mut shell.log, &mut shell.received);
-            let mut tools = Tools { signer, log, received };
-            for action in shell.conductor.handle(at, &mut tools, input).map_err(MemberFailure::of)? {
-                if let Action::Commit(decision) = action {
-                    shell.telling.step(|rounds, now| rounds.decided(at.now, now));
-                    let head = self.commit(shell, *decision).await?;
-                    next = Some(Input::Committed { head, adopted: false });
-                } else {
-                    self.act(me, shell, action);
+    /// Has the conductor take a step over an input, on the storage thread; [`Self::stepped`] does what follows.
+    fn input(&self, me: &Me, shell: &mut Shell, input: Input) {
+        let at = self.instant();
+        self.tell_input(at, &mut shell.telling, &input);
+        let mut state = shell.step.take().expect("messages that lead to steps wait for the end of a step");
+        state.conductor.set_sync_latency(self.storage.disk().reading().latency);
+        let storage = self.storage.clone();
+        let step = async move {
+            storage
+                .run(move || {
+                    let StepState { conductor, signer, log, received } = &mut *state;
+                    let actions = conductor.handle(at, &mut Tools { signer, log, received }, input);
+                    (state, actions)
+                })
+                .await
+        };
+        let me = me.clone();
+        let taking = tokio::spawn(async move {
+            let outcome = step.await.map(|(state, actions)| StepTaken { state, actions });
+            // An actor that has ended begins anew from its files.
+            let _ = me.cast(Mail::to_self(ConsensusMessage::Stepped(outcome)));
+        });
+        shell.taking = Some(taking.abort_handle());
+    }
+
+    /// A step was taken: does what follows from it.
+    fn stepped(&self, me: &Me, shell: &mut Shell, taken: StepTaken) -> Result<(), ActorProcessingErr> {
+        let StepTaken { state, actions } = taken;
+        shell.taking = None;
+        shell.step = Some(state);
+        shell.telling.step(|rounds, _| blame(rounds.context()));
+        for action in actions.map_err(MemberFailure::of)? {
+            if let Action::Commit(decision) = action {
+                shell.telling.step(|rounds, now| rounds.decided(self.clock.now(), now));
+                // The same height may be on its way as a block of a peer's: then that is what is committed.
+                if !shell.is_committing {
+                    self.commit(me, shell, *decision, None);
                 }
+            } else {
+                self.act(me, shell, action);
             }
-            if let Some(boundary) = shell.conductor.due() {
-                self.slots.set(SlotTiming { boundary, block_time: self.genesis.block_time() });
-            }
+        }
+        if let Some((from, message)) = shell.carried.take() {
+            self.carry(shell, &from, &message);
+        }
+        let conductor = &shell.step().conductor;
+        let (health, due) = (conductor.health(self.clock.now()), conductor.due());
+        shell.health = health;
+        if let Some(boundary) = due {
+            self.slots.set(SlotTiming { boundary, block_time: self.genesis.block_time() });
         }
         shell.say_farewell();
         Ok(())
+    }
+
+    /// What this member says of its consensus: of its disk, if that is what it waits for.
+    fn health(&self, shell: &Shell) -> HealthCheckResult {
+        let disk = self.storage.disk().reading().health(self.genesis.block_time());
+        let consensus = match &shell.step {
+            Some(step) => step.conductor.health(self.clock.now()),
+            None => shell.health.clone(),
+        };
+        let is_worse = match disk.status {
+            HealthStatus::Healthy => false,
+            HealthStatus::Degraded => consensus.status == HealthStatus::Healthy,
+            _ => true,
+        };
+        if is_worse { disk } else { consensus }
     }
 
     /// What an input means for the round as it is told.
@@ -314,7 +405,7 @@ impl ConsensusActor {
     fn carry(&self, shell: &Shell, from: &NodeId, message: &ConsensusWire) {
         let author = message.author().and_then(|author| self.roster.members().get(author));
         let holds = |(author, signed): &(usize, Signed)| {
-            shell.received.holds(*author, &signed.statement, &signed.signature)
+            shell.step().received.holds(*author, &signed.statement, &signed.signature)
         };
         // What was not verified here is not vouched for.
         if author == Some(from) && message.statements().iter().all(holds) {
@@ -326,7 +417,7 @@ impl ConsensusActor {
 
     /// Asks the engine. What it can not give yet is asked for again a little later.
     fn request(&self, me: &Me, shell: &Shell, request: EngineRequest) {
-        let head = shell.conductor.head();
+        let head = shell.step().conductor.head();
         let height = head.height + 1;
         let step = match request {
             EngineRequest::Build { .. } => Step::Propose,
@@ -348,34 +439,58 @@ impl ConsensusActor {
         let _ = within_sync(cause, || self.engine.cast(message));
     }
 
-    /// Stores a decided block. The log is emptied only when the next height begins: until then the decision
-    /// can be derived again.
-    async fn commit(&self, shell: &mut Shell, decision: Decision) -> Result<Head, ActorProcessingErr> {
+    /// Has a decided block stored; [`Self::committed`] does what follows. `adopter` waits for it.
+    fn commit(&self, me: &Me, shell: &mut Shell, decision: Decision, adopter: Option<Adopter>) {
+        shell.is_committing = true;
         let Decision { block, certificate, observed, deciding } = decision;
         let round = certificate.round;
         let stored = Box::new(StoredBlock { block: block.clone(), certificate, observed });
-        // A chain that is being restarted has not lost the block: storing it twice is storing it once.
-        let ask = |reply| ChainMessage::Commit(stored.clone(), reply);
         let cause = shell.telling.cause(|rounds| rounds.context_of(Step::Commit));
-        let head = within(cause, self.chain.call_patiently(DEADLINE, ask)).await??;
+        let (chain, me) = (self.chain.clone(), me.clone());
+        tokio::spawn(async move {
+            let result = loop {
+                // A chain that is being restarted has not lost the block: storing it twice is storing it once.
+                let ask = |reply| ChainMessage::Commit(stored.clone(), reply);
+                match within(cause, chain.call_patiently(COMMIT_DEADLINE, ask)).await {
+                    // The disk hangs: this member has nothing to do until it answers.
+                    Err(CallError::Deadline { .. }) => {}
+                    Err(error) => break Err(error.to_string()),
+                    Ok(result) => break result,
+                }
+            };
+            let adopted = observed.adopted;
+            let committed = Committed { result, block, round, adopted, deciding, adopter };
+            // An actor that has ended begins anew at the head.
+            let _ = me.cast(Mail::to_self(ConsensusMessage::Committed(Box::new(committed))));
+        });
+    }
+
+    /// A block was stored: tells whoever wants to know, and the conductor.
+    fn committed(&self, me: &Me, shell: &mut Shell, committed: Committed) -> Result<(), ActorProcessingErr> {
+        let Committed { result, block, round, adopted, deciding, adopter } = committed;
+        shell.is_committing = false;
+        let head = result?;
         // An engine that misses this begins anew at the head when it is asked to build on it.
         // Part of no round: the vote that came last did not ask for it.
         let _ = within_sync(None, || self.engine.cast(EngineMessage::Committed(Box::new(block))));
         let now = self.clock.now();
         let interval = shell.last_commit.replace(now).map(|last| now.since(last));
-        let (height, adopted) = (BlockHeight(head.height), observed.adopted);
+        let height = BlockHeight(head.height);
         self.tell(shell, ClusterEvent::HeightCommitted { height, round, adopted, interval, deciding });
-        Ok(head)
+        if let Some(adopter) = adopter {
+            let _ = adopter.send(Ok(()));
+        }
+        self.input(me, shell, Input::Committed { head, adopted });
+        Ok(())
     }
 
-    /// Takes a block that other members decided, if its certificate and its execution hold.
+    /// A block that other members decided, if its certificate and its execution hold.
     async fn adopt(
         &self,
-        shell: &mut Shell,
+        head: Head,
         block: Block,
         certificate: Certificate,
-    ) -> Result<Result<Head, String>, ActorProcessingErr> {
-        let head = shell.conductor.head();
+    ) -> Result<Result<Decision, String>, ActorProcessingErr> {
         if (block.height, block.parent) != (head.height + 1, head.hash) {
             return Ok(Err(format!("block {} does not follow height {}", block.height, head.height)));
         }
@@ -405,8 +520,7 @@ impl ConsensusActor {
             PayloadStatus::Syncing => return Ok(Err("the engine is not at the head".to_owned())),
         }
         let observed = Observed { proposal_at_ms: None, decided_at_ms: self.clock.wall().0, adopted: true };
-        let decision = Decision { block, certificate, observed, deciding: None };
-        self.commit(shell, decision).await.map(Ok)
+        Ok(Ok(Decision { block, certificate, observed, deciding: None }))
     }
 }
 
@@ -418,8 +532,14 @@ impl Actor for ConsensusActor {
     async fn pre_start(&self, me: Me, (): ()) -> Result<Shell, ActorProcessingErr> {
         let own = self.genesis.index_of(self.roster.own()).ok_or("this member is not in genesis")?;
         let head = self.head.head().height;
-        let journal = Journal::open(&self.journal_path, head).map_err(MemberFailure::of)?;
-        let log = WriteAheadLog::open(&self.log_path).map_err(MemberFailure::of)?;
+        let (journal_path, log_path) = (self.journal_path.clone(), self.log_path.clone());
+        let disk = self.storage.disk().clone();
+        let open = move || {
+            let journal = Journal::open(&journal_path, head).map_err(MemberFailure::of)?.on(disk.clone());
+            let log = WriteAheadLog::open(&log_path).map_err(MemberFailure::of)?.on(disk);
+            Ok::<_, MemberFailure>((journal, log))
+        };
+        let (journal, log) = self.storage.run_within(OPEN_DEADLINE, open).await??;
         let signer = GuardedSigner::new(
             self.key.clone(),
             self.genesis.chain_id(),
@@ -444,11 +564,14 @@ impl Actor for ConsensusActor {
         let members = || self.roster.members().iter().map(ToString::to_string).collect();
         let telling =
             Telling::new(&self.events, || Rounds::new(self.genesis.hash(), own, members(), head + 1));
+        let received = Received::new(&self.genesis, own);
         Ok(Shell {
-            conductor,
-            signer,
-            log,
-            received: Received::new(&self.genesis, own),
+            step: Some(Box::new(StepState { conductor, signer, log, received })),
+            taking: None,
+            deferred: VecDeque::new(),
+            health: HealthCheckResult::healthy(),
+            is_committing: false,
+            carried: None,
             evidence: Evidence::open(&self.evidence_path, &self.genesis),
             byzantine: None,
             telling,
@@ -461,10 +584,49 @@ impl Actor for ConsensusActor {
     async fn handle(&self, me: Me, mail: Self::Msg, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
         let cause = mail.cause();
         match mail.open() {
-            ConsensusMessage::Tick => {
-                remind(&me, TICK, ConsensusMessage::Tick);
-                self.input(&me, shell, Input::Tick).await
+            ConsensusMessage::Ping(ping, reply) => {
+                let health = self.health(shell);
+                answer(self.address.name(), &*self.clock, &ping, health, reply);
+                return Ok(());
             }
+            ConsensusMessage::Stepped(taken) => self.stepped(&me, shell, taken?)?,
+            message => defer(&me, shell, cause, message),
+        }
+        while shell.step.is_some()
+            && let Some((cause, message)) = shell.deferred.pop_front()
+        {
+            self.take(&me, shell, cause, message).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts a message behind those that wait for the end of a step.
+fn defer(me: &Me, shell: &mut Shell, cause: Option<Cause>, message: ConsensusMessage) {
+    match message {
+        // The gate and the time are looked at anew with the next.
+        ConsensusMessage::Tick if shell.step.is_none() => remind(me, TICK, ConsensusMessage::Tick),
+        ConsensusMessage::Wire(..) if shell.deferred.len() >= DEFERRED_MAX => {}
+        message => shell.deferred.push_back((cause, message)),
+    }
+}
+
+impl ConsensusActor {
+    /// Handles a message that may lead to a step.
+    async fn take(
+        &self,
+        me: &Me,
+        shell: &mut Shell,
+        cause: Option<Cause>,
+        message: ConsensusMessage,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ConsensusMessage::Ping(..) | ConsensusMessage::Stepped(_) => unreachable!("they never wait"),
+            ConsensusMessage::Tick => {
+                remind(me, TICK, ConsensusMessage::Tick);
+                self.input(me, shell, Input::Tick);
+            }
+            ConsensusMessage::Committed(committed) => self.committed(me, shell, *committed)?,
             ConsensusMessage::Wire(from, message) => {
                 if let Some(cause) = cause {
                     shell.telling.step(|rounds, _| rounds.heard(&message, cause.context));
@@ -475,36 +637,32 @@ impl Actor for ConsensusActor {
                 };
                 if let Some(byzantine) = &mut shell.byzantine {
                     let deliveries = byzantine.hear(&message);
-                    self.deliver(&me, deliveries);
+                    self.deliver(me, deliveries);
                 }
-                let carried = (!shell.apart.is_empty()).then(|| message.clone());
-                self.input(&me, shell, Input::Message(place, message)).await?;
-                if let Some(message) = carried {
-                    self.carry(shell, &from, &message);
-                }
-                Ok(())
+                shell.carried = (!shell.apart.is_empty()).then(|| (from, message.clone()));
+                self.input(me, shell, Input::Message(place, message));
             }
             ConsensusMessage::Timer(timer, generation) => {
-                self.input(&me, shell, Input::Timer(timer, generation)).await
+                self.input(me, shell, Input::Timer(timer, generation));
             }
             ConsensusMessage::Built { height, round, payload } => {
-                if height != shell.conductor.head().height + 1 {
+                if height != shell.step().conductor.head().height + 1 {
                     return Ok(());
                 }
                 let Some(payload) = payload else {
                     let request = EngineRequest::Build { round };
-                    remind(&me, RETRY, ConsensusMessage::Retry { height, request });
+                    remind(me, RETRY, ConsensusMessage::Retry { height, request });
                     return Ok(());
                 };
-                let block = shell.conductor.assemble(self.clock.wall(), payload);
-                self.input(&me, shell, Input::Built { round, block }).await
+                let block = shell.step().conductor.assemble(self.clock.wall(), payload);
+                self.input(me, shell, Input::Built { round, block });
             }
             ConsensusMessage::Checked { block, round, status } => {
                 let valid = match status {
                     PayloadStatus::Valid => true,
-                    PayloadStatus::Syncing if block.parent == shell.conductor.head().hash => {
+                    PayloadStatus::Syncing if block.parent == shell.step().conductor.head().hash => {
                         let (height, request) = (block.height, EngineRequest::Check { block, round });
-                        remind(&me, RETRY, ConsensusMessage::Retry { height, request });
+                        remind(me, RETRY, ConsensusMessage::Retry { height, request });
                         return Ok(());
                     }
                     PayloadStatus::Syncing | PayloadStatus::Invalid(_) => {
@@ -517,63 +675,54 @@ impl Actor for ConsensusActor {
                         false
                     }
                 };
-                self.input(&me, shell, Input::Checked { block, round, valid }).await
+                self.input(me, shell, Input::Checked { block, round, valid });
             }
             ConsensusMessage::Retry { height, request } => {
-                if height == shell.conductor.head().height + 1 {
-                    self.request(&me, shell, request);
+                if height == shell.step().conductor.head().height + 1 {
+                    self.request(me, shell, request);
                 }
-                Ok(())
             }
-            ConsensusMessage::PeersAt(height) => self.input(&me, shell, Input::PeersAt(height)).await,
+            ConsensusMessage::PeersAt(height) => self.input(me, shell, Input::PeersAt(height)),
             ConsensusMessage::Adopt(decided, reply) => {
                 let (block, certificate) = *decided;
-                let outcome = self.adopt(shell, block, certificate).await?;
-                let adopted = outcome.map(|head| Input::Committed { head, adopted: true });
-                let _ = reply.send(adopted.as_ref().map(|_| ()).map_err(Clone::clone));
-                match adopted {
-                    Ok(input) => self.input(&me, shell, input).await,
-                    Err(_) => Ok(()),
+                if shell.is_committing {
+                    drop(reply.send(Err("a block is being stored".to_owned())));
+                    return Ok(());
+                }
+                let head = shell.step().conductor.head();
+                match self.adopt(head, block, certificate).await? {
+                    Ok(decision) => self.commit(me, shell, decision, Some(reply)),
+                    Err(reason) => drop(reply.send(Err(reason))),
                 }
             }
             ConsensusMessage::Peer(PeerChange::Apart { one, other }) => {
                 shell.apart.insert((one, other));
-                Ok(())
             }
             ConsensusMessage::Peer(PeerChange::Together { one, other }) => {
                 shell.apart.remove(&(one, other));
-                Ok(())
             }
-            ConsensusMessage::Peer(change) => self.input(&me, shell, Input::Peer(change)).await,
+            ConsensusMessage::Peer(change) => self.input(me, shell, Input::Peer(change)),
             ConsensusMessage::Signatures(from, reply) => {
-                let records = shell.signer.journal().records();
+                let records = shell.step().signer.journal().records();
                 let _ = reply.send(records.filter(|r| r.statement.height >= from).copied().collect());
-                Ok(())
             }
             ConsensusMessage::Deliver(to, message) => {
-                self.deliver(&me, vec![Delivery { to, after: Duration::ZERO, message }]);
-                Ok(())
+                self.deliver(me, vec![Delivery { to, after: Duration::ZERO, message }]);
             }
             ConsensusMessage::Evidence(reply) => {
                 let _ = reply.send(shell.evidence.all());
-                Ok(())
             }
             ConsensusMessage::Received(from, reply) => {
-                let _ = reply.send(shell.received.since(from));
-                Ok(())
+                let _ = reply.send(shell.step().received.since(from));
             }
             ConsensusMessage::Leave(reply) => {
                 if shell.farewells.len() == FAREWELLS_MAX {
                     shell.farewells.remove(0);
                 }
                 shell.farewells.push(reply);
-                self.input(&me, shell, Input::Leave).await
-            }
-            ConsensusMessage::Ping(ping, reply) => {
-                let health = shell.conductor.health(self.clock.now());
-                answer(self.address.name(), &*self.clock, &ping, health, reply);
-                Ok(())
+                self.input(me, shell, Input::Leave);
             }
         }
+        Ok(())
     }
 }

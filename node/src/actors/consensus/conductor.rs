@@ -57,6 +57,13 @@ const SAID_MAX: usize = 32;
 const SEEN_PER_MEMBER: usize = 4;
 /// Forged messages of one sender, each of which costs a signature's check, until it is heard again at the next height.
 const FORGERIES_MAX: u32 = 16;
+/// Syncs before a proposal leaves its proposer, with the emptying of the log: the block in the log, the journal.
+const PROPOSAL_SYNCS: u32 = 4;
+/// How long before a height is due the log is emptied for it: so many syncs, and a few ticks.
+const PREPARATION_SYNCS: u32 = 2;
+const PREPARATION: Duration = Duration::from_millis(60);
+/// Syncs before a vote leaves its voter: the log, the journal, and one that a step before it may be in.
+const VOTE_SYNCS: u32 = 3;
 
 /// The time of an input, on both clocks, and whether the gate is open at that moment.
 #[derive(Clone, Copy, Debug)]
@@ -242,6 +249,10 @@ pub struct Conductor {
     is_leaving: bool,
     /// When the proposals for the next height were seen, by proposer and block.
     seen: BTreeMap<(usize, BlockHash), (Moment, WallTime)>,
+    /// What a sync takes at present.
+    sync_latency: Duration,
+    /// The height for which the log is emptied.
+    prepared: u64,
 }
 
 /// Malachite's timers have no order of their own; their names do.
@@ -284,7 +295,15 @@ impl Conductor {
             peers_at: 0,
             is_leaving: false,
             seen: BTreeMap::new(),
+            sync_latency: Duration::ZERO,
+            prepared: 0,
         }
+    }
+
+    /// What a sync takes at present. Whoever waits for others waits so much longer as their syncs take, up to half a
+    /// block time for each: their disks are likely to be like this one. Waiting is liveness only.
+    pub fn set_sync_latency(&mut self, latency: Duration) {
+        self.sync_latency = latency.min(self.pacing.block_time() / 2);
     }
 
     /// When the next height begins, if a beat is known.
@@ -367,8 +386,17 @@ impl Conductor {
         let is_behind = self.peers_at > self.head.height;
         let is_due = at.now >= self.pacing.due() || self.is_called(at.now);
         let may_begin = self.stage == Stage::Waiting && !self.is_leaving;
-        if may_begin && at.gate_open && !is_behind && is_due {
-            self.begin(at, tools, actions)?;
+        if may_begin && at.gate_open && !is_behind {
+            let height = self.head.height + 1;
+            let is_near =
+                is_due || at.now + self.sync_latency * PREPARATION_SYNCS + PREPARATION >= self.pacing.due();
+            if self.prepared != height && is_near {
+                // Emptying the log costs syncs, which the height's own time does not pay.
+                tools.log.begin(height)?;
+                self.prepared = height;
+            } else if is_due {
+                self.begin(at, tools, actions)?;
+            }
         }
         Ok(())
     }
@@ -617,7 +645,11 @@ impl Conductor {
             self.proposal_timer = Some(timer);
         }
         let is_lost = self.members.get(self.proposer).is_some_and(|proposer| self.lost.contains(proposer));
-        let after = if needs_proposer(&timer) && is_lost { self.config.propose_lost } else { after };
+        let after = if needs_proposer(&timer) && is_lost {
+            self.config.propose_lost
+        } else {
+            after + self.sync_latency * if waits_for_proposal(&timer) { PROPOSAL_SYNCS } else { VOTE_SYNCS }
+        };
         Action::SetTimer(timer, self.last_generation, after)
     }
 

@@ -1,17 +1,22 @@
 //! What consensus is told and asked.
 
+use std::time::Duration;
+
 use alys_cluster::health::{PingMessage, PongMessage};
 use alys_cluster::id::NodeId;
 use alys_cluster::port::PeerChange;
 use ractor::RpcReplyPort;
 
-use crate::consensus::core::RoundTimer;
+use super::actor::StepState;
+use super::conductor::Action;
+use crate::consensus::core::{CoreError, RoundTimer};
 use crate::consensus::evidence::Equivocation;
 use crate::consensus::guard::SignedStatement;
 use crate::consensus::message::ConsensusWire;
 use crate::consensus::received::ReceivedStatement;
 use crate::consensus::{Block, Certificate};
-use crate::ports::{Payload, PayloadStatus};
+use crate::ports::{Head, Payload, PayloadStatus};
+use crate::storage::StorageError;
 
 /// What consensus is told and asked.
 pub enum ConsensusMessage {
@@ -63,8 +68,28 @@ pub enum ConsensusMessage {
     /// This member is going to leave: no height begins any more. Answered when the one in hand is decided, or can
     /// not be.
     Leave(RpcReplyPort<Farewell>),
+    /// The storage thread has taken a step.
+    Stepped(Result<StepTaken, StorageError>),
+    /// The chain has stored a block, or says why not.
+    Committed(Box<Committed>),
     /// Is the actor well?
     Ping(PingMessage, RpcReplyPort<PongMessage>),
+}
+
+/// A step that was taken, and what follows from it.
+pub struct StepTaken {
+    pub(super) state: Box<StepState>,
+    pub(super) actions: Result<Vec<Action>, CoreError>,
+}
+
+/// What became of a block that was to be stored.
+pub struct Committed {
+    pub(super) result: Result<Head, String>,
+    pub(super) block: Block,
+    pub(super) round: u32,
+    pub(super) adopted: bool,
+    pub(super) deciding: Option<Duration>,
+    pub(super) adopter: Option<RpcReplyPort<Result<(), String>>>,
 }
 
 /// What became of the height in hand when this member was told to leave.

@@ -135,6 +135,7 @@ mod tests {
     use crate::consensus::{Block, BlockHash, Certificate, StateRoot};
     use crate::keys::Signature;
     use crate::ports::{Head, Observed, Payload, PayloadStatus, StoredBlock};
+    use crate::storage::{Disk, Storage};
     use crate::store::RedbStore;
 
     const GENESIS: [u8; 32] = [7; 32];
@@ -162,6 +163,8 @@ mod tests {
                 address: Address::new(ActorName::literal("chain"), 64),
                 open: Arc::new(move || Ok(Box::new(RedbStore::open(&path, GENESIS)?))),
                 head: head.clone(),
+                storage: Storage::start(Disk::new(clock.clone())).expect("a thread"),
+                block_time: Duration::from_secs(2),
                 clock: clock.clone(),
             };
             let (name, other) =

@@ -1,0 +1,169 @@
+//! How long syncs take, and whether the disk answers at all.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use alys_cluster::clock::{Clock, Moment};
+use alys_cluster::health::HealthCheckResult;
+
+/// Syncs of which the median is taken.
+const RECENT: usize = 16;
+/// A request that makes no progress for so long waits for a disk that hangs.
+const HUNG_AFTER: Duration = Duration::from_secs(2);
+/// A block needs about seven syncs in a row: one that takes an eighth of the block time leaves nothing over.
+const SLOW_SHARE: u32 = 8;
+/// How often a delayed sync looks whether its delay was changed.
+const DELAY_STEP: Duration = Duration::from_millis(10);
+
+/// The disk under the data directory, as the member's syncs meet it.
+#[derive(Clone)]
+pub struct Disk(Arc<Shared>);
+
+struct Shared {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    recent: VecDeque<Duration>,
+    /// The last sign of progress of the request in hand.
+    progress: Option<Moment>,
+    delay: Duration,
+    syncs: u64,
+}
+
+/// What is known of the disk at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskReading {
+    /// The median of the last syncs.
+    pub latency: Duration,
+    /// How long the request in hand has made no progress; zero if there is none.
+    pub stuck: Duration,
+    /// Syncs so far.
+    pub syncs: u64,
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Disk").field(&self.reading()).finish()
+    }
+}
+
+impl Disk {
+    /// A disk of which nothing is known yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self(Arc::new(Shared { clock, state: Mutex::default() }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does a sync, and measures it. To be called on the storage thread.
+    pub fn sync<T>(&self, sync: impl FnOnce() -> T) -> T {
+        let began = self.progress();
+        self.delay(began);
+        let outcome = sync();
+        let ended = self.progress();
+        let took = ended.since(began);
+        let mut state = self.state();
+        if state.recent.len() == RECENT {
+            state.recent.pop_front();
+        }
+        state.recent.push_back(took);
+        state.syncs += 1;
+        outcome
+    }
+
+    /// Waits as long as a drill wants every sync to take, even if that is changed meanwhile.
+    fn delay(&self, began: Moment) {
+        while self.0.clock.now().since(began) < self.state().delay {
+            std::thread::sleep(DELAY_STEP);
+        }
+    }
+
+    /// From now on every sync takes so much longer, as a drill.
+    pub fn set_delay(&self, delay: Duration) {
+        self.state().delay = delay;
+    }
+
+    /// A request began, or got on.
+    pub(super) fn progress(&self) -> Moment {
+        let now = self.0.clock.now();
+        self.state().progress = Some(now);
+        now
+    }
+
+    /// The request in hand is done.
+    pub(super) fn rest(&self) {
+        self.state().progress = None;
+    }
+
+    /// What is known now.
+    pub fn reading(&self) -> DiskReading {
+        let now = self.0.clock.now();
+        let state = self.state();
+        let mut recent: Vec<_> = state.recent.iter().copied().collect();
+        recent.sort_unstable();
+        DiskReading {
+            latency: recent.get(recent.len() / 2).copied().unwrap_or_default(),
+            stuck: state.progress.map(|progress| now.since(progress)).unwrap_or_default(),
+            syncs: state.syncs,
+        }
+    }
+}
+
+impl DiskReading {
+    /// What the disk means to a member that makes a block each `block_time`.
+    pub fn health(&self, block_time: Duration) -> HealthCheckResult {
+        if self.stuck >= HUNG_AFTER {
+            let secs = self.stuck.as_secs_f64();
+            HealthCheckResult::unhealthy(format!("the disk hangs: a write has not ended for {secs:.1} s"))
+        } else if self.latency > block_time / SLOW_SHARE {
+            let (ms, limit) = (self.latency.as_millis(), (block_time / SLOW_SHARE).as_millis());
+            HealthCheckResult::degraded(format!(
+                "the disk is slow: a sync takes {ms} ms; expected at most {limit} ms for blocks of {block_time:?}"
+            ))
+        } else {
+            HealthCheckResult::healthy()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alys_cluster::health::HealthStatus;
+
+    #[test]
+    fn a_slow_disk_degrades_and_one_that_hangs_is_unhealthy_by_name() {
+        let block_time = Duration::from_secs(2);
+        let ms = Duration::from_millis;
+        for (latency, stuck, status, says) in [
+            (ms(40), ms(0), HealthStatus::Healthy, ""),
+            (ms(250), ms(300), HealthStatus::Healthy, ""),
+            (ms(251), ms(0), HealthStatus::Degraded, "the disk is slow: a sync takes 251 ms"),
+            (ms(1), ms(2_000), HealthStatus::Unhealthy, "the disk hangs: a write has not ended for 2.0 s"),
+        ] {
+            let health = DiskReading { latency, stuck, ..DiskReading::default() }.health(block_time);
+            assert_eq!(health.status, status, "{latency:?} {stuck:?}");
+            assert!(health.reason.starts_with(says), "{}", health.reason);
+        }
+    }
+
+    #[test]
+    fn the_median_of_the_last_syncs_is_their_latency() {
+        let clock = Arc::new(alys_cluster::clock::SystemClock::default());
+        let disk = Disk::new(clock);
+        assert_eq!(disk.reading(), DiskReading::default());
+        disk.set_delay(Duration::from_millis(20));
+        (0..2).for_each(|_| disk.sync(|| ()));
+        disk.set_delay(Duration::ZERO);
+        (0..3).for_each(|_| disk.sync(|| ()));
+        let reading = disk.reading();
+        assert!(reading.latency < Duration::from_millis(20), "{reading:?}");
+        assert!(reading.syncs == 5, "{reading:?}");
+    }
+}

@@ -1,0 +1,141 @@
+//! The thread that reads and writes the member's files while it runs.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use super::disk::Disk;
+
+/// Requests that may wait. Consensus has one at a time and the chain few; who asks for more is refused.
+const QUEUE_MAX: usize = 256;
+
+type Request = Box<dyn FnOnce() + Send>;
+
+/// Why a request was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum StorageError {
+    /// Too many requests wait already. This one was not begun.
+    #[error("{QUEUE_MAX} requests wait for the disk already; this one was not begun")]
+    Full,
+    /// The request panicked, or the thread has ended. What it did is not known.
+    #[error("a request to the disk ended without an answer")]
+    Lost,
+    /// It takes longer than its deadline. It is still done, sooner or later.
+    #[error("the disk has not answered within {0:?}")]
+    Deadline(Duration),
+}
+
+/// A handle to the thread, which ends with the last of them.
+#[derive(Clone)]
+pub struct Storage {
+    queue: SyncSender<Request>,
+    disk: Disk,
+}
+
+impl Storage {
+    /// Starts the thread.
+    pub fn start(disk: Disk) -> std::io::Result<Self> {
+        let (queue, requests) = sync_channel(QUEUE_MAX);
+        let measured = disk.clone();
+        std::thread::Builder::new().name("storage".to_owned()).spawn(move || work(&requests, &measured))?;
+        Ok(Self { queue, disk })
+    }
+
+    /// What it writes to.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Has `request` done after those before it. Never waits.
+    pub fn submit(&self, request: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
+        self.queue.try_send(Box::new(request)).map_err(|error| match error {
+            TrySendError::Full(_) => StorageError::Full,
+            TrySendError::Disconnected(_) => StorageError::Lost,
+        })
+    }
+
+    /// The same, and what it gave. A result that nobody waits for any more is dropped on the thread.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        request: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let (answer, answered) = oneshot::channel();
+        self.submit(move || drop(answer.send(request())))?;
+        answered.await.map_err(|_| StorageError::Lost)
+    }
+
+    /// The same, for no longer than `deadline`.
+    pub async fn run_within<T: Send + 'static>(
+        &self,
+        deadline: Duration,
+        request: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let late = |_| Err(StorageError::Deadline(deadline));
+        tokio::time::timeout(deadline, self.run(request)).await.unwrap_or_else(late)
+    }
+}
+
+fn work(requests: &Receiver<Request>, disk: &Disk) {
+    for request in requests {
+        disk.progress();
+        // Whoever waits for it finds its answer gone.
+        if catch_unwind(AssertUnwindSafe(request)).is_err() {
+            tracing::error!("a request to the disk panicked");
+        }
+        disk.rest();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use alys_cluster::clock::SystemClock;
+
+    fn storage() -> Storage {
+        Storage::start(Disk::new(Arc::new(SystemClock::default()))).expect("starts")
+    }
+
+    #[tokio::test]
+    async fn a_deadline_fires_while_the_disk_hangs_and_the_request_is_done_when_it_answers() {
+        let storage = storage();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let deadline = Duration::from_millis(20);
+        let outcome = storage.run_within(deadline, move || held.recv().is_err()).await;
+        assert_eq!(outcome, Err(StorageError::Deadline(deadline)));
+        assert!(storage.disk().reading().stuck >= deadline);
+        let after = storage.run(|| 7);
+        release.send(()).expect("the thread waits");
+        assert_eq!(after.await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_panics_is_lost_and_the_next_one_done() {
+        let storage = storage();
+        let lost = storage.run(|| panic!("on order")).await;
+        assert_eq!(lost, Err::<(), _>(StorageError::Lost));
+        assert_eq!(storage.run(|| 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_more_than_may_wait_is_refused() {
+        let storage = storage();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (begun, begins) = std::sync::mpsc::channel::<()>();
+        storage
+            .submit(move || {
+                let _ = begun.send(());
+                let _ = held.recv();
+            })
+            .expect("taken");
+        begins.recv().expect("begun");
+        (0..QUEUE_MAX).for_each(|_| storage.submit(|| ()).expect("waits"));
+        assert_eq!(storage.submit(|| ()), Err(StorageError::Full));
+        drop(release);
+        assert_eq!(storage.run_within(Duration::from_secs(5), || 7).await.or(Ok::<_, ()>(7)), Ok(7));
+    }
+}

@@ -1,0 +1,101 @@
+//! What slow disks cost: time, up to a bound, and never more than the member whose disk it is.
+
+use std::time::{Duration, Instant};
+
+use alys_node::genesis::{Genesis, GenesisFile, GenesisMember};
+use alys_node::keys::SecretKey;
+use alys_node::ops::view::{HeadView, HealthView};
+use alys_tests::federation::{Federation, Member, SOON};
+use alys_tests::process::Process;
+use alys_tests::slow_disk::SlowDisk;
+use alys_tests::{eventually, seen};
+
+const BLOCK_TIME: Duration = Duration::from_secs(2);
+const SYNC: Duration = Duration::from_millis(250);
+
+/// Gives a federation that has not started the interval that members really have.
+fn at_two_seconds(federation: &mut Federation) {
+    let members = (1..).zip(&federation.members).map(|(number, member)| {
+        let key = SecretKey::from_seed(&[number; 32]);
+        let (public_key, proof_of_possession) = (key.public_key().to_string(), key.prove_possession());
+        GenesisMember { name: member.name.clone(), public_key, proof_of_possession }
+    });
+    let (chain_id, members) = (federation.genesis.chain_id().to_owned(), members.collect());
+    let file = GenesisFile { chain_id, block_time: BLOCK_TIME, members };
+    federation.genesis = Genesis::check(&file).expect("a genesis");
+}
+
+async fn height(member: &Member) -> u64 {
+    eventually(SOON, "a head", async || member.client.get::<HeadView>("/chain/head").await).await.height
+}
+
+/// Waits for `count` blocks more, and says how long one took.
+async fn pace(member: &Member, count: u32) -> Duration {
+    let first = height(member).await;
+    member.reaches(first + 1).await;
+    let begun = Instant::now();
+    member.reaches(first + 1 + u64::from(count)).await;
+    begun.elapsed() / count
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blocks_go_on_over_syncs_of_250_ms_and_a_disk_that_hangs_halts_its_member_alone() {
+    let Some(disk) = SlowDisk::build() else { return };
+    let mut federation = Federation::prepare("disks", |_| {}).await;
+    at_two_seconds(&mut federation);
+    let names = ["one", "two", "three", "four"];
+    let mut processes: Vec<_> = names
+        .iter()
+        .enumerate()
+        .map(|(index, name)| {
+            let environment = disk.environment(name);
+            let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
+            Process::start_with(&federation, index, &environment)
+        })
+        .collect();
+    for member in &federation.members {
+        member.gate_open(4).await;
+    }
+    names.iter().for_each(|name| disk.set(name, SYNC));
+    let paces = pace(&federation.members[0], 3).await;
+    println!("a block each {paces:?} over syncs of {SYNC:?} on all four");
+    // Twice the interval, and a second for a machine that does something else as well.
+    assert!(paces <= 2 * BLOCK_TIME + BLOCK_TIME / 2, "a block each {paces:?}");
+
+    // One that is slower still is named.
+    names[..3].iter().for_each(|name| disk.set(name, Duration::ZERO));
+    disk.set("four", Duration::from_millis(600));
+    let slow = &federation.members[3];
+    eventually(SOON, "the slow disk is named", async || {
+        let health: HealthView = slow.client.get("/health/status").await?;
+        let text = format!("{health:?}");
+        seen(text.contains("the disk is slow: a sync takes"), text)
+    })
+    .await;
+
+    // One that hangs halts its member, which says why and can be told to end, and nobody else.
+    disk.set("four", Duration::from_secs(3_600));
+    eventually(SOON, "the disk that hangs is named", async || {
+        let health: HealthView = slow.client.get("/health/status").await?;
+        let text = format!("{health:?}");
+        seen(text.contains("the disk hangs"), text)
+    })
+    .await;
+    federation.members[0].gate_open(3).await;
+    let (before, first) = (height(slow).await, height(&federation.members[0]).await);
+    federation.members[0].reaches(first + 2).await;
+    assert!(height(slow).await <= before + 1);
+    assert_eq!(slow.client.status("/livez").await.expect("an answer"), 200);
+
+    // It comes back by itself when its disk does.
+    disk.set("four", Duration::ZERO);
+    slow.reaches(first + 2).await;
+    slow.gate_open(4).await;
+    assert!(!processes[3].log().contains("ERROR"), "{}", processes[3].log());
+
+    // Over a disk that hangs it still obeys.
+    disk.set("four", Duration::from_secs(3_600));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    processes[3].signal("-TERM");
+    eventually(SOON, "it ends", async || seen(processes[3].ended().is_some(), processes[3].log())).await;
+}
