@@ -5,7 +5,8 @@
 //! says whether a certificate is in its time.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -84,6 +85,34 @@ impl Clock for SystemClock {
 
     fn since_epoch(&self) -> Duration {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+/// Another clock, with a wall clock that can be set apart from it: for drills.
+pub struct OffsetClock {
+    clock: Arc<dyn Clock>,
+    ahead_ms: AtomicI64,
+}
+
+impl OffsetClock {
+    /// The same time as `clock`, so far.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ahead_ms: AtomicI64::new(0) }
+    }
+
+    /// Sets how far the wall clock is ahead of the other's, in milliseconds; negative puts it behind.
+    pub fn set_ahead(&self, milliseconds: i64) {
+        self.ahead_ms.store(milliseconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for OffsetClock {
+    fn now(&self) -> Moment {
+        self.clock.now()
+    }
+
+    fn wall(&self) -> WallTime {
+        WallTime(self.clock.wall().0.saturating_add_signed(self.ahead_ms.load(Ordering::SeqCst)))
     }
 }
 

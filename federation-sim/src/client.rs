@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use alys_node::actors::consensus::byzantine::Misbehaviour;
 use alys_node::ops::view::{
-    AttemptView, BlockView, DiskFaultRequest, EquivocationView, EvidenceView, FaultRequest, FederationView,
-    GateDecision, GateView, GenesisView, MisbehaviourRequest, Problem, ReadyView, ReceivedStatementView,
-    ReceivedView, ShutdownView, SignatureView, SignaturesView, SupervisionMemoryView, TransactionReceipt,
-    TransactionRequest,
+    AttemptView, BlockView, ClockRequest, DiskFaultRequest, EquivocationView, EvidenceView, FaultRequest,
+    FederationView, GateDecision, GateView, GenesisView, MisbehaviourRequest, Problem, ReadyView,
+    ReceivedStatementView, ReceivedView, ShutdownView, SignatureView, SignaturesView, SupervisionMemoryView,
+    TransactionReceipt, TransactionRequest,
 };
 use serde::de::DeserializeOwned;
 use ureq::Agent;
@@ -90,6 +90,13 @@ impl Client {
         let response = self.agent.post(self.url(path)).send_json(DiskFaultRequest { sync_delay_ms });
         let answer = response.map_err(|error| format!("POST {path}: {error}"))?;
         read::<DiskFaultRequest>(path, StatusCode::ACCEPTED, answer).map(drop)
+    }
+
+    /// Sets the member's wall clock apart from the machine's.
+    pub(crate) fn set_clock(&self, ahead_ms: i64) -> Result<ClockRequest, String> {
+        let path = "/faults/clock";
+        let response = self.agent.post(self.url(path)).send_json(&ClockRequest { ahead_ms });
+        read(path, StatusCode::ACCEPTED, response.map_err(|error| format!("POST {path}: {error}"))?)
     }
 
     /// Reads what the member has beyond `cursor`, or everything. Returns it with the new cursor.

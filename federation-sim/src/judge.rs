@@ -72,11 +72,12 @@ impl<'a> Judge<'a> {
             let found = facts.finds.and_then(|members| finds_differ(record, name, members));
             let few = facts.healthy.and_then(|least| too_few_healthy(record, name, least));
             let apart = facts.blocks_apart_max.and_then(|most| too_far_apart(record, name, most));
+            let silent = facts.says.as_ref().and_then(|text| says_otherwise(record, name, text));
             let down = facts.links_up.then(|| links_down(record, name)).flatten();
             let other =
                 facts.link_versions.as_ref().and_then(|versions| versions_differ(record, name, versions));
             let proof = facts.evidence.as_ref().and_then(|against| evidence_differs(record, name, against));
-            gate.or(few).or(low).or(absent).or(found).or(apart).or(down).or(other).or(proof)
+            gate.or(few).or(low).or(absent).or(found).or(apart).or(silent).or(down).or(other).or(proof)
         });
         let missing = missing.or_else(|| facts.heights_equal.then(|| self.differ(record)).flatten());
         let Some(duration) = facts.no_block_for.or(facts.no_halt_for) else {
@@ -190,6 +191,11 @@ fn evidence_differs(record: &Record, name: &str, against: &[String]) -> Option<S
 fn links_down(record: &Record, name: &str) -> Option<String> {
     let down = &record.fresh(name, 0)?.links_down;
     (!down.is_empty()).then(|| format!("links of {name} are down: {}", down.join(", ")))
+}
+
+fn says_otherwise(record: &Record, name: &str, text: &str) -> Option<String> {
+    let says = &record.fresh(name, 0)?.says;
+    (!says.contains(text)).then(|| format!("{name} says {says:?} of its health, not {text:?}"))
 }
 
 fn versions_differ(record: &Record, name: &str, versions: &[u32]) -> Option<String> {

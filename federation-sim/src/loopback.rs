@@ -175,6 +175,16 @@ impl Loopback {
         Ok(())
     }
 
+    async fn set_clocks(&mut self, names: &[String], ahead_ms: i64) -> Result<(), ActionError> {
+        for member in self.select(names) {
+            let client = member.client.clone();
+            let set = spawn_blocking(move || client.set_clock(ahead_ms)).await;
+            let set = set.unwrap_or_else(|error| Err(error.to_string()));
+            set.map_err(|seen| ActionError { expected: format!("{} to set its clock", member.name), seen })?;
+        }
+        Ok(())
+    }
+
     /// Tells members to stop, and sees to it that they refuse.
     async fn refuse(&mut self, names: &[String], within: Duration) -> Result<(), ActionError> {
         for member in self.select(names) {
@@ -390,6 +400,10 @@ impl Federation for Loopback {
             Action::Upgrade { .. } => self.upgrade(&names)?,
             Action::Attack { member, connections } => effect.told = self.attack(member, *connections).await?,
             Action::Pairs { within } => self.pairs(&names, *within).await?,
+            Action::Clock { ahead, behind, .. } => {
+                let ahead_ms = ahead.as_millis() as i64 - behind.as_millis() as i64;
+                self.set_clocks(&names, ahead_ms).await?;
+            }
             Action::Submit { member, count } => effect.submitted = self.submit(member, *count).await?,
         }
         Ok(effect)

@@ -120,6 +120,8 @@ pub struct Snapshot {
     pub link_versions: Vec<u32>,
     /// Other members whose actors it finds.
     pub finds: usize,
+    /// What it says of its own health; empty where all is well.
+    pub says: String,
     /// Its gate's reason.
     pub reason: String,
     /// Why it is not ready; empty when it is.
@@ -247,6 +249,16 @@ impl Record {
         told.collect()
     }
 
+    /// Whether a step set this member's wall clock, so that its times can not be compared.
+    pub fn has_set_clock(&self, name: &str) -> bool {
+        self.steps.iter().any(|step| match &step.step {
+            Step::Act(Action::Clock { members, .. }) => {
+                members.is_empty() || members.iter().any(|member| member == name)
+            }
+            _ => false,
+        })
+    }
+
     /// When each height was first decided by a member itself, in milliseconds since the Unix epoch.
     pub fn decided(&self) -> BTreeMap<u64, u64> {
         let mut decided = BTreeMap::new();
@@ -325,6 +337,13 @@ impl MemberRecord {
             height,
             gate: answer.gate.decision,
             healthy: answer.gate.healthy,
+            says: answer
+                .status
+                .members
+                .iter()
+                .find(|member| member.state == "self")
+                .map(|member| member.reason.clone())
+                .unwrap_or_default(),
             finds: answer.status.members.iter().filter(|member| member.published > Some(0)).count(),
             links_up: answer.status.links.iter().filter(|link| link.state == "up").count(),
             reason: answer.gate.reason.clone(),
@@ -401,6 +420,7 @@ pub(crate) mod tests {
             links_down: Vec::new(),
             link_versions: vec![2; 3],
             finds: 3,
+            says: String::new(),
             reason,
             unready: None,
         });

@@ -33,6 +33,7 @@ const SHIPPED: [(&str, &str); 14] = [
     ("upgrade", include_str!("scenarios/upgrade.toml")),
     ("supervision", include_str!("scenarios/supervision.toml")),
     ("all-crash", include_str!("scenarios/all-crash.toml")),
+    ("clocks", include_str!("scenarios/clocks.toml")),
     ("faults", include_str!("scenarios/faults.toml")),
     ("slow-disks", include_str!("scenarios/slow-disks.toml")),
     ("one-dead", include_str!("scenarios/one-dead.toml")),
@@ -429,6 +430,9 @@ fn check_numbers(step: &Step) -> Result<(), String> {
         Step::Act(Action::Delay { by, .. }) if *by > Duration::from_mins(1) => {
             Err(format!("has `by` = {}; expected at most 60s", humantime::format_duration(*by)))
         }
+        Step::Act(Action::Clock { ahead, behind, .. }) if !ahead.is_zero() && !behind.is_zero() => {
+            Err("has `ahead` and `behind`; expected one of them".to_owned())
+        }
         Step::Act(Action::Attack { connections, .. }) if !(1..=CONNECTIONS_MAX).contains(connections) => {
             Err(format!("has `connections` = {connections}; expected 1 to {CONNECTIONS_MAX}"))
         }
@@ -444,13 +448,14 @@ fn check_numbers(step: &Step) -> Result<(), String> {
                 || facts.transactions_included
                 || facts.min_height.is_some()
                 || facts.finds.is_some()
+                || facts.says.is_some()
                 || facts.links_up
                 || facts.link_versions.is_some()
                 || facts.evidence.is_some()
                 || facts.blocks_apart_max.is_some();
             if !some {
                 return Err("expects nothing; expected one of no_block_for, no_halt_for, gate, healthy, \
-                            heights_equal, transactions_included, min_height, finds, links_up, link_versions, \
+                            heights_equal, transactions_included, min_height, finds, says, links_up, link_versions, \
                             evidence, blocks_apart_max"
                     .to_owned());
             }

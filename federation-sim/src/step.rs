@@ -155,6 +155,18 @@ pub enum Action {
         #[serde(default = "fifteen_seconds", with = "humantime_serde")]
         within: Duration,
     },
+    /// Sets members' wall clocks apart from the machine's, until they end.
+    Clock {
+        /// Whose; all running ones if empty.
+        #[serde(default)]
+        members: Vec<String>,
+        /// How far it is ahead.
+        #[serde(default, with = "humantime_serde")]
+        ahead: Duration,
+        /// How far it is behind.
+        #[serde(default, with = "humantime_serde")]
+        behind: Duration,
+    },
     /// Posts transactions with random payloads.
     Submit {
         /// To whom.
@@ -254,6 +266,8 @@ pub struct Expectation {
     pub min_height: Option<u64>,
     /// How many other members' actors are found, neither more nor fewer.
     pub finds: Option<usize>,
+    /// What a member must say of its own health, in part.
+    pub says: Option<String>,
     /// Whether every link to every other member is up.
     pub links_up: bool,
     /// The versions spoken on the links that are up, in ascending order.
@@ -291,6 +305,7 @@ const ACTIONS: [&str; 17] = [
     "upgrade",
     "attack",
     "pairs",
+    "clock",
     "submit",
 ];
 /// Names of [`Check`]s, as written in a scenario.
@@ -355,6 +370,7 @@ impl Action {
             Self::Upgrade { .. } => "upgrade",
             Self::Attack { .. } => "attack",
             Self::Pairs { .. } => "pairs",
+            Self::Clock { .. } => "clock",
             Self::Submit { .. } => "submit",
         }
     }
@@ -370,6 +386,7 @@ impl Action {
             | Self::Restart { members }
             | Self::Disk { members, .. }
             | Self::Upgrade { members }
+            | Self::Clock { members, .. }
             | Self::Audit { members } => members,
             Self::Submit { member, .. }
             | Self::Fault { member, .. }
@@ -510,6 +527,15 @@ impl fmt::Display for Action {
             Self::Pairs { within } => {
                 write!(f, "count one connection for each pair of running members within {}", span(*within))
             }
+            Self::Clock { members, ahead, behind } => {
+                let whose = who(members, "all running members");
+                write!(f, "set the clocks of {whose} ")?;
+                match (ahead.is_zero(), behind.is_zero()) {
+                    (true, true) => f.write_str("right"),
+                    (_, true) => write!(f, "{} ahead", span(*ahead)),
+                    _ => write!(f, "{} behind", span(*behind)),
+                }
+            }
             Self::Submit { member, count } => write!(f, "submit {count} transactions to {member}"),
         }
     }
@@ -561,6 +587,9 @@ impl fmt::Display for Expectation {
         }
         if let Some(members) = self.finds {
             facts.push(format!("the actors of {members} other members found"));
+        }
+        if let Some(text) = &self.says {
+            facts.push(format!("{text:?} said of the own health"));
         }
         if self.links_up {
             facts.push("every link up".to_owned());

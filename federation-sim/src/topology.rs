@@ -47,7 +47,9 @@ impl Topology {
     /// The members `action` is about, defaults spelt out.
     pub fn members_of(&self, action: &Action) -> Vec<String> {
         match action {
-            Action::Stop { members, .. } if members.is_empty() => self.running(),
+            Action::Stop { members, .. } | Action::Clock { members, .. } if members.is_empty() => {
+                self.running()
+            }
             Action::Resume { members } if members.is_empty() => self.with(Life::Paused),
             Action::Restart { members } | Action::Audit { members } | Action::Upgrade { members }
                 if members.is_empty() =>

@@ -27,7 +27,7 @@ pub(crate) fn of(parts: &Parts) -> ReadGauges {
         let budgets = supervision.board.budgets(now).into_iter();
         let found = supervision.memory.findings(now);
         let pattern = |kind| (kind, found.iter().filter(|finding| finding.pattern.kind() == kind).count());
-        let head = head.head();
+        let (head, head_reader) = (head.head(), &head);
         Gauges {
             budgets: budgets.map(|(name, budget)| (name, budget.left())).collect(),
             patterns: Pattern::KINDS.map(pattern).to_vec(),
@@ -35,6 +35,7 @@ pub(crate) fn of(parts: &Parts) -> ReadGauges {
             remote_actors: directory.members().into_iter().map(|(node, _, actors)| (node, actors)).collect(),
             health_score: score.load(Ordering::Relaxed),
             height: head.height,
+            head_age: head_reader.age(now),
             head_time: Duration::from_millis(head.timestamp_ms),
             gate_open: verdict.decision == Decision::Open,
             healthy: verdict.healthy,

@@ -37,7 +37,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_cluster::clock::Clock;
+use alys_cluster::clock::{Clock, OffsetClock};
 use alys_cluster::discovery::Discovery;
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::{GateHold, GateReader, Roster};
@@ -173,6 +173,8 @@ impl Node {
         clock: Arc<dyn Clock>,
         Surroundings { tracing, logs }: Surroundings,
     ) -> Result<Self, StartError> {
+        let drill_clock = config.faults.enabled.then(|| Arc::new(OffsetClock::new(clock.clone())));
+        let clock = drill_clock.clone().map_or(clock, |clock| clock as Arc<dyn Clock>);
         let key = read_key(&config, &genesis)?;
         let token = config.ops.token_file.as_deref().map(Token::read).transpose()?;
         let lock = lock_data_dir(&config)?;
@@ -185,8 +187,9 @@ impl Node {
 
         let names = genesis.members().iter().map(|member| member.name.clone()).collect();
         let roster = Roster::new(names, &config.identity.name).expect("the configuration was checked");
-        let parts =
+        let mut parts =
             parts(config, genesis, roster, key, incarnation, storage, (clock, tracing), link_listener)?;
+        parts.drill_clock = drill_clock;
         parts.gate.keep_in(decisions.sink());
         if let Some(logs) = &logs {
             logs.follow(parts.head.clone());
@@ -350,6 +353,7 @@ fn parts(
         history: History::default(),
         health_score: Arc::default(),
         drill: ByzantineDrill::default(),
+        drill_clock: None,
         asking: Arc::default(),
         addresses,
         config,

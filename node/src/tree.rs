@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use alys_cluster::clock::Clock;
+use alys_cluster::clock::{Clock, OffsetClock};
 use alys_cluster::discovery::{
     Discovery, DiscoveryActor, DiscoveryMessage, DiscoveryWire, Exports, Reception,
 };
@@ -219,6 +219,8 @@ pub struct Parts {
     pub health_score: Arc<AtomicU64>,
     /// Whether this member is to misbehave, in a drill.
     pub drill: ByzantineDrill,
+    /// This member's clock, where drills may set it.
+    pub drill_clock: Option<Arc<OffsetClock>>,
     /// How many ask at present whether this member may leave.
     pub asking: Arc<Mutex<usize>>,
     /// Where everyone is reached.

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use super::decision::{
     ClassOutcome, GateInputs, Gates, Look, MemberFacts, MemberState, OperationClass, Outcome, decide,
@@ -154,6 +155,8 @@ struct Published {
     verdict: Verdict,
     /// When the verdict was published.
     granted: Moment,
+    /// When the gate was opened, while it is open.
+    opened: Option<Moment>,
     /// When its lease runs out, on this node's wall clock.
     expires_at: WallTime,
     /// A record that was made by somebody who tells nobody.
@@ -209,6 +212,9 @@ impl Published {
     /// Puts `verdict` in place of the one before, under the next sequence number.
     fn record(&mut self, verdict: Verdict, at: WallTime) -> GateRecord {
         self.verdict = Verdict { sequence: self.verdict.sequence + 1, ..verdict };
+        if self.verdict.decision == Decision::Closed {
+            self.opened = None;
+        }
         let verdict = &self.verdict;
         let record = GateRecord {
             sequence: verdict.sequence,
@@ -249,6 +255,7 @@ impl GateReader {
         let published = Published {
             verdict,
             granted: Moment::ORIGIN,
+            opened: None,
             expires_at: WallTime(0),
             untold: None,
             sink: None,
@@ -302,6 +309,13 @@ impl GateReader {
         verdict
     }
 
+    /// How long the gate has been open at `now`; none if it is closed.
+    pub fn open_for(&self, now: Moment) -> Option<Duration> {
+        let published = self.read_at(now);
+        let is_open = published.verdict.decision == Decision::Open && published.holds.is_empty();
+        published.opened.filter(|_| is_open).map(|opened| now.since(opened))
+    }
+
     /// Admits an operation of `class` at `now`, giving the number of the decision that did, or says why not.
     pub fn admit(&self, now: Moment, class: OperationClass) -> Result<u64, Halt> {
         let published = self.read();
@@ -348,6 +362,9 @@ impl GateReader {
         let lease = verdict.expires.since(now);
         let lease_ms = lease.as_nanos().div_ceil(1_000_000) as u64;
         let record = published.take(verdict, at);
+        if published.verdict.decision == Decision::Open {
+            published.opened.get_or_insert(now);
+        }
         (published.granted, published.expires_at) = (now, WallTime(at.0 + lease_ms));
         published.untold.take().into_iter().chain(record).collect()
     }
@@ -398,7 +415,6 @@ impl ConsensusHalt for GateHold {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::super::decision::tests::inputs;
     use super::*;

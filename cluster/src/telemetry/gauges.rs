@@ -23,6 +23,8 @@ pub struct Gauges {
     pub height: u64,
     /// Its time stamp since the epoch; 0 before the first block.
     pub head_time: Duration,
+    /// Since the last block was committed, or the chain opened, on the monotonic clock.
+    pub head_age: Duration,
     /// Whether the gate is open.
     pub gate_open: bool,
     /// Healthy members.

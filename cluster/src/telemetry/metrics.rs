@@ -42,6 +42,7 @@ pub struct Metrics {
     links: LinkMetrics,
     chain_height: IntGauge,
     head_time: Gauge,
+    head_age: Gauge,
     blocks: IntCounterVec,
     rounds: IntCounter,
     round: IntGauge,
@@ -401,6 +402,10 @@ impl Metrics {
             gate: GateMetrics::new(make),
             links: LinkMetrics::new(make, peers),
             chain_height: make.gauge("chain_height", "The height of the last committed block."),
+            head_age: make.measure(
+                "chain_head_age_seconds",
+                "Since the last block was committed, whatever the wall clock did; since the start before the first.",
+            ),
             head_time: make.measure(
                 "chain_head_timestamp_seconds",
                 "The time stamp of the last committed block, since the epoch; 0 before the first.",
@@ -551,6 +556,7 @@ impl Metrics {
         self.health_score.set(gauges.health_score as i64);
         self.chain_height.set(gauges.height as i64);
         self.head_time.set(gauges.head_time.as_secs_f64());
+        self.head_age.set(gauges.head_age.as_secs_f64());
         self.gate.show(gauges);
         self.members.show(asked.as_deref());
         self.links.show(&gauges.links);

@@ -19,14 +19,16 @@ use crate::record::{MemberRecord, Record};
 /// lease ran out, so that a signature after it is found too.
 ///
 /// A member that was killed may have signed by a decision that was never read; such a signature is not
-/// counted. A member read at the closing has no such excuse.
+/// counted. A member read at the closing has no such excuse. Of a member whose clock a step set, only the decisions
+/// count.
 pub(super) fn no_signature_while_gate_closed(record: &Record, finding: &mut Finding) {
     let byzantine = record.byzantine();
     for (name, member) in record.members.iter().filter(|(name, _)| !byzantine.contains(name.as_str())) {
         let closing = record.closing.as_ref().and_then(|closing| closing.members.get(name));
+        let by_time = !record.has_set_clock(name);
         for signature in member.signatures.values() {
             let read_to_the_end = closing.is_some_and(|last| last.incarnation == signature.incarnation);
-            match admission(member, signature, read_to_the_end) {
+            match admission(member, signature, read_to_the_end, by_time) {
                 Admission::Unknown => {}
                 Admission::Proper => finding.fact(true, String::new),
                 Admission::Improper(why) => finding.fact(false, || {
@@ -48,7 +50,12 @@ enum Admission {
     Unknown,
 }
 
-fn admission(member: &MemberRecord, signature: &SignatureView, read_to_the_end: bool) -> Admission {
+fn admission(
+    member: &MemberRecord,
+    signature: &SignatureView,
+    read_to_the_end: bool,
+    by_time: bool,
+) -> Admission {
     let (incarnation, sequence) = (signature.incarnation, signature.gate_sequence);
     let decisions = |from, to| member.gate.range((incarnation, from)..=(incarnation, to));
     let newest_read = decisions(0, u64::MAX).next_back().map_or(0, |((_, newest), _)| *newest);
@@ -61,6 +68,10 @@ fn admission(member: &MemberRecord, signature: &SignatureView, read_to_the_end: 
     };
     if by.decision != GateDecision::Open {
         return Admission::Improper(format!("decision {sequence} of its gate was closed: {}", by.reason));
+    }
+    // Times of a clock that was set are in no order.
+    if !by_time {
+        return Admission::Proper;
     }
     if signature.at_ms < by.at_ms {
         return Admission::Improper(format!("its gate opened only at {}", by.at_ms));

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::extract::{Admitted, Body, NoQuery};
 use super::router::Ops;
-use super::view::{DiskFaultRequest, FaultKind, FaultRequest, MisbehaviourRequest, Problem};
+use super::view::{ClockRequest, DiskFaultRequest, FaultKind, FaultRequest, MisbehaviourRequest, Problem};
 
 /// A member that takes part in a drill.
 pub(super) struct Drilled;
@@ -108,4 +108,30 @@ pub(super) async fn inject_disk_fault(
 ) -> Response {
     ops.parts().storage.disk().set_delay(Duration::from_millis(u64::from(request.sync_delay_ms)));
     (StatusCode::ACCEPTED, Json(request)).into_response()
+}
+
+/// Set this member's wall clock, as a drill
+///
+/// Its monotonic clock goes on, and nobody else's clock changes. Only where `faults.enabled` is true. Needs the token,
+/// where the member has one.
+#[utoipa::path(
+    post,
+    path = "/faults/clock",
+    tag = "supervision",
+    request_body = ClockRequest,
+    security((), ("token" = [])),
+    responses((status = ACCEPTED, description = "It is set", body = ClockRequest))
+)]
+pub(super) async fn set_clock(
+    State(ops): State<Ops>,
+    _: Admitted,
+    _: Drilled,
+    _: NoQuery,
+    Body(request): Body<ClockRequest>,
+) -> Result<Response, Problem> {
+    tracing::warn!(ahead_ms = request.ahead_ms, "this member's clock is set, as a drill");
+    if let Some(clock) = &ops.parts().drill_clock {
+        clock.set_ahead(request.ahead_ms);
+    }
+    Ok((StatusCode::ACCEPTED, Json(request)).into_response())
 }

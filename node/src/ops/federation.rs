@@ -1,5 +1,7 @@
 //! What the federation shows: `/readyz` and `/federation/{status,gate,links,decisions}`.
 
+use std::time::Duration;
+
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
 use alys_cluster::federation::{Decision, FederationMessage, FederationStatus, Kept};
 use alys_cluster::id::{Incarnation, NodeId};
@@ -20,6 +22,21 @@ use super::view::{
 
 /// Blocks a member may be behind and still be ready.
 const CAUGHT_UP_WITHIN: u64 = 1;
+/// Slots without a block, while the gate is open, after which a member is not ready.
+const STALLED_SLOTS: u32 = 3;
+
+/// Why a chain whose last block is `age` old does not go on, with a gate that has been open for `open_for`.
+fn stall(age: Duration, open_for: Option<Duration>, block_time: Duration) -> Option<String> {
+    let without = age.min(open_for?);
+    let is_stalled = without >= block_time * STALLED_SLOTS;
+    is_stalled.then(|| format!("no block for {} s although the gate is open", without.as_secs()))
+}
+
+/// The height that more members than can lie have reached, by what they say.
+fn reached(mut heights: Vec<u64>, tolerated: usize) -> u64 {
+    heights.sort_unstable_by(|one, other| other.cmp(one));
+    heights.get(tolerated).copied().unwrap_or(0)
+}
 
 async fn ask(ops: &Ops) -> Result<FederationStatus, Problem> {
     Ok(ops.parts().addresses.federation.call(DEADLINE, FederationMessage::Status).await?)
@@ -49,22 +66,26 @@ pub(super) async fn readyz(State(ops): State<Ops>) -> Response {
     if ops.shutdown().progress().state != ShutdownState::Running {
         reasons.push("shutting down".to_owned());
     }
-    let verdict = ops.parts().gate.verdict(ops.parts().clock.now());
+    let parts = ops.parts();
+    let now = parts.clock.now();
+    let verdict = parts.gate.verdict(now);
+    reasons.extend(stall(parts.head.age(now), parts.gate.open_for(now), parts.genesis.block_time()));
     if verdict.decision == Decision::Closed {
         reasons.push(format!("the gate is closed: {}", verdict.reason));
     }
     match ask(&ops).await {
         Err(problem) => reasons.push(problem.detail),
         Ok(status) => {
-            let own = ops.parts().head.head().height;
+            let own = parts.head.head().height;
             let heights = status
                 .members
                 .iter()
                 .filter(|m| m.state.is_known() && m.state != MemberState::Own)
                 .filter_map(|m| m.height);
-            let highest = heights.map(|height| height.0).max().unwrap_or(0);
-            if highest > own + CAUGHT_UP_WITHIN {
-                reasons.push(format!("catching up: at height {own}, others are at {highest}"));
+            // What one member alone claims proves nothing.
+            let reached = reached(heights.map(|height| height.0).collect(), parts.roster.tolerated());
+            if reached > own + CAUGHT_UP_WITHIN {
+                reasons.push(format!("catching up: at height {own}, others are at {reached}"));
             }
             let own = status.members.iter().find(|member| member.state == MemberState::Own);
             if let Some(own) = own.filter(|own| !own.healthy) {
@@ -201,4 +222,32 @@ pub(super) async fn federation_decisions(State(ops): State<Ops>, _: NoQuery) -> 
         dropped,
         decisions: decisions.collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_that_stands_still_behind_an_open_gate_makes_its_member_not_ready() {
+        let (slot, secs) = (Duration::from_secs(2), Duration::from_secs);
+        for (age, open_for, expected) in [
+            (5, Some(60), None),
+            (6, Some(60), Some("no block for 6 s although the gate is open")),
+            (600, Some(5), None),
+            (600, Some(7), Some("no block for 7 s although the gate is open")),
+            (600, None, None),
+        ] {
+            assert_eq!(stall(secs(age), open_for.map(secs), slot).as_deref(), expected, "{age} {open_for:?}");
+        }
+    }
+
+    #[test]
+    fn the_height_that_is_believed_is_the_one_that_more_than_can_lie_claim() {
+        for (heights, reached_by) in
+            [(vec![], 0), (vec![9], 0), (vec![9, 1_000_000, 8], 9), (vec![5, 5, 5], 5)]
+        {
+            assert_eq!(reached(heights.clone(), 1), reached_by, "{heights:?}");
+        }
+    }
 }

@@ -68,6 +68,7 @@ fn operations() -> OpenApiRouter<Ops> {
         .routes(routes!(faults::inject_fault))
         .routes(routes!(faults::misbehave))
         .routes(routes!(faults::inject_disk_fault))
+        .routes(routes!(faults::set_clock))
         .routes(routes!(registry::registry_actors))
         .routes(routes!(registry::registry_stats))
         .routes(routes!(chain::chain_head))

@@ -445,6 +445,14 @@ pub struct DiskFaultRequest {
     pub sync_delay_ms: u32,
 }
 
+/// `POST /faults/clock`, and its answer
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClockRequest {
+    /// How far this member's wall clock is ahead of its machine's, in milliseconds; negative if it is behind.
+    pub ahead_ms: i64,
+}
+
 /// One node of the supervision tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TreeView {

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use alys_cluster::clock::Clock;
+use alys_cluster::clock::{Clock, Moment};
 use alys_cluster::health::message::answer;
 use alys_cluster::id::BlockHeight;
 use alys_cluster::mailbox::{Address, Mail};
@@ -16,23 +16,28 @@ use crate::failure::MemberFailure;
 use crate::ports::{BlockStore, Head, StoreError, StoredBlock};
 use crate::storage::Storage;
 
-/// The head, readable by everyone at any time.
+/// The head, readable by everyone at any time, and since when it is the head.
 #[derive(Clone, Debug)]
-pub struct HeadReader(Arc<RwLock<Head>>);
+pub struct HeadReader(Arc<RwLock<(Head, Moment)>>);
 
 impl HeadReader {
     /// A reader of a chain that ends at `head`.
     pub fn new(head: Head) -> Self {
-        Self(Arc::new(RwLock::new(head)))
+        Self(Arc::new(RwLock::new((head, Moment::ORIGIN))))
     }
 
     /// The last committed block.
     pub fn head(&self) -> Head {
-        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.read().unwrap_or_else(PoisonError::into_inner).0
     }
 
-    fn set(&self, head: Head) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = head;
+    /// How long it has been the head, on the monotonic clock; since the chain was opened, at most.
+    pub fn age(&self, now: Moment) -> Duration {
+        now.since(self.0.read().unwrap_or_else(PoisonError::into_inner).1)
+    }
+
+    fn set(&self, head: Head, now: Moment) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = (head, now);
     }
 }
 
@@ -117,7 +122,7 @@ impl Actor for ChainActor {
         let open = self.open.clone();
         let store =
             self.storage.run_within(OPEN_DEADLINE, move || open()).await?.map_err(MemberFailure::of)?;
-        self.head.set(store.head());
+        self.head.set(store.head(), self.clock.now());
         self.address.bind(me);
         Ok(ChainState { store: Some(Arc::new(Mutex::new(store))), storage: self.storage.clone() })
     }
@@ -131,10 +136,10 @@ impl Actor for ChainActor {
         // A caller that gave up does not hear the answer; what was committed stays so.
         match mail.open() {
             ChainMessage::Commit(block, reply) => {
-                let head = self.head.clone();
+                let (head, clock) = (self.head.clone(), self.clock.clone());
                 state.submit(move |store| match store.append(&block) {
                     Ok(()) => {
-                        head.set(store.head());
+                        head.set(store.head(), clock.now());
                         let _ = reply.send(Ok(store.head()));
                     }
                     Err(error @ StoreError::Order { .. }) => {

@@ -48,7 +48,7 @@ use crate::consensus::{Block, BlockHash, Certificate};
 use crate::ports::{Head, Observed};
 
 /// Slots without a block, while the gate is open, after which consensus calls itself degraded.
-const STALLED_SLOTS: u32 = 5;
+const STALLED_SLOTS: u32 = 3;
 /// Why a member is silent.
 const SILENT: &str = "a part of the consensus log is gone; silent until others have decided this height";
 /// Own messages of the present round that can be repeated.
@@ -688,10 +688,12 @@ impl Conductor {
         self.pacing.may_follow(now) && self.held.speaks_of(self.head.height + 1)
     }
 
-    /// A block's time stamp must be later than its parent's, and not far ahead of this member's clock.
+    /// A block's time stamp must be later than its parent's, and not far ahead of this member's clock. The first stamp
+    /// after the parent's is always right: a chain whose clocks went back goes on with it.
     fn is_timely(&self, wall: WallTime, block: &Block) -> bool {
-        let latest = wall.0 + self.config.max_clock_drift.as_millis() as u64;
-        block.timestamp_ms > self.head.timestamp_ms && block.timestamp_ms <= latest
+        let earliest = self.head.timestamp_ms.saturating_add(1);
+        let latest = wall.0.saturating_add(self.config.max_clock_drift.as_millis() as u64);
+        (earliest..=latest.max(earliest)).contains(&block.timestamp_ms)
     }
 
     fn committed(&mut self, now: Moment, head: Head, adopted: bool) {
@@ -753,7 +755,7 @@ impl Conductor {
         Block {
             height: self.head.height + 1,
             parent: self.head.hash,
-            timestamp_ms: wall.0.max(self.head.timestamp_ms + 1),
+            timestamp_ms: wall.0.max(self.head.timestamp_ms.saturating_add(1)),
             proposer: self.own as u8,
             state_root: payload.state_root,
             transactions: payload.transactions,

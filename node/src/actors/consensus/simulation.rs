@@ -129,6 +129,8 @@ pub(super) struct Member {
     life: u64,
     /// Its gate is open to votes, but not to proposals.
     passes_turns: bool,
+    /// How far its wall clock is ahead, in milliseconds.
+    ahead_ms: i64,
 }
 
 enum Event {
@@ -192,6 +194,7 @@ impl Simulation {
             up: true,
             life: 0,
             passes_turns: false,
+            ahead_ms: 0,
         };
         let members = (0..MEMBERS).map(member).collect();
         let mut simulation = Self {
@@ -274,7 +277,7 @@ impl Simulation {
         let gate_open = self.gate_open(index);
         let at = Instant {
             now: Moment::at(Duration::from_millis(self.now_ms)),
-            wall: WallTime(1_000_000 + self.now_ms),
+            wall: WallTime((10_000_000 + self.now_ms).saturating_add_signed(self.members[index].ahead_ms)),
             gate_open,
             may_propose: gate_open && !self.members[index].passes_turns,
         };
@@ -735,6 +738,35 @@ fn a_member_that_lost_its_log_or_a_part_of_it_is_silent_until_the_others_have_de
         assert!(member.signer.signed.len() > signed_before + 4, "it votes again");
         let health = member.conductor.health(Moment::at(Duration::from_millis(simulation.now_ms)));
         assert_eq!(health.status, HealthStatus::Healthy);
+    }
+}
+
+/// Two minutes of blocks, and none later than two seconds and a little.
+fn assert_pace(simulation: &mut Simulation, what: &str) {
+    let height = simulation.height();
+    simulation.run_for(120_000);
+    let made = simulation.height() - height;
+    assert!((58..=61).contains(&made), "{what}: {made} blocks in two minutes");
+}
+
+#[test]
+fn wall_clocks_that_are_set_do_not_change_the_pace_of_the_chain() {
+    let mut simulation = Simulation::new(11, true);
+    assert_pace(&mut simulation, "right clocks");
+    for ahead_ms in [600_000, 0, -40_000, 0] {
+        simulation.members.iter_mut().for_each(|member| member.ahead_ms = ahead_ms);
+        assert_pace(&mut simulation, &format!("all clocks {ahead_ms} ms ahead"));
+    }
+    // A member whose clock is behind does not believe the others' blocks; they do not need it.
+    simulation.members[0].ahead_ms = -30_000;
+    assert_pace(&mut simulation, "one clock behind");
+    simulation.members[0].ahead_ms = 4_000;
+    assert_pace(&mut simulation, "one clock ahead, within what is tolerated");
+    simulation.members[0].ahead_ms = 0;
+    assert_pace(&mut simulation, "right again");
+    for member in &simulation.members {
+        let stamps = member.chain.windows(2).map(|pair| (pair[0].0.timestamp_ms, pair[1].0.timestamp_ms));
+        assert!(stamps.into_iter().all(|(parent, child)| parent < child), "stamps grow");
     }
 }
 

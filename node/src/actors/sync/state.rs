@@ -14,6 +14,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long nobody is asked after an answer that consensus was not there to take: it is being restarted, or
 /// halted.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a member that claims more than others confirm is left alone after it did not deliver; doubled each time.
+const UNCONFIRMED_PAUSE: Duration = Duration::from_secs(1);
+/// The most doublings of it: a minute.
+const UNCONFIRMED_DOUBLINGS: u32 = 6;
 /// How long a member may be a single block behind before it asks.
 const PATIENCE: Duration = Duration::from_millis(400);
 
@@ -86,6 +90,8 @@ pub struct SyncState {
     last_id: u64,
     behind_since: Option<(u64, Moment)>,
     disappointments: BTreeMap<NodeId, u32>,
+    /// When each last disappointed.
+    disappointed: BTreeMap<NodeId, Moment>,
     /// Nobody is asked before, for nobody here would take the answer.
     paused_until: Moment,
 }
@@ -99,6 +105,7 @@ impl SyncState {
             last_id: 0,
             behind_since: None,
             disappointments: BTreeMap::new(),
+            disappointed: BTreeMap::new(),
             paused_until: Moment::ORIGIN,
         }
     }
@@ -126,7 +133,7 @@ impl SyncState {
                     if useful {
                         self.disappointments.remove(&from);
                     } else {
-                        self.disappointed_by(from);
+                        self.disappointed_by(now, from);
                     }
                 }
                 vec![]
@@ -159,7 +166,7 @@ impl SyncState {
         {
             let late = request.to.clone();
             self.under_way = None;
-            self.disappointed_by(late);
+            self.disappointed_by(now, late);
         }
         let highest = heights.first().copied().unwrap_or(0);
         if highest <= height {
@@ -173,15 +180,28 @@ impl SyncState {
         self.behind_since = Some((height, since));
         let is_patient = highest == height + 1 && now.since(since) < PATIENCE || now < self.paused_until;
         if self.under_way.is_none() && !is_patient {
-            effects.extend(self.request(now, height, peers));
+            effects.extend(self.request(now, height, peers_at, peers));
         }
         effects
     }
 
-    /// Asks whoever has more and disappointed least.
-    fn request(&mut self, now: Moment, height: u64, peers: &[(NodeId, u64)]) -> Option<Effect> {
+    /// Asks whoever has more and disappointed least. Where only so many claim more as may lie, one that did not deliver
+    /// is asked again after a pause only: a claim without a certificate proves nothing.
+    fn request(
+        &mut self,
+        now: Moment,
+        height: u64,
+        peers_at: u64,
+        peers: &[(NodeId, u64)],
+    ) -> Option<Effect> {
         let disappointments = |node: &NodeId| self.disappointments.get(node).copied().unwrap_or(0);
-        let ahead = peers.iter().filter(|(_, theirs)| *theirs > height);
+        let is_left_alone = |node: &NodeId| {
+            let doublings = disappointments(node).saturating_sub(1).min(UNCONFIRMED_DOUBLINGS);
+            let last =
+                self.disappointed.get(node).filter(|_| disappointments(node) > 0 && peers_at <= height);
+            last.is_some_and(|last| now.since(*last) < UNCONFIRMED_PAUSE * 2_u32.pow(doublings))
+        };
+        let ahead = peers.iter().filter(|(node, theirs)| *theirs > height && !is_left_alone(node));
         let (to, _) =
             ahead.min_by_key(|(node, theirs)| (disappointments(node), std::cmp::Reverse(*theirs)))?;
         self.last_id += 1;
@@ -190,7 +210,8 @@ impl SyncState {
         Some(Effect::Request { to, id, from: height + 1 })
     }
 
-    fn disappointed_by(&mut self, node: NodeId) {
+    fn disappointed_by(&mut self, now: Moment, node: NodeId) {
+        self.disappointed.insert(node.clone(), now);
         *self.disappointments.entry(node).or_default() += 1;
     }
 }
@@ -250,6 +271,24 @@ mod tests {
         state.handle(at(1_300), Input::Answered { from: node(4), id: 3, useful: true });
         let effects = state.handle(at(1_400), tick(8, [9, 10, 8]));
         assert_eq!(effects, [Effect::PeersAt(9), request(3, 4, 9)]);
+    }
+
+    #[test]
+    fn one_that_claims_what_nobody_confirms_and_does_not_deliver_is_asked_ever_less() {
+        let mut state = SyncState::new(1);
+        let mut asked = 0;
+        for second in 0..600 {
+            for effect in state.handle(at(second * 1_000), tick(9, [9, 1_000_000, 9])) {
+                if let Effect::Request { to, id, .. } = effect {
+                    asked += 1;
+                    state.handle(at(second * 1_000), Input::Answered { from: to, id, useful: false });
+                }
+            }
+        }
+        assert!((6..=20).contains(&asked), "asked {asked} times in ten minutes");
+        // Once others confirm that there is more, everybody may be asked.
+        let effects = state.handle(at(601_000), tick(9, [12, 1_000_000, 12]));
+        assert_eq!(effects, [Effect::PeersAt(12), request(2, state.last_id, 10)]);
     }
 
     #[test]
