@@ -395,10 +395,9 @@ impl fmt::Display for ClusterEvent {
             }
             Self::ClockJudged { is_wrong, error_ms } => {
                 let is = if *is_wrong { "wrong" } else { "right again" };
-                write!(
-                    f,
-                    "this member's clock is {is}: {error_ms} ms ahead of the median of its peers' clocks"
-                )
+                let (size, side) =
+                    (error_ms.unsigned_abs(), if *error_ms < 0 { "behind" } else { "ahead of" });
+                write!(f, "this member's clock is {is}: {size} ms {side} the median of its peers' clocks")
             }
             Self::VerdictChanged { open, healthy, required, reason, .. } => {
                 let decision = if *open { "open" } else { "closed" };
