@@ -21,7 +21,7 @@ use crate::topology::Topology;
 pub const DEFAULT: &str = "gating";
 
 /// Shipped scenarios, by name.
-const SHIPPED: [(&str, &str); 14] = [
+const SHIPPED: &[(&str, &str)] = &[
     ("attack", include_str!("scenarios/attack.toml")),
     ("byzantine", include_str!("scenarios/byzantine.toml")),
     ("chaos", include_str!("scenarios/chaos.toml")),

@@ -288,7 +288,7 @@ fn fifteen_seconds() -> Duration {
 }
 
 /// Names of [`Action`]s, as written in a scenario.
-const ACTIONS: [&str; 17] = [
+const ACTIONS: &[&str] = &[
     "kill",
     "stop",
     "refuse",
