@@ -1,6 +1,5 @@
 //! `alys-node actors`: the registry of a running member, for people and for programs.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -76,8 +75,7 @@ pub(crate) fn list(actors: &Actors) -> anyhow::Result<ExitCode> {
         Output::Json => format!("{}\n", answer.body_mut().read_to_string().with_context(broke_off)?),
         Output::Table => table(&answer.body_mut().read_json().with_context(broke_off)?, actors.federation),
     };
-    // A reader that has seen enough closes the pipe.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    crate::output::print(format_args!("{text}"));
     Ok(ExitCode::SUCCESS)
 }
 

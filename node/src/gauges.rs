@@ -20,6 +20,7 @@ pub(crate) fn of(parts: &Parts) -> ReadGauges {
     let (trust, lifetime) = (parts.trust.clone(), parts.config.link.certificate_lifetime);
     let (lines, spans) = (parts.lines.clone(), parts.spans.clone());
     let storage = parts.storage.clone();
+    let log_lines_lost = parts.log_lines_lost.clone();
     let (directory, score) = (parts.discovery.directory.clone(), parts.health_score.clone());
     Arc::new(move || {
         let now = clock.now();
@@ -49,6 +50,7 @@ pub(crate) fn of(parts: &Parts) -> ReadGauges {
             storage: storage_reading(&storage.disk().reading()),
             spans_exported: spans.exported_total(),
             spans_lost: spans.lost_total(),
+            log_lines_lost: log_lines_lost.by_reason(),
             links: lines.values().map(|line| link(line)).collect(),
         }
     })

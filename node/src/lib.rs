@@ -193,6 +193,7 @@ impl Node {
         parts.gate.keep_in(decisions.sink());
         if let Some(logs) = &logs {
             logs.follow(parts.head.clone());
+            parts.log_lines_lost = logs.lost();
         }
         let spec = parts.tree();
         let name = format!("{}/{}", parts.roster.own(), spec.name);
@@ -339,6 +340,7 @@ fn parts(
         discovery: Discovery::new(lines.clone()).traced(&events),
         events,
         spans: tracing.spans,
+        log_lines_lost: Arc::default(),
         supervision,
         trust,
         lines,

@@ -1,10 +1,14 @@
 //! The command line of a member:
 //! `alys-node run | keys | config | testnet | audit | decisions | healthcheck | status | actors | top | shutdown | version`.
 
+#[macro_use]
+mod output;
+
 mod actors_table;
 mod certificates;
 mod cli;
 mod decisions_replay;
+mod signals;
 mod top_command;
 
 use std::io::Read as _;
@@ -18,13 +22,15 @@ use alys_cluster::shutdown::{Answer, Outcome, ShutdownCoordinator, ShutdownState
 use alys_node::config::{NodeConfig, OPS_PORT, Overrides};
 use alys_node::genesis::Genesis;
 use alys_node::keys::SecretKey;
+use alys_node::logs::LogControl;
 use alys_node::ops::view::ReadyView;
 use alys_node::otlp::{Exporter, OtlpError, OtlpSettings};
 use alys_node::testnet::Testnet;
 use alys_node::{Node, Surroundings};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+
+use crate::signals::Signals;
 
 /// Exit codes, the same for every command.
 mod exit {
@@ -46,9 +52,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the member until it is told to stop (SIGTERM, SIGINT; again, a second later or more: at once). A member
-    /// without which the federation could not work stays, says so, and obeys when it is told again after a second and
-    /// within a minute.
+    /// Run the member until it is told to stop (SIGTERM, SIGINT, SIGQUIT; again, a second later or more: at once). A
+    /// member without which the federation could not work stays, says so, and obeys when it is told again after a second
+    /// and within a minute. Other signals are ignored.
     Run(Run),
     /// Make and show keys.
     #[command(subcommand)]
@@ -194,6 +200,8 @@ const WATCH_EVERY: Duration = Duration::from_millis(250);
 const FORCED_END: Duration = Duration::from_millis(1_500);
 /// What the last spans may take to reach their collector.
 const LAST_SPANS: Duration = Duration::from_secs(1);
+/// What the last lines of the log may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// The longest a member is waited for to answer.
 const REQUEST: Duration = Duration::from_secs(2);
 
@@ -219,13 +227,13 @@ fn main() -> ExitCode {
         Command::Manual(command) => cli::completions::manual(&command),
         Command::Version => {
             println!("alys-node {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
+            Ok(ExitCode::SUCCESS)
         }
     };
-    outcome.unwrap_or_else(|error| {
+    output::ended(outcome.unwrap_or_else(|error| {
         eprintln!("alys-node: {}", in_one_sentence(&error));
         ExitCode::from(exit::SETUP)
-    })
+    }))
 }
 
 /// An error with its causes, leaving out those it has told already.
@@ -244,6 +252,21 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
     if run.exit_with_parent {
         watch_parent();
     }
+    let code = run_logged(config, genesis, otlp, logs.clone()).unwrap_or_else(|error| {
+        logs.tell(&format!("alys-node: {}", in_one_sentence(&error)));
+        ExitCode::from(exit::SETUP)
+    });
+    logs.flush(LAST_LINES);
+    Ok(code)
+}
+
+/// Runs a member whose process has a log: from here on nobody writes to standard error, which may be a pipe that is full.
+fn run_logged(
+    config: NodeConfig,
+    genesis: Genesis,
+    otlp: Option<OtlpSettings>,
+    logs: LogControl,
+) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -271,8 +294,8 @@ async fn live(
     clock: Arc<SystemClock>,
     surroundings: Surroundings,
 ) -> anyhow::Result<ExitCode> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut signals = Signals::take()?;
+    let logs = surroundings.logs.clone();
     // On a thread of its own: whatever holds up the start, a file that does not come or a disk that hangs, does not
     // hold up a signal.
     let runtime = tokio::runtime::Handle::current();
@@ -282,13 +305,12 @@ async fn live(
     let mut node = tokio::select! {
         started = starting => started.context("the start did not end")??,
         // Nobody counts on a member that has not started, and what is on disk is as after a crash at worst.
-        _ = terminate.recv() => return Ok(not_started("SIGTERM")),
-        _ = interrupt.recv() => return Ok(not_started("SIGINT")),
+        signal = signals.next() => return Ok(not_started(signal)),
     };
     let name = node.parts().roster.own().clone();
     tracing::info!(node = %name, incarnation = node.parts().incarnation.0, "started");
     let leaving = node.shutdown().clone();
-    watch_shutdown(&leaving, node.parts().config.stop_deadline);
+    watch_shutdown(&leaving, node.parts().config.stop_deadline, logs);
     let mut has_ended = false;
     loop {
         let answer = tokio::select! {
@@ -302,8 +324,7 @@ async fn live(
                 continue;
             }
             _ = leaving.finished() => break,
-            _ = terminate.recv() => node.signalled("SIGTERM").await,
-            _ = interrupt.recv() => node.signalled("SIGINT").await,
+            signal = signals.next() => node.signalled(signal).await,
         };
         match answer {
             Answer::Begun => {
@@ -319,8 +340,7 @@ async fn live(
     let outcome = leaving.finished().await;
     tokio::select! {
         _ = node.left() => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        _ = signals.next() => {}
     }
     let in_time = outcome == Outcome::Graceful;
     tracing::info!(node = %name, in_time, "stopped");
@@ -339,14 +359,17 @@ fn not_started(signal: &str) -> ExitCode {
 
 /// Ends the process when a shutdown takes longer than it may, on a thread of its own: nothing that holds the runtime
 /// up can hold up this.
-fn watch_shutdown(shutdown: &ShutdownCoordinator, deadline: Duration) {
+fn watch_shutdown(shutdown: &ShutdownCoordinator, deadline: Duration, logs: Option<LogControl>) {
     let shutdown = shutdown.clone();
     std::thread::spawn(move || {
         while shutdown.progress().state == ShutdownState::Running {
             std::thread::sleep(WATCH_EVERY);
         }
         std::thread::sleep(deadline + FORCED_END);
-        eprintln!("alys-node: the shutdown did not end within {deadline:?}");
+        if let Some(logs) = logs {
+            logs.tell(&format!("alys-node: the shutdown did not end within {deadline:?}"));
+            logs.flush(LAST_LINES);
+        }
         std::process::exit(i32::from(exit::FAILED));
     });
 }

@@ -42,8 +42,8 @@ use alys_cluster::telemetry::{Ear, History, LoggingActor, LoggingMessage, Metric
 use alys_cluster::transport::gateway::GATEWAY;
 use alys_cluster::transport::tls::Trust;
 use alys_cluster::transport::{
-    Bounds, Class, Courier, Door, Doorman, Gateway, Hello, Lines, LinkActor, LinkMessage, NetworkActor,
-    NetworkMessage, Refusals, Routes, codec,
+    Bounds, Class, Courier, Door, Doorman, Gateway, Hello, Lines, LinkActor, LinkMessage, LinkWatcher,
+    NetworkActor, NetworkMessage, Refusals, Routes, codec,
 };
 use ractor::Actor;
 use serde::Serialize;
@@ -61,6 +61,7 @@ use crate::consensus::message::ConsensusWire;
 use crate::discovery;
 use crate::genesis::Genesis;
 use crate::keys::SecretKey;
+use crate::logs::writer::LostLines;
 use crate::storage::Storage;
 
 /// Slots of an actor's mailbox: several seconds of the busiest traffic seen.
@@ -189,6 +190,8 @@ pub struct Parts {
     pub events: EventBus,
     /// What became of spans.
     pub spans: Arc<SpanCounters>,
+    /// Lines of the log that could not be written.
+    pub log_lines_lost: Arc<LostLines>,
     /// What all supervisors share; shows the tree.
     pub supervision: Context,
     /// Shows the verdict.
@@ -447,7 +450,7 @@ impl Parts {
     fn links(&self) -> ChildSpec {
         let federation = self.addresses.federation.clone();
         // A federation actor that is being restarted finds silence by itself.
-        let watcher: Arc<dyn Fn(&NodeId, bool) + Send + Sync> = Arc::new(move |peer, is_up| {
+        let watcher: LinkWatcher = Arc::new(move |peer, is_up| {
             let _ = federation.cast(FederationMessage::Link(peer.clone(), is_up));
         });
         let link = |peer: &alys_cluster::transport::PeerConfig| {

@@ -55,6 +55,17 @@ impl Process {
     ///
     /// If it can not be started.
     pub fn start_with(federation: &Federation, index: usize, environment: &[(&str, &str)]) -> Self {
+        Self::start_by(federation, index, |command| {
+            command.envs(environment.iter().copied());
+        })
+    }
+
+    /// The same, with a command that is changed before it runs, such as in where its output goes.
+    ///
+    /// # Panics
+    ///
+    /// If it can not be started.
+    pub fn start_by(federation: &Federation, index: usize, change: impl FnOnce(&mut Command)) -> Self {
         let member = &federation.members[index];
         let home = member.config.data_dir.parent().expect("a directory").to_owned();
         let of = |number: u8, member: &Member| {
@@ -75,8 +86,8 @@ impl Process {
         let log = fs::File::create(home.join("node.log")).expect("a file");
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(&config_file).stdin(Stdio::null());
-        command.envs(environment.iter().copied());
-        let command = command.stdout(log.try_clone().expect("a file")).stderr(log);
+        command.stdout(log.try_clone().expect("a file")).stderr(log);
+        change(&mut command);
         Self { child: command.spawn().expect("it starts"), home }
     }
 

@@ -27,3 +27,4 @@ mod shutdown;
 mod supervision;
 mod top;
 mod traces;
+mod unread_logs;

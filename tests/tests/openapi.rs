@@ -63,6 +63,7 @@ const CALLS: &[Call] = &[
     send("post", "/faults/consensus", r#"{"misbehaviour":null}"#, 202),
     send("post", "/faults/consensus", r#"{"misbehaviour":"charmer"}"#, 422),
     send("post", "/faults/disk", r#"{"sync_delay_ms":0}"#, 202),
+    send("post", "/faults/clock", r#"{"ahead_ms":0}"#, 202),
     get("/supervision/tree", "/supervision/tree", 200),
     get("/supervision/stats", "/supervision/stats", 200),
     get("/supervision/patterns", "/supervision/patterns", 200),

@@ -44,6 +44,8 @@ pub struct Gauges {
     pub spans_exported: u64,
     /// Spans that were lost, by reason; every reason is there.
     pub spans_lost: [(&'static str, u64); 4],
+    /// Lines of the log that could not be written, by reason; every reason is there.
+    pub log_lines_lost: [(&'static str, u64); 2],
 }
 
 /// What the member's syncs say of its disk.

@@ -58,6 +58,7 @@ pub struct Metrics {
     syncs: IntCounter,
     spans_exported: IntCounter,
     spans_lost: IntCounterVec,
+    log_lines_lost: IntCounterVec,
     events_missed: IntCounter,
     actors: ActorMetrics,
 }
@@ -351,6 +352,7 @@ fn raise(counter: &IntCounter, total: u64) {
 
 impl Metrics {
     /// Every metric at zero, labelled with the member's name.
+    #[expect(clippy::too_many_lines, reason = "a list")]
     pub fn new(node: &NodeId, peers: &[NodeId]) -> Self {
         let mut families = Families::new(node);
         let make = &mut families;
@@ -448,6 +450,11 @@ impl Metrics {
             syncs: make.counter("storage_syncs_total", "Syncs to the data directory."),
             spans_exported: make.counter("trace_spans_exported_total", "Spans that a collector took."),
             spans_lost: make.counters("trace_spans_lost_total", "Spans that were lost.", &["reason"]),
+            log_lines_lost: make.counters(
+                "log_lines_lost_total",
+                "Lines of the log that could not be written.",
+                &["reason"],
+            ),
             events_missed: make
                 .counter("telemetry_events_missed_total", "Events the collector was too slow for."),
             families,
@@ -571,6 +578,9 @@ impl Metrics {
         exported.inc_by(gauges.spans_exported.saturating_sub(exported.get()));
         for (reason, total) in gauges.spans_lost {
             raise(&self.spans_lost.with_label_values(&[reason]), total);
+        }
+        for (reason, total) in gauges.log_lines_lost {
+            raise(&self.log_lines_lost.with_label_values(&[reason]), total);
         }
     }
 }

@@ -27,6 +27,9 @@ use crate::mailbox::{Address, Mail, remind};
 /// How often dials and handshakes are looked at.
 const TICK: Duration = Duration::from_millis(20);
 
+/// Is told whether there is a link to a peer. Must not wait.
+pub type LinkWatcher = Arc<dyn Fn(&NodeId, bool) + Send + Sync>;
+
 /// What a link works with.
 #[derive(Clone)]
 pub struct LinkActor {
@@ -47,7 +50,7 @@ pub struct LinkActor {
     /// Hears of sessions won and lost.
     pub events: EventBus,
     /// Is told at once whether there is a link. Must not wait.
-    pub watcher: Arc<dyn Fn(&NodeId, bool) + Send + Sync>,
+    pub watcher: LinkWatcher,
 }
 
 /// The shell's memory.

@@ -46,7 +46,7 @@ pub use handshake::Doorman;
 pub use hello::Hello;
 pub use identity::{IdentityError, Voucher};
 pub use line::{Line, Lines};
-pub use link::LinkActor;
+pub use link::{LinkActor, LinkWatcher};
 pub use message::{LinkMessage, LinkStatus, NetworkMessage};
 pub use network::NetworkActor;
 pub use refusals::Refusals;

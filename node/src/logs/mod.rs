@@ -3,6 +3,7 @@
 //! Lines are for people on a terminal and JSON elsewhere ([`mod@line`]), and each names the member and the height of its
 //! chain. Which are written is said by directives ([`directives`]) that a caller may change while the member runs, for a
 //! time or for good ([`levels`]). There is one log for a process: [`init`] sets it up, and [`LogControl`] changes it.
+//! A thread of its own writes them ([`writer`]): nobody who logs waits for standard error.
 //!
 //! Whatever else wants to hear spans and events, such as an exporter of traces, is a layer of its own that `init` takes
 //! along: the directives choose lines, not what others hear.
@@ -11,8 +12,12 @@ pub mod directives;
 mod format;
 pub mod levels;
 pub mod line;
+pub mod writer;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fs::File;
 use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +35,7 @@ use crate::config::{LogConfig, LogFormat};
 use directives::BadDirective;
 use format::Lines;
 use levels::Levels;
+use writer::{LineWriter, LostLines};
 
 /// Something else that hears spans and events.
 pub type Further = Box<dyn Layer<Registry> + Send + Sync>;
@@ -46,6 +52,9 @@ pub enum LogError {
     /// Somebody else has set one up in this process.
     #[error("the log of this process is set up already")]
     SetUp,
+    /// Standard error, or a thread that writes to it, is not to be had.
+    #[error("the log can not write to standard error: {0}")]
+    Output(#[from] io::Error),
 }
 
 /// Changes what is logged. Cheap to clone.
@@ -58,6 +67,7 @@ struct Shared {
     /// Ends a level that was set for a time.
     timer: Mutex<Option<AbortHandle>>,
     head: Arc<OnceLock<HeadReader>>,
+    writer: LineWriter,
 }
 
 /// What is logged now.
@@ -73,6 +83,8 @@ pub struct Level {
 pub fn init(config: &LogConfig, node: &NodeId, further: Option<Further>) -> Result<LogControl, LogError> {
     let (filter, handle) = reload::Layer::new(directives::filter(&config.level)?);
     let is_terminal = io::stderr().is_terminal();
+    // A descriptor of its own: the lock of the standard library's is held by whoever writes there and waits.
+    let writer = LineWriter::start(File::from(io::stderr().as_fd().try_clone_to_owned()?))?;
     let is_human = match config.format {
         LogFormat::Auto => is_terminal,
         LogFormat::Human => true,
@@ -81,14 +93,31 @@ pub fn init(config: &LogConfig, node: &NodeId, further: Option<Further>) -> Resu
     let head = Arc::default();
     let lines = Lines::new(node, Arc::clone(&head), is_human);
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(writer.clone())
+        .log_internal_errors(false)
         .with_ansi(is_human && is_terminal)
         .event_format(lines)
         .with_filter(filter);
     let subscriber = tracing_subscriber::registry().with(further).with(layer);
     subscriber.try_init().map_err(|_| LogError::SetUp)?;
     let levels = Mutex::new(Levels::new(config.level.clone()));
-    Ok(LogControl(Arc::new(Shared { handle, levels, timer: Mutex::default(), head })))
+    log_panics();
+    Ok(LogControl(Arc::new(Shared { handle, levels, timer: Mutex::default(), head, writer })))
+}
+
+/// Panics are told like everything else. The standard library's own hook waits for standard error, within the thread that
+/// panics.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("without a name");
+        let message = info.payload_as_str().unwrap_or("without a text");
+        let location = info.location().map(ToString::to_string).unwrap_or_default();
+        let backtrace = Backtrace::capture();
+        let backtrace =
+            (backtrace.status() == BacktraceStatus::Captured).then(|| tracing::field::display(backtrace));
+        tracing::error!(thread, location, backtrace, "a thread panicked: {message}");
+    }));
 }
 
 impl LogControl {
@@ -96,6 +125,22 @@ impl LogControl {
     pub fn follow(&self, head: HeadReader) {
         // The first member of a process is the one whose log it is.
         let _ = self.0.head.set(head);
+    }
+
+    /// Writes a line as it is, whatever the level.
+    pub fn tell(&self, text: &str) {
+        self.0.writer.take(format!("{text}\n").as_bytes());
+    }
+
+    /// Waits until every line is written, or until `within` is over.
+    pub fn flush(&self, within: Duration) {
+        // Whoever reads too slowly for that is not waited for.
+        let _ = self.0.writer.flush(within);
+    }
+
+    /// The lines that could not be written.
+    pub fn lost(&self) -> Arc<LostLines> {
+        self.0.writer.lost()
     }
 
     /// What is logged at `now`.

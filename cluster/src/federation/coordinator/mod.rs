@@ -225,7 +225,6 @@ impl Coordinator {
             Input::Link { peer, is_up, wall } if self.roster.is_peer(&peer) => {
                 self.link_changed(now, wall, &peer, is_up, &mut effects);
             }
-            Input::Link { .. } => {}
             // The next pings say so.
             Input::Stay => self.departure.stay(),
             Input::Leave { reason, wall } => self.leave(now, reason, wall, &mut effects),
@@ -242,7 +241,8 @@ impl Coordinator {
                     }
                 }
             }
-            Input::Wire { .. } => {}
+            // Of or from a stranger.
+            Input::Link { .. } | Input::Wire { .. } => {}
         }
         effects
     }

@@ -1,0 +1,53 @@
+//! What commands print.
+//!
+//! The standard library's `println!` and `eprintln!` panic when nobody reads any more, or a disk is full. Those of this
+//! module, which every command here uses in their place, do not: a reader that has seen enough
+//! (`alys-node audit … | head -1`) changes nothing, and any other failure of standard output is told at the end.
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write as _};
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+/// What kept standard output from being written, first.
+static FAILED: OnceLock<io::Error> = OnceLock::new();
+
+/// Prints a line to standard output.
+macro_rules! println {
+    ($($text:tt)*) => { $crate::output::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+/// Prints text to standard output.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::output::print(format_args!($($text)*)) };
+}
+
+/// Prints a line to standard error.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::output::complain(format_args!($($text)*)) };
+}
+
+/// Prints to standard output.
+pub(crate) fn print(text: fmt::Arguments<'_>) {
+    if let Err(error) = io::stdout().write_fmt(text).and_then(|()| io::stdout().flush()) {
+        // The first says why; the others say the same.
+        let _ = FAILED.set(error);
+    }
+}
+
+/// Prints a line to standard error.
+pub(crate) fn complain(text: fmt::Arguments<'_>) {
+    // Where else could it be told that this fails?
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// The exit code of a command that ends with `code`: a success whose output is lost is none.
+pub(crate) fn ended(code: ExitCode) -> ExitCode {
+    match FAILED.get() {
+        Some(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("alys-node: standard output: {error}");
+            if code == ExitCode::SUCCESS { ExitCode::from(crate::exit::FAILED) } else { code }
+        }
+        _ => code,
+    }
+}

@@ -1,0 +1,135 @@
+//! Does a member do its work whatever becomes of what it writes to a terminal, a pipe, a socket or a file?
+
+use std::fs::{File, OpenOptions};
+use std::io::{Write, pipe};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use alys_tests::federation::{Federation, Member, SOON};
+use alys_tests::process::Process;
+use alys_tests::{eventually, seen};
+use tokio::time::sleep;
+
+/// `O_NONBLOCK` of Linux.
+const NONBLOCK: i32 = 0o4000;
+/// After it a repeated signal insists.
+const AGAIN: Duration = Duration::from_millis(1_200);
+
+/// A named pipe that holds all it can but for a page, and that nobody reads as long as the file is there that keeps it
+/// open.
+fn unread_pipe(path: &Path) -> File {
+    let made = Command::new("mkfifo").arg(path).status().expect("mkfifo is there");
+    assert!(made.success(), "{} is made", path.display());
+    let options = OpenOptions::new().read(true).write(true).custom_flags(NONBLOCK).clone();
+    let mut keeps_open = options.open(path).expect("a pipe");
+    keeps_open.write_all(&[0; 61_440]).expect("a pipe holds 64 KiB");
+    keeps_open
+}
+
+/// One end of a socket that takes nothing, as long as the other end is there.
+fn unread_socket() -> (UnixStream, UnixStream) {
+    let (mut near, far) = UnixStream::pair().expect("a pair");
+    near.set_nonblocking(true).expect("it is set");
+    while near.write(&[b'x'; 4_096]).is_ok() {}
+    near.set_nonblocking(false).expect("it is set");
+    (near, far)
+}
+
+async fn lost(member: &Member, reason: &str) -> Result<u64, String> {
+    let metrics = member.client.send("GET", "/metrics", "", "").await?.body;
+    let series = |line: &&str| line.starts_with("log_lines_lost_total{") && line.contains(reason);
+    let line = metrics.lines().find(series).ok_or_else(|| format!("no series for {reason}"))?;
+    line.rsplit(' ').next().and_then(|count| count.parse().ok()).ok_or_else(|| line.to_owned())
+}
+
+/// Tells members to leave, as often as it takes one that is needed.
+async fn leave_in_order(processes: &mut [Process]) {
+    for process in processes {
+        let code = eventually(SOON, "it ends", async || {
+            if let Some(status) = process.ended() {
+                return Ok(status.code());
+            }
+            process.signal("-TERM");
+            sleep(AGAIN).await;
+            Err("it runs")
+        })
+        .await;
+        assert_eq!(code, Some(0), "in order");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_members_whose_logs_nobody_reads_make_blocks_when_another_is_killed_and_leave_in_order() {
+    let mut federation = Federation::prepare("unread", |config| config.log.level = "debug".to_owned()).await;
+    federation.start_member(0).await;
+    let killed = Process::start(&federation, 1);
+    let directory = tempfile::tempdir().expect("a directory");
+    let paths = [directory.path().join("l3"), directory.path().join("l4")];
+    let _keep_open = paths.each_ref().map(|path| unread_pipe(path));
+    let mut unread = [(2, &paths[0]), (3, &paths[1])].map(|(index, path)| {
+        let pipe = OpenOptions::new().write(true).open(path).expect("a pipe");
+        Process::start_by(&federation, index, |command| {
+            command.stderr(pipe);
+        })
+    });
+    for member in &federation.members {
+        member.linked().await;
+        member.gate_open(4).await;
+    }
+    drop(killed);
+    let height = federation.members[0].height();
+    for member in [0, 2, 3].map(|index| &federation.members[index]) {
+        member.reaches(height + 5).await;
+        assert_eq!(member.client.status("/livez").await, Ok(200));
+    }
+    leave_in_order(&mut unread).await;
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_full_disk_a_closed_pipe_and_a_socket_that_is_full_lose_lines_which_are_counted_and_nothing_else() {
+    let mut federation = Federation::prepare("lost-lines", |_| {}).await;
+    federation.start_member(0).await;
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("a device that is full");
+    let (reader, closed) = pipe().expect("a pipe");
+    drop(reader);
+    let (socket, _unread) = unread_socket();
+    let outputs = [OwnedFd::from(full), OwnedFd::from(closed), OwnedFd::from(socket)];
+    let mut processes: Vec<_> = (1..)
+        .zip(outputs)
+        .map(|(index, output)| {
+            Process::start_by(&federation, index, |command| {
+                command.stdout(output.try_clone().expect("an output")).stderr(output);
+            })
+        })
+        .collect();
+    for member in &federation.members {
+        member.gate_open(4).await;
+        member.reaches(3).await;
+    }
+    for member in &federation.members[1..3] {
+        eventually(SOON, &format!("{} counts lines", member.name), async || {
+            let count = lost(member, "write_failed").await?;
+            seen(count > 0, count)
+        })
+        .await;
+    }
+    assert_eq!(lost(&federation.members[3], "write_failed").await, Ok(0), "they wait");
+    // A panic is told like anything else, and does not wait either.
+    for member in &federation.members[1..] {
+        let body = r#"{"actor":"sync","fault":"panic"}"#;
+        let answer =
+            member.client.send("POST", "/faults", "application/json", body).await.expect("an answer");
+        assert!(answer.status < 500, "{answer:?}");
+    }
+    let height = federation.members[0].height();
+    for member in &federation.members {
+        member.reaches(height + 2).await;
+    }
+    leave_in_order(&mut processes).await;
+    federation.stop().await;
+}
