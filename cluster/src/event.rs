@@ -199,6 +199,13 @@ pub enum ClusterEvent {
         /// The round.
         round: u32,
     },
+    /// Two processes hold one member's key at the same time.
+    DuplicateMember {
+        /// The member.
+        member: NodeId,
+        /// What is known of them, and which of them goes on.
+        reason: String,
+    },
     /// A signature was asked for and refused.
     SignatureRefused {
         /// The height.
@@ -295,6 +302,7 @@ impl ClusterEvent {
             Self::LinkRefused { .. } => "link_refused",
             Self::HeightCommitted { .. } => "height_committed",
             Self::RoundStarted { .. } => "round_started",
+            Self::DuplicateMember { .. } => "duplicate_member",
             Self::SignatureRefused { .. } => "signature_refused",
             Self::Equivocated { .. } => "equivocated",
             Self::SignatureUnknown { .. } => "signature_unknown",
@@ -331,6 +339,7 @@ impl ClusterEvent {
             | Self::ShutdownRefused { .. }
             | Self::Equivocated { .. }
             | Self::SignatureUnknown { .. }
+            | Self::DuplicateMember { .. }
             | Self::SignatureRefused { .. } => true,
             Self::ShutdownTaskEnded { is_done, .. } => !is_done,
             Self::ActorHealthChanged { status, .. } => {
@@ -413,6 +422,9 @@ impl fmt::Display for ClusterEvent {
                 write!(f, "height {height} adopted from a peer, decided in round {round}")
             }
             Self::RoundStarted { height, round } => write!(f, "height {height} entered round {round}"),
+            Self::DuplicateMember { member, reason } => {
+                write!(f, "two processes hold the key of {member}: {reason}")
+            }
             Self::SignatureRefused { height, reason } => {
                 write!(f, "a signature at height {height} was refused: {reason}")
             }

@@ -50,7 +50,7 @@ use alys_cluster::telemetry::metrics::Metrics;
 use alys_cluster::telemetry::spans::SpanCounters;
 use alys_cluster::trace::Tracer;
 use alys_cluster::transport::tls::Trust;
-use alys_cluster::transport::{IdentityError, Line, Lines, Refusals};
+use alys_cluster::transport::{Duplicates, Holder, IdentityError, Line, Lines, Refusals};
 use ractor::Actor;
 use ractor::concurrency::JoinHandle;
 use thiserror::Error;
@@ -332,6 +332,14 @@ fn parts(
     let addresses = Addresses::new(&roster);
     let voucher = Arc::new(LinkVoucher::new(&genesis, key.clone()));
     let lifetime = config.link.certificate_lifetime;
+    let holder = Holder {
+        member: roster.own().clone(),
+        incarnation,
+        federation: genesis_hash,
+        voucher: voucher.clone(),
+        halt: supervision.halt.clone(),
+    };
+    let duplicates = Duplicates::new(holder, clock.clone(), events.clone());
     let trust = Trust::tls(&roster, genesis_hash, voucher, lifetime, clock.clone())?;
     let refusals = Refusals::new(clock.clone(), events.clone());
     let line = |peer: &NodeId| (peer.clone(), Arc::new(Line::new(peer.clone(), refusals.clone())));
@@ -343,6 +351,7 @@ fn parts(
         log_lines_lost: Arc::default(),
         supervision,
         trust,
+        duplicates,
         lines,
         refusals,
         gate,

@@ -42,8 +42,8 @@ use alys_cluster::telemetry::{Ear, History, LoggingActor, LoggingMessage, Metric
 use alys_cluster::transport::gateway::GATEWAY;
 use alys_cluster::transport::tls::Trust;
 use alys_cluster::transport::{
-    Bounds, Class, Courier, Door, Doorman, Gateway, Hello, Lines, LinkActor, LinkMessage, LinkWatcher,
-    NetworkActor, NetworkMessage, Refusals, Routes, codec,
+    Bounds, Class, Courier, Door, Doorman, Duplicates, Gateway, Hello, Lines, LinkActor, LinkMessage,
+    LinkWatcher, NetworkActor, NetworkMessage, Refusals, Routes, codec,
 };
 use ractor::Actor;
 use serde::Serialize;
@@ -206,6 +206,8 @@ pub struct Parts {
     pub open_store: OpenStore,
     /// The thread that writes to the data directory.
     pub storage: Storage,
+    /// Finds other processes with this member's key, or with a peer's.
+    pub duplicates: Duplicates,
     /// Proves who this member is, and checks who others are.
     pub trust: Trust,
     /// The ways to the other members.
@@ -429,6 +431,7 @@ impl Parts {
                 hello,
                 roster: self.roster.clone(),
                 timeout: config.handshake_timeout,
+                duplicates: Some(self.duplicates.clone()),
             },
             cookie: hex::encode(genesis),
             bounds: Bounds {
@@ -459,6 +462,7 @@ impl Parts {
                 line: self.lines[&peer.name].clone(),
                 peer_address: peer.address,
                 dials: *self.roster.own() > peer.name,
+                duplicates: self.duplicates.clone(),
                 config: self.config.link.clone(),
                 network: self.addresses.network.clone(),
                 clock: self.clock.clone(),

@@ -1,6 +1,7 @@
 //! A member that is a process of its own, in a federation whose others may be in this one.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -88,6 +89,35 @@ impl Process {
         command.arg("run").arg("--config").arg(&config_file).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a file")).stderr(log);
         change(&mut command);
+        Self { child: command.spawn().expect("it starts"), home }
+    }
+
+    /// Starts a copy of a member's directory, as it is at present, that listens elsewhere.
+    ///
+    /// # Panics
+    ///
+    /// If it can not be copied or started.
+    pub fn start_copy(
+        federation: &Federation,
+        index: usize,
+        from: &Path,
+        link: SocketAddr,
+        ops: SocketAddr,
+    ) -> Self {
+        let home = from.with_extension("copy");
+        let copied = Command::new("cp").arg("-r").args([from, &home]).status();
+        assert!(copied.is_ok_and(|status| status.success()), "{} is copied", from.display());
+        let mut config = federation.members[index].config.clone();
+        config.genesis_file = home.join("genesis.toml");
+        config.data_dir = home.join(config.data_dir.file_name().expect("a directory"));
+        config.link.listen = link;
+        config.ops.address = ops;
+        let config_file = home.join("node.toml");
+        fs::write(&config_file, toml::to_string(&config).expect("TOML")).expect("a file");
+        let log = fs::File::create(home.join("node.log")).expect("a file");
+        let mut command = Command::new(binary());
+        command.arg("run").arg("--config").arg(&config_file).stdin(Stdio::null());
+        let command = command.stdout(log.try_clone().expect("a file")).stderr(log);
         Self { child: command.spawn().expect("it starts"), home }
     }
 

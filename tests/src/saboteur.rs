@@ -94,7 +94,13 @@ impl Saboteur {
     }
 
     fn doorman(&self, hello: Hello) -> Doorman {
-        Doorman { trust: self.trust.clone(), hello, roster: self.roster.clone(), timeout: SOON }
+        Doorman {
+            trust: self.trust.clone(),
+            hello,
+            roster: self.roster.clone(),
+            timeout: SOON,
+            duplicates: None,
+        }
     }
 
     /// Meets `target` as who it is.

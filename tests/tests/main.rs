@@ -27,4 +27,5 @@ mod shutdown;
 mod supervision;
 mod top;
 mod traces;
+mod twins;
 mod unread_logs;

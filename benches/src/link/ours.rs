@@ -52,7 +52,7 @@ fn doorman(own: &str, is_secure: bool, clock: &Arc<dyn Clock>) -> Doorman {
         Trust::plain()
     };
     let hello = Hello::new(node(own), Incarnation(1), FEDERATION, VERSION);
-    Doorman { trust, hello, roster, timeout: DEADLINE }
+    Doorman { trust, hello, roster, timeout: DEADLINE, duplicates: None }
 }
 
 enum EchoMessage {

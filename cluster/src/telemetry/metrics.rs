@@ -123,6 +123,7 @@ struct MemberMetrics {
     losses: IntCounterVec,
     departures: IntCounterVec,
     attested: IntCounterVec,
+    duplicates: IntCounterVec,
     refused: IntCounter,
     self_doubts: IntCounter,
 }
@@ -155,6 +156,11 @@ impl MemberMetrics {
                 "federation_peer_attested_total",
                 "Times a peer that did not answer attested its health through another.",
                 by,
+            ),
+            duplicates: make.counters(
+                "federation_duplicate_members_total",
+                "Times two processes were found to hold the member's key.",
+                &["member"],
             ),
             refused: make.counter(
                 "federation_attestations_refused_total",
@@ -542,6 +548,9 @@ impl Metrics {
             ClusterEvent::RoundStarted { round, .. } => {
                 self.rounds.inc();
                 self.round.set((*round).into());
+            }
+            ClusterEvent::DuplicateMember { member, .. } => {
+                self.members.duplicates.with_label_values(&[member.as_str()]).inc();
             }
             ClusterEvent::SignatureRefused { .. } => self.signature_refusals.inc(),
             ClusterEvent::SignatureUnknown { .. } => self.signatures_unknown.inc(),

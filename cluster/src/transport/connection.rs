@@ -39,6 +39,7 @@ use super::envelope::{Body, Class, Envelope};
 use super::error::{AskError, Unsent};
 use super::frame::{self, Frame, Kind};
 use super::hello::Met;
+use super::presence::{Identity, Instance};
 use super::queue::{Pushed, SendQueue};
 use super::statistics::{Count, Counters};
 use crate::clock::{Clock, Moment};
@@ -71,6 +72,10 @@ const REASON_BYTES_MAX: usize = 1_024;
 pub trait Inbound: Send + Sync + 'static {
     /// Takes one envelope to whom it is for, without waiting, or says why not.
     fn take(&self, from: &Arc<Connection>, envelope: Envelope) -> Result<(), String>;
+    /// Takes what the peer says of which process holds a member's key.
+    fn identity(&self, _: &Arc<Connection>, _: Bytes) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// The bounds of a connection.
@@ -276,6 +281,26 @@ impl Connection {
     /// Which start of it.
     pub fn incarnation(&self) -> Incarnation {
         self.met.incarnation
+    }
+
+    /// Which process of it, if it says so.
+    pub fn instance(&self) -> Option<Instance> {
+        self.met.instance
+    }
+
+    /// Says something about who holds a member's key, to a peer that understands it.
+    pub(super) fn identify(&self, identity: &Identity) {
+        if self.met.instance.is_none() || self.ended().is_some() {
+            return;
+        }
+        let mut frame = BytesMut::new();
+        frame::put(Kind::Identity, &identity.encode(), &mut frame);
+        let mut notices = locked(&self.notices);
+        // A peer that takes nothing is given up by those who send it more than this.
+        if notices.len() < NOTICES_MAX {
+            notices.push_back(frame.freeze());
+            self.wake.notify_one();
+        }
     }
 
     /// The version both speak.
@@ -567,6 +592,11 @@ impl Connection {
                 Kind::Refusal => {
                     break Ok(format!("the peer refused: {}", String::from_utf8_lossy(&frame.body)));
                 }
+                Kind::Identity => {
+                    if let Err(reason) = inbound.identity(self, frame.body) {
+                        self.counters.refusals.of_member(&self.met.peer, &reason);
+                    }
+                }
                 Kind::Hello => break Err("it greeted twice".to_owned()),
             }
         };
@@ -731,7 +761,7 @@ mod tests {
         let (read, write) = tokio::io::split(near);
         let halves = Halves { read: FramedRead::new(read, frame::lengths(Kind::Hello)), write };
         let peer = NodeId::new("node-2").expect("a name");
-        let met = Met { peer, incarnation: Incarnation(1), version: 2 };
+        let met = Met { peer, incarnation: Incarnation(1), version: 2, instance: None };
         let bounds = Bounds { frames_max: 16, bytes_max: 4 << 20, idle: IDLE };
         let counters = Arc::new(Counters::new(refusals.clone()));
         let clock = Arc::new(SystemClock::default());
@@ -769,7 +799,7 @@ mod tests {
         let flood = framed(Kind::Control, &[0; 4_096]).repeat(8);
         for (bytes, reason) in [
             (framed(Kind::Hello, b"again").to_vec(), "it greeted twice"),
-            (vec![0, 0, 0, 1, 9], "it sent a frame of kind 9; expected 0 to 5"),
+            (vec![0, 0, 0, 1, 9], "it sent a frame of kind 9; expected 0 to 6"),
             (vec![0xff; 5], "frame size too big"),
             (flood, "it sends control faster than 1024 bytes a second"),
         ] {

@@ -25,16 +25,18 @@ pub enum Kind {
     Pong = 4,
     /// One envelope.
     Envelope = 5,
+    /// Whether two processes hold one member's key. Sent only to those whose greeting names their process.
+    Identity = 6,
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Hello, Self::Refusal, Self::Control, Self::Ping, Self::Pong, Self::Envelope];
+    const ALL: [Self; 7] =
+        [Self::Hello, Self::Refusal, Self::Control, Self::Ping, Self::Pong, Self::Envelope, Self::Identity];
 
     /// The largest body, in bytes.
     pub const fn body_max(self) -> usize {
         match self {
-            Self::Hello | Self::Refusal => 1_024,
+            Self::Hello | Self::Refusal | Self::Identity => 1_024,
             Self::Control => 64 * 1_024,
             Self::Ping | Self::Pong => 8,
             Self::Envelope => MESSAGE_BYTES_MAX + 1_024,
@@ -52,7 +54,7 @@ pub enum FrameError {
     #[error("an empty frame; expected a kind and a body")]
     Empty,
     /// No such kind.
-    #[error("a frame of kind {0}; expected 0 to 5")]
+    #[error("a frame of kind {0}; expected 0 to 6")]
     Kind(u8),
     /// More than this kind may have.
     #[error("a {kind:?} frame of {bytes} bytes; expected at most {} bytes", kind.body_max())]
@@ -143,7 +145,7 @@ mod tests {
         let parse = |bytes: &[u8]| Frame::parse(BytesMut::from(bytes)).map_err(|error| error.to_string());
         for (bytes, expected) in [
             (vec![], "an empty frame; expected a kind and a body"),
-            (vec![9, 1], "a frame of kind 9; expected 0 to 5"),
+            (vec![9, 1], "a frame of kind 9; expected 0 to 6"),
             ([&[3][..], &[0; 9]].concat(), "a Ping frame of 9 bytes; expected at most 8 bytes"),
         ] {
             assert_eq!(parse(&bytes).expect_err("no frame"), expected);

@@ -13,8 +13,10 @@ use tokio::net::TcpStream;
 use tokio_util::codec::FramedRead;
 
 use super::connection::Halves;
+use super::duplicates::Duplicates;
 use super::frame::{self, Frame, Kind};
 use super::hello::{Hello, Met};
+use super::presence::{Identity, Presence};
 use super::tls::{Refusal, SecureStream, Trust};
 use crate::federation::Roster;
 use crate::id::NodeId;
@@ -49,6 +51,40 @@ pub struct Doorman {
     pub roster: Roster,
     /// How long it may take.
     pub timeout: Duration,
+    /// Which process this is, for a member that looks for others with its key.
+    pub duplicates: Option<Duplicates>,
+}
+
+impl Guest {
+    /// Shows this member's other process to the one that was met, which shows itself in return.
+    pub(super) async fn present(&mut self, other: Presence, patience: Duration) -> Option<Presence> {
+        let Halves { read, write } = &mut self.halves;
+        send(write, Kind::Identity, &Identity::Presence(other).encode()).await.ok()?;
+        // Others may speak first on this connection, which is given up in any case.
+        read.decoder_mut().set_max_frame_length(Kind::Envelope.body_max() + 1);
+        let answer = async {
+            loop {
+                let frame = Frame::parse(read.next().await?.ok()?).ok()?;
+                if frame.kind == Kind::Identity
+                    && let Ok(Identity::Presence(presence)) = Identity::decode(frame.body)
+                {
+                    return Some(presence);
+                }
+            }
+        };
+        tokio::time::timeout(patience, answer).await.ok().flatten()
+    }
+
+    /// Closes the connection and says why.
+    pub(super) async fn refuse(mut self, reason: &str, patience: Duration) {
+        let write = &mut self.halves.write;
+        let refuse = async {
+            // Whether it hears why does not matter here.
+            let _ = send(write, Kind::Refusal, reason.as_bytes()).await;
+            let _ = write.shutdown().await;
+        };
+        let _ = tokio::time::timeout(patience, refuse).await;
+    }
 }
 
 impl Doorman {
@@ -90,7 +126,11 @@ impl Doorman {
     ) -> Result<Guest, String> {
         let (read, mut write) = tokio::io::split(stream);
         let mut read = FramedRead::with_capacity(read, frame::lengths(Kind::Hello), 1_024);
-        send(&mut write, Kind::Hello, &self.hello.encode()).await?;
+        let hello = match &self.duplicates {
+            Some(duplicates) => duplicates.greeting(&self.hello),
+            None => self.hello.clone(),
+        };
+        send(&mut write, Kind::Hello, &hello.encode()).await?;
         let met = match read.next().await {
             None => Err("it closed the connection without a greeting".to_owned()),
             Some(Err(error)) => Err(format!("its greeting can not be read: {error}")),

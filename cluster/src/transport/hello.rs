@@ -11,6 +11,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::presence::Instance;
 use crate::id::{Incarnation, NodeId};
 
 /// The oldest version spoken.
@@ -32,6 +33,8 @@ struct Wire {
     incarnation: u64,
     #[prost(bytes = "bytes", tag = "5")]
     federation: Bytes,
+    #[prost(bytes = "bytes", tag = "6")]
+    instance: Bytes,
 }
 
 /// What one side says first.
@@ -47,6 +50,8 @@ pub struct Hello {
     pub incarnation: Incarnation,
     /// The federation it belongs to: the hash of its genesis.
     pub federation: [u8; 32],
+    /// Which process of it speaks, if it says so.
+    pub instance: Option<Instance>,
 }
 
 /// Whom a connection reaches, and how it is spoken to.
@@ -58,12 +63,19 @@ pub struct Met {
     pub incarnation: Incarnation,
     /// The version both speak.
     pub version: u32,
+    /// Which process of it, if it says so.
+    pub instance: Option<Instance>,
+}
+
+fn bytes_of(instance: Option<Instance>) -> Bytes {
+    instance.map(|instance| Bytes::copy_from_slice(&instance.0)).unwrap_or_default()
 }
 
 impl Hello {
     /// What `node` says when it speaks every version from [`VERSION_MIN`] to `version_max`.
     pub fn new(node: NodeId, incarnation: Incarnation, federation: [u8; 32], version_max: u32) -> Self {
-        Self { version_min: VERSION_MIN, version_max, node, incarnation, federation }
+        let (version_min, instance) = (VERSION_MIN, None);
+        Self { version_min, version_max, node, incarnation, federation, instance }
     }
 
     /// Its bytes.
@@ -74,6 +86,7 @@ impl Hello {
             node: self.node.to_string(),
             incarnation: self.incarnation.0,
             federation: Bytes::copy_from_slice(&self.federation),
+            instance: bytes_of(self.instance),
         };
         wire.encode_to_vec()
     }
@@ -87,7 +100,10 @@ impl Hello {
             .try_into()
             .map_err(|_| format!("it names its federation in {length} bytes; expected 32"))?;
         let Wire { version_min, version_max, incarnation, .. } = wire;
-        Ok(Self { version_min, version_max, node, incarnation: Incarnation(incarnation), federation })
+        // A process that names itself in another form is one that does not say which it is.
+        let instance = Instance::read(&wire.instance);
+        let incarnation = Incarnation(incarnation);
+        Ok(Self { version_min, version_max, node, incarnation, federation, instance })
     }
 
     /// Whom this side meets in the one that says `theirs`; `proven` is whose certificate it showed.
@@ -107,7 +123,12 @@ impl Hello {
                 theirs.version_min, theirs.version_max, self.version_min, self.version_max
             ));
         }
-        Ok(Met { peer: theirs.node.clone(), incarnation: theirs.incarnation, version })
+        Ok(Met {
+            peer: theirs.node.clone(),
+            incarnation: theirs.incarnation,
+            version,
+            instance: theirs.instance,
+        })
     }
 }
 
@@ -130,6 +151,15 @@ mod tests {
         assert_eq!(hex, golden);
         // Field 15, a string, of a version to come.
         bytes.extend_from_slice(&[0x7a, 3, b'n', b'e', b'w']);
+        assert_eq!(Hello::decode(bytes.into()), Ok(hello));
+    }
+
+    #[test]
+    fn a_greeting_that_names_its_process_comes_out_as_it_went_in_and_fits_into_a_frame() {
+        let longest = "n".repeat(crate::id::NAME_BYTES_MAX);
+        let hello = Hello { instance: Some(Instance([1; 16])), ..hello(&longest, 1, 2) };
+        let bytes = hello.encode();
+        assert!(bytes.len() <= crate::transport::frame::Kind::Hello.body_max(), "{}", bytes.len());
         assert_eq!(Hello::decode(bytes.into()), Ok(hello));
     }
 

@@ -13,6 +13,7 @@ use ractor::rpc::CallResult;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::config::LinkConfig;
+use super::duplicates::Duplicates;
 use super::line::Line;
 use super::message::{GatewayMessage, LinkMessage, LinkStatus, NetworkMessage, Session};
 use super::peer::{Effect, Input, Peer, SessionId};
@@ -47,6 +48,8 @@ pub struct LinkActor {
     pub network: Address<NetworkMessage>,
     /// Reads time.
     pub clock: Arc<dyn Clock>,
+    /// Whether another process with this member's key is the one that speaks.
+    pub duplicates: Duplicates,
     /// Hears of sessions won and lost.
     pub events: EventBus,
     /// Is told at once whether there is a link. Must not wait.
@@ -79,6 +82,11 @@ impl LinkActor {
         for effect in effects {
             match effect {
                 Effect::Dial { attempt } => {
+                    if let Some(reason) = self.duplicates.halted() {
+                        let reason = reason.to_owned();
+                        shell.peer.handle(self.clock.now(), Input::DialFailed { attempt, reason });
+                        continue;
+                    }
                     self.line.counters().add(Count::Dials, 1);
                     let (peer, address) = (self.line.peer().clone(), self.peer_address);
                     if let Err(error) = self.network.cast(NetworkMessage::Dial { peer, address, attempt }) {
@@ -172,6 +180,9 @@ impl Actor for LinkActor {
         match mail.open() {
             LinkMessage::Tick => {
                 remind(&me, TICK, LinkMessage::Tick);
+                if let Some(reason) = self.duplicates.halted() {
+                    shell.sessions.values().for_each(|session| session.stop(reason));
+                }
                 self.input(shell, Input::Tick);
             }
             LinkMessage::DialFailed { attempt, reason } => {

@@ -110,6 +110,8 @@ pub enum NetworkMessage {
         guest: Box<Guest>,
         /// See above.
         attempt: Option<u64>,
+        /// Whether no other process of the member answers any more.
+        alone: bool,
     },
     /// A link wants a connection to its peer.
     Dial {

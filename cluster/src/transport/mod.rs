@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Reading order: [`frame`], [`hello`], [`envelope`], [`queue`] (what bytes mean, and which go first), [`identity`],
-//! [`tls`], [`handshake`] (who is who), [`connection`] (its tasks), [`mod@line`], [`courier`] (how one sends),
+//! [`tls`], [`handshake`] (who is who), [`presence`], [`duplicates`] (two processes with one key), [`connection`] (its tasks), [`mod@line`], [`courier`] (how one sends),
 //! [`gateway`], [`share`] (what is let in, and how much), [`peer`] (redial, pure), [`link`] (the actor of one peer), [`network`] (sessions),
 //! [`statistics`], [`refusals`], [`config`].
 
@@ -19,6 +19,7 @@ pub mod codec;
 pub mod config;
 pub mod connection;
 pub mod courier;
+pub mod duplicates;
 pub mod envelope;
 pub mod error;
 pub mod frame;
@@ -31,6 +32,7 @@ pub mod link;
 pub mod message;
 pub mod network;
 pub mod peer;
+pub mod presence;
 pub mod queue;
 pub mod refusals;
 pub mod share;
@@ -40,6 +42,7 @@ pub mod tls;
 pub use config::{LinkConfig, PeerConfig};
 pub use connection::{Bounds, Connection};
 pub use courier::Courier;
+pub use duplicates::{Duplicates, Holder};
 pub use envelope::{Class, Envelope};
 pub use gateway::{Admits, Answers, Door, Gateway, Routes};
 pub use handshake::Doorman;

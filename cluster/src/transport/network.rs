@@ -22,11 +22,13 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use super::connection::{Bounds, Connection, Inbound};
+use super::duplicates::{Duplicates, Identified};
 use super::gateway::GATEWAY;
 use super::handshake::{Doorman, Guest, Unmet};
 use super::line::Lines;
 use super::message::{LinkMessage, NetworkMessage, Session, SessionEvent};
 use super::peer::SessionId;
+use super::presence::Identity;
 use super::refusals::Refusals;
 use super::tls;
 use crate::clock::{Clock, Moment};
@@ -221,7 +223,11 @@ impl NetworkActor {
                         Ok(guest) => {
                             let guest = Box::new(guest);
                             // A network actor that has ended meanwhile takes the guest along.
-                            let _ = me.cast(Mail::to_self(NetworkMessage::Met { guest, attempt: None }));
+                            let _ = me.cast(Mail::to_self(NetworkMessage::Met {
+                                guest,
+                                attempt: None,
+                                alone: false,
+                            }));
                         }
                         Err(reason) => refusals.of_stranger(&from, &reason),
                     }
@@ -247,11 +253,22 @@ impl NetworkActor {
         shell: &mut Shell,
         guest: Guest,
         attempt: Option<u64>,
+        alone: bool,
     ) {
         let peer = guest.met.peer.clone();
+        if let Some(duplicates) = &self.doorman.duplicates {
+            if let Some(reason) = duplicates.halted() {
+                let reason = reason.to_owned();
+                return drop(tokio::spawn(async move { guest.refuse(&reason, REPLACE_DEADLINE).await }));
+            }
+            if let Some(former) = Self::other_process(shell, &guest).filter(|_| !alone) {
+                return Self::settle(me, duplicates.clone(), former, guest, attempt);
+            }
+        }
         let line = &self.lines[&peer];
         if let Err(reason) = line.admits(guest.met.incarnation) {
-            return self.refusals.of_member(&peer, &reason);
+            self.refusals.of_member(&peer, &reason);
+            return drop(tokio::spawn(async move { guest.refuse(&reason, REPLACE_DEADLINE).await }));
         }
         let given = shell.given.extract_if(|_, given| *given.connection.peer() == peer);
         given.for_each(|(_, given)| given.connection.end("replaced by a new connection"));
@@ -265,14 +282,19 @@ impl NetworkActor {
                     // One that does not end in time is left to the node server's election.
                     let _ = session.actor.stop_and_wait(None, Some(REPLACE_DEADLINE)).await;
                 }
-                let _ = me.cast(Mail::to_self(NetworkMessage::Met { guest: Box::new(guest), attempt }));
+                let _ = me.cast(Mail::to_self(NetworkMessage::Met {
+                    guest: Box::new(guest),
+                    attempt,
+                    alone: true,
+                }));
             });
             return;
         }
         let Guest { met, halves } = guest;
         let (counters, clock) = (line.counters().clone(), self.clock.clone());
-        let (connection, stream) =
-            Connection::start(met, halves, self.bounds, counters, clock, self.inbound.clone());
+        let (duplicates, inner) = (self.doorman.duplicates.clone(), self.inbound.clone());
+        let inbound = Arc::new(Identified { duplicates, inner });
+        let (connection, stream) = Connection::start(met, halves, self.bounds, counters, clock, inbound);
         shell.last_label += 1;
         let label = format!("connection {}", shell.last_label);
         shell.given.insert(label.clone(), Given { connection, attempt });
@@ -280,6 +302,63 @@ impl NetworkActor {
         // The node servers are linked to this actor: if one has ended, so will this actor.
         let is_server = attempt.is_none();
         let _ = shell.servers[&peer].cast(NodeServerMessage::ConnectionOpenedExternal { stream, is_server });
+    }
+
+    /// The connection to another process of the member that is met, if there is one.
+    fn other_process(shell: &Shell, guest: &Guest) -> Option<Arc<Connection>> {
+        let instance = guest.met.instance?;
+        let given = shell.given.values().map(|given| &given.connection);
+        let all = given.chain(shell.sessions.values().map(|tracked| &tracked.session.connection));
+        let is_other = |connection: &&Arc<Connection>| {
+            *connection.peer() == guest.met.peer
+                && connection.ended().is_none()
+                && connection.instance().is_some_and(|other| other != instance)
+        };
+        all.filter(is_other).last().cloned()
+    }
+
+    /// Asks the process that is linked whether it lives. One that does not answer is left over from before a restart;
+    /// of two that do, the elder keeps the link.
+    fn settle(
+        me: &ActorRef<Mail<NetworkMessage>>,
+        duplicates: Duplicates,
+        former: Arc<Connection>,
+        mut guest: Guest,
+        attempt: Option<u64>,
+    ) {
+        let me = me.clone();
+        tokio::spawn(async move {
+            let Some(instance) = guest.met.instance else { return };
+            let Some(first) = duplicates.ask(&former, instance, REPLACE_DEADLINE).await else {
+                former.end("replaced by a new process");
+                let _ = me.cast(Mail::to_self(NetworkMessage::Met {
+                    guest: Box::new(guest),
+                    attempt,
+                    alone: true,
+                }));
+                return;
+            };
+            let second = guest.present(first.clone(), REPLACE_DEADLINE).await;
+            let second = second.filter(|second| {
+                (&second.member, second.instance, second.beside) == (&first.member, instance, first.instance)
+                    && duplicates.is_signed(second)
+            });
+            let of = |incarnation| format!("process {instance} of incarnation {incarnation}");
+            match second {
+                Some(second) => {
+                    former.identify(&Identity::Presence(second.clone()));
+                    if first.is_younger_than(&second) {
+                        duplicates.tell(&first.member, &second, &first.to_string());
+                        former.end("an older process holds the same key");
+                    } else {
+                        duplicates.tell(&first.member, &first, &second.to_string());
+                    }
+                }
+                None => duplicates.tell(&first.member, &first, &of(guest.met.incarnation)),
+            }
+            let reason = format!("another process holds the key of {}: {first}", first.member);
+            guest.refuse(&reason, REPLACE_DEADLINE).await;
+        });
     }
 
     fn look_at_certificate(&self) {
@@ -399,14 +478,18 @@ impl Actor for NetworkActor {
                     }
                 }
             }
-            NetworkMessage::Met { guest, attempt } => self.met(&me, shell, *guest, attempt),
+            NetworkMessage::Met { guest, attempt, alone } => self.met(&me, shell, *guest, attempt, alone),
             NetworkMessage::Dial { peer, address, attempt } => {
                 let (doorman, me, link) = (self.doorman.clone(), me.clone(), self.links[&peer].clone());
                 let refusals = self.refusals.clone();
                 tokio::spawn(async move {
                     match doorman.visit(&peer, address).await {
                         Ok(guest) => {
-                            let met = NetworkMessage::Met { guest: Box::new(guest), attempt: Some(attempt) };
+                            let met = NetworkMessage::Met {
+                                guest: Box::new(guest),
+                                attempt: Some(attempt),
+                                alone: false,
+                            };
                             // The network actor may have been replaced; the link's own deadline then passes.
                             let _ = me.cast(Mail::to_self(met));
                         }

@@ -16,6 +16,9 @@ use std::time::Duration;
 use super::config::LinkConfig;
 use crate::clock::Moment;
 
+/// A link that was up for so long is dialled anew after the shortest pause.
+const STEADY: Duration = Duration::from_secs(2);
+
 /// A session as the link knows it: the number of its actor in this process.
 pub type SessionId = u64;
 
@@ -96,6 +99,7 @@ pub struct Peer {
     phase: Phase,
     attempt: u64,
     pause: Duration,
+    up_since: Moment,
     last_loss: String,
 }
 
@@ -109,6 +113,7 @@ impl Peer {
             phase: Phase::Idle(now + config.redial_min.mul_f64(jitter.clamp(0.0, 1.0))),
             attempt: 0,
             pause: config.redial_min,
+            up_since: now,
             last_loss: String::new(),
         }
     }
@@ -176,7 +181,7 @@ impl Peer {
             // ractor_cluster elected this session over the one known so far.
             (phase, Input::Ready(session)) => {
                 self.phase = Phase::Up(session);
-                self.pause = self.redial.0;
+                self.up_since = now;
                 let mut effects = match phase {
                     Phase::Up(old) => vec![
                         Effect::StopSession(old, "replaced"),
@@ -195,6 +200,10 @@ impl Peer {
     }
 
     fn idle(&mut self, now: Moment, reason: String) {
+        // Two that take a link from each other in turn do so less and less often.
+        if matches!(self.phase, Phase::Up(_)) && now.since(self.up_since) >= STEADY {
+            self.pause = self.redial.0;
+        }
         self.phase = Phase::Idle(now + self.pause);
         self.pause = (self.pause * 2).min(self.redial.1);
         self.last_loss = reason;
@@ -256,7 +265,12 @@ mod tests {
         }
         assert_eq!(pauses, [0, 50, 100, 200, 400, 400]);
         peer.handle(at(now), Input::Ready(9));
+        now += 1_000;
         peer.handle(at(now), closed(9));
+        assert_eq!(peer.handle(at(now + 399), TICK), [], "a link that did not last changes nothing");
+        peer.handle(at(now + 399), Input::Ready(10));
+        now += 2_399;
+        peer.handle(at(now), closed(10));
         assert_eq!(peer.handle(at(now + 50), TICK), [Effect::Dial { attempt: 7 }]);
     }
 

@@ -75,6 +75,7 @@ fn object(event: &ClusterEvent) -> Value {
             "deciding_ms": deciding.map(ms),
         }),
         E::RoundStarted { height, round } => json!({"height": height.0, "round": round}),
+        E::DuplicateMember { member, reason } => json!({"member": member, "reason": reason}),
         E::SignatureRefused { height, reason } => json!({"height": height.0, "reason": reason}),
         E::Equivocated { member, height, round, step } => {
             json!({"member": member.as_str(), "height": height.0, "round": round, "step": step})

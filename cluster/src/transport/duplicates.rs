@@ -1,0 +1,258 @@
+//! Finds two processes that hold one member's key, and stops the younger.
+//!
+//! ```text
+//!   node-4 (linked)          node-1                node-4 (a copy, greets)
+//!      │ ◄──── question ────── │ ◄───────────────────── │
+//!      │ ───── presence ─────► │ ────── presence ─────► │  proof for the copy
+//!      │ ◄──── presence ────── │ ◄───── presence ────── │
+//!      │ proof for the first   │ tells, keeps the elder │ halts if it is the younger
+//! ```
+//!
+//! What is said and who is the younger: [`presence`](super::presence). Here it is asked, answered and told.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::connection::{Connection, Inbound};
+use super::envelope::Envelope;
+use super::hello::Hello;
+use super::identity::Voucher;
+use super::presence::{Identity, Instance, Presence};
+use crate::clock::{Clock, Moment};
+use crate::event::{ClusterEvent, EventBus};
+use crate::id::{ActorName, Incarnation, NodeId};
+use crate::port::ConsensusHalt;
+
+/// In whose name a member whose key has an older holder is halted.
+pub const IDENTITY: &str = "identity";
+/// How long after it was told of a member's two processes it is told again, if it lasts.
+const TOLD_EVERY: Duration = Duration::from_secs(30);
+/// Presences signed or checked within a second: each costs about a millisecond, and peers ask for them.
+const WORK_MAX: usize = 32;
+
+/// Who this process is, and how it proves that.
+pub struct Holder {
+    /// The member.
+    pub member: NodeId,
+    /// Which start of it.
+    pub incarnation: Incarnation,
+    /// The hash of its genesis.
+    pub federation: [u8; 32],
+    /// Signs with its key.
+    pub voucher: Arc<dyn Voucher>,
+    /// Halts it.
+    pub halt: Arc<dyn ConsensusHalt>,
+}
+
+/// What this process knows of others that hold its member's key or a peer's. Cheap to clone.
+#[derive(Clone)]
+pub struct Duplicates(Arc<Shared>);
+
+struct Shared {
+    holder: Holder,
+    instance: Instance,
+    started: Moment,
+    clock: Arc<dyn Clock>,
+    events: EventBus,
+    halted: OnceLock<String>,
+    /// Who waits for a peer's word, by the process it is asked about.
+    asked: Mutex<BTreeMap<(NodeId, Instance), Vec<oneshot::Sender<Presence>>>>,
+    told: Mutex<BTreeMap<NodeId, Moment>>,
+    work: Mutex<VecDeque<Moment>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Duplicates {
+    /// Of a process that starts now.
+    pub fn new(holder: Holder, clock: Arc<dyn Clock>, events: EventBus) -> Self {
+        let (instance, started) = (Instance::draw(), clock.now());
+        Self(Arc::new(Shared {
+            holder,
+            instance,
+            started,
+            clock,
+            events,
+            halted: OnceLock::new(),
+            asked: Mutex::default(),
+            told: Mutex::default(),
+            work: Mutex::default(),
+        }))
+    }
+
+    /// This process.
+    pub fn instance(&self) -> Instance {
+        self.0.instance
+    }
+
+    /// Why this process may not go on, if an older one holds its member's key.
+    pub fn halted(&self) -> Option<&str> {
+        self.0.halted.get().map(String::as_str)
+    }
+
+    /// What this process says first.
+    pub(super) fn greeting(&self, hello: &Hello) -> Hello {
+        Hello { instance: Some(self.0.instance), ..hello.clone() }
+    }
+
+    /// What this process says beside another one.
+    fn presence(&self, beside: Instance) -> Presence {
+        let Shared { holder, instance, started, clock, .. } = &*self.0;
+        let mut presence = Presence {
+            member: holder.member.clone(),
+            instance: *instance,
+            beside,
+            incarnation: holder.incarnation,
+            uptime: clock.now().since(*started),
+            signature: Vec::new(),
+        };
+        presence.signature = holder.voucher.sign(&presence.statement(&holder.federation));
+        presence
+    }
+
+    /// Whether `presence` is its member's own word.
+    pub(super) fn is_signed(&self, presence: &Presence) -> bool {
+        let Holder { voucher, federation, .. } = &self.0.holder;
+        voucher.verify(&presence.member, &presence.statement(federation), &presence.signature)
+    }
+
+    /// Whether there is time for one more signature.
+    fn may_work(&self) -> bool {
+        let now = self.0.clock.now();
+        let mut work = locked(&self.0.work);
+        work.retain(|at| now.since(*at) < Duration::from_secs(1));
+        let may = work.len() < WORK_MAX;
+        if may {
+            work.push_back(now);
+        }
+        may
+    }
+
+    /// Asks the process at the other end of `connection` whether it lives beside `other`, a process of the same member.
+    pub(super) async fn ask(
+        &self,
+        connection: &Connection,
+        other: Instance,
+        patience: Duration,
+    ) -> Option<Presence> {
+        let (answer, answered) = oneshot::channel();
+        locked(&self.0.asked).entry((connection.peer().clone(), other)).or_default().push(answer);
+        connection.identify(&Identity::Question(other));
+        let presence = tokio::select! {
+            answered = tokio::time::timeout(patience, answered) => answered.ok()?.ok(),
+            () = connection.has_ended() => None,
+        };
+        // Of those who waited longer than they wanted to.
+        locked(&self.0.asked).retain(|_, waiting| {
+            waiting.retain(|waiting| !waiting.is_closed());
+            !waiting.is_empty()
+        });
+        presence
+    }
+
+    /// Two processes of `member` live at the same time.
+    pub(super) fn tell(&self, member: &NodeId, stays: &Presence, goes: &str) {
+        let reason = format!("{goes} is refused; {stays} stays");
+        self.tell_once(member, reason);
+    }
+
+    fn tell_once(&self, member: &NodeId, reason: String) {
+        let now = self.0.clock.now();
+        let mut told = locked(&self.0.told);
+        if told.get(member).is_some_and(|at| now.since(*at) < TOLD_EVERY) {
+            return;
+        }
+        told.insert(member.clone(), now);
+        drop(told);
+        let member = member.clone();
+        self.0.events.tell(ClusterEvent::DuplicateMember { member, reason });
+    }
+
+    /// What a frame of identity means, and what is answered.
+    fn take(&self, from: &Connection, body: Bytes) -> Result<(), String> {
+        match Identity::decode(body)? {
+            Identity::Question(beside) if beside == self.0.instance => Ok(()),
+            Identity::Question(beside) => {
+                if self.may_work() {
+                    from.identify(&Identity::Presence(self.presence(beside)));
+                }
+                Ok(())
+            }
+            Identity::Presence(presence) if presence.member == self.0.holder.member => {
+                if presence.instance == self.0.instance || presence.beside != self.0.instance {
+                    return Err("it shows a presence that is not about this process".to_owned());
+                }
+                if !self.may_work() {
+                    return Ok(());
+                }
+                if !self.is_signed(&presence) {
+                    return Err(
+                        "it shows a presence in this member's name that its key has not signed".to_owned()
+                    );
+                }
+                let own = self.presence(presence.instance);
+                from.identify(&Identity::Presence(own.clone()));
+                self.judge(&own, &presence);
+                Ok(())
+            }
+            Identity::Presence(presence) if presence.member == *from.peer() => {
+                let waiting = locked(&self.0.asked).remove(&(presence.member.clone(), presence.beside));
+                let Some(waiting) = waiting else { return Ok(()) };
+                if !self.is_signed(&presence) {
+                    return Err("it shows a presence that its key has not signed".to_owned());
+                }
+                // Whoever stopped waiting asks again when it matters.
+                waiting.into_iter().for_each(|waiting| drop(waiting.send(presence.clone())));
+                Ok(())
+            }
+            Identity::Presence(presence) => Err(format!("it shows a presence of {}", presence.member)),
+        }
+    }
+
+    /// Another process holds this member's key: one of the two goes on.
+    fn judge(&self, own: &Presence, other: &Presence) {
+        let member = &self.0.holder.member;
+        if own.is_younger_than(other) {
+            let reason = format!(
+                "another process holds the key of {member}: {other}; this one is the younger, signs nothing and \
+                 does not go on"
+            );
+            if self.0.halted.set(reason.clone()).is_ok() {
+                self.0.holder.halt.halt(&ActorName::literal(IDENTITY), &reason);
+            }
+            self.tell_once(member, reason);
+        } else {
+            self.tell_once(
+                member,
+                format!(
+                    "another process holds the key of {member}: {other}; this one is the elder and goes on"
+                ),
+            );
+        }
+    }
+}
+
+/// Takes frames of identity, and lets everything else through.
+pub(super) struct Identified {
+    pub(super) duplicates: Option<Duplicates>,
+    pub(super) inner: Arc<dyn Inbound>,
+}
+
+impl Inbound for Identified {
+    fn take(&self, from: &Arc<Connection>, envelope: Envelope) -> Result<(), String> {
+        self.inner.take(from, envelope)
+    }
+
+    fn identity(&self, from: &Arc<Connection>, body: Bytes) -> Result<(), String> {
+        match &self.duplicates {
+            Some(duplicates) => duplicates.take(from, body),
+            None => Ok(()),
+        }
+    }
+}
