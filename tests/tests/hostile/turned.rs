@@ -48,7 +48,7 @@ async fn frames_that_a_member_may_not_send_end_its_connection_with_the_reason_an
         (
             "an unknown kind",
             [&2u32.to_be_bytes()[..], &[9, 1]].concat(),
-            "a frame of kind 9; expected 0 to 5",
+            "a frame of kind 9; expected 0 to 6",
         ),
         ("an empty frame", vec![0; 4], "an empty frame; expected a kind and a body"),
         ("a length of 2^62", (1u64 << 62).to_be_bytes().to_vec(), "frame size too big"),
