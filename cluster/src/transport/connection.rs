@@ -35,6 +35,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
+use super::counted::Counted;
 use super::envelope::{Body, Class, Envelope};
 use super::error::{AskError, Unsent};
 use super::frame::{self, Frame, Kind};
@@ -251,8 +252,11 @@ impl Connection {
         let Halves { read, write } = halves;
         // What was read beyond the greeting moves to a buffer of another size.
         let rest = read.read_buffer().clone();
-        let mut read =
-            FramedRead::with_capacity(read.into_inner(), frame::lengths(Kind::Envelope), READ_BYTES);
+        let mut read = FramedRead::with_capacity(
+            Counted::new(read.into_inner()),
+            frame::lengths(Kind::Envelope),
+            READ_BYTES,
+        );
         read.read_buffer_mut().extend_from_slice(&rest);
         let (writes, reads, answers) = (connection.clone(), connection.clone(), connection.clone());
         tokio::spawn(async move {
@@ -526,7 +530,7 @@ impl Connection {
 
     async fn read<S: AsyncRead>(
         self: &Arc<Self>,
-        mut frames: FramedRead<ReadHalf<S>, LengthDelimitedCodec>,
+        mut frames: FramedRead<Counted<ReadHalf<S>>, LengthDelimitedCodec>,
         mut control: WriteHalf<DuplexStream>,
         inbound: &dyn Inbound,
     ) {
@@ -534,6 +538,7 @@ impl Connection {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut budget = ControlBudget { left: CONTROL_BURST, since: self.clock.now() };
         let mut silences = 0;
+        let mut heard_before = 0;
         let mut ended = pin!(self.end.cancelled());
         // What it may not do, or how the connection was lost.
         let reason: Result<String, String> = loop {
@@ -544,7 +549,10 @@ impl Connection {
                 biased;
                 // Before frames: whoever sends without end is pinged as well.
                 _ = ticks.tick() => {
-                    silences += 1;
+                    // Part of a frame is heard as well: on a slow link a large one takes longer than the idle time.
+                    let heard = frames.get_ref().bytes();
+                    silences = if heard == heard_before { silences + 1 } else { 1 };
+                    heard_before = heard;
                     if silences > SILENCES_MAX {
                         break Ok(format!("nothing was heard for {:?}", self.bounds.idle));
                     }
@@ -678,6 +686,22 @@ impl Connection {
         self.counters.add(Count::EnvelopesSent, taken as u64);
     }
 
+    /// Writes all of `bytes`. The idle time is for each piece that is taken: a slow link takes as long as it needs.
+    async fn write_all(
+        &self,
+        socket: &mut (impl AsyncWrite + Unpin),
+        mut bytes: &[u8],
+    ) -> Result<std::io::Result<()>, tokio::time::error::Elapsed> {
+        while !bytes.is_empty() {
+            match tokio::time::timeout(self.bounds.idle, socket.write(bytes)).await? {
+                Ok(0) => return Ok(Err(ErrorKind::WriteZero.into())),
+                Ok(taken) => bytes = &bytes[taken..],
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(()))
+    }
+
     async fn write<S: AsyncWrite>(&self, mut socket: WriteHalf<S>, mut control: ReadHalf<DuplexStream>) {
         let mut out = BytesMut::with_capacity(WRITE_BYTES_MAX);
         let mut chunk = BytesMut::with_capacity(CONTROL_BYTES);
@@ -709,7 +733,7 @@ impl Connection {
                 // A peer that speaks and does not listen is never silent, and `ractor_cluster` answers it without end.
                 let written = tokio::select! {
                     biased;
-                    written = tokio::time::timeout(self.bounds.idle, socket.write_all(&out)) => written,
+                    written = self.write_all(&mut socket, &out) => written,
                     () = &mut ended => return,
                 };
                 match written {
@@ -725,11 +749,13 @@ impl Connection {
             // Encryption keeps what it has not written yet; a peer that reads nothing lets this wait for ever.
             let flushed = tokio::select! {
                 biased;
-                flushed = socket.flush() => flushed,
+                flushed = tokio::time::timeout(self.bounds.idle, socket.flush()) => flushed,
                 () = &mut ended => return,
             };
-            if let Err(error) = flushed {
-                break Some(format!("the connection failed: {error}"));
+            match flushed {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => break Some(format!("the connection failed: {error}")),
+                Err(_) => break Some(format!("nothing was taken for {:?}", self.bounds.idle)),
             }
         };
         if let Some(reason) = reason {
@@ -758,15 +784,22 @@ mod tests {
     /// A connection, the peer's end of it, and that of `ractor_cluster`.
     fn connection(refusals: &Refusals) -> (Arc<Connection>, DuplexStream, DuplexStream) {
         let (near, far) = tokio::io::duplex(256);
-        let (read, write) = tokio::io::split(near);
+        let (connection, control) = connection_on(near, refusals);
+        (connection, far, control)
+    }
+
+    /// A connection on this stream, and the end of `ractor_cluster`.
+    fn connection_on<S>(stream: S, refusals: &Refusals) -> (Arc<Connection>, DuplexStream)
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (read, write) = tokio::io::split(stream);
         let halves = Halves { read: FramedRead::new(read, frame::lengths(Kind::Hello)), write };
         let peer = NodeId::new("node-2").expect("a name");
         let met = Met { peer, incarnation: Incarnation(1), version: 2, instance: None };
         let bounds = Bounds { frames_max: 16, bytes_max: 4 << 20, idle: IDLE };
         let counters = Arc::new(Counters::new(refusals.clone()));
-        let clock = Arc::new(SystemClock::default());
-        let (connection, control) = Connection::start(met, halves, bounds, counters, clock, Arc::new(Deaf));
-        (connection, far, control)
+        Connection::start(met, halves, bounds, counters, Arc::new(SystemClock::default()), Arc::new(Deaf))
     }
 
     fn refusals() -> Refusals {
@@ -792,6 +825,86 @@ mod tests {
         }
         assert_eq!(connection.ended(), Some("nothing was taken for 400ms"));
         answers.abort();
+    }
+
+    /// A stream that takes everything and never hands it on, as encryption may over a socket that is full.
+    struct Hoard(DuplexStream);
+
+    impl AsyncRead for Hoard {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            context: &mut std::task::Context<'_>,
+            into: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::pin::Pin::new(&mut self.0).poll_read(context, into)
+        }
+    }
+
+    impl AsyncWrite for Hoard {
+        fn poll_write(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            bytes: &[u8],
+        ) -> std::task::Poll<std::io::Result<usize>> {
+            std::task::Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::task::Poll::Pending
+        }
+
+        fn poll_shutdown(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_speaks_and_reads_nothing_is_given_up_also_when_encryption_keeps_what_is_written() {
+        let (near, mut peer) = tokio::io::duplex(256);
+        let (connection, _control) = connection_on(Hoard(near), &refusals());
+        let ping = framed(Kind::Ping, &[0; 8]);
+        for _ in 0..64 {
+            // It fails when the connection has ended meanwhile.
+            let _ = peer.write_all(&ping).await;
+            tokio::time::sleep(IDLE / 16).await;
+        }
+        assert_eq!(connection.ended(), Some("nothing was taken for 400ms"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_of_full_size_passes_a_link_that_takes_longer_for_it_than_the_idle_time() {
+        let ((one, mut near, _keeps), (other, mut far, _holds)) =
+            (connection(&refusals()), connection(&refusals()));
+        let message: Bytes = vec![7; 1 << 20].into();
+        let (to, protocol) = (Bytes::from_static(b"chain"), Bytes::from_static(b"chain/1"));
+        let ask = Body::Ask { id: 1, to, protocol, question: message, patience: Duration::from_mins(1) };
+        one.send(Class::Request, ask).expect("there is room");
+        // 256 bytes a tick: the frame takes many times the idle time.
+        let mut passed = 0;
+        let (mut piece, mut back) = ([0; 256], [0; 256]);
+        while passed < 1 << 20 {
+            assert_eq!((one.ended(), other.ended()), (None, None), "after {passed} bytes");
+            tokio::select! {
+                read = near.read(&mut piece) => {
+                    let read = read.expect("it sends");
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    far.write_all(&piece[..read]).await.expect("it takes");
+                    passed += read;
+                }
+                // Pings and their answers.
+                read = far.read(&mut back) => {
+                    near.write_all(&back[..read.expect("it sends")]).await.expect("it takes");
+                }
+                () = tokio::time::sleep(IDLE) => panic!("nothing was sent for {IDLE:?}"),
+            }
+        }
+        assert_eq!((one.ended(), other.ended()), (None, None));
     }
 
     #[tokio::test(start_paused = true)]

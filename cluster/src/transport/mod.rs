@@ -18,6 +18,7 @@
 pub mod codec;
 pub mod config;
 pub mod connection;
+mod counted;
 pub mod courier;
 pub mod duplicates;
 pub mod envelope;
