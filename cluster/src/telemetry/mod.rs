@@ -36,12 +36,17 @@ struct Heard {
     receiver: broadcast::Receiver<Arc<Recorded>>,
     /// What no incarnation has dealt with yet.
     under_way: Option<Result<Arc<Recorded>, u64>>,
+    /// How often a listener ended over it.
+    deaths: u32,
 }
+
+/// How often a listener may end over one event before the event is dropped, and counts as missed.
+const DEATHS_MAX: u32 = 2;
 
 impl Ear {
     /// Hears everything told from now on.
     pub fn new(events: &EventBus) -> Self {
-        Self(Arc::new(Mutex::new(Heard { receiver: events.listen(), under_way: None })))
+        Self(Arc::new(Mutex::new(Heard { receiver: events.listen(), under_way: None, deaths: 0 })))
     }
 }
 
@@ -58,7 +63,7 @@ impl Drop for Listening {
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Forwards what `ear` hears to `address`, one after the other. What the listener was too slow for comes as a count;
-/// what it died over comes to its successor.
+/// what it died over comes to its successor once, and is then dropped and counted as missed.
 fn forward<M: Send + 'static>(
     ear: &Ear,
     address: Address<M>,
@@ -70,7 +75,17 @@ fn forward<M: Send + 'static>(
         let mut heard = ear.0.lock().await;
         loop {
             let event = match heard.under_way.take() {
-                Some(event) => event,
+                // The incarnation before ended over it.
+                Some(Ok(recorded)) if heard.deaths + 1 >= DEATHS_MAX => {
+                    let (listener, kind) = (address.name().as_str(), recorded.event.kind());
+                    tracing::error!(listener, kind, "an event was dropped: its listener ended over it twice");
+                    heard.deaths = 0;
+                    Err(1)
+                }
+                Some(event) => {
+                    heard.deaths += 1;
+                    event
+                }
                 None => match heard.receiver.recv().await {
                     Ok(recorded) => Ok(recorded),
                     Err(RecvError::Lagged(missed)) => Err(missed),
@@ -80,11 +95,95 @@ fn forward<M: Send + 'static>(
             heard.under_way = Some(event.clone());
             match address.call(DEADLINE, |reply| wrap(event, reply)).await {
                 Ok(()) | Err(CallError::Deadline { .. } | CallError::Mail(MailError::Full { .. })) => {
-                    heard.under_way = None;
+                    (heard.under_way, heard.deaths) = (None, 0);
                 }
                 Err(CallError::Dropped(_) | CallError::Mail(MailError::Absent(_))) => return,
             }
         }
     });
     Listening(task.abort_handle())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex as StdMutex;
+
+    use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::event::ClusterEvent;
+    use crate::id::{ActorName, BlockHeight};
+    use crate::mailbox::Mail;
+    use crate::supervision::{
+        ChildSpec, Context, EnhancedSupervision, RestartIntensity, SlotBudget, SupervisorSpec,
+    };
+
+    enum Order {
+        Event(Result<Arc<Recorded>, u64>, RpcReplyPort<()>),
+    }
+
+    /// A listener that panics on height 13, in every life.
+    #[derive(Clone)]
+    struct Fragile {
+        address: Address<Order>,
+        ear: Ear,
+        heard: Arc<StdMutex<Vec<String>>>,
+    }
+
+    impl Actor for Fragile {
+        type Msg = Mail<Order>;
+        type State = Listening;
+        type Arguments = ();
+
+        async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Listening, ActorProcessingErr> {
+            self.address.bind(me);
+            self.heard.lock().expect("not poisoned").push("starts".to_owned());
+            Ok(forward(&self.ear, self.address.clone(), Order::Event))
+        }
+
+        async fn handle(
+            &self,
+            _: ActorRef<Self::Msg>,
+            mail: Self::Msg,
+            _: &mut Listening,
+        ) -> Result<(), ActorProcessingErr> {
+            let Order::Event(event, done) = mail.open();
+            let heard = match event {
+                Ok(recorded) => match &recorded.event {
+                    ClusterEvent::RoundStarted { height, .. } if height.0 == 13 => panic!("unlucky"),
+                    ClusterEvent::RoundStarted { height, .. } => height.to_string(),
+                    _ => return Ok(drop(done.send(()))),
+                },
+                Err(missed) => format!("missed {missed}"),
+            };
+            self.heard.lock().expect("not poisoned").push(heard);
+            Ok(drop(done.send(())))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_its_listener_ends_over_comes_once_more_and_is_then_missed() {
+        let clock = Arc::new(SystemClock::default());
+        let events = EventBus::new(clock.clone());
+        let context = Context::new("poison", clock, events.clone());
+        let name = ActorName::literal("fragile");
+        let heard = Arc::default();
+        let fragile = Fragile { address: Address::new(name.clone(), 16), ear: Ear::new(&events), heard };
+        let seen = fragile.heard.clone();
+        let child = ChildSpec::worker("poison", &name, move || (fragile.clone(), ()));
+        let intensity = RestartIntensity { max_restarts: 20, within: Duration::from_hours(1) };
+        let slot_budget = SlotBudget { max_missed: 10_000, within_slots: 1 };
+        let spec = SupervisorSpec::new(ActorName::literal("root"), vec![child]);
+        let spec = SupervisorSpec { intensity, slot_budget, ..spec };
+        let (face, ended) = EnhancedSupervision::start(spec, context).await.expect("it starts");
+        for height in [1, 13, 2] {
+            events.tell(ClusterEvent::RoundStarted { height: BlockHeight(height), round: 0 });
+        }
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        let heard = seen.lock().expect("not poisoned").clone();
+        assert_eq!(heard, ["starts", "1", "starts", "starts", "missed 1", "2"]);
+        face.stop();
+        ended.await.expect("in order");
+    }
 }
