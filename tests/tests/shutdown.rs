@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use alys_cluster::event::ClusterEvent;
@@ -13,7 +13,10 @@ use alys_cluster::shutdown::{
     Answer, Caller, Outcome, Phase, Refusal, Request, ShutdownCoordinator, ShutdownState, Standing, Task,
     actors,
 };
-use alys_cluster::supervision::Shutdown;
+use alys_cluster::supervision::child::ChildPhase;
+use alys_cluster::supervision::{
+    EnhancedSupervision, EscalationTable, FixedDelayConfig, RestartStrategy, Shutdown,
+};
 use alys_node::consensus::log::WriteAheadLog;
 use alys_node::ops::view::{FederationView, Problem, ReadyView, ShutdownView, TrendsView};
 use alys_node::ports::BlockStore as _;
@@ -188,6 +191,153 @@ async fn a_task_that_panics_is_a_failed_one_and_cleanup_may_be_added_while_it_ru
     assert_eq!(stage.record.with("stopped"), ["stopped a 1"]);
     puppet.address.cast(Order::End).expect_err("it is gone");
     root.stop().await;
+}
+
+/// What became of an actor that cannot run any more, however that came about.
+async fn is_seen_to_be_stopped(stage: &Stage, why: &str) {
+    let stopped = actors::stop(&stage.context.board, Duration::from_secs(2)).await.expect("no circle");
+    assert_eq!(stopped.note(), Ok("1 actors stopped in 1 waves".to_owned()), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_that_is_suspended_halted_or_stopping_already_is_stopped() {
+    let stage = Stage::new("leaving-suspended");
+    let puppet = stage.puppet("a").stopping_in(Duration::from_millis(300));
+    let root = stage.raise(stage.spec("root", 10, vec![stage.child(&puppet)])).await.expect("it starts");
+    root.face.suspend_child(puppet.address.name()).await.expect("it runs");
+    is_seen_to_be_stopped(&stage, "suspended").await;
+    root.face.resume_child(puppet.address.name()).await.expect("it is suspended");
+    let (face, name) = (root.face.clone(), puppet.address.name().clone());
+    let restarting = tokio::spawn(async move { face.restart_child(&name).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    is_seen_to_be_stopped(&stage, "stopping, to be started again").await;
+    // Whether it was told of a start that did not last.
+    drop(restarting.await.expect("joined"));
+    root.stop().await;
+
+    let stage = Stage::new("leaving-halted");
+    let puppet = stage.puppet("a");
+    let mut spec = stage.spec("root", 0, vec![stage.child(&puppet)]);
+    (spec.escalation, spec.halt_for) = (EscalationTable::ROOT, Duration::from_hours(1));
+    let root = stage.raise(spec).await.expect("it starts");
+    puppet.kill();
+    eventually(SOON, "it is halted", async || {
+        let phase = stage.context.board.worker(puppet.address.name()).map(|worker| worker.phase);
+        seen(phase == Some(ChildPhase::Halted), format!("{phase:?}"))
+    })
+    .await;
+    is_seen_to_be_stopped(&stage, "halted").await;
+    root.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_actor_whose_supervisor_ended_is_stopped_and_one_whose_supervisor_hangs_is_not_said_to_be() {
+    for way in ["stopped", "killed", "waits for its restart", "hangs"] {
+        let stage = Stage::new(&format!("leaving-{}", way.replace(' ', "-")));
+        let puppet = stage.puppet("a");
+        let slow = FixedDelayConfig { delay: Duration::from_hours(1), ..FixedDelayConfig::default() };
+        let tier = stage.tier("tier", 3, vec![stage.child(&puppet)]);
+        let tier = tier.strategy(RestartStrategy::FixedDelay(slow));
+        let root = stage.raise(stage.spec("root", 10, vec![tier])).await.expect("it starts");
+        let hung = match way {
+            "stopped" => {
+                root.face.stop_child(&ActorName::literal("tier")).await.expect("it runs");
+                None
+            }
+            "killed" => {
+                let _ = root.actor.kill_and_wait(Some(SOON)).await;
+                None
+            }
+            "hangs" => {
+                // Its handler waits for the child's start for ever.
+                let hung = stage.puppet("hung").stopping_in(Duration::from_mins(1));
+                let child = stage.child(&hung).shutdown(Shutdown::Infinity);
+                let face = EnhancedSupervision::at(
+                    stage.context.board.worker(puppet.address.name()).expect("it is there").supervisor,
+                    stage.context.clone(),
+                );
+                face.start_child(child).await.expect("it starts");
+                stage.cell("tier").stop(None);
+                Some(hung)
+            }
+            _ => {
+                stage.cell("tier").kill();
+                None
+            }
+        };
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if hung.is_none() {
+            is_seen_to_be_stopped(&stage, way).await;
+        } else {
+            let stopped =
+                actors::stop(&stage.context.board, Duration::from_secs(2)).await.expect("no circle");
+            assert!(stopped.note().is_err_and(|note| note.contains("not seen to stop")), "{stopped:?}");
+        }
+        root.actor.kill();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_forces_the_end_may_look_at_the_progress_and_so_may_work_that_is_never_done() {
+    let stage = Stage::new("leaving-looks");
+    let coordinator = Arc::new(OnceLock::<ShutdownCoordinator>::new());
+    let states = Arc::new(Mutex::new(Vec::new()));
+    let look = {
+        let (coordinator, states) = (coordinator.clone(), states.clone());
+        move || {
+            let state = coordinator.get().expect("it is set").progress().state;
+            states.lock().expect("not poisoned").push(state);
+        }
+    };
+    let forced = look.clone();
+    let shutdown = ShutdownCoordinator::new(
+        vec![
+            phase("before", ShutdownState::Preparation, 60, true),
+            phase("after", ShutdownState::Cleanup, 60, true),
+        ],
+        Duration::from_mins(2),
+        Arc::new(move || {
+            forced();
+            Box::pin(async {})
+        }),
+        stage.context.clock.clone(),
+        stage.context.events.clone(),
+    )
+    .expect("an order");
+    assert!(coordinator.set(shutdown.clone()).is_ok());
+    // Work that is dropped undone looks as well.
+    struct Looks<F: Fn()>(F);
+    impl<F: Fn()> Drop for Looks<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+    let undone = Looks(look);
+    let endless = Task::new("before", "endless", |_| std::future::pending());
+    assert_eq!(shutdown.add(endless), Ok(true));
+    let never = Task::new("after", "never", move |_| {
+        drop(undone);
+        async { Ok(String::new()) }
+    });
+    assert_eq!(shutdown.add(never), Ok(true));
+    assert_eq!(shutdown.request(request("a drill")), Answer::Begun);
+    // On a thread of its own: what deadlocks does not take the test with it.
+    let (asked, runtime) = (shutdown.clone(), tokio::runtime::Handle::current());
+    let asking = std::thread::spawn(move || {
+        let _runtime = runtime.enter();
+        asked.request(Request { force: true, ..request("no more patience") })
+    });
+    eventually(Duration::from_secs(10), "the shutdown is forced", async || {
+        seen(asking.is_finished(), "the request is not answered")
+    })
+    .await;
+    let outcome = tokio::time::timeout(SOON, shutdown.finished()).await;
+    assert_eq!(outcome, Ok(Outcome::Forced));
+    eventually(SOON, "both looked", async || {
+        let seen_states = states.lock().expect("not poisoned").clone();
+        seen(seen_states.len() == 2, format!("{seen_states:?}"))
+    })
+    .await;
 }
 
 const TOKEN: &str = "a-token-for-tests-only";

@@ -7,11 +7,15 @@ use futures::StreamExt as _;
 use super::plan::{Circle, Leaver, waves};
 use crate::id::ActorName;
 use crate::mailbox::Address;
+use crate::supervision::child::ChildPhase;
 use crate::supervision::command::Command;
 use crate::supervision::{SupervisorMessage, TreeBoard};
 
 /// Actors asked to stop at the same time: fewer than a supervisor's mailbox has slots.
 const AT_ONCE: usize = 512;
+
+/// Between two looks at an actor that is stopping already.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// What became of the actors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,7 +64,7 @@ pub async fn stop(board: &TreeBoard, deadline: Duration) -> Result<Stopped, Circ
             let worker = &workers[at];
             let (name, supervisor) = (worker.policy.name.clone(), worker.supervisor.clone());
             async move {
-                let asked = ask(&supervisor, &name, deadline).await;
+                let asked = stop_one(board, &supervisor, &name, deadline).await;
                 (name, asked)
             }
         });
@@ -74,6 +78,29 @@ pub async fn stop(board: &TreeBoard, deadline: Duration) -> Result<Stopped, Circ
     }
     outcome.forced = board.take_killed();
     Ok(outcome)
+}
+
+/// Stops one actor. Whatever its supervisor could not do: one that does not run is stopped. One that is stopping
+/// already, to be started again or to be judged, is asked again until it is over that.
+async fn stop_one(
+    board: &TreeBoard,
+    supervisor: &Address<SupervisorMessage>,
+    name: &ActorName,
+    deadline: Duration,
+) -> Result<(), String> {
+    let mut looks = deadline.as_millis() / AGAIN_AFTER.as_millis();
+    loop {
+        let Err(why) = ask(supervisor, name, deadline).await else { return Ok(()) };
+        let phase = board.worker(name).map(|worker| worker.phase);
+        if phase.is_none_or(ChildPhase::is_down) {
+            return Ok(());
+        }
+        if phase != Some(ChildPhase::Stopping) || looks == 0 {
+            return Err(why);
+        }
+        looks -= 1;
+        tokio::time::sleep(AGAIN_AFTER).await;
+    }
 }
 
 async fn ask(

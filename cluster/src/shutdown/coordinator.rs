@@ -118,13 +118,17 @@ impl ShutdownCoordinator {
         // Held until every effect has begun, so that none overtakes another. None of them waits.
         let mut inner = self.inner();
         let (answer, effects) = inner.state.handle(self.shared.clock.now(), input);
+        let mut undone = Vec::new();
         for effect in effects {
-            self.apply(&mut inner, effect);
+            self.apply(&mut inner, effect, &mut undone);
         }
+        // What a task captured may look at the progress when it is dropped.
+        drop(inner);
+        drop(undone);
         answer
     }
 
-    fn apply(&self, inner: &mut Inner, effect: Effect) {
+    fn apply(&self, inner: &mut Inner, effect: Effect, undone: &mut Vec<Work>) {
         let tell = |event| self.shared.events.tell(event);
         match effect {
             Effect::Become(state) => {
@@ -159,14 +163,15 @@ impl ShutdownCoordinator {
                 });
             }
             Effect::Force => {
-                let (coordinator, ending) = (self.clone(), (self.shared.force)());
+                let coordinator = self.clone();
+                // Not under the lock: what forces the end may look at the progress.
                 tokio::spawn(async move {
-                    ending.await;
+                    (coordinator.shared.force)().await;
                     coordinator.input(Input::ForcedEnd);
                 });
             }
             Effect::Finish(outcome) => {
-                inner.work.clear();
+                undone.extend(std::mem::take(&mut inner.work).into_values());
                 self.shared.outcome.send_replace(Some(outcome));
             }
         }

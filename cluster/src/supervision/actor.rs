@@ -81,6 +81,13 @@ impl Drop for Attempt {
     }
 }
 
+impl Drop for Shell {
+    /// However the supervisor ended, its children ended with it.
+    fn drop(&mut self) {
+        self.state().ended();
+    }
+}
+
 impl Shell {
     fn state(&self) -> MutexGuard<'_, SupervisorState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -289,9 +296,31 @@ impl Supervisor {
                 cell.stop(reason());
                 (deadline, SupervisorMessage::Kill(key, id))
             }
-            Shutdown::Infinity => return cell.stop(reason()),
+            Shutdown::Infinity => {
+                cell.stop(reason());
+                (Duration::MAX, SupervisorMessage::Kill(key, id))
+            }
         };
-        shell.reminders.insert(key, me.send_after(deadline, || Mail::to_self(then)).abort_handle());
+        shell.reminders.insert(key, Self::wait_for(me, cell.clone(), key, deadline, then));
+    }
+
+    /// Waits for the end of a child that was told to stop, and says `then` at the deadline. A child that is not linked
+    /// to its supervisor any more tells it nothing; of one that is linked, ractor has told before.
+    fn wait_for(
+        me: &Me,
+        cell: ActorCell,
+        key: ChildKey,
+        deadline: Duration,
+        then: SupervisorMessage,
+    ) -> AbortHandle {
+        let (me, id) = (me.clone(), cell.get_id());
+        let waiting = tokio::spawn(async move {
+            let has_ended = cell.wait(Some(deadline)).await.is_ok();
+            let told = if has_ended { SupervisorMessage::Gone(key, id) } else { then };
+            // A supervisor that ends meanwhile waits for its children itself.
+            let _ = me.cast(Mail::to_self(told));
+        });
+        waiting.abort_handle()
     }
 
     fn tell(&self, shell: &mut Shell, key: ChildKey, record: DecisionRecord) {
@@ -666,7 +695,19 @@ impl Actor for Supervisor {
                         self.context.board.note_killed(child);
                     }
                     cell.kill();
-                    remind(&me, KILL_GRACE, SupervisorMessage::Abandon(key, id));
+                    let (cell, then) = (cell.clone(), SupervisorMessage::Abandon(key, id));
+                    shell.reminders.insert(key, Self::wait_for(&me, cell, key, KILL_GRACE, then));
+                }
+            }
+            SupervisorMessage::Gone(key, id) => {
+                if shell.cells.get(&key).is_some_and(|cell| cell.get_id() == id) {
+                    self.ended(
+                        &me,
+                        shell,
+                        id,
+                        Exit::normal("it ended, and was not linked to its supervisor"),
+                    );
+                    Self::answer(shell, key);
                 }
             }
             SupervisorMessage::Abandon(key, id) => {

@@ -37,6 +37,11 @@ pub enum ChildPhase {
 }
 
 impl ChildPhase {
+    /// Whether the child does not run, and is not about to: one that waits for its restart does neither.
+    pub fn is_down(self) -> bool {
+        matches!(self, Self::Halted | Self::Restarting | Self::Stopped | Self::Suspended)
+    }
+
     /// The name in lower case.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -20,6 +20,8 @@ pub enum SupervisorMessage {
     Wake(Wakeup),
     /// A child's deadline to stop has passed.
     Kill(ChildKey, ActorId),
+    /// A child that was told to stop has ended.
+    Gone(ChildKey, ActorId),
     /// A child did not even yield to a kill.
     Abandon(ChildKey, ActorId),
     /// A new last child; answered when it runs or failed to start.

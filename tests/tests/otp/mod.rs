@@ -7,6 +7,7 @@
 mod administration;
 mod cycles;
 mod delays;
+mod detached;
 mod dynamic;
 mod escalation;
 mod failing_restarts;
