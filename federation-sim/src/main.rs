@@ -63,7 +63,7 @@ fn check(name: &str) -> ExitCode {
         Ok(scenario) => {
             let mut text = format!("{scenario}\n");
             for (number, step) in (1..).zip(&scenario.steps) {
-                text.push_str(&format!("{number:>4}  {step}\n"));
+                text = format!("{text}{number:>4}  {step}\n");
             }
             print(&text);
             ExitCode::SUCCESS

@@ -302,6 +302,7 @@ async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener,
     TcpListener::bind(address).await.map_err(|source| StartError::Listen { field, address, source })
 }
 
+#[expect(clippy::too_many_arguments, reason = "what a member is made of")]
 fn parts(
     config: NodeConfig,
     genesis: Genesis,

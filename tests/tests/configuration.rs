@@ -4,6 +4,7 @@
 //! has. `UPDATE_DOCS=1 cargo test -p alys-tests --test suite configuration` writes it anew.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -132,7 +133,7 @@ fn table(fields: &[Field], defaults: &BTreeMap<String, Option<String>>) -> Strin
             Some(None) => "required".to_owned(),
             None => "none".to_owned(),
         };
-        text.push_str(&format!("| `{}` | {default} | {meaning} |\n", path.replace(".0.", "[].")));
+        let _ = writeln!(text, "| `{}` | {default} | {meaning} |", path.replace(".0.", "[]."));
     }
     text
 }

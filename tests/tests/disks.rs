@@ -56,7 +56,9 @@ async fn blocks_go_on_over_syncs_of_250_ms_and_a_disk_that_hangs_halts_its_membe
     for member in &federation.members {
         member.gate_open(4).await;
     }
-    names.iter().for_each(|name| disk.set(name, SYNC));
+    for name in &names {
+        disk.set(name, SYNC);
+    }
     let paces = pace(&federation.members[0], 3).await;
     println!("a block each {paces:?} over syncs of {SYNC:?} on all four");
     // Twice the interval, and a second for a machine that does something else as well.
@@ -74,7 +76,7 @@ async fn blocks_go_on_over_syncs_of_250_ms_and_a_disk_that_hangs_halts_its_membe
     .await;
 
     // One that hangs halts its member, which says why and can be told to end, and nobody else.
-    disk.set("four", Duration::from_secs(3_600));
+    disk.set("four", Duration::from_hours(1));
     eventually(SOON, "the disk that hangs is named", async || {
         let health: HealthView = slow.client.get("/health/status").await?;
         let text = format!("{health:?}");
@@ -94,7 +96,7 @@ async fn blocks_go_on_over_syncs_of_250_ms_and_a_disk_that_hangs_halts_its_membe
     assert!(!processes[3].log().contains("ERROR"), "{}", processes[3].log());
 
     // Over a disk that hangs it still obeys.
-    disk.set("four", Duration::from_secs(3_600));
+    disk.set("four", Duration::from_hours(1));
     tokio::time::sleep(Duration::from_secs(3)).await;
     processes[3].signal("-TERM");
     eventually(SOON, "it ends", async || seen(processes[3].ended().is_some(), processes[3].log())).await;

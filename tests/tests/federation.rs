@@ -294,14 +294,16 @@ async fn a_gate_that_closes_during_the_fsync_holds_the_signature_back_until_it_i
     let vote = Statement { step: Step::Prevote, height: 1, round: 0, block: None, pol_round: -1 };
     let slow = SlowDisk { clock: parts.clock.clone(), readings: AtomicUsize::new(0) };
     let mut late = signer(Arc::new(slow));
-    let held = late.sign(&vote).and_then(|_| late.flush());
+    let signed = late.sign(&vote).map(drop);
+    let held = if signed.is_ok() { late.flush() } else { signed };
     assert!(matches!(&held, Err(Refusal::Gate(halt)) if halt.to_string().contains("ran out")), "{held:?}");
     assert_eq!(late.signed_at(1), [vote], "the journal has it");
     drop(late);
     let mut now = signer(parts.clock.clone());
     // The lease that ran out on that clock is over for everybody; the next verdict opens the gate again.
     eventually(SOON, "the gate is open", async || {
-        now.sign(&vote).and_then(|_| now.flush()).map_err(|refusal| format!("{refusal:?}"))
+        now.sign(&vote).map_err(|refusal| format!("{refusal:?}"))?;
+        now.flush().map_err(|refusal| format!("{refusal:?}"))
     })
     .await;
     assert_eq!(now.signed_at(1), [vote], "it stands there once");

@@ -277,6 +277,15 @@ async fn an_actor_whose_supervisor_ended_is_stopped_and_one_whose_supervisor_han
     }
 }
 
+/// Looks when it is dropped.
+struct Looks<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Looks<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_forces_the_end_may_look_at_the_progress_and_so_may_work_that_is_never_done() {
     let stage = Stage::new("leaving-looks");
@@ -306,12 +315,6 @@ async fn what_forces_the_end_may_look_at_the_progress_and_so_may_work_that_is_ne
     .expect("an order");
     assert!(coordinator.set(shutdown.clone()).is_ok());
     // Work that is dropped undone looks as well.
-    struct Looks<F: Fn()>(F);
-    impl<F: Fn()> Drop for Looks<F> {
-        fn drop(&mut self) {
-            (self.0)();
-        }
-    }
     let undone = Looks(look);
     let endless = Task::new("before", "endless", |_| std::future::pending());
     assert_eq!(shutdown.add(endless), Ok(true));

@@ -16,7 +16,7 @@ fn duplicates_told_by(federation: &Federation, index: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_copy_that_is_started_beside_its_member_is_named_by_all_and_halts_and_a_restart_is_none() {
+async fn a_copy_that_is_started_beside_its_member_is_named_and_halts_and_a_restart_is_none() {
     let mut federation = Federation::prepare("twins", |_| {}).await;
     let first = Process::start(&federation, 3);
     for index in 0..3 {
@@ -43,14 +43,13 @@ async fn a_copy_that_is_started_beside_its_member_is_named_by_all_and_halts_and_
     let ports = free_addresses(2);
     let copy = Process::start_copy(&federation, 3, first.home(), ports[0], ports[1]);
     let client = Client::new(ports[1]);
-    for index in 0..3 {
-        eventually(SOON, &format!("member {index} names the copy"), async || {
-            let told = duplicates_told_by(&federation, index);
-            let name = federation.members[3].name.as_str();
-            seen(told.iter().any(|text| text.contains(name)), format!("{told:?}"))
-        })
-        .await;
-    }
+    // The copy closes its links as soon as the first of them tells it: the others need not meet it.
+    eventually(SOON, "a member names the copy", async || {
+        let told: Vec<_> = (0..3).flat_map(|index| duplicates_told_by(&federation, index)).collect();
+        let name = federation.members[3].name.as_str();
+        seen(told.iter().any(|text| text.contains(name)), format!("{told:?}"))
+    })
+    .await;
     eventually(SOON, "the copy halts and says why", async || {
         let gate: GateView = client.get("/federation/gate").await?;
         let halted =

@@ -26,7 +26,7 @@ fn unread_pipe(path: &Path) -> File {
     assert!(made.success(), "{} is made", path.display());
     let options = OpenOptions::new().read(true).write(true).custom_flags(NONBLOCK).clone();
     let mut keeps_open = options.open(path).expect("a pipe");
-    keeps_open.write_all(&[0; 61_440]).expect("a pipe holds 64 KiB");
+    keeps_open.write_all(&vec![0; 61_440]).expect("a pipe holds 64 KiB");
     keeps_open
 }
 

@@ -153,12 +153,16 @@ mod tests {
                 Ok(recorded) => match &recorded.event {
                     ClusterEvent::RoundStarted { height, .. } if height.0 == 13 => panic!("unlucky"),
                     ClusterEvent::RoundStarted { height, .. } => height.to_string(),
-                    _ => return Ok(drop(done.send(()))),
+                    _ => {
+                        let _ = done.send(());
+                        return Ok(());
+                    }
                 },
                 Err(missed) => format!("missed {missed}"),
             };
             self.heard.lock().expect("not poisoned").push(heard);
-            Ok(drop(done.send(())))
+            let _ = done.send(());
+            Ok(())
         }
     }
 

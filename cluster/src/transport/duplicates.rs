@@ -52,6 +52,9 @@ pub struct Holder {
 #[derive(Clone)]
 pub struct Duplicates(Arc<Shared>);
 
+/// Those who wait for one process's word.
+type Waiting = Vec<oneshot::Sender<Presence>>;
+
 struct Shared {
     holder: Holder,
     instance: Instance,
@@ -60,7 +63,7 @@ struct Shared {
     events: EventBus,
     halted: OnceLock<String>,
     /// Who waits for a peer's word, by the process it is asked about.
-    asked: Mutex<BTreeMap<(NodeId, Instance), Vec<oneshot::Sender<Presence>>>>,
+    asked: Mutex<BTreeMap<(NodeId, Instance), Waiting>>,
     told: Mutex<BTreeMap<NodeId, Moment>>,
     work: Mutex<VecDeque<Moment>>,
 }
@@ -208,7 +211,9 @@ impl Duplicates {
                     return Err("it shows a presence that its key has not signed".to_owned());
                 }
                 // Whoever stopped waiting asks again when it matters.
-                waiting.into_iter().for_each(|waiting| drop(waiting.send(presence.clone())));
+                for waiting in waiting {
+                    drop(waiting.send(presence.clone()));
+                }
                 Ok(())
             }
             Identity::Presence(presence) => Err(format!("it shows a presence of {}", presence.member)),

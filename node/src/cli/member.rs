@@ -11,8 +11,8 @@ use clap::Args;
 /// A running member.
 #[derive(Args)]
 pub(crate) struct MemberArgs {
-    /// The member's ops address, such as http://127.0.0.1:3001. Default the `ops.address` of `--config`; without one
-    /// http://127.0.0.1:3001, the first member of `testnet init`.
+    /// The member's ops address, such as `http://127.0.0.1:3001`. Default the `ops.address` of `--config`; without one
+    /// `http://127.0.0.1:3001`, the first member of `testnet init`.
     #[arg(long, visible_alias = "ops", value_name = "URL", env = "ALYS_OPS__ADDRESS")]
     url: Option<Target>,
     /// The member's configuration file, for its ops address and token file.

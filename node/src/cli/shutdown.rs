@@ -25,6 +25,7 @@ const LOOK: Duration = Duration::from_millis(50);
 const LOOKS: u32 = 100;
 
 /// Whom to ask, and how.
+#[expect(clippy::struct_excessive_bools, reason = "flags")]
 #[derive(Args)]
 pub(crate) struct Shutdown {
     #[command(flatten)]

@@ -734,14 +734,12 @@ mod tests {
         fn sign(&mut self, statement: &Statement) -> Result<Signature, Refusal> {
             let mut desk = self.desk();
             desk.not_durable_when_signing += desk.appended - desk.durable;
-            match desk.refuse {
-                Some(refuse) => Err(refuse(*statement)),
-                None => {
-                    desk.order.push("signed");
-                    desk.signed += 1;
-                    Ok(secret(0).sign(&statement.bytes(genesis().chain_id())))
-                }
+            if let Some(refuse) = desk.refuse {
+                return Err(refuse(*statement));
             }
+            desk.order.push("signed");
+            desk.signed += 1;
+            Ok(secret(0).sign(&statement.bytes(genesis().chain_id())))
         }
 
         fn flush(&mut self) -> Result<(), Refusal> {

@@ -176,7 +176,9 @@ impl Received {
                 if places.values().all(|entry| entry.message.is_none()) {
                     break;
                 }
-                places.values_mut().for_each(|entry| entry.message = None);
+                for entry in places.values_mut() {
+                    entry.message = None;
+                }
             }
         }
         self.contradicted.retain(|(_, height)| *height >= oldest);

@@ -291,7 +291,9 @@ mod tests {
             Err(ErrorKind::WouldBlock.into()),
             Ok(9),
         ];
-        permissions.into_iter().for_each(|permission| permit.send(permission).expect("it is there"));
+        for permission in permissions {
+            permit.send(permission).expect("it is there");
+        }
         for line in ["first\n", "second\n", "third\n"] {
             writer.take(line.as_bytes());
         }

@@ -68,7 +68,7 @@ pub struct ChainActor {
 }
 
 /// The longest opening the store may take, with the repair of one that was not closed.
-const OPEN_DEADLINE: Duration = Duration::from_secs(60);
+const OPEN_DEADLINE: Duration = Duration::from_mins(1);
 
 /// The store, which only the storage thread touches.
 pub struct ChainState {

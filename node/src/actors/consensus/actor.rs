@@ -46,7 +46,7 @@ const TICK: Duration = Duration::from_millis(20);
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long the chain is waited for before it is asked again to store the same block: a disk that hangs is no failure
 /// of consensus, and named by whoever waits for it.
-const COMMIT_DEADLINE: Duration = Duration::from_secs(60);
+const COMMIT_DEADLINE: Duration = Duration::from_mins(1);
 /// The longest opening journal and log may take.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// Messages that may wait for the end of a step. One more is dropped, as its sender repeats it.
@@ -317,7 +317,7 @@ impl ConsensusActor {
                 Some(peer) => self.outbox.send(&peer, message),
                 None => self.roster.peers().for_each(|peer| self.outbox.send(peer, message.clone())),
             }),
-            Action::KeepEvidence(equivocation) => self.keep_evidence(shell, *equivocation),
+            Action::KeepEvidence(equivocation) => self.keep_evidence(shell, &equivocation),
             Action::TellUnknownSignature(statement) => {
                 let (height, step) = (BlockHeight(statement.height), statement.step.as_str());
                 self.tell(shell, ClusterEvent::SignatureUnknown { height, round: statement.round, step });
@@ -377,12 +377,12 @@ impl ConsensusActor {
     }
 
     /// Keeps evidence, in its file too, and tells it if it adds anything to what is known.
-    fn keep_evidence(&self, shell: &Shell, equivocation: Equivocation) {
-        if !shell.evidence.keep(equivocation) {
-            return;
-        }
+    fn keep_evidence(&self, shell: &Shell, equivocation: &Equivocation) {
         let (height, round, step) = equivocation.first.statement.place();
         let author = self.roster.members().get(usize::from(equivocation.author));
+        if !shell.evidence.keep(*equivocation) {
+            return;
+        }
         if let Some(member) = author.cloned() {
             let (height, step) = (BlockHeight(height), step.as_str());
             self.tell(shell, ClusterEvent::Equivocated { member, height, round, step });
@@ -613,6 +613,7 @@ fn defer(me: &Me, shell: &mut Shell, cause: Option<Cause>, message: ConsensusMes
 
 impl ConsensusActor {
     /// Handles a message that may lead to a step.
+    #[expect(clippy::too_many_lines, reason = "one arm a message")]
     async fn take(
         &self,
         me: &Me,

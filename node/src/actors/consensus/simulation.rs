@@ -140,6 +140,9 @@ enum Event {
     Deliver(Option<usize>, Box<ConsensusWire>),
 }
 
+/// Blocks that a member was heard to state, by its place, and height, round and step.
+type Heard = BTreeMap<(usize, (u64, u32, Step)), BTreeSet<Option<BlockHash>>>;
+
 pub(super) struct Simulation {
     pub(super) genesis: Genesis,
     pub(super) members: Vec<Member>,
@@ -150,7 +153,7 @@ pub(super) struct Simulation {
     pub(super) now_ms: u64,
     pub(super) rng: StdRng,
     /// What each member was heard to state, by those who received it.
-    heard: BTreeMap<(usize, (u64, u32, Step)), BTreeSet<Option<BlockHash>>>,
+    heard: Heard,
     sequence: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     events: BTreeMap<u64, (usize, u64, Event)>,
@@ -364,8 +367,7 @@ impl Simulation {
             Action::TellUnknownSignature(statement) if self.members[index].signer.guarded => {
                 panic!("member {index} has not signed {statement:?}")
             }
-            Action::TellUnknownSignature(_) => {}
-            Action::TellRound { .. } | Action::TellAbstention { .. } => {}
+            Action::TellUnknownSignature(_) | Action::TellRound { .. } | Action::TellAbstention { .. } => {}
         }
     }
 

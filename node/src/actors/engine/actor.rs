@@ -53,7 +53,7 @@ impl EngineActor {
         match missed.map_err(|error| error.to_string()).flatten() {
             Ok(blocks) => blocks.iter().for_each(|stored| engine.forkchoice_updated(&stored.block)),
             Err(error) => {
-                tracing::warn!(from, head, error, "the engine is behind, and the chain gives no blocks")
+                tracing::warn!(from, head, error, "the engine is behind, and the chain gives no blocks");
             }
         }
     }

@@ -169,7 +169,9 @@ impl Byzantine {
         let mut deliveries = self.fault.say(&mut self.forger, message);
         if to.is_some() {
             deliveries.retain(|delivery| delivery.to.is_none() || delivery.to == to);
-            deliveries.iter_mut().for_each(|delivery| delivery.to = to);
+            for delivery in &mut deliveries {
+                delivery.to = to;
+            }
         }
         deliveries
     }
