@@ -116,14 +116,12 @@ impl HeartbeatConfig {
         require_between("interval", self.interval, range, "between 20ms and 10s")?;
         let range = (self.interval, Duration::from_mins(1));
         require_between("acceptable_pause", self.acceptable_pause, range, "between one interval and 60s")?;
-        let range = (Duration::from_millis(1), ten_secs);
-        require_between("min_std_deviation", self.min_std_deviation, range, "between 1ms and 10s")?;
+        self.accrual().validate()?;
         let calm = self.interval + self.acceptable_pause;
         let range = (calm + Duration::from_millis(1), Duration::from_mins(10));
         let expected = "more than interval and acceptable_pause together, and at most 10min";
         require_between("silence_max", self.silence_max, range, expected)?;
         require((1.0..=100.0).contains(&self.threshold), "threshold", self.threshold, "1 to 100")?;
-        require((2..=10_000).contains(&self.window), "window", self.window, "2 to 10000")?;
         require((1..=100).contains(&self.stable_rounds), "stable_rounds", self.stable_rounds, "1 to 100")?;
         require(self.lease > self.interval * 2, "lease", self.lease, "more than two heartbeat intervals")?;
         let range = (self.interval * 2, ten_secs.max(self.interval * 2));

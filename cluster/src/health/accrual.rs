@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::config::{FieldError, require, require_between};
 
 /// What the detector is told about the heartbeats it will see.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,6 +27,19 @@ pub struct AccrualConfig {
     pub min_std_deviation: Duration,
     /// Intervals remembered.
     pub window: usize,
+}
+
+impl AccrualConfig {
+    /// Checks ranges: without an interval, a deviation or a window there is no suspicion to compute.
+    pub fn validate(&self) -> Result<(), FieldError> {
+        let (ms, ten_secs) = (Duration::from_millis(1), Duration::from_secs(10));
+        let expected = "between 1ms and 10s";
+        require_between("expected_interval", self.expected_interval, (ms, ten_secs), expected)?;
+        let range = (Duration::ZERO, Duration::from_mins(1));
+        require_between("acceptable_pause", self.acceptable_pause, range, "at most 60s")?;
+        require_between("min_std_deviation", self.min_std_deviation, (ms, ten_secs), expected)?;
+        require((2..=10_000).contains(&self.window), "window", self.window, "2 to 10000")
+    }
 }
 
 /// Suspicion of one source of heartbeats.
@@ -60,7 +74,7 @@ impl PhiAccrual {
 
     fn remember(&mut self, interval_us: u64) {
         let square = |us: u64| u128::from(us).pow(2);
-        if self.intervals_us.len() == self.config.window
+        if self.intervals_us.len() >= self.config.window
             && let Some(oldest) = self.intervals_us.pop_front()
         {
             self.sum_us -= u128::from(oldest);
@@ -172,6 +186,31 @@ mod tests {
         assert!(detector.phi_excusing(at(last + 1_050), excused) < 2.0);
         let both = [detector.phi_excusing(at(last + 1_250), excused), detector.phi(at(last + 1_000))];
         assert!((both[0] - both[1]).abs() < f64::EPSILON, "{both:?}");
+    }
+
+    #[test]
+    fn a_detector_that_could_not_compute_is_refused_by_the_field() {
+        let right = detector().config;
+        assert_eq!(right.validate(), Ok(()));
+        let zero = Duration::ZERO;
+        for (config, field) in [
+            (AccrualConfig { expected_interval: zero, ..right }, "expected_interval"),
+            (AccrualConfig { acceptable_pause: Duration::MAX, ..right }, "acceptable_pause"),
+            (AccrualConfig { min_std_deviation: zero, ..right }, "min_std_deviation"),
+            (AccrualConfig { window: 0, ..right }, "window"),
+            (AccrualConfig { window: 1, ..right }, "window"),
+        ] {
+            assert_eq!(config.validate().expect_err("out of range").field, field);
+        }
+    }
+
+    #[test]
+    fn no_window_makes_the_memory_grow() {
+        for window in [0, 1, 2] {
+            let mut detector = PhiAccrual::new(AccrualConfig { window, ..detector().config });
+            (0..1_000).for_each(|n| detector.heartbeat(at(n * 250)));
+            assert!(detector.intervals_us.len() <= window.max(1), "window {window}");
+        }
     }
 
     #[test]
