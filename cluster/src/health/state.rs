@@ -280,7 +280,13 @@ impl HealthBoard {
     }
 
     fn look(&mut self, now: Moment) {
-        let gap = self.last_look.replace(now).map_or(Duration::ZERO, |last| now.since(last));
+        let Some(last) = self.last_look.replace(now) else {
+            // The first checks spread from here: a monitor may be started, or restarted, at any time.
+            let first = std::mem::take(&mut self.calendar).into_iter();
+            self.calendar = first.map(|(at, index)| (now + at.since(Moment::ORIGIN), index)).collect();
+            return;
+        };
+        let gap = now.since(last);
         if gap >= STANDSTILL {
             self.stood_still = Some((now, gap));
         }
@@ -589,6 +595,25 @@ mod tests {
         let summary = board.summary();
         assert_eq!(summary.status, HealthStatus::Unhealthy);
         assert!(summary.reason.contains("chain is unhealthy: not running"), "{}", summary.reason);
+    }
+
+    #[test]
+    fn the_first_checks_of_a_monitor_that_starts_late_spread_as_well() {
+        let name = |n: u64| ActorName::new(&format!("actor-{n}")).expect("a name");
+        let actors = (0..1_000).map(|n| (name(n), ActorPriority::Normal));
+        let mut board = HealthBoard::new(HealthConfig::default(), actors);
+        let mut checked = BTreeSet::new();
+        for ms in (3_600_000..=3_601_000).step_by(50) {
+            let now = Moment::at(Duration::from_millis(ms));
+            let due = board.due(now);
+            // Fifty are due for the first time, and a few have their next beat within the second.
+            assert!(due.len() <= 60, "{} at once after {ms} ms", due.len());
+            for index in due {
+                checked.insert(index);
+                board.checked(now, index, well());
+            }
+        }
+        assert_eq!(checked.len(), 1_000, "everybody is checked within a second");
     }
 
     #[test]
