@@ -14,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::extract::NoQuery;
 use super::links;
-use super::router::{Answer, DEADLINE, Ops};
+use super::router::{DEADLINE, Ops};
 use super::view::{
     ClassView, DecisionView, DecisionsView, FederationView, GateDecision, GateRecord, GateView, LinkView,
     LinksView, MemberView, Problem, ReadyView,
@@ -42,13 +42,17 @@ async fn ask(ops: &Ops) -> Result<FederationStatus, Problem> {
     Ok(ops.parts().addresses.federation.call(DEADLINE, FederationMessage::Status).await?)
 }
 
-async fn link_views(ops: &Ops) -> Result<Vec<LinkView>, Problem> {
-    let mut views = Vec::new();
-    for (peer, link) in &*ops.parts().addresses.links {
-        let status = link.call(DEADLINE, LinkMessage::Status).await?;
-        views.push(links::view(&ops.parts().lines[peer], status));
-    }
-    Ok(views)
+/// Every link; one whose actor is not there, or does not answer, is shown with what is known without it.
+async fn link_views(ops: &Ops) -> Vec<LinkView> {
+    let parts = ops.parts();
+    let asked = parts.addresses.links.iter().map(|(peer, link)| async move {
+        let (line, dials) = (&parts.lines[peer], parts.roster.own() > peer);
+        match link.call(DEADLINE, LinkMessage::Status).await {
+            Ok(status) => links::view(line, status.phase.as_str(), dials, status.last_loss),
+            Err(error) => links::view(line, "unknown", dials, error.to_string()),
+        }
+    });
+    futures::future::join_all(asked).await
 }
 
 /// Whether this member takes part: gate open, caught up, critical actors healthy
@@ -128,9 +132,9 @@ fn member_view(member: MemberStatus, published: &[(NodeId, Incarnation, usize)])
     tag = "federation",
     responses((status = OK, description = "Every link of this member", body = LinksView))
 )]
-pub(super) async fn federation_links(State(ops): State<Ops>, _: NoQuery) -> Answer<LinksView> {
+pub(super) async fn federation_links(State(ops): State<Ops>, _: NoQuery) -> Json<LinksView> {
     let refusals = ops.parts().refusals.total();
-    Ok(Json(LinksView { node: ops.node(), links: link_views(&ops).await?, refusals }))
+    Json(LinksView { node: ops.node(), links: link_views(&ops).await, refusals })
 }
 
 /// Every member as this one sees it, and every link
@@ -140,7 +144,7 @@ pub(super) async fn federation_links(State(ops): State<Ops>, _: NoQuery) -> Answ
     tag = "federation",
     responses((status = OK, description = "Every member and every link", body = FederationView))
 )]
-pub(super) async fn federation_status(State(ops): State<Ops>, _: NoQuery) -> Answer<FederationView> {
+pub(super) async fn federation_status(State(ops): State<Ops>, _: NoQuery) -> Json<FederationView> {
     // A member whose federation actor is down still knows whether it may work, and why not.
     let unknown = |_| FederationStatus {
         verdict: ops.parts().gate.verdict(ops.parts().clock.now()),
@@ -148,7 +152,7 @@ pub(super) async fn federation_status(State(ops): State<Ops>, _: NoQuery) -> Ans
     };
     let FederationStatus { verdict, members } = ask(&ops).await.unwrap_or_else(unknown);
     let published = ops.parts().discovery.directory.members();
-    Ok(Json(FederationView {
+    Json(FederationView {
         node: ops.node(),
         chain_id: ops.parts().genesis.chain_id().to_owned(),
         incarnation: ops.parts().incarnation.0,
@@ -159,8 +163,8 @@ pub(super) async fn federation_status(State(ops): State<Ops>, _: NoQuery) -> Ans
         required: verdict.required,
         reason: verdict.reason,
         members: members.into_iter().map(|member| member_view(member, &published)).collect(),
-        links: link_views(&ops).await?,
-    }))
+        links: link_views(&ops).await,
+    })
 }
 
 /// Whether the federation may work, why, and what would change it

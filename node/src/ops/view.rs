@@ -153,7 +153,7 @@ pub struct MemberView {
 pub struct LinkView {
     /// The peer's name.
     pub peer: String,
-    /// `idle`, `dialling`, `awaiting`, `up`.
+    /// `idle`, `dialling`, `awaiting`, `up`; `unknown` while the link's actor does not answer, `last_loss` says why.
     pub state: String,
     /// Whether this member dials (the greater name does) or waits to be dialled.
     pub dials: bool,
