@@ -92,7 +92,12 @@ pub(super) async fn readyz(State(ops): State<Ops>) -> Response {
                 reasons.push(format!("catching up: at height {own}, others are at {reached}"));
             }
             let own = status.members.iter().find(|member| member.state == MemberState::Own);
-            if let Some(own) = own.filter(|own| !own.healthy) {
+            // A clock that is off by more than is tolerated keeps this member from every certificate.
+            let drift = parts.config.consensus.max_clock_drift.as_millis();
+            let is_off = |own: &MemberStatus| {
+                own.clock_offset_ms.is_some_and(|error| u128::from(error.unsigned_abs()) > drift)
+            };
+            if let Some(own) = own.filter(|own| !own.healthy || is_off(own)) {
                 reasons.push(own.reason.clone());
             }
         }

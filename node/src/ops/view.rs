@@ -136,7 +136,7 @@ pub struct MemberView {
     /// Suspicion by the accrual detector: phi, 0 when unsuspected; absent for this member itself.
     pub phi: Option<f64>,
     /// How far its wall clock is ahead of this member's, in milliseconds; negative if it is behind, absent where its
-    /// answers have not shown it.
+    /// answers have not shown it. Of this member itself: how far it is off the others' median, while that is wrong.
     #[serde(default)]
     pub clock_offset_ms: Option<i64>,
     /// The height of its chain, as last heard.

@@ -26,7 +26,8 @@ pub struct MemberStatus {
     pub last_seen: Option<Duration>,
     /// Suspicion; 0 for this member itself.
     pub phi: f64,
-    /// How far its clock is ahead of this member's, in milliseconds; negative if it is behind, absent where not known.
+    /// How far its clock is ahead of this member's, in milliseconds; negative if it is behind, absent where not known. Of
+    /// this member itself: how far its clock is ahead of the median of the others', while that is wrong.
     pub clock_offset_ms: Option<i64>,
     /// Its height, as last heard.
     pub height: Option<BlockHeight>,
@@ -98,7 +99,7 @@ impl Coordinator {
                     incarnation,
                     last_seen,
                     phi,
-                    clock_offset_ms: Some(0),
+                    clock_offset_ms: Some(self.wrong_clock.unwrap_or_default()),
                     height,
                     reason,
                 };

@@ -142,6 +142,7 @@ fn a_member_whose_clock_is_wrong_says_so_and_by_how_much() {
     let members = federation.coordinator.members(now);
     assert!(members[0].reason.contains("s behind the median of its peers' clocks"), "{}", members[0].reason);
     assert!(members[0].healthy, "it works, with restrictions");
+    assert_eq!(members[0].clock_offset_ms, Some(error));
     assert_eq!(members[1].clock_offset_ms, Some(-error));
     federation.clock_error_ms = 0;
     federation.run(3_000);
