@@ -139,10 +139,11 @@ impl Coordinator {
         }
     }
 
-    /// Loses those whose connection has ended and whom the others do not reach either. A process that was killed closes
-    /// all its connections at once; a connection that broke alone has its peer answer through the others, or is made
-    /// anew within the grace.
-    pub(super) fn lose_unlinked(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+    /// Suspects those whose connection has ended and whom the others do not reach either: they count no more. A process that
+    /// was killed closes all its connections at once; a connection that broke alone has its peer answer through the others,
+    /// or is made anew within the grace. Watchers are told when the silence has lasted: all connections of a member may
+    /// break and be made anew.
+    pub(super) fn suspect_unlinked(&mut self, now: Moment) {
         let grace = self.config.interval;
         let is_linked =
             |peer: &Peer| peer.state == MemberState::Up && peer.link_ended.is_none() && !peer.is_leaving();
@@ -162,8 +163,11 @@ impl Coordinator {
             let askers = linked.iter().filter(has_asked).count();
             let enough = askers == linked.len() || askers > self.roster.tolerated();
             if askers > 0 && enough {
-                let reason = format!("its connection ended, and {askers} others do not reach it either");
-                peer.lose(node, reason, effects);
+                peer.state = MemberState::Suspected;
+                peer.down_reason =
+                    format!("its connection ended, and {askers} others do not reach it either");
+                peer.lost_at = Some(ended + self.config.silence_max);
+                peer.link_ended = None;
                 // What it stated before proves nothing any more.
                 self.attestations.forget(node);
             }

@@ -308,7 +308,7 @@ impl Coordinator {
     /// Who is silent for too long, and what that makes of it.
     fn judge(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let has_greeted = self.has_greeted(now);
-        self.lose_unlinked(now, effects);
+        self.suspect_unlinked(now);
         let Self { config, attestations, peers, doubt, .. } = self;
         let validity = config.attestation_validity;
         let standing = |node: &NodeId| attestations.standing(node, now, validity);
