@@ -33,7 +33,7 @@ pub mod vouch;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -284,6 +284,12 @@ fn read_key(config: &NodeConfig, genesis: &Genesis) -> Result<SecretKey, StartEr
         });
     }
     Ok(key)
+}
+
+/// Whether a process uses this data directory. Holds its lock for a moment if none does.
+pub fn is_in_use(data_dir: &Path) -> bool {
+    let lock = File::open(data_dir.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 fn lock_data_dir(config: &NodeConfig) -> Result<File, StartError> {

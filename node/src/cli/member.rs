@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use alys_node::config::{NodeConfig, OPS_PORT, OpsConfig};
+use alys_node::config::{NodeConfig, OPS_PORT, OpsConfig, Overrides};
 use alys_node::top::Target;
 use clap::Args;
 
@@ -34,6 +34,13 @@ impl MemberArgs {
     /// The token file that its configuration names.
     pub(crate) fn token_file(&self) -> anyhow::Result<Option<PathBuf>> {
         Ok(self.ops()?.and_then(|ops| ops.token_file))
+    }
+
+    /// The data directory of its configuration, as far as that is a directory of this machine.
+    pub(crate) fn data_dir(&self) -> anyhow::Result<Option<PathBuf>> {
+        let load = |file| NodeConfig::load(file, &Overrides::default());
+        let loaded = self.config.as_deref().map(load).transpose()?;
+        Ok(loaded.map(|(config, _)| config.data_dir).filter(|data_dir| data_dir.is_dir()))
     }
 
     fn ops(&self) -> anyhow::Result<Option<OpsConfig>> {

@@ -22,7 +22,7 @@ const SHUTDOWN_MAX: Duration = Duration::from_mins(11);
 
 /// Between two looks whether the process has ended, and how many there are.
 const LOOK: Duration = Duration::from_millis(50);
-const LOOKS: u32 = 100;
+const LOOKS: u32 = 200;
 
 /// Whom to ask, and how.
 #[expect(clippy::struct_excessive_bools, reason = "flags")]
@@ -86,20 +86,25 @@ pub(crate) fn run(command: &Shutdown) -> anyhow::Result<ExitCode> {
         for task in view.phases.iter().flat_map(|phase| &phase.tasks) {
             println!("{}: {}: {}", task.name, task.state, task.note);
         }
-        until_gone(&target);
+        until_gone(&target, &command.member)?;
         println!("{} is gone{}", view.node, if view.forced { ", by force" } else { "" });
     }
     Ok(if view.forced { ExitCode::from(exit::FAILED) } else { ExitCode::SUCCESS })
 }
 
-/// Waits until nobody answers any more: the process ends a moment after its last answer.
-fn until_gone(target: &Target) {
+/// Waits, for a time, until nobody answers any more and, where the configuration says where it is, nobody uses the data
+/// directory: the process closes its files after its last answer, and whoever comes next finds them free.
+fn until_gone(target: &Target, member: &MemberArgs) -> anyhow::Result<()> {
+    let data_dir = member.data_dir()?;
     for _ in 0..LOOKS {
-        if agent(REQUEST).get(target.url("/livez")).call().is_err() {
-            return;
+        let answers = agent(REQUEST).get(target.url("/livez")).call().is_ok();
+        let is_used = || data_dir.as_deref().is_some_and(alys_node::is_in_use);
+        if !answers && !is_used() {
+            break;
         }
         std::thread::sleep(LOOK);
     }
+    Ok(())
 }
 
 fn get<T: DeserializeOwned>(target: &Target, path: &str) -> anyhow::Result<T> {
