@@ -254,7 +254,7 @@ def command_names(directory):
     names = set()
     for path in glob.glob(os.path.join(directory, "**", "*.md"), recursive=True):
         with open(path) as file:
-            for match in re.finditer(r"(?:^    |`)alys-node ((?:[a-z]+ ?)+)", file.read(), re.M):
+            for match in re.finditer(r"(?:^    |`)alys-node ((?:[a-z][a-z-]* ?)+)", file.read(), re.M):
                 names.add(match.group(1).strip())
     return names
 
