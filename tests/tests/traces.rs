@@ -22,9 +22,6 @@ use serde_json::Value as Json;
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 
-/// A step of consensus is handed to the storage thread between two readings of the clock.
-const GAP_NANOS: u64 = 1_000_000;
-
 /// A federation of processes that tell their traces to `collector`.
 async fn traced_processes(directory: &std::path::Path, collector: &Collector) -> Loopback {
     let text = "name = 'traced'\nblock_time = '1s'\nsteps = [{ do = 'stop' }]";
@@ -160,17 +157,15 @@ fn check_round(trace: &[Taken]) {
         let chain = part(trace, commit, "handle");
         assert_eq!(engine.text("messaging.destination.name"), "engine");
         assert_eq!(chain.text("messaging.destination.name"), "chain");
-        // The parts follow each other without a gap, and add up to the whole, but for what a hand-over takes.
+        // The parts follow each other without a gap, and add up to the whole.
         assert!(first.span.end_time_unix_nano <= prevote.span.start_time_unix_nano, "{}", told(trace));
         let parts = [prevote, precommit, aggregate, commit];
         for pair in parts.windows(2) {
-            let (end, start) = (pair[0].span.end_time_unix_nano, pair[1].span.start_time_unix_nano);
-            assert!(end.abs_diff(start) < GAP_NANOS, "{}", told(trace));
+            assert_eq!(pair[0].span.end_time_unix_nano, pair[1].span.start_time_unix_nano, "{}", told(trace));
         }
         assert_eq!(commit.span.end_time_unix_nano, round.span.end_time_unix_nano, "{}", told(trace));
         let sum: u64 = parts.iter().map(|one| one.nanos()).sum();
-        let whole = round.span.end_time_unix_nano - prevote.span.start_time_unix_nano;
-        assert!(sum.abs_diff(whole) < 3 * GAP_NANOS, "{}", told(trace));
+        assert_eq!(sum, round.span.end_time_unix_nano - prevote.span.start_time_unix_nano);
         for (inner, outer) in [(engine, first), (chain, commit)] {
             assert!(inner.span.start_time_unix_nano >= outer.span.start_time_unix_nano, "{}", told(trace));
             assert!(inner.nanos() <= outer.nanos(), "{}", told(trace));

@@ -222,7 +222,7 @@ impl ConsensusActor {
         };
         let me = me.clone();
         let taking = tokio::spawn(async move {
-            let outcome = step.await.map(|(state, actions)| StepTaken { state, actions });
+            let outcome = step.await.map(|(state, actions)| StepTaken { began: at.now, state, actions });
             // An actor that has ended begins anew from its files.
             let _ = me.cast(Mail::to_self(ConsensusMessage::Stepped(outcome)));
         });
@@ -231,13 +231,13 @@ impl ConsensusActor {
 
     /// A step was taken: does what follows from it.
     fn stepped(&self, me: &Me, shell: &mut Shell, taken: StepTaken) -> Result<(), ActorProcessingErr> {
-        let StepTaken { state, actions } = taken;
+        let StepTaken { began, state, actions } = taken;
         shell.taking = None;
         shell.step = Some(state);
         shell.telling.step(|rounds, _| blame(rounds.context()));
         for action in actions.map_err(MemberFailure::of)? {
             if let Action::Commit(decision) = action {
-                shell.telling.step(|rounds, now| rounds.decided(self.clock.now(), now));
+                shell.telling.step(|rounds, now| rounds.decided(began, now));
                 // The same height may be on its way as a block of a peer's: then that is what is committed.
                 if !shell.is_committing {
                     self.commit(me, shell, *decision, None);

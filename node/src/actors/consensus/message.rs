@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use alys_cluster::clock::Moment;
 use alys_cluster::health::{PingMessage, PongMessage};
 use alys_cluster::id::NodeId;
 use alys_cluster::port::PeerChange;
@@ -78,6 +79,8 @@ pub enum ConsensusMessage {
 
 /// A step that was taken, and what follows from it.
 pub struct StepTaken {
+    /// When it was begun.
+    pub(super) began: Moment,
     pub(super) state: Box<StepState>,
     pub(super) actions: Result<Vec<Action>, CoreError>,
 }

@@ -25,8 +25,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::consensus::message::ConsensusWire;
 
-/// Proposals that were heard before their round began here, of which the spans are remembered.
-const EARLY_MAX: usize = 8;
+/// Proposals and precommits that were heard before their round began here, of which the spans are remembered. Several
+/// rounds of a federation of ordinary size; what does not fit is missing in a trace, no more.
+const EARLY_MAX: usize = 64;
 
 /// A part of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +190,13 @@ fn note_gate(draft: &mut Draft, now: Moment, gate: &GateNote) {
     draft.note(now, if gate.open { "gate open" } else { "gate closed" }, attributes);
 }
 
+/// What was heard before its round began here.
+struct Early {
+    place: Place,
+    is_proposal: bool,
+    part_of: TraceContext,
+}
+
 /// The rounds of one member, as they are told. Methods that give spans give those that are over.
 pub struct Rounds {
     genesis: [u8; 32],
@@ -198,7 +206,7 @@ pub struct Rounds {
     /// Told up to where the gate closed, and not over; with its proposer.
     halted: Option<(Place, usize)>,
     gate: Option<GateNote>,
-    early: VecDeque<(Place, TraceContext)>,
+    early: VecDeque<Early>,
     last: TraceContext,
     /// The height that is decided next.
     next: u64,
@@ -235,8 +243,15 @@ impl Rounds {
             .with("alys.proposer", self.members.get(proposer).cloned().unwrap_or_default())
             .with("alys.resumed", resumed);
         whole.link(std::mem::replace(&mut self.last, context));
-        let early = self.early.iter().find(|(early, _)| *early == place).map(|(_, parent)| *parent);
-        self.early.retain(|(early, _)| early.height >= place.height && *early != place);
+        let (mut parent, mut precommits) = (None, Vec::new());
+        self.early.retain(|early| {
+            if early.place == place && early.is_proposal {
+                parent.get_or_insert(early.part_of);
+            } else if early.place == place {
+                precommits.push(early.part_of);
+            }
+            early.place.height >= place.height && early.place != place
+        });
         let mut round = Round {
             place,
             proposer,
@@ -244,12 +259,12 @@ impl Rounds {
             open: Vec::new(),
             begun: Vec::new(),
             over: Vec::new(),
-            precommits: Vec::new(),
+            precommits,
         };
         if let Some(gate) = &self.gate {
             round.note_gate(now, gate);
         }
-        match early {
+        match parent {
             Some(parent) => round.whole.adopt(parent),
             None if proposer != self.own => round.begin(now, Step::WaitForProposal),
             None => {}
@@ -381,24 +396,26 @@ impl Rounds {
         if !part_of.is_sampled() || part_of.trace_id != place.trace_id(self.genesis) {
             return;
         }
-        let members = self.members.len();
-        match (message, self.current.as_mut().filter(|round| round.place == place)) {
-            (ConsensusWire::Proposal(..), Some(round)) => round.proposed(message.author(), self.own, part_of),
-            (ConsensusWire::Proposal(..), None) => {
+        let is_proposal = match message {
+            ConsensusWire::Proposal(..) => true,
+            ConsensusWire::Vote(vote, _) if vote.kind == VoteType::Precommit => false,
+            _ => return,
+        };
+        match self.current.as_mut().filter(|round| round.place == place) {
+            Some(round) if is_proposal => round.proposed(message.author(), self.own, part_of),
+            // What is said again, for votes get lost, takes no other member's room.
+            Some(round) => {
+                if round.precommits.len() < self.members.len() && !round.precommits.contains(&part_of) {
+                    round.precommits.push(part_of);
+                }
+            }
+            None if place.height < self.next || self.early.iter().any(|early| early.part_of == part_of) => {}
+            None => {
                 if self.early.len() == EARLY_MAX {
                     self.early.pop_front();
                 }
-                self.early.push_back((place, part_of));
+                self.early.push_back(Early { place, is_proposal, part_of });
             }
-            (ConsensusWire::Vote(vote, _), Some(round))
-                // What is said again, for votes get lost, takes no other member's room.
-                if vote.kind == VoteType::Precommit
-                    && round.precommits.len() < members
-                    && !round.precommits.contains(&part_of) =>
-            {
-                round.precommits.push(part_of);
-            }
-            _ => {}
         }
     }
 
@@ -583,6 +600,30 @@ mod tests {
         assert_eq!(shown(&told), expected);
         assert_eq!(told[4].links, [others, last]);
         assert!(told.iter().all(|span| span.context.trace_id == PLACE.trace_id(GENESIS)));
+    }
+
+    #[test]
+    fn what_was_heard_before_its_round_began_belongs_to_it() {
+        let mut rounds = rounds();
+        let next = Place { height: PLACE.height + 1, round: PLACE.round };
+        let [proposal, precommit] =
+            [[7; 8], [8; 8]].map(|span| TraceContext::sampled(next.trace_id(GENESIS), span));
+        let of_next = |message: ConsensusWire| match message {
+            ConsensusWire::Vote(mut vote, signature) => {
+                vote.height.0 = next.height;
+                ConsensusWire::Vote(vote, signature)
+            }
+            other => other,
+        };
+        (0..1_000).for_each(|_| rounds.heard(&of_next(vote(VoteType::Precommit, 2)), precommit));
+        rounds.heard(&of_next(vote(VoteType::Prevote, 2)), proposal);
+        assert_eq!(rounds.committed(at(20), PLACE.height, false).len(), 2);
+        assert!(rounds.began(at(30), next, 1).is_empty());
+        rounds.said(at(40), &of_next(vote(VoteType::Precommit, 0)));
+        rounds.decided(at(50), at(52));
+        let told = rounds.committed(at(60), next.height, false);
+        let aggregate = told.iter().find(|span| span.name == "aggregate").expect("told");
+        assert_eq!(aggregate.links, [precommit]);
     }
 
     #[test]
