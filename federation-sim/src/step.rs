@@ -34,7 +34,7 @@ pub enum Action {
         #[serde(default)]
         mid_slot: bool,
     },
-    /// SIGTERM, and a second later once more to one that refuses; every one must end with exit code 0.
+    /// SIGTERM, and a second later once more to one that refuses where others stay; every one must end with exit code 0.
     Stop {
         /// Whom; all running members if empty.
         #[serde(default)]

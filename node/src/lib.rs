@@ -234,9 +234,10 @@ impl Node {
     }
 
     /// A signal wants this member to end. One that would take the federation below what it needs is refused the
-    /// first time.
+    /// first time; it is obeyed later if, within [`WISH_MAX`](alys_cluster::federation::WISH_MAX), the federation can do
+    /// without this member or so many members were told to leave that it can not go on anyway.
     pub async fn signalled(&self, signal: &str) -> Answer {
-        shutdown::request(&self.parts, &self.shutdown, Caller::Signal, signal, false).await
+        shutdown::signalled(&self.parts, &self.shutdown, signal).await
     }
 
     /// Shuts the member down in order, whatever becomes of the federation, within the configured deadline; false

@@ -11,13 +11,14 @@ mod decisions_replay;
 mod signals;
 mod top_command;
 
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use alys_cluster::clock::SystemClock;
+use alys_cluster::federation::WISH_MAX;
 use alys_cluster::shutdown::{Answer, Outcome, ShutdownCoordinator, ShutdownState};
 use alys_node::config::{NodeConfig, OPS_PORT, Overrides};
 use alys_node::genesis::Genesis;
@@ -331,7 +332,10 @@ async fn live(
                 let reason = leaving.progress().reason;
                 tracing::info!(node = %name, reason, "stopping");
             }
-            Answer::Refused(refusal) => tracing::warn!(node = %name, "not stopping: {refusal}"),
+            Answer::Refused(refusal) => {
+                tracing::warn!(node = %name, asks_again_for = ?WISH_MAX, "not stopping: {refusal}");
+                tell_terminal(format!("alys-node: {name} is not stopping: {refusal}"));
+            }
             Answer::Runs(reason) => tracing::info!(node = %name, reason, "stopping already"),
             Answer::Forced(reason) => tracing::warn!(node = %name, reason, "stopping at once"),
         }
@@ -350,6 +354,13 @@ async fn live(
 /// Where traces are taken. What is no text is no endpoint either, and named like one.
 fn otlp_settings() -> Result<Option<OtlpSettings>, OtlpError> {
     OtlpSettings::read(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
+}
+
+/// Tells whoever pressed a key in a terminal, where the log goes elsewhere. On a thread, for a terminal may stand still.
+fn tell_terminal(line: String) {
+    if std::io::stdout().is_terminal() && !std::io::stderr().is_terminal() {
+        std::thread::spawn(move || writeln!(std::io::stdout(), "{line}"));
+    }
 }
 
 fn not_started(signal: &str) -> ExitCode {

@@ -12,8 +12,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use alys_cluster::federation::coordinator::MemberState;
-use alys_cluster::federation::{Decision, FederationMessage};
+use alys_cluster::federation::{Decision, FederationMessage, Staying, WISH_MAX};
 use alys_cluster::health::{HealthMessage, RecoveryMessage};
 use alys_cluster::mailbox::Mail;
 use alys_cluster::shutdown::{
@@ -42,6 +41,8 @@ const FAREWELL_SLOTS: u32 = 2;
 const CONFIRMATION: Duration = Duration::from_millis(500);
 /// Between two looks whether it did.
 const LOOK: Duration = Duration::from_millis(20);
+/// Between two looks whether a member that was refused may leave now.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// The longest the federation actor is waited for.
 const DEADLINE: Duration = Duration::from_secs(1);
 /// What a forced end may take.
@@ -101,25 +102,67 @@ pub async fn request(
     // Whoever forces does not ask, nor does a shutdown that runs: nothing stands between it and its effect.
     let asks = !force && coordinator.progress().state == ShutdownState::Running;
     let _asking = asks.then(|| Asking::begin(parts, coordinator));
-    let standing = if asks { standing(parts).await } else { Standing::default() };
+    let standing = if asks { standing(parts, false).await } else { Standing::default() };
     coordinator.request(Request { caller, reason: reason.to_owned(), force, standing })
+}
+
+/// A signal asks this member to leave. Nobody waits for an answer to a signal, so that it asks on for a while when it is
+/// refused: until the others can do without this member, or were told to leave as well.
+pub async fn signalled(parts: &Parts, coordinator: &ShutdownCoordinator, signal: &str) -> Answer {
+    let is_running = || coordinator.progress().state == ShutdownState::Running;
+    let request = |standing| {
+        coordinator.request(Request {
+            caller: Caller::Signal,
+            reason: signal.to_owned(),
+            force: false,
+            standing,
+        })
+    };
+    if !is_running() {
+        return request(Standing::default());
+    }
+    let asking = Asking::begin(parts, coordinator);
+    let answer = request(standing(parts, true).await);
+    if matches!(answer, Answer::Refused(_)) {
+        tokio::spawn(asking.ask_on(signal.to_owned()));
+    }
+    answer
 }
 
 /// One of those who ask at present whether this member may leave. They share one wish, and the last of them takes it
 /// back, if none has been granted it; whoever gives up asking is one of them no longer.
-struct Asking<'a> {
-    parts: &'a Parts,
-    coordinator: &'a ShutdownCoordinator,
+struct Asking {
+    parts: Parts,
+    coordinator: ShutdownCoordinator,
 }
 
-impl<'a> Asking<'a> {
-    fn begin(parts: &'a Parts, coordinator: &'a ShutdownCoordinator) -> Self {
+impl Asking {
+    fn begin(parts: &Parts, coordinator: &ShutdownCoordinator) -> Self {
         *parts.asking.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        Self { parts, coordinator }
+        Self { parts: parts.clone(), coordinator: coordinator.clone() }
+    }
+
+    /// Asks until this member may leave, its shutdown runs for another reason, or the wish is over.
+    async fn ask_on(self, signal: String) {
+        let until = self.parts.clock.now() + WISH_MAX;
+        while self.parts.clock.now() < until {
+            sleep(ASK_AGAIN).await;
+            let standing = standing(&self.parts, true).await;
+            if self.coordinator.progress().state != ShutdownState::Running {
+                return;
+            }
+            if standing.refusal().is_none() {
+                let reason = format!("{signal}, refused at first");
+                tracing::info!(told = standing.told, healthy = standing.healthy, reason, "stopping");
+                self.coordinator.request(Request { caller: Caller::Signal, reason, force: false, standing });
+                return;
+            }
+        }
+        tracing::info!(signal, "stays: the federation still needs this member");
     }
 }
 
-impl Drop for Asking<'_> {
+impl Drop for Asking {
     fn drop(&mut self) {
         // Held until the wish is taken back: whoever asks next wishes after that.
         let mut asking = self.parts.asking.lock().unwrap_or_else(PoisonError::into_inner);
@@ -132,25 +175,21 @@ impl Drop for Asking<'_> {
 }
 
 /// Where the federation stands, once every healthy peer knows that this member wants to leave, or had the time to.
-async fn standing(parts: &Parts) -> Standing {
+async fn standing(parts: &Parts, is_told: bool) -> Standing {
     let verdict = parts.gate.verdict(parts.clock.now());
     let until = parts.clock.now() + CONFIRMATION;
     loop {
-        let Ok((status, unsure)) = parts.addresses.federation.call(DEADLINE, FederationMessage::Want).await
-        else {
+        let want = |reply| FederationMessage::Want(is_told, reply);
+        let Ok((verdict, staying)) = parts.addresses.federation.call(DEADLINE, want).await else {
             // An actor that is only slow has not said otherwise while its last verdict holds, and nobody has said that
             // it stays; one that hangs has a closed gate, and soon nobody counts its member.
             let (healthy, required) = (verdict.healthy, verdict.required);
             let is_counted = verdict.decision == Decision::Open;
             let unsure = if healthy > required { healthy - 1 } else { 0 };
-            return Standing { healthy, required, is_counted, unsure };
+            return Standing { healthy, required, is_counted, unsure, told: 0 };
         };
-        let standing = Standing {
-            healthy: status.members.iter().filter(|member| member.healthy).count(),
-            required: verdict.required,
-            is_counted: status.members.iter().any(|m| m.state == MemberState::Own && m.healthy),
-            unsure: unsure.len(),
-        };
+        let Staying { healthy, is_counted, unsure, told } = staying;
+        let standing = Standing { healthy, required: verdict.required, is_counted, unsure, told };
         let at_best = Standing { unsure: 0, ..standing };
         if at_best.refusal().is_some() {
             return at_best;

@@ -156,10 +156,9 @@ impl Actor for FederationActor {
             FederationMessage::Link(peer, is_up) => {
                 self.apply(coordinator.handle(now, Input::Link { peer, is_up, wall }));
             }
-            FederationMessage::Want(reply) => {
-                self.apply(coordinator.handle(now, Input::Want { wall }));
-                let (verdict, members) = (self.gate.verdict(now), coordinator.members(now));
-                let _ = reply.send((FederationStatus { verdict, members }, coordinator.unsure(now)));
+            FederationMessage::Want(told, reply) => {
+                self.apply(coordinator.handle(now, Input::Want { told, wall }));
+                let _ = reply.send((self.gate.verdict(now), coordinator.staying(now)));
             }
             FederationMessage::Stay => self.apply(coordinator.handle(now, Input::Stay)),
             FederationMessage::Leave(reason, reply) => {

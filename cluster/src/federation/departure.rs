@@ -14,6 +14,10 @@
 //!
 //! What a member says arrives in order: a connection has ended before its successor is read.
 //!
+//! Whoever was **told** to leave, by a signal, keeps its wish for a while though it was refused, and says so. Once so many
+//! were told that the others could not carry on, whoever of them leaves takes nothing from the federation that it would
+//! have kept: all of them may leave.
+//!
 //! Whoever forgot what it answered, because it began a moment ago, goes before nobody. Two roads not taken: an order of
 //! the names alone, for who came first and who is less can run in a circle of three; and a vote on who may leave, for it
 //! needs a quorum, and so could not be had where leaving matters.
@@ -28,8 +32,10 @@ use crate::id::NodeId;
 pub(super) const LEAVING: &str = "leaving";
 /// Under this key a ping or a pong says that its sender wants to leave, if it may.
 pub(super) const WANTS_TO_LEAVE: &str = "wants_to_leave";
+/// Under this key a ping or a pong says that its sender's wish stands though it was refused: it was told to leave.
+pub(super) const TOLD_TO_LEAVE: &str = "told_to_leave";
 /// How long a wish is told that is neither fulfilled nor taken back: whoever had it may be gone.
-pub(super) const WISH_MAX: Duration = Duration::from_secs(10);
+pub const WISH_MAX: Duration = Duration::from_secs(10);
 
 /// What this member does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +47,8 @@ enum Own {
         /// The first ping that says so.
         first: u64,
         number: u64,
+        /// It stands though it is refused.
+        told: bool,
     },
     Leaves {
         reason: String,
@@ -54,6 +62,8 @@ pub(super) struct Departure {
     own: Own,
     /// The number of each peer's wish; 0, before all, of those who leave.
     wishes: BTreeMap<NodeId, u64>,
+    /// The peers whose wish stands though it is refused.
+    told: BTreeSet<NodeId>,
     /// The greatest number heard of.
     greatest: u64,
     /// Peers that answered a ping that told of this member's wish, or of its leaving.
@@ -61,15 +71,19 @@ pub(super) struct Departure {
 }
 
 impl Departure {
-    /// This member wants to leave from ping `first` on; false if it wanted to before, or is leaving.
-    pub(super) fn want(&mut self, now: Moment, first: u64) -> bool {
-        let begins = self.own == Own::Stays;
-        if begins {
-            self.greatest = self.greatest.saturating_add(1);
-            self.own = Own::Wants { since: now, first, number: self.greatest };
-            self.aware.clear();
+    /// This member wants to leave from ping `first` on, and does not take that back when it is refused if it was `told`
+    /// to; false if that is nothing new, or it is leaving.
+    pub(super) fn want(&mut self, now: Moment, first: u64, is_told: bool) -> bool {
+        match &mut self.own {
+            Own::Stays => {
+                self.greatest = self.greatest.saturating_add(1);
+                self.own = Own::Wants { since: now, first, number: self.greatest, told: is_told };
+                self.aware.clear();
+                true
+            }
+            Own::Wants { told, .. } => is_told && !std::mem::replace(told, true),
+            Own::Leaves { .. } => false,
         }
-        begins
     }
 
     /// It stays after all.
@@ -108,13 +122,22 @@ impl Departure {
     pub(super) fn said(&self) -> BTreeMap<String, String> {
         match &self.own {
             Own::Stays => BTreeMap::new(),
-            Own::Wants { number, .. } => [(WANTS_TO_LEAVE.to_owned(), number.to_string())].into(),
+            Own::Wants { number, told, .. } => {
+                let wish = (WANTS_TO_LEAVE.to_owned(), number.to_string());
+                let told = told.then(|| (TOLD_TO_LEAVE.to_owned(), String::new()));
+                std::iter::once(wish).chain(told).collect()
+            }
             Own::Leaves { reason, .. } => [(LEAVING.to_owned(), reason.clone())].into(),
         }
     }
 
     /// A peer says this of itself.
     pub(super) fn heard(&mut self, peer: &NodeId, said: &BTreeMap<String, String>) {
+        if said.contains_key(TOLD_TO_LEAVE) {
+            self.told.insert(peer.clone());
+        } else {
+            self.told.remove(peer);
+        }
         let wish = said.get(WANTS_TO_LEAVE).map(|number| number.parse().unwrap_or(0));
         match wish.or(said.contains_key(LEAVING).then_some(0)) {
             Some(number) => {
@@ -136,6 +159,11 @@ impl Departure {
     /// Whether `peer` knows what this member told last of its leaving.
     pub(super) fn is_aware(&self, peer: &NodeId) -> bool {
         self.own == Own::Stays || self.aware.contains(peer)
+    }
+
+    /// Whether `peer` was told to leave, and would do so if it may.
+    pub(super) fn is_told(&self, peer: &NodeId) -> bool {
+        self.told.contains(peer)
     }
 
     /// Whether `own` may count on `peer` to stay when it leaves itself. `is_young` if it may have answered a wish before,
@@ -181,9 +209,9 @@ mod tests {
             }
         }
 
-        fn want(&mut self, member: usize) {
+        fn want(&mut self, member: usize, is_told: bool) {
             self.pings += 1;
-            if self.all[member].want(Moment::ORIGIN, self.pings) {
+            if self.all[member].want(Moment::ORIGIN, self.pings, is_told) {
                 self.ping_all(member);
             }
         }
@@ -216,8 +244,8 @@ mod tests {
     #[test]
     fn of_two_that_want_to_leave_at_once_one_goes() {
         let mut members = Members::new(4);
-        members.want(2);
-        members.want(1);
+        members.want(2, false);
+        members.want(1, false);
         assert_eq!((members.staying(1), members.staying(2)), (0, 0), "nobody has confirmed anything");
         (0..100).for_each(|_| members.deliver(0));
         assert_eq!((members.staying(1), members.staying(2)), (3, 2), "the one whose name is less");
@@ -231,9 +259,9 @@ mod tests {
     #[test]
     fn whoever_was_heard_of_before_goes_before_whatever_its_name() {
         let mut members = Members::new(4);
-        members.want(2);
+        members.want(2, false);
         (0..100).for_each(|_| members.deliver(0));
-        members.want(1);
+        members.want(1, false);
         (0..100).for_each(|_| members.deliver(0));
         assert_eq!((members.staying(1), members.staying(2)), (2, 3));
     }
@@ -242,7 +270,7 @@ mod tests {
     fn whoever_may_have_forgotten_what_it_answered_goes_before_nobody() {
         let wants = |number: &str| [(WANTS_TO_LEAVE.to_owned(), number.to_owned())].into();
         let mut departure = Departure::default();
-        departure.want(Moment::ORIGIN, 1);
+        departure.want(Moment::ORIGIN, 1, false);
         departure.answered(&node(2), 1);
         for (said, counts) in [(wants("1"), true), (wants("0"), false), (wants("many"), false)] {
             departure.heard(&node(2), &said);
@@ -256,7 +284,7 @@ mod tests {
     #[test]
     fn a_wish_that_is_neither_fulfilled_nor_taken_back_is_over_after_a_while() {
         let mut departure = Departure::default();
-        departure.want(Moment::ORIGIN, 1);
+        departure.want(Moment::ORIGIN, 1, false);
         departure.tick(Moment::ORIGIN + WISH_MAX);
         assert_eq!(departure.said(), BTreeMap::new());
         departure.leave("SIGTERM".to_owned(), 2);
@@ -276,7 +304,7 @@ mod tests {
             let mut gone = BTreeSet::new();
             for (member, chance, wants) in steps {
                 if wants && chance < 20 {
-                    members.want(member);
+                    members.want(member, false);
                 }
                 members.deliver(chance);
                 for member in 0..count {

@@ -21,9 +21,9 @@ pub enum FederationMessage {
     OwnActors(Vec<ActorState>),
     /// The link to this peer is up, or its connection has ended.
     Link(NodeId, bool),
-    /// This member wants to leave, if it may: peers are told. Answers with what it thinks of everyone, and the healthy
-    /// members that it may not count on to stay; may be asked again, until all have answered.
-    Want(RpcReplyPort<(FederationStatus, Vec<NodeId>)>),
+    /// This member wants to leave, if it may, and keeps that wish when it is refused if it was told to (`true`): peers
+    /// are told. Answers with the verdict, and who would stay; may be asked again, until all have answered.
+    Want(bool, RpcReplyPort<(Verdict, Staying)>),
     /// It stays after all.
     Stay,
     /// This member is going to leave, for this reason: peers are told. Answers with the members that answer
@@ -33,6 +33,20 @@ pub enum FederationMessage {
     Status(RpcReplyPort<FederationStatus>),
     /// Is the actor itself well?
     Ping(PingMessage, RpcReplyPort<PongMessage>),
+}
+
+/// Who would stay if this member left, by what the others said of themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Staying {
+    /// Healthy members, this one included if it is.
+    pub healthy: usize,
+    /// Whether this member is one of them.
+    pub is_counted: bool,
+    /// Healthy peers that this member may not count on to stay: they want to leave as well, or have not answered since
+    /// this member said that it wants to.
+    pub unsure: usize,
+    /// Healthy peers that were told to leave, and do so once they may.
+    pub told: usize,
 }
 
 /// What this member thinks of everyone, and its verdict.

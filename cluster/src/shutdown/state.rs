@@ -46,17 +46,21 @@ pub struct Standing {
     /// Other healthy members that this one may not count on to stay: they want to leave as well, or have not said that
     /// they do not.
     pub unsure: usize,
+    /// Other healthy members that were told to leave, and do so once they may.
+    pub told: usize,
 }
 
 impl Standing {
-    /// The refusal, if the federation can work now and could not without this member.
+    /// The refusal, if the federation can work now and could not without this member. Where so many others were told to
+    /// leave that it could not work with this member either, there is none.
     pub fn refusal(self) -> Option<Refusal> {
         if !self.is_counted {
             return None;
         }
-        let Self { healthy, required, unsure, .. } = self;
+        let Self { healthy, required, unsure, told, .. } = self;
         let without = healthy.saturating_sub(1 + unsure);
-        let takes_below = healthy >= required && without < required;
+        let with = healthy.saturating_sub(told);
+        let takes_below = with >= required && without < required;
         takes_below.then_some(Refusal { healthy, without, required, unsure })
     }
 }
@@ -493,8 +497,8 @@ mod tests {
         state
     }
 
-    const FOUR: Standing = Standing { healthy: 4, required: 3, is_counted: true, unsure: 0 };
-    const THREE: Standing = Standing { healthy: 3, required: 3, is_counted: true, unsure: 0 };
+    const FOUR: Standing = Standing { healthy: 4, required: 3, is_counted: true, unsure: 0, told: 0 };
+    const THREE: Standing = Standing { healthy: 3, required: 3, is_counted: true, unsure: 0, told: 0 };
 
     fn request(caller: Caller, force: bool, standing: Standing) -> Input {
         Input::Request(Request { caller, reason: "because".to_owned(), force, standing })
@@ -641,7 +645,8 @@ mod tests {
 
     #[test]
     fn leaving_is_refused_only_where_it_makes_the_difference() {
-        let standing = |healthy, is_counted, unsure| Standing { healthy, required: 3, is_counted, unsure };
+        let standing =
+            |healthy, is_counted, unsure| Standing { healthy, required: 3, is_counted, unsure, told: 0 };
         let refused = |healthy, is_counted| standing(healthy, is_counted, 0).refusal().is_some();
         let found: Vec<_> =
             (0..=4).map(|healthy| (refused(healthy, true), refused(healthy, false))).collect();
@@ -654,6 +659,8 @@ mod tests {
         assert!(refusal.contains("without this one and 1 that want to leave as well"), "{refusal}");
         assert!(refusal.contains("2 would be left"), "{refusal}");
         assert_eq!(standing(4, false, 1).refusal(), None, "one that does not count takes nothing away");
+        let told = |healthy, told| Standing { told, ..standing(healthy, true, told) }.refusal().is_some();
+        assert_eq!([told(4, 1), told(4, 2), told(3, 0), told(3, 1)], [true, false, true, false]);
     }
 
     proptest! {

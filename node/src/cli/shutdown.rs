@@ -130,6 +130,7 @@ fn foresee(target: &Target, force: bool) -> anyhow::Result<ExitCode> {
         required: status.required,
         is_counted: status.members.iter().any(|member| member.name == *node && member.healthy),
         unsure: status.members.iter().filter(|member| member.healthy && member.state == "leaving").count(),
+        told: 0,
     };
     let refusal = standing.refusal();
     match refusal {

@@ -47,8 +47,9 @@ use crate::clock::{Moment, WallTime};
 use crate::federation::attestation::{ActorState, Attestations, SignedAttestation};
 use crate::federation::config::HeartbeatConfig;
 pub use crate::federation::decision::MemberState;
-use crate::federation::decision::{GateInputs, Gates, Look};
+use crate::federation::decision::{GateInputs, Gates, Look, MemberFacts};
 use crate::federation::departure::Departure;
+use crate::federation::message::Staying;
 use crate::federation::roster::Roster;
 use crate::federation::verdict::Verdict;
 use crate::federation::wire::FederationWire;
@@ -88,6 +89,8 @@ pub enum Input {
     OwnActors(Vec<ActorState>),
     /// This member wants to leave, if it may.
     Want {
+        /// Whether it still does when it is refused.
+        told: bool,
         /// For time stamps in messages.
         wall: WallTime,
     },
@@ -217,8 +220,8 @@ impl Coordinator {
                 self.glimpse(now, &mut effects);
             }
             Input::OwnActors(actors) => self.own_actors = actors,
-            Input::Want { wall } => {
-                if self.departure.want(now, self.next_ping(now)) {
+            Input::Want { told, wall } => {
+                if self.departure.want(now, self.next_ping(now), told) {
                     self.send_pings(now, wall, &mut effects);
                 }
             }
@@ -420,16 +423,20 @@ impl Coordinator {
         self.peers.iter().filter(is_unaware).map(|(node, _)| node.clone()).collect()
     }
 
-    /// The healthy peers that this member may not count on to stay when it leaves: they want to leave as well, or have
-    /// not answered since this member said that it wants to.
-    pub fn unsure(&self, now: Moment) -> Vec<NodeId> {
-        let peers =
-            self.facts(now).into_iter().filter(|facts| facts.is_healthy() && facts.state != MemberState::Own);
+    /// Who would stay if this member left.
+    pub fn staying(&self, now: Moment) -> Staying {
         let (own, is_young) = (self.roster.own(), self.is_young(now));
-        peers
-            .map(|facts| facts.name)
-            .filter(|peer| !self.departure.can_count_on(own, peer, is_young))
-            .collect()
+        let mut staying = Staying::default();
+        for facts in self.facts(now).into_iter().filter(MemberFacts::is_healthy) {
+            staying.healthy += 1;
+            if facts.state == MemberState::Own {
+                staying.is_counted = true;
+            } else {
+                staying.unsure += usize::from(!self.departure.can_count_on(own, &facts.name, is_young));
+                staying.told += usize::from(self.departure.is_told(&facts.name));
+            }
+        }
+        staying
     }
 
     /// Decides, and publishes. Between rounds a closing is published at once, as is a changed count.
