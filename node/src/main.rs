@@ -207,7 +207,10 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 const REQUEST: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => return output::said(&said),
+    };
     let outcome = match cli.command {
         Command::Run(run) => run_node(&run),
         Command::Keys(Keys::Generate { out }) => generate_key(&out),

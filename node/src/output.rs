@@ -35,6 +35,15 @@ pub(crate) fn print(text: fmt::Arguments<'_>) {
     }
 }
 
+/// Prints what a command line leads to that is not run: help, a version, or what is wrong with it.
+pub(crate) fn said(instead: &clap::Error) -> ExitCode {
+    match instead.print() {
+        Err(error) if !instead.use_stderr() => drop(FAILED.set(error)),
+        _ => {}
+    }
+    ended(ExitCode::from(u8::try_from(instead.exit_code()).unwrap_or(crate::exit::FAILED)))
+}
+
 /// Prints a line to standard error.
 pub(crate) fn complain(text: fmt::Arguments<'_>) {
     // Where else could it be told that this fails?

@@ -24,6 +24,7 @@ mod properties;
 mod registry;
 mod remote;
 mod shutdown;
+mod signals;
 mod supervision;
 mod top;
 mod traces;

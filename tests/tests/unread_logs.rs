@@ -6,11 +6,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use alys_tests::federation::{Federation, Member, SOON};
-use alys_tests::process::Process;
+use alys_tests::process::{Process, binary};
 use alys_tests::{eventually, seen};
 use tokio::time::sleep;
 
@@ -132,4 +132,50 @@ async fn a_full_disk_a_closed_pipe_and_a_socket_that_is_full_lose_lines_which_ar
     }
     leave_in_order(&mut processes).await;
     federation.stop().await;
+}
+
+/// Runs a command of `alys-node` in `directory`, with `stdout`: its exit code, and what it complained of.
+fn command(directory: &Path, arguments: &str, stdout: impl Into<Stdio>) -> (Option<i32>, String) {
+    let mut command = Command::new(binary());
+    command.current_dir(directory).args(arguments.split(' ')).stdout(stdout).stderr(Stdio::piped());
+    let output = command.spawn().and_then(std::process::Child::wait_with_output).expect("it runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn commands_whose_output_nobody_reads_end_quietly_and_those_whose_output_is_full_say_so() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let init = command(directory.path(), "testnet init --out testnet", Stdio::null());
+    assert_eq!(init, (Some(0), String::new()));
+    let of_member = "--config testnet/node-1/node.toml";
+    for arguments in [
+        "version",
+        "--help",
+        "keys generate --out a.key",
+        "keys show testnet/node-1/node.key",
+        "completions bash",
+        &format!("config show {of_member}"),
+        &format!("config check {of_member}"),
+        &format!("audit {of_member}"),
+        &format!("healthcheck {of_member}"),
+        &format!("status {of_member}"),
+    ] {
+        let plain = command(directory.path(), arguments, Stdio::null());
+        // A key is not written over.
+        let _ = std::fs::remove_file(directory.path().join("a.key"));
+        let (reader, closed) = pipe().expect("a pipe");
+        drop(reader);
+        assert_eq!(command(directory.path(), arguments, closed), plain, "{arguments}, closed");
+        let _ = std::fs::remove_file(directory.path().join("a.key"));
+        let full = OpenOptions::new().write(true).open("/dev/full").expect("a device that is full");
+        let (code, complaint) = command(directory.path(), arguments, full);
+        assert!(!complaint.contains("panicked"), "{arguments}: {complaint}");
+        assert!(matches!(code, Some(1..=100)), "{arguments}: {code:?}, {complaint}");
+        if plain.0 == Some(0) {
+            assert!(
+                complaint.contains("standard output: No space left on device"),
+                "{arguments}: {complaint}"
+            );
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! `alys-node completions` and `alys-node manual`: what shells and `man` are told of the command line.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -21,8 +20,7 @@ pub(crate) struct Completions {
 pub(crate) fn completions(command: &Completions) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(command.shell, &mut Cli::command(), "alys-node", &mut script);
-    // A reader that has seen enough closes the pipe.
-    let _ = std::io::stdout().write_all(&script);
+    print!("{}", String::from_utf8_lossy(&script));
     ExitCode::SUCCESS
 }
 
