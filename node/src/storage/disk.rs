@@ -122,9 +122,9 @@ impl DiskReading {
             let secs = self.stuck.as_secs_f64();
             HealthCheckResult::unhealthy(format!("the disk hangs: a write has not ended for {secs:.1} s"))
         } else if self.latency > block_time / SLOW_SHARE {
-            let (ms, limit) = (self.latency.as_millis(), (block_time / SLOW_SHARE).as_millis());
+            let (ms, limit) = (self.latency.as_secs_f64() * 1e3, (block_time / SLOW_SHARE).as_millis());
             HealthCheckResult::degraded(format!(
-                "the disk is slow: a sync takes {ms} ms; expected at most {limit} ms for blocks of {block_time:?}"
+                "the disk is slow: a sync takes {ms:.1} ms; expected at most {limit} ms for blocks of {block_time:?}"
             ))
         } else {
             HealthCheckResult::healthy()
@@ -144,7 +144,7 @@ mod tests {
         for (latency, stuck, status, says) in [
             (ms(40), ms(0), HealthStatus::Healthy, ""),
             (ms(250), ms(300), HealthStatus::Healthy, ""),
-            (ms(251), ms(0), HealthStatus::Degraded, "the disk is slow: a sync takes 251 ms"),
+            (ms(251), ms(0), HealthStatus::Degraded, "the disk is slow: a sync takes 251.0 ms"),
             (ms(1), ms(2_000), HealthStatus::Unhealthy, "the disk hangs: a write has not ended for 2.0 s"),
         ] {
             let health = DiskReading { latency, stuck, ..DiskReading::default() }.health(block_time);

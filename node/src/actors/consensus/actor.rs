@@ -387,10 +387,12 @@ impl ConsensusActor {
             let (height, step) = (BlockHeight(height), step.as_str());
             self.tell(shell, ClusterEvent::Equivocated { member, height, round, step });
         }
-        let evidence = shell.evidence.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = evidence.save() {
-                tracing::warn!(%error, "evidence could not be written to its file");
+        let (storage, evidence) = (self.storage.clone(), shell.evidence.clone());
+        tokio::spawn(async move {
+            match storage.run(move || evidence.save()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "evidence could not be written to its file"),
+                Err(error) => tracing::warn!(%error, "evidence could not be written to its file"),
             }
         });
     }
