@@ -336,8 +336,10 @@ async fn live(
                 tracing::info!(node = %name, reason, "stopping");
             }
             Answer::Refused(refusal) => {
-                tracing::warn!(node = %name, asks_again_for = ?WISH_MAX, "not stopping: {refusal}");
-                tell_terminal(format!("alys-node: {name} is not stopping: {refusal}"));
+                let advice =
+                    format!("the signal again, a second later, insists; else it asks on for {WISH_MAX:?}");
+                tracing::warn!(node = %name, "not stopping: {refusal}; {advice}");
+                tell_terminal(format!("alys-node: {name} is not stopping: {refusal}; {advice}"));
             }
             Answer::Runs(reason) => tracing::info!(node = %name, reason, "stopping already"),
             Answer::Forced(reason) => tracing::warn!(node = %name, reason, "stopping at once"),

@@ -9,12 +9,13 @@
 //!
 //! The answers of the ops API go on until all of this is over, so that it can be watched.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use alys_cluster::federation::{Decision, FederationMessage, Staying, WISH_MAX};
+use alys_cluster::clock::Clock;
+use alys_cluster::federation::{Decision, FederationMessage, GateReader, Staying, WISH_MAX};
 use alys_cluster::health::{HealthMessage, RecoveryMessage};
-use alys_cluster::mailbox::Mail;
+use alys_cluster::mailbox::{Address, Mail};
 use alys_cluster::shutdown::{
     Answer, Caller, Phase, Request, ShutdownCoordinator, ShutdownState, Standing, Task, actors,
 };
@@ -101,8 +102,11 @@ pub async fn request(
 ) -> Answer {
     // Whoever forces does not ask, nor does a shutdown that runs: nothing stands between it and its effect.
     let asks = !force && coordinator.progress().state == ShutdownState::Running;
-    let _asking = asks.then(|| Asking::begin(parts, coordinator));
-    let standing = if asks { standing(parts, false).await } else { Standing::default() };
+    let asking = asks.then(|| Asking::begin(parts, coordinator, false));
+    let standing = match &asking {
+        Some(asking) => asking.standing().await,
+        None => Standing::default(),
+    };
     coordinator.request(Request { caller, reason: reason.to_owned(), force, standing })
 }
 
@@ -121,8 +125,8 @@ pub async fn signalled(parts: &Parts, coordinator: &ShutdownCoordinator, signal:
     if !is_running() {
         return request(Standing::default());
     }
-    let asking = Asking::begin(parts, coordinator);
-    let answer = request(standing(parts, true).await);
+    let asking = Asking::begin(parts, coordinator, true);
+    let answer = request(asking.standing().await);
     if matches!(answer, Answer::Refused(_)) {
         tokio::spawn(asking.ask_on(signal.to_owned()));
     }
@@ -132,22 +136,61 @@ pub async fn signalled(parts: &Parts, coordinator: &ShutdownCoordinator, signal:
 /// One of those who ask at present whether this member may leave. They share one wish, and the last of them takes it
 /// back, if none has been granted it; whoever gives up asking is one of them no longer.
 struct Asking {
-    parts: Parts,
+    count: Arc<Mutex<usize>>,
+    federation: Address<FederationMessage>,
+    gate: GateReader,
+    clock: Arc<dyn Clock>,
     coordinator: ShutdownCoordinator,
+    /// Whether the wish stands though it is refused.
+    is_told: bool,
 }
 
 impl Asking {
-    fn begin(parts: &Parts, coordinator: &ShutdownCoordinator) -> Self {
+    fn begin(parts: &Parts, coordinator: &ShutdownCoordinator, is_told: bool) -> Self {
         *parts.asking.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        Self { parts: parts.clone(), coordinator: coordinator.clone() }
+        Self {
+            count: Arc::clone(&parts.asking),
+            federation: parts.addresses.federation.clone(),
+            gate: parts.gate.clone(),
+            clock: Arc::clone(&parts.clock),
+            coordinator: coordinator.clone(),
+            is_told,
+        }
+    }
+
+    /// Where the federation stands, once every healthy peer knows that this member wants to leave, or had the time to.
+    async fn standing(&self) -> Standing {
+        let verdict = self.gate.verdict(self.clock.now());
+        let until = self.clock.now() + CONFIRMATION;
+        loop {
+            let want = |reply| FederationMessage::Want(self.is_told, reply);
+            let Ok((verdict, staying)) = self.federation.call(DEADLINE, want).await else {
+                // An actor that is only slow has not said otherwise while its last verdict holds, and nobody has said that
+                // it stays; one that hangs has a closed gate, and soon nobody counts its member.
+                let (healthy, required) = (verdict.healthy, verdict.required);
+                let is_counted = verdict.decision == Decision::Open;
+                let unsure = if healthy > required { healthy - 1 } else { 0 };
+                return Standing { healthy, required, is_counted, unsure, told: 0 };
+            };
+            let Staying { healthy, is_counted, unsure, told } = staying;
+            let standing = Standing { healthy, required: verdict.required, is_counted, unsure, told };
+            let at_best = Standing { unsure: 0, ..standing };
+            if at_best.refusal().is_some() {
+                return at_best;
+            }
+            if standing.refusal().is_none() || self.clock.now() >= until {
+                return standing;
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// Asks until this member may leave, its shutdown runs for another reason, or the wish is over.
     async fn ask_on(self, signal: String) {
-        let until = self.parts.clock.now() + WISH_MAX;
-        while self.parts.clock.now() < until {
+        let until = self.clock.now() + WISH_MAX;
+        while self.clock.now() < until {
             sleep(ASK_AGAIN).await;
-            let standing = standing(&self.parts, true).await;
+            let standing = self.standing().await;
             if self.coordinator.progress().state != ShutdownState::Running {
                 return;
             }
@@ -165,39 +208,12 @@ impl Asking {
 impl Drop for Asking {
     fn drop(&mut self) {
         // Held until the wish is taken back: whoever asks next wishes after that.
-        let mut asking = self.parts.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asking = self.count.lock().unwrap_or_else(PoisonError::into_inner);
         *asking -= 1;
         if *asking == 0 && self.coordinator.progress().state == ShutdownState::Running {
             // A federation actor that is being restarted begins without a wish.
-            let _ = self.parts.addresses.federation.cast(FederationMessage::Stay);
+            let _ = self.federation.cast(FederationMessage::Stay);
         }
-    }
-}
-
-/// Where the federation stands, once every healthy peer knows that this member wants to leave, or had the time to.
-async fn standing(parts: &Parts, is_told: bool) -> Standing {
-    let verdict = parts.gate.verdict(parts.clock.now());
-    let until = parts.clock.now() + CONFIRMATION;
-    loop {
-        let want = |reply| FederationMessage::Want(is_told, reply);
-        let Ok((verdict, staying)) = parts.addresses.federation.call(DEADLINE, want).await else {
-            // An actor that is only slow has not said otherwise while its last verdict holds, and nobody has said that
-            // it stays; one that hangs has a closed gate, and soon nobody counts its member.
-            let (healthy, required) = (verdict.healthy, verdict.required);
-            let is_counted = verdict.decision == Decision::Open;
-            let unsure = if healthy > required { healthy - 1 } else { 0 };
-            return Standing { healthy, required, is_counted, unsure, told: 0 };
-        };
-        let Staying { healthy, is_counted, unsure, told } = staying;
-        let standing = Standing { healthy, required: verdict.required, is_counted, unsure, told };
-        let at_best = Standing { unsure: 0, ..standing };
-        if at_best.refusal().is_some() {
-            return at_best;
-        }
-        if standing.refusal().is_none() || parts.clock.now() >= until {
-            return standing;
-        }
-        sleep(LOOK).await;
     }
 }
 

@@ -377,6 +377,12 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     }
     let events = federation.members[0].client.send("GET", "/events", "", "").await.expect("events").body;
     assert!(events.contains("left: leaving: SIGTERM"), "told as what it is");
+    let down = "/events?kind=link_down";
+    for member in &federation.members[..3] {
+        let events = member.client.send("GET", down, "", "").await.expect("events").body;
+        let is_orderly = events.contains("the connection was closed") || events.contains("gateway is gone");
+        assert!(is_orderly && !events.contains("failed"), "no connection that broke: {events}");
+    }
 
     let metrics = federation.members[0].client.send("GET", "/metrics", "", "").await.expect("metrics").body;
     assert!(

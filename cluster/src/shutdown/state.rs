@@ -69,7 +69,7 @@ impl Standing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "refused: {healthy} members are healthy, {required} are required, and without this one{} {without} would be \
-     left; expected `force`, or the signal again after a second",
+     left",
     if *.unsure > 0 { format!(" and {unsure} that want to leave as well, or have not said that they stay,") } else { String::new() }
 )]
 pub struct Refusal {

@@ -59,6 +59,8 @@ const CONTROL_BURST: u64 = 16 * 1024;
 const CONTROL_PER_SECOND: u64 = 1024;
 /// Answers to pings that wait to be written; a peer that sends more is answered later, or not.
 const PONGS_MAX: usize = 8;
+/// The longest that ending a connection in order may take.
+const FAREWELL: Duration = Duration::from_millis(200);
 /// Silences of a fourth of the idle time after which the peer is given up.
 const SILENCES_MAX: u32 = 4;
 /// Questions and watches under way at once.
@@ -567,6 +569,9 @@ impl Connection {
             let frame = match frame {
                 None => break Ok("the connection was closed".to_owned()),
                 Some(Err(error)) if error.kind() == ErrorKind::InvalidData => break Err(error.to_string()),
+                Some(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                    break Ok("the connection was cut off".to_owned());
+                }
                 Some(Err(error)) => break Ok(format!("the connection failed: {error}")),
                 Some(Ok(bytes)) => match Frame::parse(bytes) {
                     Ok(frame) => frame,
@@ -761,6 +766,8 @@ impl Connection {
         if let Some(reason) = reason {
             self.end(&reason);
         }
+        // The peer hears that this is the end, and not a line that broke; one that takes nothing is not waited for.
+        let _ = tokio::time::timeout(FAREWELL, socket.shutdown()).await;
     }
 }
 

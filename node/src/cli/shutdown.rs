@@ -135,7 +135,7 @@ fn foresee(target: &Target, force: bool) -> anyhow::Result<ExitCode> {
     let refusal = standing.refusal();
     match refusal {
         Some(refusal) if !force => {
-            println!("{node} would stay: {refusal}");
+            println!("{node} would stay: {refusal}; expected `--force` where that is meant");
             return Ok(ExitCode::from(exit::FAILED));
         }
         Some(refusal) => println!(

@@ -4,8 +4,9 @@ use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Libraries that tell every message and every vote; they speak only when the directives name them.
-const QUIET: &str = "ractor=warn,ractor_cluster=warn,arc_malachitebft_core_consensus=error,\
+/// Libraries that tell every message, every vote, and the ends of links, which are events here; they speak only when the
+/// directives name them.
+const QUIET: &str = "ractor=warn,ractor_cluster=error,arc_malachitebft_core_consensus=error,\
                      arc_malachitebft_core_driver=error,informalsystems=error";
 /// The longest text, in bytes.
 const LENGTH_MAX: usize = 1_000;

@@ -88,7 +88,10 @@ pub(super) async fn shut_down(
     }
     let reason = if reason.is_empty() { "the operator asked for it" } else { &reason };
     match crate::shutdown::request(ops.parts(), ops.shutdown(), Caller::Call, reason, force).await {
-        Reply::Refused(refusal) => Err(Problem::new(StatusCode::CONFLICT, refusal.to_string())),
+        Reply::Refused(refusal) => Err(Problem::new(
+            StatusCode::CONFLICT,
+            format!("{refusal}; expected `force` where that is meant"),
+        )),
         Reply::Begun | Reply::Runs(_) | Reply::Forced(_) => {
             let status = if wait { StatusCode::OK } else { StatusCode::ACCEPTED };
             if wait {
