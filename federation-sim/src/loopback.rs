@@ -96,8 +96,9 @@ impl Loopback {
         setup::write_configs(&places, scenario, &proxies, &options.log_level)?;
         let guardian = options.guard.as_deref().map(Guardian::start).transpose();
         let member = |place: &setup::Place| {
-            Member::new(&place.name, place.config(), place.log(), place.ops, place.link)
-                .with_environment(&options.environment)
+            let member = Member::new(&place.name, place.config(), place.log(), place.ops, place.link)
+                .with_environment(&options.environment);
+            if scenario.unread_logs.contains(&place.name) { member.unread() } else { member }
         };
         let mut federation = Self {
             members: places.iter().map(member).collect(),

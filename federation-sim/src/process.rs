@@ -1,7 +1,7 @@
 //! One member as a process of its own: started, killed, stopped, paused, resumed.
 
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, PipeReader, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,11 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Lines of a member's log shown when it ends unexpectedly.
 const LOG_LINES: usize = 3;
 
+/// What a pipe holds, on Linux.
+const PIPE_BYTES: usize = 65_536;
+/// The room that is left in one that nobody reads.
+const PIPE_BYTES_LEFT: usize = 4_096;
+
 /// One member.
 #[derive(Debug)]
 pub(crate) struct Member {
@@ -35,6 +40,7 @@ pub(crate) struct Member {
     pub(crate) client: Client,
     pub(crate) cursor: Cursor,
     environment: Vec<(String, String)>,
+    reads_log: bool,
     running: Option<Running>,
 }
 
@@ -48,6 +54,8 @@ struct Running {
     child: Child,
     /// The member ends when this pipe does.
     _lifeline: Option<ChildStdin>,
+    /// Keeps the pipe open that nobody reads.
+    _unread: Option<PipeReader>,
     paused: bool,
 }
 
@@ -56,7 +64,14 @@ impl Member {
     pub(crate) fn new(name: &str, config: PathBuf, log: PathBuf, ops: SocketAddr, link: SocketAddr) -> Self {
         let (client, cursor) = (Client::new(ops), Cursor::default());
         let environment = Vec::new();
-        Self { name: name.to_owned(), config, log, ops, link, client, cursor, environment, running: None }
+        let (name, reads_log, running) = (name.to_owned(), true, None);
+        Self { name, config, log, ops, link, client, cursor, environment, reads_log, running }
+    }
+
+    /// The same, whose output is a pipe that nobody reads.
+    pub(crate) fn unread(mut self) -> Self {
+        self.reads_log = false;
+        self
     }
 
     /// The same, started with these variables besides those of this process.
@@ -65,12 +80,20 @@ impl Member {
         self
     }
 
-    /// Starts the process, its output appended to the member's log.
+    /// Starts the process, its output appended to the member's log, if that is read.
     pub(crate) fn start(&mut self, binary: &Path, guardian: Option<&mut Guardian>) -> io::Result<()> {
-        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = self.command(binary, &["run"]);
-        command.arg("--exit-with-parent");
-        command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        command.arg("--exit-with-parent").stdin(Stdio::piped());
+        let unread = if self.reads_log {
+            let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+            command.stdout(log.try_clone()?).stderr(log);
+            None
+        } else {
+            let (reader, mut writer) = io::pipe()?;
+            writer.write_all(&[b'\n'; PIPE_BYTES - PIPE_BYTES_LEFT])?;
+            command.stdout(writer.try_clone()?).stderr(writer);
+            Some(reader)
+        };
         // Ctrl-C is for the simulator, which then decides what becomes of its members.
         command.process_group(0).kill_on_drop(true);
         let mut child = command.spawn()?;
@@ -79,7 +102,7 @@ impl Member {
             guardian.watch(pid)?;
         }
         self.client = Client::new(self.ops);
-        self.running = Some(Running { child, _lifeline: lifeline, paused: false });
+        self.running = Some(Running { child, _lifeline: lifeline, _unread: unread, paused: false });
         Ok(())
     }
 

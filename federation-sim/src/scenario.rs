@@ -37,6 +37,7 @@ const SHIPPED: &[(&str, &str)] = &[
     ("faults", include_str!("scenarios/faults.toml")),
     ("slow-disks", include_str!("scenarios/slow-disks.toml")),
     ("one-dead", include_str!("scenarios/one-dead.toml")),
+    ("unread-logs", include_str!("scenarios/unread-logs.toml")),
 ];
 
 /// Members a scenario can have.
@@ -69,6 +70,8 @@ pub struct Scenario {
     pub timeout: Duration,
     /// Sections of the members' configuration, handed to every member unchanged.
     pub sections: Sections,
+    /// Members whose output goes to a pipe that is almost full and that nobody reads.
+    pub unread_logs: Vec<String>,
     /// The story.
     pub steps: Vec<Step>,
     /// Its parts, in order, if some of it is repeated or left to chance; else none.
@@ -177,6 +180,8 @@ struct File {
     timeout: Duration,
     #[serde(default)]
     node: Sections,
+    #[serde(default)]
+    unread_logs: Vec<String>,
     steps: Vec<toml::Table>,
     #[serde(default)]
     expect: Vec<Written>,
@@ -281,6 +286,7 @@ impl Scenario {
             block_time: file.block_time,
             timeout: file.timeout,
             sections: file.node,
+            unread_logs: file.unread_logs,
         };
         scenario.check_fields().map_err(|(field, value, expected)| field_error(field, value, expected))?;
         scenario.check_story().map_err(|(index, problem)| step_error(index, problem))?;
@@ -311,6 +317,12 @@ impl Scenario {
             }
             if self.members[..index].contains(name) {
                 return wrong(&field, format!("{name:?}"), "a name used once");
+            }
+        }
+        for (index, name) in self.unread_logs.iter().enumerate() {
+            if !self.members.contains(name) {
+                let expected = format!("one of {}", self.members.join(", "));
+                return wrong(&format!("unread_logs[{index}]"), format!("{name:?}"), &expected);
             }
         }
         if !BLOCK_TIME.contains(&self.block_time) {
@@ -526,6 +538,10 @@ mod tests {
             (
                 format!("name = 'x'\nmembers = ['a', 'b', 'c', 'a']\n{steps}"),
                 "`members[3]` is \"a\"; expected",
+            ),
+            (
+                format!("name = 'x'\nunread_logs = ['node-5']\n{steps}"),
+                "`unread_logs[0]` is \"node-5\"; expected",
             ),
             (format!("name = 'x'\nblock_time = '1ms'\n{steps}"), "`block_time` is 1ms; expected"),
             (format!("name = 'x'\nblock_time = 'soon'\n{steps}"), "block_time"),
