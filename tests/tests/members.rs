@@ -17,7 +17,7 @@ use alys_node::ops::view::{
 };
 use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::{eventually, seen};
-use ractor::ActorId;
+use ractor::ActorCell;
 use tokio::time::{Instant, sleep};
 
 /// Budgets that no test exceeds.
@@ -50,47 +50,49 @@ fn find<'a>(tree: &'a TreeView, name: &str) -> Option<&'a TreeView> {
 struct Watched<'a> {
     member: &'a Member,
     actor: String,
-    incarnation: ActorId,
+    cell: ActorCell,
     restarts: u64,
 }
 
 impl<'a> Watched<'a> {
     /// How it stands now that it runs.
     async fn of(member: &'a Member, actor: &str) -> Self {
-        let (incarnation, found) = Self::running(member, actor, |id, _| id.is_some()).await;
-        let incarnation = incarnation.expect("it is registered");
-        Self { member, actor: actor.to_owned(), incarnation, restarts: found.restarts }
+        let (cell, found) = Self::running(member, actor, |cell, _| cell.is_some()).await;
+        let cell = cell.expect("it is registered");
+        Self { member, actor: actor.to_owned(), cell, restarts: found.restarts }
     }
 
     /// Kills the incarnation that runs now.
     fn kill(&mut self) {
         let full = format!("{}/{}", self.member.name, self.actor);
-        let cell = ractor::registry::where_is(full).expect("the actor runs");
-        self.incarnation = cell.get_id();
-        cell.kill();
+        // One that has lost its name to a proxy since is the one that was found.
+        self.cell = ractor::registry::where_is(full).unwrap_or_else(|| self.cell.clone());
+        self.cell.kill();
     }
 
     /// Waits until the tree shows the next incarnation running.
     async fn is_back(&self) -> TreeView {
         // A gateway may have lost its name meanwhile: its proxies in the other three members carry the same one, and
         // names are the process's. So it is asked who is gone, not who is there.
-        let is_next =
-            |id: Option<ActorId>, restarts: u64| id != Some(self.incarnation) && restarts > self.restarts;
+        let killed = self.cell.get_id();
+        let is_next = |cell: Option<&ActorCell>, restarts: u64| {
+            cell.is_none_or(|cell| cell.get_id() != killed) && restarts > self.restarts
+        };
         Self::running(self.member, &self.actor, is_next).await.1
     }
 
     async fn running(
         member: &Member,
         actor: &str,
-        is_it: impl Fn(Option<ActorId>, u64) -> bool,
-    ) -> (Option<ActorId>, TreeView) {
+        is_it: impl Fn(Option<&ActorCell>, u64) -> bool,
+    ) -> (Option<ActorCell>, TreeView) {
         let full = format!("{}/{actor}", member.name);
         eventually(SOON, &format!("{full} runs"), async || {
             let tree: TreeView = member.client.get("/supervision/tree").await?;
             let found = find(&tree, actor).ok_or("not in the tree")?;
-            let id = ractor::registry::where_is(full.clone()).map(|cell| cell.get_id());
-            if found.state == "running" && is_it(id, found.restarts) {
-                Ok((id, found.clone()))
+            let cell = ractor::registry::where_is(full.clone());
+            if found.state == "running" && is_it(cell.as_ref(), found.restarts) {
+                Ok((cell, found.clone()))
             } else {
                 Err(format!("{} after {} restarts, {}", found.state, found.restarts, found.last_failure))
             }
@@ -709,4 +711,34 @@ async fn a_member_whose_chain_or_monitor_hangs_stops_counting_until_it_is_replac
         others[0].gate_open(4).await;
     }
     are_as_before(federation).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_crash_loop_in_the_background_leaves_the_monitor_of_health_up_and_the_rest_its_restarts() {
+    let federation = Federation::start("tiers", |_| {}).await;
+    for member in &federation.members {
+        member.gate_open(4).await;
+    }
+    let hurt = &federation.members[0];
+    let addresses = &hurt.node().parts().addresses;
+    let state = async |actor: &str| -> Result<String, String> {
+        let tree: TreeView = hurt.client.get("/supervision/tree").await?;
+        let found = find(&tree, actor).ok_or_else(|| format!("{actor} is not in the tree"))?;
+        Ok(found.state.clone())
+    };
+    // Until its tier is given up, whatever it takes.
+    eventually(SOON * 3, "the background stays down", async || {
+        let _ = addresses.metrics.inject_panic("on purpose");
+        let state = state("background").await?;
+        seen(state == "stopped", state)
+    })
+    .await;
+    assert_eq!(state("health").await.as_deref(), Ok("running"));
+    // A critical actor that fails now is restarted, and the member takes part.
+    addresses.chain.inject_panic("on purpose").expect("it runs");
+    hurt.gate_open(4).await;
+    hurt.reaches(federation.members[1].height() + 3).await;
+    assert_eq!(state("health").await.as_deref(), Ok("running"));
+    assert_eq!(state("background").await.as_deref(), Ok("stopped"));
+    federation.stop().await;
 }
