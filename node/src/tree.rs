@@ -5,11 +5,12 @@
 //!         ├─ high ───────┬─ consensus
 //!         ├─ normal ─────┬─ gateway, network, sync, discovery
 //!         │              └─ links ─── link/<peer>, one each
-//!         └─ background ─┬─ health, recovery, metrics, logging
+//!         ├─ health
+//!         └─ background ─┬─ recovery, metrics, logging
 //! ```
 //!
 //! Tiers start from the most important to the least and stop in reverse. A tier that restarts too often gives
-//! up and is restarted whole by the root. When that does not help either, or a restart would only repeat the
+//! up and is restarted whole by the root; each spends a budget of its own. When that does not help either, or a restart would only repeat the
 //! failure, the root halts consensus through the gate, and after a while ends the node:
 //! [`EscalationTable::TIER`] and [`EscalationTable::ROOT`].
 //!
@@ -283,7 +284,7 @@ impl Parts {
     pub fn tree(&self) -> SupervisorSpec {
         use ActorPriority::{Background, Critical, High, Normal};
         let normal = vec![self.gateway(), self.network(), self.links(), self.sync(), self.discovery()];
-        let background = vec![self.health(), self.recovery(), self.metrics(), self.logging()];
+        let background = vec![self.recovery(), self.metrics(), self.logging()];
         let tiers = [
             self.supervisor("critical", Critical, vec![self.chain(), self.engine(), self.federation()]),
             self.supervisor("high", High, vec![self.consensus()]),
@@ -294,7 +295,10 @@ impl Parts {
         root.escalation = EscalationTable::ROOT;
         // Each tier keeps its own priority.
         let tier = |tier| ChildSpec::supervisor(tier, self.supervision.clone()).strategy(self.backoff());
-        root.children = tiers.map(tier).to_vec();
+        let [critical, high, normal, background] = tiers.map(tier);
+        // Without its reports the gate closes: no tier's failures take it down, and it is never left down.
+        let health = self.health().priority(High);
+        root.children = vec![critical, high, normal, health, background];
         root
     }
 

@@ -518,11 +518,11 @@ impl Surroundings for Around {
         self.random
     }
 
-    fn bound(&mut self, _: Moment) -> Budget {
+    fn bound(&mut self, _: Moment, _: ActorPriority) -> Budget {
         Budget { used: 0, most: self.bound }
     }
 
-    fn spend(&mut self, _: Moment) -> bool {
+    fn spend(&mut self, _: Moment, _: ActorPriority) -> bool {
         let is_left = self.bound > 0;
         self.bound = self.bound.saturating_sub(1);
         is_left
@@ -696,7 +696,8 @@ struct World {
     lives: BTreeMap<ChildKey, Life>,
     wakeups: Vec<(Moment, Wakeup)>,
     heard: Vec<Wakeup>,
-    restarts: Vec<Moment>,
+    /// By the priority of whom they restarted.
+    restarts: BTreeMap<ActorPriority, Vec<Moment>>,
     halted: Vec<ChildKey>,
     /// Those that were decided to stay down, until siblings are restarted or someone asks for them.
     down: Vec<ChildKey>,
@@ -714,7 +715,7 @@ impl World {
             lives: BTreeMap::new(),
             wakeups: Vec::new(),
             heard: Vec::new(),
-            restarts: Vec::new(),
+            restarts: BTreeMap::new(),
             halted: Vec::new(),
             down: Vec::new(),
             is_over: false,
@@ -773,7 +774,8 @@ impl World {
             Effect::Tell(key, record) => {
                 assert_eq!(decide(&record.inputs), record.decision, "the inputs give the decision again");
                 if record.decision.step.is_restart() {
-                    self.restarts.push(self.now);
+                    let priority = self.state.child(key).expect("it is a child").policy.priority;
+                    self.restarts.entry(priority).or_default().push(self.now);
                     self.down.clear();
                 } else {
                     self.down.push(key);
@@ -795,8 +797,11 @@ impl World {
     /// What holds after every step.
     fn check(&mut self) {
         let within = |at: &&Moment| self.now.since(**at) <= self.intensity.within;
-        let recent = self.restarts.iter().filter(within).count();
-        assert!(recent <= self.intensity.max_restarts as usize, "{recent} restarts of {:?}", self.intensity);
+        for (priority, restarts) in &self.restarts {
+            let recent = restarts.iter().filter(within).count();
+            let most = self.intensity.max_restarts as usize;
+            assert!(recent <= most, "{recent} restarts of {priority}, {:?}", self.intensity);
+        }
         for (key, child) in self.state.children() {
             let life = match child.phase {
                 ChildPhase::Starting => Some(Life::Starting),

@@ -88,11 +88,11 @@ impl Surroundings for Forgetful {
         0.3
     }
 
-    fn bound(&mut self, _: Moment) -> Budget {
+    fn bound(&mut self, _: Moment, _: ActorPriority) -> Budget {
         Budget { used: 0, most: 10 }
     }
 
-    fn spend(&mut self, _: Moment) -> bool {
+    fn spend(&mut self, _: Moment, _: ActorPriority) -> bool {
         true
     }
 

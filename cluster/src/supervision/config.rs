@@ -13,15 +13,16 @@ use crate::config::{FieldError, require_between};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SupervisionConfig {
-    /// Restarts allowed to each supervisor within `within`; one more, and it gives up. 0 to 1,000. Default 3.
+    /// Restarts allowed to each supervisor within `within`, for children of each priority; one more, and it gives up. 0 to
+    /// 1,000. Default 3.
     pub max_restarts: u32,
     /// The window of `max_restarts`. 1 s to 1 h. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub within: Duration,
     /// How many slots may begin while children of one supervisor are away.
     pub slots: SlotBudget,
-    /// Restarts allowed in the whole tree, whatever is left to each supervisor: their budgets multiply from
-    /// level to level. Default 10 within a minute.
+    /// Restarts allowed in the whole tree to actors of each priority, whatever is left to each supervisor: their
+    /// budgets multiply from level to level. Default 10 within a minute.
     pub bound: RestartIntensity,
     /// How long after a slot's beginning the members propose and vote; restarts that respect consensus stay
     /// out of it. Up to 1 min. Default 600 ms, the time-out for a proposal.

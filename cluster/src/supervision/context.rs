@@ -14,6 +14,7 @@ use super::spec::ChildPolicy;
 use super::state::Surroundings;
 use crate::clock::{Clock, Moment};
 use crate::event::EventBus;
+use crate::id::ActorPriority;
 use crate::port::{ConsensusHalt, NoConsensus};
 use crate::registry::ThreadSafeActorRegistry;
 
@@ -45,13 +46,18 @@ pub struct Context {
     pub halt: Arc<dyn ConsensusHalt>,
     /// Where jitter comes from.
     pub chance: Chance,
-    bound: Arc<Mutex<RestartWindow>>,
+    /// By priority.
+    bound: Arc<Mutex<[RestartWindow; ActorPriority::ALL.len()]>>,
 }
 
 /// The specification's block time.
 const BLOCK_TIME: Duration = Duration::from_secs(2);
 /// No more restarts than this in the whole tree, unless it is told otherwise: no bound.
 const UNBOUND: RestartIntensity = RestartIntensity { max_restarts: u32::MAX, within: Duration::from_secs(1) };
+
+fn windows(bound: RestartIntensity) -> Arc<Mutex<[RestartWindow; ActorPriority::ALL.len()]>> {
+    Arc::new(Mutex::new(ActorPriority::ALL.map(|_| RestartWindow::new(bound))))
+}
 
 impl Context {
     /// A node without consensus, without a bound across its supervisors, and with patterns found but not acted
@@ -69,22 +75,24 @@ impl Context {
             consensus_window: BLOCK_TIME * 3 / 10,
             halt: Arc::new(NoConsensus),
             chance: Arc::new(rand::random),
-            bound: Arc::new(Mutex::new(RestartWindow::new(UNBOUND))),
+            bound: windows(UNBOUND),
         }
     }
 
-    /// The same, where all supervisors together restart no more often than this. Budgets multiply from level to
-    /// level; this does not.
+    /// The same, where all supervisors together restart children of each priority no more often than this. Budgets
+    /// multiply from level to level; this does not.
     #[must_use]
     pub fn bound(mut self, bound: RestartIntensity) -> Self {
-        self.bound = Arc::new(Mutex::new(RestartWindow::new(bound)));
+        self.bound = windows(bound);
         self
     }
 
-    /// What is left of the bound across all supervisors.
+    /// What is left of the bound across all supervisors, for the priority that has the least left.
     pub fn bound_left(&self) -> Budget {
         let now = self.clock.now();
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner).budget(now)
+        let mut windows = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let budgets = windows.iter_mut().map(|window| window.budget(now));
+        budgets.min_by_key(Budget::left).unwrap_or(Budget::UNLIMITED)
     }
 }
 
@@ -101,15 +109,15 @@ impl Surroundings for &Context {
         (self.chance)()
     }
 
-    fn bound(&mut self, now: Moment) -> Budget {
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner).budget(now)
+    fn bound(&mut self, now: Moment, priority: ActorPriority) -> Budget {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)[priority as usize].budget(now)
     }
 
-    fn spend(&mut self, now: Moment) -> bool {
-        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_left = bound.budget(now).allows(1);
+    fn spend(&mut self, now: Moment, priority: ActorPriority) -> bool {
+        let window = &mut self.bound.lock().unwrap_or_else(PoisonError::into_inner)[priority as usize];
+        let is_left = window.budget(now).allows(1);
         if is_left {
-            bound.spend(now);
+            window.spend(now);
         }
         is_left
     }

@@ -22,11 +22,11 @@ use super::command::{Command, CommandError};
 use super::decision::{DecisionInputs, DecisionRecord, Tightening, decide};
 use super::escalation::{EscalationStep, EscalationTable};
 use super::failure::{ActorFailureType, Exit, Failure};
-use super::intensity::{Budget, RestartIntensity, RestartWindow, SlotBudget, SlotWindow};
+use super::intensity::{Budget, RestartIntensity, RestartWindow, SlotWindow};
 use super::slot::{SlotTiming, Spared};
 use super::spec::{AutoShutdown, ChildPolicy, RestartGroup, RestartType, SupervisorSpec};
 use crate::clock::Moment;
-use crate::id::ActorName;
+use crate::id::{ActorName, ActorPriority};
 
 #[derive(Clone, Copy, Debug)]
 struct Cycle {
@@ -89,12 +89,21 @@ pub trait Surroundings {
     fn block_time(&self) -> (Duration, Duration);
     /// From 0 to 1.
     fn random(&mut self) -> f64;
-    /// Restarts in the whole tree.
-    fn bound(&mut self, now: Moment) -> Budget;
+    /// Restarts of children of this priority in the whole tree.
+    fn bound(&mut self, now: Moment, priority: ActorPriority) -> Budget;
     /// Counts one more of them; `false`, and nothing is counted, if others took the last meanwhile.
-    fn spend(&mut self, now: Moment) -> bool;
+    fn spend(&mut self, now: Moment, priority: ActorPriority) -> bool;
     /// Remembers a failure; says how careful the patterns it is part of make its restart.
     fn observe(&mut self, now: Moment, child: &ChildPolicy, failure: &Failure) -> Tightening;
+}
+
+/// What children of one priority have spent.
+#[derive(Debug)]
+struct Ledger {
+    window: RestartWindow,
+    missed: SlotWindow,
+    /// Slots up to here are in `missed`.
+    counted_until: Moment,
 }
 
 /// A supervisor's memory.
@@ -110,10 +119,8 @@ pub struct SupervisorState {
     children: BTreeMap<ChildKey, Child>,
     names: HashMap<ActorName, ChildKey>,
     last_key: u64,
-    window: RestartWindow,
-    missed: SlotWindow,
-    /// Slots up to here are in `missed`.
-    counted_until: Moment,
+    /// By priority: what fails without end spends nothing of what matters more.
+    ledgers: [Ledger; ActorPriority::ALL.len()],
     siblings_restarted: Option<Moment>,
     cycle: Option<Cycle>,
     cycles: u64,
@@ -123,7 +130,11 @@ pub struct SupervisorState {
 impl SupervisorState {
     /// Before the first start; the children of `spec` are not in it yet.
     pub fn new(spec: &SupervisorSpec) -> Self {
-        let budget: SlotBudget = spec.slot_budget;
+        let ledger = |_| Ledger {
+            window: RestartWindow::new(spec.intensity),
+            missed: SlotWindow::new(spec.slot_budget),
+            counted_until: Moment::ORIGIN,
+        };
         Self {
             name: spec.name.clone(),
             group: spec.group,
@@ -135,9 +146,7 @@ impl SupervisorState {
             children: BTreeMap::new(),
             names: HashMap::new(),
             last_key: 0,
-            window: RestartWindow::new(spec.intensity),
-            missed: SlotWindow::new(budget),
-            counted_until: Moment::ORIGIN,
+            ledgers: ActorPriority::ALL.map(ledger),
             siblings_restarted: None,
             cycle: None,
             cycles: 0,
@@ -176,9 +185,10 @@ impl SupervisorState {
         self.intensity
     }
 
-    /// What is left of the restart budget.
+    /// What is left of the restart budget, for the priority that has the least left.
     pub fn budget(&mut self, now: Moment) -> Budget {
-        self.window.budget(now)
+        let budgets = self.ledgers.iter_mut().map(|ledger| ledger.window.budget(now));
+        budgets.min_by_key(Budget::left).unwrap_or(Budget::UNLIMITED)
     }
 
     /// Whether children end together and are forgotten.
@@ -237,10 +247,11 @@ impl SupervisorState {
             && let Some(slots) = turn.around.slots()
         {
             // Children that were away together missed the same slots.
-            let from = child.since.max(self.counted_until);
+            let ledger = &mut self.ledgers[child.policy.priority as usize];
+            let from = child.since.max(ledger.counted_until);
             let spared = child.spared.count(&slots, from, turn.now);
-            self.missed.spend(turn.now, slots.missed(from, turn.now).saturating_sub(spared));
-            self.counted_until = turn.now;
+            ledger.missed.spend(turn.now, slots.missed(from, turn.now).saturating_sub(spared));
+            ledger.counted_until = turn.now;
         }
         child.since = turn.now;
         child.spared = Spared::default();
@@ -355,6 +366,7 @@ impl SupervisorState {
         let (block_time, consensus_window) = turn.around.block_time();
         let within = self.intensity.within;
         let recently = |at: Moment| now.since(at) <= within;
+        let ledger = &mut self.ledgers[policy.priority as usize];
         Some(DecisionInputs {
             now,
             away_since: child.since,
@@ -368,10 +380,10 @@ impl SupervisorState {
             slots: turn.around.slots(),
             block_time,
             consensus_window,
-            restarts: self.window.budget(now),
-            slots_missed: self.missed.budget(now, block_time),
+            restarts: ledger.window.budget(now),
+            slots_missed: ledger.missed.budget(now, block_time),
             slots_spared: turn.around.slots().map_or(0, |slots| child.spared.count(&slots, child.since, now)),
-            bound: turn.around.bound(now),
+            bound: turn.around.bound(now, policy.priority),
             siblings_restarted: self.siblings_restarted.is_some_and(recently),
             // A supervisor that gives up is not one more failure: its child's was seen.
             tightening: if policy.is_supervisor && !exit.is_abnormal {
@@ -402,11 +414,12 @@ impl SupervisorState {
         }
         let Some(mut inputs) = self.inputs(turn, key, &exit, escalate) else { return };
         let mut decision = decide(&inputs);
-        if decision.step.is_restart() && !turn.around.spend(turn.now) {
-            inputs.bound = turn.around.bound(turn.now);
+        let Some(child) = self.children.get_mut(&key) else { return };
+        let priority = child.policy.priority;
+        if decision.step.is_restart() && !turn.around.spend(turn.now, priority) {
+            inputs.bound = turn.around.bound(turn.now, priority);
             decision = decide(&inputs);
         }
-        let Some(child) = self.children.get_mut(&key) else { return };
         let failure = exit.failure;
         child.last_failure = Some(failure.clone());
         child.phase = ChildPhase::Stopped;
@@ -414,7 +427,7 @@ impl SupervisorState {
         child.mark = None;
         if decision.step.is_restart() {
             child.restarts += 1;
-            self.window.spend(turn.now);
+            self.ledgers[priority as usize].window.spend(turn.now);
         }
         let record = DecisionRecord { child: child.policy.name.clone(), failure, inputs, decision };
         let told = turn.effects.len();
