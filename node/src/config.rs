@@ -1,7 +1,7 @@
 //! A member's configuration: defaults < file < environment (`ALYS_…__…`) < flags.
 //!
 //! Unknown keys are errors, every value is checked once, here, and [`NodeConfig::sources`] can say where
-//! each value came from. Paths in the file are relative to the file.
+//! each value came from. Paths in the file are relative to the file, others to the working directory.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,15 +15,13 @@ use alys_cluster::id::NodeId;
 use alys_cluster::supervision::SupervisionConfig;
 use alys_cluster::transport::LinkConfig;
 use figment::Figment;
-use figment::providers::{Env, Format as _, Serialized, Toml};
+use figment::providers::{Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::consensus::ConsensusConfig;
+use crate::environment::Environment;
 use crate::genesis::{Genesis, GenesisError};
-
-/// Prefix of environment variables; `__` separates levels: `ALYS_LINK__LISTEN`.
-pub const ENVIRONMENT_PREFIX: &str = "ALYS_";
 
 /// The port of the ops API by default, and of the first member of a testnet on loopback.
 pub const OPS_PORT: u16 = 3001;
@@ -192,11 +190,15 @@ impl NodeConfig {
     pub fn load(path: &Path, overrides: &Overrides) -> Result<(Self, Genesis), ConfigError> {
         let figment = Self::figment(path, overrides)?;
         let mut config: Self = figment.extract().map_err(|e| ConfigError::Shape(Box::new(e)))?;
-        let base = path.parent().unwrap_or(Path::new("."));
-        let files = [&mut config.identity.key_file, &mut config.genesis_file, &mut config.data_dir];
-        for file in files.into_iter().chain(&mut config.ops.token_file) {
-            if file.is_relative() {
-                *file = base.join(&*file);
+        let files = [
+            ("identity.key_file", Some(&mut config.identity.key_file)),
+            ("genesis_file", Some(&mut config.genesis_file)),
+            ("data_dir", Some(&mut config.data_dir)),
+            ("ops.token_file", config.ops.token_file.as_mut()),
+        ];
+        for (key, file) in files {
+            if let Some(file) = file {
+                *file = located(&figment, path, key, file)?;
             }
         }
         let genesis = Genesis::from_file(&config.genesis_file)?;
@@ -212,17 +214,24 @@ impl NodeConfig {
         if figment.contains("ops") {
             ops = figment.extract_inner("ops").map_err(|e| ConfigError::Shape(Box::new(e)))?;
         }
-        let base = path.parent().unwrap_or(Path::new("."));
-        ops.token_file = ops.token_file.map(|file| base.join(file));
+        let located = |file: &PathBuf| located(&figment, path, "ops.token_file", file);
+        ops.token_file = ops.token_file.as_ref().map(located).transpose()?;
         Ok(ops)
     }
 
     /// The layers, before they are read as a configuration.
     fn figment(path: &Path, overrides: &Overrides) -> Result<Figment, ConfigError> {
         std::fs::metadata(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        if let Some(data_dir) = overrides.data_dir.as_ref().filter(|data_dir| data_dir.to_str().is_none()) {
+            return Err(ConfigError::Field {
+                field: "--data-dir".to_owned(),
+                value: format!("{data_dir:?}"),
+                expected: "text in UTF-8".to_owned(),
+            });
+        }
         Ok(Figment::new()
             .merge(Toml::file_exact(path))
-            .merge(Env::prefixed(ENVIRONMENT_PREFIX).split("__"))
+            .merge(Environment::read(std::env::vars_os())?)
             .merge(Serialized::defaults(overrides)))
     }
 
@@ -247,6 +256,20 @@ impl NodeConfig {
                 (key, value, source)
             })
             .collect())
+    }
+
+    /// The names of all sections, and of the fields of none.
+    #[cfg(test)]
+    pub(crate) fn fields() -> std::collections::BTreeSet<&'static str> {
+        use serde::de::value::{Error, MapDeserializer};
+        let mut found = std::collections::BTreeSet::new();
+        // Serde names the fields it knows when it is given one it does not.
+        let unknown = MapDeserializer::<_, Error>::new([("no such field", 0)].into_iter());
+        let error = Self::deserialize(unknown).expect_err("it is unknown").to_string();
+        for name in error.split('`').skip(3).step_by(2) {
+            found.insert(&*name.to_owned().leak());
+        }
+        found
     }
 
     fn validate(&self, genesis: &Genesis) -> Result<(), ConfigError> {
@@ -317,6 +340,21 @@ impl NodeConfig {
         }
         Ok(())
     }
+}
+
+/// Where a file is: what the configuration file says is relative to that file, what else does to the working directory.
+fn located(figment: &Figment, config: &Path, key: &str, file: &Path) -> Result<PathBuf, ConfigError> {
+    if file.as_os_str().is_empty() {
+        return Err(ConfigError::Field {
+            field: key.to_owned(),
+            value: "empty".to_owned(),
+            expected: "a path".to_owned(),
+        });
+    }
+    let metadata = figment.find_metadata(key);
+    let is_of_file = metadata.and_then(|from| from.source.as_ref()?.file_path()).is_some();
+    let base = if is_of_file { config.parent().unwrap_or(Path::new(".")) } else { Path::new(".") };
+    Ok(base.join(file))
 }
 
 /// Where a value came from; for an element of an array, where the array did.

@@ -11,6 +11,7 @@ pub mod config;
 pub mod consensus;
 pub mod decisions;
 pub mod discovery;
+pub mod environment;
 pub mod failure;
 mod gauges;
 pub mod genesis;

@@ -253,6 +253,9 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
     let (config, genesis) = NodeConfig::load(&run.file.config, &run.file.overrides())?;
     let otlp = otlp_settings()?;
     let logs = alys_node::logs::init(&config.log, &config.identity.name, None)?;
+    if let Some(strays) = strays() {
+        tracing::warn!("{strays}");
+    }
     if run.exit_with_parent {
         watch_parent();
     }
@@ -354,6 +357,17 @@ async fn live(
     let in_time = outcome == Outcome::Graceful;
     tracing::info!(node = %name, in_time, "stopped");
     Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+/// What to say of variables that look like configuration and are none.
+pub(crate) fn strays() -> Option<String> {
+    let strays = alys_node::environment::strays(std::env::vars_os());
+    (!strays.is_empty()).then(|| {
+        format!(
+            "no configuration in the environment: {}; expected ALYS_<SECTION>__<FIELD>",
+            strays.join(", ")
+        )
+    })
 }
 
 /// Where traces are taken. What is no text is no endpoint either, and named like one.

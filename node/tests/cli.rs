@@ -611,9 +611,9 @@ fn the_environment_overrides_the_file_and_flags_override_both() {
         assert!(line.contains(value) && line.contains(source), "{line}");
     }
     for (variable, value, parts) in [
-        ("ALYS_HEARTBEAT__INTERVAL", "soon", &["heartbeat.interval", "soon", "environment"] as &[&str]),
+        ("ALYS_HEARTBEAT__INTERVAL", "soon", &["ALYS_HEARTBEAT__INTERVAL", "soon", "environment"] as &[&str]),
         ("ALYS_HEARTBEAT__COLOUR", "1", &["COLOUR", "environment"]),
-        ("ALYS_COLOUR", "1", &["COLOUR", "environment"]),
+        ("ALYS_DATA_DIR", "", &["`data_dir` is empty"]),
         ("ALYS_LINK__QUEUE", "7", &["`link.queue` is 7"]),
     ] {
         let output = home.command(&["config", "check"]).env(variable, value).output().expect("the node runs");
@@ -631,6 +631,37 @@ fn a_configuration_that_serves_is_said_to() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout), "node-1 may start on chain cli\n");
     assert!(!home.path("data").exists(), "a check begins nothing");
+}
+
+#[test]
+fn what_a_service_called_alys_puts_into_the_environment_is_told_and_stops_nothing() {
+    let home = Home::new();
+    let mut command = command(&["config", "check"]);
+    command.env("ALYS_CONFIG_FILE", home.path("node.toml")).env("ALYS_PORT", "tcp://10.0.0.1:80");
+    let output = command.env("ALYS_SERVICE_HOST", "10.0.0.1").output().expect("the node runs");
+    assert_eq!(text(&output.stdout), "node-1 may start on chain cli\n");
+    let said = text(&output.stderr);
+    assert!(said.contains("no configuration in the environment: ALYS_PORT, ALYS_SERVICE_HOST;"), "{said}");
+}
+
+#[test]
+fn a_data_directory_that_is_not_named_in_the_file_is_relative_to_the_working_directory() {
+    let home = Home::new();
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    for (flag, variable) in [(Some("7"), None), (None, Some("8"))] {
+        let mut command = home.command(&["run"]);
+        command.current_dir(elsewhere.path()).env("ALYS_STOP_DEADLINE", "1s").stderr(Stdio::null());
+        command.args(flag.into_iter().flat_map(|name| ["--data-dir", name]));
+        command.envs(variable.map(|name| ("ALYS_DATA_DIR", name)));
+        let mut child = command.spawn().expect("the node runs");
+        let made = elsewhere.path().join(flag.or(variable).expect("one of them")).join("incarnation");
+        let begun = Instant::now();
+        while !made.exists() && begun.elapsed() < DEADLINE {
+            sleep(Duration::from_millis(10));
+        }
+        child.kill().and_then(|()| child.wait()).expect("it is ended");
+        assert!(made.exists(), "{}", made.display());
+    }
 }
 
 #[test]

@@ -12,6 +12,9 @@ pub(crate) fn run(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     alys_node::logs::directives::filter(&config.log.level)
         .map_err(|error| anyhow::anyhow!("configuration field `log.level`: {error}"))?;
     otlp_settings()?;
+    if let Some(strays) = crate::strays() {
+        eprintln!("alys-node: {strays}");
+    }
     let found = preflight::check(&config, &genesis)?;
     let note = match found {
         Preflight::Ready => "",
