@@ -95,7 +95,7 @@ pub fn init(config: &LogConfig, node: &NodeId, further: Option<Further>) -> Resu
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(writer.clone())
         .log_internal_errors(false)
-        .with_ansi(is_human && is_terminal)
+        .with_ansi(is_human && is_terminal && is_colour_wanted())
         .event_format(lines)
         .with_filter(filter);
     let subscriber = tracing_subscriber::registry().with(further).with(layer);
@@ -103,6 +103,11 @@ pub fn init(config: &LogConfig, node: &NodeId, further: Option<Further>) -> Resu
     let levels = Mutex::new(Levels::new(config.level.clone()));
     log_panics();
     Ok(LogControl(Arc::new(Shared { handle, levels, timer: Mutex::default(), head, writer })))
+}
+
+/// Whether `NO_COLOR` says nothing.
+pub fn is_colour_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// Panics are told like everything else. The standard library's own hook waits for standard error, within the thread that

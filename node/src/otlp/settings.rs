@@ -11,6 +11,10 @@ const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
 /// How it is spoken to.
 const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
+/// Whether everything of OpenTelemetry is off.
+const DISABLED: &str = "OTEL_SDK_DISABLED";
+/// How traces are exported: by OTLP, or not at all.
+const TRACES_EXPORTER: &str = "OTEL_TRACES_EXPORTER";
 /// What goes with every request, a token perhaps, which is not spoken here.
 const HEADERS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
 /// What the service is called.
@@ -40,11 +44,26 @@ pub struct OtlpError {
 }
 
 impl OtlpSettings {
-    /// What `variable` gives for each name says; none if no endpoint is named.
+    /// What `variable` gives for each name says; none if no endpoint is named, or export is off.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, OtlpError> {
         let value = |name: &'static str| variable(name).filter(|value| !value.trim().is_empty());
         let first = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, value(name)?)));
         let Some((name, text)) = first([TRACES_ENDPOINT, ENDPOINT]) else { return Ok(None) };
+        // As the specification has it: anything but `true` is false.
+        if value(DISABLED).is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
+            return Ok(None);
+        }
+        match value(TRACES_EXPORTER) {
+            Some(exporter) if exporter.trim() == "none" => return Ok(None),
+            Some(exporter) if exporter.trim() != "otlp" => {
+                return Err(OtlpError {
+                    variable: TRACES_EXPORTER,
+                    value: exporter,
+                    expected: "otlp or none",
+                });
+            }
+            _ => {}
+        }
         if let Some((variable, value)) = first([TRACES_PROTOCOL, PROTOCOL])
             && value.trim() != "grpc"
         {
@@ -94,6 +113,22 @@ mod tests {
         ];
         let named = read(&both).expect("the more special one counts").expect("on");
         assert_eq!((named.endpoint.port_u16(), named.service.as_str()), (Some(4317), "member"));
+    }
+
+    #[test]
+    fn export_is_off_where_opentelemetry_is_or_its_traces_are() {
+        let read = |name, value| read(&[(ENDPOINT, "http://c:4317"), (name, value)]);
+        for (name, value) in [(DISABLED, "true"), (DISABLED, " TRUE "), (TRACES_EXPORTER, "none")] {
+            assert_eq!(read(name, value), Ok(None), "{name}={value}");
+        }
+        for (name, value) in [(DISABLED, "false"), (DISABLED, "1"), (TRACES_EXPORTER, "otlp")] {
+            assert!(read(name, value).is_ok_and(|settings| settings.is_some()), "{name}={value}");
+        }
+        let refused = read(TRACES_EXPORTER, "console").expect_err("not built in").to_string();
+        assert_eq!(
+            refused,
+            "environment variable OTEL_TRACES_EXPORTER is \"console\"; expected otlp or none"
+        );
     }
 
     #[test]

@@ -53,7 +53,7 @@ fn watch(
     signalled: &AtomicU8,
 ) -> Result<End, TopError> {
     let clock = SystemClock::default();
-    let paint = Paint { colour: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) };
+    let paint = Paint { colour: crate::logs::is_colour_wanted() };
     let (told, heard) = sync_channel(WAITING * targets.len().max(1));
     let watchers: Vec<_> = targets
         .iter()
