@@ -32,7 +32,7 @@ pub const OPS_PORT: u16 = 3001;
 pub struct IdentityConfig {
     /// The member's name in genesis. No default.
     pub name: NodeId,
-    /// Its secret key file, mode 0600. No default.
+    /// Its secret key file, mode 0600, or 0440 where root owns it, as mounted secrets are. No default.
     pub key_file: PathBuf,
 }
 
@@ -43,7 +43,7 @@ pub struct OpsConfig {
     /// Where it listens. Loopback, or any address with `expose`. Default `127.0.0.1:3001`.
     #[serde(with = "alys_cluster::config::socket_address")]
     pub address: SocketAddr,
-    /// A file, mode 0600, with the token that every request asks for that changes something: 16 to 256 visible
+    /// A file, of the same modes as the key, with the token that every request asks for that changes something: 16 to 256 visible
     /// characters. Without one `POST /shutdown` and `PUT /logs/level` refuse, and with `expose` all of them; the others
     /// are open to this machine's users. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]

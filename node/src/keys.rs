@@ -1,19 +1,21 @@
 //! BLS keys (`min_pk`: public keys of 48 bytes in G1, signatures of 96 bytes in G2) and their files.
 //!
-//! A key file holds the secret key as hexadecimal, alone, with mode 0600: wider permissions are refused
+//! A key file holds the secret key as hexadecimal, alone, where nobody else can reach it: wider permissions are refused
 //! rather than mended, because a key that was readable may have been read. Secrets are wiped when dropped
 //! and never printed.
 
 use std::fmt;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use blst::{BLST_ERROR, min_pk};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::secret_file::{self, SecretFileError};
 
 /// Domain separation tag of every consensus signature (proof-of-possession ciphersuite).
 const SIGNATURE_TAG: &[u8] = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
@@ -25,6 +27,9 @@ const ATTESTATION_TAG: &[u8] = b"ALYS_HEALTH_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_
 
 /// Domain separation tag of what members say about the keys of their links.
 const LINK_TAG: &[u8] = b"ALYS_LINK_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
+
+/// What of a key file is read: a key, and white space.
+const TEXT_BYTES_MAX: u64 = 1_024;
 
 /// A signature's length in bytes.
 pub const SIGNATURE_BYTES: usize = 96;
@@ -42,16 +47,9 @@ pub enum KeyError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// Others than the owner can reach the file.
-    #[error(
-        "key file {path} has mode {mode:04o}; expected 0600 (run `chmod 600 {path}`, and replace the key if others may have read it)"
-    )]
-    Mode {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// It can not be opened, or others can reach it.
+    #[error(transparent)]
+    Unfit(#[from] SecretFileError),
     /// What the file holds is no key.
     #[error("key file {path}: {source}")]
     Content {
@@ -291,18 +289,12 @@ impl SecretKey {
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(file_error)
     }
 
-    /// Reads a key file, refusing one that others than its owner can reach.
+    /// Reads a key file, refusing one that others can reach.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let file_error = |source| KeyError::File { path: path.into(), source };
-        let metadata = fs::metadata(path).map_err(file_error)?;
-        if !metadata.is_file() {
-            return Err(file_error(std::io::Error::other("not a file")));
-        }
-        let mode = metadata.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(KeyError::Mode { path: path.into(), mode });
-        }
-        let text = Zeroizing::new(fs::read_to_string(path).map_err(file_error)?);
+        let mut text = Zeroizing::new(String::with_capacity(TEXT_BYTES_MAX as usize + 1));
+        let file = secret_file::open("key", path, false)?;
+        file.take(TEXT_BYTES_MAX).read_to_string(&mut text).map_err(file_error)?;
         let content = |source| KeyError::Content { path: path.into(), source: Box::new(source) };
         let bytes = from_hex::<32>("the secret key", text.trim_end()).map_err(content)?;
         min_pk::SecretKey::from_bytes(bytes.as_ref())

@@ -23,6 +23,7 @@ pub mod ordering;
 pub mod otlp;
 pub mod ports;
 pub mod preflight;
+pub mod secret_file;
 pub mod shutdown;
 pub mod storage;
 pub mod store;

@@ -1,13 +1,14 @@
 //! The token that lets a caller change something of this member, or end it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::secret_file::{self, SecretFileError};
 
 /// Characters a token may have.
 const LENGTH: std::ops::RangeInclusive<usize> = 16..=256;
@@ -17,6 +18,9 @@ const BYTES_MAX: u64 = 1_024;
 /// Why a token file does not serve.
 #[derive(Debug, Error)]
 pub enum TokenError {
+    /// It can not be opened, or others can reach it.
+    #[error(transparent)]
+    Unfit(#[from] SecretFileError),
     /// The file could not be read.
     #[error("token file {path}: {source}")]
     File {
@@ -24,26 +28,6 @@ pub enum TokenError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
-    },
-    /// Others than its owner can reach it.
-    #[error(
-        "token file {path} has mode {mode:04o}; expected 0600 (run `chmod 600 {path}`, and replace the token if others may have read it)"
-    )]
-    Mode {
-        /// The file.
-        path: PathBuf,
-        /// Its permissions.
-        mode: u32,
-    },
-    /// It is somebody else's, who could put another token there.
-    #[error("token file {path} belongs to user {owner}; expected user {expected}, who runs this")]
-    Owner {
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        owner: u32,
-        /// Whose it should be.
-        expected: u32,
     },
     /// It is longer than any token.
     #[error("token file {path} is longer than {BYTES_MAX} bytes; expected 16 to 256 characters on one line")]
@@ -67,25 +51,10 @@ pub enum TokenError {
 pub struct Token(Zeroizing<String>);
 
 impl Token {
-    /// Reads a token file, refusing one that others than its owner, who is this user or root, can reach. What is looked
-    /// at is what was opened: nobody can put another file there in between.
+    /// Reads a token file, refusing one that others can reach.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         let error = |source| TokenError::File { path: path.into(), source };
-        // A pipe that nobody writes to is opened all the same, and then refused.
-        let opened = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path);
-        let file = opened.map_err(error)?;
-        let metadata = file.metadata().map_err(error)?;
-        if !metadata.is_file() {
-            return Err(error(io::Error::other("not a file")));
-        }
-        let mode = metadata.mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(TokenError::Mode { path: path.into(), mode });
-        }
-        let (owner, expected) = (metadata.uid(), own_user().map_err(error)?);
-        if owner != expected && owner != 0 {
-            return Err(TokenError::Owner { path: path.into(), owner, expected });
-        }
+        let file = secret_file::open("token", path, true)?;
         let text =
             read_bounded(file).map_err(error)?.ok_or_else(|| TokenError::TooLong { path: path.into() })?;
         let token = text.trim();
@@ -120,13 +89,6 @@ fn read_bounded(file: File) -> io::Result<Option<Zeroizing<String>>> {
     Ok((text.len() as u64 <= BYTES_MAX).then_some(text))
 }
 
-/// The user this process acts as: whose its own entry in `/proc` is.
-fn own_user() -> io::Result<u32> {
-    Ok(fs::metadata("/proc/self")?.uid())
-}
-
-/// `O_NONBLOCK` of Linux.
-const NONBLOCK: i32 = 0o4000;
 /// How the header's value begins.
 const SCHEME: &str = "Bearer ";
 
@@ -139,7 +101,8 @@ impl std::fmt::Debug for Token {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     fn file(text: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().expect("a directory");
@@ -207,7 +170,7 @@ mod tests {
 
         // Only root can give a file away; it is accepted from nobody else but root then.
         let (_directory, path) = file("0123456789abcdef", 0o600);
-        if own_user().expect("known") == 0 {
+        if fs::metadata(&path).expect("it is there").uid() == 0 {
             std::os::unix::fs::chown(&path, Some(12_345), None).expect("given away");
             let error = Token::read(&path).expect_err("another's").to_string();
             assert!(error.contains("belongs to user 12345; expected user 0"), "{error}");
