@@ -167,7 +167,7 @@ const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
         "tokio",
         "who waits for a member's loss is woken through the directory; it waits for nothing itself",
     ),
-    ("pure", "node/src/config.rs", "Env", "the one door at which the environment becomes configuration"),
+    ("pure", "node/src/config.rs", "std::env", "the one door at which the environment becomes configuration"),
     (
         "below",
         "cluster/src/event.rs",
