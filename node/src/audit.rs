@@ -8,9 +8,8 @@ use thiserror::Error;
 
 use crate::consensus::BlockHash;
 use crate::consensus::context::Statement;
-use crate::consensus::guard::{Journal, JournalError};
+use crate::consensus::guard::{self, Journal, JournalError, JournalMark};
 use crate::consensus::log::{LogError, WriteAheadLog};
-use crate::consensus::message::LogEntry;
 use crate::genesis::Genesis;
 use crate::ports::{BlockStore as _, StoreError};
 use crate::store::RedbStore;
@@ -50,6 +49,8 @@ pub enum AuditError {
 
 /// Audits the data directory of the member at place `own` of genesis.
 pub fn audit(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, AuditError> {
+    let identity = guard::identity(genesis.hash(), &genesis.members()[own].public_key);
+    let mark = JournalMark::default();
     let mut audit = Audit::default();
     for file in ["chain.redb", "signatures.journal", "consensus.log"] {
         let path = data_dir.join(file);
@@ -57,7 +58,8 @@ pub fn audit(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, Au
             return Err(AuditError::Missing { path });
         }
     }
-    let store = RedbStore::open(&data_dir.join("chain.redb"), genesis.hash())?;
+    let store =
+        RedbStore::open(&data_dir.join("chain.redb"), genesis.hash())?.beside(identity, mark.clone())?;
     let head = store.head();
     let mut parent = BlockHash(genesis.hash());
     for height in 1..=head.height {
@@ -81,7 +83,12 @@ pub fn audit(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, Au
         }
     }
     let mut signed = BTreeMap::new();
-    for record in Journal::read(&data_dir.join("signatures.journal"))? {
+    let (told, records) = Journal::read(&data_dir.join("signatures.journal"), identity)?;
+    if told < mark.stored() {
+        let stored = mark.stored();
+        audit.findings.push(format!("the journal tells of {told} signatures, but the chain of {stored}"));
+    }
+    for record in records {
         audit.statements += 1;
         let statement = record.statement;
         let earlier = *signed.entry(key(&statement)).or_insert(statement);
@@ -89,9 +96,7 @@ pub fn audit(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, Au
             audit.findings.push(format!("signed twice: {earlier:?} and {statement:?}"));
         }
     }
-    for entry in WriteAheadLog::open(&data_dir.join("consensus.log"))?.read()?.0 {
-        let LogEntry::Message(message) = entry else { continue };
-        let Some(statement) = message.statement_of(own) else { continue };
+    for statement in WriteAheadLog::open(&data_dir.join("consensus.log"))?.statements_of(own)? {
         audit.logged += 1;
         if signed.get(&key(&statement)) != Some(&statement) {
             audit.findings.push(format!("in the log but not in the journal: {statement:?}"));

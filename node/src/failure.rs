@@ -39,7 +39,7 @@ impl From<StoreError> for ActorFailureType {
         match &error {
             StoreError::Io(_) => of_system(&error),
             StoreError::Corrupt(_) | StoreError::Value { .. } => corrupt("the block store", &error),
-            StoreError::Chain { .. } => {
+            StoreError::Chain { .. } | StoreError::Foreign => {
                 Self::ConfigurationError { field: "data_dir".to_owned(), value: error.to_string() }
             }
             StoreError::Database(_) | StoreError::Order { .. } => Self::Error { error: error.to_string() },
@@ -53,9 +53,12 @@ impl From<JournalError> for ActorFailureType {
             JournalError::File { .. } => of_system(&error),
             // The actor before it may not have ended yet.
             JournalError::InUse { .. } => Self::Error { error: error.to_string() },
-            JournalError::Missing { .. } | JournalError::Damaged { .. } => {
-                corrupt("the signer's journal", &error)
-            }
+            JournalError::Missing { .. }
+            | JournalError::Damaged { .. }
+            | JournalError::Empty { .. }
+            | JournalError::Foreign { .. }
+            | JournalError::Short { .. }
+            | JournalError::Forgetful { .. } => corrupt("the signer's journal", &error),
         }
     }
 }
@@ -81,7 +84,7 @@ impl From<CoreError> for ActorFailureType {
                 refusal @ (Refusal::Gate(_) | Refusal::Demand(_)) => {
                     Self::Error { error: refusal.to_string() }
                 }
-                refusal @ (Refusal::Conflict { .. } | Refusal::Regression(_)) => {
+                refusal @ (Refusal::Conflict { .. } | Refusal::Regression(_) | Refusal::Memory { .. }) => {
                     Self::ConsensusFailure { error_code: refusal.to_string() }
                 }
             },

@@ -62,6 +62,7 @@ use crate::vouch::LinkVoucher;
 use actors::chain::HeadReader;
 use actors::consensus::byzantine::ByzantineDrill;
 use config::NodeConfig;
+use consensus::guard::{self, JournalMark};
 use decisions::DecisionFile;
 use genesis::Genesis;
 use keys::{KeyError, SecretKey};
@@ -325,8 +326,11 @@ fn parts(
     let store_path = config.data_dir.join("chain.redb");
     let genesis_hash = genesis.hash();
     let disk = storage.disk().clone();
+    let (identity, journal_mark) = (guard::identity(genesis_hash, &key.public_key()), JournalMark::default());
+    let mark = journal_mark.clone();
     let open_store = Arc::new(move || {
         let store = RedbStore::open(&store_path, genesis_hash)?.on(disk.clone());
+        let store = store.beside(identity, mark.clone())?;
         Ok(Box::new(store) as Box<dyn BlockStore>)
     });
     let events = EventBus::new(clock.clone()).traced(tracing.tracer);
@@ -368,6 +372,7 @@ fn parts(
         exports: discovery::exports(&addresses.chain, &addresses.federation),
         head: HeadReader::new(Head::genesis(genesis_hash)),
         open_store,
+        journal: (identity, journal_mark),
         storage,
         link_listener: Arc::new(link_listener),
         metrics: Metrics::new(roster.own(), &roster.peers().cloned().collect::<Vec<_>>()),

@@ -82,6 +82,9 @@ enum Command {
     Top(top_command::Top),
     /// Ask a running member to leave in order, or what would happen: exit code 0 if it does, 1 if it refuses.
     Shutdown(cli::shutdown::Shutdown),
+    /// Let a stopped member that lost its data directory sign from the next height on: only where nothing that it signed
+    /// before can be of use to anybody.
+    AcceptMemoryLoss(ConfigFile),
     /// Print what a shell needs to complete commands, to be sourced or put where it looks.
     Completions(cli::completions::Completions),
     /// Write manual pages, one for each command.
@@ -221,6 +224,7 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Show(file)) => show_config(&file),
         Command::Testnet(TestnetCommand::Init(init)) => init_testnet(&init),
         Command::Audit(file) => run_audit(&file),
+        Command::AcceptMemoryLoss(file) => cli::memory::accept_loss(&file),
         Command::Decisions(command) => decisions_replay::run(&command),
         Command::Healthcheck(member) => healthcheck(&member),
         Command::Status(command) => cli::status::run(&command),

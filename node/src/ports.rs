@@ -139,6 +139,9 @@ pub enum StoreError {
         /// The genesis of this member.
         expected: BlockHash,
     },
+    /// The store was written by another member.
+    #[error("the block store is of another member, or of a former key of this one; expected this member's")]
+    Foreign,
     /// A block does not follow the head.
     #[error("block {height} on parent {parent} does not follow the head {head_hash} at height {head}")]
     Order {

@@ -7,6 +7,7 @@ use alys_cluster::transport::codec;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use crate::consensus::BlockHash;
+use crate::consensus::guard::JournalMark;
 use crate::ports::{BlockStore, Head, StoreError, StoredBlock};
 use crate::storage::Disk;
 
@@ -14,12 +15,15 @@ const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const HEAD: &str = "head";
 const GENESIS: &str = "genesis";
+/// Whose journal of signatures goes with the chain, and how many records of it were durable when the head was stored.
+const JOURNAL: &str = "journal";
 
 /// Blocks in one file.
 pub struct RedbStore {
     database: Database,
     head: Head,
     disk: Option<Disk>,
+    journal: Option<(BlockHash, JournalMark)>,
 }
 
 fn database_error(error: impl Into<redb::Error>) -> StoreError {
@@ -77,7 +81,26 @@ impl RedbStore {
             head.map_or(Ok(Head::genesis(genesis)), |head| decode("head".to_owned(), &head))?
         };
         transaction.commit().map_err(database_error)?;
-        Ok(Self { database, head, disk: None })
+        Ok(Self { database, head, disk: None, journal: None })
+    }
+
+    /// The same, that goes with the journal of the member with this identity: each block is stored with what the journal
+    /// holds by then. The mark is told what the last one was stored with.
+    pub fn beside(mut self, identity: BlockHash, mark: JournalMark) -> Result<Self, StoreError> {
+        let found = reading(|| {
+            let transaction = self.database.begin_read().map_err(database_error)?;
+            let meta = transaction.open_table(META).map_err(database_error)?;
+            let found = meta.get(JOURNAL).map_err(database_error)?;
+            found.map(|found| decode::<(BlockHash, u64)>("journal".to_owned(), found.value())).transpose()
+        })?;
+        if let Some((whose, records)) = found {
+            if whose != identity {
+                return Err(StoreError::Foreign);
+            }
+            mark.set_stored(records);
+        }
+        self.journal = Some((identity, mark));
+        Ok(self)
     }
 
     /// The same, whose commits are measured as syncs of `disk`.
@@ -108,6 +131,7 @@ impl BlockStore for RedbStore {
             });
         }
         let head = Head::of(block);
+        let journal = self.journal.as_ref().map(|(identity, mark)| (*identity, mark.next()));
         reading(|| {
             let transaction = self.database.begin_write().map_err(database_error)?;
             {
@@ -115,6 +139,10 @@ impl BlockStore for RedbStore {
                 let mut meta = transaction.open_table(META).map_err(database_error)?;
                 blocks.insert(block.height, encode("block", stored)?.as_slice()).map_err(database_error)?;
                 meta.insert(HEAD, encode("head", &head)?.as_slice()).map_err(database_error)?;
+                if let Some(journal) = journal {
+                    let bytes = encode("journal", &journal)?;
+                    meta.insert(JOURNAL, bytes.as_slice()).map_err(database_error)?;
+                }
             }
             let commit = || transaction.commit().map_err(database_error);
             match &self.disk {
@@ -123,6 +151,9 @@ impl BlockStore for RedbStore {
             }
         })?;
         self.head = head;
+        if let (Some((_, mark)), Some((_, records))) = (&self.journal, journal) {
+            mark.set_stored(records);
+        }
         Ok(())
     }
 

@@ -58,6 +58,8 @@ use crate::actors::engine::{EngineActor, EngineMessage, EngineWire};
 use crate::actors::sync::{SyncActor, SyncMessage, SyncWire};
 use crate::attest::HealthSigner;
 use crate::config::NodeConfig;
+use crate::consensus::BlockHash;
+use crate::consensus::guard::JournalMark;
 use crate::consensus::message::ConsensusWire;
 use crate::discovery;
 use crate::genesis::Genesis;
@@ -205,6 +207,8 @@ pub struct Parts {
     pub exports: Exports,
     /// Opens the block store.
     pub open_store: OpenStore,
+    /// Whose journal of signatures goes with it, and what it must hold.
+    pub journal: (BlockHash, JournalMark),
     /// The thread that writes to the data directory.
     pub storage: Storage,
     /// Finds other processes with this member's key, or with a peer's.
@@ -379,6 +383,7 @@ impl Parts {
             config: self.config.consensus,
             log_path: self.config.data_dir.join("consensus.log"),
             journal_path: self.config.data_dir.join("signatures.journal"),
+            journal: self.journal.clone(),
             evidence_path: self.config.data_dir.join("evidence"),
             gate: self.gate.clone(),
             head: self.head.clone(),

@@ -10,7 +10,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use alys_cluster::shutdown::state::INSISTS_AFTER;
-use alys_node::consensus::guard::Journal;
+use alys_node::consensus::BlockHash;
+use alys_node::consensus::guard::{Journal, JournalError};
 use alys_node::keys::SecretKey;
 use alys_node::ops::view::{GateDecision, GateView, ShutdownView};
 use tempfile::TempDir;
@@ -737,12 +738,31 @@ fn a_damaged_signer_s_journal_is_refused_and_left_as_it_is() {
     fs::create_dir(home.path("data")).expect("a directory");
     let damaged = vec![0x5a; 1_000];
     fs::write(home.path("data/signatures.journal"), &damaged).expect("a journal");
-    assert!(Journal::read(&home.path("data/signatures.journal")).is_err(), "the journal is damaged");
+    let journal = Journal::read(&home.path("data/signatures.journal"), BlockHash::default());
+    assert!(matches!(journal, Err(JournalError::Damaged { .. })), "the journal is damaged: {journal:?}");
     for _ in 0..2 {
         let output = home.refused();
         fails("a damaged journal", &output, 4, &["signatures.journal", "is damaged at byte 0", "restore it"]);
         assert_eq!(fs::read(home.path("data/signatures.journal")).expect("a journal"), damaged);
     }
+}
+
+#[test]
+fn an_emptied_journal_is_refused_and_a_loss_of_memory_is_an_operator_s_to_accept() {
+    let home = Home::new();
+    fs::create_dir(home.path("data")).expect("a directory");
+    let journal = home.path("data/signatures.journal");
+    fs::write(&journal, []).expect("emptied");
+    let parts = ["signatures.journal", "is empty", "delete the whole data directory"];
+    fails("an emptied journal", &home.refused(), 4, &parts);
+    fails("an emptied journal", &home.check(), 4, &parts);
+    let accept = || home.command(&["accept-memory-loss"]).output().expect("the node runs");
+    fails("an emptied journal", &accept(), 4, &parts);
+    fs::remove_file(&journal).expect("removed");
+    assert_eq!(text(&accept().stdout), "node-1 signs from height 1 on when it is started\n");
+    let again = accept();
+    assert_eq!(text(&again.stdout), "node-1 remembers what it signed; there is nothing to accept\n");
+    assert_eq!(again.status.code(), Some(1));
 }
 
 #[test]

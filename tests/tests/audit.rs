@@ -6,6 +6,8 @@ use alys_node::audit::{AuditError, audit};
 use alys_node::consensus::guard::JournalError;
 use alys_tests::federation::{Federation, Member};
 
+/// Bytes before the first signature in the journal.
+const HEADER_BYTES: usize = 60;
 /// Bytes of one signature in the journal.
 const RECORD_BYTES: u64 = 82;
 
@@ -61,6 +63,26 @@ async fn members_that_made_blocks_pass_an_audit_and_damaged_ones_do_not() {
     fs::write(&journal, damaged).expect("writes");
     let error = audit(directory, &genesis, own).expect_err("damaged");
     assert!(matches!(error, AuditError::Journal(JournalError::Damaged { at: 0, .. })), "{error}");
+
+    fs::write(&journal, []).expect("empties");
+    let error = audit(directory, &genesis, own).expect_err("empty");
+    assert!(matches!(error, AuditError::Journal(JournalError::Empty { .. })), "{error}");
+
+    // As it was when the chain had no block, or another member's.
+    fs::write(&journal, &bytes[..HEADER_BYTES]).expect("writes");
+    let found = audit(directory, &genesis, own).expect("every file is there");
+    assert!(found.findings.iter().any(|finding| finding.contains("tells of 0 signatures")), "{found:?}");
+    let other = &directories[(own + 1) % directories.len()];
+    fs::copy(other.join("signatures.journal"), &journal).expect("copies");
+    let error = audit(directory, &genesis, own).expect_err("another's");
+    assert!(matches!(error, AuditError::Journal(JournalError::Foreign { .. })), "{error}");
+    let chain = fs::read(directory.join("chain.redb")).expect("reads");
+    fs::write(&journal, &bytes).expect("restores");
+    fs::copy(other.join("chain.redb"), directory.join("chain.redb")).expect("copies");
+    let error = audit(directory, &genesis, own).expect_err("another's").to_string();
+    assert!(error.contains("the block store is of another member"), "{error}");
+    fs::write(directory.join("chain.redb"), chain).expect("restores");
+    assert_eq!(audit(directory, &genesis, own).expect("whole again").findings, [""; 0]);
 
     fs::remove_file(&journal).expect("removes");
     let error = audit(directory, &genesis, own).expect_err("missing").to_string();

@@ -12,7 +12,7 @@ use alys_cluster::health::HealthStatus;
 use alys_cluster::id::{ActorName, NodeId};
 use alys_cluster::supervision::EnhancedSupervision;
 use alys_node::consensus::context::{Statement, Step};
-use alys_node::consensus::guard::{GuardedSigner, Journal, Refusal, Signer as _};
+use alys_node::consensus::guard::{self, GuardedSigner, Journal, JournalMark, Refusal, Signer as _};
 use alys_node::decisions::DecisionFile;
 use alys_node::decisions::line::Line;
 use alys_node::ops::view::{ClassView, DecisionsView, GateDecision, GateView, MemberView};
@@ -287,7 +287,9 @@ async fn a_gate_that_closes_during_the_fsync_holds_the_signature_back_until_it_i
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("signatures.journal");
     let signer = |clock: Arc<dyn Clock>| {
-        let journal = Journal::open(&path, 0).expect("opens");
+        let identity = guard::identity(parts.genesis.hash(), &parts.key.public_key());
+        let mut journal = Journal::open(&path, identity, 0, JournalMark::default()).expect("opens");
+        journal.set_floor(0).expect("kept");
         let (key, chain, gate) = (parts.key.clone(), parts.genesis.chain_id(), parts.gate.clone());
         GuardedSigner::new(key, chain, parts.incarnation, journal, gate, clock)
     };

@@ -16,6 +16,7 @@ mod http;
 mod layers;
 mod logs;
 mod members;
+mod memory;
 mod metrics;
 mod openapi;
 mod otp;

@@ -3,5 +3,6 @@
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod member;
+pub(crate) mod memory;
 pub(crate) mod shutdown;
 pub(crate) mod status;

@@ -505,7 +505,12 @@ impl Host {
             Err(failure @ (Refusal::Journal(_) | Refusal::Gate(_))) => {
                 Err(self.fail(CoreError::Signer(Box::new(failure))))
             }
-            Err(refusal @ (Refusal::Conflict { .. } | Refusal::Regression(_) | Refusal::Demand(_))) => {
+            Err(
+                refusal @ (Refusal::Conflict { .. }
+                | Refusal::Regression(_)
+                | Refusal::Memory { .. }
+                | Refusal::Demand(_)),
+            ) => {
                 self.effects.push(Effect::Abstained(refusal.to_string()));
                 Ok(NULL_SIGNATURE)
             }

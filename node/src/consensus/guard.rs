@@ -5,6 +5,13 @@
 //! lies before the last signed step, and everything while the gate is closed; it does so even when consensus
 //! itself is wrong, has lost its log, or runs twice.
 //!
+//! The journal and the chain say of each other what must be there. The journal begins with a header: whose it is, and how
+//! many records it has dropped; each block is stored with the number of records that were durable by then. So a journal
+//! that was emptied, shortened, replaced by an older copy or taken from another member is refused by name.
+//!
+//! A journal that is new remembers nothing, and the member may have signed before, on a disk that was lost: it signs
+//! nothing until it knows how far its peers are, and nothing up to the **floor** above that, which the header keeps.
+//!
 //! A refused contradiction is not an error of the guard: the member abstains in that step, and may sign in a
 //! later one.
 //!
@@ -14,17 +21,20 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use alys_cluster::clock::{Clock, WallTime};
 use alys_cluster::federation::{GateReader, Halt, OperationClass};
 use alys_cluster::id::Incarnation;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::block::BlockHash;
 use super::context::{Statement, Step};
-use crate::keys::{SecretKey, Signature};
+use crate::keys::{PublicKey, SecretKey, Signature};
 use crate::storage::Disk;
 
 /// Bytes of one record: incarnation, height, round, step, block flag, block, polka round, time, gate
@@ -34,6 +44,84 @@ const RECORD_BYTES: usize = 8 + 8 + 4 + 1 + 1 + 32 + 8 + 8 + 8 + 4;
 const RECORDS_KEPT: usize = 4_096;
 /// The file is compacted on opening when it has grown to this size.
 const COMPACT_AT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What a journal begins with.
+const MAGIC: [u8; 8] = *b"ALYSSIG1";
+/// Bytes of the header: magic, whose it is, records dropped, floor, CRC-32 of the rest.
+const HEADER_BYTES: usize = 8 + 32 + 8 + 8 + 4;
+/// The floor of a member that does not know how far its peers are.
+const FLOOR_UNKNOWN: u64 = u64::MAX;
+
+/// Whose a journal and a chain are: the member with this key, of the chain with this genesis.
+pub fn identity(genesis: [u8; 32], key: &PublicKey) -> BlockHash {
+    let hash = Sha256::new().chain_update(b"alys signer").chain_update(genesis).chain_update(key.to_bytes());
+    BlockHash(hash.finalize().into())
+}
+
+/// What the chain and the journal say of each other: shared by the two who write them.
+#[derive(Clone, Debug, Default)]
+pub struct JournalMark(Arc<Marks>);
+
+#[derive(Debug, Default)]
+struct Marks {
+    durable: AtomicU64,
+    stored: AtomicU64,
+}
+
+impl JournalMark {
+    /// So many statements were ever signed and made durable.
+    fn set_durable(&self, records: u64) {
+        self.0.durable.fetch_max(records, Ordering::AcqRel);
+    }
+
+    /// What is to be stored with the next block: no less than what was.
+    pub fn next(&self) -> u64 {
+        self.0.durable.load(Ordering::Acquire).max(self.stored())
+    }
+
+    /// The chain says that so many were.
+    pub fn set_stored(&self, records: u64) {
+        self.0.stored.fetch_max(records, Ordering::AcqRel);
+    }
+
+    /// How many the chain says there were.
+    pub fn stored(&self) -> u64 {
+        self.0.stored.load(Ordering::Acquire)
+    }
+}
+
+/// The head of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Header {
+    identity: BlockHash,
+    /// Records that were dropped when the file was compacted.
+    forgotten: u64,
+    /// Nothing is signed for heights up to this one.
+    floor: u64,
+}
+
+impl Header {
+    fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(self.identity.0);
+        bytes.extend(self.forgotten.to_be_bytes());
+        bytes.extend(self.floor.to_be_bytes());
+        bytes.extend(crc32fast::hash(&bytes).to_be_bytes());
+        bytes.try_into().expect("the fields have the header's size")
+    }
+
+    /// The header, if these bytes are one.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (fields, crc) = bytes.get(..HEADER_BYTES)?.split_at(HEADER_BYTES - 4);
+        let (magic, rest) = fields.split_at(MAGIC.len());
+        if magic != MAGIC || crc32fast::hash(fields).to_be_bytes() != crc {
+            return None;
+        }
+        let u64_at = |at: usize| Some(u64::from_be_bytes(rest.get(at..at + 8)?.try_into().ok()?));
+        let identity = BlockHash(rest.get(..32)?.try_into().ok()?);
+        Some(Self { identity, forgotten: u64_at(32)?, floor: u64_at(40)? })
+    }
+}
 
 /// One statement that was signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,13 +204,53 @@ pub enum JournalError {
     /// There is no journal, but a chain: this member has signed what it does not remember.
     #[error(
         "the signer's journal {path} is missing, but the chain is at height {height}: this member may have \
-         signed what it does not remember; restore the journal, or retire this member's key"
+         signed what it does not remember; restore the journal, or delete the whole data directory"
     )]
     Missing {
         /// The file.
         path: PathBuf,
         /// The chain's height.
         height: u64,
+    },
+    /// The file is empty: it never is, for it begins with its header.
+    #[error(
+        "the signer's journal {path} is empty, which it never was: this member may have signed what it does not \
+         remember; restore the journal, or delete the whole data directory"
+    )]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is another member's, or of another chain.
+    #[error("the signer's journal {path} is of another member, or of another chain; expected this member's")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is older than the chain, or was shortened.
+    #[error(
+        "the signer's journal {path} tells of {found} signatures, but the chain of {stored}: it was shortened, or is an older \
+         copy; restore the newer one, or delete the whole data directory"
+    )]
+    Short {
+        /// The file.
+        path: PathBuf,
+        /// Records it tells of.
+        found: u64,
+        /// Records the chain tells of.
+        stored: u64,
+    },
+    /// The consensus log remembers a signature that the journal does not.
+    #[error(
+        "the signer's journal {path} does not have {} at height {}, round {}, which the consensus log has: it was emptied, \
+         shortened or replaced; restore it, or delete the whole data directory",
+        .statement.step.as_str(), .statement.height, .statement.round
+    )]
+    Forgetful {
+        /// The file.
+        path: PathBuf,
+        /// What the log has.
+        statement: Statement,
     },
     /// A record in the middle is damaged: the file was altered. A torn record at the end is not this error.
     #[error("the signer's journal {path} is damaged at byte {at}; restore it, or retire this member's key")]
@@ -153,6 +281,14 @@ pub enum Refusal {
         /// What was asked for.
         asked: Option<BlockHash>,
     },
+    /// This member has no memory of what it signed at this height.
+    #[error("height {height} is not above {}, up to which this member may have signed what it does not remember", shown(*.floor))]
+    Memory {
+        /// The height.
+        height: u64,
+        /// Where its memory begins.
+        floor: u64,
+    },
     /// A later step was signed already, and this one was not.
     #[error("{} at height {}, round {} lies before the last signature", .0.step.as_str(), .0.height, .0.round)]
     Regression(Statement),
@@ -161,27 +297,43 @@ pub enum Refusal {
     Journal(#[from] JournalError),
 }
 
+fn shown(floor: u64) -> String {
+    if floor == FLOOR_UNKNOWN { "a height that is not known yet".to_owned() } else { floor.to_string() }
+}
+
 /// Every statement signed, on disk.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     file: File,
+    header: Header,
+    /// The newest, of `count` that were ever written.
     records: VecDeque<SignedStatement>,
+    count: u64,
+    mark: JournalMark,
     /// Whether records were written that are not yet durable.
     dirty: bool,
     disk: Option<Disk>,
 }
 
 impl Journal {
-    /// Opens and locks the journal of a member whose chain is at `chain_height`; only a chain without blocks
-    /// may be without a journal. A record torn by a crash at the end is dropped: its signature was never given
-    /// away.
-    pub fn open(path: &Path, chain_height: u64) -> Result<Self, JournalError> {
+    /// Opens and locks the journal of this member, whose chain is at `chain_height` and says by its `mark` what must be
+    /// there; only a chain without blocks may be without a journal. A record torn by a crash at the end is dropped: its
+    /// signature was never given away.
+    pub fn open(
+        path: &Path,
+        identity: BlockHash,
+        chain_height: u64,
+        mark: JournalMark,
+    ) -> Result<Self, JournalError> {
         let error = |source| JournalError::File { path: path.into(), source };
-        if chain_height > 0 && !path.exists() {
-            return Err(JournalError::Missing { path: path.into(), height: chain_height });
+        if !path.exists() {
+            if chain_height > 0 {
+                return Err(JournalError::Missing { path: path.into(), height: chain_height });
+            }
+            Self::create(path, identity).map_err(error)?;
         }
-        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path).map_err(error)?;
+        let mut file = OpenOptions::new().read(true).append(true).open(path).map_err(error)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(JournalError::InUse { path: path.into() }),
@@ -189,56 +341,111 @@ impl Journal {
         }
         let mut bytes = Vec::new();
         file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(error)?;
+        let found = Header::from_bytes(&bytes);
+        let header = found.unwrap_or(Header { identity, forgotten: 0, floor: 0 });
         let records = Self::parse(path, &bytes)?;
-        let whole = records.len() * RECORD_BYTES;
+        let whole = header_bytes(&bytes) + records.len() * RECORD_BYTES;
         if whole < bytes.len() {
             file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(error)?;
         }
-        let mut journal = Self { path: path.into(), file, records: records.into(), dirty: false, disk: None };
-        if whole as u64 >= COMPACT_AT_BYTES {
-            journal.compact().map_err(error)?;
+        if header.identity != identity {
+            return Err(JournalError::Foreign { path: path.into() });
+        }
+        let count = header.forgotten + records.len() as u64;
+        if count < mark.stored() {
+            return Err(JournalError::Short { path: path.into(), found: count, stored: mark.stored() });
+        }
+        mark.set_durable(count);
+        let (path, records) = (path.into(), records.into());
+        let mut journal = Self { path, file, header, records, count, mark, dirty: false, disk: None };
+        // One of the version before has no header.
+        if found.is_none() || journal.is_large() {
+            journal.compact().map_err(|source| journal.failed(source))?;
         }
         journal.forget_old();
         Ok(journal)
     }
 
-    /// Reads a journal without locking or changing it, for audits.
-    pub fn read(path: &Path) -> Result<Vec<SignedStatement>, JournalError> {
+    /// Begins a journal that remembers nothing, as a whole or not at all.
+    pub fn create(path: &Path, identity: BlockHash) -> io::Result<()> {
+        let header = Header { identity, forgotten: 0, floor: FLOOR_UNKNOWN };
+        replace(path, &header.to_bytes()).map(drop)
+    }
+
+    /// Reads a journal without locking or changing it, for audits: how many records it tells of, and those it has.
+    pub fn read(path: &Path, identity: BlockHash) -> Result<(u64, Vec<SignedStatement>), JournalError> {
         let bytes = std::fs::read(path).map_err(|source| JournalError::File { path: path.into(), source })?;
-        Self::parse(path, &bytes)
+        let records = Self::parse(path, &bytes)?;
+        let header = Header::from_bytes(&bytes).unwrap_or(Header { identity, forgotten: 0, floor: 0 });
+        if header.identity != identity {
+            return Err(JournalError::Foreign { path: path.into() });
+        }
+        Ok((header.forgotten + records.len() as u64, records))
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<SignedStatement>, JournalError> {
-        let (chunks, _torn) = bytes.as_chunks::<RECORD_BYTES>();
+        if bytes.is_empty() {
+            return Err(JournalError::Empty { path: path.into() });
+        }
+        let begin = header_bytes(bytes);
+        let (chunks, _torn) = bytes[begin..].as_chunks::<RECORD_BYTES>();
         let mut records = Vec::with_capacity(chunks.len());
         for (index, chunk) in chunks.iter().enumerate() {
             match SignedStatement::from_bytes(chunk) {
                 Some(record) => records.push(record),
                 // The size of a file can reach the disk before its bytes do.
-                None if index + 1 == chunks.len() => break,
+                None if index + 1 == chunks.len() && begin + index > 0 => break,
                 None => {
-                    return Err(JournalError::Damaged { path: path.into(), at: index * RECORD_BYTES });
+                    return Err(JournalError::Damaged {
+                        path: path.into(),
+                        at: begin + index * RECORD_BYTES,
+                    });
                 }
             }
         }
+        // Neither a header nor a record: not a journal, whatever it is.
+        if begin == 0 && records.is_empty() {
+            return Err(JournalError::Damaged { path: path.into(), at: 0 });
+        }
         Ok(records)
+    }
+
+    fn is_large(&self) -> bool {
+        let in_file = self.count - self.header.forgotten;
+        in_file * RECORD_BYTES as u64 >= COMPACT_AT_BYTES
     }
 
     /// Keeps the newest records only, in a new file that replaces the old one at once.
     fn compact(&mut self) -> io::Result<()> {
         self.forget_old();
-        let new_path = self.path.with_extension("new");
-        let mut new = OpenOptions::new().read(true).append(true).create(true).open(&new_path)?;
-        new.set_len(0)?;
-        for record in &self.records {
-            new.write_all(&record.to_bytes())?;
-        }
-        new.sync_all()?;
-        new.try_lock()?;
-        std::fs::rename(&new_path, &self.path)?;
-        sync_directory(&self.path)?;
-        self.file = new;
+        self.header.forgotten = self.count - self.records.len() as u64;
+        let mut bytes = self.header.to_bytes().to_vec();
+        self.records.iter().for_each(|record| bytes.extend(record.to_bytes()));
+        self.file = replace(&self.path, &bytes)?;
         Ok(())
+    }
+
+    /// Nothing is signed for heights up to this one; none as long as that is not known.
+    pub fn floor(&self) -> Option<u64> {
+        Some(self.header.floor).filter(|floor| *floor != FLOOR_UNKNOWN)
+    }
+
+    /// Keeps a floor, durably.
+    pub fn set_floor(&mut self, floor: u64) -> Result<(), JournalError> {
+        self.header.floor = floor;
+        self.compact().map_err(|source| self.failed(source))
+    }
+
+    /// Refuses a statement of this member's, from its consensus log, that the journal does not have.
+    pub fn require(&self, statement: Statement) -> Result<(), JournalError> {
+        if self.records.iter().any(|record| record.statement == statement) {
+            return Ok(());
+        }
+        Err(JournalError::Forgetful { path: self.path.clone(), statement })
+    }
+
+    fn failed(&self, source: io::Error) -> JournalError {
+        JournalError::File { path: self.path.clone(), source }
     }
 
     fn forget_old(&mut self) {
@@ -286,6 +493,7 @@ impl Journal {
         let error = |source| JournalError::File { path: self.path.clone(), source };
         self.file.write_all(&record.to_bytes()).map_err(error)?;
         self.dirty = true;
+        self.count += 1;
         self.records.push_back(record);
         self.forget_old();
         Ok(())
@@ -296,11 +504,33 @@ impl Journal {
         if self.dirty {
             let sync = || self.file.sync_data();
             let outcome = self.disk.as_ref().map_or_else(sync, |disk| disk.sync(sync));
-            outcome.map_err(|source| JournalError::File { path: self.path.clone(), source })?;
+            outcome.map_err(|source| self.failed(source))?;
             self.dirty = false;
+            self.mark.set_durable(self.count);
+            if self.is_large() {
+                self.compact().map_err(|source| self.failed(source))?;
+            }
         }
         Ok(())
     }
+}
+
+/// Where records begin: behind the header, if there is one.
+fn header_bytes(journal: &[u8]) -> usize {
+    Header::from_bytes(journal).map_or(0, |_| HEADER_BYTES)
+}
+
+/// Writes a file that replaces the one at `path` at once, and is locked. Gives it, open for appending.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let new_path = path.with_extension("new");
+    let mut new = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&new_path)?;
+    new.set_len(0)?;
+    new.write_all(bytes)?;
+    new.sync_all()?;
+    new.try_lock()?;
+    std::fs::rename(&new_path, path)?;
+    sync_directory(path)?;
+    Ok(new)
 }
 
 /// Makes a rename or a new file in the directory of `path` durable.
@@ -319,6 +549,15 @@ pub trait Signer: Send {
     }
     /// Everything ever signed for `height`.
     fn signed_at(&self, height: u64) -> Vec<Statement>;
+    /// Nothing is signed for heights up to this one; none as long as that is not known.
+    fn floor(&self) -> Option<u64> {
+        Some(0)
+    }
+    /// Keeps a floor, durably.
+    fn set_floor(&mut self, floor: u64) -> Result<(), Refusal> {
+        let _ = floor;
+        Ok(())
+    }
 }
 
 /// This member's key behind the journal and the gate.
@@ -374,6 +613,10 @@ impl Signer for GuardedSigner {
     fn sign(&mut self, statement: &Statement) -> Result<Signature, Refusal> {
         let at = self.clock.wall();
         let gate_sequence = self.admit(statement)?;
+        let (height, floor) = (statement.height, self.journal.header.floor);
+        if height <= floor {
+            return Err(Refusal::Memory { height, floor });
+        }
         let signed_before = self.journal.check(statement)?;
         if !signed_before {
             let incarnation = self.incarnation;
@@ -401,6 +644,14 @@ impl Signer for GuardedSigner {
         let statements = self.journal.records().map(|record| record.statement);
         statements.filter(|statement| statement.height == height).collect()
     }
+
+    fn floor(&self) -> Option<u64> {
+        self.journal.floor()
+    }
+
+    fn set_floor(&mut self, floor: u64) -> Result<(), Refusal> {
+        Ok(self.journal.set_floor(floor)?)
+    }
 }
 
 #[cfg(test)]
@@ -420,6 +671,12 @@ mod tests {
         dir.path().join("signatures.journal")
     }
 
+    const OWN: BlockHash = BlockHash([3; 32]);
+
+    fn open(path: &Path, height: u64) -> Result<Journal, JournalError> {
+        Journal::open(path, OWN, height, JournalMark::default())
+    }
+
     fn sign(journal: &mut Journal, statement: Statement) -> Result<(), Refusal> {
         if !journal.check(&statement)? {
             journal.append(record(statement))?;
@@ -431,7 +688,7 @@ mod tests {
     fn steps_forward_are_signed_repetitions_repeated_and_conflicts_and_steps_back_refused() {
         use Step::{Precommit, Prevote, Proposal};
         let dir = tempfile::tempdir().expect("a directory");
-        let mut journal = Journal::open(&journal_in(&dir), 0).expect("opens");
+        let mut journal = open(&journal_in(&dir), 0).expect("opens");
         sign(&mut journal, statement(1, 0, Proposal, Some(1))).expect("first");
         sign(&mut journal, statement(1, 0, Prevote, Some(1))).expect("a later step");
         sign(&mut journal, statement(1, 0, Prevote, Some(1))).expect("the same again");
@@ -453,29 +710,117 @@ mod tests {
     fn a_reopened_journal_refuses_what_the_first_one_would() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = journal_in(&dir);
-        let mut journal = Journal::open(&path, 0).expect("opens");
+        let mut journal = open(&path, 0).expect("opens");
         sign(&mut journal, statement(4, 1, Step::Precommit, Some(1))).expect("first");
         drop(journal);
-        let mut journal = Journal::open(&path, 0).expect("opens again");
+        let mut journal = open(&path, 0).expect("opens again");
         let refusal = sign(&mut journal, statement(4, 1, Step::Precommit, Some(2)));
         assert!(matches!(refusal, Err(Refusal::Conflict { .. })), "{refusal:?}");
-        assert_eq!(journal.records().copied().collect::<Vec<_>>(), Journal::read(&path).expect("reads"));
+        assert_eq!(
+            journal.records().copied().collect::<Vec<_>>(),
+            Journal::read(&path, OWN).expect("reads").1
+        );
     }
 
     #[test]
     fn a_chain_without_its_journal_is_refused_and_a_new_member_is_not() {
         let dir = tempfile::tempdir().expect("a directory");
-        let error = Journal::open(&journal_in(&dir), 7).expect_err("forgotten signatures");
+        let error = open(&journal_in(&dir), 7).expect_err("forgotten signatures");
         assert!(error.to_string().contains("is missing, but the chain is at height 7"), "{error}");
         assert!(!journal_in(&dir).exists());
-        Journal::open(&journal_in(&dir), 0).expect("a new member");
+        open(&journal_in(&dir), 0).expect("a new member");
+    }
+
+    #[test]
+    fn a_journal_that_was_emptied_shortened_or_is_another_s_is_refused_by_name() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = journal_in(&dir);
+        let mark = JournalMark::default();
+        let mut journal = Journal::open(&path, OWN, 0, mark.clone()).expect("opens");
+        for height in 1..=3 {
+            sign(&mut journal, statement(height, 0, Step::Prevote, Some(1))).expect("signs");
+        }
+        assert_eq!(mark.next(), 0, "nothing is durable yet");
+        journal.flush().expect("durable");
+        assert_eq!(mark.next(), 3);
+        journal.require(statement(3, 0, Step::Prevote, Some(1))).expect("it is there");
+        let error =
+            journal.require(statement(3, 0, Step::Prevote, Some(2))).expect_err("another").to_string();
+        assert!(error.contains("does not have prevote at height 3, round 0"), "{error}");
+        drop(journal);
+
+        let whole = std::fs::read(&path).expect("reads");
+        let after_two = JournalMark::default();
+        after_two.set_stored(2);
+        let opened = |bytes: &[u8], identity| {
+            std::fs::write(&path, bytes).expect("writes");
+            let opened = Journal::open(&path, identity, 2, after_two.clone());
+            opened.map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(opened(&whole, OWN), Ok(()));
+        assert_eq!(
+            opened(&whole[..HEADER_BYTES + 2 * RECORD_BYTES], OWN),
+            Ok(()),
+            "what came after the block"
+        );
+        for (bytes, identity, says) in [
+            (&whole[..0], OWN, "is empty"),
+            (&whole[..HEADER_BYTES], OWN, "tells of 0 signatures, but the chain of 2"),
+            (&whole[..HEADER_BYTES + RECORD_BYTES], OWN, "tells of 1 signatures, but the chain of 2"),
+            (&whole[..HEADER_BYTES - 1], OWN, "is damaged at byte 0"),
+            (&whole[1..], OWN, "is damaged at byte 0"),
+            (&whole, BlockHash([9; 32]), "is of another member, or of another chain"),
+        ] {
+            let error = opened(bytes, identity).expect_err(says);
+            assert!(error.contains(says), "{says}: {error}");
+        }
+        // One of the version before, which knew no header, where the chain tells of nothing yet.
+        std::fs::write(&path, &whole[HEADER_BYTES..]).expect("writes");
+        assert_eq!(open(&path, 2).expect("opens").records().count(), 3);
+        assert_eq!(std::fs::read(&path).expect("reads").len(), whole.len(), "it has one now");
+        assert_eq!(open(&path, 2).expect("opens").floor(), Some(0), "it remembers everything");
+    }
+
+    #[test]
+    fn a_new_journal_has_no_floor_until_it_is_told_and_keeps_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = journal_in(&dir);
+        let mut journal = open(&path, 0).expect("opens");
+        assert_eq!(journal.floor(), None);
+        drop(journal);
+        journal = open(&path, 0).expect("opens again");
+        assert_eq!(journal.floor(), None, "it still remembers nothing");
+        journal.set_floor(7).expect("kept");
+        sign(&mut journal, statement(8, 0, Step::Prevote, Some(1))).expect("signs");
+        drop(journal);
+        let journal = open(&path, 0).expect("opens again");
+        assert_eq!((journal.floor(), journal.records().count()), (Some(7), 1));
+    }
+
+    #[test]
+    fn a_journal_that_grows_is_compacted_while_it_is_open() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = journal_in(&dir);
+        let mut journal = open(&path, 0).expect("opens");
+        let count = COMPACT_AT_BYTES / RECORD_BYTES as u64 * 2;
+        for height in 1..=count {
+            sign(&mut journal, statement(height, 0, Step::Prevote, Some(1))).expect("signs");
+            if height % 1_000 == 0 {
+                journal.flush().expect("durable");
+                let size = std::fs::metadata(&path).expect("it is there").len();
+                assert!(size < COMPACT_AT_BYTES + 1_000 * RECORD_BYTES as u64, "{size} bytes");
+            }
+        }
+        drop(journal);
+        let (told, records) = Journal::read(&path, OWN).expect("reads");
+        assert_eq!((told, records.last().map(|last| last.statement.height)), (count, Some(count)));
     }
 
     #[test]
     fn only_one_can_hold_the_journal() {
         let dir = tempfile::tempdir().expect("a directory");
-        let _first = Journal::open(&journal_in(&dir), 0).expect("opens");
-        let second = Journal::open(&journal_in(&dir), 0);
+        let _first = open(&journal_in(&dir), 0).expect("opens");
+        let second = open(&journal_in(&dir), 0);
         assert!(matches!(second, Err(JournalError::InUse { .. })), "{second:?}");
     }
 
@@ -483,25 +828,26 @@ mod tests {
     fn a_torn_end_is_dropped_and_damage_before_it_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = journal_in(&dir);
-        let mut journal = Journal::open(&path, 0).expect("opens");
+        let mut journal = open(&path, 0).expect("opens");
         (1..=3)
             .for_each(|height| sign(&mut journal, statement(height, 0, Step::Prevote, None)).expect("signs"));
         drop(journal);
         let whole = std::fs::read(&path).expect("reads");
-        for torn_at in 2 * RECORD_BYTES + 1..3 * RECORD_BYTES {
+        let after = |records| HEADER_BYTES + records * RECORD_BYTES;
+        for torn_at in after(2) + 1..after(3) {
             std::fs::write(&path, &whole[..torn_at]).expect("writes");
-            assert_eq!(Journal::open(&path, 0).expect("opens").records().count(), 2, "torn at {torn_at}");
-            assert_eq!(std::fs::read(&path).expect("reads").len(), 2 * RECORD_BYTES);
+            assert_eq!(open(&path, 0).expect("opens").records().count(), 2, "torn at {torn_at}");
+            assert_eq!(std::fs::read(&path).expect("reads").len(), after(2));
         }
         let mut zeros = whole.clone();
-        zeros[2 * RECORD_BYTES..].fill(0);
+        zeros[after(2)..].fill(0);
         std::fs::write(&path, &zeros).expect("writes");
-        assert_eq!(Journal::open(&path, 0).expect("opens").records().count(), 2, "size before bytes");
+        assert_eq!(open(&path, 0).expect("opens").records().count(), 2, "size before bytes");
         let mut damaged = whole.clone();
-        damaged[RECORD_BYTES + 9] ^= 1;
+        damaged[after(1) + 9] ^= 1;
         std::fs::write(&path, &damaged).expect("writes");
-        let error = Journal::open(&path, 0).expect_err("damaged");
-        assert!(matches!(error, JournalError::Damaged { at: RECORD_BYTES, .. }), "{error}");
+        let error = open(&path, 0).expect_err("damaged");
+        assert!(matches!(error, JournalError::Damaged { at, .. } if at == after(1)), "{error}");
         assert_eq!(std::fs::read(&path).expect("reads"), damaged, "nothing was changed");
     }
 
@@ -514,15 +860,15 @@ mod tests {
             .flat_map(|height| record(statement(height, 0, Step::Prevote, Some(1))).to_bytes())
             .collect();
         std::fs::write(&path, bytes).expect("writes");
-        let mut journal = Journal::open(&path, 0).expect("opens");
+        let mut journal = open(&path, 0).expect("opens");
         let size = std::fs::metadata(&path).expect("exists").len();
-        assert_eq!(size, (RECORDS_KEPT * RECORD_BYTES) as u64);
+        assert_eq!(size, (HEADER_BYTES + RECORDS_KEPT * RECORD_BYTES) as u64);
         let refusal = sign(&mut journal, statement(count, 0, Step::Prevote, Some(2)));
         assert!(matches!(refusal, Err(Refusal::Conflict { .. })), "{refusal:?}");
         sign(&mut journal, statement(count + 1, 0, Step::Prevote, Some(2))).expect("goes on");
-        let second = Journal::open(&path, 0);
+        let second = open(&path, 0);
         assert!(matches!(second, Err(JournalError::InUse { .. })), "the new file is locked too: {second:?}");
         drop(journal);
-        assert_eq!(Journal::open(&path, 0).expect("opens").records().count(), RECORDS_KEPT);
+        assert_eq!(open(&path, 0).expect("opens").records().count(), RECORDS_KEPT);
     }
 }

@@ -11,6 +11,7 @@ use alys_cluster::transport::codec::{self, CodecError};
 use malachite_wal::Log;
 use thiserror::Error;
 
+use super::context::Statement;
 use super::message::LogEntry;
 use crate::storage::Disk;
 
@@ -102,6 +103,16 @@ impl WriteAheadLog {
             self.log.truncate(entries.len() as u64).map_err(|e| self.error(e))?;
         }
         Ok(entries)
+    }
+
+    /// What the member at this place of genesis signed, of what it holds.
+    pub fn statements_of(&mut self, own: usize) -> Result<Vec<Statement>, LogError> {
+        let entries = self.read()?.0.into_iter();
+        let statement = |entry| match entry {
+            LogEntry::Message(message) => message.statement_of(own),
+            _ => None,
+        };
+        Ok(entries.filter_map(statement).collect())
     }
 
     /// Whether it holds entries of `height` or above: what a start on a chain that ends below would replay.

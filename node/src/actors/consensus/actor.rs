@@ -29,11 +29,11 @@ use crate::actors::chain::{ChainMessage, HeadReader};
 use crate::actors::engine::EngineMessage;
 use crate::consensus::core::MalachiteCore;
 use crate::consensus::evidence::{Equivocation, Evidence, Signed};
-use crate::consensus::guard::{GuardedSigner, Journal};
+use crate::consensus::guard::{GuardedSigner, Journal, JournalMark};
 use crate::consensus::log::WriteAheadLog;
 use crate::consensus::message::ConsensusWire;
 use crate::consensus::received::Received;
-use crate::consensus::{Block, Certificate, ConsensusConfig};
+use crate::consensus::{Block, BlockHash, Certificate, ConsensusConfig};
 use crate::failure::MemberFailure;
 use crate::genesis::Genesis;
 use crate::keys::SecretKey;
@@ -75,6 +75,8 @@ pub struct ConsensusActor {
     pub log_path: PathBuf,
     /// The signer's journal.
     pub journal_path: PathBuf,
+    /// Whose it is, and what it must hold.
+    pub journal: (BlockHash, JournalMark),
     /// The file of evidence against members that sign twice.
     pub evidence_path: PathBuf,
     /// Whether steps may be taken.
@@ -535,10 +537,16 @@ impl Actor for ConsensusActor {
         let own = self.genesis.index_of(self.roster.own()).ok_or("this member is not in genesis")?;
         let head = self.head.head().height;
         let (journal_path, log_path) = (self.journal_path.clone(), self.log_path.clone());
+        let (identity, mark) = self.journal.clone();
         let disk = self.storage.disk().clone();
         let open = move || {
-            let journal = Journal::open(&journal_path, head).map_err(MemberFailure::of)?.on(disk.clone());
-            let log = WriteAheadLog::open(&log_path).map_err(MemberFailure::of)?.on(disk);
+            let journal = Journal::open(&journal_path, identity, head, mark).map_err(MemberFailure::of)?;
+            let mut log = WriteAheadLog::open(&log_path).map_err(MemberFailure::of)?.on(disk.clone());
+            let own = log.statements_of(own).map_err(MemberFailure::of)?;
+            own.into_iter()
+                .try_for_each(|statement| journal.require(statement))
+                .map_err(MemberFailure::of)?;
+            let journal = journal.on(disk);
             Ok::<_, MemberFailure>((journal, log))
         };
         let (journal, log) = self.storage.run_within(OPEN_DEADLINE, open).await??;
@@ -685,7 +693,9 @@ impl ConsensusActor {
                     self.request(me, shell, request);
                 }
             }
-            ConsensusMessage::PeersAt(height) => self.input(me, shell, Input::PeersAt(height)),
+            ConsensusMessage::PeersAt { height, heard } => {
+                self.input(me, shell, Input::PeersAt { height, heard });
+            }
             ConsensusMessage::Adopt(decided, reply) => {
                 let (block, certificate) = *decided;
                 if shell.is_committing {

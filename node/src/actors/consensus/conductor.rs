@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alys_cluster::clock::{Moment, WallTime};
+use alys_cluster::federation::roster::required;
 use alys_cluster::health::HealthCheckResult;
 use alys_cluster::id::NodeId;
 use alys_cluster::port::PeerChange;
@@ -49,6 +50,9 @@ use crate::ports::{Head, Observed};
 
 /// Slots without a block, while the gate is open, after which consensus calls itself degraded.
 const STALLED_SLOTS: u32 = 3;
+/// How far above what others say of their chains a member may have signed before it lost its memory: the height in hand,
+/// and the one above where it decided that before those who speak had.
+const FORGOTTEN_ABOVE: u64 = 2;
 /// Why a member is silent.
 const SILENT: &str = "a part of the consensus log is gone; silent until others have decided this height";
 /// Own messages of the present round that can be repeated.
@@ -134,8 +138,13 @@ pub enum Input {
     },
     /// A member was lost or came back.
     Peer(PeerChange),
-    /// More members than can lie say that their chain has come this far.
-    PeersAt(u64),
+    /// What peers say of their chains.
+    PeersAt {
+        /// More members than can lie say that theirs has come this far.
+        height: u64,
+        /// Peers that said how far theirs has.
+        heard: usize,
+    },
     /// This member is going to leave: no height begins any more.
     Leave,
 }
@@ -246,6 +255,8 @@ pub struct Conductor {
     proposer: usize,
     lost: BTreeSet<NodeId>,
     peers_at: u64,
+    /// Nothing is signed for heights up to this one; none as long as that is not known.
+    floor: Option<u64>,
     is_leaving: bool,
     /// When the proposals for the next height were seen, by proposer and block.
     seen: BTreeMap<(usize, BlockHash), (Moment, WallTime)>,
@@ -293,6 +304,7 @@ impl Conductor {
             proposer: 0,
             lost: BTreeSet::new(),
             peers_at: 0,
+            floor: Some(0),
             is_leaving: false,
             seen: BTreeMap::new(),
             sync_latency: Duration::ZERO,
@@ -379,14 +391,25 @@ impl Conductor {
                 self.committed(at.now, head, adopted);
             }
             Input::Peer(change) => self.peer(change, actions),
-            Input::PeersAt(height) => self.peers_at = height,
+            Input::PeersAt { height, heard } => {
+                self.peers_at = height;
+                // Under an open gate those who speak are well, and know their chains.
+                if tools.signer.floor().is_none() && at.gate_open && heard + 1 >= required(self.members.len())
+                {
+                    let floor = if height == 0 { 0 } else { height + FORGOTTEN_ABOVE };
+                    tools.signer.set_floor(floor).map_err(|refusal| CoreError::Signer(Box::new(refusal)))?;
+                }
+            }
             Input::Leave => self.is_leaving = true,
         }
-        // A height that others have decided is fetched, not decided again.
+        self.floor = tools.signer.floor();
+        // A height that others have decided is fetched, not decided again, and so is one of which this member may have
+        // forgotten what it signed.
         let is_behind = self.peers_at > self.head.height;
         let is_due = at.now >= self.pacing.due() || self.is_called(at.now);
         let may_begin = self.stage == Stage::Waiting && !self.is_leaving;
-        if may_begin && at.gate_open && !is_behind {
+        let remembers = self.floor.is_some_and(|floor| self.head.height + 1 > floor);
+        if may_begin && at.gate_open && !is_behind && remembers {
             let height = self.head.height + 1;
             let is_near =
                 is_due || at.now + self.sync_latency * PREPARATION_SYNCS + PREPARATION >= self.pacing.due();
@@ -535,6 +558,11 @@ impl Conductor {
         let since_progress = now.since(self.progress);
         if self.stage == Stage::Silent {
             HealthCheckResult::unhealthy(SILENT)
+        } else if let Some(floor) = self.floor.filter(|floor| self.head.height < *floor) {
+            HealthCheckResult::degraded(format!(
+                "no memory of what it signed: signs nothing up to height {floor}; the chain is at {}",
+                self.head.height
+            ))
         } else if self.was_open && since_progress >= self.pacing.block_time() * STALLED_SLOTS {
             let secs = since_progress.as_secs();
             HealthCheckResult::degraded(format!("the gate is open, but no block was decided for {secs} s"))

@@ -52,8 +52,13 @@ pub enum ConsensusMessage {
         /// What was wanted.
         request: EngineRequest,
     },
-    /// More members than can lie say that their chain has come this far.
-    PeersAt(u64),
+    /// What peers say of their chains.
+    PeersAt {
+        /// More members than can lie say that theirs has come this far.
+        height: u64,
+        /// Peers that said how far theirs has.
+        heard: usize,
+    },
     /// A block that other members decided. Its certificate is verified here.
     Adopt(Box<(Block, Certificate)>, RpcReplyPort<Result<(), String>>),
     /// A member was lost or came back.

@@ -73,6 +73,7 @@ struct RecordingSigner {
     closes: u32,
     closed: usize,
     signed: BTreeMap<(u64, u32, Step), Option<BlockHash>>,
+    floor: Option<u64>,
     conflicts: usize,
     refusals: usize,
     signed_while_closed: usize,
@@ -87,6 +88,10 @@ impl Signer for RecordingSigner {
                 class: OperationClass::Vote,
                 reason: "the lease ran out".into(),
             }));
+        }
+        let (height, floor) = (statement.height, self.floor.unwrap_or(u64::MAX));
+        if height <= floor {
+            return Err(Refusal::Memory { height, floor });
         }
         self.signed_while_closed += usize::from(!self.gate_open);
         let key = (statement.height, statement.round, statement.step);
@@ -111,6 +116,15 @@ impl Signer for RecordingSigner {
         };
         let signed = self.signed.iter().filter(|(key, _)| self.guarded && key.0 == height);
         signed.map(|(key, block)| at(key, *block)).collect()
+    }
+
+    fn floor(&self) -> Option<u64> {
+        self.floor
+    }
+
+    fn set_floor(&mut self, floor: u64) -> Result<(), Refusal> {
+        self.floor = Some(floor);
+        Ok(())
     }
 }
 
@@ -184,6 +198,7 @@ impl Simulation {
                 closes: 0,
                 closed: 0,
                 signed: BTreeMap::new(),
+                floor: Some(0),
                 conflicts: 0,
                 refusals: 0,
                 signed_while_closed: 0,
@@ -414,7 +429,9 @@ impl Simulation {
         let now = Moment::at(Duration::from_millis(self.now_ms));
         for effect in self.members[index].sync.handle(now, tick) {
             match effect {
-                sync::Effect::PeersAt(height) => self.input(index, Input::PeersAt(height)),
+                sync::Effect::PeersAt { height, heard } => {
+                    self.input(index, Input::PeersAt { height, heard });
+                }
                 sync::Effect::Request { to, id, from } => {
                     let peer = (0..MEMBERS).find(|&peer| name(peer) == to).expect("a member");
                     let next = self.members[index].chain.len() as u64 + 1;
@@ -442,6 +459,15 @@ impl Simulation {
             member.log = MemoryLog::default();
         }
         self.tell_others(index, |node| PeerChange::Down { node, reason: "crashed".into() });
+    }
+
+    /// Loses its disk: nothing keeps it from contradicting itself but its floor, if it has one.
+    fn lose_disk(&mut self, index: usize, has_floor: bool) {
+        self.crash(index, false);
+        let member = &mut self.members[index];
+        member.chain.clear();
+        member.signer.guarded = false;
+        member.signer.floor = if has_floor { None } else { Some(0) };
     }
 
     fn restart(&mut self, index: usize) {
@@ -741,6 +767,55 @@ fn a_member_that_lost_its_log_or_a_part_of_it_is_silent_until_the_others_have_de
         let health = member.conductor.health(Moment::at(Duration::from_millis(simulation.now_ms)));
         assert_eq!(health.status, HealthStatus::Healthy);
     }
+}
+
+#[test]
+fn a_member_that_lost_its_disk_contradicts_nothing_that_it_signed_before() {
+    let mut without = 0;
+    for seed in 0..20 {
+        for has_floor in [true, false] {
+            let mut simulation = Simulation::new(seed, true);
+            simulation.run_for(3_000);
+            // The others need it to decide the height for which it has just made a proposal.
+            simulation.crash(2, true);
+            let proposals = |simulation: &Simulation| {
+                let signed = simulation.members[3].signer.signed.keys();
+                signed.filter(|(.., step)| *step == Step::Proposal).count()
+            };
+            let before = proposals(&simulation);
+            while proposals(&simulation) == before {
+                simulation.run_for(1);
+            }
+            let height = simulation.height() as u64;
+            simulation.lose_disk(3, has_floor);
+            let signed_before = simulation.members[3].signer.signed.len();
+            simulation.restart(3);
+            simulation.run_for(5_000);
+            simulation.restart(2);
+            simulation.run_for(15_000);
+            let signer = &simulation.members[3].signer;
+            if has_floor {
+                assert_eq!(signer.conflicts, 0, "seed {seed}");
+                let floor = signer.floor.expect("its peers have spoken");
+                assert!(floor > height, "seed {seed}: {floor} above {height}");
+                assert!(signer.signed.len() > signed_before, "seed {seed}: it takes part again");
+                let member = &simulation.members[3];
+                assert_eq!(member.chain.len(), simulation.height(), "seed {seed}: it has fetched all");
+            } else {
+                without += signer.conflicts;
+            }
+        }
+    }
+    assert!(without > 0, "a member without a floor contradicts itself, or this tests nothing");
+}
+
+#[test]
+fn members_that_are_all_new_have_nothing_to_remember() {
+    let mut simulation = Simulation::new(3, true);
+    (0..MEMBERS).for_each(|index| simulation.members[index].signer.floor = None);
+    simulation.run_until(10_000);
+    assert!(simulation.height() >= 3, "{}", simulation.height());
+    assert!(simulation.members.iter().all(|member| member.signer.floor == Some(0)));
 }
 
 /// Two minutes of blocks, and none later than two seconds and a little.

@@ -71,7 +71,9 @@ impl SyncActor {
             match effect {
                 Effect::Request { to, id, from } => self.outbox.send(&to, SyncWire::Request { id, from }),
                 // Told again with every tick.
-                Effect::PeersAt(height) => drop(self.consensus.cast(ConsensusMessage::PeersAt(height))),
+                Effect::PeersAt { height, heard } => {
+                    drop(self.consensus.cast(ConsensusMessage::PeersAt { height, heard }));
+                }
             }
         }
     }

@@ -71,7 +71,12 @@ pub enum Effect {
         from: u64,
     },
     /// Tell consensus how far more members than can lie have come.
-    PeersAt(u64),
+    PeersAt {
+        /// The height that more members than can lie claim.
+        height: u64,
+        /// Peers that claimed any.
+        heard: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -159,7 +164,7 @@ impl SyncState {
         let mut heights: Vec<_> = peers.iter().map(|(_, height)| *height).collect();
         heights.sort_unstable_by(|a, b| b.cmp(a));
         let peers_at = heights.get(self.tolerated).copied().unwrap_or(0);
-        let mut effects = vec![Effect::PeersAt(peers_at)];
+        let mut effects = vec![Effect::PeersAt { height: peers_at, heard: peers.len() }];
         if let Some(request) = &self.under_way
             && !request.has_arrived
             && now.since(request.since) >= REQUEST_TIMEOUT
@@ -228,6 +233,10 @@ mod tests {
         NodeId::new(&format!("node-{n}")).expect("a name")
     }
 
+    fn peers_at(height: u64) -> Effect {
+        Effect::PeersAt { height, heard: 3 }
+    }
+
     fn tick(height: u64, peers: [u64; 3]) -> Input {
         Input::Tick { height, peers: (2..).map(node).zip(peers).collect() }
     }
@@ -239,24 +248,20 @@ mod tests {
     #[test]
     fn a_member_far_behind_asks_the_highest_at_once_and_only_one_at_a_time() {
         let mut state = SyncState::new(1);
-        assert_eq!(state.handle(at(0), tick(3, [9, 10, 8])), [Effect::PeersAt(9), request(3, 1, 4)]);
-        assert_eq!(state.handle(at(100), tick(3, [9, 10, 8])), [Effect::PeersAt(9)]);
+        assert_eq!(state.handle(at(0), tick(3, [9, 10, 8])), [peers_at(9), request(3, 1, 4)]);
+        assert_eq!(state.handle(at(100), tick(3, [9, 10, 8])), [peers_at(9)]);
     }
 
     #[test]
     fn a_single_block_is_waited_for_a_moment() {
         let mut state = SyncState::new(1);
-        assert_eq!(state.handle(at(0), tick(3, [4, 4, 4])), [Effect::PeersAt(4)]);
-        assert_eq!(state.handle(at(399), tick(3, [4, 4, 4])), [Effect::PeersAt(4)]);
-        assert_eq!(state.handle(at(400), tick(3, [4, 4, 4])), [Effect::PeersAt(4), request(2, 1, 4)]);
+        assert_eq!(state.handle(at(0), tick(3, [4, 4, 4])), [peers_at(4)]);
+        assert_eq!(state.handle(at(399), tick(3, [4, 4, 4])), [peers_at(4)]);
+        assert_eq!(state.handle(at(400), tick(3, [4, 4, 4])), [peers_at(4), request(2, 1, 4)]);
         let mut state = SyncState::new(1);
         state.handle(at(0), tick(3, [4, 4, 4]));
         state.handle(at(300), tick(4, [4, 4, 4]));
-        assert_eq!(
-            state.handle(at(600), tick(4, [5, 5, 5])),
-            [Effect::PeersAt(5)],
-            "the patience begins anew"
-        );
+        assert_eq!(state.handle(at(600), tick(4, [5, 5, 5])), [peers_at(5)], "the patience begins anew");
     }
 
     #[test]
@@ -264,13 +269,13 @@ mod tests {
         let mut state = SyncState::new(1);
         state.handle(at(0), tick(3, [9, 10, 8]));
         let effects = state.handle(at(1_000), tick(3, [9, 10, 8]));
-        assert_eq!(effects, [Effect::PeersAt(9), request(2, 2, 4)]);
+        assert_eq!(effects, [peers_at(9), request(2, 2, 4)]);
         state.handle(at(1_100), Input::Answered { from: node(2), id: 2, useful: false });
         let effects = state.handle(at(1_200), tick(3, [9, 10, 8]));
-        assert_eq!(effects, [Effect::PeersAt(9), request(4, 3, 4)]);
+        assert_eq!(effects, [peers_at(9), request(4, 3, 4)]);
         state.handle(at(1_300), Input::Answered { from: node(4), id: 3, useful: true });
         let effects = state.handle(at(1_400), tick(8, [9, 10, 8]));
-        assert_eq!(effects, [Effect::PeersAt(9), request(3, 4, 9)]);
+        assert_eq!(effects, [peers_at(9), request(3, 4, 9)]);
     }
 
     #[test]
@@ -288,7 +293,7 @@ mod tests {
         assert!((6..=20).contains(&asked), "asked {asked} times in ten minutes");
         // Once others confirm that there is more, everybody may be asked.
         let effects = state.handle(at(601_000), tick(9, [12, 1_000_000, 12]));
-        assert_eq!(effects, [Effect::PeersAt(12), request(2, state.last_id, 10)]);
+        assert_eq!(effects, [peers_at(12), request(2, state.last_id, 10)]);
     }
 
     #[test]
@@ -297,10 +302,10 @@ mod tests {
         state.handle(at(0), tick(3, [9, 10, 8]));
         state.handle(at(900), Input::Arrived { from: node(3), id: 1 });
         state.handle(at(950), Input::Down(node(3)));
-        assert_eq!(state.handle(at(9_000), tick(5, [9, 10, 8])), [Effect::PeersAt(9)]);
+        assert_eq!(state.handle(at(9_000), tick(5, [9, 10, 8])), [peers_at(9)]);
         state.handle(at(9_100), Input::Answered { from: node(3), id: 1, useful: true });
         let effects = state.handle(at(9_200), tick(8, [9, 10, 8]));
-        assert_eq!(effects, [Effect::PeersAt(9), request(3, 2, 9)], "who has blocks is asked again at once");
+        assert_eq!(effects, [peers_at(9), request(3, 2, 9)], "who has blocks is asked again at once");
     }
 
     #[test]
@@ -308,11 +313,11 @@ mod tests {
         let mut state = SyncState::new(1);
         state.handle(at(0), tick(3, [9, 10, 8]));
         state.handle(at(10), Input::NotTaken { from: node(3), id: 1 });
-        let quiet = [Effect::PeersAt(9)];
+        let quiet = [peers_at(9)];
         assert_eq!(state.handle(at(20), tick(3, [9, 10, 8])), quiet);
         assert_eq!(state.handle(at(1_009), tick(3, [9, 10, 8])), quiet);
         let effects = state.handle(at(1_010), tick(3, [9, 10, 8]));
-        assert_eq!(effects, [Effect::PeersAt(9), request(3, 2, 4)], "and the peer is not to blame");
+        assert_eq!(effects, [peers_at(9), request(3, 2, 4)], "and the peer is not to blame");
     }
 
     #[test]
@@ -323,7 +328,7 @@ mod tests {
         assert!(!state.expects(&node(3), 1));
         let peers = vec![(node(2), 9)];
         let effects = state.handle(at(20), Input::Tick { height: 3, peers });
-        assert_eq!(effects, [Effect::PeersAt(0), request(2, 2, 4)]);
+        assert_eq!(effects, [Effect::PeersAt { height: 0, heard: 1 }, request(2, 2, 4)]);
         assert!(state.expects(&node(2), 2) && !state.expects(&node(4), 2));
     }
 
@@ -331,6 +336,6 @@ mod tests {
     fn one_member_alone_can_not_make_the_others_believe_in_a_height() {
         let mut state = SyncState::new(1);
         let effects = state.handle(at(0), tick(3, [1_000_000, 3, 3]));
-        assert_eq!(effects[0], Effect::PeersAt(3));
+        assert_eq!(effects[0], peers_at(3));
     }
 }

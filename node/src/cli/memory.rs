@@ -1,0 +1,30 @@
+//! `alys-node accept-memory-loss`: an operator's word that a member may sign what it may have signed before.
+
+use std::process::ExitCode;
+
+use alys_node::config::NodeConfig;
+use alys_node::consensus::guard::{self, Journal, JournalMark};
+use alys_node::ports::BlockStore as _;
+use alys_node::store::RedbStore;
+
+use crate::{ConfigFile, exit};
+
+pub(crate) fn accept_loss(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let (config, genesis) = NodeConfig::load(&file.config, &file.overrides())?;
+    let name = &config.identity.name;
+    let own = genesis.members().iter().find(|member| member.name == *name);
+    let own = own.expect("a configuration that was loaded is of a member of genesis");
+    let (identity, mark) = (guard::identity(genesis.hash(), &own.public_key), JournalMark::default());
+    let of = |file| config.data_dir.join(file);
+    // What is locked by a member that runs is refused.
+    let store = RedbStore::open(&of("chain.redb"), genesis.hash())?.beside(identity, mark.clone())?;
+    let height = store.head().height;
+    let mut journal = Journal::open(&of("signatures.journal"), identity, height, mark)?;
+    if journal.floor().is_some_and(|floor| floor <= height) {
+        println!("{name} remembers what it signed; there is nothing to accept");
+        return Ok(ExitCode::from(exit::FAILED));
+    }
+    journal.set_floor(0)?;
+    println!("{name} signs from height {} on when it is started", height + 1);
+    Ok(ExitCode::SUCCESS)
+}
