@@ -4,25 +4,20 @@
 //! newer than what its peers remember of it; each later one is the last plus one.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use alys_cluster::clock::WallTime;
 use alys_cluster::id::Incarnation;
 
-use crate::consensus::guard::sync_directory;
+use crate::files::replace;
 
 /// Counts a start: reads the last incarnation, writes the next durably, and returns it. `wall` is for a
 /// directory that has had none.
 pub fn next(data_dir: &Path, wall: WallTime) -> io::Result<Incarnation> {
     let path = data_dir.join("incarnation");
     let next = last(data_dir)?.map_or(wall.0 / 1_000, |last| last.0 + 1);
-    let new_path = path.with_extension("new");
-    let mut file = fs::File::create(&new_path)?;
-    writeln!(file, "{next}")?;
-    file.sync_all()?;
-    fs::rename(&new_path, &path)?;
-    sync_directory(&path)?;
+    replace(&path, format!("{next}\n").as_bytes())?;
     Ok(Incarnation(next))
 }
 

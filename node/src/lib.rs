@@ -13,6 +13,7 @@ pub mod decisions;
 pub mod discovery;
 pub mod environment;
 pub mod failure;
+pub(crate) mod files;
 mod gauges;
 pub mod genesis;
 pub mod incarnation;
@@ -32,7 +33,7 @@ pub mod top;
 pub mod tree;
 pub mod vouch;
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -299,8 +300,8 @@ pub fn is_in_use(data_dir: &Path) -> bool {
 fn lock_data_dir(config: &NodeConfig) -> Result<File, StartError> {
     let path = &config.data_dir;
     let error = |source| StartError::DataDir { path: path.clone(), source };
-    fs::create_dir_all(path).map_err(error)?;
-    let lock = File::create(path.join("lock")).map_err(error)?;
+    files::make_directory(path).map_err(error)?;
+    let lock = files::options().write(true).open(path.join("lock")).map_err(error)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(StartError::InUse { path: path.clone() }),

@@ -8,6 +8,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 
 use crate::consensus::BlockHash;
 use crate::consensus::guard::JournalMark;
+use crate::files::touch;
 use crate::ports::{BlockStore, Head, StoreError, StoredBlock};
 use crate::storage::Disk;
 
@@ -54,13 +55,27 @@ fn encode<T: serde::Serialize>(what: &str, value: &T) -> Result<Vec<u8>, StoreEr
     codec::encode(value).map_err(|e| StoreError::Value { what: what.to_owned(), reason: e.to_string() })
 }
 
+/// The same, naming the file.
+fn named(path: &Path, error: StoreError) -> StoreError {
+    let path = path.display();
+    match error {
+        StoreError::Io(error) => {
+            StoreError::Io(std::io::Error::new(error.kind(), format!("{path}: {error}")))
+        }
+        StoreError::Corrupt(reason) => StoreError::Corrupt(format!("{path}: {reason}")),
+        StoreError::Database(reason) => StoreError::Database(format!("{path}: {reason}")),
+        other => other,
+    }
+}
+
 impl RedbStore {
     /// Opens the store of the chain with this genesis, or begins it.
     pub fn open(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
-        reading(|| Self::begin(path, genesis))
+        reading(|| Self::begin(path, genesis)).map_err(|error| named(path, error))
     }
 
     fn begin(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
+        touch(path).map_err(StoreError::Io)?;
         let database = Database::create(path).map_err(database_error)?;
         let transaction = database.begin_write().map_err(database_error)?;
         let head = {

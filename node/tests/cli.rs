@@ -748,6 +748,35 @@ fn a_damaged_signer_s_journal_is_refused_and_left_as_it_is() {
 }
 
 #[test]
+fn what_a_member_writes_is_its_user_s_alone_whatever_the_umask() {
+    let home = Home::new();
+    let (program, config) = (env!("CARGO_BIN_EXE_alys-node"), as_text(&home.path("node.toml")));
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 000; exec \"$0\" run --config \"$1\"", program, &config]);
+    let mut child = command.stderr(Stdio::null()).spawn().expect("the node runs");
+    let expected =
+        ["chain.redb", "consensus.log", "decisions.jsonl", "incarnation", "lock", "signatures.journal"];
+    let begun = Instant::now();
+    let is_there = |file: &&str| home.path("data").join(file).exists();
+    while !expected.iter().all(is_there) && begun.elapsed() < DEADLINE {
+        sleep(Duration::from_millis(10));
+    }
+    child.kill().and_then(|()| child.wait()).expect("it is ended");
+    let mut found: Vec<_> = fs::read_dir(home.path("data"))
+        .expect("a directory")
+        .map(|entry| {
+            let entry = entry.expect("an entry");
+            let mode = entry.metadata().expect("it is there").permissions().mode() & 0o777;
+            (entry.file_name().into_string().expect("text"), mode)
+        })
+        .collect();
+    found.sort();
+    assert_eq!(found, expected.map(|file| (file.to_owned(), 0o600)));
+    let mode = fs::metadata(home.path("data")).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o700);
+}
+
+#[test]
 fn an_emptied_journal_is_refused_and_a_loss_of_memory_is_an_operator_s_to_accept() {
     let home = Home::new();
     fs::create_dir(home.path("data")).expect("a directory");

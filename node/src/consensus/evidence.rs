@@ -6,7 +6,7 @@
 //! its own that nothing else depends on: a damaged file is set aside, and never keeps a member from starting.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ use alys_cluster::transport::codec;
 use serde::{Deserialize, Serialize};
 
 use super::context::Statement;
-use super::guard::sync_directory;
+use crate::files::replace;
 use crate::genesis::Genesis;
 use crate::keys::Signature;
 
@@ -117,12 +117,7 @@ impl Evidence {
     pub fn save(&self) -> io::Result<()> {
         let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = codec::encode(&self.all()).map_err(io::Error::other)?;
-        let new_path = self.0.path.with_extension("new");
-        let mut file = fs::File::create(&new_path)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&new_path, &self.0.path)?;
-        sync_directory(&self.0.path)
+        replace(&self.0.path, &bytes).map(drop)
     }
 
     fn list(&self) -> std::sync::MutexGuard<'_, Vec<Equivocation>> {

@@ -21,7 +21,6 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +33,7 @@ use thiserror::Error;
 
 use super::block::BlockHash;
 use super::context::{Statement, Step};
+use crate::files::replace;
 use crate::keys::{PublicKey, SecretKey, Signature};
 use crate::storage::Disk;
 
@@ -518,24 +518,6 @@ impl Journal {
 /// Where records begin: behind the header, if there is one.
 fn header_bytes(journal: &[u8]) -> usize {
     Header::from_bytes(journal).map_or(0, |_| HEADER_BYTES)
-}
-
-/// Writes a file that replaces the one at `path` at once, and is locked. Gives it, open for appending.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
-    let new_path = path.with_extension("new");
-    let mut new = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&new_path)?;
-    new.set_len(0)?;
-    new.write_all(bytes)?;
-    new.sync_all()?;
-    new.try_lock()?;
-    std::fs::rename(&new_path, path)?;
-    sync_directory(path)?;
-    Ok(new)
-}
-
-/// Makes a rename or a new file in the directory of `path` durable.
-pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Signs statements, or refuses.

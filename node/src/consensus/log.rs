@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::context::Statement;
 use super::message::LogEntry;
+use crate::files::touch;
 use crate::storage::Disk;
 
 /// Why the log can not be used.
@@ -68,7 +69,8 @@ pub struct WriteAheadLog {
 impl WriteAheadLog {
     /// Opens and locks the log.
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let log = Log::open(path).map_err(|source| LogError::File { path: path.into(), source })?;
+        let log = touch(path).and_then(|()| Log::open(path));
+        let log = log.map_err(|source| LogError::File { path: path.into(), source })?;
         Ok(Self { path: path.into(), log, dirty: false, disk: None })
     }
 

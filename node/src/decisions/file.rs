@@ -1,7 +1,7 @@
 //! The log in the data directory: a thread that appends, and a queue before it.
 
 use std::convert::Infallible;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,7 @@ use alys_cluster::id::Incarnation;
 use super::line::Line;
 use super::replay::Replay;
 use super::{FILE, OLD_FILE};
+use crate::files;
 
 /// The size at which a file is put aside: some two thousand decisions.
 const FILE_MAX: u64 = 8 * 1024 * 1024;
@@ -152,7 +153,7 @@ struct Writer {
 impl Writer {
     fn open(dir: &Path, size_max: u64) -> io::Result<Self> {
         let path = dir.join(FILE);
-        let file = OpenOptions::new().append(true).create(true).open(&path)?;
+        let file = files::options().append(true).open(&path)?;
         let bytes = fs::read(&path)?;
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let size = whole as u64;
@@ -167,7 +168,7 @@ impl Writer {
         let added = text.len() as u64;
         if self.size > 0 && self.size + added > self.size_max {
             fs::rename(self.dir.join(FILE), self.dir.join(OLD_FILE))?;
-            self.file = OpenOptions::new().append(true).create(true).open(self.dir.join(FILE))?;
+            self.file = files::options().append(true).open(self.dir.join(FILE))?;
             self.size = 0;
         }
         // What a failed write left of its line would spoil the next one.
@@ -224,7 +225,7 @@ mod tests {
         write(dir.path(), 1, FILE_MAX, 1..=3);
         let path = dir.path().join(FILE);
         let whole = fs::metadata(&path).expect("a file").len();
-        OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(whole - 9)).expect("torn");
+        File::options().write(true).open(&path).and_then(|file| file.set_len(whole - 9)).expect("torn");
         let replay = DecisionFile::replay(dir.path()).expect("a log");
         assert!(replay.is_torn && replay.decisions == 2 && replay.findings.is_empty(), "{replay:?}");
         write(dir.path(), 2, FILE_MAX, 1..=1);
