@@ -5,9 +5,7 @@
 //! and never printed.
 
 use std::fmt;
-use std::fs;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use blst::{BLST_ERROR, min_pk};
@@ -15,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::files::create_new;
 use crate::secret_file::{self, SecretFileError};
 
 /// Domain separation tag of every consensus signature (proof-of-possession ciphersuite).
@@ -280,13 +279,11 @@ impl SecretKey {
         hex::encode(self.0.sign(&self.public_key().to_bytes(), POSSESSION_TAG, &[]).to_bytes())
     }
 
-    /// Writes the key to a new file with mode 0600. An existing file is never overwritten.
+    /// Writes the key to a new file with mode 0600, as a whole or not at all. An existing file is never overwritten.
     pub fn write(&self, path: &Path) -> Result<(), KeyError> {
         let file_error = |source| KeyError::File { path: path.into(), source };
         let text = Zeroizing::new(hex::encode(self.0.to_bytes()) + "\n");
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(file_error)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(file_error)
+        create_new(path, text.as_bytes()).map_err(file_error)
     }
 
     /// Reads a key file, refusing one that others can reach.

@@ -15,11 +15,13 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alys_cluster::federation::HeartbeatConfig;
 use rand::Rng as _;
 use thiserror::Error;
 use toml::{Table, Value};
 
 use crate::config::{ConfigError, NodeConfig, Overrides};
+use crate::files::sync_directory;
 use crate::genesis::{Genesis, GenesisError, GenesisFile, GenesisMember, MEMBERS_MAX, MEMBERS_MIN};
 use crate::keys::{KeyError, SecretKey};
 
@@ -102,7 +104,8 @@ struct Place {
 }
 
 impl Testnet {
-    /// Writes the testnet below `out`, each member into a directory of its own that is new or empty.
+    /// Writes the testnet below `out`, each member into a directory of its own that is new or empty. Where anything is
+    /// refused or can not be written, nothing of it is left.
     pub fn write(&self, out: &Path) -> Result<(), TestnetError> {
         self.validate()?;
         let places = self.places(out);
@@ -125,10 +128,39 @@ impl Testnet {
         };
         Genesis::check(&genesis)?;
         let genesis = toml::to_string(&genesis).expect("a genesis has a TOML form");
-        for (place, key) in places.iter().zip(&keys) {
-            self.write_member(place, &places, &genesis, key)?;
+        let is_new = !out.exists();
+        let draft = out.join(format!(".draft-{}", hex::encode(rand::rng().random::<[u8; 8]>())));
+        let written = self.write_whole(&draft, &places, &genesis, &keys);
+        // What is left of a draft is of no use to anybody, and says nothing.
+        let _ = fs::remove_dir_all(&draft);
+        if written.is_err() && is_new {
+            let _ = fs::remove_dir(out);
         }
-        Ok(())
+        written
+    }
+
+    /// Writes all members into `draft` and moves them where they belong once they are whole and on disk.
+    fn write_whole(
+        &self,
+        draft: &Path,
+        places: &[Place],
+        genesis: &str,
+        keys: &[SecretKey],
+    ) -> Result<(), TestnetError> {
+        for (place, key) in places.iter().zip(keys) {
+            self.write_member(&draft.join(&place.name), place, places, genesis, key)?;
+        }
+        let failed = |path: &Path, source| TestnetError::File { path: path.into(), source };
+        for (moved, place) in places.iter().enumerate() {
+            // One that is there is empty, and gives way.
+            if let Err(source) = fs::rename(draft.join(&place.name), &place.home) {
+                for before in &places[..moved] {
+                    let _ = fs::remove_dir_all(&before.home);
+                }
+                return Err(failed(&place.home, source));
+            }
+        }
+        places.iter().try_for_each(|place| sync_directory(&place.home).map_err(|e| failed(&place.home, e)))
     }
 
     /// Writes the testnet if no member of it is there; says whether it did.
@@ -187,12 +219,12 @@ impl Testnet {
 
     fn write_member(
         &self,
+        home: &Path,
         place: &Place,
         places: &[Place],
         genesis: &str,
         key: &SecretKey,
     ) -> Result<(), TestnetError> {
-        let home = &place.home;
         let file = |path: &Path| {
             let path = path.to_owned();
             move |source| TestnetError::File { path, source }
@@ -205,21 +237,14 @@ impl Testnet {
         write(&token_file, &hex::encode(rand::rng().random::<[u8; 32]>()), 0o600)
             .map_err(file(&token_file))?;
         write(&genesis_file, genesis, 0o644).map_err(file(&genesis_file))?;
-        // Looked at under another name: the right one says that all is well.
-        let draft = home.join("node.draft.toml");
-        write(&draft, &self.config(place, places), 0o644).map_err(file(&draft))?;
-        let checked = NodeConfig::load(&draft, &Overrides::default());
-        if let Err(error) = checked {
-            let _ = fs::remove_file(&draft);
-            return Err(error.into());
-        }
-        fs::rename(&draft, &config_file).map_err(file(&config_file))?;
+        write(&config_file, &self.config(place, places), 0o644).map_err(file(&config_file))?;
+        NodeConfig::load(&config_file, &Overrides::default())?;
         if let Some((user, group)) = self.owner {
-            for path in [&data, &key_file, &token_file, &genesis_file, &config_file, home] {
+            for path in [&data, &key_file, &token_file, &genesis_file, &config_file, &home.to_owned()] {
                 chown(path, Some(user), Some(group)).map_err(file(path))?;
             }
         }
-        Ok(())
+        sync_directory(&config_file).map_err(file(home))
     }
 
     fn config(&self, place: &Place, places: &[Place]) -> String {
@@ -241,13 +266,20 @@ impl Testnet {
         }
         let identity = [("name", place.name.as_str().into()), ("key_file", "member.key".into())];
         let link = [("listen", listen(place.link).into()), ("peers", Value::Array(peers.collect()))];
-        let config = table([
+        let mut config = table([
             ("genesis_file", "genesis.toml".into()),
             ("data_dir", "data".into()),
             ("identity", Value::Table(table(identity))),
             ("ops", Value::Table(ops)),
             ("link", Value::Table(table(link))),
         ]);
+        if self.block_time <= HeartbeatConfig::default().lease {
+            // A verdict holds for less than a block, and is renewed within it.
+            let time = |part: Duration| Value::from(humantime::format_duration(part).to_string());
+            let millis = Duration::from_millis(self.block_time.as_millis() as u64 / 8);
+            let heartbeat = [("interval", time(millis)), ("lease", time(millis * 3))];
+            config.insert("heartbeat".to_owned(), Value::Table(table(heartbeat)));
+        }
         toml::to_string(&config).expect("a table has a TOML form")
     }
 }
@@ -259,7 +291,8 @@ fn table<const N: usize>(entries: [(&str, Value); N]) -> Table {
 /// Writes a file that is not there yet.
 fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(text.as_bytes())
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 #[cfg(test)]
@@ -357,7 +390,31 @@ mod tests {
             let error = testnet.write(out.path()).expect_err(expected).to_string();
             assert!(error.contains(expected), "{error}; expected {expected}");
             assert!(fs::read_dir(out.path()).expect("a directory").next().is_none(), "nothing: {expected}");
+            testnet.write(&out.path().join("new")).expect_err(expected);
+            assert!(fs::read_dir(out.path()).expect("a directory").next().is_none(), "nothing: {expected}");
         }
+    }
+
+    #[test]
+    fn every_block_time_that_genesis_takes_makes_members_that_may_start() {
+        for millis in [200, 500, 800, 801, 60_000] {
+            let out = tempfile::tempdir().expect("a directory");
+            let testnet = Testnet { block_time: Duration::from_millis(millis), ..testnet() };
+            testnet.write(out.path()).unwrap_or_else(|error| panic!("{millis} ms: {error}"));
+            load(out.path(), "node-4");
+        }
+    }
+
+    #[test]
+    fn a_testnet_that_can_not_be_written_leaves_nothing_behind() {
+        let out = tempfile::tempdir().expect("a directory");
+        // The third member can not be moved to where a file is.
+        fs::write(out.path().join("node-3"), "in the way").expect("written");
+        let error = testnet().write(out.path()).expect_err("occupied").to_string();
+        assert!(error.contains("node-3"), "{error}");
+        let left: Vec<_> =
+            fs::read_dir(out.path()).expect("a directory").flatten().map(|e| e.file_name()).collect();
+        assert_eq!(left, ["node-3"]);
     }
 
     #[test]
