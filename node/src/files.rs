@@ -44,14 +44,13 @@ pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let draft = path.with_file_name(name);
-    let written =
-        options().write(true).truncate(true).open(&draft).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            // Unlike a rename, a second name for a file takes nobody's place; not every file system has such names.
-            fs::hard_link(&draft, path)
-                .or_else(|error| if path.exists() { Err(error) } else { fs::rename(&draft, path) })
-        });
+    let written = options().write(true).truncate(true).open(&draft).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        // Unlike a rename, a second name for a file takes nobody's place; not every file system has such names.
+        fs::hard_link(&draft, path)
+            .or_else(|error| if path.exists() { Err(error) } else { fs::rename(&draft, path) })
+    });
     // It is gone where it was renamed.
     let _ = fs::remove_file(&draft);
     written.and_then(|()| sync_directory(path))

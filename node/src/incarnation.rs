@@ -1,7 +1,7 @@
 //! Which start of this member this is: a number that only grows.
 //!
-//! The first on a data directory is the wall clock in seconds, so that a member whose disk was replaced is
-//! newer than what its peers remember of it; each later one is the last plus one.
+//! It is the wall clock in seconds, or the last plus one where that is more: so a member whose disk was replaced, or that
+//! was restored from a backup, is newer than what its peers remember of it, and one whose clock went back is too.
 
 use std::fs;
 use std::io;
@@ -12,13 +12,20 @@ use alys_cluster::id::Incarnation;
 
 use crate::files::replace;
 
-/// Counts a start: reads the last incarnation, writes the next durably, and returns it. `wall` is for a
-/// directory that has had none.
+/// Counts a start: reads the last incarnation, writes the next durably, and returns it.
 pub fn next(data_dir: &Path, wall: WallTime) -> io::Result<Incarnation> {
     let path = data_dir.join("incarnation");
-    let next = last(data_dir)?.map_or(wall.0 / 1_000, |last| last.0 + 1);
+    let next = last(data_dir)?.map_or(0, |last| last.0 + 1).max(wall.0 / 1_000);
     replace(&path, format!("{next}\n").as_bytes())?;
     Ok(Incarnation(next))
+}
+
+/// Peers know this start of the member: the next one is later.
+pub fn raise(data_dir: &Path, known: Incarnation) -> io::Result<()> {
+    if last(data_dir)?.is_none_or(|last| last < known) {
+        replace(&data_dir.join("incarnation"), format!("{known}\n").as_bytes())?;
+    }
+    Ok(())
 }
 
 /// The last incarnation that was written down, if there was one. One more is a number too.
@@ -47,6 +54,15 @@ mod tests {
         let wall = WallTime(1_800_000_000_000);
         assert_eq!(next(dir.path(), wall).expect("first"), Incarnation(1_800_000_000));
         assert_eq!(next(dir.path(), WallTime(0)).expect("second"), Incarnation(1_800_000_001));
+        raise(dir.path(), Incarnation(1_800_000_009)).expect("told by peers");
+        raise(dir.path(), Incarnation(7)).expect("no news");
+        assert_eq!(next(dir.path(), wall).expect("third"), Incarnation(1_800_000_010));
+        // A backup was restored.
+        fs::write(dir.path().join("incarnation"), "1799999000").expect("writes");
+        assert_eq!(
+            next(dir.path(), WallTime(1_800_000_060_000)).expect("fourth"),
+            Incarnation(1_800_000_060)
+        );
         for garbage in ["many", "-1", &u64::MAX.to_string()] {
             fs::write(dir.path().join("incarnation"), garbage).expect("writes");
             let error = next(dir.path(), wall).expect_err("garbage").to_string();

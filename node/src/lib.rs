@@ -351,6 +351,7 @@ fn parts(
         member: roster.own().clone(),
         incarnation,
         federation: genesis_hash,
+        tolerated: roster.members().len() - roster.required(),
         voucher: voucher.clone(),
         halt: supervision.halt.clone(),
     };

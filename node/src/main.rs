@@ -12,6 +12,7 @@ mod signals;
 mod top_command;
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use alys_cluster::federation::WISH_MAX;
 use alys_cluster::shutdown::{Answer, Outcome, ShutdownCoordinator, ShutdownState};
 use alys_node::config::{NodeConfig, OPS_PORT, Overrides};
 use alys_node::genesis::Genesis;
+use alys_node::incarnation;
 use alys_node::keys::SecretKey;
 use alys_node::logs::LogControl;
 use alys_node::ops::view::ReadyView;
@@ -263,12 +265,28 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
     if run.exit_with_parent {
         watch_parent();
     }
-    let code = run_logged(config, genesis, otlp, logs.clone()).unwrap_or_else(|error| {
+    let end = run_logged(config, genesis, otlp, logs.clone()).unwrap_or_else(|error| {
         logs.tell(&format!("alys-node: {}", in_one_sentence(&error)));
-        ExitCode::from(exit::SETUP)
+        End::With(ExitCode::from(exit::SETUP))
     });
     logs.flush(LAST_LINES);
-    Ok(code)
+    match end {
+        End::With(code) => Ok(code),
+        // The same process, so that whoever watches it sees none end.
+        End::Anew => {
+            let own = std::env::current_exe().context("the path of this executable")?;
+            let error = std::process::Command::new(own).args(std::env::args_os().skip(1)).exec();
+            Err(error).context("the member can not begin anew")
+        }
+    }
+}
+
+/// How a run ends.
+enum End {
+    /// With this code.
+    With(ExitCode),
+    /// With another run, which is a later start of the member.
+    Anew,
 }
 
 /// Runs a member whose process has a log: from here on nobody writes to standard error, which may be a pipe that is full.
@@ -277,7 +295,7 @@ fn run_logged(
     genesis: Genesis,
     otlp: Option<OtlpSettings>,
     logs: LogControl,
-) -> anyhow::Result<ExitCode> {
+) -> anyhow::Result<End> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -304,7 +322,7 @@ async fn live(
     genesis: Genesis,
     clock: Arc<SystemClock>,
     surroundings: Surroundings,
-) -> anyhow::Result<ExitCode> {
+) -> anyhow::Result<End> {
     let mut signals = Signals::take()?;
     let logs = surroundings.logs.clone();
     // On a thread of its own: whatever holds up the start, a file that does not come or a disk that hangs, does not
@@ -316,25 +334,32 @@ async fn live(
     let mut node = tokio::select! {
         started = starting => started.context("the start did not end")??,
         // Nobody counts on a member that has not started, and what is on disk is as after a crash at worst.
-        signal = signals.next() => return Ok(not_started(signal)),
+        signal = signals.next() => return Ok(End::With(not_started(signal))),
     };
     let name = node.parts().roster.own().clone();
     tracing::info!(node = %name, incarnation = node.parts().incarnation.0, "started");
     let leaving = node.shutdown().clone();
     watch_shutdown(&leaving, node.parts().config.stop_deadline, logs);
+    let (duplicates, own) = (node.parts().duplicates.clone(), node.parts().incarnation);
+    let data_dir = node.parts().config.data_dir.clone();
     let mut has_ended = false;
-    loop {
+    let is_outdated = loop {
         let answer = tokio::select! {
             // By itself, or because of a shutdown that is not quite over yet.
             reason = node.ended(), if !has_ended => {
                 if leaving.progress().state == ShutdownState::Running {
                     tracing::error!(node = %name, reason, "ended");
-                    return Ok(ExitCode::from(exit::FAILED));
+                    return Ok(End::With(ExitCode::from(exit::FAILED)));
                 }
                 has_ended = true;
                 continue;
             }
-            _ = leaving.finished() => break,
+            known = duplicates.outdated(), if leaving.progress().state == ShutdownState::Running => {
+                tracing::warn!(node = %name, %own, %known, "peers know a later start of this member: it begins anew, later");
+                incarnation::raise(&data_dir, known).context("the file of the incarnation")?;
+                break true;
+            }
+            _ = leaving.finished() => break false,
             signal = signals.next() => node.signalled(signal).await,
         };
         match answer {
@@ -351,6 +376,10 @@ async fn live(
             Answer::Runs(reason) => tracing::info!(node = %name, reason, "stopping already"),
             Answer::Forced(reason) => tracing::warn!(node = %name, reason, "stopping at once"),
         }
+    };
+    if is_outdated {
+        node.stop().await;
+        return Ok(End::Anew);
     }
     // Answers that are under way get a moment, unless somebody has no time for it.
     let outcome = leaving.finished().await;
@@ -360,7 +389,7 @@ async fn live(
     }
     let in_time = outcome == Outcome::Graceful;
     tracing::info!(node = %name, in_time, "stopped");
-    Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+    Ok(End::With(if in_time { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) }))
 }
 
 /// What to say of variables that look like configuration and are none.

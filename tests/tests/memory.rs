@@ -48,3 +48,33 @@ async fn a_member_whose_data_directory_is_gone_signs_nothing_where_it_may_have_s
     drop(process);
     federation.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_whose_clock_is_behind_what_its_peers_know_of_it_begins_anew_with_a_later_number() {
+    let mut federation = Federation::prepare("outdated", |_| {}).await;
+    for index in 0..3 {
+        federation.start_member(index).await;
+    }
+    let incarnation = federation.members[3].config.data_dir.join("incarnation");
+    let number =
+        || fs::read_to_string(&incarnation).expect("there is one").trim().parse::<u64>().expect("a number");
+    // Its peers know a start that is a quarter of an hour ahead of its clock.
+    fs::create_dir(&federation.members[3].config.data_dir).expect("a directory");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
+    fs::write(&incarnation, (now.as_secs() + 900).to_string()).expect("written");
+    let first = Process::start(&federation, 3);
+    federation.members[3].gate_open(4).await;
+    let known = number();
+    drop(first);
+    fs::remove_file(&incarnation).expect("lost");
+    let mut process = Process::start(&federation, 3);
+    federation.members[3].gate_open(4).await;
+    for member in &federation.members {
+        member.gate_open(4).await;
+    }
+    assert_eq!((number(), process.ended()), (known + 1, None), "the next one, in the same process");
+    let log = process.log();
+    assert_eq!(log.matches("peers know a later start of this member").count(), 1, "{log}");
+    drop(process);
+    federation.stop().await;
+}

@@ -75,6 +75,8 @@ const REASON_BYTES_MAX: usize = 1_024;
 pub trait Inbound: Send + Sync + 'static {
     /// Takes one envelope to whom it is for, without waiting, or says why not.
     fn take(&self, from: &Arc<Connection>, envelope: Envelope) -> Result<(), String>;
+    /// The peer ends the connection, for this reason.
+    fn refused(&self, _: &NodeId, _reason: &str) {}
     /// Takes what the peer says of which process holds a member's key.
     fn identity(&self, _: &Arc<Connection>, _: Bytes) -> Result<(), String> {
         Ok(())
@@ -603,7 +605,9 @@ impl Connection {
                 }
                 Kind::Pong => self.pong(frame.body),
                 Kind::Refusal => {
-                    break Ok(format!("the peer refused: {}", String::from_utf8_lossy(&frame.body)));
+                    let reason = String::from_utf8_lossy(&frame.body);
+                    inbound.refused(self.peer(), &reason);
+                    break Ok(format!("the peer refused: {reason}"));
                 }
                 Kind::Identity => {
                     if let Err(reason) = inbound.identity(self, frame.body) {

@@ -15,12 +15,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::connection::{Connection, Inbound};
 use super::envelope::Envelope;
 use super::hello::Hello;
 use super::identity::Voucher;
+use super::line::Outdated;
 use super::presence::{Identity, Instance, Presence};
 use crate::clock::{Clock, Moment};
 use crate::event::{ClusterEvent, EventBus};
@@ -34,6 +35,9 @@ const TOLD_EVERY: Duration = Duration::from_secs(30);
 /// Presences signed or checked within a second: each costs about a millisecond, and peers ask for them.
 const WORK_MAX: usize = 32;
 
+/// How far ahead of the wall clock the number of a start may be.
+const YEAR_SECS: u64 = 366 * 24 * 60 * 60;
+
 /// Who this process is, and how it proves that.
 pub struct Holder {
     /// The member.
@@ -42,6 +46,8 @@ pub struct Holder {
     pub incarnation: Incarnation,
     /// The hash of its genesis.
     pub federation: [u8; 32],
+    /// How many of its peers may lie.
+    pub tolerated: usize,
     /// Signs with its key.
     pub voucher: Arc<dyn Voucher>,
     /// Halts it.
@@ -65,6 +71,10 @@ struct Shared {
     /// Who waits for a peer's word, by the process it is asked about.
     asked: Mutex<BTreeMap<(NodeId, Instance), Waiting>>,
     told: Mutex<BTreeMap<NodeId, Moment>>,
+    /// The latest start of this member that peers say they know, where it is not this one.
+    known: Mutex<BTreeMap<NodeId, Incarnation>>,
+    /// What so many say that one of them is honest.
+    outdated: watch::Sender<Option<Incarnation>>,
     work: Mutex<VecDeque<Moment>>,
 }
 
@@ -85,6 +95,8 @@ impl Duplicates {
             halted: OnceLock::new(),
             asked: Mutex::default(),
             told: Mutex::default(),
+            known: Mutex::default(),
+            outdated: watch::Sender::new(None),
             work: Mutex::default(),
         }))
     }
@@ -97,6 +109,30 @@ impl Duplicates {
     /// Why this process may not go on, if an older one holds its member's key.
     pub fn halted(&self) -> Option<&str> {
         self.0.halted.get().map(String::as_str)
+    }
+
+    /// Waits until more peers than can lie have refused this start of the member, because they know a later one: gives
+    /// which, or an earlier one that they know too.
+    pub async fn outdated(&self) -> Incarnation {
+        let mut outdated = self.0.outdated.subscribe();
+        let found = outdated.wait_for(Option::is_some).await.ok().and_then(|found| *found);
+        // The sender is this object's own.
+        found.unwrap_or(self.0.holder.incarnation)
+    }
+
+    /// A peer refused this process.
+    fn refused(&self, peer: &NodeId, reason: &str) {
+        let Holder { incarnation, tolerated, .. } = self.0.holder;
+        let Some(outdated) = Outdated::parse(reason).filter(|outdated| outdated.incarnation == incarnation)
+        else {
+            return;
+        };
+        let mut known = locked(&self.0.known);
+        known.insert(peer.clone(), outdated.newest);
+        let latest = Incarnation(self.0.clock.wall().0 / 1_000 + YEAR_SECS);
+        if let Some(newest) = believed(known.values().copied(), incarnation, latest, tolerated) {
+            self.0.outdated.send_replace(Some(newest));
+        }
     }
 
     /// What this process says first.
@@ -243,6 +279,19 @@ impl Duplicates {
     }
 }
 
+/// The latest start after `own` that one honest peer knows at least, of what peers claim. Numbers are seconds since 1970: one
+/// after `latest` is no member's.
+fn believed(
+    claims: impl Iterator<Item = Incarnation>,
+    own: Incarnation,
+    latest: Incarnation,
+    tolerated: usize,
+) -> Option<Incarnation> {
+    let mut claims: Vec<_> = claims.filter(|claim| *claim > own && *claim <= latest).collect();
+    claims.sort_unstable_by(|one, other| other.cmp(one));
+    claims.get(tolerated).copied()
+}
+
 /// Takes frames of identity, and lets everything else through.
 pub(super) struct Identified {
     pub(super) duplicates: Option<Duplicates>,
@@ -254,10 +303,52 @@ impl Inbound for Identified {
         self.inner.take(from, envelope)
     }
 
+    fn refused(&self, peer: &NodeId, reason: &str) {
+        if let Some(duplicates) = &self.duplicates {
+            duplicates.refused(peer, reason);
+        }
+    }
+
     fn identity(&self, from: &Arc<Connection>, body: Bytes) -> Result<(), String> {
         match &self.duplicates {
             Some(duplicates) => duplicates.take(from, body),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_peer_that_lies_about_this_member_s_starts_changes_nothing() {
+        let believed = |claims: &[u64]| {
+            let claims = claims.iter().copied().map(Incarnation);
+            super::believed(claims, Incarnation(100), Incarnation(1_000), 1).map(|found| found.0)
+        };
+        for (claims, found) in [
+            (&[] as &[u64], None),
+            (&[900], None),
+            (&[900, 90], None),
+            (&[900, 100], None),
+            (&[u64::MAX, 1_001, 900], None),
+            (&[200, 200], Some(200)),
+            (&[200, 900], Some(200)),
+            (&[900, 210, 200], Some(210)),
+        ] {
+            assert_eq!(believed(claims), found, "{claims:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_an_earlier_start_is_read_from_its_words() {
+        let outdated = Outdated { incarnation: Incarnation(7), newest: Incarnation(9) };
+        assert_eq!(Outdated::parse(&outdated.to_string()), Some(outdated));
+        for other in
+            ["incarnation 7", "incarnation 7 speaks after incarnation x", "the peer's link failed", ""]
+        {
+            assert_eq!(Outdated::parse(other), None, "{other}");
         }
     }
 }

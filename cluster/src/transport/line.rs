@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
+use thiserror::Error;
 use tokio::sync::watch;
 
 use super::connection::Connection;
@@ -24,6 +25,26 @@ pub struct Line {
     counters: Arc<Counters>,
     newest: AtomicU64,
     changes: watch::Sender<u64>,
+}
+
+/// A start of a member is refused, because a later one was here before. Whoever is refused reads it from the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("incarnation {incarnation} speaks after incarnation {newest}")]
+pub struct Outdated {
+    /// The start that is refused.
+    pub incarnation: Incarnation,
+    /// The latest that was here.
+    pub newest: Incarnation,
+}
+
+impl Outdated {
+    /// What a peer's words say, if they say this.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (incarnation, newest) =
+            text.strip_prefix("incarnation ")?.split_once(" speaks after incarnation ")?;
+        let number = |text: &str| text.parse().ok().map(Incarnation);
+        Some(Self { incarnation: number(incarnation)?, newest: number(newest)? })
+    }
 }
 
 impl Line {
@@ -62,13 +83,9 @@ impl Line {
 
     /// Whether this start of the peer is none before one that was here already. What an earlier incarnation says is
     /// refused for the life of the node.
-    pub fn admits(&self, incarnation: Incarnation) -> Result<(), String> {
-        let newest = self.newest.fetch_max(incarnation.0, Ordering::AcqRel);
-        if incarnation.0 >= newest {
-            Ok(())
-        } else {
-            Err(format!("incarnation {incarnation} speaks after incarnation {newest}"))
-        }
+    pub fn admits(&self, incarnation: Incarnation) -> Result<(), Outdated> {
+        let newest = Incarnation(self.newest.fetch_max(incarnation.0, Ordering::AcqRel));
+        if incarnation >= newest { Ok(()) } else { Err(Outdated { incarnation, newest }) }
     }
 
     /// Queues one envelope; never waits.

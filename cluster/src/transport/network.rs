@@ -266,7 +266,8 @@ impl NetworkActor {
             }
         }
         let line = &self.lines[&peer];
-        if let Err(reason) = line.admits(guest.met.incarnation) {
+        if let Err(outdated) = line.admits(guest.met.incarnation) {
+            let reason = outdated.to_string();
             self.refusals.of_member(&peer, &reason);
             return drop(tokio::spawn(async move { guest.refuse(&reason, REPLACE_DEADLINE).await }));
         }
