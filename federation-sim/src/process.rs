@@ -90,7 +90,7 @@ impl Member {
             None
         } else {
             let (reader, mut writer) = io::pipe()?;
-            writer.write_all(&[b'\n'; PIPE_BYTES - PIPE_BYTES_LEFT])?;
+            writer.write_all(&vec![b'\n'; PIPE_BYTES - PIPE_BYTES_LEFT])?;
             command.stdout(writer.try_clone()?).stderr(writer);
             Some(reader)
         };

@@ -225,7 +225,7 @@ impl NodeConfig {
         if let Some(data_dir) = overrides.data_dir.as_ref().filter(|data_dir| data_dir.to_str().is_none()) {
             return Err(ConfigError::Field {
                 field: "--data-dir".to_owned(),
-                value: format!("{data_dir:?}"),
+                value: data_dir.display().to_string(),
                 expected: "text in UTF-8".to_owned(),
             });
         }

@@ -36,7 +36,7 @@ impl Environment {
             let Some((name, key)) = name.to_str().and_then(|name| Some((name, key(name)?))) else { continue };
             let text = value.into_string().map_err(|value| ConfigError::Field {
                 field: name.to_owned(),
-                value: format!("{value:?}"),
+                value: value.display().to_string(),
                 expected: "text in UTF-8".to_owned(),
             })?;
             let value = if PATHS.contains(&key.as_str()) {

@@ -77,7 +77,12 @@ pub(crate) fn open(what: &'static str, path: &Path, is_own: bool) -> Result<File
 /// group that may read it is the member's; who could write it could narrow its mode as well.
 fn is_private(mode: u32, owner: u32, own: u32) -> bool {
     let is_mounted = owner == ROOT && (own != ROOT || mode & 0o222 == 0);
-    mode & 0o077 == 0 || mode & 0o037 == 0 && is_mounted
+    match mode & 0o077 {
+        0 => true,
+        // Its group reads it, no more.
+        0o040 => is_mounted,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
