@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use crate::storage::disk::Room;
+
 /// How a file is opened that is made if it is missing.
 pub(crate) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -58,5 +60,14 @@ pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Makes a rename or a new file in the directory of `path` durable.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// The room on the file system of a directory, and what its files take; none if the system does not say.
+pub(crate) fn room(directory: &Path) -> Option<Room> {
+    let system = nix::sys::statvfs::statvfs(directory).ok()?;
+    let size = |entry: io::Result<fs::DirEntry>| Some(entry.ok()?.metadata().ok()?.len());
+    let data = fs::read_dir(directory).ok()?.filter_map(size).sum();
+    Some(Room { free: system.blocks_available() * system.fragment_size(), data })
 }

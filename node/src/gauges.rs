@@ -57,7 +57,8 @@ pub(crate) fn of(parts: &Parts) -> ReadGauges {
 }
 
 fn storage_reading(disk: &DiskReading) -> StorageReading {
-    StorageReading { sync_latency: disk.latency, stuck: disk.stuck, syncs: disk.syncs }
+    let room = disk.room.map(|room| (room.free, room.data));
+    StorageReading { sync_latency: disk.latency, stuck: disk.stuck, syncs: disk.syncs, room }
 }
 
 fn link(line: &Line) -> LinkReading {

@@ -184,7 +184,9 @@ impl Node {
         let lock = lock_data_dir(&config)?;
         let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
         let incarnation = incarnation::next(&config.data_dir, clock.wall()).map_err(data_dir)?;
-        let storage = Storage::start(Disk::new(clock.clone())).map_err(data_dir)?;
+        let directory = config.data_dir.clone();
+        let space = Arc::new(move || files::room(&directory));
+        let storage = Storage::start(Disk::new(clock.clone(), space)).map_err(data_dir)?;
         let decisions = DecisionFile::open(&config.data_dir, incarnation).map_err(data_dir)?;
         let link_listener = listen("link.listen", config.link.listen).await?;
         let ops_listener = listen("ops.address", config.ops.address).await?;

@@ -1,10 +1,13 @@
 //! What slow disks cost: time, up to a bound, and never more than the member whose disk it is.
 
+use std::fs;
+use std::io::Write as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use alys_node::genesis::{Genesis, GenesisFile, GenesisMember};
 use alys_node::keys::SecretKey;
-use alys_node::ops::view::{HeadView, HealthView};
+use alys_node::ops::view::{HeadView, HealthView, TreeView};
 use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::process::Process;
 use alys_tests::slow_disk::SlowDisk;
@@ -100,4 +103,59 @@ async fn blocks_go_on_over_syncs_of_250_ms_and_a_disk_that_hangs_halts_its_membe
     tokio::time::sleep(Duration::from_secs(3)).await;
     processes[3].signal("-TERM");
     eventually(SOON, "it ends", async || seen(processes[3].ended().is_some(), processes[3].log())).await;
+}
+
+/// A file system of its own; it is taken away when this ends.
+struct Mount(std::path::PathBuf);
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_whose_disk_is_full_waits_for_room_and_goes_on_by_itself() {
+    let mut federation = Federation::prepare("full-disk", |_| {}).await;
+    let directory = federation.members[3].config.data_dir.clone();
+    fs::create_dir(&directory).expect("a directory");
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=40m", "tmpfs"]).arg(&directory).output();
+    if !mounted.is_ok_and(|mounted| mounted.status.success()) {
+        let is_strict = std::env::var_os("ALYS_CI_STRICT").is_some_and(|value| value == "1");
+        assert!(!is_strict, "no file system can be mounted here");
+        println!("skipped: no file system can be mounted here, so that none can be filled");
+        return;
+    }
+    let _mount = Mount(directory.clone());
+    for index in 0..3 {
+        federation.start_member(index).await;
+    }
+    let process = Process::start(&federation, 3);
+    let full = &federation.members[3];
+    full.gate_open(4).await;
+    full.reaches(2).await;
+    let filler = directory.join("filler");
+    // Until the system says that there is no room.
+    let mut file = fs::File::create(&filler).expect("a file");
+    while file.write_all(&[0; 65_536]).is_ok() {}
+    eventually(SOON, "it says so", async || {
+        let answer = full.client.send("GET", "/readyz", "", "").await?;
+        seen(answer.status == 503 && answer.body.contains("the disk is full"), answer.body)
+    })
+    .await;
+    let height = federation.members[0].height();
+    federation.members[0].reaches(height + 3).await;
+    fs::remove_file(&filler).expect("room again");
+    drop(file);
+    full.gate_open(4).await;
+    full.reaches(federation.members[0].height() + 2).await;
+    let tree: TreeView = full.client.get("/supervision/tree").await.expect("an answer");
+    assert_eq!(restarts(&tree), 0, "{tree:?}");
+    drop(process);
+    federation.stop().await;
+}
+
+fn restarts(tree: &TreeView) -> u64 {
+    tree.restarts + tree.children.iter().map(restarts).sum::<u64>()
 }

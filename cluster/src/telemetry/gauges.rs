@@ -57,6 +57,8 @@ pub struct StorageReading {
     pub stuck: Duration,
     /// Syncs since the process started.
     pub syncs: u64,
+    /// Bytes free on the file system, and taken by the data directory, if that can be told.
+    pub room: Option<(u64, u64)>,
 }
 
 /// Reads the gauges. Must not wait.

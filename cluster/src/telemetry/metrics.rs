@@ -55,6 +55,8 @@ pub struct Metrics {
     shutdown_refusals: IntCounter,
     sync_latency: Gauge,
     storage_stuck: Gauge,
+    storage_free: Gauge,
+    storage_data: Gauge,
     syncs: IntCounter,
     spans_exported: IntCounter,
     spans_lost: IntCounterVec,
@@ -453,6 +455,11 @@ impl Metrics {
                 "storage_stuck_seconds",
                 "How long the write in hand has made no progress; 0 if there is none.",
             ),
+            storage_free: make.measure(
+                "storage_free_bytes",
+                "What is free to the member on the file system of its data directory.",
+            ),
+            storage_data: make.measure("storage_data_bytes", "What the files of the data directory take."),
             syncs: make.counter("storage_syncs_total", "Syncs to the data directory."),
             spans_exported: make.counter("trace_spans_exported_total", "Spans that a collector took."),
             spans_lost: make.counters("trace_spans_lost_total", "Spans that were lost.", &["reason"]),
@@ -582,6 +589,10 @@ impl Metrics {
         }
         self.sync_latency.set(gauges.storage.sync_latency.as_secs_f64());
         self.storage_stuck.set(gauges.storage.stuck.as_secs_f64());
+        if let Some((free, data)) = gauges.storage.room {
+            self.storage_free.set(free as f64);
+            self.storage_data.set(data as f64);
+        }
         raise(&self.syncs, gauges.storage.syncs);
         let exported = &self.spans_exported;
         exported.inc_by(gauges.spans_exported.saturating_sub(exported.get()));

@@ -13,6 +13,11 @@ const RECENT: usize = 16;
 const HUNG_AFTER: Duration = Duration::from_secs(2);
 /// A block needs about seven syncs in a row: one that takes an eighth of the block time leaves nothing over.
 const SLOW_SHARE: u32 = 8;
+/// What is left free of the file system: with less, nothing is written. It is more than a block and what the store needs to
+/// take one in, so that no write fails in the middle.
+pub const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
+/// How often a full disk is looked at.
+const FULL_STEP: Duration = Duration::from_millis(100);
 /// How often a delayed sync looks whether its delay was changed.
 const DELAY_STEP: Duration = Duration::from_millis(10);
 
@@ -20,8 +25,21 @@ const DELAY_STEP: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub struct Disk(Arc<Shared>);
 
+/// The room there is on a file system, and what the member's files take of it, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Free to this user.
+    pub free: u64,
+    /// Taken by the data directory.
+    pub data: u64,
+}
+
+/// Looks at the room there is; none if that can not be told.
+pub type Space = Arc<dyn Fn() -> Option<Room> + Send + Sync>;
+
 struct Shared {
     clock: Arc<dyn Clock>,
+    space: Space,
     state: Mutex<State>,
 }
 
@@ -32,6 +50,7 @@ struct State {
     progress: Option<Moment>,
     delay: Duration,
     syncs: u64,
+    room: Option<Room>,
 }
 
 /// What is known of the disk at one moment.
@@ -43,6 +62,8 @@ pub struct DiskReading {
     pub stuck: Duration,
     /// Syncs so far.
     pub syncs: u64,
+    /// The room there is, if that can be told.
+    pub room: Option<Room>,
 }
 
 impl std::fmt::Debug for Disk {
@@ -52,9 +73,23 @@ impl std::fmt::Debug for Disk {
 }
 
 impl Disk {
-    /// A disk of which nothing is known yet.
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Shared { clock, state: Mutex::default() }))
+    /// A disk of which nothing is known yet, but for where to look for the room there is.
+    pub fn new(clock: Arc<dyn Clock>, space: Space) -> Self {
+        Self(Arc::new(Shared { clock, space, state: Mutex::default() }))
+    }
+
+    /// Looks at the room there is; says whether it is enough to write.
+    pub(super) fn has_room(&self) -> bool {
+        let room = (self.0.space)();
+        self.state().room = room;
+        room.is_none_or(|room| room.free >= RESERVE_BYTES)
+    }
+
+    /// Waits until there is room. To be called on the storage thread.
+    pub(super) fn wait_for_room(&self) {
+        while !self.has_room() {
+            std::thread::sleep(FULL_STEP);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -111,6 +146,7 @@ impl Disk {
             latency: recent.get(recent.len() / 2).copied().unwrap_or_default(),
             stuck: state.progress.map(|progress| now.since(progress)).unwrap_or_default(),
             syncs: state.syncs,
+            room: state.room,
         }
     }
 }
@@ -118,7 +154,14 @@ impl Disk {
 impl DiskReading {
     /// What the disk means to a member that makes a block each `block_time`.
     pub fn health(&self, block_time: Duration) -> HealthCheckResult {
-        if self.stuck >= HUNG_AFTER {
+        if let Some(room) = self.room.filter(|room| room.free < RESERVE_BYTES) {
+            let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
+            HealthCheckResult::unhealthy(format!(
+                "the disk is full: {:.1} MiB are free; expected at least {:.0} MiB; goes on when there is room",
+                mib(room.free),
+                mib(RESERVE_BYTES)
+            ))
+        } else if self.stuck >= HUNG_AFTER {
             let secs = self.stuck.as_secs_f64();
             HealthCheckResult::unhealthy(format!("the disk hangs: a write has not ended for {secs:.1} s"))
         } else if self.latency > block_time / SLOW_SHARE {
@@ -156,7 +199,7 @@ mod tests {
     #[test]
     fn the_median_of_the_last_syncs_is_their_latency() {
         let clock = Arc::new(alys_cluster::clock::SystemClock::default());
-        let disk = Disk::new(clock);
+        let disk = Disk::new(clock, Arc::new(|| None));
         assert_eq!(disk.reading(), DiskReading::default());
         disk.set_delay(Duration::from_millis(20));
         (0..2).for_each(|_| disk.sync(|| ()));

@@ -1,7 +1,7 @@
 //! The thread that reads and writes the member's files while it runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -11,6 +11,8 @@ use super::disk::Disk;
 
 /// Requests that may wait. Consensus has one at a time and the chain few; who asks for more is refused.
 const QUEUE_MAX: usize = 256;
+/// How often the room on the disk is looked at while there is nothing to do.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 type Request = Box<dyn FnOnce() + Send>;
 
@@ -79,8 +81,18 @@ impl Storage {
 }
 
 fn work(requests: &Receiver<Request>, disk: &Disk) {
-    for request in requests {
+    loop {
+        let request = match requests.recv_timeout(LOOK_EVERY) {
+            Ok(request) => request,
+            Err(RecvTimeoutError::Timeout) => {
+                disk.has_room();
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         disk.progress();
+        // What would fail for lack of room waits for it, as for a disk that hangs.
+        disk.wait_for_room();
         // Whoever waits for it finds its answer gone.
         if catch_unwind(AssertUnwindSafe(request)).is_err() {
             tracing::error!("a request to the disk panicked");
@@ -93,11 +105,36 @@ fn work(requests: &Receiver<Request>, disk: &Disk) {
 mod tests {
     use super::*;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use alys_cluster::clock::SystemClock;
+    use alys_cluster::health::HealthStatus;
+
+    use crate::storage::disk::{RESERVE_BYTES, Room, Space};
+
+    fn storage_with(space: Space) -> Storage {
+        Storage::start(Disk::new(Arc::new(SystemClock::default()), space)).expect("starts")
+    }
 
     fn storage() -> Storage {
-        Storage::start(Disk::new(Arc::new(SystemClock::default()))).expect("starts")
+        storage_with(Arc::new(|| None))
+    }
+
+    #[tokio::test]
+    async fn a_request_waits_for_room_on_the_disk_and_is_done_when_there_is_some() {
+        let free = Arc::new(AtomicU64::new(RESERVE_BYTES - 1));
+        let looked = free.clone();
+        let storage =
+            storage_with(Arc::new(move || Some(Room { free: looked.load(Ordering::Relaxed), data: 5 })));
+        let deadline = Duration::from_millis(20);
+        assert_eq!(storage.run_within(deadline, || 1).await, Err(StorageError::Deadline(deadline)));
+        let health = storage.disk().reading().health(Duration::from_secs(2));
+        assert_eq!(health.status, HealthStatus::Unhealthy);
+        assert!(health.reason.starts_with("the disk is full: 16.0 MiB are free"), "{}", health.reason);
+        let after = storage.run(|| 7);
+        free.store(RESERVE_BYTES, Ordering::Relaxed);
+        assert_eq!(after.await, Ok(7));
+        assert_eq!(storage.disk().reading().health(Duration::from_secs(2)).status, HealthStatus::Healthy);
     }
 
     #[tokio::test]
