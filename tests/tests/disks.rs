@@ -138,7 +138,8 @@ async fn a_member_whose_disk_is_full_waits_for_room_and_goes_on_by_itself() {
     let filler = directory.join("filler");
     // Until the system says that there is no room.
     let mut file = fs::File::create(&filler).expect("a file");
-    while file.write_all(&[0; 65_536]).is_ok() {}
+    let zeros = vec![0; 65_536];
+    while file.write_all(&zeros).is_ok() {}
     eventually(SOON, "it says so", async || {
         let answer = full.client.send("GET", "/readyz", "", "").await?;
         seen(answer.status == 503 && answer.body.contains("the disk is full"), answer.body)
