@@ -174,6 +174,9 @@ pub enum Refused {
         /// The newest known.
         last: u64,
     },
+    /// So many have come by this way that another one is not even checked.
+    #[error("more statements of it came by this way than are checked")]
+    TooMany,
     /// The signature is not its author's over these bytes.
     #[error("its signature is not the member's")]
     Forged,
@@ -188,6 +191,39 @@ pub enum Taken {
     Again,
     /// A later one came before it, by a faster way. It changes nothing.
     Overtaken,
+}
+
+/// Signatures of one author that are checked within one heartbeat interval, of those that one member brings: a member states
+/// something new with each of its heartbeats, and when it is asked for.
+const CHECKS_PER_INTERVAL: u32 = 4;
+/// Of those that were not used so many are left for later.
+const CHECKS_SAVED: u32 = 16;
+
+/// How many more signatures are checked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Checks {
+    left: u32,
+    since: Moment,
+}
+
+impl Checks {
+    /// All that may be saved.
+    pub(super) fn new(now: Moment) -> Self {
+        Self { left: CHECKS_SAVED, since: now }
+    }
+
+    /// Takes one, if there is one.
+    pub(super) fn take(&mut self, now: Moment, interval: Duration) -> bool {
+        let intervals = now.since(self.since).as_nanos() / interval.as_nanos().max(1);
+        if intervals > 0 {
+            let more = u32::try_from(intervals).unwrap_or(u32::MAX).saturating_mul(CHECKS_PER_INTERVAL);
+            self.left = self.left.saturating_add(more).min(CHECKS_SAVED);
+            self.since = now;
+        }
+        let is_left = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        is_left
+    }
 }
 
 /// What one member has stated so far.
@@ -251,12 +287,13 @@ impl Attestations {
     }
 
     /// Accepts a statement of another member, or says why not. `known` is the member's newest incarnation, as
-    /// far as it is known from elsewhere. The costly check comes last.
+    /// far as it is known from elsewhere. The costly check comes last, if it `may` be made.
     pub fn take(
         &mut self,
         signed: &SignedAttestation,
         known: Option<Incarnation>,
         signer: &dyn Signer,
+        may: impl FnOnce() -> bool,
     ) -> Result<Taken, Refused> {
         let attestation = &signed.attestation;
         if attestation.version != VERSION {
@@ -288,6 +325,9 @@ impl Attestations {
             if found <= last {
                 return Err(Refused::Replayed { found, last });
             }
+        }
+        if !may() {
+            return Err(Refused::TooMany);
         }
         if !signer.verify(&attestation.member, &attestation.bytes(), &signed.signature) {
             return Err(Refused::Forged);
@@ -372,12 +412,23 @@ pub(super) mod tests {
         }
 
         fn take(&mut self, signed: &SignedAttestation) -> Result<Taken, Refused> {
-            self.attestations.take(signed, None, &NameSigner(self.name.clone()))
+            self.attestations.take(signed, None, &NameSigner(self.name.clone()), || true)
         }
 
         fn counts(&self, other: &Member, ms: u64) -> bool {
             self.attestations.standing(&other.name, at(ms), VALIDITY).is_some()
         }
+    }
+
+    #[test]
+    fn so_many_signatures_are_checked_and_no_more() {
+        let interval = Duration::from_millis(250);
+        let mut checks = Checks::new(at(0));
+        let mut made = |ms: u64, asked: u32| (0..asked).filter(|_| checks.take(at(ms), interval)).count();
+        assert_eq!(made(0, 1_000), CHECKS_SAVED as usize);
+        assert_eq!(made(249, 1_000), 0);
+        assert_eq!(made(250, 1_000), CHECKS_PER_INTERVAL as usize);
+        assert_eq!(made(1_000_000, 1_000), CHECKS_SAVED as usize);
     }
 
     #[test]
@@ -449,7 +500,8 @@ pub(super) mod tests {
         let (found, known) = (Incarnation(1), Incarnation(2));
         assert_eq!(one.take(&old), Err(Refused::OldIncarnation { found, known }));
         // An incarnation known from elsewhere counts as well.
-        let refused = one.attestations.take(&new.issue(2), Some(Incarnation(3)), &NameSigner(node(1)));
+        let refused =
+            one.attestations.take(&new.issue(2), Some(Incarnation(3)), &NameSigner(node(1)), || true);
         assert_eq!(refused, Err(Refused::OldIncarnation { found: known, known: Incarnation(3) }));
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::peer::Peer;
 use super::{Coordinator, Effect, MemberState};
 use crate::clock::{Moment, WallTime};
-use crate::federation::attestation::{SignedAttestation, Taken};
+use crate::federation::attestation::{Checks, SignedAttestation, Taken};
 use crate::federation::wire::FederationWire;
 use crate::health::HealthCheckResult;
 use crate::id::NodeId;
@@ -189,7 +189,10 @@ impl Coordinator {
             return None;
         }
         let known = self.peers.get(member).and_then(|peer| peer.incarnation);
-        match self.attestations.take(signed, known, &*self.signer) {
+        let (way, interval) = ((from.clone(), member.clone()), self.config.interval);
+        let checks = self.checks.entry(way).or_insert_with(|| Checks::new(now));
+        let may = || checks.take(now, interval);
+        match self.attestations.take(signed, known, &*self.signer, may) {
             Ok(taken) => {
                 let incarnation = signed.attestation.incarnation;
                 let peer = self.peer(member);

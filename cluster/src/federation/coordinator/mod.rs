@@ -44,7 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{Moment, WallTime};
-use crate::federation::attestation::{ActorState, Attestations, SignedAttestation};
+use crate::federation::attestation::{ActorState, Attestations, Checks, SignedAttestation};
 use crate::federation::config::HeartbeatConfig;
 pub use crate::federation::decision::MemberState;
 use crate::federation::decision::{GateInputs, Gates, Look, MemberFacts};
@@ -161,6 +161,8 @@ pub struct Coordinator {
     height: BlockHeight,
     own_actors: Vec<ActorState>,
     attestations: Attestations,
+    /// How many signatures are checked, by who brings them and who made them: two members.
+    checks: BTreeMap<(NodeId, NodeId), Checks>,
     /// The last own statement, and when it was made.
     stated: Option<(SignedAttestation, Moment)>,
     doubt: Option<Moment>,
@@ -197,6 +199,7 @@ impl Coordinator {
             height: BlockHeight::default(),
             own_actors: Vec::new(),
             attestations,
+            checks: BTreeMap::new(),
             stated: None,
             doubt: None,
             wrong_clock: None,

@@ -435,3 +435,37 @@ fn strangers_are_not_heard() {
         assert_eq!(federation.coordinator.handle(now, Input::Wire { from, wire, wall: WallTime(0) }), []);
     }
 }
+
+/// Counts what it checks.
+struct Counting(NameSigner, std::sync::atomic::AtomicUsize);
+
+impl Signer for Counting {
+    fn sign(&self, statement: &[u8]) -> Vec<u8> {
+        self.0.sign(statement)
+    }
+
+    fn verify(&self, member: &NodeId, statement: &[u8], signature: &[u8]) -> bool {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.verify(member, statement, signature)
+    }
+}
+
+#[test]
+fn forged_statements_cost_a_bounded_number_of_checks_and_the_right_ones_of_others_are_taken() {
+    let mut federation = Federation::new();
+    let signer = Arc::new(Counting(NameSigner(node("node-1")), 0.into()));
+    federation.coordinator.signer = signer.clone();
+    let mut author = Attestations::new(node("node-2"), Incarnation(1));
+    let report = HealthCheckResult::healthy();
+    let mut brought = |federation: &mut Federation, by: &str, key: &str| {
+        let (now, key) = (Moment::at(Duration::from_millis(federation.now_ms)), NameSigner(node(key)));
+        let statement = Box::new(author.issue(now, WallTime(1), &report, &[], &key));
+        let wire = FederationWire::Attest { to: node("node-1"), statement };
+        federation.input(Input::Wire { from: node(by), wire, wall: WallTime(1) });
+        signer.1.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let checked = (0..10_000).map(|_| brought(&mut federation, "node-3", "node-3")).last();
+    assert!(checked.is_some_and(|checked| checked < 20), "{checked:?} signatures were checked");
+    brought(&mut federation, "node-4", "node-2");
+    assert_eq!(federation.coordinator.peers[&node("node-2")].through, Some(node("node-4")));
+}
