@@ -118,11 +118,12 @@ async fn agree_on(members: &[Member], height: u64) -> BlockView {
 /// Checks that no member signed two different things for one height, round and step.
 async fn nobody_signed_twice(members: &[Member]) {
     for member in members {
-        let signed: SignaturesView = eventually(SOON, "the journal can be read", async || {
-            member.client.get::<SignaturesView>("/consensus/signatures?from_height=0").await
+        // One that began a moment later than the others signs nothing at first.
+        let signed = eventually(SOON, &format!("{} has signed", member.name), async || {
+            let signed: SignaturesView = member.client.get("/consensus/signatures?from_height=0").await?;
+            if signed.signatures.is_empty() { Err("nothing yet".to_owned()) } else { Ok(signed) }
         })
         .await;
-        assert!(!signed.signatures.is_empty(), "{} has signed", member.name);
         let mut blocks: BTreeMap<(u64, u32, String), BTreeSet<Option<String>>> = BTreeMap::new();
         for signature in signed.signatures {
             let step = (signature.height, signature.round, signature.step);
@@ -408,7 +409,6 @@ async fn halts_when_its_chain_panics_for_ever(member: &Member) -> GateView {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_whose_chain_does_not_recover_halts_says_why_and_goes_on_when_an_operator_starts_the_tier() {
     let frugal = SupervisionConfig {
-        // Of these consensus, which waits for the chain with a block that is decided, may take one.
         bound: RestartIntensity { max_restarts: 2, within: Duration::from_mins(5) },
         patterns: PatternConfig { repeat_after: 2, ..PatternConfig::default() },
         ..SupervisionConfig::default()
@@ -439,11 +439,11 @@ async fn a_member_whose_chain_does_not_recover_halts_says_why_and_goes_on_when_a
     let chain = memory.history.iter().find(|history| history.name == "chain").expect("it failed");
     let is_ours = |attempt: &AttemptView| attempt.failure.message == "the disk is on fire";
     assert!(chain.attempts.iter().all(is_ours), "{chain:?}");
-    // Both restarts of the tree are spent: by the chain, unless consensus took one of them.
-    let restarts =
-        |name: &str| stats.actors.iter().find(|actor| actor.name == name).map_or(0, |a| a.restarts);
-    assert_eq!(stats.actors.iter().map(|actor| actor.restarts).sum::<u64>(), 2, "{stats:?}");
-    assert_eq!(chain.attempts.len() as u64, restarts("chain") + 1, "{chain:?}");
+    // Both restarts of critical actors are spent, by the chain. Consensus, which waits for the chain with a block that is
+    // decided, may have spent some of its own.
+    let restarts = stats.actors.iter().find(|actor| actor.name == "chain").map(|actor| actor.restarts);
+    assert_eq!(restarts, Some(2), "{stats:?}");
+    assert_eq!(chain.attempts.len(), 3, "{chain:?}");
     let tree: TreeView = hurt.client.get("/supervision/tree").await.expect("a tree");
     assert_eq!(find(&tree, "critical").expect("a tier").state, "halted");
 
