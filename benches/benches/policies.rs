@@ -62,7 +62,9 @@ fn attestations(c: &mut Criterion) {
     c.bench_function("attestation signed", |b| b.iter(|| issue(&mut made)));
     let signed = issue(&mut made);
     c.bench_function("attestation verified", |b| {
-        b.iter(|| Attestations::new(other.clone(), Incarnation(1)).take(black_box(&signed), None, &reader));
+        b.iter(|| {
+            Attestations::new(other.clone(), Incarnation(1)).take(black_box(&signed), None, &reader, || true)
+        });
     });
 }
 

@@ -156,7 +156,9 @@ fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_
 
     // One screen, and the same for programs.
     let status = Testnet::until(&["status", "--config", &config], 0, "node-1 of alys-testnet: WORKS");
-    for part in ["ready     yes", "gate      open: ", "node-4          up", "RESTARTS", "height "] {
+    for part in
+        ["ready     yes", "gate      open: ", "node-4          up", "RESTARTS", "height ", "MiB free, data"]
+    {
         assert!(status.to_lowercase().contains(&part.to_lowercase()), "{part:?} in {status}");
     }
     let json = node(&["status", "--output", "json", "--config", &config]);

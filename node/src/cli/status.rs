@@ -86,6 +86,12 @@ fn text(answer: &Answer, headline: &str, trouble: Option<&str>, events: &[(u64, 
         "version",
         format!("{}, up {}, incarnation {}", answer.version, seconds(status.uptime_ms), status.incarnation),
     );
+    if let Some(disk) = status.disk {
+        let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
+        let (free, data) = (mib(disk.free_bytes), mib(disk.data_bytes));
+        let sync = Duration::from_micros(disk.sync_us);
+        row("disk", format!("{free:.0} MiB free, data {data:.1} MiB, a sync takes {sync:?}"));
+    }
     row("restarts", format!("{} of its actors", answer.restarts));
     lines.push(String::new());
     lines.push(format!("{:<16}{:<12}{:<10}{:<12}{}", "MEMBER", "STATE", "HEIGHT", "LINK", "REASON"));

@@ -16,9 +16,11 @@ use super::extract::NoQuery;
 use super::links;
 use super::router::{DEADLINE, Ops};
 use super::view::{
-    ClassView, DecisionView, DecisionsView, FederationView, GateDecision, GateRecord, GateView, LinkView,
-    LinksView, MemberView, Problem, ReadyView,
+    ClassView, DecisionView, DecisionsView, DiskView, FederationView, GateDecision, GateRecord, GateView,
+    LinkView, LinksView, MemberView, Problem, ReadyView,
 };
+use crate::storage::DiskReading;
+use crate::storage::disk::Room;
 
 /// Blocks a member may be behind and still be ready.
 const CAUGHT_UP_WITHIN: u64 = 1;
@@ -169,7 +171,13 @@ pub(super) async fn federation_status(State(ops): State<Ops>, _: NoQuery) -> Jso
         reason: verdict.reason,
         members: members.into_iter().map(|member| member_view(member, &published)).collect(),
         links: link_views(&ops).await,
+        disk: disk_view(ops.parts().storage.disk().reading()),
     })
+}
+
+fn disk_view(DiskReading { room, latency, .. }: DiskReading) -> Option<DiskView> {
+    let Room { free, data } = room?;
+    Some(DiskView { free_bytes: free, data_bytes: data, sync_us: latency.as_micros() as u64 })
 }
 
 /// Whether the federation may work, why, and what would change it

@@ -223,6 +223,20 @@ pub struct FederationView {
     pub members: Vec<MemberView>,
     /// One link per peer, in genesis order.
     pub links: Vec<LinkView>,
+    /// The disk under its data directory; absent if the system does not tell.
+    #[serde(default)]
+    pub disk: Option<DiskView>,
+}
+
+/// The disk under a member's data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DiskView {
+    /// What is free to the member on the file system.
+    pub free_bytes: u64,
+    /// What the member's files take.
+    pub data_bytes: u64,
+    /// What a sync takes: the median of the last ones.
+    pub sync_us: u64,
 }
 
 /// The aggregate certificate of a block.

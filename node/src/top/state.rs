@@ -449,6 +449,7 @@ pub(super) mod tests {
                 reason: reason.to_owned(),
                 members: (1..=4).map(|n| member(format!("node-{n}"))).collect(),
                 links: (2..=4).map(|n| link(format!("node-{n}"))).collect(),
+                disk: None,
             },
             ready: ReadyView { ready: open, reasons: Vec::new() },
             restarts: 2,
