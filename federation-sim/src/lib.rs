@@ -46,6 +46,7 @@ pub mod step;
 mod strike;
 pub mod timing;
 pub mod topology;
+mod twin;
 pub mod whereabouts;
 
 pub use clock::now_ms;

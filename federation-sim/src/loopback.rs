@@ -26,6 +26,7 @@ use crate::setup::{self, SetupError};
 use crate::step::{Action, FaultEnd};
 use crate::strike::Strike;
 use crate::topology::Topology;
+use crate::twin;
 
 /// Setting up is tried again if another program took a port in between.
 const SETUP_TRIES: usize = 3;
@@ -333,6 +334,13 @@ impl Loopback {
         Ok(format!("{told}; {} blocks meanwhile", last - first))
     }
 
+    async fn twin(&mut self, name: &str, within: Duration) -> Result<String, ActionError> {
+        let error = |seen| ActionError { expected: format!("a copy of {name} to halt beside it"), seen };
+        let member = self.members.iter().find(|member| member.name == name);
+        let member = member.ok_or_else(|| error("no such member".to_owned()))?;
+        twin::beside(member, &self.binary, self.guardian.as_mut(), within).await.map_err(error)
+    }
+
     /// Waits until every pair of these has one connection, and nobody more.
     async fn pairs(&self, names: &[String], within: Duration) -> Result<(), ActionError> {
         let running = self.members.iter().filter(|member| names.contains(&member.name));
@@ -403,6 +411,7 @@ impl Federation for Loopback {
             Action::Disk { sync_delay, .. } => self.slow_disks(&names, *sync_delay).await?,
             Action::Upgrade { .. } => self.upgrade(&names)?,
             Action::Attack { member, connections } => effect.told = self.attack(member, *connections).await?,
+            Action::Twin { member, within } => effect.told = self.twin(member, *within).await?,
             Action::Pairs { within } => self.pairs(&names, *within).await?,
             Action::Clock { ahead, behind, .. } => {
                 let ahead_ms = ahead.as_millis() as i64 - behind.as_millis() as i64;

@@ -299,6 +299,7 @@ mod tests {
                 reason: reason.clone(),
                 members: Vec::new(),
                 links: Vec::new(),
+                disk: None,
             };
             let gate = GateView {
                 node,

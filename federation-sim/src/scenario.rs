@@ -37,6 +37,7 @@ const SHIPPED: &[(&str, &str)] = &[
     ("faults", include_str!("scenarios/faults.toml")),
     ("slow-disks", include_str!("scenarios/slow-disks.toml")),
     ("one-dead", include_str!("scenarios/one-dead.toml")),
+    ("twins", include_str!("scenarios/twins.toml")),
     ("unread-logs", include_str!("scenarios/unread-logs.toml")),
 ];
 

@@ -149,6 +149,14 @@ pub enum Action {
         /// How many connections.
         connections: usize,
     },
+    /// Starts a copy of a running member's directory beside it, which must halt and say why, and is ended then.
+    Twin {
+        /// Whose.
+        member: String,
+        /// How long it may take until it has halted.
+        #[serde(default = "fifteen_seconds", with = "humantime_serde")]
+        within: Duration,
+    },
     /// Counts the connections between members, of which every pair of running members must have one, and no other.
     Pairs {
         /// How long it may take until it is so.
@@ -304,6 +312,7 @@ const ACTIONS: &[&str] = &[
     "disk",
     "upgrade",
     "attack",
+    "twin",
     "pairs",
     "clock",
     "submit",
@@ -370,6 +379,7 @@ impl Action {
             Self::Upgrade { .. } => "upgrade",
             Self::Attack { .. } => "attack",
             Self::Pairs { .. } => "pairs",
+            Self::Twin { .. } => "twin",
             Self::Clock { .. } => "clock",
             Self::Submit { .. } => "submit",
         }
@@ -391,7 +401,8 @@ impl Action {
             Self::Submit { member, .. }
             | Self::Fault { member, .. }
             | Self::Misbehave { member, .. }
-            | Self::Attack { member, .. } => std::slice::from_ref(member),
+            | Self::Attack { member, .. }
+            | Self::Twin { member, .. } => std::slice::from_ref(member),
             Self::Cut { .. } | Self::Heal { .. } | Self::Delay { .. } | Self::Pairs { .. } => &[],
         }
     }
@@ -416,6 +427,7 @@ impl Action {
                 | Self::Misbehave { .. }
                 | Self::Refuse { .. }
                 | Self::Attack { .. }
+                | Self::Twin { .. }
                 | Self::Pairs { .. }
                 | Self::Disk { .. }
                 | Self::Upgrade { .. }
@@ -523,6 +535,9 @@ impl fmt::Display for Action {
             Self::Upgrade { members } => write!(f, "upgrade {}", who(members, "all members that are down")),
             Self::Attack { member, connections } => {
                 write!(f, "attack {member} with {connections} connections")
+            }
+            Self::Twin { member, within } => {
+                write!(f, "start a copy of {member} beside it, which halts within {}", span(*within))
             }
             Self::Pairs { within } => {
                 write!(f, "count one connection for each pair of running members within {}", span(*within))
