@@ -84,6 +84,8 @@ enum Command {
     Top(top_command::Top),
     /// Ask a running member to leave in order, or what would happen: exit code 0 if it does, 1 if it refuses.
     Shutdown(cli::shutdown::Shutdown),
+    /// Copy the chain from a member that runs, to restore a member from: each block with its proof, which is checked.
+    Backup(cli::backup::Backup),
     /// Let a stopped member that lost its data directory sign from the next height on: only where nothing that it signed
     /// before can be of use to anybody.
     AcceptMemoryLoss(ConfigFile),
@@ -208,8 +210,6 @@ const FORCED_END: Duration = Duration::from_millis(1_500);
 const LAST_SPANS: Duration = Duration::from_secs(1);
 /// What the last lines of the log may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
-/// The longest a member is waited for to answer.
-const REQUEST: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -226,6 +226,7 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Show(file)) => show_config(&file),
         Command::Testnet(TestnetCommand::Init(init)) => init_testnet(&init),
         Command::Audit(file) => run_audit(&file),
+        Command::Backup(command) => cli::backup::run(&command),
         Command::AcceptMemoryLoss(file) => cli::memory::accept_loss(&file),
         Command::Decisions(command) => decisions_replay::run(&command),
         Command::Healthcheck(member) => healthcheck(&member),
@@ -509,7 +510,7 @@ fn run_audit(file: &ConfigFile) -> anyhow::Result<ExitCode> {
 
 fn healthcheck(member: &cli::member::MemberArgs) -> anyhow::Result<ExitCode> {
     let target = member.target()?;
-    let answer = cli::member::agent(REQUEST).get(target.url("/readyz")).call();
+    let answer = cli::member::agent(cli::member::REQUEST).get(target.url("/readyz")).call();
     let ready = answer.and_then(|mut answer| answer.body_mut().read_json::<ReadyView>());
     Ok(match ready {
         Ok(ReadyView { ready: true, .. }) => {

@@ -6,7 +6,12 @@ use std::time::Duration;
 
 use alys_node::config::{NodeConfig, OPS_PORT, OpsConfig, Overrides};
 use alys_node::top::Target;
+use anyhow::Context as _;
 use clap::Args;
+use serde::de::DeserializeOwned;
+
+/// The longest a member is waited for to answer.
+pub(crate) const REQUEST: Duration = Duration::from_secs(2);
 
 /// A running member.
 #[derive(Args)]
@@ -64,4 +69,14 @@ pub(crate) fn reachable(target: Target) -> Target {
 pub(crate) fn agent(patience: Duration) -> ureq::Agent {
     let config = ureq::Agent::config_builder().timeout_global(Some(patience)).http_status_as_error(false);
     config.proxy(None).build().into()
+}
+
+/// What a member answers to a `GET`.
+pub(crate) fn get<T: DeserializeOwned>(target: &Target, path: &str) -> anyhow::Result<T> {
+    let call = agent(REQUEST).get(target.url(path)).call();
+    let mut answer = call.with_context(|| format!("{target} does not answer"))?;
+    answer
+        .body_mut()
+        .read_json()
+        .with_context(|| format!("{target}{path} answered otherwise than a member does"))
 }

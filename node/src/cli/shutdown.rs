@@ -10,13 +10,10 @@ use alys_node::ops::view::{FederationView, Problem, ShutdownRequest, ShutdownVie
 use alys_node::top::Target;
 use anyhow::Context as _;
 use clap::Args;
-use serde::de::DeserializeOwned;
 
-use super::member::{MemberArgs, agent};
+use super::member::{MemberArgs, REQUEST, agent, get};
 use crate::exit;
 
-/// The longest a member is waited for to answer.
-const REQUEST: Duration = Duration::from_secs(2);
 /// The longest a shutdown can take: the greatest `stop_deadline`, and a minute.
 const SHUTDOWN_MAX: Duration = Duration::from_mins(11);
 
@@ -105,15 +102,6 @@ fn until_gone(target: &Target, member: &MemberArgs) -> anyhow::Result<()> {
         std::thread::sleep(LOOK);
     }
     Ok(())
-}
-
-fn get<T: DeserializeOwned>(target: &Target, path: &str) -> anyhow::Result<T> {
-    let call = agent(REQUEST).get(target.url(path)).call();
-    let mut answer = call.with_context(|| format!("{target} does not answer"))?;
-    answer
-        .body_mut()
-        .read_json()
-        .with_context(|| format!("{target}{path} answered otherwise than a member does"))
 }
 
 /// Says what a request to leave would do now. Others may ask to leave in the meantime: the answer is of this moment.

@@ -1,0 +1,94 @@
+//! `alys-node backup`: a copy of the chain, from a member that runs.
+//!
+//! A restored journal would be older than what the key has signed since, so that the copy has a new one: a member that is
+//! restored remembers nothing of what it signed, and signs nothing where it may have signed before.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use alys_node::config::NodeConfig;
+use alys_node::consensus::guard::{self, Journal};
+use alys_node::consensus::{Block, BlockHash, Certificate, StateRoot};
+use alys_node::genesis::Genesis;
+use alys_node::keys::Signature;
+use alys_node::ops::view::{BlockView, HeadView};
+use alys_node::ports::{BlockStore as _, Observed, StoredBlock};
+use alys_node::store::RedbStore;
+use alys_node::top::Target;
+use anyhow::{Context as _, ensure};
+use clap::Args;
+
+use super::member::{get, reachable};
+use crate::ConfigFile;
+
+/// What is copied, and where to.
+#[derive(Args)]
+pub(crate) struct Backup {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The member that is asked, such as `http://127.0.0.1:3001`: any of the federation. Default the configuration's own.
+    #[arg(long, value_name = "URL")]
+    from: Option<Target>,
+    /// The directory of the copy. Made if it is missing; one from before is brought up to date.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+pub(crate) fn run(command: &Backup) -> anyhow::Result<ExitCode> {
+    let (config, genesis) = NodeConfig::load(&command.file.config, &command.file.overrides())?;
+    let target = reachable(command.from.clone().unwrap_or_else(|| config.ops.address.into()));
+    let out = command.out.display();
+    std::fs::create_dir_all(&command.out).with_context(|| format!("directory {out}"))?;
+    let mut store = RedbStore::open(&command.out.join("chain.redb"), genesis.hash())?;
+    let first = store.head().height + 1;
+    let head: HeadView = get(&target, "/chain/head")?;
+    for height in first..=head.height {
+        let path = format!("/chain/blocks/{height}");
+        let stored = stored(&get(&target, &path)?, &genesis).with_context(|| format!("{target}{path}"))?;
+        stored.certificate.verify(&genesis).with_context(|| format!("{target}{path}"))?;
+        store.append(&stored)?;
+    }
+    let journal = command.out.join("signatures.journal");
+    if !journal.exists() {
+        let own = genesis.members().iter().find(|member| member.name == config.identity.name);
+        let own = own.expect("a configuration that was loaded is of a member of genesis");
+        let identity = guard::identity(genesis.hash(), &own.public_key);
+        Journal::create(&journal, identity).with_context(|| format!("{}", journal.display()))?;
+    }
+    let (height, more) = (store.head().height, (store.head().height + 1).saturating_sub(first));
+    println!("{out} holds the chain up to height {height}, {more} blocks more than before");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The block that a member shows, whose hash must be the one that its certificate is of.
+fn stored(view: &BlockView, genesis: &Genesis) -> anyhow::Result<StoredBlock> {
+    let proposer = genesis.members().iter().position(|member| member.name.as_str() == view.proposer);
+    let proposer = proposer.with_context(|| format!("the proposer {:?} is no member", view.proposer))?;
+    let transactions = view.transactions.iter().map(hex::decode).collect::<Result<_, _>>();
+    let block = Block {
+        height: view.height,
+        parent: BlockHash(bytes("parent", &view.parent)?),
+        timestamp_ms: view.timestamp_ms,
+        proposer: u8::try_from(proposer)?,
+        state_root: StateRoot(bytes("state_root", &view.state_root)?),
+        transactions: transactions.context("a transaction is no hexadecimal text")?,
+    };
+    let certificate = Certificate {
+        height: view.height,
+        round: view.certificate.round,
+        block: BlockHash(bytes("certificate.block", &view.certificate.block)?),
+        signers: view.certificate.bitmap,
+        signature: Signature(bytes("certificate.signature", &view.certificate.signature)?),
+    };
+    let hash = block.hash();
+    ensure!(hash == certificate.block, "the block is {hash}, its certificate is of {}", certificate.block);
+    let BlockView { proposal_at_ms, decided_at_ms, adopted, .. } = *view;
+    Ok(StoredBlock { block, certificate, observed: Observed { proposal_at_ms, decided_at_ms, adopted } })
+}
+
+fn bytes<const N: usize>(field: &str, text: &str) -> anyhow::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    hex::decode_to_slice(text, &mut bytes)
+        .with_context(|| format!("`{field}` is {text:?}; expected {N} bytes as hexadecimal"))?;
+    Ok(bytes)
+}
