@@ -2,6 +2,7 @@
 //! its key ever signed.
 
 use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -58,8 +59,7 @@ pub fn audit(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, Au
             return Err(AuditError::Missing { path });
         }
     }
-    let store =
-        RedbStore::open(&data_dir.join("chain.redb"), genesis.hash())?.beside(identity, mark.clone())?;
+    let store = open_chain(&data_dir.join("chain.redb"), genesis.hash())?.beside(identity, mark.clone())?;
     let head = store.head();
     let mut parent = BlockHash(genesis.hash());
     for height in 1..=head.height {
@@ -96,13 +96,40 @@ pub fn audit(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, Au
             audit.findings.push(format!("signed twice: {earlier:?} and {statement:?}"));
         }
     }
-    for statement in WriteAheadLog::open(&data_dir.join("consensus.log"))?.statements_of(own)? {
+    for statement in logged(&data_dir.join("consensus.log"), own)? {
         audit.logged += 1;
         if signed.get(&key(&statement)) != Some(&statement) {
             audit.findings.push(format!("in the log but not in the journal: {statement:?}"));
         }
     }
     Ok(audit)
+}
+
+/// Whether a file can be read and not written.
+fn is_read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+}
+
+fn open_chain(path: &Path, genesis: [u8; 32]) -> Result<RedbStore, StoreError> {
+    match RedbStore::open(path, genesis) {
+        Err(StoreError::Io(error)) if is_read_only(&error) => RedbStore::open_read_only(path, genesis),
+        opened => opened,
+    }
+}
+
+/// What the member at place `own` signed, of what the consensus log holds. The log is a library's, which opens it for writing:
+/// one that may not be written is read from a copy.
+fn logged(path: &Path, own: usize) -> Result<Vec<Statement>, LogError> {
+    match WriteAheadLog::open(path) {
+        Err(LogError::File { source, .. }) if is_read_only(&source) => {}
+        opened => return opened?.statements_of(own),
+    }
+    let copy = std::env::temp_dir().join(format!("alys-audit-{}.log", std::process::id()));
+    let failed = |source| LogError::File { path: path.into(), source };
+    let copied = std::fs::read(path).and_then(|bytes| std::fs::write(&copy, bytes)).map_err(failed);
+    let statements = copied.and_then(|()| WriteAheadLog::open(&copy)?.statements_of(own));
+    let _ = std::fs::remove_file(&copy);
+    statements
 }
 
 fn key(statement: &Statement) -> (u64, u32, u8) {

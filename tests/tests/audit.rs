@@ -1,6 +1,7 @@
 //! What a stopped member has on disk agrees with itself, and an audit finds it when it does not.
 
 use std::fs::{self, OpenOptions};
+use std::process::Command;
 
 use alys_node::audit::{AuditError, audit};
 use alys_node::consensus::guard::JournalError;
@@ -87,4 +88,29 @@ async fn members_that_made_blocks_pass_an_audit_and_damaged_ones_do_not() {
     fs::remove_file(&journal).expect("removes");
     let error = audit(directory, &genesis, own).expect_err("missing").to_string();
     assert!(error.contains("signatures.journal is missing"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_copy_that_can_not_be_written_is_audited_too() {
+    let mut federation = Federation::start("audit-copy", |_| {}).await;
+    federation.members[2].reaches(3).await;
+    assert!(federation.members[2].take().stop().await, "it stops in time");
+    let directory = federation.members[2].config.data_dir.clone();
+    // The superuser, whom no mode keeps from writing, is kept by the mount.
+    let mount = |options: &[&str]| {
+        let mounted = Command::new("mount").args(options).arg(&directory).arg(&directory).output();
+        mounted.is_ok_and(|mounted| mounted.status.success())
+    };
+    if !(mount(&["--bind"]) && mount(&["-o", "remount,bind,ro"])) {
+        let is_strict = std::env::var_os("ALYS_CI_STRICT").is_some_and(|value| value == "1");
+        assert!(!is_strict, "nothing can be mounted here");
+        println!("skipped: nothing can be mounted here, so that no file system is read-only");
+        return;
+    }
+    let found = audit(&directory, &federation.genesis, 2);
+    let unmounted = Command::new("umount").arg(&directory).status();
+    assert!(unmounted.is_ok_and(|status| status.success()), "unmounted");
+    let found = found.expect("every file can be read");
+    assert_eq!((found.findings.as_slice(), found.blocks >= 3), (&[] as &[String], true), "{found:?}");
+    federation.stop().await;
 }
