@@ -307,7 +307,8 @@ mod tests {
         let bytes = encode("block", &first).expect("encodes");
         let longer = [&[0xfb, bytes[0], 0][..], &bytes[1..]].concat();
         assert_eq!(codec::decode::<StoredBlock>(&longer).expect("it says the same"), first);
-        let transaction = store.database.begin_write().expect("begins");
+        let Opened::Writable(database) = &store.database else { panic!("it was opened for writing") };
+        let transaction = database.begin_write().expect("begins");
         transaction.open_table(BLOCKS).expect("opens").insert(1, longer.as_slice()).expect("written");
         transaction.commit().expect("durable");
         let refused = store.block(1).expect_err("not canonical").to_string();
