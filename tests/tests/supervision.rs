@@ -335,3 +335,28 @@ async fn a_supervisor_obeys_a_stop_between_two_attempts_to_start_a_child() {
     assert!(b.starts() < 1_000_000, "it stopped because it was told to, not because its budget was spent");
     forgotten(&stage).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_names_of_a_tree_are_free_when_its_root_has_ended_in_order() {
+    for end in ["stopped", "gave up"] {
+        let stage = Stage::new(&format!("freed-{}", end.replace(' ', "-")));
+        let puppet = stage.puppet("a");
+        let spec = || stage.spec("root", 0, vec![stage.child(&puppet)]);
+        let root = stage.raise(spec()).await.expect("it starts");
+        match end {
+            "stopped" => root.stop().await,
+            _ => {
+                puppet.order(Order::Panic);
+                let _ = root.ended.await;
+            }
+        }
+        let other = || stage.spec("other", 0, vec![stage.child(&puppet)]);
+        let again = eventually(SOON, &format!("another tree takes the name of one that {end}"), async || {
+            stage.raise(other()).await.map_err(|error| error.to_string())
+        })
+        .await;
+        again.stop().await;
+        let known = stage.known();
+        assert!(known.is_empty(), "{end}: {known:?}");
+    }
+}

@@ -165,16 +165,18 @@ impl ActorRegistry {
     }
 
     /// Registers an actor that is about to be started: it is [`ActorLifecycleState::Registering`]. One that is
-    /// terminated is registered anew by the same supervisor, as the next incarnation.
+    /// terminated is registered anew by the same supervisor, or by another if its own is terminated too, as the next
+    /// incarnation.
     pub fn register(&self, now: Moment, registration: Registration) -> Result<Incarnation, RegistryError> {
         let field = |source| RegistryError::Field { name: registration.name.clone(), source };
         registration.profile.validate().map_err(field)?;
         let mut turn = self.turn();
         let before = self.known(&registration.name).ok();
-        // A supervisor that keeps a stopped child's place keeps its name too.
+        // A supervisor that keeps a stopped child's place keeps its name too, for as long as it lives itself.
         if let Some((slot, standing)) = &before
             && (standing.state != ActorLifecycleState::Terminated
-                || slot.registration.supervisor != registration.supervisor)
+                || slot.registration.supervisor != registration.supervisor
+                    && self.lives(slot.registration.supervisor.as_ref()))
         {
             return Err(RegistryError::Duplicate { name: registration.name, state: standing.state });
         }
@@ -197,6 +199,12 @@ impl ActorRegistry {
             self.enter(&mut turn, registration, again);
         }
         Ok(again.incarnation)
+    }
+
+    /// Whether a supervisor may start a child that it has stopped.
+    fn lives(&self, supervisor: Option<&ActorName>) -> bool {
+        let known = supervisor.and_then(|name| self.known(name).ok());
+        known.is_some_and(|(_, standing)| standing.state != ActorLifecycleState::Terminated)
     }
 
     /// Leads everybody to a new slot, then lets it be seen.

@@ -103,7 +103,15 @@ struct Naive {
 impl Naive {
     fn register(&mut self, now: Moment, actor: Registration) -> Result<Incarnation, RegistryError> {
         let taken = self.actors.get(&actor.name);
-        if let Some((holder, standing)) = taken.filter(|(holder, _)| holder.supervisor != actor.supervisor) {
+        let lives = |supervisor: &Option<ActorName>| {
+            let known = supervisor.as_ref().and_then(|name| self.actors.get(name));
+            known.is_some_and(|(_, standing)| standing.state != ActorLifecycleState::Terminated)
+        };
+        let is_other = |holder: &Registration, standing: &Standing| {
+            let is_free = standing.state == ActorLifecycleState::Terminated && !lives(&holder.supervisor);
+            holder.supervisor != actor.supervisor && !is_free
+        };
+        if let Some((holder, standing)) = taken.filter(|(holder, standing)| is_other(holder, standing)) {
             return Err(RegistryError::Duplicate { name: holder.name.clone(), state: standing.state });
         }
         let before = taken.map(|(_, standing)| *standing);
