@@ -70,6 +70,7 @@ use keys::{KeyError, SecretKey};
 use logs::LogControl;
 use ops::token::{Token, TokenError};
 use ports::{BlockStore, Head};
+use storage::disk::RESERVE_BYTES;
 use storage::{Disk, Storage};
 use store::RedbStore;
 use tree::{Addresses, Parts};
@@ -183,6 +184,11 @@ impl Node {
         let token = config.ops.token_file.as_deref().map(Token::read).transpose()?;
         let lock = lock_data_dir(&config)?;
         let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
+        if let Some(room) = files::room(&config.data_dir).filter(|room| room.free < RESERVE_BYTES) {
+            let (free, least) = (room.free, RESERVE_BYTES);
+            let reason = format!("{free} bytes are free; expected at least {least}");
+            return Err(data_dir(io::Error::new(io::ErrorKind::StorageFull, reason)));
+        }
         let incarnation = incarnation::next(&config.data_dir, clock.wall()).map_err(data_dir)?;
         let directory = config.data_dir.clone();
         let space = Arc::new(move || files::room(&directory));

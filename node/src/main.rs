@@ -305,7 +305,8 @@ fn run_logged(
         let clock = Arc::new(SystemClock::default());
         let exporter = otlp.map(|settings| Exporter::start(&settings, &config.identity.name, clock.clone()));
         let tracing = exporter.as_ref().map(Exporter::tracing).unwrap_or_default();
-        let outcome = live(config, genesis, clock, Surroundings { tracing, logs: Some(logs) }).await;
+        let surroundings = Surroundings { tracing, logs: Some(logs) };
+        let outcome = Box::pin(live(config, genesis, clock, surroundings)).await;
         // However it ended: what was told last says why.
         if let Some(exporter) = exporter {
             exporter.finish(LAST_SPANS).await;
@@ -342,9 +343,9 @@ async fn live(
     let leaving = node.shutdown().clone();
     watch_shutdown(&leaving, node.parts().config.stop_deadline, logs);
     let (duplicates, own) = (node.parts().duplicates.clone(), node.parts().incarnation);
-    let data_dir = node.parts().config.data_dir.clone();
+    let (config, genesis) = (node.parts().config.clone(), node.parts().genesis.clone());
     let mut has_ended = false;
-    let is_outdated = loop {
+    let outdated = loop {
         let answer = tokio::select! {
             // By itself, or because of a shutdown that is not quite over yet.
             reason = node.ended(), if !has_ended => {
@@ -356,11 +357,14 @@ async fn live(
                 continue;
             }
             known = duplicates.outdated(), if leaving.progress().state == ShutdownState::Running => {
-                tracing::warn!(node = %name, %own, %known, "peers know a later start of this member: it begins anew, later");
-                incarnation::raise(&data_dir, known).context("the file of the incarnation")?;
-                break true;
+                tracing::warn!(
+                    node = %name, %own, %known,
+                    "peers know a later start of this member: its data directory is an older copy, or new; it begins anew, \
+                     later, and remembers nothing of what it signed"
+                );
+                break Some(known);
             }
-            _ = leaving.finished() => break false,
+            _ = leaving.finished() => break None,
             signal = signals.next() => node.signalled(signal).await,
         };
         match answer {
@@ -378,8 +382,11 @@ async fn live(
             Answer::Forced(reason) => tracing::warn!(node = %name, reason, "stopping at once"),
         }
     };
-    if is_outdated {
+    if let Some(known) = outdated {
         node.stop().await;
+        // First the memory, then the number: a crash in between has peers refuse this start again.
+        cli::memory::journal(&config, &genesis)?.0.forget()?;
+        incarnation::raise(&config.data_dir, known).context("the file of the incarnation")?;
         return Ok(End::Anew);
     }
     // Answers that are under way get a moment, unless somebody has no time for it.

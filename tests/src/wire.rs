@@ -81,7 +81,7 @@ impl End {
         let theirs = Hello::decode(theirs.encode().into()).expect("a greeting");
         let met = self.hello.meet(&theirs, Some(&theirs.node)).expect("members of one federation");
         let line = self.line(&met.peer);
-        line.admits(met.incarnation).expect("no earlier incarnation");
+        line.admits(met.incarnation, met.instance).expect("no earlier incarnation");
         let (counters, clock) = (line.counters().clone(), self.clock.clone());
         let started = Connection::start(met, Halves::new(stream), self.bounds, counters, clock, inbound);
         line.take(Some(started.0.clone()));

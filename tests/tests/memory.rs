@@ -1,6 +1,8 @@
 //! What becomes of a member that has lost its memory of what it signed?
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use alys_node::ops::view::{HealthView, SignaturesView};
 use alys_tests::federation::{Federation, SOON};
@@ -73,6 +75,59 @@ async fn a_member_whose_clock_is_behind_what_its_peers_know_of_it_begins_anew_wi
         member.gate_open(4).await;
     }
     assert_eq!((number(), process.ended()), (known + 1, None), "the next one, in the same process");
+    let log = process.log();
+    assert_eq!(log.matches("peers know a later start of this member").count(), 1, "{log}");
+    drop(process);
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_whose_data_directory_is_an_older_copy_signs_nothing_where_it_signed_before() {
+    let mut federation = Federation::prepare("restored", |_| {}).await;
+    for index in 0..3 {
+        federation.start_member(index).await;
+    }
+    let lost = &federation.members[3];
+    let copy = lost.config.data_dir.with_extension("copy");
+    let copied = |from: &Path, to: &Path| {
+        let status = Command::new("cp").arg("-a").args([from, to]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{} is copied", from.display());
+    };
+    let process = Process::start(&federation, 3);
+    lost.gate_open(4).await;
+    lost.reaches(2).await;
+    drop(process);
+    copied(&lost.config.data_dir, &copy);
+    // One start more, of which the copy knows nothing.
+    let process = Process::start(&federation, 3);
+    lost.gate_open(4).await;
+    lost.reaches(federation.members[0].height() + 2).await;
+    let before: SignaturesView = lost.client.get("/consensus/signatures").await.expect("an answer");
+    let last = before.signatures.iter().map(|signature| signature.height).max().expect("it has signed");
+    drop(process);
+    fs::remove_dir_all(&lost.config.data_dir).expect("removed");
+    copied(&copy, &lost.config.data_dir);
+
+    let process = Process::start(&federation, 3);
+    lost.gate_open(4).await;
+    let first = eventually(SOON, "it signs again", async || {
+        let now: SignaturesView = lost.client.get("/consensus/signatures").await?;
+        let known = |of: &SignaturesView, height| of.signatures.iter().any(|one| one.height == height);
+        // What the copy remembers is no news.
+        let new = now.signatures.iter().map(|one| one.height).filter(|height| !known(&before, *height));
+        new.min().ok_or_else(|| "nothing new yet".to_owned())
+    })
+    .await;
+    assert!(first > last, "it signed for height {first} after {last}");
+    let twice: Vec<_> = {
+        let now: SignaturesView = lost.client.get("/consensus/signatures").await.expect("an answer");
+        let incarnation = now.signatures.iter().map(|one| one.incarnation).max();
+        now.signatures
+            .into_iter()
+            .filter(|one| Some(one.incarnation) == incarnation && one.height <= last)
+            .collect()
+    };
+    assert!(twice.is_empty(), "{twice:?}");
     let log = process.log();
     assert_eq!(log.matches("peers know a later start of this member").count(), 1, "{log}");
     drop(process);

@@ -343,12 +343,11 @@ async fn the_names_of_a_tree_are_free_when_its_root_has_ended_in_order() {
         let puppet = stage.puppet("a");
         let spec = || stage.spec("root", 0, vec![stage.child(&puppet)]);
         let root = stage.raise(spec()).await.expect("it starts");
-        match end {
-            "stopped" => root.stop().await,
-            _ => {
-                puppet.order(Order::Panic);
-                let _ = root.ended.await;
-            }
+        if end == "stopped" {
+            root.stop().await;
+        } else {
+            puppet.order(Order::Panic);
+            let _ = root.ended.await;
         }
         let other = || stage.spec("other", 0, vec![stage.child(&puppet)]);
         let again = eventually(SOON, &format!("another tree takes the name of one that {end}"), async || {

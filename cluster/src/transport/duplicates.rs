@@ -111,8 +111,8 @@ impl Duplicates {
         self.0.halted.get().map(String::as_str)
     }
 
-    /// Waits until more peers than can lie have refused this start of the member, because they know a later one: gives
-    /// which, or an earlier one that they know too.
+    /// Waits until more peers than can lie have refused this start of the member, because they know a later one, or another
+    /// one of its number: gives the latest that they know.
     pub async fn outdated(&self) -> Incarnation {
         let mut outdated = self.0.outdated.subscribe();
         let found = outdated.wait_for(Option::is_some).await.ok().and_then(|found| *found);
@@ -279,7 +279,7 @@ impl Duplicates {
     }
 }
 
-/// The latest start after `own` that one honest peer knows at least, of what peers claim. Numbers are seconds since 1970: one
+/// The latest start, `own` or after it, that one honest peer knows at least, of what peers claim. Numbers are seconds since 1970: one
 /// after `latest` is no member's.
 fn believed(
     claims: impl Iterator<Item = Incarnation>,
@@ -287,7 +287,7 @@ fn believed(
     latest: Incarnation,
     tolerated: usize,
 ) -> Option<Incarnation> {
-    let mut claims: Vec<_> = claims.filter(|claim| *claim > own && *claim <= latest).collect();
+    let mut claims: Vec<_> = claims.filter(|claim| *claim >= own && *claim <= latest).collect();
     claims.sort_unstable_by(|one, other| other.cmp(one));
     claims.get(tolerated).copied()
 }
@@ -331,7 +331,8 @@ mod tests {
             (&[] as &[u64], None),
             (&[900], None),
             (&[900, 90], None),
-            (&[900, 100], None),
+            (&[900, 99], None),
+            (&[900, 100], Some(100)),
             (&[u64::MAX, 1_001, 900], None),
             (&[200, 200], Some(200)),
             (&[200, 900], Some(200)),

@@ -1,8 +1,7 @@
 //! The way to one peer, whichever connection it takes at present. Made once, valid for the life of the node.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use thiserror::Error;
@@ -11,6 +10,7 @@ use tokio::sync::watch;
 use super::connection::Connection;
 use super::envelope::{Class, Envelope};
 use super::error::Unsent;
+use super::presence::Instance;
 use super::refusals::Refusals;
 use super::statistics::{Count, Counters};
 use crate::id::{Incarnation, NodeId};
@@ -23,11 +23,11 @@ pub struct Line {
     peer: NodeId,
     current: ArcSwapOption<Connection>,
     counters: Arc<Counters>,
-    newest: AtomicU64,
+    newest: Mutex<(Incarnation, Option<Instance>)>,
     changes: watch::Sender<u64>,
 }
 
-/// A start of a member is refused, because a later one was here before. Whoever is refused reads it from the text.
+/// A start of a member is refused, because a later one was here before, or another one of the same number. Whoever is refused reads it from the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("incarnation {incarnation} speaks after incarnation {newest}")]
 pub struct Outdated {
@@ -51,7 +51,8 @@ impl Line {
     /// No connection yet.
     pub fn new(peer: NodeId, refusals: Refusals) -> Self {
         let counters = Arc::new(Counters::new(refusals));
-        let (current, newest, changes) = (ArcSwapOption::empty(), AtomicU64::new(0), watch::Sender::new(0));
+        let (current, changes) = (ArcSwapOption::empty(), watch::Sender::new(0));
+        let newest = Mutex::new((Incarnation(0), None));
         Self { peer, current, counters, newest, changes }
     }
 
@@ -81,11 +82,18 @@ impl Line {
         self.changes.subscribe()
     }
 
-    /// Whether this start of the peer is none before one that was here already. What an earlier incarnation says is
-    /// refused for the life of the node.
-    pub fn admits(&self, incarnation: Incarnation) -> Result<(), Outdated> {
-        let newest = Incarnation(self.newest.fetch_max(incarnation.0, Ordering::AcqRel));
-        if incarnation >= newest { Ok(()) } else { Err(Outdated { incarnation, newest }) }
+    /// Whether this start of the peer, which is this process, is none before one that was here already, and not one whose
+    /// number another process had: its data directory is an older copy then. What an earlier incarnation says is refused
+    /// for the life of the node.
+    pub fn admits(&self, incarnation: Incarnation, instance: Option<Instance>) -> Result<(), Outdated> {
+        let mut known = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let (newest, holder) = *known;
+        let is_other = holder.is_some() && instance.is_some() && holder != instance;
+        if incarnation < newest || incarnation == newest && is_other {
+            return Err(Outdated { incarnation, newest });
+        }
+        *known = (incarnation, instance.or(holder));
+        Ok(())
     }
 
     /// Queues one envelope; never waits.

@@ -266,7 +266,7 @@ impl NetworkActor {
             }
         }
         let line = &self.lines[&peer];
-        if let Err(outdated) = line.admits(guest.met.incarnation) {
+        if let Err(outdated) = line.admits(guest.met.incarnation, guest.met.instance) {
             let reason = outdated.to_string();
             self.refusals.of_member(&peer, &reason);
             return drop(tokio::spawn(async move { guest.refuse(&reason, REPLACE_DEADLINE).await }));

@@ -4,22 +4,28 @@ use std::process::ExitCode;
 
 use alys_node::config::NodeConfig;
 use alys_node::consensus::guard::{self, Journal, JournalMark};
+use alys_node::genesis::Genesis;
 use alys_node::ports::BlockStore as _;
 use alys_node::store::RedbStore;
 
 use crate::{ConfigFile, exit};
 
-pub(crate) fn accept_loss(file: &ConfigFile) -> anyhow::Result<ExitCode> {
-    let (config, genesis) = NodeConfig::load(&file.config, &file.overrides())?;
-    let name = &config.identity.name;
-    let own = genesis.members().iter().find(|member| member.name == *name);
+/// The journal of a stopped member, and the height of its chain.
+pub(crate) fn journal(config: &NodeConfig, genesis: &Genesis) -> anyhow::Result<(Journal, u64)> {
+    let own = genesis.members().iter().find(|member| member.name == config.identity.name);
     let own = own.expect("a configuration that was loaded is of a member of genesis");
     let (identity, mark) = (guard::identity(genesis.hash(), &own.public_key), JournalMark::default());
     let of = |file| config.data_dir.join(file);
     // What is locked by a member that runs is refused.
     let store = RedbStore::open(&of("chain.redb"), genesis.hash())?.beside(identity, mark.clone())?;
     let height = store.head().height;
-    let mut journal = Journal::open(&of("signatures.journal"), identity, height, mark)?;
+    Ok((Journal::open(&of("signatures.journal"), identity, height, mark)?, height))
+}
+
+pub(crate) fn accept_loss(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let (config, genesis) = NodeConfig::load(&file.config, &file.overrides())?;
+    let name = &config.identity.name;
+    let (mut journal, height) = journal(&config, &genesis)?;
     if journal.floor().is_some_and(|floor| floor <= height) {
         println!("{name} remembers what it signed; there is nothing to accept");
         return Ok(ExitCode::from(exit::FAILED));

@@ -9,7 +9,8 @@
 //! many records it has dropped; each block is stored with the number of records that were durable by then. So a journal
 //! that was emptied, shortened, replaced by an older copy or taken from another member is refused by name.
 //!
-//! A journal that is new remembers nothing, and the member may have signed before, on a disk that was lost: it signs
+//! A journal that is new remembers nothing, and the member may have signed before, on a disk that was lost; nor does one of
+//! which peers know that it is an older copy, for they have met a later start of the member. Such a member signs
 //! nothing until it knows how far its peers are, and nothing up to the **floor** above that, which the header keeps.
 //!
 //! A refused contradiction is not an error of the guard: the member abstains in that step, and may sign in a
@@ -346,8 +347,10 @@ impl Journal {
         let records = Self::parse(path, &bytes)?;
         let whole = header_bytes(&bytes) + records.len() * RECORD_BYTES;
         if whole < bytes.len() {
-            file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(error)?;
+            file.set_len(whole as u64).map_err(error)?;
         }
+        // What a process that was killed had written need not be durable yet, and the chain is about to count on it.
+        file.sync_all().map_err(error)?;
         if header.identity != identity {
             return Err(JournalError::Foreign { path: path.into() });
         }
@@ -434,6 +437,11 @@ impl Journal {
     pub fn set_floor(&mut self, floor: u64) -> Result<(), JournalError> {
         self.header.floor = floor;
         self.compact().map_err(|source| self.failed(source))
+    }
+
+    /// From here on the journal is one that remembers nothing, durably: it is an older copy.
+    pub fn forget(&mut self) -> Result<(), JournalError> {
+        self.set_floor(FLOOR_UNKNOWN)
     }
 
     /// Refuses a statement of this member's, from its consensus log, that the journal does not have.
