@@ -184,11 +184,7 @@ impl Node {
         let token = config.ops.token_file.as_deref().map(Token::read).transpose()?;
         let lock = lock_data_dir(&config)?;
         let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
-        if let Some(room) = files::room(&config.data_dir).filter(|room| room.free < RESERVE_BYTES) {
-            let (free, least) = (room.free, RESERVE_BYTES);
-            let reason = format!("{free} bytes are free; expected at least {least}");
-            return Err(data_dir(io::Error::new(io::ErrorKind::StorageFull, reason)));
-        }
+        has_room(&config.data_dir).map_err(data_dir)?;
         let incarnation = incarnation::next(&config.data_dir, clock.wall()).map_err(data_dir)?;
         let directory = config.data_dir.clone();
         let space = Arc::new(move || files::room(&directory));
@@ -314,6 +310,17 @@ fn lock_data_dir(config: &NodeConfig) -> Result<File, StartError> {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(StartError::InUse { path: path.clone() }),
         Err(TryLockError::Error(source)) => Err(error(source)),
+    }
+}
+
+/// Refuses a file system that is so full that a member would not write to it.
+fn has_room(directory: &Path) -> io::Result<()> {
+    match files::room(directory) {
+        Some(room) if room.free < RESERVE_BYTES => {
+            let reason = format!("{} bytes are free; expected at least {RESERVE_BYTES}", room.free);
+            Err(io::Error::new(io::ErrorKind::StorageFull, reason))
+        }
+        _ => Ok(()),
     }
 }
 

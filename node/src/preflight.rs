@@ -13,7 +13,7 @@ use crate::consensus::guard::{self, Journal, JournalError, JournalMark};
 use crate::genesis::Genesis;
 use crate::ports::{BlockStore as _, StoreError};
 use crate::store::RedbStore;
-use crate::{StartError, check_key, check_token, incarnation, lock_data_dir};
+use crate::{StartError, check_key, check_token, has_room, incarnation, lock_data_dir};
 
 /// The file that shows whether the data directory can be written; it is there for a moment only.
 const PROBE: &str = "check.new";
@@ -49,6 +49,7 @@ pub fn check(config: &NodeConfig, genesis: &Genesis) -> Result<Preflight, Prefli
         if !config.data_dir.is_dir() {
             return Err(data_dir(config, io::ErrorKind::NotADirectory.into()).into());
         }
+        has_room(&config.data_dir).map_err(|error| data_dir(config, error))?;
         writable(&config.data_dir).map_err(|error| data_dir(config, error))?;
         // Held until all of it was looked at.
         let _lock = match lock_data_dir(config) {
@@ -59,6 +60,7 @@ pub fn check(config: &NodeConfig, genesis: &Genesis) -> Result<Preflight, Prefli
     } else {
         let begun = config.data_dir.ancestors().skip(1).find(|path| path.exists());
         let begun = begun.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        has_room(begun).map_err(|error| data_dir(config, error))?;
         writable(begun).map_err(|error| data_dir(config, error))?;
     }
     bind("link.listen", config.link.listen)?;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use alys_node::genesis::{Genesis, GenesisFile, GenesisMember};
 use alys_node::keys::SecretKey;
 use alys_node::ops::view::{HeadView, HealthView, TreeView};
+use alys_node::preflight;
 use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::process::Process;
 use alys_tests::slow_disk::SlowDisk;
@@ -145,6 +146,9 @@ async fn a_member_whose_disk_is_full_waits_for_room_and_goes_on_by_itself() {
         seen(answer.status == 503 && answer.body.contains("the disk is full"), answer.body)
     })
     .await;
+    // What would not start is said not to.
+    let refused = preflight::check(&full.config, &federation.genesis).expect_err("no room").to_string();
+    assert!(refused.contains("bytes are free; expected at least"), "{refused}");
     let height = federation.members[0].height();
     federation.members[0].reaches(height + 3).await;
     fs::remove_file(&filler).expect("room again");
