@@ -95,6 +95,9 @@ pub enum TestnetError {
     Config(#[from] ConfigError),
 }
 
+/// What is written of a member before all of it is whole, in its directory.
+const DRAFT: &str = ".draft";
+
 /// A member to be written.
 struct Place {
     name: String,
@@ -110,8 +113,10 @@ impl Testnet {
         self.validate()?;
         let places = self.places(out);
         for place in &places {
-            let occupied = fs::read_dir(&place.home).is_ok_and(|mut entries| entries.next().is_some());
-            if occupied {
+            // A draft is what a process that was killed has left.
+            let is_thing =
+                |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != DRAFT);
+            if fs::read_dir(&place.home).is_ok_and(|mut entries| entries.any(is_thing)) {
                 return Err(TestnetError::Occupied(place.home.clone()));
             }
         }
@@ -129,38 +134,48 @@ impl Testnet {
         Genesis::check(&genesis)?;
         let genesis = toml::to_string(&genesis).expect("a genesis has a TOML form");
         let is_new = !out.exists();
-        let draft = out.join(format!(".draft-{}", hex::encode(rand::rng().random::<[u8; 8]>())));
-        let written = self.write_whole(&draft, &places, &genesis, &keys);
-        // What is left of a draft is of no use to anybody, and says nothing.
-        let _ = fs::remove_dir_all(&draft);
-        if written.is_err() && is_new {
-            let _ = fs::remove_dir(out);
+        let made: Vec<_> = places.iter().filter(|place| !place.home.exists()).collect();
+        let written = self.write_whole(&places, &genesis, &keys);
+        if written.is_err() {
+            // Nothing but drafts, and what was made of them, was in these directories, which may be mounts.
+            places.iter().for_each(|place| empty(&place.home));
+            made.iter().for_each(|place| drop(fs::remove_dir(&place.home)));
+            if is_new {
+                let _ = fs::remove_dir(out);
+            }
         }
         written
     }
 
-    /// Writes all members into `draft` and moves them where they belong once they are whole and on disk.
-    fn write_whole(
-        &self,
-        draft: &Path,
-        places: &[Place],
-        genesis: &str,
-        keys: &[SecretKey],
-    ) -> Result<(), TestnetError> {
+    /// Writes each member into a draft in its directory, and moves them where they belong once all are whole and on disk.
+    fn write_whole(&self, places: &[Place], genesis: &str, keys: &[SecretKey]) -> Result<(), TestnetError> {
         for (place, key) in places.iter().zip(keys) {
-            self.write_member(&draft.join(&place.name), place, places, genesis, key)?;
+            empty(&place.home);
+            self.write_member(&place.home.join(DRAFT), place, places, genesis, key)?;
         }
-        let failed = |path: &Path, source| TestnetError::File { path: path.into(), source };
-        for (moved, place) in places.iter().enumerate() {
-            // One that is there is empty, and gives way.
-            if let Err(source) = fs::rename(draft.join(&place.name), &place.home) {
-                for before in &places[..moved] {
-                    let _ = fs::remove_dir_all(&before.home);
-                }
-                return Err(failed(&place.home, source));
-            }
+        for place in places {
+            let moved = self.move_in(&place.home);
+            moved.map_err(|source| TestnetError::File { path: place.home.clone(), source })?;
         }
-        places.iter().try_for_each(|place| sync_directory(&place.home).map_err(|e| failed(&place.home, e)))
+        Ok(())
+    }
+
+    /// Moves what is in the draft of a member into its directory: the configuration last, which says that all is well.
+    fn move_in(&self, home: &Path) -> io::Result<()> {
+        let draft = home.join(DRAFT);
+        let mut names = fs::read_dir(&draft)?
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect::<io::Result<Vec<_>>>()?;
+        names.sort_by_key(|name| name == CONFIG);
+        for name in names {
+            fs::rename(draft.join(&name), home.join(&name))?;
+        }
+        fs::remove_dir(&draft)?;
+        if let Some((user, group)) = self.owner {
+            chown(home, Some(user), Some(group))?;
+        }
+        sync_directory(&home.join(CONFIG))?;
+        sync_directory(home)
     }
 
     /// Writes the testnet if no member of it is there; says whether it did.
@@ -286,6 +301,13 @@ impl Testnet {
 
 fn table<const N: usize>(entries: [(&str, Value); N]) -> Table {
     entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// Takes everything out of a directory.
+fn empty(home: &Path) {
+    for entry in fs::read_dir(home).into_iter().flatten().flatten() {
+        let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
+    }
 }
 
 /// Writes a file that is not there yet.
