@@ -138,10 +138,12 @@ impl Testnet {
         let written = self.write_whole(&places, &genesis, &keys);
         if written.is_err() {
             // Nothing but drafts, and what was made of them, was in these directories, which may be mounts.
-            places.iter().for_each(|place| empty(&place.home));
-            made.iter().for_each(|place| drop(fs::remove_dir(&place.home)));
-            if is_new {
-                let _ = fs::remove_dir(out);
+            for place in &places {
+                empty(&place.home);
+            }
+            let made = made.into_iter().map(|place| place.home.as_path());
+            for directory in made.chain(is_new.then_some(out)) {
+                let _ = fs::remove_dir(directory);
             }
         }
         written
@@ -167,11 +169,15 @@ impl Testnet {
             .map(|entry| entry.map(|entry| entry.file_name()))
             .collect::<io::Result<Vec<_>>>()?;
         names.sort_by_key(|name| name == CONFIG);
-        for name in names {
-            fs::rename(draft.join(&name), home.join(&name))?;
+        for name in &names {
+            fs::rename(draft.join(name), home.join(name))?;
         }
         fs::remove_dir(&draft)?;
+        // Last: whoever gives a directory away may not be allowed to change it any more.
         if let Some((user, group)) = self.owner {
+            for name in &names {
+                chown(home.join(name), Some(user), Some(group))?;
+            }
             chown(home, Some(user), Some(group))?;
         }
         sync_directory(&home.join(CONFIG))?;
@@ -254,11 +260,6 @@ impl Testnet {
         write(&genesis_file, genesis, 0o644).map_err(file(&genesis_file))?;
         write(&config_file, &self.config(place, places), 0o644).map_err(file(&config_file))?;
         NodeConfig::load(&config_file, &Overrides::default())?;
-        if let Some((user, group)) = self.owner {
-            for path in [&data, &key_file, &token_file, &genesis_file, &config_file, &home.to_owned()] {
-                chown(path, Some(user), Some(group)).map_err(file(path))?;
-            }
-        }
         sync_directory(&config_file).map_err(file(home))
     }
 
