@@ -4,6 +4,7 @@
 //! It holds one height. After a crash the same inputs lead the core to the same signatures; without it, a
 //! member that crashed between two votes could contradict itself.
 
+use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,9 @@ use super::context::Statement;
 use super::message::LogEntry;
 use crate::files::touch;
 use crate::storage::Disk;
+
+/// Bytes of the library's header: version and height. A file that is shorter was never written to.
+const HEADER_BYTES: u64 = 4 + 8;
 
 /// Why the log can not be used.
 #[derive(Debug, Error)]
@@ -69,7 +73,7 @@ pub struct WriteAheadLog {
 impl WriteAheadLog {
     /// Opens and locks the log.
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let log = touch(path).and_then(|()| Log::open(path));
+        let log = touch(path).and_then(|()| clear_unfinished(path)).and_then(|()| Log::open(path));
         let log = log.map_err(|source| LogError::File { path: path.into(), source })?;
         Ok(Self { path: path.into(), log, dirty: false, disk: None })
     }
@@ -167,6 +171,12 @@ impl MessageLog for WriteAheadLog {
     }
 }
 
+/// Empties a file that a killed process left with a part of its header: nothing was ever in it.
+fn clear_unfinished(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    if file.metadata()?.len() < HEADER_BYTES { file.set_len(0) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +184,21 @@ mod tests {
 
     fn entry(round: u32) -> LogEntry {
         LogEntry::Timeout(Timeout::propose(Round::new(round)))
+    }
+
+    #[test]
+    fn a_process_that_is_killed_while_it_begins_a_log_starts_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("consensus.log");
+        let mut log = WriteAheadLog::open(&path).expect("opens");
+        log.begin(5).expect("begins");
+        drop(log);
+        let whole = std::fs::read(&path).expect("reads");
+        for bytes in 0..HEADER_BYTES as usize {
+            std::fs::write(&path, &whole[..bytes]).expect("writes");
+            let mut log = WriteAheadLog::open(&path).unwrap_or_else(|error| panic!("{bytes} bytes: {error}"));
+            assert_eq!(log.begin(5).expect("begins"), [], "{bytes} bytes");
+        }
     }
 
     #[test]
