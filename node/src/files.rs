@@ -44,9 +44,10 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
 /// Writes a new file, and refuses where there is one.
 pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
-    name.push(format!(".{}.new", std::process::id()));
+    // A name that nobody can have made before, and that must not be there: neither its mode nor where it leads is another's.
+    name.push(format!(".{:032x}.new", rand::random::<u128>()));
     let draft = path.with_file_name(name);
-    let written = options().write(true).truncate(true).open(&draft).and_then(|mut file| {
+    let written = options().write(true).create_new(true).open(&draft).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()?;
         // Unlike a rename, a second name for a file takes nobody's place; not every file system has such names.

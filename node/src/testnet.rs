@@ -112,14 +112,6 @@ impl Testnet {
     pub fn write(&self, out: &Path) -> Result<(), TestnetError> {
         self.validate()?;
         let places = self.places(out);
-        for place in &places {
-            // A draft is what a process that was killed has left.
-            let is_thing =
-                |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != DRAFT);
-            if fs::read_dir(&place.home).is_ok_and(|mut entries| entries.any(is_thing)) {
-                return Err(TestnetError::Occupied(place.home.clone()));
-            }
-        }
         let keys: Vec<_> = places.iter().map(|_| SecretKey::generate()).collect();
         let members = places.iter().zip(&keys).map(|(place, key)| GenesisMember {
             name: place.name.parse().expect("node-N is a name"),
@@ -134,6 +126,19 @@ impl Testnet {
         Genesis::check(&genesis)?;
         let genesis = toml::to_string(&genesis).expect("a genesis has a TOML form");
         let is_new = !out.exists();
+        let failed = |source| TestnetError::File { path: out.into(), source };
+        fs::create_dir_all(out).map_err(failed)?;
+        // Whoever writes there as well waits, and finds it occupied; what is taken out below is this process's own.
+        let alone = fs::File::open(out).map_err(failed)?;
+        alone.lock().map_err(failed)?;
+        for place in &places {
+            // A draft is what a process that was killed has left.
+            let is_thing =
+                |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != DRAFT);
+            if fs::read_dir(&place.home).is_ok_and(|mut entries| entries.any(is_thing)) {
+                return Err(TestnetError::Occupied(place.home.clone()));
+            }
+        }
         let made: Vec<_> = places.iter().filter(|place| !place.home.exists()).collect();
         let written = self.write_whole(&places, &genesis, &keys);
         if written.is_err() {
@@ -415,6 +420,23 @@ mod tests {
             assert!(fs::read_dir(out.path()).expect("a directory").next().is_none(), "nothing: {expected}");
             testnet.write(&out.path().join("new")).expect_err(expected);
             assert!(fs::read_dir(out.path()).expect("a directory").next().is_none(), "nothing: {expected}");
+        }
+    }
+
+    #[test]
+    fn of_many_who_write_a_testnet_at_once_one_does_and_it_is_whole() {
+        for _ in 0..5 {
+            let out = tempfile::tempdir().expect("a directory");
+            let written: usize = std::thread::scope(|scope| {
+                let writers: Vec<_> =
+                    (0..4).map(|_| scope.spawn(|| testnet().write(out.path()).is_ok())).collect();
+                writers.into_iter().map(|writer| usize::from(writer.join().expect("no panic"))).sum()
+            });
+            assert_eq!(written, 1);
+            for n in 1..=4 {
+                let (config, genesis) = load(out.path(), &format!("node-{n}"));
+                crate::check_key(&config, &genesis).expect("the key genesis names");
+            }
         }
     }
 

@@ -152,7 +152,7 @@ fn commands_whose_output_nobody_reads_end_quietly_and_those_whose_output_is_full
         "version",
         "--help",
         "keys generate --out a.key",
-        "keys show testnet/node-1/node.key",
+        "keys show --key testnet/node-1/member.key",
         "completions bash",
         &format!("config show {of_member}"),
         &format!("config check {of_member}"),
