@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -11,9 +12,13 @@ use crate::consensus::BlockHash;
 use crate::consensus::context::Statement;
 use crate::consensus::guard::{self, Journal, JournalError, JournalMark};
 use crate::consensus::log::{LogError, WriteAheadLog};
+use crate::files::PrivateDirectory;
 use crate::genesis::Genesis;
 use crate::ports::{BlockStore as _, StoreError};
 use crate::store::RedbStore;
+
+/// What is audited.
+const FILES: [&str; 3] = ["chain.redb", "signatures.journal", "consensus.log"];
 
 /// What was looked at, and what does not agree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,20 +51,52 @@ pub enum AuditError {
     /// The block store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A directory that may not be written could not be copied.
+    #[error("it may not be written, and could not be copied to a temporary directory: {0}")]
+    Copy(#[source] io::Error),
 }
 
-/// Audits the data directory of the member at place `own` of genesis.
+impl AuditError {
+    fn io(&self) -> Option<&io::Error> {
+        match self {
+            Self::Log(LogError::File { source, .. }) | Self::Store(StoreError::Io(source)) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Audits the data directory of the member at place `own` of genesis. The chain's database and the consensus log are
+/// libraries', which open them for writing, and mend what a kill has left: one that may not be written is audited as a copy.
 pub fn audit(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, AuditError> {
+    let outcome = look(data_dir, genesis, own);
+    let is_read_only = |error: &io::Error| {
+        matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+    };
+    if !outcome.as_ref().err().and_then(AuditError::io).is_some_and(is_read_only) {
+        return outcome;
+    }
+    let copy = PrivateDirectory::new().map_err(AuditError::Copy)?;
+    for file in FILES {
+        std::fs::copy(data_dir.join(file), copy.0.join(file)).map_err(AuditError::Copy)?;
+        // The copy takes the mode along.
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(copy.0.join(file), mode).map_err(AuditError::Copy)?;
+    }
+    look(&copy.0, genesis, own)
+}
+
+fn look(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, AuditError> {
     let identity = guard::identity(genesis.hash(), &genesis.members()[own].public_key);
     let mark = JournalMark::default();
     let mut audit = Audit::default();
-    for file in ["chain.redb", "signatures.journal", "consensus.log"] {
+    for file in FILES {
         let path = data_dir.join(file);
         if !path.is_file() {
             return Err(AuditError::Missing { path });
         }
     }
-    let store = open_chain(&data_dir.join("chain.redb"), genesis.hash())?.beside(identity, mark.clone())?;
+    let store =
+        RedbStore::open(&data_dir.join("chain.redb"), genesis.hash())?.beside(identity, mark.clone())?;
     let head = store.head();
     let mut parent = BlockHash(genesis.hash());
     for height in 1..=head.height {
@@ -96,40 +133,13 @@ pub fn audit(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, Au
             audit.findings.push(format!("signed twice: {earlier:?} and {statement:?}"));
         }
     }
-    for statement in logged(&data_dir.join("consensus.log"), own)? {
+    for statement in WriteAheadLog::open(&data_dir.join("consensus.log"))?.statements_of(own)? {
         audit.logged += 1;
         if signed.get(&key(&statement)) != Some(&statement) {
             audit.findings.push(format!("in the log but not in the journal: {statement:?}"));
         }
     }
     Ok(audit)
-}
-
-/// Whether a file can be read and not written.
-fn is_read_only(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
-}
-
-fn open_chain(path: &Path, genesis: [u8; 32]) -> Result<RedbStore, StoreError> {
-    match RedbStore::open(path, genesis) {
-        Err(StoreError::Io(error)) if is_read_only(&error) => RedbStore::open_read_only(path, genesis),
-        opened => opened,
-    }
-}
-
-/// What the member at place `own` signed, of what the consensus log holds. The log is a library's, which opens it for writing:
-/// one that may not be written is read from a copy.
-fn logged(path: &Path, own: usize) -> Result<Vec<Statement>, LogError> {
-    match WriteAheadLog::open(path) {
-        Err(LogError::File { source, .. }) if is_read_only(&source) => {}
-        opened => return opened?.statements_of(own),
-    }
-    let copy = std::env::temp_dir().join(format!("alys-audit-{}.log", std::process::id()));
-    let failed = |source| LogError::File { path: path.into(), source };
-    let copied = std::fs::read(path).and_then(|bytes| std::fs::write(&copy, bytes)).map_err(failed);
-    let statements = copied.and_then(|()| WriteAheadLog::open(&copy)?.statements_of(own));
-    let _ = std::fs::remove_file(&copy);
-    statements
 }
 
 fn key(statement: &Statement) -> (u64, u32, u8) {

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::storage::disk::Room;
 
@@ -63,6 +63,25 @@ pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// A new directory of a name that nobody can have made before, where nobody else looks; it is gone with this.
+pub(crate) struct PrivateDirectory(pub(crate) PathBuf);
+
+impl PrivateDirectory {
+    /// Makes one where temporary files go.
+    pub(crate) fn new() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("alys-{:032x}", rand::random::<u128>()));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PrivateDirectory {
+    fn drop(&mut self) {
+        // What can not be removed is the system's to clear, like all that is there.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// The room on the file system of a directory, and what its files take; none if the system does not say.

@@ -4,9 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use alys_cluster::transport::codec;
-use redb::{
-    Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition,
-};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
 use crate::consensus::BlockHash;
 use crate::consensus::guard::JournalMark;
@@ -21,25 +19,9 @@ const GENESIS: &str = "genesis";
 /// Whose journal of signatures goes with the chain, and how many records of it were durable when the head was stored.
 const JOURNAL: &str = "journal";
 
-/// The file, as it was opened.
-enum Opened {
-    Writable(Database),
-    ReadOnly(ReadOnlyDatabase),
-}
-
-impl Opened {
-    fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
-        let transaction = match self {
-            Self::Writable(database) => database.begin_read(),
-            Self::ReadOnly(database) => database.begin_read(),
-        };
-        transaction.map_err(database_error)
-    }
-}
-
 /// Blocks in one file.
 pub struct RedbStore {
-    database: Opened,
+    database: Database,
     head: Head,
     disk: Option<Disk>,
     journal: Option<(BlockHash, JournalMark)>,
@@ -73,13 +55,6 @@ fn encode<T: serde::Serialize>(what: &str, value: &T) -> Result<Vec<u8>, StoreEr
     codec::encode(value).map_err(|e| StoreError::Value { what: what.to_owned(), reason: e.to_string() })
 }
 
-/// Whether a store says which chain it is of. Of another one it is refused.
-fn check_genesis(found: Option<&[u8]>, genesis: [u8; 32]) -> Result<bool, StoreError> {
-    let Some(found) = found else { return Ok(false) };
-    let (found, expected): (BlockHash, _) = (decode("genesis".to_owned(), found)?, BlockHash(genesis));
-    if found == expected { Ok(true) } else { Err(StoreError::Chain { found, expected }) }
-}
-
 /// The same, naming the file.
 fn named(path: &Path, error: StoreError) -> StoreError {
     let path = path.display();
@@ -99,25 +74,6 @@ impl RedbStore {
         reading(|| Self::begin(path, genesis)).map_err(|error| named(path, error))
     }
 
-    /// Opens a store that may not be written, for audits: on a copy that is read-only, or of another user.
-    pub fn open_read_only(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
-        let open = || {
-            let database = ReadOnlyDatabase::open(path).map_err(database_error)?;
-            let meta = database.begin_read().map_err(database_error)?;
-            let meta = meta.open_table(META).map_err(database_error)?;
-            let value = |key| {
-                let found = meta.get(key).map_err(database_error)?;
-                Ok::<_, StoreError>(found.map(|found| found.value().to_vec()))
-            };
-            check_genesis(value(GENESIS)?.as_deref(), genesis)?;
-            let head = value(HEAD)?;
-            let head = head.map_or(Ok(Head::genesis(genesis)), |head| decode("head".to_owned(), &head))?;
-            drop(meta);
-            Ok(Self { database: Opened::ReadOnly(database), head, disk: None, journal: None })
-        };
-        reading(open).map_err(|error| named(path, error))
-    }
-
     fn begin(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
         touch(path).map_err(StoreError::Io)?;
         let database = Database::create(path).map_err(database_error)?;
@@ -126,7 +82,13 @@ impl RedbStore {
             transaction.open_table(BLOCKS).map_err(database_error)?;
             let mut meta = transaction.open_table(META).map_err(database_error)?;
             let found = meta.get(GENESIS).map_err(database_error)?.map(|found| found.value().to_vec());
-            if !check_genesis(found.as_deref(), genesis)? {
+            if let Some(found) = found {
+                let found: BlockHash = decode("genesis".to_owned(), &found)?;
+                let expected = BlockHash(genesis);
+                if found != expected {
+                    return Err(StoreError::Chain { found, expected });
+                }
+            } else {
                 let bytes = encode("genesis", &BlockHash(genesis))?;
                 meta.insert(GENESIS, bytes.as_slice()).map_err(database_error)?;
             }
@@ -134,14 +96,14 @@ impl RedbStore {
             head.map_or(Ok(Head::genesis(genesis)), |head| decode("head".to_owned(), &head))?
         };
         transaction.commit().map_err(database_error)?;
-        Ok(Self { database: Opened::Writable(database), head, disk: None, journal: None })
+        Ok(Self { database, head, disk: None, journal: None })
     }
 
     /// The same, that goes with the journal of the member with this identity: each block is stored with what the journal
     /// holds by then. The mark is told what the last one was stored with.
     pub fn beside(mut self, identity: BlockHash, mark: JournalMark) -> Result<Self, StoreError> {
         let found = reading(|| {
-            let transaction = self.database.begin_read()?;
+            let transaction = self.database.begin_read().map_err(database_error)?;
             let meta = transaction.open_table(META).map_err(database_error)?;
             let found = meta.get(JOURNAL).map_err(database_error)?;
             found.map(|found| decode::<(BlockHash, u64)>("journal".to_owned(), found.value())).transpose()
@@ -186,10 +148,7 @@ impl BlockStore for RedbStore {
         let head = Head::of(block);
         let journal = self.journal.as_ref().map(|(identity, mark)| (*identity, mark.next()));
         reading(|| {
-            let Opened::Writable(database) = &self.database else {
-                return Err(StoreError::Database("it was opened for reading only".to_owned()));
-            };
-            let transaction = database.begin_write().map_err(database_error)?;
+            let transaction = self.database.begin_write().map_err(database_error)?;
             {
                 let mut blocks = transaction.open_table(BLOCKS).map_err(database_error)?;
                 let mut meta = transaction.open_table(META).map_err(database_error)?;
@@ -215,7 +174,7 @@ impl BlockStore for RedbStore {
 
     fn block(&self, height: u64) -> Result<Option<StoredBlock>, StoreError> {
         reading(|| {
-            let transaction = self.database.begin_read()?;
+            let transaction = self.database.begin_read().map_err(database_error)?;
             let blocks = transaction.open_table(BLOCKS).map_err(database_error)?;
             let bytes = blocks.get(height).map_err(database_error)?;
             bytes.map(|bytes| decode(format!("block {height}"), bytes.value())).transpose()
@@ -307,8 +266,7 @@ mod tests {
         let bytes = encode("block", &first).expect("encodes");
         let longer = [&[0xfb, bytes[0], 0][..], &bytes[1..]].concat();
         assert_eq!(codec::decode::<StoredBlock>(&longer).expect("it says the same"), first);
-        let Opened::Writable(database) = &store.database else { panic!("it was opened for writing") };
-        let transaction = database.begin_write().expect("begins");
+        let transaction = store.database.begin_write().expect("begins");
         transaction.open_table(BLOCKS).expect("opens").insert(1, longer.as_slice()).expect("written");
         transaction.commit().expect("durable");
         let refused = store.block(1).expect_err("not canonical").to_string();

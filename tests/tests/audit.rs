@@ -6,6 +6,7 @@ use std::process::Command;
 use alys_node::audit::{AuditError, audit};
 use alys_node::consensus::guard::JournalError;
 use alys_tests::federation::{Federation, Member};
+use alys_tests::process::Process;
 
 /// Bytes before the first signature in the journal.
 const HEADER_BYTES: usize = 60;
@@ -91,11 +92,16 @@ async fn members_that_made_blocks_pass_an_audit_and_damaged_ones_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_copy_that_can_not_be_written_is_audited_too() {
-    let mut federation = Federation::start("audit-copy", |_| {}).await;
-    federation.members[2].reaches(3).await;
-    assert!(federation.members[2].take().stop().await, "it stops in time");
-    let directory = federation.members[2].config.data_dir.clone();
+async fn a_copy_that_can_not_be_written_is_audited_too_also_of_a_member_that_was_killed() {
+    let mut federation = Federation::prepare("audit-copy", |_| {}).await;
+    for index in 0..3 {
+        federation.start_member(index).await;
+    }
+    let process = Process::start(&federation, 3);
+    federation.members[3].gate_open(4).await;
+    federation.members[3].reaches(3).await;
+    drop(process);
+    let directory = federation.members[3].config.data_dir.clone();
     // The superuser, whom no mode keeps from writing, is kept by the mount.
     let mount = |options: &[&str]| {
         let mounted = Command::new("mount").args(options).arg(&directory).arg(&directory).output();
@@ -107,7 +113,7 @@ async fn a_copy_that_can_not_be_written_is_audited_too() {
         println!("skipped: nothing can be mounted here, so that no file system is read-only");
         return;
     }
-    let found = audit(&directory, &federation.genesis, 2);
+    let found = audit(&directory, &federation.genesis, 3);
     let unmounted = Command::new("umount").arg(&directory).status();
     assert!(unmounted.is_ok_and(|status| status.success()), "unmounted");
     let found = found.expect("every file can be read");
