@@ -12,9 +12,9 @@ use crate::consensus::BlockHash;
 use crate::consensus::context::Statement;
 use crate::consensus::guard::{self, Journal, JournalError, JournalMark};
 use crate::consensus::log::{LogError, WriteAheadLog};
-use crate::files::PrivateDirectory;
 use crate::genesis::Genesis;
 use crate::ports::{BlockStore as _, StoreError};
+use crate::storage::files::PrivateDirectory;
 use crate::store::RedbStore;
 
 /// What is audited.

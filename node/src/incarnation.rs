@@ -10,7 +10,7 @@ use std::path::Path;
 use alys_cluster::clock::WallTime;
 use alys_cluster::id::Incarnation;
 
-use crate::files::replace;
+use crate::storage::files::replace;
 
 /// Counts a start: reads the last incarnation, writes the next durably, and returns it.
 pub fn next(data_dir: &Path, wall: WallTime) -> io::Result<Incarnation> {

@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::files::create_new;
 use crate::secret_file::{self, SecretFileError};
+use crate::storage::files::create_new;
 
 /// Domain separation tag of every consensus signature (proof-of-possession ciphersuite).
 const SIGNATURE_TAG: &[u8] = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";

@@ -13,7 +13,7 @@ pub mod decisions;
 pub mod discovery;
 pub mod environment;
 pub mod failure;
-pub(crate) mod files;
+
 mod gauges;
 pub mod genesis;
 pub mod incarnation;
@@ -71,6 +71,7 @@ use logs::LogControl;
 use ops::token::{Token, TokenError};
 use ports::{BlockStore, Head};
 use storage::disk::RESERVE_BYTES;
+use storage::files;
 use storage::{Disk, Storage};
 use store::RedbStore;
 use tree::{Addresses, Parts};

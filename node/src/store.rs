@@ -8,9 +8,9 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 
 use crate::consensus::BlockHash;
 use crate::consensus::guard::JournalMark;
-use crate::files::touch;
 use crate::ports::{BlockStore, Head, StoreError, StoredBlock};
 use crate::storage::Disk;
+use crate::storage::files::touch;
 
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");

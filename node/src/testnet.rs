@@ -21,9 +21,9 @@ use thiserror::Error;
 use toml::{Table, Value};
 
 use crate::config::{ConfigError, NodeConfig, Overrides};
-use crate::files::sync_directory;
 use crate::genesis::{Genesis, GenesisError, GenesisFile, GenesisMember, MEMBERS_MAX, MEMBERS_MIN};
 use crate::keys::{KeyError, SecretKey};
+use crate::storage::files::sync_directory;
 
 /// The file whose presence says that a member's directory is complete: it is written last.
 const CONFIG: &str = "node.toml";

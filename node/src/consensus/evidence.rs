@@ -15,9 +15,9 @@ use alys_cluster::transport::codec;
 use serde::{Deserialize, Serialize};
 
 use super::context::Statement;
-use crate::files::replace;
 use crate::genesis::Genesis;
 use crate::keys::Signature;
+use crate::storage::files::replace;
 
 /// Pieces of evidence kept of each member. A proof does not become truer by repetition.
 pub const EVIDENCE_PER_MEMBER: usize = 16;

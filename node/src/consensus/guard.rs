@@ -34,9 +34,9 @@ use thiserror::Error;
 
 use super::block::BlockHash;
 use super::context::{Statement, Step};
-use crate::files::replace;
 use crate::keys::{PublicKey, SecretKey, Signature};
 use crate::storage::Disk;
+use crate::storage::files::replace;
 
 /// Bytes of one record: incarnation, height, round, step, block flag, block, polka round, time, gate
 /// sequence, CRC-32 of the rest.

@@ -14,8 +14,8 @@ use thiserror::Error;
 
 use super::context::Statement;
 use super::message::LogEntry;
-use crate::files::touch;
 use crate::storage::Disk;
+use crate::storage::files::touch;
 
 /// Bytes of the library's header: version and height. A file that is shorter was never written to.
 const HEADER_BYTES: u64 = 4 + 8;

@@ -16,7 +16,7 @@ use alys_cluster::id::Incarnation;
 use super::line::Line;
 use super::replay::Replay;
 use super::{FILE, OLD_FILE};
-use crate::files;
+use crate::storage::files;
 
 /// The size at which a file is put aside: some two thousand decisions.
 const FILE_MAX: u64 = 8 * 1024 * 1024;

@@ -5,6 +5,7 @@
 //! were made. [`Disk`] measures every sync, says whether the disk is slow or hangs, and delays syncs in drills.
 
 pub mod disk;
+pub(crate) mod files;
 pub mod thread;
 
 pub use disk::{Disk, DiskReading};

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::storage::disk::Room;
+use super::disk::Room;
 
 /// How a file is opened that is made if it is missing.
 pub(crate) fn options() -> OpenOptions {
