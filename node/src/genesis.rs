@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::consensus::BlockHash;
+use crate::consensus::guard;
 use crate::keys::{KeyError, PublicKey};
 
 /// Fewest members a federation can have: with n = 3f + 1 and f = 1.
@@ -173,6 +175,12 @@ impl Genesis {
     /// The members in genesis order.
     pub fn members(&self) -> &[Member] {
         &self.members
+    }
+
+    /// Whose journal and chain are those of this member; none if it is no member.
+    pub fn identity_of(&self, name: &NodeId) -> Option<BlockHash> {
+        let member = self.members.iter().find(|member| member.name == *name)?;
+        Some(guard::identity(self.hash(), &member.public_key))
     }
 
     /// A member's place in the genesis order.

@@ -9,7 +9,7 @@ use std::path::Path;
 use thiserror::Error;
 
 use crate::config::NodeConfig;
-use crate::consensus::guard::{self, Journal, JournalError, JournalMark};
+use crate::consensus::guard::{Journal, JournalError, JournalMark};
 use crate::genesis::Genesis;
 use crate::ports::{BlockStore as _, StoreError};
 use crate::store::RedbStore;
@@ -83,9 +83,8 @@ fn writable(directory: &Path) -> io::Result<()> {
 fn check_data(config: &NodeConfig, genesis: &Genesis) -> Result<(), PreflightError> {
     incarnation::last(&config.data_dir).map_err(|error| data_dir(config, error))?;
     let (chain, journal) = (config.data_dir.join("chain.redb"), config.data_dir.join("signatures.journal"));
-    let own = genesis.members().iter().find(|member| member.name == config.identity.name);
-    let own = own.expect("a configuration that was loaded is of a member of genesis");
-    let (identity, mark) = (guard::identity(genesis.hash(), &own.public_key), JournalMark::default());
+    let identity = genesis.identity_of(&config.identity.name).expect("a configuration that was loaded");
+    let mark = JournalMark::default();
     let height = if chain.exists() {
         RedbStore::open(&chain, genesis.hash())?.beside(identity, mark.clone())?.head().height
     } else {

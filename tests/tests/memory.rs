@@ -9,12 +9,18 @@ use alys_tests::federation::{Federation, SOON};
 use alys_tests::process::Process;
 use alys_tests::{eventually, seen};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_member_whose_data_directory_is_gone_signs_nothing_where_it_may_have_signed_before_and_says_so() {
-    let mut federation = Federation::prepare("memory", |_| {}).await;
+/// Four members, of which the fourth is to be a process.
+async fn three(tag: &str) -> Federation {
+    let mut federation = Federation::prepare(tag, |_| {}).await;
     for index in 0..3 {
         federation.start_member(index).await;
     }
+    federation
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_whose_data_directory_is_gone_signs_nothing_where_it_may_have_signed_before_and_says_so() {
+    let federation = three("memory").await;
     let process = Process::start(&federation, 3);
     let lost = &federation.members[3];
     lost.gate_open(4).await;
@@ -53,10 +59,7 @@ async fn a_member_whose_data_directory_is_gone_signs_nothing_where_it_may_have_s
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_whose_clock_is_behind_what_its_peers_know_of_it_begins_anew_with_a_later_number() {
-    let mut federation = Federation::prepare("outdated", |_| {}).await;
-    for index in 0..3 {
-        federation.start_member(index).await;
-    }
+    let federation = three("outdated").await;
     let incarnation = federation.members[3].config.data_dir.join("incarnation");
     let number =
         || fs::read_to_string(&incarnation).expect("there is one").trim().parse::<u64>().expect("a number");
@@ -83,10 +86,7 @@ async fn a_member_whose_clock_is_behind_what_its_peers_know_of_it_begins_anew_wi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_whose_data_directory_is_an_older_copy_signs_nothing_where_it_signed_before() {
-    let mut federation = Federation::prepare("restored", |_| {}).await;
-    for index in 0..3 {
-        federation.start_member(index).await;
-    }
+    let federation = three("restored").await;
     let lost = &federation.members[3];
     let copy = lost.config.data_dir.with_extension("copy");
     let copied = |from: &Path, to: &Path| {

@@ -142,8 +142,30 @@ fn command(directory: &Path, arguments: &str, stdout: impl Into<Stdio>) -> (Opti
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-#[test]
-fn commands_whose_output_nobody_reads_end_quietly_and_those_whose_output_is_full_say_so() {
+/// Runs a command as it is, with a closed output and with a full one; what it prints is lost, and nothing else.
+fn loses_its_output(directory: &Path, arguments: &str) {
+    let clean = || drop(std::fs::remove_file(directory.join("a.key")));
+    clean();
+    let printed =
+        Command::new(binary()).current_dir(directory).args(arguments.split(' ')).output().expect("it runs");
+    assert!(
+        !printed.stdout.is_empty(),
+        "{arguments} prints nothing, so that nothing can be lost: {printed:?}"
+    );
+    clean();
+    let (reader, closed) = pipe().expect("a pipe");
+    drop(reader);
+    let (code, complaint) = command(directory, arguments, closed);
+    assert_eq!((code, complaint.as_str()), (printed.status.code(), ""), "{arguments}, closed");
+    clean();
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("a device that is full");
+    let (code, complaint) = command(directory, arguments, full);
+    assert!(complaint.contains("standard output: No space left on device"), "{arguments}: {complaint}");
+    assert!(matches!(code, Some(1..=100)), "{arguments}: {code:?}, {complaint}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn commands_whose_output_nobody_reads_end_quietly_and_those_whose_output_is_full_say_so() {
     let directory = tempfile::tempdir().expect("a directory");
     let init = command(directory.path(), "testnet init --out testnet", Stdio::null());
     assert_eq!(init, (Some(0), String::new()));
@@ -155,27 +177,21 @@ fn commands_whose_output_nobody_reads_end_quietly_and_those_whose_output_is_full
         "keys show --key testnet/node-1/member.key",
         "completions bash",
         &format!("config show {of_member}"),
-        &format!("config check {of_member}"),
-        &format!("audit {of_member}"),
-        &format!("healthcheck {of_member}"),
-        &format!("status {of_member}"),
     ] {
-        let plain = command(directory.path(), arguments, Stdio::null());
-        // A key is not written over.
-        let _ = std::fs::remove_file(directory.path().join("a.key"));
-        let (reader, closed) = pipe().expect("a pipe");
-        drop(reader);
-        assert_eq!(command(directory.path(), arguments, closed), plain, "{arguments}, closed");
-        let _ = std::fs::remove_file(directory.path().join("a.key"));
-        let full = OpenOptions::new().write(true).open("/dev/full").expect("a device that is full");
-        let (code, complaint) = command(directory.path(), arguments, full);
-        assert!(!complaint.contains("panicked"), "{arguments}: {complaint}");
-        assert!(matches!(code, Some(1..=100)), "{arguments}: {code:?}, {complaint}");
-        if plain.0 == Some(0) {
-            assert!(
-                complaint.contains("standard output: No space left on device"),
-                "{arguments}: {complaint}"
-            );
-        }
+        loses_its_output(directory.path(), arguments);
     }
+    let mut federation = Federation::prepare("lost-output", |_| {}).await;
+    for index in 0..3 {
+        federation.start_member(index).await;
+    }
+    let process = Process::start(&federation, 3);
+    federation.members[3].gate_open(4).await;
+    federation.members[3].reaches(1).await;
+    let home = process.home().to_owned();
+    for arguments in ["config check", "healthcheck", "status"] {
+        loses_its_output(&home, &format!("{arguments} --config node.toml"));
+    }
+    drop(process);
+    loses_its_output(&home, "audit --config node.toml");
+    federation.stop().await;
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use alys_node::config::NodeConfig;
-use alys_node::consensus::guard::{self, Journal};
+use alys_node::consensus::guard::Journal;
 use alys_node::consensus::{Block, BlockHash, Certificate, StateRoot};
 use alys_node::genesis::Genesis;
 use alys_node::keys::Signature;
@@ -50,9 +50,7 @@ pub(crate) fn run(command: &Backup) -> anyhow::Result<ExitCode> {
     }
     let journal = command.out.join("signatures.journal");
     if !journal.exists() {
-        let own = genesis.members().iter().find(|member| member.name == config.identity.name);
-        let own = own.expect("a configuration that was loaded is of a member of genesis");
-        let identity = guard::identity(genesis.hash(), &own.public_key);
+        let identity = genesis.identity_of(&config.identity.name).expect("a configuration that was loaded");
         Journal::create(&journal, identity).with_context(|| format!("{}", journal.display()))?;
     }
     let (height, more) = (store.head().height, (store.head().height + 1).saturating_sub(first));

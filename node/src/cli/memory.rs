@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use alys_node::config::NodeConfig;
-use alys_node::consensus::guard::{self, Journal, JournalMark};
+use alys_node::consensus::guard::{Journal, JournalMark};
 use alys_node::genesis::Genesis;
 use alys_node::ports::BlockStore as _;
 use alys_node::store::RedbStore;
@@ -12,9 +12,8 @@ use crate::{ConfigFile, exit};
 
 /// The journal of a stopped member, and the height of its chain.
 pub(crate) fn journal(config: &NodeConfig, genesis: &Genesis) -> anyhow::Result<(Journal, u64)> {
-    let own = genesis.members().iter().find(|member| member.name == config.identity.name);
-    let own = own.expect("a configuration that was loaded is of a member of genesis");
-    let (identity, mark) = (guard::identity(genesis.hash(), &own.public_key), JournalMark::default());
+    let identity = genesis.identity_of(&config.identity.name).expect("a configuration that was loaded");
+    let mark = JournalMark::default();
     let of = |file| config.data_dir.join(file);
     // What is locked by a member that runs is refused.
     let store = RedbStore::open(&of("chain.redb"), genesis.hash())?.beside(identity, mark.clone())?;

@@ -203,6 +203,7 @@ mod tests {
     /// What consensus takes for a block: less than any deadline, and much for 64 of them.
     const PER_BLOCK: Duration = Duration::from_millis(400);
 
+    /// What is asked of peers goes nowhere: there is none.
     struct Nowhere;
 
     impl Outbox<SyncWire> for Nowhere {
