@@ -86,7 +86,17 @@ async fn a_member_whose_clock_is_behind_what_its_peers_know_of_it_begins_anew_wi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_whose_data_directory_is_an_older_copy_signs_nothing_where_it_signed_before() {
-    let federation = three("restored").await;
+    older_copy("restored", false, "peers know a later start of this member").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_on_an_older_copy_finds_in_the_chain_what_peers_that_began_anew_do_not_know() {
+    older_copy("shown", true, "has signed what its journal does not know").await;
+}
+
+/// An older copy takes the place of a member's data directory; its log says `why` it remembers nothing.
+async fn older_copy(tag: &str, peers_begin_anew: bool, why: &str) {
+    let mut federation = three(tag).await;
     let lost = &federation.members[3];
     let copy = lost.config.data_dir.with_extension("copy");
     let copied = |from: &Path, to: &Path| {
@@ -108,6 +118,13 @@ async fn a_member_whose_data_directory_is_an_older_copy_signs_nothing_where_it_s
     fs::remove_dir_all(&lost.config.data_dir).expect("removed");
     copied(&copy, &lost.config.data_dir);
 
+    if peers_begin_anew {
+        for index in 0..3 {
+            federation.members[index].take().stop().await;
+            federation.start_member(index).await;
+        }
+    }
+    let lost = &federation.members[3];
     let process = Process::start(&federation, 3);
     lost.gate_open(4).await;
     let first = eventually(SOON, "it signs again", async || {
@@ -129,7 +146,7 @@ async fn a_member_whose_data_directory_is_an_older_copy_signs_nothing_where_it_s
     };
     assert!(twice.is_empty(), "{twice:?}");
     let log = process.log();
-    assert_eq!(log.matches("peers know a later start of this member").count(), 1, "{log}");
+    assert_eq!(log.matches(why).count(), 1, "{log}");
     drop(process);
     federation.stop().await;
 }

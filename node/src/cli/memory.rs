@@ -29,7 +29,8 @@ pub(crate) fn accept_loss(file: &ConfigFile) -> anyhow::Result<ExitCode> {
         println!("{name} remembers what it signed; there is nothing to accept");
         return Ok(ExitCode::from(exit::FAILED));
     }
-    journal.set_floor(0)?;
+    // What the chain shows up to here is accepted; what it shows later is not.
+    journal.set_floor(height)?;
     println!("{name} signs from height {} on when it is started", height + 1);
     Ok(ExitCode::SUCCESS)
 }

@@ -439,6 +439,20 @@ impl Journal {
         self.compact().map_err(|source| self.failed(source))
     }
 
+    /// Whether it should have this statement, and does not. Of heights up to the floor, and of those whose records were
+    /// dropped, it need not.
+    fn lacks(&self, height: u64, step: Step, block: BlockHash) -> bool {
+        let dropped = self.count > self.records.len() as u64;
+        let oldest = self.records.front().map_or(u64::MAX, |record| record.statement.height);
+        if height <= self.header.floor || dropped && height <= oldest {
+            return false;
+        }
+        let signed = (height, step, Some(block));
+        !self.records.iter().rev().any(|SignedStatement { statement, .. }| {
+            (statement.height, statement.step, statement.block) == signed
+        })
+    }
+
     /// From here on the journal is one that remembers nothing, durably: it is an older copy.
     pub fn forget(&mut self) -> Result<(), JournalError> {
         self.set_floor(FLOOR_UNKNOWN)
@@ -548,6 +562,15 @@ pub trait Signer: Send {
         let _ = floor;
         Ok(())
     }
+    /// Whether this key has signed `step` for this block, as the chain shows, and the journal should know it and does not.
+    fn lacks(&self, height: u64, step: Step, block: BlockHash) -> bool {
+        let _ = (height, step, block);
+        false
+    }
+    /// From here on nothing that was signed before is remembered, durably: the floor is not known.
+    fn forget(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
 }
 
 /// This member's key behind the journal and the gate.
@@ -641,6 +664,14 @@ impl Signer for GuardedSigner {
 
     fn set_floor(&mut self, floor: u64) -> Result<(), Refusal> {
         Ok(self.journal.set_floor(floor)?)
+    }
+
+    fn lacks(&self, height: u64, step: Step, block: BlockHash) -> bool {
+        self.journal.lacks(height, step, block)
+    }
+
+    fn forget(&mut self) -> Result<(), Refusal> {
+        Ok(self.journal.forget()?)
     }
 }
 
@@ -785,6 +816,33 @@ mod tests {
         drop(journal);
         let journal = open(&path, 0).expect("opens again");
         assert_eq!((journal.floor(), journal.records().count()), (Some(7), 1));
+    }
+
+    #[test]
+    fn what_the_chain_shows_and_the_journal_should_know_is_missed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut journal = open(&journal_in(&dir), 0).expect("opens");
+        let block = |tag| BlockHash([tag; 32]);
+        assert!(!journal.lacks(9, Step::Precommit, block(1)), "it remembers nothing, and is not asked");
+        journal.set_floor(3).expect("kept");
+        sign(&mut journal, statement(5, 0, Step::Precommit, Some(1))).expect("signs");
+        for (height, step, tag, lacks) in [
+            (3, Step::Precommit, 1, false),
+            (4, Step::Precommit, 1, true),
+            (5, Step::Precommit, 1, false),
+            (5, Step::Precommit, 2, true),
+            (5, Step::Proposal, 1, true),
+            (6, Step::Precommit, 1, true),
+        ] {
+            assert_eq!(journal.lacks(height, step, block(tag)), lacks, "{step:?} of {tag} at {height}");
+        }
+        // Of what was dropped nothing is known.
+        for height in 6..6 + RECORDS_KEPT as u64 {
+            sign(&mut journal, statement(height, 0, Step::Prevote, None)).expect("signs");
+        }
+        assert!(!journal.lacks(4, Step::Precommit, block(1)) && !journal.lacks(6, Step::Precommit, block(1)));
+        journal.forget().expect("kept");
+        assert!(!journal.lacks(4_000, Step::Precommit, block(1)) && journal.floor().is_none());
     }
 
     #[test]

@@ -21,7 +21,7 @@ use alys_cluster::trace::{Cause, within, within_sync};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::byzantine::{Byzantine, ByzantineDrill, Delivery};
-use super::conductor::{Action, Conductor, Decision, Departure, Input, Instant, Tools};
+use super::conductor::{Action, Conductor, Decision, Departure, Input, Instant, Tools, shown};
 use super::message::{Committed, ConsensusMessage, EngineRequest, Farewell, StepTaken};
 use super::telling::Telling;
 use super::trace::{GateNote, Place, Rounds, Step};
@@ -283,7 +283,7 @@ impl ConsensusActor {
             let mut over = rounds.gate(now, self.gate_note(at));
             match input {
                 Input::Checked { valid, .. } => rounds.executed(now, *valid),
-                Input::Committed { head, adopted } => {
+                Input::Committed { head, adopted, .. } => {
                     over.extend(rounds.committed(now, head.height, *adopted));
                 }
                 _ => {}
@@ -448,6 +448,8 @@ impl ConsensusActor {
         shell.is_committing = true;
         let Decision { block, certificate, observed, deciding } = decision;
         let round = certificate.round;
+        let own = self.genesis.index_of(self.roster.own());
+        let shown = own.and_then(|own| shown(own, &block, &certificate));
         let stored = Box::new(StoredBlock { block: block.clone(), certificate, observed });
         let cause = shell.telling.cause(|rounds| rounds.context_of(Step::Commit));
         let (chain, me) = (self.chain.clone(), me.clone());
@@ -463,7 +465,7 @@ impl ConsensusActor {
                 }
             };
             let adopted = observed.adopted;
-            let committed = Committed { result, block, round, adopted, deciding, adopter };
+            let committed = Committed { result, block, round, adopted, shown, deciding, adopter };
             // An actor that has ended begins anew at the head.
             let _ = me.cast(Mail::to_self(ConsensusMessage::Committed(Box::new(committed))));
         });
@@ -471,7 +473,7 @@ impl ConsensusActor {
 
     /// A block was stored: tells whoever wants to know, and the conductor.
     fn committed(&self, me: &Me, shell: &mut Shell, committed: Committed) -> Result<(), ActorProcessingErr> {
-        let Committed { result, block, round, adopted, deciding, adopter } = committed;
+        let Committed { result, block, round, adopted, shown, deciding, adopter } = committed;
         shell.is_committing = false;
         let head = result?;
         // An engine that misses this begins anew at the head when it is asked to build on it.
@@ -484,7 +486,7 @@ impl ConsensusActor {
         if let Some(adopter) = adopter {
             let _ = adopter.send(Ok(()));
         }
-        self.input(me, shell, Input::Committed { head, adopted });
+        self.input(me, shell, Input::Committed { head, adopted, shown });
         Ok(())
     }
 

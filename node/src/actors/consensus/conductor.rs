@@ -35,7 +35,7 @@ use alys_cluster::port::PeerChange;
 
 use super::held::Held;
 use crate::consensus::config::ConsensusConfig;
-use crate::consensus::context::{Statement, proposer_index};
+use crate::consensus::context::{Statement, Step, proposer_index};
 use crate::consensus::core::{
     BftCore, CoreError, CoreInput, Effect, Ports, RoundTimer, needs_proposer, waits_for_proposal,
 };
@@ -53,6 +53,8 @@ const STALLED_SLOTS: u32 = 3;
 /// How far above what others say of their chains a member may have signed before it lost its memory: the height in hand,
 /// and the one above where it decided that before those who speak had.
 const FORGOTTEN_ABOVE: u64 = 2;
+/// Why a member remembers nothing.
+const COPIED: &str = "this member's key has signed what its journal does not know: its data directory is an older copy, or its key has two holders";
 /// Why a member is silent.
 const SILENT: &str = "a part of the consensus log is gone; silent until others have decided this height";
 /// Own messages of the present round that can be repeated.
@@ -135,6 +137,8 @@ pub enum Input {
         head: Head,
         /// See above.
         adopted: bool,
+        /// What this member has signed for it, as the block and its certificate show.
+        shown: Option<Step>,
     },
     /// A member was lost or came back.
     Peer(PeerChange),
@@ -255,6 +259,8 @@ pub struct Conductor {
     proposer: usize,
     lost: BTreeSet<NodeId>,
     peers_at: u64,
+    /// Whether it was told so since the gate opened: an older copy of a chain that begins before that begins too low.
+    has_compared: bool,
     /// Nothing is signed for heights up to this one; none as long as that is not known.
     floor: Option<u64>,
     is_leaving: bool,
@@ -271,6 +277,14 @@ type TimerKey = String;
 
 fn key(timer: &RoundTimer) -> TimerKey {
     timer.to_string()
+}
+
+/// What the member at place `own` of genesis has signed for a decided block, as the chain shows.
+pub fn shown(own: usize, block: &Block, certificate: &Certificate) -> Option<Step> {
+    if certificate.signer_indexes().any(|signer| signer == own) {
+        return Some(Step::Precommit);
+    }
+    (usize::from(block.proposer) == own).then_some(Step::Proposal)
 }
 
 impl Conductor {
@@ -304,6 +318,7 @@ impl Conductor {
             proposer: 0,
             lost: BTreeSet::new(),
             peers_at: 0,
+            has_compared: false,
             floor: Some(0),
             is_leaving: false,
             seen: BTreeMap::new(),
@@ -386,13 +401,19 @@ impl Conductor {
             Input::Checked { block, round, valid } => {
                 self.take(at, tools, CoreInput::Checked { block, round, valid }, actions)?;
             }
-            Input::Committed { head, adopted } => {
+            Input::Committed { head, adopted, shown } => {
+                if let Some(step) = shown.filter(|_| adopted)
+                    && tools.signer.lacks(head.height, step, head.hash)
+                {
+                    Self::forget(tools, head.height, step)?;
+                }
                 tools.received.decided(head.height);
                 self.committed(at.now, head, adopted);
             }
             Input::Peer(change) => self.peer(change, actions),
             Input::PeersAt { height, heard } => {
                 self.peers_at = height;
+                self.has_compared |= at.gate_open;
                 // Under an open gate those who speak are well, and know their chains.
                 if tools.signer.floor().is_none() && at.gate_open && heard + 1 >= required(self.members.len())
                 {
@@ -407,7 +428,7 @@ impl Conductor {
         // forgotten what it signed.
         let is_behind = self.peers_at > self.head.height;
         let is_due = at.now >= self.pacing.due() || self.is_called(at.now);
-        let may_begin = self.stage == Stage::Waiting && !self.is_leaving;
+        let may_begin = self.stage == Stage::Waiting && !self.is_leaving && self.has_compared;
         let remembers = self.floor.is_some_and(|floor| self.head.height + 1 > floor);
         if may_begin && at.gate_open && !is_behind && remembers {
             let height = self.head.height + 1;
@@ -422,6 +443,13 @@ impl Conductor {
             }
         }
         Ok(())
+    }
+
+    /// This member's key has signed what its journal does not know, as the chain or another member shows: what else it has
+    /// signed is not known either.
+    fn forget(tools: &mut Tools<'_>, height: u64, step: Step) -> Result<(), CoreError> {
+        tracing::warn!(height, step = step.as_str(), "{COPIED}; this member begins without memory");
+        tools.signer.forget().map_err(|refusal| CoreError::Signer(Box::new(refusal)))
     }
 
     /// The gate closed in the middle of a step, of which nothing may leave. That is no failure: what led to the
@@ -462,7 +490,14 @@ impl Conductor {
             }
             return Ok(());
         };
+        let is_above = |statement: &&Statement| self.floor.is_some_and(|floor| statement.height > floor);
+        let forgotten = arrival.unknown_own.iter().find(is_above).copied();
         actions.extend(arrival.unknown_own.into_iter().map(Action::TellUnknownSignature));
+        if let Some(Statement { height, step, .. }) = forgotten {
+            Self::forget(tools, height, step)?;
+            self.lay_down(COPIED.to_owned(), actions);
+            return Ok(());
+        }
         for (equivocation, first) in arrival.equivocations {
             actions.push(Action::KeepEvidence(Box::new(equivocation)));
             let both = first.into_iter().chain([message.clone()]);

@@ -10,6 +10,7 @@ use ractor::RpcReplyPort;
 
 use super::actor::StepState;
 use super::conductor::Action;
+use crate::consensus::context::Step;
 use crate::consensus::core::{CoreError, RoundTimer};
 use crate::consensus::evidence::Equivocation;
 use crate::consensus::guard::SignedStatement;
@@ -96,6 +97,7 @@ pub struct Committed {
     pub(super) block: Block,
     pub(super) round: u32,
     pub(super) adopted: bool,
+    pub(super) shown: Option<Step>,
     pub(super) deciding: Option<Duration>,
     pub(super) adopter: Option<RpcReplyPort<Result<(), String>>>,
 }

@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::byzantine::{Byzantine, Delivery, claimed};
-use super::conductor::{Action, Conductor, HeightLog, Input, Instant, Tools};
+use super::conductor::{Action, Conductor, HeightLog, Input, Instant, Tools, shown};
 use crate::actors::sync::state::{self as sync, SyncState};
 use crate::consensus::context::{BlockVote, ConsensusHeight, MemberIndex, Statement, Step};
 use crate::consensus::core::MalachiteCore;
@@ -74,6 +74,10 @@ struct RecordingSigner {
     closed: usize,
     signed: BTreeMap<(u64, u32, Step), Option<BlockHash>>,
     floor: Option<u64>,
+    /// Of an older copy: what it knows. What it does not, it contradicts.
+    copy: Option<BTreeSet<(u64, u32, Step)>>,
+    /// Whether what the chain shows is compared with what it knows.
+    compares: bool,
     conflicts: usize,
     refusals: usize,
     signed_while_closed: usize,
@@ -97,11 +101,14 @@ impl Signer for RecordingSigner {
         let key = (statement.height, statement.round, statement.step);
         let signed = *self.signed.entry(key).or_insert(statement.block);
         if signed != statement.block {
-            if self.guarded {
+            if self.guarded && self.copy.as_ref().is_none_or(|copy| copy.contains(&key)) {
                 self.refusals += 1;
                 return Err(Refusal::Conflict { at: *statement, signed, asked: statement.block });
             }
             self.conflicts += 1;
+        }
+        if let Some(copy) = &mut self.copy {
+            copy.insert(key);
         }
         Ok(self.key.sign(&statement.bytes(&self.chain_id)))
     }
@@ -114,7 +121,8 @@ impl Signer for RecordingSigner {
             block,
             pol_round: -1,
         };
-        let signed = self.signed.iter().filter(|(key, _)| self.guarded && key.0 == height);
+        let knows = |key: &(u64, u32, Step)| self.copy.as_ref().is_none_or(|copy| copy.contains(key));
+        let signed = self.signed.iter().filter(|(key, _)| self.guarded && key.0 == height && knows(key));
         signed.map(|(key, block)| at(key, *block)).collect()
     }
 
@@ -124,6 +132,17 @@ impl Signer for RecordingSigner {
 
     fn set_floor(&mut self, floor: u64) -> Result<(), Refusal> {
         self.floor = Some(floor);
+        Ok(())
+    }
+
+    fn lacks(&self, height: u64, step: Step, _: BlockHash) -> bool {
+        let is_it = |key: &(u64, u32, Step)| (key.0, key.2) == (height, step);
+        let is_missed = self.copy.as_ref().is_some_and(|copy| !copy.iter().any(is_it));
+        self.compares && is_missed && self.floor.is_some_and(|floor| height > floor)
+    }
+
+    fn forget(&mut self) -> Result<(), Refusal> {
+        self.floor = None;
         Ok(())
     }
 }
@@ -199,6 +218,8 @@ impl Simulation {
                 closed: 0,
                 signed: BTreeMap::new(),
                 floor: Some(0),
+                copy: None,
+                compares: true,
                 conflicts: 0,
                 refusals: 0,
                 signed_while_closed: 0,
@@ -378,8 +399,10 @@ impl Simulation {
                 self.push(1, index, Event::Input(Box::new(Input::Checked { block, round, valid })));
             }
             Action::Commit(decision) => self.commit(index, decision.block, decision.certificate, false),
-            // A signer without a guard has no journal to know anything.
-            Action::TellUnknownSignature(statement) if self.members[index].signer.guarded => {
+            // A signer without a guard has no journal to know anything, and an older copy does not know all.
+            Action::TellUnknownSignature(statement)
+                if self.members[index].signer.guarded && self.members[index].signer.copy.is_none() =>
+            {
                 panic!("member {index} has not signed {statement:?}")
             }
             Action::TellUnknownSignature(_) | Action::TellRound { .. } | Action::TellAbstention { .. } => {}
@@ -410,10 +433,10 @@ impl Simulation {
     fn commit(&mut self, index: usize, block: Block, certificate: Certificate, adopted: bool) {
         certificate.verify(&self.genesis).expect("a decision proves itself");
         let member = &mut self.members[index];
-        let head = Head::of(&block);
+        let (head, shown) = (Head::of(&block), shown(index, &block, &certificate));
         member.engine.forkchoice_updated(&block);
         member.chain.push((block, certificate, self.now_ms));
-        self.input(index, Input::Committed { head, adopted });
+        self.input(index, Input::Committed { head, adopted, shown });
     }
 
     /// What the sync actor does, with answers that come at once.
@@ -807,6 +830,49 @@ fn a_member_that_lost_its_disk_contradicts_nothing_that_it_signed_before() {
         }
     }
     assert!(without > 0, "a member without a floor contradicts itself, or this tests nothing");
+}
+
+#[test]
+fn a_member_that_runs_on_an_older_copy_finds_that_in_the_chain_and_contradicts_nothing() {
+    let mut without = 0;
+    for seed in 0..6 {
+        for compares in [true, false] {
+            let mut simulation = Simulation::new(seed, true);
+            simulation.run_for(5_000 + seed * 100);
+            let member = &simulation.members[3];
+            let (known, chain) = (member.signer.signed.keys().copied().collect(), member.chain.clone());
+            // Long enough for a turn of its own, which certificates need not show and blocks do.
+            simulation.run_for(10_000);
+            simulation.crash(2, true);
+            let proposals = |simulation: &Simulation| {
+                let signed = simulation.members[3].signer.signed.keys();
+                signed.filter(|(.., step)| *step == Step::Proposal).count()
+            };
+            let before = proposals(&simulation);
+            while proposals(&simulation) == before {
+                simulation.run_for(1);
+            }
+            simulation.crash(3, false);
+            let member = &mut simulation.members[3];
+            (member.signer.copy, member.signer.compares, member.chain) = (Some(known), compares, chain);
+            let signed_before = member.signer.signed.len();
+            simulation.restart(3);
+            simulation.run_for(5_000);
+            simulation.restart(2);
+            simulation.run_for(15_000);
+            let signer = &simulation.members[3].signer;
+            if compares {
+                assert_eq!(signer.conflicts, 0, "seed {seed}");
+                assert!(signer.signed.len() > signed_before, "seed {seed}: it takes part again");
+            } else {
+                without += signer.conflicts;
+            }
+        }
+    }
+    assert!(
+        without > 0,
+        "an older copy that does not look at the chain contradicts itself, or this tests nothing"
+    );
 }
 
 #[test]
