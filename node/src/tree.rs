@@ -65,13 +65,17 @@ use crate::discovery;
 use crate::genesis::Genesis;
 use crate::keys::SecretKey;
 use crate::logs::writer::LostLines;
-use crate::storage::Storage;
+use crate::storage::{OPEN_DEADLINE, Storage};
 
 /// Slots of an actor's mailbox: several seconds of the busiest traffic seen.
 const MAILBOX: usize = 1_024;
 /// The longest a handler may take, unless it is told otherwise: longer than the longest of them waits for others,
-/// which is consensus that asks engine and chain, for 5 s each.
+/// which are consensus that asks the engine and the engine that asks the chain, for 5 s each.
 const HANDLER_DEADLINE: Duration = Duration::from_secs(15);
+/// The longest a handler of the chain may take, which waits for nobody: the storage thread does its work.
+const CHAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// The longest an actor may take to start that opens files, a little more than the opening itself may.
+const START_DEADLINE: Duration = OPEN_DEADLINE.saturating_add(Duration::from_secs(1));
 /// The longest the federation is asked for the state of its members.
 const MEMBERS_DEADLINE: Duration = Duration::from_millis(500);
 
@@ -158,20 +162,6 @@ fn member_reading(member: MemberStatus) -> Option<MemberReading> {
         healthy: member.healthy,
         silence,
     })
-}
-
-/// The longest the chain may take over a message: a store that hangs is opened anew.
-fn chain_deadline(mail: &Mail<ChainMessage>) -> Duration {
-    match mail.peek() {
-        Some(ChainMessage::Ping(..)) => Duration::from_secs(1),
-        Some(
-            ChainMessage::Commit(..)
-            | ChainMessage::Block(..)
-            | ChainMessage::Range { .. }
-            | ChainMessage::Failed(_),
-        )
-        | None => Duration::from_secs(5),
-    }
 }
 
 /// What the actors are made of.
@@ -315,12 +305,11 @@ impl Parts {
             head: self.head.clone(),
             clock: self.clock.clone(),
         };
-        let watch =
-            Watch::default().deadline(|mail: &Mail<ChainMessage>| Some(chain_deadline(mail))).drilled();
+        let watch = Watch::default().deadline(|_| Some(CHAIN_DEADLINE)).drilled();
         let address = actor.address.clone();
         let watch = watch.traced(address.name(), &self.events);
         let chain = self.watched(address.name(), watch, move || actor.clone());
-        chain.at_boundary().reached_at(&address)
+        chain.at_boundary().start_deadline(START_DEADLINE).reached_at(&address)
     }
 
     fn engine(&self) -> ChildSpec {
@@ -398,7 +387,7 @@ impl Parts {
         let needs = [self.addresses.chain.name(), self.addresses.engine.name()];
         let address = actor.address.clone();
         let consensus = self.worker(address.name(), move || actor.clone()).reached_at(&address);
-        consensus.strategy(self.backoff()).depends_on(&needs)
+        consensus.strategy(self.backoff()).start_deadline(START_DEADLINE).depends_on(&needs)
     }
 
     fn gateway(&self) -> ChildSpec {

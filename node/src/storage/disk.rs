@@ -16,8 +16,8 @@ const SLOW_SHARE: u32 = 8;
 /// What is left free of the file system: with less, nothing is written. It is more than a block and what the store needs to
 /// take one in, so that no write fails in the middle.
 pub const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
-/// How often a full disk is looked at.
-const FULL_STEP: Duration = Duration::from_millis(100);
+/// For how long the room that was found is taken for the room that there is.
+pub(super) const ROOM_AGE: Duration = Duration::from_millis(100);
 /// How often a delayed sync looks whether its delay was changed.
 const DELAY_STEP: Duration = Duration::from_millis(10);
 
@@ -51,6 +51,8 @@ struct State {
     delay: Duration,
     syncs: u64,
     room: Option<Room>,
+    /// When that was looked at.
+    looked: Option<Moment>,
 }
 
 /// What is known of the disk at one moment.
@@ -78,18 +80,16 @@ impl Disk {
         Self(Arc::new(Shared { clock, space, state: Mutex::default() }))
     }
 
-    /// Looks at the room there is; says whether it is enough to write.
+    /// Whether there is room enough to write. To be called on the storage thread.
     pub(super) fn has_room(&self) -> bool {
-        let room = (self.0.space)();
-        self.state().room = room;
-        room.is_none_or(|room| room.free >= RESERVE_BYTES)
-    }
-
-    /// Waits until there is room. To be called on the storage thread.
-    pub(super) fn wait_for_room(&self) {
-        while !self.has_room() {
-            std::thread::sleep(FULL_STEP);
+        let now = self.0.clock.now();
+        let looked = self.state().looked;
+        if looked.is_none_or(|looked| now.since(looked) >= ROOM_AGE) {
+            let room = (self.0.space)();
+            let mut state = self.state();
+            (state.room, state.looked) = (room, Some(now));
         }
+        self.state().room.is_none_or(|room| room.free >= RESERVE_BYTES)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

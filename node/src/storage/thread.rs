@@ -1,26 +1,37 @@
 //! The thread that reads and writes the member's files while it runs.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
-use super::disk::Disk;
+use super::disk::{Disk, ROOM_AGE};
 
 /// Requests that may wait. Consensus has one at a time and the chain few; who asks for more is refused.
 const QUEUE_MAX: usize = 256;
+/// Of which so many may be reads, which peers and users ask for: they never take the room of what the member itself does.
+const READS_MAX: usize = 32;
 /// How often the room on the disk is looked at while there is nothing to do.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-type Request = Box<dyn FnOnce() + Send>;
+type Task = Box<dyn FnOnce() + Send>;
+
+enum Request {
+    /// May write, for which there must be room on the disk.
+    Write(Task),
+    /// Only reads.
+    Read(Task),
+}
 
 /// Why a request was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum StorageError {
     /// Too many requests wait already. This one was not begun.
-    #[error("{QUEUE_MAX} requests wait for the disk already; this one was not begun")]
+    #[error("too many requests wait for the disk already; this one was not begun")]
     Full,
     /// The request panicked, or the thread has ended. What it did is not known.
     #[error("a request to the disk ended without an answer")]
@@ -34,6 +45,7 @@ pub enum StorageError {
 #[derive(Clone)]
 pub struct Storage {
     queue: SyncSender<Request>,
+    reads: Arc<Semaphore>,
     disk: Disk,
 }
 
@@ -43,7 +55,7 @@ impl Storage {
         let (queue, requests) = sync_channel(QUEUE_MAX);
         let measured = disk.clone();
         std::thread::Builder::new().name("storage".to_owned()).spawn(move || work(&requests, &measured))?;
-        Ok(Self { queue, disk })
+        Ok(Self { queue, reads: Arc::new(Semaphore::new(READS_MAX)), disk })
     }
 
     /// What it writes to.
@@ -53,7 +65,20 @@ impl Storage {
 
     /// Has `request` done after those before it. Never waits.
     pub fn submit(&self, request: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
-        self.queue.try_send(Box::new(request)).map_err(|error| match error {
+        self.enqueue(Request::Write(Box::new(request)))
+    }
+
+    /// The same with one that writes nothing: fewer of them may wait, and a full disk does not hold them up.
+    pub fn submit_read(&self, request: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
+        let permit = self.reads.clone().try_acquire_owned().map_err(|_| StorageError::Full)?;
+        self.enqueue(Request::Read(Box::new(move || {
+            request();
+            drop(permit);
+        })))
+    }
+
+    fn enqueue(&self, request: Request) -> Result<(), StorageError> {
+        self.queue.try_send(request).map_err(|error| match error {
             TrySendError::Full(_) => StorageError::Full,
             TrySendError::Disconnected(_) => StorageError::Lost,
         })
@@ -81,30 +106,41 @@ impl Storage {
 }
 
 fn work(requests: &Receiver<Request>, disk: &Disk) {
+    // What would fail for lack of room waits for it, as for a disk that hangs.
+    let mut held = VecDeque::new();
     loop {
-        let request = match requests.recv_timeout(LOOK_EVERY) {
-            Ok(request) => request,
-            Err(RecvTimeoutError::Timeout) => {
-                disk.has_room();
-                continue;
-            }
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        disk.progress();
-        // What would fail for lack of room waits for it, as for a disk that hangs.
-        disk.wait_for_room();
-        // Whoever waits for it finds its answer gone.
-        if catch_unwind(AssertUnwindSafe(request)).is_err() {
-            tracing::error!("a request to the disk panicked");
+        if disk.has_room()
+            && let Some(task) = held.pop_front()
+        {
+            perform(task, disk);
+            continue;
         }
-        disk.rest();
+        let patience = if held.is_empty() { LOOK_EVERY } else { ROOM_AGE };
+        if held.len() == QUEUE_MAX {
+            std::thread::sleep(patience);
+            continue;
+        }
+        match requests.recv_timeout(patience) {
+            Ok(Request::Write(task)) if !held.is_empty() || !disk.has_room() => held.push_back(task),
+            Ok(Request::Write(task) | Request::Read(task)) => perform(task, disk),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
     }
+}
+
+fn perform(task: Task, disk: &Disk) {
+    disk.progress();
+    // Whoever waits for it finds its answer gone.
+    if catch_unwind(AssertUnwindSafe(task)).is_err() {
+        tracing::error!("a request to the disk panicked");
+    }
+    disk.rest();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use alys_cluster::clock::SystemClock;
@@ -131,6 +167,9 @@ mod tests {
         let health = storage.disk().reading().health(Duration::from_secs(2));
         assert_eq!(health.status, HealthStatus::Unhealthy);
         assert!(health.reason.starts_with("the disk is full: 16.0 MiB are free"), "{}", health.reason);
+        let (answer, answered) = oneshot::channel();
+        storage.submit_read(move || assert_eq!(answer.send(3), Ok(()))).expect("there is room in the queue");
+        assert_eq!(answered.await, Ok(3), "what is on the disk can be read");
         let after = storage.run(|| 7);
         free.store(RESERVE_BYTES, Ordering::Relaxed);
         assert_eq!(after.await, Ok(7));
@@ -170,9 +209,14 @@ mod tests {
             })
             .expect("taken");
         begins.recv().expect("begun");
-        (0..QUEUE_MAX).for_each(|_| storage.submit(|| ()).expect("waits"));
+        (0..READS_MAX).for_each(|_| storage.submit_read(|| ()).expect("waits"));
+        assert_eq!(storage.submit_read(|| ()), Err(StorageError::Full));
+        (READS_MAX..QUEUE_MAX).for_each(|_| storage.submit(|| ()).expect("waits"));
         assert_eq!(storage.submit(|| ()), Err(StorageError::Full));
         drop(release);
-        assert_eq!(storage.run_within(Duration::from_secs(5), || 7).await.or(Ok::<_, ()>(7)), Ok(7));
+        while storage.reads.available_permits() < READS_MAX {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(storage.submit_read(|| ()), Ok(()));
     }
 }

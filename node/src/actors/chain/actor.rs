@@ -9,12 +9,12 @@ use alys_cluster::health::message::answer;
 use alys_cluster::id::BlockHeight;
 use alys_cluster::mailbox::{Address, Mail};
 use alys_cluster::port::Progress;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::message::ChainMessage;
 use crate::failure::MemberFailure;
 use crate::ports::{BlockStore, Head, StoreError, StoredBlock};
-use crate::storage::Storage;
+use crate::storage::{OPEN_DEADLINE, Storage};
 
 /// The head, readable by everyone at any time, and since when it is the head.
 #[derive(Clone, Debug)]
@@ -67,22 +67,42 @@ pub struct ChainActor {
     pub clock: Arc<dyn Clock>,
 }
 
-/// The longest opening the store may take, with the repair of one that was not closed.
-const OPEN_DEADLINE: Duration = Duration::from_mins(1);
-
 /// The store, which only the storage thread touches.
 pub struct ChainState {
     store: Option<Arc<Mutex<Box<dyn BlockStore>>>>,
     storage: Storage,
 }
 
+/// What the storage thread does with the store.
+type Request = Box<dyn FnOnce(&mut dyn BlockStore) + Send>;
+
 impl ChainState {
-    /// Has `request` done with the store. One that is refused because too many wait is dropped with its reply, which
-    /// tells its caller.
-    fn submit(&self, request: impl FnOnce(&mut dyn BlockStore) + Send + 'static) {
-        let Some(store) = self.store.clone() else { return };
-        let request = move || request(&mut **store.lock().unwrap_or_else(PoisonError::into_inner));
-        let _ = self.storage.submit(request);
+    fn with_store(&self, request: Request) -> impl FnOnce() + Send + 'static {
+        let store = self.store.clone();
+        move || {
+            if let Some(store) = store {
+                request(&mut **store.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+    }
+
+    /// Writes. The queue has room for the few who do.
+    fn write(&self, request: Request) {
+        let _ = self.storage.submit(self.with_store(request));
+    }
+
+    /// Reads for whoever asks. A question that is refused because too many wait is dropped with its reply, which tells
+    /// its caller; one that nobody waits for any more is not worth the disk.
+    fn read<T: Send + 'static>(
+        &self,
+        reply: RpcReplyPort<Result<T, String>>,
+        read: impl FnOnce(&dyn BlockStore) -> Result<T, StoreError> + Send + 'static,
+    ) {
+        let _ = self.storage.submit_read(self.with_store(Box::new(move |store| {
+            if !reply.is_closed() {
+                let _ = reply.send(read(store).map_err(|error| error.to_string()));
+            }
+        })));
     }
 }
 
@@ -137,7 +157,7 @@ impl Actor for ChainActor {
         match mail.open() {
             ChainMessage::Commit(block, reply) => {
                 let (head, clock) = (self.head.clone(), self.clock.clone());
-                state.submit(move |store| match store.append(&block) {
+                state.write(Box::new(move |store| match store.append(&block) {
                     Ok(()) => {
                         head.set(store.head(), clock.now());
                         let _ = reply.send(Ok(store.head()));
@@ -147,17 +167,14 @@ impl Actor for ChainActor {
                     }
                     // The reply is dropped once the actor has been told: whoever asked asks the next one.
                     Err(error) => drop(me.cast(Mail::to_self(ChainMessage::Failed(error)))),
-                });
+                }));
             }
             // A database that fails to write is opened anew by the restart.
             ChainMessage::Failed(error) => return Err(MemberFailure::of(error).into()),
-            ChainMessage::Block(height, reply) => state.submit(move |store| {
-                let _ = reply.send(store.block(height).map_err(|error| error.to_string()));
-            }),
-            ChainMessage::Range { from, max, max_bytes, reply } => state.submit(move |store| {
-                let blocks = range(store, from, max, max_bytes);
-                let _ = reply.send(blocks.map_err(|error| error.to_string()));
-            }),
+            ChainMessage::Block(height, reply) => state.read(reply, move |store| store.block(height)),
+            ChainMessage::Range { from, max, max_bytes, reply } => {
+                state.read(reply, move |store| range(store, from, max, max_bytes));
+            }
             ChainMessage::Ping(ping, reply) => {
                 let health = self.storage.disk().reading().health(self.block_time);
                 answer(self.address.name(), &*self.clock, &ping, health, reply);
