@@ -43,7 +43,7 @@ use crate::storage::files::replace;
 const RECORD_BYTES: usize = 8 + 8 + 4 + 1 + 1 + 32 + 8 + 8 + 8 + 4;
 /// Records kept in memory, and kept in the file when it is compacted.
 const RECORDS_KEPT: usize = 4_096;
-/// The file is compacted on opening when it has grown to this size.
+/// The file is compacted, as it is on opening, when it has grown to this size.
 const COMPACT_AT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// What a journal begins with.
@@ -96,7 +96,7 @@ impl JournalMark {
 struct Header {
     identity: BlockHash,
     /// Records that were dropped when the file was compacted.
-    forgotten: u64,
+    compacted: u64,
     /// Nothing is signed for heights up to this one.
     floor: u64,
 }
@@ -105,7 +105,7 @@ impl Header {
     fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = MAGIC.to_vec();
         bytes.extend(self.identity.0);
-        bytes.extend(self.forgotten.to_be_bytes());
+        bytes.extend(self.compacted.to_be_bytes());
         bytes.extend(self.floor.to_be_bytes());
         bytes.extend(crc32fast::hash(&bytes).to_be_bytes());
         bytes.try_into().expect("the fields have the header's size")
@@ -120,7 +120,7 @@ impl Header {
         }
         let u64_at = |at: usize| Some(u64::from_be_bytes(rest.get(at..at + 8)?.try_into().ok()?));
         let identity = BlockHash(rest.get(..32)?.try_into().ok()?);
-        Some(Self { identity, forgotten: u64_at(32)?, floor: u64_at(40)? })
+        Some(Self { identity, compacted: u64_at(32)?, floor: u64_at(40)? })
     }
 }
 
@@ -254,7 +254,9 @@ pub enum JournalError {
         statement: Statement,
     },
     /// A record in the middle is damaged: the file was altered. A torn record at the end is not this error.
-    #[error("the signer's journal {path} is damaged at byte {at}; restore it, or retire this member's key")]
+    #[error(
+        "the signer's journal {path} is damaged at byte {at}; restore it, or delete the whole data directory"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -342,86 +344,70 @@ impl Journal {
         }
         let mut bytes = Vec::new();
         file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(error)?;
-        let found = Header::from_bytes(&bytes);
-        let header = found.unwrap_or(Header { identity, forgotten: 0, floor: 0 });
-        let records = Self::parse(path, &bytes)?;
-        let whole = header_bytes(&bytes) + records.len() * RECORD_BYTES;
-        if whole < bytes.len() {
-            file.set_len(whole as u64).map_err(error)?;
-        }
-        // What a process that was killed had written need not be durable yet, and the chain is about to count on it.
-        file.sync_all().map_err(error)?;
-        if header.identity != identity {
-            return Err(JournalError::Foreign { path: path.into() });
-        }
-        let count = header.forgotten + records.len() as u64;
+        let (header, records) = Self::parse(path, &bytes, identity)?;
+        let count = header.compacted + records.len() as u64;
         if count < mark.stored() {
             return Err(JournalError::Short { path: path.into(), found: count, stored: mark.stored() });
         }
-        mark.set_durable(count);
         let (path, records) = (path.into(), records.into());
         let mut journal = Self { path, file, header, records, count, mark, dirty: false, disk: None };
-        // One of the version before has no header.
-        if found.is_none() || journal.is_large() {
-            journal.compact().map_err(|source| journal.failed(source))?;
-        }
-        journal.forget_old();
+        // What is read need not be on disk: a sync that failed once is not done by the next, which succeeds. Only what is
+        // written anew is durable.
+        journal.compact().map_err(|source| journal.failed(source))?;
+        journal.mark.set_durable(count);
         Ok(journal)
     }
 
     /// Begins a journal that remembers nothing, as a whole or not at all.
     pub fn create(path: &Path, identity: BlockHash) -> io::Result<()> {
-        let header = Header { identity, forgotten: 0, floor: FLOOR_UNKNOWN };
+        let header = Header { identity, compacted: 0, floor: FLOOR_UNKNOWN };
         replace(path, &header.to_bytes()).map(drop)
     }
 
     /// Reads a journal without locking or changing it, for audits: how many records it tells of, and those it has.
     pub fn read(path: &Path, identity: BlockHash) -> Result<(u64, Vec<SignedStatement>), JournalError> {
         let bytes = std::fs::read(path).map_err(|source| JournalError::File { path: path.into(), source })?;
-        let records = Self::parse(path, &bytes)?;
-        let header = Header::from_bytes(&bytes).unwrap_or(Header { identity, forgotten: 0, floor: 0 });
-        if header.identity != identity {
-            return Err(JournalError::Foreign { path: path.into() });
-        }
-        Ok((header.forgotten + records.len() as u64, records))
+        let (header, records) = Self::parse(path, &bytes, identity)?;
+        Ok((header.compacted + records.len() as u64, records))
     }
 
-    fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<SignedStatement>, JournalError> {
+    fn parse(
+        path: &Path,
+        bytes: &[u8],
+        identity: BlockHash,
+    ) -> Result<(Header, Vec<SignedStatement>), JournalError> {
         if bytes.is_empty() {
             return Err(JournalError::Empty { path: path.into() });
         }
-        let begin = header_bytes(bytes);
-        let (chunks, _torn) = bytes[begin..].as_chunks::<RECORD_BYTES>();
+        let damaged = |at| JournalError::Damaged { path: path.into(), at };
+        let header = Header::from_bytes(bytes).ok_or_else(|| damaged(0))?;
+        if header.identity != identity {
+            return Err(JournalError::Foreign { path: path.into() });
+        }
+        let (chunks, _torn) = bytes[HEADER_BYTES..].as_chunks::<RECORD_BYTES>();
         let mut records = Vec::with_capacity(chunks.len());
         for (index, chunk) in chunks.iter().enumerate() {
+            let rest = &chunks[index..];
             match SignedStatement::from_bytes(chunk) {
                 Some(record) => records.push(record),
-                // The size of a file can reach the disk before its bytes do.
-                None if index + 1 == chunks.len() && begin + index > 0 => break,
-                None => {
-                    return Err(JournalError::Damaged {
-                        path: path.into(),
-                        at: begin + index * RECORD_BYTES,
-                    });
-                }
+                // The size of a file can reach the disk before its bytes do: of all that one step signs, which is synced
+                // once.
+                None if rest.len() == 1 || rest.as_flattened().iter().all(|byte| *byte == 0) => break,
+                None => return Err(damaged(HEADER_BYTES + index * RECORD_BYTES)),
             }
         }
-        // Neither a header nor a record: not a journal, whatever it is.
-        if begin == 0 && records.is_empty() {
-            return Err(JournalError::Damaged { path: path.into(), at: 0 });
-        }
-        Ok(records)
+        Ok((header, records))
     }
 
     fn is_large(&self) -> bool {
-        let in_file = self.count - self.header.forgotten;
+        let in_file = self.count - self.header.compacted;
         in_file * RECORD_BYTES as u64 >= COMPACT_AT_BYTES
     }
 
     /// Keeps the newest records only, in a new file that replaces the old one at once.
     fn compact(&mut self) -> io::Result<()> {
-        self.forget_old();
-        self.header.forgotten = self.count - self.records.len() as u64;
+        self.trim();
+        self.header.compacted = self.count - self.records.len() as u64;
         let mut bytes = self.header.to_bytes().to_vec();
         self.records.iter().for_each(|record| bytes.extend(record.to_bytes()));
         self.file = replace(&self.path, &bytes)?;
@@ -470,7 +456,7 @@ impl Journal {
         JournalError::File { path: self.path.clone(), source }
     }
 
-    fn forget_old(&mut self) {
+    fn trim(&mut self) {
         while self.records.len() > RECORDS_KEPT {
             self.records.pop_front();
         }
@@ -517,7 +503,7 @@ impl Journal {
         self.dirty = true;
         self.count += 1;
         self.records.push_back(record);
-        self.forget_old();
+        self.trim();
         Ok(())
     }
 
@@ -535,11 +521,6 @@ impl Journal {
         }
         Ok(())
     }
-}
-
-/// Where records begin: behind the header, if there is one.
-fn header_bytes(journal: &[u8]) -> usize {
-    Header::from_bytes(journal).map_or(0, |_| HEADER_BYTES)
 }
 
 /// Signs statements, or refuses.
@@ -790,16 +771,12 @@ mod tests {
             (&whole[..HEADER_BYTES + RECORD_BYTES], OWN, "tells of 1 signatures, but the chain of 2"),
             (&whole[..HEADER_BYTES - 1], OWN, "is damaged at byte 0"),
             (&whole[1..], OWN, "is damaged at byte 0"),
+            (&whole[HEADER_BYTES..], OWN, "is damaged at byte 0"),
             (&whole, BlockHash([9; 32]), "is of another member, or of another chain"),
         ] {
             let error = opened(bytes, identity).expect_err(says);
             assert!(error.contains(says), "{says}: {error}");
         }
-        // One of the version before, which knew no header, where the chain tells of nothing yet.
-        std::fs::write(&path, &whole[HEADER_BYTES..]).expect("writes");
-        assert_eq!(open(&path, 2).expect("opens").records().count(), 3);
-        assert_eq!(std::fs::read(&path).expect("reads").len(), whole.len(), "it has one now");
-        assert_eq!(open(&path, 2).expect("opens").floor(), Some(0), "it remembers everything");
     }
 
     #[test]
@@ -887,10 +864,12 @@ mod tests {
             assert_eq!(open(&path, 0).expect("opens").records().count(), 2, "torn at {torn_at}");
             assert_eq!(std::fs::read(&path).expect("reads").len(), after(2));
         }
-        let mut zeros = whole.clone();
-        zeros[after(2)..].fill(0);
-        std::fs::write(&path, &zeros).expect("writes");
-        assert_eq!(open(&path, 0).expect("opens").records().count(), 2, "size before bytes");
+        for left in [2, 1] {
+            let mut zeros = whole.clone();
+            zeros[after(left)..].fill(0);
+            std::fs::write(&path, &zeros).expect("writes");
+            assert_eq!(open(&path, 0).expect("opens").records().count(), left, "size before bytes");
+        }
         let mut damaged = whole.clone();
         damaged[after(1) + 9] ^= 1;
         std::fs::write(&path, &damaged).expect("writes");
@@ -904,9 +883,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = journal_in(&dir);
         let count = COMPACT_AT_BYTES / RECORD_BYTES as u64 + 10;
-        let bytes: Vec<u8> = (1..=count)
-            .flat_map(|height| record(statement(height, 0, Step::Prevote, Some(1))).to_bytes())
-            .collect();
+        let header = Header { identity: OWN, compacted: 0, floor: 0 };
+        let records =
+            (1..=count).flat_map(|height| record(statement(height, 0, Step::Prevote, Some(1))).to_bytes());
+        let bytes: Vec<u8> = header.to_bytes().into_iter().chain(records).collect();
         std::fs::write(&path, bytes).expect("writes");
         let mut journal = open(&path, 0).expect("opens");
         let size = std::fs::metadata(&path).expect("exists").len();
