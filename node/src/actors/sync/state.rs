@@ -9,8 +9,12 @@ use std::time::Duration;
 use alys_cluster::clock::Moment;
 use alys_cluster::id::NodeId;
 
-/// How long a request waits for its answer before another member is asked.
+/// How long a request waits for its answer at first, and at least, before another member is asked.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long at most: the whole of an answer has to come over links that all of them may share.
+const REQUEST_TIMEOUT_MAX: Duration = Duration::from_mins(2);
+/// The patience with the next answer, as a multiple of what the last one took.
+const PATIENCE_FACTOR: u32 = 4;
 /// How long nobody is asked after an answer that consensus was not there to take: it is being restarted, or
 /// halted.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -93,6 +97,8 @@ pub struct SyncState {
     tolerated: usize,
     under_way: Option<UnderWay>,
     last_id: u64,
+    /// How long the next request waits: longer after one that was late, and as the last answer took.
+    patience: Duration,
     behind_since: Option<(u64, Moment)>,
     disappointments: BTreeMap<NodeId, u32>,
     /// When each last disappointed.
@@ -108,6 +114,7 @@ impl SyncState {
             tolerated,
             under_way: None,
             last_id: 0,
+            patience: REQUEST_TIMEOUT,
             behind_since: None,
             disappointments: BTreeMap::new(),
             disappointed: BTreeMap::new(),
@@ -129,6 +136,8 @@ impl SyncState {
                     self.under_way.as_mut().filter(|request| request.to == from && request.id == id)
                 {
                     request.has_arrived = true;
+                    let took = now.since(request.since);
+                    self.patience = (took * PATIENCE_FACTOR).clamp(REQUEST_TIMEOUT, REQUEST_TIMEOUT_MAX);
                 }
                 vec![]
             }
@@ -167,10 +176,11 @@ impl SyncState {
         let mut effects = vec![Effect::PeersAt { height: peers_at, heard: peers.len() }];
         if let Some(request) = &self.under_way
             && !request.has_arrived
-            && now.since(request.since) >= REQUEST_TIMEOUT
+            && now.since(request.since) >= self.patience
         {
             let late = request.to.clone();
             self.under_way = None;
+            self.patience = (self.patience * 2).min(REQUEST_TIMEOUT_MAX);
             self.disappointed_by(now, late);
         }
         let highest = heights.first().copied().unwrap_or(0);
@@ -270,12 +280,38 @@ mod tests {
         state.handle(at(0), tick(3, [9, 10, 8]));
         let effects = state.handle(at(1_000), tick(3, [9, 10, 8]));
         assert_eq!(effects, [peers_at(9), request(2, 2, 4)]);
+        state.handle(at(1_100), Input::Arrived { from: node(2), id: 2 });
         state.handle(at(1_100), Input::Answered { from: node(2), id: 2, useful: false });
         let effects = state.handle(at(1_200), tick(3, [9, 10, 8]));
         assert_eq!(effects, [peers_at(9), request(4, 3, 4)]);
         state.handle(at(1_300), Input::Answered { from: node(4), id: 3, useful: true });
         let effects = state.handle(at(1_400), tick(8, [9, 10, 8]));
         assert_eq!(effects, [peers_at(9), request(3, 4, 9)]);
+    }
+
+    #[test]
+    fn a_link_that_takes_longer_for_an_answer_than_a_request_waits_is_given_the_time_it_needs() {
+        // Answers of 5 s each come one after another over the one link that this member has.
+        let (mut state, mut height, mut free_at, mut asked) = (SyncState::new(1), 0, 0, 0);
+        let mut coming = std::collections::VecDeque::<(u64, NodeId, u64)>::new();
+        for now in (0..600_000).step_by(100) {
+            if let Some((_, from, id)) = coming.pop_front_if(|(arrives, ..)| *arrives <= now) {
+                if state.expects(&from, id) {
+                    state.handle(at(now), Input::Arrived { from: from.clone(), id });
+                    state.handle(at(now), Input::Answered { from, id, useful: true });
+                    height += 1;
+                }
+            }
+            for effect in state.handle(at(now), tick(height, [10_000; 3])) {
+                if let Effect::Request { to, id, .. } = effect {
+                    free_at = now.max(free_at) + 5_000;
+                    coming.push_back((free_at, to, id));
+                    asked += 1;
+                }
+            }
+        }
+        assert!(height > 100, "{height} of 120 answers");
+        assert!(asked < height + 10, "asked {asked} times for {height}");
     }
 
     #[test]
