@@ -39,8 +39,9 @@ impl std::ops::Add<Duration> for Moment {
     }
 }
 
-/// Milliseconds since the Unix epoch on a wall clock. A label: nothing but the life of a
-/// certificate, which bears clocks that are a day wrong, is decided by it.
+/// Milliseconds since the Unix epoch on a wall clock, which may be wrong and may jump. It labels blocks, says whether a
+/// proposal's label is credible, whether a certificate is valid, and how high the number of a start may be; how long
+/// something takes is measured with [`Moment`] only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WallTime(pub u64);
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alys_node::actors::consensus::byzantine::Misbehaviour;
+use alys_node::consensus::evidence::EVIDENCE_PER_MEMBER;
 use alys_node::ops::view::{BlockView, EvidenceView, MisbehaviourRequest, ReceivedView};
 use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::{eventually, seen};
@@ -82,6 +83,15 @@ async fn three_honest_members_go_on_with_one_that_breaks_the_protocol_and_keep_t
             .await;
         }
     }
+    // However much evidence there is room for: it is told as long as it goes on.
+    eventually(SOON, "it is told of more heights than evidence is kept of", async || {
+        let metrics = honest[0].client.send("GET", "/metrics", "", "").await?.body;
+        let of_liar = format!("consensus_equivocations_total{{member=\"{liar}\"");
+        let told = metrics.lines().find(|line| line.starts_with(&of_liar));
+        let count = told.and_then(|line| line.split_whitespace().next_back()?.parse::<f64>().ok());
+        seen(count.is_some_and(|count| count > EVIDENCE_PER_MEMBER as f64), format!("{told:?}"))
+    })
+    .await;
     order(&federation, None).await;
     // What the honest members signed is what others received, once for each place.
     let mut stated: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();

@@ -1,10 +1,13 @@
 //! What slow disks cost: time, up to a bound, and never more than the member whose disk it is.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use alys_node::actors::chain::ChainMessage;
+use alys_node::actors::consensus::ConsensusMessage;
 use alys_node::genesis::{Genesis, GenesisFile, GenesisMember};
 use alys_node::keys::SecretKey;
 use alys_node::ops::view::{HeadView, HealthView, TreeView};
@@ -13,6 +16,7 @@ use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::process::Process;
 use alys_tests::slow_disk::SlowDisk;
 use alys_tests::{eventually, seen};
+use tokio::sync::oneshot::error::TryRecvError;
 
 const BLOCK_TIME: Duration = Duration::from_secs(2);
 const SYNC: Duration = Duration::from_millis(250);
@@ -158,6 +162,72 @@ async fn a_member_whose_disk_is_full_waits_for_room_and_goes_on_by_itself() {
     let tree: TreeView = full.client.get("/supervision/tree").await.expect("an answer");
     assert_eq!(restarts(&tree), 0, "{tree:?}");
     drop(process);
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn reads_of_others_take_no_room_from_a_member_s_own_work_and_nothing_piles_up_while_its_disk_hangs() {
+    let federation = Federation::start("reads", |_| {}).await;
+    let busy = &federation.members[3];
+    busy.reaches(1).await;
+    let (addresses, storage) = (&busy.node().parts().addresses, &busy.node().parts().storage);
+    let read = |height| {
+        let (reply, answered) = ractor::concurrency::oneshot();
+        let sent = addresses.chain.cast(ChainMessage::Block(height, reply.into()));
+        sent.is_ok().then_some(answered)
+    };
+    let decided = read(1).expect("asked").await.expect("answered").expect("read").expect("block 1");
+
+    // Over a slow disk, more reads than the storage thread takes requests, without end.
+    storage.disk().set_delay(Duration::from_millis(100));
+    let goal = busy.height() + 3;
+    let mut asked = VecDeque::new();
+    let until = Instant::now() + SOON;
+    while busy.height() < goal {
+        assert!(Instant::now() < until, "no block although others only read");
+        asked.extend((0..64).filter_map(|_| read(1)));
+        while asked.len() > 1_024 {
+            let _ = asked.pop_front().expect("one is there").await;
+        }
+        tokio::task::yield_now().await;
+    }
+    let tree: TreeView = busy.client.get("/supervision/tree").await.expect("an answer");
+    assert_eq!(restarts(&tree), 0, "{tree:?}");
+
+    storage.disk().set_delay(Duration::from_hours(1));
+    eventually(SOON, "the disk hangs", async || {
+        let reading = storage.disk().reading();
+        seen(reading.stuck > Duration::from_secs(2), format!("{reading:?}"))
+    })
+    .await;
+    let mut questions = Vec::new();
+    let mut offers = Vec::new();
+    for _ in 0..50 {
+        let peers_at = ConsensusMessage::PeersAt { height: 1, heard: 3 };
+        addresses.consensus.cast(peers_at).expect("there is room");
+        let (reply, answered) = ractor::concurrency::oneshot();
+        addresses.consensus.cast(ConsensusMessage::Signatures(0, reply.into())).expect("there is room");
+        questions.push(answered);
+        let (reply, answered) = ractor::concurrency::oneshot();
+        let offer = Box::new((decided.block.clone(), decided.certificate.clone()));
+        addresses.consensus.cast(ConsensusMessage::Adopt(offer, reply.into())).expect("there is room");
+        offers.push(answered);
+    }
+    let evidence = addresses.consensus.call(SOON, ConsensusMessage::Evidence).await;
+    assert_eq!(evidence, Ok(vec![]), "what needs no step is answered, after what came before it");
+    let refused_questions = questions.iter_mut().filter_map(|answer| answer.try_recv().err());
+    let refused_questions = refused_questions.filter(|error| *error == TryRecvError::Closed).count();
+    assert!(refused_questions >= 18, "{refused_questions} of 50");
+    let refused_offers = offers.iter_mut().filter_map(|answer| answer.try_recv().err());
+    let refused_offers = refused_offers.filter(|error| *error == TryRecvError::Closed).count();
+    assert!(refused_offers >= 49, "{refused_offers} of 50");
+    let depth = addresses.consensus.depth();
+    assert!(depth < 100, "{depth} messages wait");
+
+    storage.disk().set_delay(Duration::ZERO);
+    busy.reaches(federation.members[0].height() + 2).await;
+    let tree: TreeView = busy.client.get("/supervision/tree").await.expect("an answer");
+    assert_eq!(restarts(&tree), 0, "{tree:?}");
     federation.stop().await;
 }
 

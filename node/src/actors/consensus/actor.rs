@@ -14,7 +14,7 @@ use alys_cluster::federation::{GateReader, OperationClass, Roster};
 use alys_cluster::health::message::answer;
 use alys_cluster::health::{HealthCheckResult, HealthStatus};
 use alys_cluster::id::{BlockHeight, Incarnation, NodeId};
-use alys_cluster::mailbox::{Address, CallError, Mail, remind};
+use alys_cluster::mailbox::{Address, CallError, Mail, MailError, remind};
 use alys_cluster::port::{Outbox, PeerChange};
 use alys_cluster::supervision::{ActorFailureType, SlotReader, SlotTiming, blame};
 use alys_cluster::trace::{Cause, within, within_sync};
@@ -38,7 +38,7 @@ use crate::failure::MemberFailure;
 use crate::genesis::Genesis;
 use crate::keys::SecretKey;
 use crate::ports::{Head, Observed, PayloadStatus, StoredBlock};
-use crate::storage::Storage;
+use crate::storage::{OPEN_DEADLINE, Storage};
 
 /// How often the gate and the beat are looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -47,11 +47,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// How long the chain is waited for before it is asked again to store the same block: a disk that hangs is no failure
 /// of consensus, and named by whoever waits for it.
 const COMMIT_DEADLINE: Duration = Duration::from_mins(1);
-/// The longest opening journal and log may take.
-const OPEN_DEADLINE: Duration = Duration::from_secs(30);
-/// Messages that may wait for the end of a step. One more is dropped, as its sender repeats it.
-const DEFERRED_MAX: usize = 1_024;
-/// Pause before an engine that could not build is asked again.
+/// Questions of users that may wait for the end of a step. One more is dropped with its reply.
+const QUESTIONS_MAX: usize = 32;
+/// Pause before an engine that could not build, or a chain that had no room, is asked again.
 const RETRY: Duration = Duration::from_millis(50);
 /// Callers that may wait for this member to be ready to leave; one more takes the place of the oldest.
 const FAREWELLS_MAX: usize = 8;
@@ -115,12 +113,12 @@ pub struct Shell {
     step: Option<Box<StepState>>,
     /// Whoever brings back the step under way. It ends with this actor, so that the thread drops what nobody awaits.
     taking: Option<tokio::task::AbortHandle>,
-    /// What arrived while a step is taken: at most [`DEFERRED_MAX`].
-    deferred: VecDeque<(Option<Cause>, ConsensusMessage)>,
+    /// What arrived while a step is taken. It keeps its slot of the mailbox and its sender's share of it, which bound it.
+    deferred: VecDeque<Mail<ConsensusMessage>>,
     /// What consensus said of itself after the last step.
     health: HealthCheckResult,
-    /// Whether a block is on its way to the chain.
-    is_committing: bool,
+    /// Whoever has a block stored that is on its way to the chain. It ends with this actor, which begins anew at the head.
+    committing: Option<tokio::task::AbortHandle>,
     /// What the step under way verifies, to be carried to others after it.
     carried: Option<(NodeId, ConsensusWire)>,
     evidence: Evidence,
@@ -136,9 +134,7 @@ pub struct Shell {
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        if let Some(taking) = &self.taking {
-            taking.abort();
-        }
+        self.taking.iter().chain(&self.committing).for_each(tokio::task::AbortHandle::abort);
     }
 }
 
@@ -241,7 +237,7 @@ impl ConsensusActor {
             if let Action::Commit(decision) = action {
                 shell.telling.step(|rounds, now| rounds.decided(began, now));
                 // The same height may be on its way as a block of a peer's: then that is what is committed.
-                if !shell.is_committing {
+                if shell.committing.is_none() {
                     self.commit(me, shell, *decision, None);
                 }
             } else {
@@ -378,16 +374,16 @@ impl ConsensusActor {
         }
     }
 
-    /// Keeps evidence, in its file too, and tells it if it adds anything to what is known.
+    /// Tells of an equivocation, once for each height of a member, and keeps it, in its file too, if there is room for it.
     fn keep_evidence(&self, shell: &Shell, equivocation: &Equivocation) {
         let (height, round, step) = equivocation.first.statement.place();
         let author = self.roster.members().get(usize::from(equivocation.author));
-        if !shell.evidence.keep(*equivocation) {
-            return;
-        }
         if let Some(member) = author.cloned() {
             let (height, step) = (BlockHeight(height), step.as_str());
             self.tell(shell, ClusterEvent::Equivocated { member, height, round, step });
+        }
+        if !shell.evidence.keep(*equivocation) {
+            return;
         }
         let (storage, evidence) = (self.storage.clone(), shell.evidence.clone());
         tokio::spawn(async move {
@@ -445,7 +441,6 @@ impl ConsensusActor {
 
     /// Has a decided block stored; [`Self::committed`] does what follows. `adopter` waits for it.
     fn commit(&self, me: &Me, shell: &mut Shell, decision: Decision, adopter: Option<Adopter>) {
-        shell.is_committing = true;
         let Decision { block, certificate, observed, deciding } = decision;
         let round = certificate.round;
         let own = self.genesis.index_of(self.roster.own());
@@ -453,13 +448,15 @@ impl ConsensusActor {
         let stored = Box::new(StoredBlock { block: block.clone(), certificate, observed });
         let cause = shell.telling.cause(|rounds| rounds.context_of(Step::Commit));
         let (chain, me) = (self.chain.clone(), me.clone());
-        tokio::spawn(async move {
+        let committing = tokio::spawn(async move {
             let result = loop {
                 // A chain that is being restarted has not lost the block: storing it twice is storing it once.
                 let ask = |reply| ChainMessage::Commit(stored.clone(), reply);
                 match within(cause, chain.call_patiently(COMMIT_DEADLINE, ask)).await {
                     // The disk hangs: this member has nothing to do until it answers.
                     Err(CallError::Deadline { .. }) => {}
+                    // Others ask the chain for more than it can take.
+                    Err(CallError::Mail(MailError::Full { .. })) => tokio::time::sleep(RETRY).await,
                     Err(error) => break Err(error.to_string()),
                     Ok(result) => break result,
                 }
@@ -469,12 +466,13 @@ impl ConsensusActor {
             // An actor that has ended begins anew at the head.
             let _ = me.cast(Mail::to_self(ConsensusMessage::Committed(Box::new(committed))));
         });
+        shell.committing = Some(committing.abort_handle());
     }
 
     /// A block was stored: tells whoever wants to know, and the conductor.
     fn committed(&self, me: &Me, shell: &mut Shell, committed: Committed) -> Result<(), ActorProcessingErr> {
         let Committed { result, block, round, adopted, shown, deciding, adopter } = committed;
-        shell.is_committing = false;
+        shell.committing = None;
         let head = result?;
         // An engine that misses this begins anew at the head when it is asked to build on it.
         // Part of no round: the vote that came last did not ask for it.
@@ -541,7 +539,9 @@ impl Actor for ConsensusActor {
         let (journal_path, log_path) = (self.journal_path.clone(), self.log_path.clone());
         let (identity, mark) = self.journal.clone();
         let disk = self.storage.disk().clone();
+        let (evidence_path, genesis) = (self.evidence_path.clone(), self.genesis.clone());
         let open = move || {
+            let evidence = Evidence::open(&evidence_path, &genesis);
             let journal = Journal::open(&journal_path, identity, head, mark).map_err(MemberFailure::of)?;
             let mut log = WriteAheadLog::open(&log_path).map_err(MemberFailure::of)?.on(disk.clone());
             let own = log.statements_of(own).map_err(MemberFailure::of)?;
@@ -549,9 +549,9 @@ impl Actor for ConsensusActor {
                 .try_for_each(|statement| journal.require(statement))
                 .map_err(MemberFailure::of)?;
             let journal = journal.on(disk);
-            Ok::<_, MemberFailure>((journal, log))
+            Ok::<_, MemberFailure>((journal, log, evidence))
         };
-        let (journal, log) = self.storage.run_within(OPEN_DEADLINE, open).await??;
+        let (journal, log, evidence) = self.storage.run_within(OPEN_DEADLINE, open).await??;
         let signer = GuardedSigner::new(
             self.key.clone(),
             self.genesis.chain_id(),
@@ -582,9 +582,9 @@ impl Actor for ConsensusActor {
             taking: None,
             deferred: VecDeque::new(),
             health: HealthCheckResult::healthy(),
-            is_committing: false,
+            committing: None,
             carried: None,
-            evidence: Evidence::open(&self.evidence_path, &self.genesis),
+            evidence,
             byzantine: None,
             telling,
             last_commit: None,
@@ -594,33 +594,70 @@ impl Actor for ConsensusActor {
     }
 
     async fn handle(&self, me: Me, mail: Self::Msg, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
-        let cause = mail.cause();
-        match mail.open() {
-            ConsensusMessage::Ping(ping, reply) => {
-                let health = self.health(shell);
-                answer(self.address.name(), &*self.clock, &ping, health, reply);
-                return Ok(());
+        if needs_no_step(&mail) {
+            match mail.open() {
+                ConsensusMessage::Ping(ping, reply) => {
+                    let health = self.health(shell);
+                    answer(self.address.name(), &*self.clock, &ping, health, reply);
+                }
+                ConsensusMessage::Evidence(reply) => {
+                    let _ = reply.send(shell.evidence.all());
+                }
+                ConsensusMessage::Stepped(taken) => self.stepped(&me, shell, taken?)?,
+                _ => unreachable!("it needs a step"),
             }
-            ConsensusMessage::Stepped(taken) => self.stepped(&me, shell, taken?)?,
-            message => defer(&me, shell, cause, message),
+        } else {
+            defer(&me, shell, mail);
         }
         while shell.step.is_some()
-            && let Some((cause, message)) = shell.deferred.pop_front()
+            && let Some(mail) = shell.deferred.pop_front()
         {
-            self.take(&me, shell, cause, message).await?;
+            let cause = mail.cause();
+            self.take(&me, shell, cause, mail.open()).await?;
         }
         Ok(())
     }
 }
 
-/// Puts a message behind those that wait for the end of a step.
-fn defer(me: &Me, shell: &mut Shell, cause: Option<Cause>, message: ConsensusMessage) {
-    match message {
+/// Whether it is handled although a step is taken. A fault for a drill is: it is none of the messages.
+fn needs_no_step(mail: &Mail<ConsensusMessage>) -> bool {
+    matches!(
+        mail.peek(),
+        None | Some(
+            ConsensusMessage::Ping(..) | ConsensusMessage::Evidence(_) | ConsensusMessage::Stepped(_)
+        )
+    )
+}
+
+/// Puts a message behind those that wait for the end of a step. Of what would pile up while the disk hangs, only the newest
+/// or the first waits.
+fn defer(me: &Me, shell: &mut Shell, mail: Mail<ConsensusMessage>) {
+    let waits = |is: fn(&ConsensusMessage) -> bool| {
+        shell.deferred.iter().filter(|mail| mail.peek().is_some_and(is)).count()
+    };
+    match mail.peek() {
         // The gate and the time are looked at anew with the next.
-        ConsensusMessage::Tick if shell.step.is_none() => remind(me, TICK, ConsensusMessage::Tick),
-        ConsensusMessage::Wire(..) if shell.deferred.len() >= DEFERRED_MAX => {}
-        message => shell.deferred.push_back((cause, message)),
+        Some(ConsensusMessage::Tick) if shell.step.is_none() => {
+            return remind(me, TICK, ConsensusMessage::Tick);
+        }
+        Some(ConsensusMessage::PeersAt { .. }) => {
+            shell.deferred.retain(|mail| !matches!(mail.peek(), Some(ConsensusMessage::PeersAt { .. })))
+        }
+        Some(ConsensusMessage::Adopt(..))
+            if waits(|message| matches!(message, ConsensusMessage::Adopt(..))) > 0 =>
+        {
+            return;
+        }
+        Some(ConsensusMessage::Signatures(..) | ConsensusMessage::Received(..))
+            if waits(|message| {
+                matches!(message, ConsensusMessage::Signatures(..) | ConsensusMessage::Received(..))
+            }) >= QUESTIONS_MAX =>
+        {
+            return;
+        }
+        _ => {}
     }
+    shell.deferred.push_back(mail);
 }
 
 impl ConsensusActor {
@@ -634,9 +671,16 @@ impl ConsensusActor {
         message: ConsensusMessage,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ConsensusMessage::Ping(..) | ConsensusMessage::Stepped(_) => unreachable!("they never wait"),
+            ConsensusMessage::Ping(..) | ConsensusMessage::Evidence(_) | ConsensusMessage::Stepped(_) => {
+                unreachable!("they never wait")
+            }
             ConsensusMessage::Tick => {
                 remind(me, TICK, ConsensusMessage::Tick);
+                let (stored, known) = (self.head.head().height, shell.step().conductor.head().height);
+                if shell.committing.is_none() && stored > known {
+                    // Begun by an actor that has ended since.
+                    return Err(format!("the chain is at height {stored}, and consensus at {known}").into());
+                }
                 self.input(me, shell, Input::Tick);
             }
             ConsensusMessage::Committed(committed) => self.committed(me, shell, *committed)?,
@@ -700,7 +744,7 @@ impl ConsensusActor {
             }
             ConsensusMessage::Adopt(decided, reply) => {
                 let (block, certificate) = *decided;
-                if shell.is_committing {
+                if shell.committing.is_some() {
                     drop(reply.send(Err("a block is being stored".to_owned())));
                     return Ok(());
                 }
@@ -723,9 +767,6 @@ impl ConsensusActor {
             }
             ConsensusMessage::Deliver(to, message) => {
                 self.deliver(me, vec![Delivery { to, after: Duration::ZERO, message }]);
-            }
-            ConsensusMessage::Evidence(reply) => {
-                let _ = reply.send(shell.evidence.all());
             }
             ConsensusMessage::Received(from, reply) => {
                 let _ = reply.send(shell.step().received.since(from));
