@@ -405,15 +405,13 @@ impl Parts {
             .to(&to.engine, codec::decode_canonical, EngineMessage::Wire)
             .to(&to.sync, codec::decode_canonical, SyncMessage::Wire)
             .to(&to.discovery, codec::decode, DiscoveryMessage::Wire);
-        let reception = Reception {
-            exports: self.exports.clone(),
-            registry: self.supervision.registry.clone(),
-            last_words: {
-                let board = self.supervision.board.clone();
-                Arc::new(move |actor| board.last_words(actor))
-            },
-            events: self.events.clone(),
-        };
+        let board = self.supervision.board.clone();
+        let reception = Reception::new(
+            self.exports.clone(),
+            self.supervision.registry.clone(),
+            Arc::new(move |actor| board.last_words(actor)),
+            self.events.clone(),
+        );
         Door { routes, answers: Arc::new(reception) }
     }
 

@@ -279,12 +279,12 @@ impl Side {
         let (node, address) = (name(node), Address::new(ActorName::literal("discovery"), 64));
         let end = End::new(&node, incarnation, &[&name(peer)], clock.clone(), &events);
         let board = stage.context.board.clone();
-        let reception = Reception {
-            exports: exports.clone(),
-            registry: stage.context.registry.clone(),
-            last_words: Arc::new(move |actor| board.last_words(actor)),
-            events: events.clone(),
-        };
+        let reception = Reception::new(
+            exports.clone(),
+            stage.context.registry.clone(),
+            Arc::new(move |actor| board.last_words(actor)),
+            events.clone(),
+        );
         let to = address.clone();
         let routes = Routes::default()
             .with(address.name().clone(), move |from, wire| to.cast(DiscoveryMessage::Wire(from, wire)));

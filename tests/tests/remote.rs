@@ -120,12 +120,12 @@ impl Pair {
         let asker = End::new(&one, 1, &[&two], clock.clone(), &events);
         let other = End::new(&two, 7, &[&one], clock.clone(), &events);
         let board = stage.context.board.clone();
-        let reception = Reception {
-            exports: questions.exports(puppet.address.name()),
-            registry: stage.context.registry.clone(),
-            last_words: Arc::new(move |actor| board.last_words(actor)),
-            events: events.clone(),
-        };
+        let reception = Reception::new(
+            questions.exports(puppet.address.name()),
+            stage.context.registry.clone(),
+            Arc::new(move |actor| board.last_words(actor)),
+            events.clone(),
+        );
         let door = Arc::new(Door { routes: Routes::default(), answers: Arc::new(reception) });
         let discovery = Discovery::new(asker.lines.clone()).traced(&events);
         let pair = Self {
@@ -602,6 +602,8 @@ async fn a_peer_that_watches_without_end_is_refused_and_one_that_hears_no_refusa
     here.send(Class::Request, watch(UNDER_WAY_MAX, "worker")).expect("sent");
     eventually(SOON, "one more is refused", async || seen(refused() == 1, refused())).await;
     assert_eq!(there.watched(), UNDER_WAY_MAX);
+    let subscriptions = pair.stage.context.registry.stats().subscriptions;
+    assert_eq!(subscriptions, 1, "one serves all watches");
     drop(wire);
 
     // Watches what it may not, and reads nothing.

@@ -118,6 +118,11 @@ impl Exports {
         self.exports.contains_key(actor)
     }
 
+    /// Who is published.
+    pub(super) fn names(&self) -> impl Iterator<Item = &ActorName> {
+        self.exports.keys()
+    }
+
     /// The answer to a question, or why there is none. Names are as they came.
     pub(super) fn serve(
         &self,

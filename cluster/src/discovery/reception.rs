@@ -1,14 +1,17 @@
 //! Where questions of other members arrive: passed on to the actors that are published, and watched for them.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use super::exports::{Exports, shown};
 use crate::event::EventBus;
 use crate::id::{ActorName, Incarnation, NodeId};
-use crate::registry::{ActorLifecycleState, ActorQuery, Pattern, Standing, ThreadSafeActorRegistry};
+use crate::registry::{ActorLifecycleState, ActorQuery, RegistryChange, Standing, ThreadSafeActorRegistry};
 use crate::trace::{Cause, Draft, Ongoing, SpanKind, current, span_id, within, within_sync};
 use crate::transport::gateway::{Answer, Answers};
 
@@ -17,14 +20,78 @@ pub type LastWords = Arc<dyn Fn(&ActorName) -> Option<String> + Send + Sync>;
 
 /// Answers for the actors that are published.
 pub struct Reception {
-    /// Which.
-    pub exports: Exports,
-    /// Knows how they are.
-    pub registry: ThreadSafeActorRegistry,
-    /// Knows why they ended.
-    pub last_words: LastWords,
-    /// Hears of questions that are traced.
-    pub events: EventBus,
+    exports: Exports,
+    registry: ThreadSafeActorRegistry,
+    last_words: LastWords,
+    events: EventBus,
+    changes: Arc<Changes>,
+}
+
+/// Tells watches of changes to the actors that are published: one subscription to the registry serves all watches of all
+/// members.
+struct Changes {
+    of: BTreeMap<ActorName, watch::Sender<()>>,
+    /// Follows the registry, from the first watch on.
+    follower: OnceLock<AbortHandle>,
+}
+
+impl Changes {
+    /// Becomes ready with every change to `actor` from now on, if it is published.
+    fn of(
+        self: &Arc<Self>,
+        actor: &ActorName,
+        registry: &ThreadSafeActorRegistry,
+    ) -> Option<watch::Receiver<()>> {
+        self.follower.get_or_init(|| {
+            let (changes, registry) = (Arc::downgrade(self), registry.clone());
+            tokio::spawn(async move {
+                let mut subscription =
+                    registry.subscribe(ActorQuery::All).expect("a query that does not depend on time");
+                loop {
+                    let change = subscription.next().await;
+                    let Some(changes) = changes.upgrade() else { return };
+                    changes.tell(&change);
+                }
+            })
+            .abort_handle()
+        });
+        self.of.get(actor).map(watch::Sender::subscribe)
+    }
+
+    fn tell(&self, change: &RegistryChange) {
+        let name = match change {
+            // What was missed is not known.
+            RegistryChange::Listing(_) => return self.of.values().for_each(|told| told.send_replace(())),
+            RegistryChange::Added(entry) | RegistryChange::Changed(entry) => entry.name(),
+            RegistryChange::Removed(name) => name,
+        };
+        if let Some(told) = self.of.get(name) {
+            told.send_replace(());
+        }
+    }
+}
+
+impl Drop for Changes {
+    fn drop(&mut self) {
+        if let Some(follower) = self.follower.get() {
+            follower.abort();
+        }
+    }
+}
+
+impl Reception {
+    /// Answers for `exports`. `registry` knows how they are, `last_words` why they ended, and `events` hears of questions
+    /// that are traced.
+    pub fn new(
+        exports: Exports,
+        registry: ThreadSafeActorRegistry,
+        last_words: LastWords,
+        events: EventBus,
+    ) -> Self {
+        let of = exports.names().map(|name| (name.clone(), watch::Sender::new(()))).collect();
+        let changes = Arc::new(Changes { of, follower: OnceLock::new() });
+        Self { exports, registry, last_words, events, changes }
+    }
 }
 
 /// A question that is traced, while it is answered.
@@ -92,16 +159,17 @@ impl Answers for Reception {
 
     fn watch(&self, _: &NodeId, to: &[u8], life: Incarnation) -> Result<BoxFuture<'static, String>, String> {
         let name = std::str::from_utf8(to).ok().and_then(|name| ActorName::new(name).ok());
-        let name = name.filter(|name| self.exports.contains(name));
-        let name = name.ok_or_else(|| format!("{} may not be watched from outside", shown(to)))?;
-        let pattern = Pattern::glob(name.as_str()).map_err(|error| error.to_string())?;
-        let mut changes =
-            self.registry.subscribe(ActorQuery::Name(pattern)).map_err(|error| error.to_string())?;
+        let watched = name.and_then(|name| Some((self.changes.of(&name, &self.registry)?, name)));
+        let (mut changed, name) =
+            watched.ok_or_else(|| format!("{} may not be watched from outside", shown(to)))?;
         let (registry, last_words) = (self.registry.clone(), self.last_words.clone());
+        let changes = self.changes.clone();
         Ok(async move {
             while !is_over(registry.standing(&name), life) {
-                changes.next().await;
+                // Its sender is there as long as this is.
+                let _ = changed.changed().await;
             }
+            drop(changes);
             let standing = registry.standing(&name);
             let words = if ended_last(standing, life) { last_words(&name) } else { None };
             words.unwrap_or_else(|| format!("life {life} of it is over"))

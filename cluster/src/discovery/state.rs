@@ -40,6 +40,8 @@ pub struct Exchange {
     peers: BTreeMap<NodeId, Incarnation>,
     changed: bool,
     told: Moment,
+    /// When each that asks was answered last.
+    answered: BTreeMap<NodeId, Moment>,
 }
 
 impl Exchange {
@@ -60,7 +62,14 @@ impl Exchange {
                 self.peers = peers;
                 effects
             }
-            Input::Asked(node) => vec![Effect::Advertise(node)],
+            // Whoever asks more often is told with the next change, or refresh.
+            Input::Asked(node) => match self.answered.get(&node) {
+                Some(answered) if now.since(*answered) < PAUSE => Vec::new(),
+                _ => {
+                    self.answered.insert(node.clone(), now);
+                    vec![Effect::Advertise(node)]
+                }
+            },
         }
     }
 
@@ -104,6 +113,8 @@ mod tests {
             (20_200, tick(&two), vec![]),
             (20_300, Input::Changed, vec![tell("node-2"), tell("node-3")]),
             (20_310, Input::Asked(node("node-3")), vec![tell("node-3")]),
+            (20_315, Input::Asked(node("node-3")), vec![]),
+            (20_315, Input::Asked(node("node-2")), vec![tell("node-2")]),
             (20_320, tick(&[("node-3", 2)]), vec![tell("node-3"), ask("node-3")]),
             (30_299, tick(&[("node-3", 2)]), vec![]),
             (30_300, tick(&[("node-3", 2)]), vec![tell("node-3")]),

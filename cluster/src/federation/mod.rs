@@ -35,6 +35,6 @@ pub use decision::{GateInputs, OperationClass, Outcome, decide};
 pub use departure::WISH_MAX;
 pub use gate::Decision;
 pub use message::{FederationMessage, FederationStatus, Staying};
-pub use roster::Roster;
+pub use roster::{Roster, believed};
 pub use verdict::{DecisionSink, GateHold, GateReader, GateRecord, Halt, Kept, Verdict};
 pub use wire::FederationWire;

@@ -52,6 +52,12 @@ pub fn required(members: usize) -> usize {
     members * 2 / 3 + 1
 }
 
+/// The highest of `claims` that an honest member makes or exceeds, where `tolerated` may lie.
+pub fn believed<T: Ord>(mut claims: Vec<T>, tolerated: usize) -> Option<T> {
+    claims.sort_unstable_by(|one, other| other.cmp(one));
+    claims.into_iter().nth(tolerated)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -287,9 +287,7 @@ fn believed(
     latest: Incarnation,
     tolerated: usize,
 ) -> Option<Incarnation> {
-    let mut claims: Vec<_> = claims.filter(|claim| *claim >= own && *claim <= latest).collect();
-    claims.sort_unstable_by(|one, other| other.cmp(one));
-    claims.get(tolerated).copied()
+    crate::federation::believed(claims.filter(|claim| *claim >= own && *claim <= latest).collect(), tolerated)
 }
 
 /// Takes frames of identity, and lets everything else through.

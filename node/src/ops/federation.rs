@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
-use alys_cluster::federation::{Decision, FederationMessage, FederationStatus, Kept};
+use alys_cluster::federation::{Decision, FederationMessage, FederationStatus, Kept, believed};
 use alys_cluster::id::{Incarnation, NodeId};
 use alys_cluster::shutdown::ShutdownState;
 use alys_cluster::transport::LinkMessage;
@@ -19,25 +19,17 @@ use super::view::{
     ClassView, DecisionView, DecisionsView, DiskView, FederationView, GateDecision, GateRecord, GateView,
     LinkView, LinksView, MemberView, Problem, ReadyView,
 };
+use crate::actors::consensus::conductor::STALLED_SLOTS;
 use crate::storage::DiskReading;
 use crate::storage::disk::Room;
 
 /// Blocks a member may be behind and still be ready.
 const CAUGHT_UP_WITHIN: u64 = 1;
-/// Slots without a block, while the gate is open, after which a member is not ready.
-const STALLED_SLOTS: u32 = 3;
-
 /// Why a chain whose last block is `age` old does not go on, with a gate that has been open for `open_for`.
 fn stall(age: Duration, open_for: Option<Duration>, block_time: Duration) -> Option<String> {
     let without = age.min(open_for?);
     let is_stalled = without >= block_time * STALLED_SLOTS;
     is_stalled.then(|| format!("no block for {} s although the gate is open", without.as_secs()))
-}
-
-/// The height that more members than can lie have reached, by what they say.
-fn reached(mut heights: Vec<u64>, tolerated: usize) -> u64 {
-    heights.sort_unstable_by(|one, other| other.cmp(one));
-    heights.get(tolerated).copied().unwrap_or(0)
 }
 
 async fn ask(ops: &Ops) -> Result<FederationStatus, Problem> {
@@ -89,8 +81,8 @@ pub(super) async fn readyz(State(ops): State<Ops>) -> Response {
                 .filter(|m| m.state.is_known() && m.state != MemberState::Own)
                 .filter_map(|m| m.height);
             // What one member alone claims proves nothing.
-            let reached = reached(heights.map(|height| height.0).collect(), parts.roster.tolerated());
-            if reached > own + CAUGHT_UP_WITHIN {
+            let reached = believed(heights.map(|height| height.0).collect(), parts.roster.tolerated());
+            if let Some(reached) = reached.filter(|reached| *reached > own + CAUGHT_UP_WITHIN) {
                 reasons.push(format!("catching up: at height {own}, others are at {reached}"));
             }
             let own = status.members.iter().find(|member| member.state == MemberState::Own);
@@ -261,10 +253,10 @@ mod tests {
 
     #[test]
     fn the_height_that_is_believed_is_the_one_that_more_than_can_lie_claim() {
-        for (heights, reached_by) in
-            [(vec![], 0), (vec![9], 0), (vec![9, 1_000_000, 8], 9), (vec![5, 5, 5], 5)]
+        for (heights, height) in
+            [(vec![], None), (vec![9], None), (vec![9, 1_000_000, 8], Some(9)), (vec![5, 5, 5], Some(5))]
         {
-            assert_eq!(reached(heights.clone(), 1), reached_by, "{heights:?}");
+            assert_eq!(believed(heights.clone(), 1), height, "{heights:?}");
         }
     }
 }

@@ -48,8 +48,8 @@ use crate::consensus::received::{HEIGHTS_AHEAD, Received};
 use crate::consensus::{Block, BlockHash, Certificate};
 use crate::ports::{Head, Observed};
 
-/// Slots without a block, while the gate is open, after which consensus calls itself degraded.
-const STALLED_SLOTS: u32 = 3;
+/// Slots without a block, while the gate is open, after which consensus calls itself degraded, and the member is not ready.
+pub const STALLED_SLOTS: u32 = 3;
 /// How far above what others say of their chains a member may have signed before it lost its memory: the height in hand,
 /// and the one above where it decided that before those who speak had.
 const FORGOTTEN_ABOVE: u64 = 2;

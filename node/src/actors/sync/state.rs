@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alys_cluster::clock::Moment;
+use alys_cluster::federation::believed;
 use alys_cluster::id::NodeId;
 
 /// How long a request waits for its answer at first, and at least, before another member is asked.
@@ -170,9 +171,8 @@ impl SyncState {
     }
 
     fn tick(&mut self, now: Moment, height: u64, peers: &[(NodeId, u64)]) -> Vec<Effect> {
-        let mut heights: Vec<_> = peers.iter().map(|(_, height)| *height).collect();
-        heights.sort_unstable_by(|a, b| b.cmp(a));
-        let peers_at = heights.get(self.tolerated).copied().unwrap_or(0);
+        let heights = || peers.iter().map(|(_, height)| *height);
+        let peers_at = believed(heights().collect(), self.tolerated).unwrap_or(0);
         let mut effects = vec![Effect::PeersAt { height: peers_at, heard: peers.len() }];
         if let Some(request) = &self.under_way
             && !request.has_arrived
@@ -183,7 +183,7 @@ impl SyncState {
             self.patience = (self.patience * 2).min(REQUEST_TIMEOUT_MAX);
             self.disappointed_by(now, late);
         }
-        let highest = heights.first().copied().unwrap_or(0);
+        let highest = heights().max().unwrap_or(0);
         if highest <= height {
             self.behind_since = None;
             return effects;
