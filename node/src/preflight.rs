@@ -9,7 +9,8 @@ use std::path::Path;
 use thiserror::Error;
 
 use crate::config::NodeConfig;
-use crate::consensus::guard::{Journal, JournalError, JournalMark};
+use crate::consensus::guard::{self, Journal, JournalError, JournalMark};
+use crate::consensus::log::{LogError, WriteAheadLog};
 use crate::genesis::Genesis;
 use crate::ports::{BlockStore as _, StoreError};
 use crate::store::RedbStore;
@@ -30,6 +31,9 @@ pub enum PreflightError {
     /// Its journal is missing or damaged.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Its consensus log can not be read.
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 /// What was found of a configuration that serves.
@@ -91,9 +95,15 @@ fn check_data(config: &NodeConfig, genesis: &Genesis) -> Result<(), PreflightErr
         0
     };
     if journal.exists() {
-        let (found, _) = Journal::read(&journal, identity)?;
+        let (found, records) = Journal::read(&journal, identity)?;
         if found < mark.stored() {
             return Err(JournalError::Short { path: journal, found, stored: mark.stored() }.into());
+        }
+        let (log, own) = (config.data_dir.join("consensus.log"), genesis.index_of(&config.identity.name));
+        if let Some(own) = own.filter(|_| log.exists()) {
+            for statement in WriteAheadLog::open(&log)?.statements_of(own)? {
+                guard::require(&journal, found, records.iter(), statement)?;
+            }
         }
     } else if height > 0 {
         return Err(JournalError::Missing { path: journal, height }.into());

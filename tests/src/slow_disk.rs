@@ -66,7 +66,7 @@ impl SlowDisk {
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl");
         let Ok(output) = compiler.output() else {
-            println!("skipped: there is no C compiler");
+            crate::skip("there is no C compiler");
             return None;
         };
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -15,7 +15,7 @@ use alys_node::preflight;
 use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::process::Process;
 use alys_tests::slow_disk::SlowDisk;
-use alys_tests::{eventually, seen};
+use alys_tests::{eventually, seen, skip};
 use tokio::sync::oneshot::error::TryRecvError;
 
 const BLOCK_TIME: Duration = Duration::from_secs(2);
@@ -127,10 +127,7 @@ async fn a_member_whose_disk_is_full_waits_for_room_and_goes_on_by_itself() {
     let mounted =
         Command::new("mount").args(["-t", "tmpfs", "-o", "size=40m", "tmpfs"]).arg(&directory).output();
     if !mounted.is_ok_and(|mounted| mounted.status.success()) {
-        let is_strict = std::env::var_os("ALYS_CI_STRICT").is_some_and(|value| value == "1");
-        assert!(!is_strict, "no file system can be mounted here");
-        println!("skipped: no file system can be mounted here, so that none can be filled");
-        return;
+        return skip("no file system can be mounted here, so that none can be filled");
     }
     let _mount = Mount(directory.clone());
     for index in 0..3 {

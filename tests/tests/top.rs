@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use alys_tests::federation::{Federation, SOON};
-use alys_tests::{eventually, seen};
+use alys_tests::{eventually, seen, skip};
 use tokio::process::Command;
 
 /// An executable, built with these tests.
@@ -122,7 +122,7 @@ async fn top_ends_with_its_terminal() {
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut terminal = match command.spawn() {
         Ok(terminal) => terminal,
-        Err(error) => return println!("skipped: no pseudo-terminal by the program `script`: {error}"),
+        Err(error) => return skip(&format!("no pseudo-terminal by the program `script`: {error}")),
     };
     let pid = eventually(SOON, "top runs", async || running_with(argument).ok_or("not yet")).await;
     // It draws, and listens for keys.

@@ -428,9 +428,7 @@ impl Journal {
     /// Whether it should have this statement, and does not. Of heights up to the floor, and of those whose records were
     /// dropped, it need not.
     fn lacks(&self, height: u64, step: Step, block: BlockHash) -> bool {
-        let dropped = self.count > self.records.len() as u64;
-        let oldest = self.records.front().map_or(u64::MAX, |record| record.statement.height);
-        if height <= self.header.floor || dropped && height <= oldest {
+        if height <= self.header.floor || is_dropped(self.count, self.records.iter(), height) {
             return false;
         }
         let signed = (height, step, Some(block));
@@ -446,10 +444,7 @@ impl Journal {
 
     /// Refuses a statement of this member's, from its consensus log, that the journal does not have.
     pub fn require(&self, statement: Statement) -> Result<(), JournalError> {
-        if self.records.iter().any(|record| record.statement == statement) {
-            return Ok(());
-        }
-        Err(JournalError::Forgetful { path: self.path.clone(), statement })
+        require(&self.path, self.count, self.records.iter(), statement)
     }
 
     fn failed(&self, source: io::Error) -> JournalError {
@@ -521,6 +516,30 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// Whether records of this height were dropped when the journal was compacted: of `count` that were written it has `records`.
+fn is_dropped<'a>(
+    count: u64,
+    mut records: impl ExactSizeIterator<Item = &'a SignedStatement>,
+    height: u64,
+) -> bool {
+    count > records.len() as u64 && records.next().is_none_or(|oldest| height <= oldest.statement.height)
+}
+
+/// Refuses a statement of a member's, from its consensus log, that its journal should have and does not: of `count` that
+/// were written it has `records`.
+pub fn require<'a>(
+    path: &Path,
+    count: u64,
+    records: impl ExactSizeIterator<Item = &'a SignedStatement> + Clone,
+    statement: Statement,
+) -> Result<(), JournalError> {
+    let is_known = records.clone().any(|record| record.statement == statement);
+    if is_known || is_dropped(count, records, statement.height) {
+        return Ok(());
+    }
+    Err(JournalError::Forgetful { path: path.into(), statement })
 }
 
 /// Signs statements, or refuses.
