@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
+use super::claims::Claims;
 use super::connection::{Connection, Inbound};
 use super::envelope::Envelope;
 use super::hello::Hello;
@@ -34,9 +35,6 @@ pub const IDENTITY: &str = "identity";
 const TOLD_EVERY: Duration = Duration::from_secs(30);
 /// Presences signed or checked within a second: each costs about a millisecond, and peers ask for them.
 const WORK_MAX: usize = 32;
-
-/// How far ahead of the wall clock the number of a start may be.
-const YEAR_SECS: u64 = 366 * 24 * 60 * 60;
 
 /// Who this process is, and how it proves that.
 pub struct Holder {
@@ -71,8 +69,7 @@ struct Shared {
     /// Who waits for a peer's word, by the process it is asked about.
     asked: Mutex<BTreeMap<(NodeId, Instance), Waiting>>,
     told: Mutex<BTreeMap<NodeId, Moment>>,
-    /// The latest start of this member that peers say they know, where it is not this one.
-    known: Mutex<BTreeMap<NodeId, Incarnation>>,
+    claims: Mutex<Claims>,
     /// What so many say that one of them is honest.
     outdated: watch::Sender<Option<Incarnation>>,
     work: Mutex<VecDeque<Moment>>,
@@ -86,6 +83,7 @@ impl Duplicates {
     /// Of a process that starts now.
     pub fn new(holder: Holder, clock: Arc<dyn Clock>, events: EventBus) -> Self {
         let (instance, started) = (Instance::draw(), clock.now());
+        let claims = Claims::new(holder.incarnation, holder.tolerated, started);
         Self(Arc::new(Shared {
             holder,
             instance,
@@ -95,7 +93,7 @@ impl Duplicates {
             halted: OnceLock::new(),
             asked: Mutex::default(),
             told: Mutex::default(),
-            known: Mutex::default(),
+            claims: Mutex::new(claims),
             outdated: watch::Sender::new(None),
             work: Mutex::default(),
         }))
@@ -111,7 +109,7 @@ impl Duplicates {
         self.0.halted.get().map(String::as_str)
     }
 
-    /// Waits until more peers than can lie have refused this start of the member, because they know a later one, or another
+    /// Waits until peers that are believed have refused this start of the member, because they know a later one, or another
     /// one of its number: gives the latest that they know.
     pub async fn outdated(&self) -> Incarnation {
         let mut outdated = self.0.outdated.subscribe();
@@ -122,15 +120,12 @@ impl Duplicates {
 
     /// A peer refused this process.
     fn refused(&self, peer: &NodeId, reason: &str) {
-        let Holder { incarnation, tolerated, .. } = self.0.holder;
-        let Some(outdated) = Outdated::parse(reason).filter(|outdated| outdated.incarnation == incarnation)
-        else {
+        let own = self.0.holder.incarnation;
+        let Some(outdated) = Outdated::parse(reason).filter(|outdated| outdated.incarnation == own) else {
             return;
         };
-        let mut known = locked(&self.0.known);
-        known.insert(peer.clone(), outdated.newest);
-        let latest = Incarnation(self.0.clock.wall().0 / 1_000 + YEAR_SECS);
-        if let Some(newest) = believed(known.values().copied(), incarnation, latest, tolerated) {
+        let (now, wall) = (self.0.clock.now(), self.0.clock.wall());
+        if let Some(newest) = locked(&self.0.claims).hear(now, wall, peer, outdated.newest) {
             self.0.outdated.send_replace(Some(newest));
         }
     }
@@ -279,17 +274,6 @@ impl Duplicates {
     }
 }
 
-/// The latest start, `own` or after it, that one honest peer knows at least, of what peers claim. Numbers are seconds since 1970: one
-/// after `latest` is no member's.
-fn believed(
-    claims: impl Iterator<Item = Incarnation>,
-    own: Incarnation,
-    latest: Incarnation,
-    tolerated: usize,
-) -> Option<Incarnation> {
-    crate::federation::believed(claims.filter(|claim| *claim >= own && *claim <= latest).collect(), tolerated)
-}
-
 /// Takes frames of identity, and lets everything else through.
 pub(super) struct Identified {
     pub(super) duplicates: Option<Duplicates>,
@@ -318,27 +302,6 @@ impl Inbound for Identified {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_peer_that_lies_about_this_member_s_starts_changes_nothing() {
-        let believed = |claims: &[u64]| {
-            let claims = claims.iter().copied().map(Incarnation);
-            super::believed(claims, Incarnation(100), Incarnation(1_000), 1).map(|found| found.0)
-        };
-        for (claims, found) in [
-            (&[] as &[u64], None),
-            (&[900], None),
-            (&[900, 90], None),
-            (&[900, 99], None),
-            (&[900, 100], Some(100)),
-            (&[u64::MAX, 1_001, 900], None),
-            (&[200, 200], Some(200)),
-            (&[200, 900], Some(200)),
-            (&[900, 210, 200], Some(210)),
-        ] {
-            assert_eq!(believed(claims), found, "{claims:?}");
-        }
-    }
 
     #[test]
     fn a_refusal_of_an_earlier_start_is_read_from_its_words() {

@@ -15,6 +15,7 @@
 //! [`gateway`], [`share`] (what is let in, and how much), [`peer`] (redial, pure), [`link`] (the actor of one peer), [`network`] (sessions),
 //! [`statistics`], [`refusals`], [`config`].
 
+mod claims;
 pub mod codec;
 pub mod config;
 pub mod connection;

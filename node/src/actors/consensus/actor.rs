@@ -641,7 +641,7 @@ fn defer(me: &Me, shell: &mut Shell, mail: Mail<ConsensusMessage>) {
             return remind(me, TICK, ConsensusMessage::Tick);
         }
         Some(ConsensusMessage::PeersAt { .. }) => {
-            shell.deferred.retain(|mail| !matches!(mail.peek(), Some(ConsensusMessage::PeersAt { .. })))
+            shell.deferred.retain(|mail| !matches!(mail.peek(), Some(ConsensusMessage::PeersAt { .. })));
         }
         Some(ConsensusMessage::Adopt(..))
             if waits(|message| matches!(message, ConsensusMessage::Adopt(..))) > 0 =>

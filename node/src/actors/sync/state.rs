@@ -295,12 +295,12 @@ mod tests {
         let (mut state, mut height, mut free_at, mut asked) = (SyncState::new(1), 0, 0, 0);
         let mut coming = std::collections::VecDeque::<(u64, NodeId, u64)>::new();
         for now in (0..600_000).step_by(100) {
-            if let Some((_, from, id)) = coming.pop_front_if(|(arrives, ..)| *arrives <= now) {
-                if state.expects(&from, id) {
-                    state.handle(at(now), Input::Arrived { from: from.clone(), id });
-                    state.handle(at(now), Input::Answered { from, id, useful: true });
-                    height += 1;
-                }
+            if let Some((_, from, id)) = coming.pop_front_if(|(arrives, ..)| *arrives <= now)
+                && state.expects(&from, id)
+            {
+                state.handle(at(now), Input::Arrived { from: from.clone(), id });
+                state.handle(at(now), Input::Answered { from, id, useful: true });
+                height += 1;
             }
             for effect in state.handle(at(now), tick(height, [10_000; 3])) {
                 if let Effect::Request { to, id, .. } = effect {

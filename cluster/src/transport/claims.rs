@@ -1,0 +1,126 @@
+//! Which later start of this member is believed, of those that peers say they know.
+//!
+//! More peers than may lie are believed at once. Fewer are believed only after a while, and seldom: a copy of this member
+//! that one peer alone admitted has this process refused there for ever, but beginning anew costs a member some blocks,
+//! which one lying peer must not be able to take again and again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::clock::{Moment, WallTime};
+use crate::federation::believed;
+use crate::id::{Incarnation, NodeId};
+
+/// How far ahead of the wall clock the number of a start may be that more peers than may lie claim, in seconds.
+const YEAR_SECS: u64 = 366 * 24 * 60 * 60;
+/// The same for fewer: a lie must not use up the numbers that are left.
+const DAY_SECS: u64 = 24 * 60 * 60;
+/// How long fewer must go on claiming the same.
+const INSISTED: Duration = Duration::from_mins(1);
+/// A claim that is not repeated for so long begins anew.
+const FORGOTTEN: Duration = Duration::from_mins(2);
+/// How long this process must have run before fewer are believed.
+const SETTLED: Duration = Duration::from_mins(10);
+
+struct Claim {
+    newest: Incarnation,
+    since: Moment,
+    repeated: Moment,
+}
+
+/// What peers claim.
+pub(super) struct Claims {
+    own: Incarnation,
+    tolerated: usize,
+    started: Moment,
+    of: BTreeMap<NodeId, Claim>,
+}
+
+impl Claims {
+    /// None yet, of a process that is start `own` and began at `started`. `tolerated` peers may lie.
+    pub(super) fn new(own: Incarnation, tolerated: usize, started: Moment) -> Self {
+        Self { own, tolerated, started, of: BTreeMap::new() }
+    }
+
+    /// A peer refused this process, for it knows `newest`: gives the start that is believed, if one is.
+    pub(super) fn hear(
+        &mut self,
+        now: Moment,
+        wall: WallTime,
+        peer: &NodeId,
+        newest: Incarnation,
+    ) -> Option<Incarnation> {
+        let claim = self.of.entry(peer.clone()).or_insert(Claim { newest, since: now, repeated: now });
+        if claim.newest != newest || now.since(claim.repeated) > FORGOTTEN {
+            claim.since = now;
+        }
+        (claim.newest, claim.repeated) = (newest, now);
+        let has_insisted = now.since(claim.since) >= INSISTED && now.since(self.started) >= SETTLED;
+        let secs = wall.0 / 1_000;
+        let is_possible =
+            |claim: &Incarnation, ahead| *claim >= self.own && claim.0 <= secs.saturating_add(ahead);
+        let claims = self.of.values().map(|claim| claim.newest).filter(|claim| is_possible(claim, YEAR_SECS));
+        believed(claims.collect(), self.tolerated)
+            .or_else(|| Some(newest).filter(|newest| has_insisted && is_possible(newest, DAY_SECS)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WALL: WallTime = WallTime(1_000_000);
+
+    fn at(secs: u64) -> Moment {
+        Moment::at(Duration::from_secs(secs))
+    }
+
+    fn peer(n: usize) -> NodeId {
+        NodeId::new(&format!("node-{n}")).expect("a name")
+    }
+
+    fn claims() -> Claims {
+        Claims::new(Incarnation(100), 1, at(0))
+    }
+
+    #[test]
+    fn one_peer_that_lies_about_this_member_s_starts_changes_nothing() {
+        for (told, found) in [
+            (&[] as &[u64], None),
+            (&[900], None),
+            (&[900, 90], None),
+            (&[900, 99], None),
+            (&[900, 100], Some(100)),
+            (&[u64::MAX, 1_001 + YEAR_SECS, 900], None),
+            (&[200, 200], Some(200)),
+            (&[200, 900], Some(200)),
+            (&[900, 210, 200], Some(210)),
+        ] {
+            let mut claims = claims();
+            let heard =
+                (1..).zip(told).map(|(n, newest)| claims.hear(at(9), WALL, &peer(n), Incarnation(*newest)));
+            assert_eq!(heard.last().flatten(), found.map(Incarnation), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn one_peer_that_insists_is_believed_after_a_while_and_seldom() {
+        let hear =
+            |claims: &mut Claims, secs, newest| claims.hear(at(secs), WALL, &peer(1), Incarnation(newest));
+        // Every 10 s from the start on.
+        let mut insists = claims();
+        let first = (0..2_000).step_by(10).find(|secs| hear(&mut insists, *secs, 900).is_some());
+        assert_eq!(first, Some(600), "this process has run for ten minutes");
+        let mut late = claims();
+        let first = (5_000..7_000).step_by(10).find(|secs| hear(&mut late, *secs, 900).is_some());
+        assert_eq!(first, Some(5_060), "it has insisted for a minute");
+        let mut now_and_then = claims();
+        assert_eq!((5_000..9_000).step_by(130).find_map(|secs| hear(&mut now_and_then, secs, 900)), None);
+        let mut fickle = claims();
+        assert_eq!((5_000..9_000).step_by(10).find_map(|secs| hear(&mut fickle, secs, secs)), None);
+        for impossible in [99, 1_001 + DAY_SECS] {
+            let mut claims = claims();
+            assert_eq!((5_000..9_000).step_by(10).find_map(|secs| hear(&mut claims, secs, impossible)), None);
+        }
+    }
+}
