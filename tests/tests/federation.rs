@@ -15,7 +15,10 @@ use alys_node::consensus::context::{Statement, Step};
 use alys_node::consensus::guard::{self, GuardedSigner, Journal, JournalMark, Refusal, Signer as _};
 use alys_node::decisions::DecisionFile;
 use alys_node::decisions::line::Line;
-use alys_node::ops::view::{ClassView, DecisionsView, GateDecision, GateView, MemberView};
+use alys_node::ops::view::{
+    ClassView, DecisionsView, FederationView, GateDecision, GateView, LinkView, MemberView,
+};
+use alys_node::tree::Parts;
 use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::{eventually, seen};
 use proptest::prelude::*;
@@ -134,9 +137,7 @@ async fn a_gate_that_nobody_watches_any_more_closes_with_a_record_that_no_signat
     let member = &federation.members[0];
     let parts = member.node().parts();
     let name = parts.addresses.federation.name().clone();
-    let worker = parts.supervision.board.workers().into_iter().find(|worker| worker.policy.name == name);
-    let tier = worker.expect("it is in the tree").supervisor;
-    let tier = EnhancedSupervision::at(tier, parts.supervision.clone());
+    let tier = tier_of(parts, &name);
     tier.suspend_child(&name).await.expect("nobody renews its verdict any more");
     let lapsed = async || {
         let log = replays(member).await;
@@ -251,15 +252,37 @@ async fn a_member_that_was_lost_is_shown_as_down_one_that_left_as_left_and_one_t
     };
     let parts = federation.members[3].node().parts();
     let name = parts.addresses.federation.name().clone();
-    let worker = parts.supervision.board.workers().into_iter().find(|worker| worker.policy.name == name);
-    let tier = worker.expect("it is in the tree").supervisor;
-    let tier = EnhancedSupervision::at(tier, parts.supervision.clone());
+    let tier = tier_of(parts, &name);
     tier.suspend_child(&name).await.expect("nobody answers for it any more");
     is_seen(&federation, "down").await;
     tier.resume_child(&name).await.expect("it answers again");
     is_seen(&federation, "up").await;
     assert!(federation.members[3].take().stop().await, "it stops in time");
     is_seen(&federation, "left").await;
+    federation.stop().await;
+}
+
+/// The supervisor of one of a member's workers.
+fn tier_of(parts: &Parts, worker: &ActorName) -> EnhancedSupervision {
+    let found = parts.supervision.board.worker(worker).expect("it is in the tree");
+    EnhancedSupervision::at(found.supervisor, parts.supervision.clone())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_link_whose_actor_is_not_there_is_shown_with_what_is_known_without_it() {
+    let federation = Federation::start("linkless", |_| {}).await;
+    let member = &federation.members[0];
+    member.gate_open(4).await;
+    let parts = member.node().parts();
+    let (peer, link) = parts.addresses.links.first_key_value().expect("three links");
+    tier_of(parts, link.name()).suspend_child(link.name()).await.expect("it runs");
+    eventually(SOON, "it is shown as unknown, and the others as they are", async || {
+        let status: FederationView = member.client.get("/federation/status").await?;
+        let state = |link: &LinkView| if link.peer == peer.as_str() { "unknown" } else { "up" };
+        let wrong: Vec<_> = status.links.iter().filter(|link| link.state != state(link)).collect();
+        seen(status.links.len() == 3 && wrong.is_empty(), format!("{wrong:?}"))
+    })
+    .await;
     federation.stop().await;
 }
 

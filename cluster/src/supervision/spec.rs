@@ -30,7 +30,8 @@ pub enum RestartType {
     Permanent,
     /// Only when it ended abnormally: by an error, a panic or a kill.
     Transient,
-    /// Never; its spec is dropped with it, and it is not brought back when its siblings cycle.
+    /// Never by itself; its spec is dropped with it, and it is not brought back when its siblings cycle. While it runs its
+    /// spec is kept, for it can be restarted, or suspended and resumed, when somebody asks for that.
     Temporary,
 }
 
