@@ -7,6 +7,9 @@ use futures::future::BoxFuture;
 
 use crate::id::{ActorName, BlockHeight, Incarnation, NodeId};
 
+/// Says why an actor ended last, if that is known. Must not wait.
+pub type LastWords = Arc<dyn Fn(&ActorName) -> Option<String> + Send + Sync>;
+
 /// Takes messages of one kind to the same actor on another member.
 ///
 /// Sending is at most once and never waits: a message is dropped when the link is down or its queue is full.

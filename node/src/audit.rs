@@ -121,6 +121,9 @@ fn look(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, AuditEr
     }
     let mut signed = BTreeMap::new();
     let (told, records) = Journal::read(&data_dir.join("signatures.journal"), identity)?;
+    if let Some(below) = guard::missing_blocks(records.last(), head.height) {
+        audit.findings.push(below);
+    }
     if told < mark.stored() {
         let stored = mark.stored();
         audit.findings.push(format!("the journal tells of {told} signatures, but the chain of {stored}"));

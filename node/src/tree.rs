@@ -33,7 +33,7 @@ use alys_cluster::health::message::MemberReading;
 use alys_cluster::health::{HealthMessage, HealthMonitor, Pingable, RecoveryAgent, RecoveryMessage, Ties};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation, NodeId};
 use alys_cluster::mailbox::{Address, Mail, Mortal};
-use alys_cluster::port::{Outbox, PeerChange, PeerWatcher};
+use alys_cluster::port::{LastWords, Outbox, PeerChange, PeerWatcher};
 use alys_cluster::supervision::{
     ChildSpec, Context, EscalationTable, RestartStrategy, SupervisorSpec, TreeHealer, Watch,
 };
@@ -396,6 +396,11 @@ impl Parts {
         self.watched(&ActorName::literal(GATEWAY), watch, move || actor).strategy(self.backoff())
     }
 
+    fn last_words(&self) -> LastWords {
+        let board = self.supervision.board.clone();
+        Arc::new(move |actor| board.last_words(actor))
+    }
+
     /// What other members may reach. What they say of health, votes, blocks and transactions is signed or hashed.
     fn door(&self) -> Door {
         let to = &self.addresses;
@@ -405,13 +410,9 @@ impl Parts {
             .to(&to.engine, codec::decode_canonical, EngineMessage::Wire)
             .to(&to.sync, codec::decode_canonical, SyncMessage::Wire)
             .to(&to.discovery, codec::decode, DiscoveryMessage::Wire);
-        let board = self.supervision.board.clone();
-        let reception = Reception::new(
-            self.exports.clone(),
-            self.supervision.registry.clone(),
-            Arc::new(move |actor| board.last_words(actor)),
-            self.events.clone(),
-        );
+        let registry = self.supervision.registry.clone();
+        let reception =
+            Reception::new(self.exports.clone(), registry, self.last_words(), self.events.clone());
         Door { routes, answers: Arc::new(reception) }
     }
 
@@ -539,6 +540,7 @@ impl Parts {
                     members.into_iter().filter_map(member_reading).collect()
                 })
             })),
+            last_words: Some(self.last_words()),
             score: self.health_score.clone(),
             ..Ties::default()
         };

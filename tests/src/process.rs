@@ -154,6 +154,11 @@ impl Process {
         assert!(status.is_ok_and(|status| status.success()), "{name} is sent");
     }
 
+    /// The number the system gave it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The memory it has in use.
     pub fn resident_bytes(&self) -> u64 {
         resident_bytes(self.child.id())

@@ -4,8 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::process::Command;
 
 use alys_node::audit::{AuditError, audit};
-use alys_node::consensus::guard::JournalError;
+use alys_node::consensus::guard::{JournalError, JournalMark};
 use alys_node::preflight;
+use alys_node::store::RedbStore;
 use alys_tests::federation::{Federation, Member};
 use alys_tests::process::Process;
 use alys_tests::skip;
@@ -89,6 +90,13 @@ async fn members_that_made_blocks_pass_an_audit_and_damaged_ones_do_not() {
     fs::copy(other.join("chain.redb"), directory.join("chain.redb")).expect("copies");
     let error = audit(directory, &genesis, own).expect_err("another's").to_string();
     assert!(error.contains("the block store is of another member"), "{error}");
+    fs::remove_file(directory.join("chain.redb")).expect("removes");
+    let identity = genesis.identity_of(&federation.members[own].name).expect("a member");
+    let empty = RedbStore::open(&directory.join("chain.redb"), genesis.hash()).expect("a new one");
+    drop(empty.beside(identity, JournalMark::default()).expect("its own"));
+    let found = audit(directory, &genesis, own).expect("every file is there");
+    let says = "the chain ends at height 0, and this member has signed for height";
+    assert!(found.findings.iter().any(|finding| finding.contains(says)), "{found:?}");
     fs::write(directory.join("chain.redb"), chain).expect("restores");
     assert_eq!(audit(directory, &genesis, own).expect("whole again").findings, [""; 0]);
 

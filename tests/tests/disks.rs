@@ -163,6 +163,40 @@ async fn a_member_whose_disk_is_full_waits_for_room_and_goes_on_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_whose_files_may_not_grow_says_so_and_goes_on_when_they_may() {
+    let mut federation = Federation::prepare("file-size", |_| {}).await;
+    for index in 0..3 {
+        federation.start_member(index).await;
+    }
+    let mut process = Process::start(&federation, 3);
+    let limited = &federation.members[3];
+    limited.gate_open(4).await;
+    limited.reaches(2).await;
+    let pid = process.id();
+    let limit = |bytes: &str| {
+        let pid = pid.to_string();
+        Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={bytes}:unlimited")]).status()
+    };
+    if !limit("4096").is_ok_and(|status| status.success()) {
+        return skip("the size of files can not be limited by `prlimit`");
+    }
+    // SIGXFSZ ends nobody: the write fails with a reason.
+    eventually(SOON, "it says why", async || {
+        let answer = limited.client.send("GET", "/readyz", "", "").await?;
+        seen(answer.status == 503 && answer.body.contains("File too large"), answer.body)
+    })
+    .await;
+    let height = federation.members[0].height();
+    federation.members[0].reaches(height + 3).await;
+    assert!(limit("unlimited").is_ok_and(|status| status.success()));
+    limited.reaches(height + 3).await;
+    limited.gate_open(4).await;
+    assert!(process.ended().is_none());
+    drop(process);
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn reads_of_others_take_no_room_from_a_member_s_own_work_and_nothing_piles_up_while_its_disk_hangs() {
     let federation = Federation::start("reads", |_| {}).await;
     let busy = &federation.members[3];

@@ -11,12 +11,10 @@ use tokio::task::AbortHandle;
 use super::exports::{Exports, shown};
 use crate::event::EventBus;
 use crate::id::{ActorName, Incarnation, NodeId};
+use crate::port::LastWords;
 use crate::registry::{ActorLifecycleState, ActorQuery, RegistryChange, Standing, ThreadSafeActorRegistry};
 use crate::trace::{Cause, Draft, Ongoing, SpanKind, current, span_id, within, within_sync};
 use crate::transport::gateway::{Answer, Answers};
-
-/// Why an actor ended, as far as its supervisor knows.
-pub type LastWords = Arc<dyn Fn(&ActorName) -> Option<String> + Send + Sync>;
 
 /// Answers for the actors that are published.
 pub struct Reception {

@@ -18,6 +18,7 @@ use crate::clock::{Clock, Moment};
 use crate::event::{ClusterEvent, EventBus};
 use crate::id::{ActorName, ActorPriority, Incarnation};
 use crate::mailbox::{Address, CallError, Mail, MailError, remind};
+use crate::port::LastWords;
 
 /// How often the monitor looks who is due.
 const TICK: Duration = Duration::from_millis(50);
@@ -82,6 +83,8 @@ pub struct Ties {
     pub follower: Option<Follower>,
     /// Knows the other members.
     pub members: Option<AskMembers>,
+    /// Knows why an actor that is not there ended.
+    pub last_words: Option<LastWords>,
     /// The node's score in thousandths, for whoever shows it: see [`super::trend::node_score`].
     pub score: Arc<AtomicU64>,
     /// Counts checks, also across restarts of the monitor: a ping's number is used once in an incarnation.
@@ -155,6 +158,7 @@ impl HealthMonitor {
         };
         let (me, clock, read) = (me.clone(), self.clock.clone(), actor.read.clone());
         let (name, deadline) = (actor.name.clone(), self.config.timeout(actor.priority));
+        let last_words = self.ties.last_words.clone();
         let mut asking = (actor.ask)(ping, deadline + LATE);
         async move {
             let check = match tokio::time::timeout(deadline, &mut asking).await {
@@ -162,7 +166,10 @@ impl HealthMonitor {
                     Check::Answered { result: pong.status, response_time: clock.now().since(asked) }
                 }
                 Ok(Ok(pong)) => Check::Silent(format!("answered ping {} instead of {id}", pong.ping_id)),
-                Ok(Err(error @ CallError::Mail(MailError::Absent(_)))) => Check::Absent(error.to_string()),
+                Ok(Err(error @ CallError::Mail(MailError::Absent(_)))) => {
+                    let why = last_words.and_then(|last_words| last_words(&name));
+                    Check::Absent(why.map_or(error.to_string(), |why| format!("{error}: {why}")))
+                }
                 Ok(Err(error)) => Check::Silent(error.to_string()),
                 Err(_) => {
                     tokio::spawn(async move {

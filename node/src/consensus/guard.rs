@@ -542,6 +542,16 @@ pub fn require<'a>(
     Err(JournalError::Forgetful { path: path.into(), statement })
 }
 
+/// What a chain that ends at `height` lacks, for its member has signed `last`: whoever signs for a height has stored the one
+/// below. Nobody is in danger, for the blocks are others' too.
+pub fn missing_blocks(last: Option<&SignedStatement>, height: u64) -> Option<String> {
+    let signed = last.map(|last| last.statement.height).filter(|signed| *signed > height + 1)?;
+    Some(format!(
+        "the chain ends at height {height}, and this member has signed for height {signed}: the chain is an older copy or was \
+         lost, and is fetched from peers"
+    ))
+}
+
 /// Signs statements, or refuses.
 pub trait Signer: Send {
     /// The signature over `statement`, or why there is none. It may leave the member only after [`Self::flush`].

@@ -29,7 +29,7 @@ use crate::actors::chain::{ChainMessage, HeadReader};
 use crate::actors::engine::EngineMessage;
 use crate::consensus::core::MalachiteCore;
 use crate::consensus::evidence::{Equivocation, Evidence, Signed};
-use crate::consensus::guard::{GuardedSigner, Journal, JournalMark};
+use crate::consensus::guard::{GuardedSigner, Journal, JournalMark, missing_blocks};
 use crate::consensus::log::WriteAheadLog;
 use crate::consensus::message::ConsensusWire;
 use crate::consensus::received::Received;
@@ -552,6 +552,9 @@ impl Actor for ConsensusActor {
             Ok::<_, MemberFailure>((journal, log, evidence))
         };
         let (journal, log, evidence) = self.storage.run_within(OPEN_DEADLINE, open).await??;
+        if let Some(missing) = missing_blocks(journal.records().last(), head) {
+            tracing::warn!("{missing}");
+        }
         let signer = GuardedSigner::new(
             self.key.clone(),
             self.genesis.chain_id(),
