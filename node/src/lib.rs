@@ -70,7 +70,7 @@ use keys::{KeyError, SecretKey};
 use logs::LogControl;
 use ops::token::{Token, TokenError};
 use ports::{BlockStore, Head};
-use storage::disk::RESERVE_BYTES;
+use storage::disk::{Look, RESERVE_BYTES, Room};
 use storage::files;
 use storage::{Disk, Storage};
 use store::RedbStore;
@@ -187,8 +187,8 @@ impl Node {
         let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
         has_room(&config.data_dir).map_err(data_dir)?;
         let incarnation = incarnation::next(&config.data_dir, clock.wall()).map_err(data_dir)?;
-        let directory = config.data_dir.clone();
-        let space = Arc::new(move || files::room(&directory));
+        let directory = files::Directory::of(&config.data_dir).map_err(data_dir)?;
+        let space = Arc::new(move |look| directory.room(look));
         let storage = Storage::start(Disk::new(clock.clone(), space)).map_err(data_dir)?;
         let decisions = DecisionFile::open(&config.data_dir, incarnation).map_err(data_dir)?;
         let link_listener = listen("link.listen", config.link.listen).await?;
@@ -316,7 +316,8 @@ fn lock_data_dir(config: &NodeConfig) -> Result<File, StartError> {
 
 /// Refuses a file system that is so full that a member would not write to it.
 fn has_room(directory: &Path) -> io::Result<()> {
-    match files::room(directory) {
+    match files::room(directory, Look::Reserve) {
+        Some(Room { refused: Some(refused), .. }) => Err(io::Error::from_raw_os_error(refused)),
         Some(room) if room.free < RESERVE_BYTES => {
             let reason = format!("{} bytes are free; expected at least {RESERVE_BYTES}", room.free);
             Err(io::Error::new(io::ErrorKind::StorageFull, reason))

@@ -65,7 +65,7 @@ use crate::discovery;
 use crate::genesis::Genesis;
 use crate::keys::SecretKey;
 use crate::logs::writer::LostLines;
-use crate::storage::{OPEN_DEADLINE, Storage};
+use crate::storage::Storage;
 
 /// Slots of an actor's mailbox: several seconds of the busiest traffic seen.
 const MAILBOX: usize = 1_024;
@@ -74,8 +74,8 @@ const MAILBOX: usize = 1_024;
 const HANDLER_DEADLINE: Duration = Duration::from_secs(15);
 /// The longest a handler of the chain may take, which waits for nobody: the storage thread does its work.
 const CHAIN_DEADLINE: Duration = Duration::from_secs(5);
-/// The longest an actor may take to start that opens files, a little more than the opening itself may.
-const START_DEADLINE: Duration = OPEN_DEADLINE.saturating_add(Duration::from_secs(1));
+/// The longest an actor may take to start that opens files: it has a deadline of its own, which runs while the disk has room.
+const START_DEADLINE: Duration = Duration::from_hours(24);
 /// The longest the federation is asked for the state of its members.
 const MEMBERS_DEADLINE: Duration = Duration::from_millis(500);
 

@@ -197,6 +197,36 @@ async fn a_member_whose_files_may_not_grow_says_so_and_goes_on_when_they_may() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_whose_data_directory_is_gone_or_another_signs_nothing_and_says_so() {
+    let mut federation = Federation::prepare("gone", |_| {}).await;
+    for index in 0..3 {
+        federation.start_member(index).await;
+    }
+    let process = Process::start(&federation, 3);
+    let member = &federation.members[3];
+    member.gate_open(4).await;
+    member.reaches(2).await;
+    let (data, moved) = (&member.config.data_dir, member.config.data_dir.with_extension("moved"));
+    let is_not_ready = async |says: &str| {
+        eventually(SOON, says, async || {
+            let answer = member.client.send("GET", "/readyz", "", "").await?;
+            seen(answer.status == 503 && answer.body.contains(says), answer.body)
+        })
+        .await;
+    };
+    fs::rename(data, &moved).expect("moved");
+    is_not_ready("No such file or directory").await;
+    fs::create_dir(data).expect("another");
+    is_not_ready("Stale file handle").await;
+    fs::remove_dir(data).expect("empty");
+    fs::rename(&moved, data).expect("back");
+    member.gate_open(4).await;
+    member.reaches(federation.members[0].height() + 2).await;
+    drop(process);
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn reads_of_others_take_no_room_from_a_member_s_own_work_and_nothing_piles_up_while_its_disk_hangs() {
     let federation = Federation::start("reads", |_| {}).await;
     let busy = &federation.members[3];

@@ -168,7 +168,7 @@ pub(super) async fn federation_status(State(ops): State<Ops>, _: NoQuery) -> Jso
 }
 
 fn disk_view(DiskReading { room, latency, .. }: DiskReading) -> Option<DiskView> {
-    let Room { free, data } = room?;
+    let Room { free, data, .. } = room?;
     Some(DiskView { free_bytes: free, data_bytes: data, sync_us: latency.as_micros() as u64 })
 }
 

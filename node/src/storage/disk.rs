@@ -18,6 +18,8 @@ const SLOW_SHARE: u32 = 8;
 pub const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
 /// For how long the room that was found is taken for the room that there is.
 pub(super) const ROOM_AGE: Duration = Duration::from_millis(100);
+/// How often it is tried whether room can be set aside.
+const TRIED_EVERY: Duration = Duration::from_secs(1);
 /// How often a delayed sync looks whether its delay was changed.
 const DELAY_STEP: Duration = Duration::from_millis(10);
 
@@ -32,10 +34,42 @@ pub struct Room {
     pub free: u64,
     /// Taken by the data directory.
     pub data: u64,
+    /// The number of the system's error, where it refuses to set room aside: for a quota, a limit of file sizes, a file system
+    /// that is read-only, a directory that is gone.
+    pub refused: Option<i32>,
 }
 
-/// Looks at the room there is; none if that can not be told.
-pub type Space = Arc<dyn Fn() -> Option<Room> + Send + Sync>;
+impl Room {
+    /// Why nothing should be written, if so.
+    pub fn shortage(&self) -> Option<String> {
+        let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
+        if let Some(refused) = self.refused {
+            let error = std::io::Error::from_raw_os_error(refused);
+            Some(format!("the disk takes no writes: {error}; goes on when it does"))
+        } else if self.free < RESERVE_BYTES {
+            Some(format!(
+                "the disk is full: {:.1} MiB are free; expected at least {:.0} MiB; goes on when there is room",
+                mib(self.free),
+                mib(RESERVE_BYTES)
+            ))
+        } else {
+            None
+        }
+    }
+}
+
+/// Looks at the room there is, and whether the system sets [`RESERVE_BYTES`] aside if that is asked for; none if that can not
+/// be told.
+pub type Space = Arc<dyn Fn(Look) -> Option<Room> + Send + Sync>;
+
+/// How the room on a disk is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// What the file system says is free.
+    Free,
+    /// The same, and whether room can be set aside: costs more, and finds quotas and limits.
+    Reserve,
+}
 
 struct Shared {
     clock: Arc<dyn Clock>,
@@ -53,6 +87,8 @@ struct State {
     room: Option<Room>,
     /// When that was looked at.
     looked: Option<Moment>,
+    /// When room was last to be set aside.
+    tried: Option<Moment>,
 }
 
 /// What is known of the disk at one moment.
@@ -83,13 +119,30 @@ impl Disk {
     /// Whether there is room enough to write. To be called on the storage thread.
     pub(super) fn has_room(&self) -> bool {
         let now = self.0.clock.now();
-        let looked = self.state().looked;
-        if looked.is_none_or(|looked| now.since(looked) >= ROOM_AGE) {
-            let room = (self.0.space)();
+        let is_due = |last: Option<Moment>, every| last.is_none_or(|last| now.since(last) >= every);
+        let (looked, tried, before) = {
+            let state = self.state();
+            (state.looked, state.tried, state.room)
+        };
+        if is_due(looked, ROOM_AGE) {
+            let look = if is_due(tried, TRIED_EVERY) { Look::Reserve } else { Look::Free };
+            let mut room = (self.0.space)(look);
             let mut state = self.state();
-            (state.room, state.looked) = (room, Some(now));
+            state.looked = Some(now);
+            if look == Look::Reserve {
+                state.tried = Some(now);
+            } else if let Some(room) = &mut room {
+                room.refused = before.and_then(|before| before.refused);
+            }
+            state.room = room;
         }
-        self.state().room.is_none_or(|room| room.free >= RESERVE_BYTES)
+        self.state().room.is_none_or(|room| room.shortage().is_none())
+    }
+
+    /// Something could not be written: the room that was found is not believed any longer.
+    pub fn suspect(&self) {
+        let mut state = self.state();
+        (state.looked, state.tried) = (None, None);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -154,13 +207,8 @@ impl Disk {
 impl DiskReading {
     /// What the disk means to a member that makes a block each `block_time`.
     pub fn health(&self, block_time: Duration) -> HealthCheckResult {
-        if let Some(room) = self.room.filter(|room| room.free < RESERVE_BYTES) {
-            let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
-            HealthCheckResult::unhealthy(format!(
-                "the disk is full: {:.1} MiB are free; expected at least {:.0} MiB; goes on when there is room",
-                mib(room.free),
-                mib(RESERVE_BYTES)
-            ))
+        if let Some(shortage) = self.room.and_then(|room| room.shortage()) {
+            HealthCheckResult::unhealthy(shortage)
         } else if self.stuck >= HUNG_AFTER {
             let secs = self.stuck.as_secs_f64();
             HealthCheckResult::unhealthy(format!("the disk hangs: a write has not ended for {secs:.1} s"))
@@ -199,7 +247,7 @@ mod tests {
     #[test]
     fn the_median_of_the_last_syncs_is_their_latency() {
         let clock = Arc::new(alys_cluster::clock::SystemClock::default());
-        let disk = Disk::new(clock, Arc::new(|| None));
+        let disk = Disk::new(clock, Arc::new(|_| None));
         assert_eq!(disk.reading(), DiskReading::default());
         disk.set_delay(Duration::from_millis(20));
         (0..2).for_each(|_| disk.sync(|| ()));

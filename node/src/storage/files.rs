@@ -2,10 +2,14 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::disk::Room;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statvfs::statvfs;
+
+use super::disk::{Look, RESERVE_BYTES, Room};
 
 /// How a file is opened that is made if it is missing.
 pub(crate) fn options() -> OpenOptions {
@@ -85,9 +89,51 @@ impl Drop for PrivateDirectory {
 }
 
 /// The room on the file system of a directory, and what its files take; none if the system does not say.
-pub(crate) fn room(directory: &Path) -> Option<Room> {
-    let system = nix::sys::statvfs::statvfs(directory).ok()?;
+pub(crate) fn room(directory: &Path, look: Look) -> Option<Room> {
+    let gone = Room { free: 0, data: 0, refused: Some(Errno::ENOENT as i32) };
+    let system = match statvfs(directory) {
+        Err(Errno::ENOENT) => return Some(gone),
+        system => system.ok()?,
+    };
     let size = |entry: io::Result<fs::DirEntry>| Some(entry.ok()?.metadata().ok()?.len());
-    let data = fs::read_dir(directory).ok()?.filter_map(size).sum();
-    Some(Room { free: system.blocks_available() * system.fragment_size(), data })
+    let sizes: Vec<_> = fs::read_dir(directory).ok()?.filter_map(size).collect();
+    let free = system.blocks_available() * system.fragment_size();
+    let is_tried = look == Look::Reserve && free >= RESERVE_BYTES;
+    let refused = is_tried.then(|| reserve(directory, sizes.iter().max().copied().unwrap_or(0))).flatten();
+    Some(Room { free, data: sizes.into_iter().sum(), refused })
+}
+
+/// A directory, which another of its name is not: one that is made anew, or that a mount uncovers.
+pub(crate) struct Directory {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl Directory {
+    /// The one that is there now.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        let found = fs::metadata(path)?;
+        Ok(Self { path: path.into(), id: (found.dev(), found.ino()) })
+    }
+
+    /// As [`room`]: none for files of this one in another.
+    pub(crate) fn room(&self, look: Look) -> Option<Room> {
+        let is_another = |found: &fs::Metadata| (found.dev(), found.ino()) != self.id;
+        if fs::metadata(&self.path).is_ok_and(|found| is_another(&found)) {
+            return Some(Room { free: 0, data: 0, refused: Some(Errno::ESTALE as i32) });
+        }
+        room(&self.path, look)
+    }
+}
+
+/// The error with which the system refuses to set room aside behind the first `offset` bytes of a file without a name, which
+/// is gone with its descriptor. None where it knows no such files, or no such demand.
+fn reserve(directory: &Path, offset: u64) -> Option<i32> {
+    let file = OpenOptions::new().write(true).mode(0o600).custom_flags(nix::libc::O_TMPFILE).open(directory);
+    let outcome = match file {
+        Err(error) => Err(Errno::from_raw(error.raw_os_error()?)),
+        Ok(file) => fallocate(file, FallocateFlags::empty(), offset as i64, RESERVE_BYTES as i64),
+    };
+    let refusals = [Errno::ENOSPC, Errno::EDQUOT, Errno::EFBIG, Errno::EROFS, Errno::EIO, Errno::ENOENT];
+    outcome.err().filter(|error| refusals.contains(error)).map(|error| error as i32)
 }

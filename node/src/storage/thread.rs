@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::OPEN_DEADLINE;
 use super::disk::{Disk, ROOM_AGE};
 
 /// Requests that may wait. Consensus has one at a time and the chain few; who asks for more is refused.
@@ -94,6 +96,21 @@ impl Storage {
         answered.await.map_err(|_| StorageError::Lost)
     }
 
+    /// Has files opened, which takes [`OPEN_DEADLINE`] at most, but for the time without room on the disk.
+    pub async fn open<T: Send + 'static>(
+        &self,
+        request: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let mut opened = pin!(self.run(request));
+        loop {
+            match tokio::time::timeout(OPEN_DEADLINE, &mut opened).await {
+                Ok(outcome) => return outcome,
+                Err(_) if self.disk.reading().room.is_some_and(|room| room.shortage().is_some()) => {}
+                Err(_) => return Err(StorageError::Deadline(OPEN_DEADLINE)),
+            }
+        }
+    }
+
     /// The same, for no longer than `deadline`.
     pub async fn run_within<T: Send + 'static>(
         &self,
@@ -153,15 +170,16 @@ mod tests {
     }
 
     fn storage() -> Storage {
-        storage_with(Arc::new(|| None))
+        storage_with(Arc::new(|_| None))
     }
 
     #[tokio::test]
     async fn a_request_waits_for_room_on_the_disk_and_is_done_when_there_is_some() {
         let free = Arc::new(AtomicU64::new(RESERVE_BYTES - 1));
         let looked = free.clone();
-        let storage =
-            storage_with(Arc::new(move || Some(Room { free: looked.load(Ordering::Relaxed), data: 5 })));
+        let storage = storage_with(Arc::new(move |_| {
+            Some(Room { free: looked.load(Ordering::Relaxed), data: 5, refused: None })
+        }));
         let deadline = Duration::from_millis(20);
         assert_eq!(storage.run_within(deadline, || 1).await, Err(StorageError::Deadline(deadline)));
         let health = storage.disk().reading().health(Duration::from_secs(2));

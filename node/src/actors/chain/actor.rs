@@ -14,7 +14,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use super::message::ChainMessage;
 use crate::failure::MemberFailure;
 use crate::ports::{BlockStore, Head, StoreError, StoredBlock};
-use crate::storage::{OPEN_DEADLINE, Storage};
+use crate::storage::Storage;
 
 /// The head, readable by everyone at any time, and since when it is the head.
 #[derive(Clone, Debug)]
@@ -140,8 +140,8 @@ impl Actor for ChainActor {
 
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
         let open = self.open.clone();
-        let store =
-            self.storage.run_within(OPEN_DEADLINE, move || open()).await?.map_err(MemberFailure::of)?;
+        let opened = self.storage.open(move || open()).await?;
+        let store = opened.inspect_err(|_| self.storage.disk().suspect()).map_err(MemberFailure::of)?;
         self.head.set(store.head(), self.clock.now());
         self.address.bind(me);
         Ok(ChainState { store: Some(Arc::new(Mutex::new(store))), storage: self.storage.clone() })
@@ -170,7 +170,10 @@ impl Actor for ChainActor {
                 }));
             }
             // A database that fails to write is opened anew by the restart.
-            ChainMessage::Failed(error) => return Err(MemberFailure::of(error).into()),
+            ChainMessage::Failed(error) => {
+                self.storage.disk().suspect();
+                return Err(MemberFailure::of(error).into());
+            }
             ChainMessage::Block(height, reply) => state.read(reply, move |store| store.block(height)),
             ChainMessage::Range { from, max, max_bytes, reply } => {
                 state.read(reply, move |store| range(store, from, max, max_bytes));

@@ -163,7 +163,7 @@ mod tests {
                 address: Address::new(ActorName::literal("chain"), 64),
                 open: Arc::new(move || Ok(Box::new(RedbStore::open(&path, GENESIS)?))),
                 head: head.clone(),
-                storage: Storage::start(Disk::new(clock.clone(), Arc::new(|| None))).expect("a thread"),
+                storage: Storage::start(Disk::new(clock.clone(), Arc::new(|_| None))).expect("a thread"),
                 block_time: Duration::from_secs(2),
                 clock: clock.clone(),
             };
