@@ -1,5 +1,6 @@
 //! The block store on redb: one transaction a block.
 
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use crate::consensus::BlockHash;
 use crate::consensus::guard::JournalMark;
 use crate::ports::{BlockStore, Head, StoreError, StoredBlock};
 use crate::storage::Disk;
-use crate::storage::files::touch;
+use crate::storage::files::{sync_directory, touch};
 
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -69,13 +70,23 @@ fn named(path: &Path, error: StoreError) -> StoreError {
 }
 
 impl RedbStore {
-    /// Opens the store of the chain with this genesis, or begins it.
+    /// Opens the store of the chain with this genesis, or begins it: as a whole or not at all, for the database can not open
+    /// what it was killed over while it began.
     pub fn open(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
-        reading(|| Self::begin(path, genesis)).map_err(|error| named(path, error))
+        let open = || {
+            if fs::metadata(path).map_or(0, |found| found.len()) == 0 {
+                let draft = path.with_extension("new");
+                let _ = fs::remove_file(&draft);
+                touch(&draft).map_err(StoreError::Io)?;
+                drop(Self::open_file(&draft, genesis)?);
+                fs::rename(&draft, path).and_then(|()| sync_directory(path)).map_err(StoreError::Io)?;
+            }
+            Self::open_file(path, genesis)
+        };
+        reading(open).map_err(|error| named(path, error))
     }
 
-    fn begin(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
-        touch(path).map_err(StoreError::Io)?;
+    fn open_file(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
         let database = Database::create(path).map_err(database_error)?;
         let transaction = database.begin_write().map_err(database_error)?;
         let head = {
@@ -212,6 +223,17 @@ mod tests {
             },
             observed: Observed { proposal_at_ms: Some(1), decided_at_ms: 2, adopted: false },
         }
+    }
+
+    #[test]
+    fn a_process_that_is_killed_while_it_begins_a_store_starts_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, draft) = (dir.path().join("chain.redb"), dir.path().join("chain.new"));
+        std::fs::write(&draft, vec![0; 8_192]).expect("what it left");
+        std::fs::write(&path, []).expect("what one of a version before left");
+        assert_eq!(RedbStore::open(&path, [7; 32]).expect("begins").head().height, 0);
+        assert!(!draft.exists());
+        RedbStore::open(&path, [7; 32]).expect("opens again");
     }
 
     #[test]
