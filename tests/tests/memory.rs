@@ -7,7 +7,7 @@ use std::process::Command;
 
 use alys_node::ops::view::{BlockView, EvidenceView, HeadView, HealthView, SignatureView, SignaturesView};
 use alys_tests::federation::{Federation, SOON};
-use alys_tests::process::Process;
+use alys_tests::process::{Process, binary};
 use alys_tests::{eventually, seen};
 
 /// Four members, of which the fourth is to be a process.
@@ -87,16 +87,21 @@ async fn a_member_whose_clock_is_behind_what_its_peers_know_of_it_begins_anew_wi
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_whose_data_directory_is_an_older_copy_signs_nothing_where_it_signed_before() {
-    older_copy("restored", false, "peers know a later start of this member").await;
+    older_copy("restored", false, false, "peers know a later start of this member").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_whose_chain_is_newer_than_its_journal_finds_there_what_it_forgot_before_it_signs() {
+    older_copy("newer-chain", true, true, "; this member begins without memory").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_on_an_older_copy_finds_in_the_chain_what_peers_that_began_anew_do_not_know() {
-    older_copy("shown", true, "; this member begins without memory").await;
+    older_copy("shown", true, false, "; this member begins without memory").await;
 }
 
 /// An older copy takes the place of a member's data directory; its log says `why` it remembers nothing.
-async fn older_copy(tag: &str, peers_begin_anew: bool, why: &str) {
+async fn older_copy(tag: &str, peers_begin_anew: bool, with_newer_chain: bool, why: &str) {
     let mut federation = three(tag).await;
     let lost = &federation.members[3];
     let copy = lost.config.data_dir.with_extension("copy");
@@ -128,6 +133,16 @@ async fn older_copy(tag: &str, peers_begin_anew: bool, why: &str) {
     fs::remove_dir_all(&lost.config.data_dir).expect("removed");
     copied(&copy, &lost.config.data_dir);
 
+    if with_newer_chain {
+        let backup = lost.config.data_dir.with_extension("backup");
+        let peer = format!("http://{}", federation.members[0].config.ops.address);
+        let config = lost.config.data_dir.with_file_name("node.toml");
+        let mut command = Command::new(binary());
+        command.args(["backup", "--from", &peer, "--config"]).arg(config).arg("--out").arg(&backup);
+        let done = command.output().expect("it runs");
+        assert!(done.status.success(), "{done:?}");
+        fs::copy(backup.join("chain.redb"), lost.config.data_dir.join("chain.redb")).expect("copied");
+    }
     if peers_begin_anew {
         for index in 0..3 {
             federation.members[index].take().stop().await;

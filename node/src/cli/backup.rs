@@ -39,6 +39,17 @@ pub(crate) fn run(command: &Backup) -> anyhow::Result<ExitCode> {
     let target = reachable(command.from.clone().unwrap_or_else(|| config.ops.address.into()));
     let out = command.out.display();
     std::fs::create_dir_all(&command.out).with_context(|| format!("directory {out}"))?;
+    let identity = genesis.identity_of(&config.identity.name).expect("a configuration that was loaded");
+    let journal = command.out.join("signatures.journal");
+    if !journal.exists() {
+        Journal::create(&journal, identity).with_context(|| format!("{}", journal.display()))?;
+    }
+    // An older journal beside newer blocks would agree with them, and let the key sign twice.
+    ensure!(
+        Journal::is_new(&journal, identity)?,
+        "{} remembers signatures; expected a directory that `backup` made, never a copy of a data directory",
+        journal.display()
+    );
     let mut store = RedbStore::open(&command.out.join("chain.redb"), genesis.hash())?;
     let first = store.head().height + 1;
     let head: HeadView = get(&target, "/chain/head")?;
@@ -47,11 +58,6 @@ pub(crate) fn run(command: &Backup) -> anyhow::Result<ExitCode> {
         let stored = stored(&get(&target, &path)?, &genesis).with_context(|| format!("{target}{path}"))?;
         stored.certificate.verify(&genesis).with_context(|| format!("{target}{path}"))?;
         store.append(&stored)?;
-    }
-    let journal = command.out.join("signatures.journal");
-    if !journal.exists() {
-        let identity = genesis.identity_of(&config.identity.name).expect("a configuration that was loaded");
-        Journal::create(&journal, identity).with_context(|| format!("{}", journal.display()))?;
     }
     let (height, more) = (store.head().height, (store.head().height + 1).saturating_sub(first));
     println!("{out} holds the chain up to height {height}, {more} blocks more than before");

@@ -8,6 +8,8 @@ use alys_node::genesis::Genesis;
 use alys_node::ports::BlockStore as _;
 use alys_node::store::RedbStore;
 
+use anyhow::ensure;
+
 use crate::{ConfigFile, exit};
 
 /// The journal of a stopped member, and the height of its chain.
@@ -29,6 +31,12 @@ pub(crate) fn accept_loss(file: &ConfigFile) -> anyhow::Result<ExitCode> {
         println!("{name} remembers what it signed; there is nothing to accept");
         return Ok(ExitCode::from(exit::FAILED));
     }
+    // Once the chain comes from peers, it would show what is not accepted.
+    ensure!(
+        height > 0,
+        "{name} has no block: start it first, so that it fetches the chain, and stop it; while nobody has one, there is nothing \
+         to accept"
+    );
     // What the chain shows up to here is accepted; what it shows later is not.
     journal.set_floor(height)?;
     println!("{name} signs from height {} on when it is started", height + 1);

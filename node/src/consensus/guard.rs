@@ -364,6 +364,13 @@ impl Journal {
         replace(path, &header.to_bytes()).map(drop)
     }
 
+    /// Whether the journal remembers nothing, as [`Self::create`] made it.
+    pub fn is_new(path: &Path, identity: BlockHash) -> Result<bool, JournalError> {
+        let bytes = std::fs::read(path).map_err(|source| JournalError::File { path: path.into(), source })?;
+        let (header, records) = Self::parse(path, &bytes, identity)?;
+        Ok(records.is_empty() && header.compacted == 0 && header.floor == FLOOR_UNKNOWN)
+    }
+
     /// Reads a journal without locking or changing it, for audits: how many records it tells of, and those it has.
     pub fn read(path: &Path, identity: BlockHash) -> Result<(u64, Vec<SignedStatement>), JournalError> {
         let bytes = std::fs::read(path).map_err(|source| JournalError::File { path: path.into(), source })?;
@@ -427,7 +434,7 @@ impl Journal {
 
     /// Whether it should have this statement, and does not. Of heights up to the floor, and of those whose records were
     /// dropped, it need not.
-    fn lacks(&self, height: u64, step: Step, block: BlockHash) -> bool {
+    pub fn lacks(&self, height: u64, step: Step, block: BlockHash) -> bool {
         if height <= self.header.floor || is_dropped(self.count, self.records.iter(), height) {
             return false;
         }

@@ -21,7 +21,7 @@ use alys_cluster::trace::{Cause, within, within_sync};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::byzantine::{Byzantine, ByzantineDrill, Delivery};
-use super::conductor::{Action, Conductor, Decision, Departure, Input, Instant, Tools, shown};
+use super::conductor::{Action, COPIED, Conductor, Decision, Departure, Input, Instant, Tools, shown};
 use super::message::{Committed, ConsensusMessage, EngineRequest, Farewell, StepTaken};
 use super::telling::Telling;
 use super::trace::{GateNote, Place, Rounds, Step};
@@ -38,7 +38,7 @@ use crate::failure::MemberFailure;
 use crate::genesis::Genesis;
 use crate::keys::SecretKey;
 use crate::ports::{Head, Observed, PayloadStatus, StoredBlock};
-use crate::storage::{OPEN_DEADLINE, Storage};
+use crate::storage::Storage;
 
 /// How often the gate and the beat are looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -233,7 +233,8 @@ impl ConsensusActor {
         shell.taking = None;
         shell.step = Some(state);
         shell.telling.step(|rounds, _| blame(rounds.context()));
-        for action in actions.map_err(MemberFailure::of)? {
+        let actions = actions.inspect_err(|_| self.storage.disk().suspect()).map_err(MemberFailure::of)?;
+        for action in actions {
             if let Action::Commit(decision) = action {
                 shell.telling.step(|rounds, now| rounds.decided(began, now));
                 // The same height may be on its way as a block of a peer's: then that is what is committed.
@@ -469,6 +470,28 @@ impl ConsensusActor {
         shell.committing = Some(committing.abort_handle());
     }
 
+    /// Holds the end of the chain against the journal: a chain that is newer than its journal shows what the journal lacks.
+    /// Within twice as many blocks as there are members each has proposed one.
+    async fn compared(&self, mut journal: Journal, head: u64) -> Result<Journal, ActorProcessingErr> {
+        let Some(own) = self.genesis.index_of(self.roster.own()).filter(|_| head > 0) else {
+            return Ok(journal);
+        };
+        let max = 2 * self.roster.members().len();
+        let from = (head + 1).saturating_sub(max as u64);
+        let ask = |reply| ChainMessage::Range { from, max, max_bytes: usize::MAX, reply };
+        let blocks = self.chain.call_patiently(DEADLINE, ask).await??;
+        let missed = blocks.iter().find_map(|StoredBlock { block, certificate, .. }| {
+            let step = shown(own, block, certificate)?;
+            journal.lacks(block.height, step, block.hash()).then_some((block.height, step))
+        });
+        if let Some((height, step)) = missed {
+            tracing::warn!(height, step = step.as_str(), "{COPIED}; this member begins without memory");
+            let forget = move || journal.forget().map(|()| journal);
+            journal = self.storage.run(forget).await?.map_err(MemberFailure::of)?;
+        }
+        Ok(journal)
+    }
+
     /// A block was stored: tells whoever wants to know, and the conductor.
     fn committed(&self, me: &Me, shell: &mut Shell, committed: Committed) -> Result<(), ActorProcessingErr> {
         let Committed { result, block, round, adopted, shown, deciding, adopter } = committed;
@@ -551,10 +574,12 @@ impl Actor for ConsensusActor {
             let journal = journal.on(disk);
             Ok::<_, MemberFailure>((journal, log, evidence))
         };
-        let (journal, log, evidence) = self.storage.run_within(OPEN_DEADLINE, open).await??;
+        let (journal, log, evidence) =
+            self.storage.open(open).await?.inspect_err(|_| self.storage.disk().suspect())?;
         if let Some(missing) = missing_blocks(journal.records().last(), head) {
             tracing::warn!("{missing}");
         }
+        let journal = self.compared(journal, head).await?;
         let signer = GuardedSigner::new(
             self.key.clone(),
             self.genesis.chain_id(),

@@ -54,7 +54,7 @@ pub const STALLED_SLOTS: u32 = 3;
 /// and the one above where it decided that before those who speak had.
 const FORGOTTEN_ABOVE: u64 = 2;
 /// Why a member remembers nothing.
-const COPIED: &str = "this member's key has signed what its journal does not know: its data directory is an older copy, or its key has two holders";
+pub const COPIED: &str = "this member's key has signed what its journal does not know: its data directory is an older copy, or its key has two holders";
 /// Why a member is silent.
 const SILENT: &str = "a part of the consensus log is gone; silent until others have decided this height";
 /// Own messages of the present round that can be repeated.
