@@ -14,6 +14,7 @@ mod top_command;
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -257,6 +258,7 @@ fn in_one_sentence(error: &anyhow::Error) -> String {
 }
 
 fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
+    signals::hold().context("signals")?;
     let (config, genesis) = NodeConfig::load(&run.file.config, &run.file.overrides())?;
     let otlp = otlp_settings()?;
     let logs = alys_node::logs::init(&config.log, &config.identity.name, None)?;
@@ -275,9 +277,13 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
         End::With(code) => Ok(code),
         // The same process, so that whoever watches it sees none end.
         End::Anew => {
-            let own = std::env::current_exe().context("the path of this executable")?;
+            let own = std::env::current_exe().ok().filter(|own| own.exists());
+            // One that was replaced, or removed, runs on as it is.
+            let own = own.unwrap_or_else(|| "/proc/self/exe".into());
             let error = std::process::Command::new(own).args(std::env::args_os().skip(1)).exec();
-            Err(error).context("the member can not begin anew")
+            // Its memory and its number are written: whoever starts it again does the same.
+            tracing::error!(%error, "the member can not begin anew in this process");
+            Ok(ExitCode::from(exit::FAILED))
         }
     }
 }
@@ -383,10 +389,21 @@ async fn live(
         }
     };
     if let Some(known) = outdated {
-        node.stop().await;
+        let mut told = None;
+        let mut stopping = pin!(node.stop());
+        loop {
+            tokio::select! {
+                _ = &mut stopping => break,
+                signal = signals.next() => told = Some(signal),
+            }
+        }
         // First the memory, then the number: a crash in between has peers refuse this start again.
         cli::memory::journal(&config, &genesis)?.0.forget()?;
         incarnation::raise(&config.data_dir, known).context("the file of the incarnation")?;
+        if let Some(signal) = told {
+            tracing::info!(node = %name, signal, "stopped, and does not begin anew");
+            return Ok(End::With(ExitCode::SUCCESS));
+        }
         return Ok(End::Anew);
     }
     // Answers that are under way get a moment, unless somebody has no time for it.

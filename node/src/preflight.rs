@@ -67,8 +67,9 @@ pub fn check(config: &NodeConfig, genesis: &Genesis) -> Result<Preflight, Prefli
         has_room(begun).map_err(|error| data_dir(config, error))?;
         writable(begun).map_err(|error| data_dir(config, error))?;
     }
-    bind("link.listen", config.link.listen)?;
-    bind("ops.address", config.ops.address)?;
+    // Held until both are, for they may be the same.
+    let _link = bind("link.listen", config.link.listen)?;
+    let _ops = bind("ops.address", config.ops.address)?;
     Ok(Preflight::Ready)
 }
 
@@ -111,6 +112,6 @@ fn check_data(config: &NodeConfig, genesis: &Genesis) -> Result<(), PreflightErr
     Ok(())
 }
 
-fn bind(field: &'static str, address: SocketAddr) -> Result<(), StartError> {
-    TcpListener::bind(address).map(drop).map_err(|source| StartError::Listen { field, address, source })
+fn bind(field: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|source| StartError::Listen { field, address, source })
 }

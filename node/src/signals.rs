@@ -12,6 +12,7 @@
 
 use std::io;
 
+use nix::sys::signal::SigSet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Ignored, by number: those whose effect would else be the end of the process.
@@ -32,6 +33,16 @@ const XFSZ: i32 = 25;
 /// Real-time signals, which have numbers only. The first two belong to the system's thread library.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
+/// Holds back what is to be ignored until [`Signals::take`] knows of it: it would end a process that begins. To be called
+/// before there are other threads.
+pub(crate) fn hold() -> nix::Result<()> {
+    let mut held = SigSet::empty();
+    for (number, _) in IGNORED {
+        held.add(nix::sys::signal::Signal::try_from(number)?);
+    }
+    held.thread_block()
+}
+
 /// The signals that tell a member to leave.
 pub(crate) struct Signals {
     terminate: Signal,
@@ -40,7 +51,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Takes all signals from here on. Must be called within a runtime.
+    /// Takes all signals from here on, whatever the process inherited. Must be called within a runtime.
     pub(crate) fn take() -> io::Result<Self> {
         let real_time = REAL_TIME.map(|number| (number, format!("real-time signal {number}")));
         let named = IGNORED.map(|(number, name)| (number, name.to_owned()));
@@ -57,11 +68,14 @@ impl Signals {
                 );
             }
         });
-        Ok(Self {
+        let signals = Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
-        })
+        };
+        // Also those that whoever started this process had blocked.
+        SigSet::all().thread_unblock()?;
+        Ok(signals)
     }
 
     /// Waits for the next signal that tells the member to leave.

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use alys_cluster::shutdown::state::INSISTS_AFTER;
 use alys_node::consensus::BlockHash;
-use alys_node::consensus::guard::{Journal, JournalError};
+use alys_node::consensus::guard::{self, Journal, JournalError, JournalMark};
+use alys_node::genesis::Genesis;
 use alys_node::keys::SecretKey;
 use alys_node::ops::view::{GateDecision, GateView, ShutdownView};
 use tempfile::TempDir;
@@ -123,6 +124,10 @@ impl Home {
             ),
         );
         home
+    }
+
+    fn genesis(&self) -> Genesis {
+        Genesis::from_file(&self.path("genesis.toml")).expect("a genesis")
     }
 
     fn path(&self, file: &str) -> PathBuf {
@@ -788,10 +793,48 @@ fn an_emptied_journal_is_refused_and_a_loss_of_memory_is_an_operator_s_to_accept
     let accept = || home.command(&["accept-memory-loss"]).output().expect("the node runs");
     fails("an emptied journal", &accept(), 4, &parts);
     fs::remove_file(&journal).expect("removed");
-    assert_eq!(text(&accept().stdout), "node-1 signs from height 1 on when it is started\n");
+    // What peers have decided would show what is not accepted.
+    fails("no block", &accept(), 4, &["node-1 has no block", "start it first, so that it fetches the chain"]);
+    let identity = guard::identity(home.genesis().hash(), &SecretKey::from_seed(&[1; 32]).public_key());
+    let mut own = Journal::open(&journal, identity, 0, JournalMark::default()).expect("opens");
+    own.set_floor(0).expect("kept");
+    drop(own);
     let again = accept();
     assert_eq!(text(&again.stdout), "node-1 remembers what it signed; there is nothing to accept\n");
     assert_eq!(again.status.code(), Some(1));
+}
+
+#[test]
+fn a_backup_goes_into_no_directory_whose_journal_remembers_or_is_another_s() {
+    let home = Home::new();
+    let backup =
+        || home.command(&["backup"]).arg("--out").arg(home.path("copy")).output().expect("the node runs");
+    fails("nobody answers", &backup(), 4, &["does not answer"]);
+    let journal = home.path("copy/signatures.journal");
+    let identity = |n| guard::identity(home.genesis().hash(), &SecretKey::from_seed(&[n; 32]).public_key());
+    let mut own =
+        Journal::open(&journal, identity(1), 0, JournalMark::default()).expect("a new one is there");
+    own.set_floor(3).expect("kept");
+    drop(own);
+    fails(
+        "it remembers",
+        &backup(),
+        4,
+        &["signatures.journal remembers signatures", "never a copy of a data"],
+    );
+    Journal::create(&journal, identity(2)).expect("made");
+    fails("another's", &backup(), 4, &["signatures.journal is of another member"]);
+}
+
+#[test]
+fn signals_that_whoever_starts_a_member_has_blocked_are_obeyed() {
+    let home = Home::new();
+    let mut blocked = Command::new("env");
+    blocked.args(["--block-signal=TERM", "--block-signal=USR1"]).arg(env!("CARGO_BIN_EXE_alys-node"));
+    blocked.args(["run", "--config"]).arg(home.path("node.toml"));
+    let mut running = home.run_with(&mut blocked).answers();
+    running.terminate();
+    assert_eq!(running.wait().code(), Some(0), "{}", running.said());
 }
 
 #[test]

@@ -11,9 +11,8 @@ use crate::clock::{Moment, WallTime};
 use crate::federation::believed;
 use crate::id::{Incarnation, NodeId};
 
-/// How far ahead of the wall clock the number of a start may be that more peers than may lie claim, in seconds.
-const YEAR_SECS: u64 = 366 * 24 * 60 * 60;
-/// The same for fewer: a lie must not use up the numbers that are left.
+/// How far ahead of the wall clock the number of a start may be that fewer peers claim than may lie, in seconds: a lie must not
+/// use up the numbers that are left. More are believed whatever they claim, for one of them has met that start.
 const DAY_SECS: u64 = 24 * 60 * 60;
 /// How long fewer must go on claiming the same.
 const INSISTED: Duration = Duration::from_mins(1);
@@ -56,12 +55,10 @@ impl Claims {
         }
         (claim.newest, claim.repeated) = (newest, now);
         let has_insisted = now.since(claim.since) >= INSISTED && now.since(self.started) >= SETTLED;
-        let secs = wall.0 / 1_000;
-        let is_possible =
-            |claim: &Incarnation, ahead| *claim >= self.own && claim.0 <= secs.saturating_add(ahead);
-        let claims = self.of.values().map(|claim| claim.newest).filter(|claim| is_possible(claim, YEAR_SECS));
+        let is_near = newest.0 <= (wall.0 / 1_000).saturating_add(DAY_SECS);
+        let claims = self.of.values().map(|claim| claim.newest).filter(|claim| *claim >= self.own);
         believed(claims.collect(), self.tolerated)
-            .or_else(|| Some(newest).filter(|newest| has_insisted && is_possible(newest, DAY_SECS)))
+            .or_else(|| Some(newest).filter(|newest| has_insisted && is_near && *newest >= self.own))
     }
 }
 
@@ -91,7 +88,7 @@ mod tests {
             (&[900, 90], None),
             (&[900, 99], None),
             (&[900, 100], Some(100)),
-            (&[u64::MAX, 1_001 + YEAR_SECS, 900], None),
+            (&[u64::MAX, 1_000_000_000, 900], Some(1_000_000_000)),
             (&[200, 200], Some(200)),
             (&[200, 900], Some(200)),
             (&[900, 210, 200], Some(210)),
