@@ -278,6 +278,8 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
         // The same process, so that whoever watches it sees none end.
         End::Anew => {
             let own = std::env::current_exe().ok().filter(|own| own.exists());
+            // What is ignored would end the next run before it knows of it.
+            signals::hold().context("signals")?;
             // One that was replaced, or removed, runs on as it is.
             let own = own.unwrap_or_else(|| "/proc/self/exe".into());
             let error = std::process::Command::new(own).args(std::env::args_os().skip(1)).exec();

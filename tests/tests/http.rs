@@ -7,7 +7,7 @@ use alys_node::ops::server::{CONNECTIONS_MAX, HEAD_MAX};
 use alys_tests::federation::{Federation, SOON};
 use alys_tests::raw::{Raw, ask, exchange, request, rest, send, send_narrowly};
 use alys_tests::{eventually, seen};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -215,6 +215,34 @@ async fn connections_beyond_the_bound_are_told_so_and_those_that_end_make_room()
         seen(answer.status == 200, format!("{answer:?}"))
     })
     .await;
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_that_wait_for_their_next_request_make_room_for_others() {
+    let federation = alone("http-kept").await;
+    let address = federation.members[0].config.ops.address;
+    let mut kept = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        let mut stream = send(address, b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.expect("an answer");
+        assert_eq!(&first, b"HTTP/1.1 200");
+        kept.push(stream);
+    }
+    for _ in 0..3 {
+        let answer = ask(address, "GET", "/livez", &[], "").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    // The newest of them was not disturbed.
+    let mut newest = kept.pop().expect("one of them");
+    newest
+        .write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .await
+        .expect("sent");
+    let mut rest = Vec::new();
+    newest.read_to_end(&mut rest).await.expect("the end");
+    assert!(String::from_utf8_lossy(&rest).contains("HTTP/1.1 200"));
     federation.stop().await;
 }
 

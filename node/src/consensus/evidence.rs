@@ -21,6 +21,8 @@ use crate::storage::files::replace;
 
 /// Pieces of evidence kept of each member. A proof does not become truer by repetition.
 pub const EVIDENCE_PER_MEMBER: usize = 16;
+/// Damaged files that are kept.
+const SET_ASIDE_MAX: usize = 16;
 /// The largest file that is read: room for the evidence against every member of the largest federation.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -73,24 +75,31 @@ struct Kept {
 
 impl Evidence {
     /// Reads the evidence in the file at `path`, if there is one. What does not verify is no evidence. A file that can
-    /// not be read is renamed to end in `.damaged`.
+    /// not be read, or holds such, is renamed to end in `.damaged`.
     pub fn open(path: &Path, genesis: &Genesis) -> Self {
         let list = match read(path) {
             Ok(list) => list,
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "evidence can not be read and is set aside");
-                if let Err(error) = fs::rename(path, path.with_extension("damaged")) {
-                    tracing::warn!(path = %path.display(), %error, "evidence could not be set aside");
-                }
+                set_aside(path);
                 Vec::new()
             }
         };
+        let (list, spoilt): (Vec<_>, Vec<_>) = list.into_iter().partition(|kept| kept.verify(genesis));
+        if !spoilt.is_empty() {
+            let pieces = spoilt.len();
+            tracing::warn!(path = %path.display(), pieces, "evidence does not verify, and the file is set aside");
+            set_aside(path);
+        }
         let evidence =
             Self(Arc::new(Kept { path: path.into(), list: Mutex::default(), writing: Mutex::default() }));
         for equivocation in list {
-            if equivocation.verify(genesis) {
-                evidence.keep(equivocation);
-            }
+            evidence.keep(equivocation);
+        }
+        if !spoilt.is_empty()
+            && let Err(error) = evidence.save()
+        {
+            tracing::warn!(path = %path.display(), %error, "evidence could not be written to its file");
         }
         evidence
     }
@@ -122,6 +131,21 @@ impl Evidence {
 
     fn list(&self) -> std::sync::MutexGuard<'_, Vec<Equivocation>> {
         self.0.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives the file a name that nothing has, for it may hold proof that nothing else does.
+fn set_aside(path: &Path) {
+    let names = (0..SET_ASIDE_MAX).map(|n| match n {
+        0 => path.with_extension("damaged"),
+        n => path.with_extension(format!("damaged-{n}")),
+    });
+    let outcome = match names.into_iter().find(|name| !name.exists()) {
+        Some(name) => fs::rename(path, name),
+        None => Err(io::ErrorKind::AlreadyExists.into()),
+    };
+    if let Err(error) = outcome {
+        tracing::warn!(path = %path.display(), %error, "evidence could not be set aside");
     }
 }
 
@@ -199,7 +223,12 @@ mod tests {
         assert_eq!(fs::read(path.with_extension("damaged")).expect("set aside"), b"garbage");
         let forged = Equivocation { second: signed(1, 5, 2), ..equivocation(2, 5) };
         let bytes = codec::encode(&vec![forged, equivocation(3, 5)]).expect("encodes");
-        fs::write(&path, bytes).expect("written");
-        assert_eq!(Evidence::open(&path, &genesis()).all(), [equivocation(3, 5)]);
+        fs::write(&path, &bytes).expect("written");
+        for _ in 0..2 {
+            assert_eq!(Evidence::open(&path, &genesis()).all(), [equivocation(3, 5)]);
+        }
+        assert_eq!(fs::read(path.with_extension("damaged")).expect("the first"), b"garbage");
+        assert_eq!(fs::read(path.with_extension("damaged-1")).expect("the second"), bytes);
+        assert!(!path.with_extension("damaged-2").exists(), "what is left verifies");
     }
 }

@@ -7,9 +7,12 @@
 //! | the answer | `router.rs` | 504 |
 //! | the client, to take the answer | `wire.rs` | the end of the connection |
 //!
-//! A connection beyond [`CONNECTIONS_MAX`] is told so and ended; it takes the place of nobody.
+//! A connection beyond [`CONNECTIONS_MAX`] takes the place of one that waits for its next request, of the oldest, so that
+//! clients that keep theirs open can not keep out whoever asks whether the member lives. Where none waits, it is told so
+//! and ended.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,14 +20,15 @@ use axum::http::StatusCode;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::refusal;
 use super::router::Ops;
-use super::wire::Wire;
+use super::wire::{STALL_MAX, Wire};
 
 /// Open connections.
 pub const CONNECTIONS_MAX: usize = 256;
@@ -40,6 +44,8 @@ const HEADERS_MAX: usize = 64;
 const FAREWELL: Duration = Duration::from_secs(1);
 /// After connections can not be accepted, for want of file descriptors as a rule.
 const BREATH: Duration = Duration::from_millis(100);
+/// Of the oldest connections so many are told to make room at once, as far as they wait for their next request.
+const MAKE_ROOM: usize = 32;
 /// The longest that requests under way are waited for.
 const GRACE: Duration = Duration::from_millis(300);
 
@@ -73,9 +79,19 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
+/// The same, or when the connection is to make room for others.
+async fn told_to_end(stopped: &mut watch::Receiver<bool>, make_room: &Notify) {
+    tokio::select! {
+        () = told(stopped) => {}
+        () = make_room.notified() => {}
+    }
+}
+
 async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
+    // The oldest first.
+    let mut open: VecDeque<Weak<Notify>> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             () = told(&mut stopped) => break,
@@ -83,15 +99,23 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Recei
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => match slots.clone().try_acquire_owned() {
-                Ok(slot) => {
-                    connections.spawn(serve(stream, router.clone(), stopped.clone(), slot));
+            Ok((stream, _)) if connections.len() < CONNECTIONS_MAX + TURNED_AWAY_MAX => {
+                if slots.available_permits() == 0 {
+                    let oldest = open.drain(..MAKE_ROOM.min(open.len()));
+                    oldest.filter_map(|room| room.upgrade()).for_each(|room| room.notify_one());
                 }
-                Err(_) if connections.len() < CONNECTIONS_MAX + TURNED_AWAY_MAX => {
-                    connections.spawn(turn_away(stream));
-                }
-                Err(_) => drop(stream),
-            },
+                let room = Arc::new(Notify::new());
+                open.retain(|room| room.strong_count() > 0);
+                open.push_back(Arc::downgrade(&room));
+                let (slots, router, stopped) = (slots.clone(), router.clone(), stopped.clone());
+                connections.spawn(async move {
+                    match tokio::time::timeout(FAREWELL, slots.acquire_owned()).await {
+                        Ok(Ok(slot)) => serve(stream, router, stopped, &room, slot).await,
+                        _ => turn_away(stream).await,
+                    }
+                });
+            }
+            Ok((stream, _)) => drop(stream),
             Err(error) => {
                 tracing::warn!(%error, "a connection to the ops API was not accepted");
                 tokio::time::sleep(BREATH).await;
@@ -106,10 +130,13 @@ async fn serve(
     stream: TcpStream,
     router: Router,
     mut stopped: watch::Receiver<bool>,
+    make_room: &Notify,
     _slot: OwnedSemaphorePermit,
 ) {
     // Answers are written at once: there is nothing to gather them with.
     let _ = stream.set_nodelay(true);
+    // What the system has taken of an answer counts as taken here, though the client may be gone.
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(STALL_MAX));
     let io = TokioIo::new(Wire::new(stream));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -119,7 +146,7 @@ async fn serve(
         .serve_connection(io, TowerToHyperService::new(router));
     let ended = tokio::select! {
         ended = &mut connection => ended,
-        () = told(&mut stopped) => {
+        () = told_to_end(&mut stopped, make_room) => {
             std::pin::Pin::new(&mut connection).graceful_shutdown();
             (&mut connection).await
         }

@@ -12,7 +12,7 @@ use tokio::time::Sleep;
 use super::refusal;
 
 /// The longest a client may take nothing of what it is sent.
-const STALL_MAX: Duration = Duration::from_secs(10);
+pub(super) const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// A connection.
 pub(super) struct Wire<T> {
