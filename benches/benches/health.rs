@@ -46,8 +46,8 @@ fn checks(runtime: &Runtime, rounds: usize) {
     let batches = |size: usize, rounds: usize| {
         let (all, asked) = runtime.block_on(async {
             let crowd = Crowd::start(&format!("batch-{size}"), size).await;
-            // The monitor's own first round goes by.
-            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            // The monitor's own first round, which was asked before it, is over when this is.
+            crowd.batch().await;
             let (mut all, mut asked) = (Vec::new(), Vec::new());
             for _ in 0..rounds {
                 all.push(crowd.batch().await);

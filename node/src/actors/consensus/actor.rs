@@ -27,6 +27,7 @@ use super::telling::Telling;
 use super::trace::{GateNote, Place, Rounds, Step};
 use crate::actors::chain::{ChainMessage, HeadReader};
 use crate::actors::engine::EngineMessage;
+use crate::consensus::context::Statement;
 use crate::consensus::core::MalachiteCore;
 use crate::consensus::evidence::{Equivocation, Evidence, Signed};
 use crate::consensus::guard::{GuardedSigner, Journal, JournalMark, missing_blocks};
@@ -121,6 +122,8 @@ pub struct Shell {
     committing: Option<tokio::task::AbortHandle>,
     /// What the step under way verifies, to be carried to others after it.
     carried: Option<(NodeId, ConsensusWire)>,
+    /// What its key has signed that its journal does not know.
+    missed: Option<Statement>,
     evidence: Evidence,
     /// How this member misbehaves, while a drill wants it to.
     byzantine: Option<Byzantine>,
@@ -255,6 +258,9 @@ impl ConsensusActor {
             self.slots.set(SlotTiming { boundary, block_time: self.genesis.block_time() });
         }
         shell.say_farewell();
+        if let Some(statement) = shell.missed.take() {
+            self.input(me, shell, Input::Missed(statement));
+        }
         Ok(())
     }
 
@@ -318,6 +324,7 @@ impl ConsensusActor {
             }),
             Action::KeepEvidence(equivocation) => self.keep_evidence(shell, &equivocation),
             Action::TellUnknownSignature(statement) => {
+                shell.missed = Some(statement);
                 let (height, step) = (BlockHeight(statement.height), statement.step.as_str());
                 self.tell(shell, ClusterEvent::SignatureUnknown { height, round: statement.round, step });
             }
@@ -612,6 +619,7 @@ impl Actor for ConsensusActor {
             health: HealthCheckResult::healthy(),
             committing: None,
             carried: None,
+            missed: None,
             evidence,
             byzantine: None,
             telling,

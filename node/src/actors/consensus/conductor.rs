@@ -142,6 +142,9 @@ pub enum Input {
     },
     /// A member was lost or came back.
     Peer(PeerChange),
+    /// This member's key has signed what its journal should know and does not: it was told by
+    /// [`Action::TellUnknownSignature`].
+    Missed(Statement),
     /// What peers say of their chains.
     PeersAt {
         /// More members than can lie say that theirs has come this far.
@@ -200,7 +203,8 @@ pub enum Action {
     },
     /// Keep and tell that a member has made two statements that contradict each other.
     KeepEvidence(Box<Equivocation>),
-    /// Tell that this member's key has signed what its journal does not know.
+    /// Tell that this member's key has signed what its journal does not know. Unless it was this member in a drill,
+    /// [`Input::Missed`] follows.
     TellUnknownSignature(Statement),
     /// Tell that a signature was refused.
     TellAbstention {
@@ -411,6 +415,12 @@ impl Conductor {
                 self.committed(at.now, head, adopted);
             }
             Input::Peer(change) => self.peer(change, actions),
+            Input::Missed(Statement { height, step, .. }) => {
+                if self.floor.is_some_and(|floor| height > floor) {
+                    Self::forget(tools, height, step)?;
+                    self.lay_down(COPIED.to_owned(), actions);
+                }
+            }
             Input::PeersAt { height, heard } => {
                 self.peers_at = height;
                 self.has_compared |= at.gate_open;
@@ -490,14 +500,7 @@ impl Conductor {
             }
             return Ok(());
         };
-        let is_above = |statement: &&Statement| self.floor.is_some_and(|floor| statement.height > floor);
-        let forgotten = arrival.unknown_own.iter().find(is_above).copied();
         actions.extend(arrival.unknown_own.into_iter().map(Action::TellUnknownSignature));
-        if let Some(Statement { height, step, .. }) = forgotten {
-            Self::forget(tools, height, step)?;
-            self.lay_down(COPIED.to_owned(), actions);
-            return Ok(());
-        }
         for (equivocation, first) in arrival.equivocations {
             actions.push(Action::KeepEvidence(Box::new(equivocation)));
             let both = first.into_iter().chain([message.clone()]);

@@ -399,10 +399,11 @@ impl Simulation {
                 self.push(1, index, Event::Input(Box::new(Input::Checked { block, round, valid })));
             }
             Action::Commit(decision) => self.commit(index, decision.block, decision.certificate, false),
-            // A signer without a guard has no journal to know anything, and an older copy does not know all.
-            Action::TellUnknownSignature(statement)
-                if self.members[index].signer.guarded && self.members[index].signer.copy.is_none() =>
-            {
+            Action::TellUnknownSignature(statement) if self.members[index].signer.copy.is_some() => {
+                self.input(index, Input::Missed(statement));
+            }
+            // A signer without a guard has no journal to know anything.
+            Action::TellUnknownSignature(statement) if self.members[index].signer.guarded => {
                 panic!("member {index} has not signed {statement:?}")
             }
             Action::TellUnknownSignature(_) | Action::TellRound { .. } | Action::TellAbstention { .. } => {}
