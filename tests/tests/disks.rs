@@ -163,6 +163,33 @@ async fn a_member_whose_disk_is_full_waits_for_room_and_goes_on_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_that_takes_long_to_open_its_files_starts() {
+    let Some(disk) = SlowDisk::build() else { return };
+    let mut federation = Federation::prepare("slow-start", |_| {}).await;
+    for index in 0..3 {
+        federation.start_member(index).await;
+    }
+    let environment = disk.environment("slow");
+    let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
+    // Beyond the time that other actors have to start.
+    disk.set("slow", Duration::from_secs(3));
+    let begun = Instant::now();
+    let mut process = Process::start_with(&federation, 3, &environment);
+    let slow = &federation.members[3];
+    eventually(Duration::from_mins(2), "it starts", async || {
+        assert!(process.ended().is_none(), "{}", process.log());
+        slow.client.status("/livez").await
+    })
+    .await;
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(10), "its files were open after {took:?}, which tests nothing");
+    disk.set("slow", Duration::ZERO);
+    slow.gate_open(4).await;
+    drop(process);
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_whose_files_may_not_grow_says_so_and_goes_on_when_they_may() {
     let mut federation = Federation::prepare("file-size", |_| {}).await;
     for index in 0..3 {

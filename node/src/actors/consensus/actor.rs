@@ -494,7 +494,7 @@ impl ConsensusActor {
         if let Some((height, step)) = missed {
             tracing::warn!(height, step = step.as_str(), "{COPIED}; this member begins without memory");
             let forget = move || journal.forget().map(|()| journal);
-            journal = self.storage.run(forget).await?.map_err(MemberFailure::of)?;
+            journal = self.storage.open(forget).await?.map_err(MemberFailure::of)?;
         }
         Ok(journal)
     }
