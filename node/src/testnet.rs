@@ -97,6 +97,9 @@ pub enum TestnetError {
 
 /// What is written of a member before all of it is whole, in its directory.
 const DRAFT: &str = ".draft";
+/// What the draft is called once those of all members are whole: whoever finds one can finish what a process that was killed
+/// has begun.
+const WHOLE: &str = ".whole";
 
 /// A member to be written.
 struct Place {
@@ -160,16 +163,25 @@ impl Testnet {
             empty(&place.home);
             self.write_member(&place.home.join(DRAFT), place, places, genesis, key)?;
         }
-        for place in places {
-            let moved = self.move_in(&place.home);
-            moved.map_err(|source| TestnetError::File { path: place.home.clone(), source })?;
+        self.finish(places)
+    }
+
+    /// Moves in what is whole.
+    fn finish(&self, places: &[Place]) -> Result<(), TestnetError> {
+        let failed = |place: &Place, source| TestnetError::File { path: place.home.clone(), source };
+        for place in places.iter().filter(|place| place.home.join(DRAFT).exists()) {
+            let renamed = fs::rename(place.home.join(DRAFT), place.home.join(WHOLE));
+            renamed.and_then(|()| sync_directory(&place.home.join(WHOLE))).map_err(|e| failed(place, e))?;
+        }
+        for place in places.iter().filter(|place| place.home.join(WHOLE).exists()) {
+            self.move_in(&place.home).map_err(|e| failed(place, e))?;
         }
         Ok(())
     }
 
     /// Moves what is in the draft of a member into its directory: the configuration last, which says that all is well.
     fn move_in(&self, home: &Path) -> io::Result<()> {
-        let draft = home.join(DRAFT);
+        let draft = home.join(WHOLE);
         let mut names = fs::read_dir(&draft)?
             .map(|entry| entry.map(|entry| entry.file_name()))
             .collect::<io::Result<Vec<_>>>()?;
@@ -180,8 +192,8 @@ impl Testnet {
         fs::remove_dir(&draft)?;
         // Last: whoever gives a directory away may not be allowed to change it any more.
         if let Some((user, group)) = self.owner {
-            for name in &names {
-                chown(home.join(name), Some(user), Some(group))?;
+            for entry in fs::read_dir(home)? {
+                chown(entry?.path(), Some(user), Some(group))?;
             }
             chown(home, Some(user), Some(group))?;
         }
@@ -189,10 +201,18 @@ impl Testnet {
         sync_directory(home)
     }
 
-    /// Writes the testnet if no member of it is there; says whether it did.
+    /// Writes the testnet if no member of it is there, or finishes one whose writing was interrupted; says whether it did.
     pub fn write_if_missing(&self, out: &Path) -> Result<bool, TestnetError> {
         self.validate()?;
         let places = self.places(out);
+        let is_unfinished = || places.iter().any(|place| place.home.join(WHOLE).exists());
+        if is_unfinished() {
+            let failed = |source| TestnetError::File { path: out.into(), source };
+            let alone = fs::File::open(out).map_err(failed)?;
+            alone.lock().map_err(failed)?;
+            self.finish(&places)?;
+            return Ok(true);
+        }
         let complete = places.iter().filter(|place| place.home.join(CONFIG).exists()).count();
         match complete {
             0 => self.write(out).map(|()| true),
@@ -387,6 +407,37 @@ mod tests {
         }
         let error = testnet().write_if_missing(out.path()).expect_err("keys are there");
         assert!(matches!(error, TestnetError::Occupied(_)), "{error}");
+    }
+
+    #[test]
+    fn a_testnet_whose_writing_was_killed_anywhere_is_written_or_finished_by_the_next() {
+        let files = ["data", "genesis.toml", "token", "member.key", CONFIG];
+        // So many moves were made, of those that make a member whole and of those that move it in.
+        for moves in 0..=4 + 4 * files.len() {
+            let out = tempfile::tempdir().expect("a directory");
+            testnet().write(out.path()).expect("written");
+            let homes: Vec<_> = (1..=4).map(|n| out.path().join(format!("node-{n}"))).collect();
+            let keys: Vec<_> =
+                homes.iter().map(|home| fs::read(home.join("member.key")).expect("a key")).collect();
+            for (n, home) in homes.iter().enumerate() {
+                let draft = home.join(if n < moves { WHOLE } else { DRAFT });
+                let moved = moves.saturating_sub(4 + n * files.len()).min(files.len());
+                if moved < files.len() {
+                    fs::create_dir(&draft).expect("made");
+                }
+                for file in &files[moved..] {
+                    fs::rename(home.join(file), draft.join(file)).expect("moved back");
+                }
+            }
+            let wrote = testnet().write_if_missing(out.path()).expect("written or finished");
+            assert_eq!(wrote, moves < 4 + 4 * files.len(), "{moves} moves");
+            for (n, home) in homes.iter().enumerate() {
+                load(out.path(), &format!("node-{}", n + 1));
+                let is_kept = fs::read(home.join("member.key")).expect("a key") == keys[n];
+                assert_eq!(is_kept, moves > 0, "{moves} moves");
+                assert!(!home.join(DRAFT).exists() && !home.join(WHOLE).exists());
+            }
+        }
     }
 
     #[test]
