@@ -544,7 +544,7 @@ fn healthcheck(member: &cli::member::MemberArgs) -> anyhow::Result<ExitCode> {
             ExitCode::SUCCESS
         }
         Ok(ReadyView { reasons, .. }) => {
-            println!("not ready: {}", reasons.join("; "));
+            println!("not ready: {}", alys_node::top::clean(&reasons.join("; ")));
             ExitCode::from(exit::UNHEALTHY)
         }
         Err(error) => {

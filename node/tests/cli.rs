@@ -1,7 +1,7 @@
 //! The command line as an operator meets it: what it does, and what it says when something is wrong.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -877,6 +877,24 @@ fn a_healthcheck_says_that_nobody_answers_or_why_the_member_is_not_ready() {
     assert!(text(&alone.stdout).starts_with("not ready: the gate is closed"), "{}", text(&alone.stdout));
     let by_environment = command(&["healthcheck"]).env("ALYS_OPS__ADDRESS", home.ops.to_string()).output();
     assert_eq!(by_environment.expect("it runs").status.code(), Some(3));
+}
+
+#[test]
+fn what_a_member_says_is_shown_and_not_obeyed() {
+    let listener = free_port();
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let _ = stream.read(&mut [0; 1_024]);
+        let body = r#"{"ready":false,"reasons":["\u001b[2Jgone\u0007"]}"#;
+        let head = format!(
+            "HTTP/1.1 503 No\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + body).as_bytes()).expect("sent");
+    });
+    let shown = text(&node(&["healthcheck", "--url", &format!("http://{address}")]).stdout);
+    assert_eq!(shown, "not ready:  [2Jgone \n");
 }
 
 #[test]

@@ -108,5 +108,6 @@ fn text(answer: &Answer, headline: &str, trouble: Option<&str>, events: &[(u64, 
         lines.extend([String::new(), "last events, the newest first (UTC)".to_owned()]);
         lines.extend(events.iter().map(|(at_ms, message)| format!("{} {message}", top::time_of_day(*at_ms))));
     }
-    lines.join("\n") + "\n"
+    // What a member says is for a terminal to show, not to obey.
+    lines.iter().map(|line| top::clean(line) + "\n").collect()
 }

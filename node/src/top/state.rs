@@ -381,7 +381,7 @@ impl Row {
 }
 
 /// A text that a member gave, without what a terminal would obey, and of bounded length.
-fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     let is_hidden = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
