@@ -18,8 +18,10 @@ const SLOW_SHARE: u32 = 8;
 pub const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
 /// For how long the room that was found is taken for the room that there is.
 pub(super) const ROOM_AGE: Duration = Duration::from_millis(100);
-/// How often it is tried whether room can be set aside.
-const TRIED_EVERY: Duration = Duration::from_secs(1);
+/// How often it is tried whether room can be set aside, which costs the file system something; at once where a write fails.
+const TRIED_EVERY: Duration = Duration::from_secs(30);
+/// The same while it is refused.
+const REFUSED_STEP: Duration = Duration::from_secs(1);
 /// How often a delayed sync looks whether its delay was changed.
 const DELAY_STEP: Duration = Duration::from_millis(10);
 
@@ -125,14 +127,16 @@ impl Disk {
             (state.looked, state.tried, state.room)
         };
         if is_due(looked, ROOM_AGE) {
-            let look = if is_due(tried, TRIED_EVERY) { Look::Reserve } else { Look::Free };
+            let refused = before.and_then(|before| before.refused);
+            let every = if refused.is_some() { REFUSED_STEP } else { TRIED_EVERY };
+            let look = if is_due(tried, every) { Look::Reserve } else { Look::Free };
             let mut room = (self.0.space)(look);
             let mut state = self.state();
             state.looked = Some(now);
             if look == Look::Reserve {
                 state.tried = Some(now);
             } else if let Some(room) = &mut room {
-                room.refused = before.and_then(|before| before.refused);
+                room.refused = room.refused.or(refused);
             }
             state.room = room;
         }
@@ -242,6 +246,33 @@ mod tests {
             assert_eq!(health.status, status, "{latency:?} {stuck:?}");
             assert!(health.reason.starts_with(says), "{}", health.reason);
         }
+    }
+
+    #[test]
+    fn what_was_refused_stays_so_until_it_is_tried_again_and_a_failure_is_a_reason_to_try() {
+        let clock = Arc::new(alys_cluster::clock::ManualClock::default());
+        let looks = Arc::new(Mutex::new(Vec::new()));
+        let seen = looks.clone();
+        let space: Space = Arc::new(move |look| {
+            seen.lock().expect("not poisoned").push(look);
+            let refused = (look == Look::Reserve).then_some(28);
+            Some(Room { free: RESERVE_BYTES, data: 1, refused })
+        });
+        let disk = Disk::new(clock.clone(), space);
+        let taken = || std::mem::take(&mut *looks.lock().expect("not poisoned"));
+        assert!(!disk.has_room());
+        assert!(!disk.has_room(), "it was just looked at");
+        assert_eq!(taken(), [Look::Reserve]);
+        clock.advance(ROOM_AGE);
+        assert!(!disk.has_room(), "what is free says nothing of a quota");
+        assert_eq!(taken(), [Look::Free]);
+        disk.suspect();
+        assert!(!disk.has_room());
+        clock.advance(REFUSED_STEP);
+        assert!(!disk.has_room());
+        assert_eq!(taken(), [Look::Reserve; 2]);
+        let health = disk.reading().health(Duration::from_secs(2));
+        assert!(health.reason.starts_with("the disk takes no writes: No space left"), "{}", health.reason);
     }
 
     #[test]
