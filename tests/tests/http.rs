@@ -201,7 +201,8 @@ async fn connections_beyond_the_bound_are_told_so_and_those_that_end_make_room()
     let address = federation.members[0].config.ops.address;
     let mut open: Vec<TcpStream> = Vec::new();
     for _ in 0..CONNECTIONS_MAX {
-        open.push(send(address, b"").await);
+        // They have begun a request: others would make room.
+        open.push(send(address, b"GET /livez HT").await);
     }
     let turned_away = eventually(SOON, "they are all there", async || {
         let answer = ask(address, "GET", "/livez", &[], "").await;

@@ -14,7 +14,7 @@
 //! Frames that wait are written together; nothing waits for more to come. Silence for the idle time ends it.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -149,6 +149,14 @@ impl<S: AsyncRead + AsyncWrite> Halves<S> {
     pub fn new(stream: S) -> Self {
         let (read, write) = tokio::io::split(stream);
         Self { read: FramedRead::new(read, frame::lengths(Kind::Hello)), write }
+    }
+}
+
+/// Why nothing can be written. The end that closes a connection in order may be met while writing, before it is read.
+fn why(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::BrokenPipe => "the connection was closed".to_owned(),
+        _ => format!("the connection failed: {error}"),
     }
 }
 
@@ -747,7 +755,7 @@ impl Connection {
                 };
                 match written {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => return self.end(&format!("the connection failed: {error}")),
+                    Ok(Err(error)) => return self.end(&why(&error)),
                     Err(_) => return self.end(&format!("nothing was taken for {:?}", self.bounds.idle)),
                 }
                 if out.capacity() > 2 * WRITE_BYTES_MAX {
@@ -763,7 +771,7 @@ impl Connection {
             };
             match flushed {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => break Some(format!("the connection failed: {error}")),
+                Ok(Err(error)) => break Some(why(&error)),
                 Err(_) => break Some(format!("nothing was taken for {:?}", self.bounds.idle)),
             }
         };

@@ -7,7 +7,7 @@
 //! | the answer | `router.rs` | 504 |
 //! | the client, to take the answer | `wire.rs` | the end of the connection |
 //!
-//! A connection beyond [`CONNECTIONS_MAX`] takes the place of one that waits for its next request, of the oldest, so that
+//! A connection beyond [`CONNECTIONS_MAX`] takes the place of one that waits for a request, of the oldest, so that
 //! clients that keep theirs open can not keep out whoever asks whether the member lives. Where none waits, it is told so
 //! and ended.
 
@@ -46,6 +46,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const BREATH: Duration = Duration::from_millis(100);
 /// Of the oldest connections so many are told to make room at once, as far as they wait for their next request.
 const MAKE_ROOM: usize = 32;
+/// The longest that a new connection waits for their room.
+const ROOM_WITHIN: Duration = Duration::from_millis(500);
 /// The longest that requests under way are waited for.
 const GRACE: Duration = Duration::from_millis(300);
 
@@ -109,7 +111,7 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Recei
                 open.push_back(Arc::downgrade(&room));
                 let (slots, router, stopped) = (slots.clone(), router.clone(), stopped.clone());
                 connections.spawn(async move {
-                    match tokio::time::timeout(FAREWELL, slots.acquire_owned()).await {
+                    match tokio::time::timeout(ROOM_WITHIN, slots.acquire_owned()).await {
                         Ok(Ok(slot)) => serve(stream, router, stopped, &room, slot).await,
                         _ => turn_away(stream).await,
                     }
