@@ -747,7 +747,9 @@ fn a_damaged_signer_s_journal_is_refused_and_left_as_it_is() {
     assert!(matches!(journal, Err(JournalError::Damaged { .. })), "the journal is damaged: {journal:?}");
     for _ in 0..2 {
         let output = home.refused();
-        fails("a damaged journal", &output, 4, &["signatures.journal", "is damaged at byte 0", "restore it"]);
+        let advice = ["delete the whole data directory", "never restore an older journal"];
+        let parts = ["signatures.journal", "is damaged at byte 0", advice[0], advice[1]];
+        fails("a damaged journal", &output, 4, &parts);
         assert_eq!(fs::read(home.path("data/signatures.journal")).expect("a journal"), damaged);
     }
 }

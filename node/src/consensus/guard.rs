@@ -187,6 +187,10 @@ impl SignedStatement {
 
 /// Why the journal can not be used.
 #[derive(Debug, Error)]
+/// What to do about a journal that is not whole. Any copy of it may be older than what the key has signed since.
+const ANEW: &str = "delete the whole data directory, never restore an older journal: the member fetches the chain again, and signs \
+                    nothing where it may have signed before";
+
 pub enum JournalError {
     /// The file could not be read or written.
     #[error("the signer's journal {path}: {source}")]
@@ -205,7 +209,7 @@ pub enum JournalError {
     /// There is no journal, but a chain: this member has signed what it does not remember.
     #[error(
         "the signer's journal {path} is missing, but the chain is at height {height}: this member may have \
-         signed what it does not remember; restore the journal, or delete the whole data directory"
+         signed what it does not remember; {ANEW}"
     )]
     Missing {
         /// The file.
@@ -216,7 +220,7 @@ pub enum JournalError {
     /// The file is empty: it never is, for it begins with its header.
     #[error(
         "the signer's journal {path} is empty, which it never was: this member may have signed what it does not \
-         remember; restore the journal, or delete the whole data directory"
+         remember; {ANEW}"
     )]
     Empty {
         /// The file.
@@ -231,7 +235,7 @@ pub enum JournalError {
     /// It is older than the chain, or was shortened.
     #[error(
         "the signer's journal {path} tells of {found} signatures, but the chain of {stored}: it was shortened, or is an older \
-         copy; restore the newer one, or delete the whole data directory"
+         copy; {ANEW}"
     )]
     Short {
         /// The file.
@@ -244,7 +248,7 @@ pub enum JournalError {
     /// The consensus log remembers a signature that the journal does not.
     #[error(
         "the signer's journal {path} does not have {} at height {}, round {}, which the consensus log has: it was emptied, \
-         shortened or replaced; restore it, or delete the whole data directory",
+         shortened or replaced; {ANEW}",
         .statement.step.as_str(), .statement.height, .statement.round
     )]
     Forgetful {
@@ -254,9 +258,7 @@ pub enum JournalError {
         statement: Statement,
     },
     /// A record in the middle is damaged: the file was altered. A torn record at the end is not this error.
-    #[error(
-        "the signer's journal {path} is damaged at byte {at}; restore it, or delete the whole data directory"
-    )]
+    #[error("the signer's journal {path} is damaged at byte {at}; {ANEW}")]
     Damaged {
         /// The file.
         path: PathBuf,
