@@ -11,7 +11,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -100,6 +100,62 @@ const DRAFT: &str = ".draft";
 /// What the draft is called once those of all members are whole: whoever finds one can finish what a process that was killed
 /// has begun.
 const WHOLE: &str = ".whole";
+/// What whoever writes a testnet locks where a directory can not be locked.
+const LOCK: &str = ".lock";
+
+/// Keeps whoever writes the same testnet waiting.
+struct Alone {
+    _locked: fs::File,
+    made: Option<PathBuf>,
+}
+
+impl Alone {
+    /// Makes the directory if it is missing, and waits until nobody else writes there.
+    fn of(out: &Path, lock: impl Fn(&fs::File) -> io::Result<()>) -> io::Result<Self> {
+        loop {
+            fs::create_dir_all(out)?;
+            match Self::once(out, &lock) {
+                Ok(Some(alone)) => return Ok(alone),
+                // Whoever was waited for has taken away what was locked.
+                Ok(None) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle
+                    ) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn once(out: &Path, lock: impl Fn(&fs::File) -> io::Result<()>) -> io::Result<Option<Self>> {
+        let directory = fs::File::open(out)?;
+        // Network file systems lock only what is open for writing, which a directory never is. Elsewhere it is the directory,
+        // which leaves nothing behind, and can be locked where it can not be written: members' directories may be mounts.
+        let (locked, made) = if lock(&directory).is_ok() {
+            (directory, None)
+        } else {
+            let path = out.join(LOCK);
+            let file =
+                fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            lock(&file)?;
+            (file, Some(path))
+        };
+        let (own, there) = (locked.metadata()?, fs::metadata(made.as_deref().unwrap_or(out))?);
+        let is_there = (own.dev(), own.ino()) == (there.dev(), there.ino());
+        // Made only where it is: one that is dropped takes away what is there.
+        Ok(is_there.then(|| Self { _locked: locked, made }))
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // Still locked: whoever waits for it finds that it is gone, and makes another.
+        if let Some(made) = &self.made {
+            let _ = fs::remove_file(made);
+        }
+    }
+}
 
 /// A member to be written.
 struct Place {
@@ -114,6 +170,23 @@ impl Testnet {
     /// refused or can not be written, nothing of it is left.
     pub fn write(&self, out: &Path) -> Result<(), TestnetError> {
         self.validate()?;
+        Self::alone_in(out, || self.write_alone(out))
+    }
+
+    /// Does what nobody else does there meanwhile. A directory that was made for it is not left behind by an error.
+    fn alone_in<T>(out: &Path, work: impl FnOnce() -> Result<T, TestnetError>) -> Result<T, TestnetError> {
+        let is_new = !out.exists();
+        let alone = Alone::of(out, fs::File::lock);
+        let alone = alone.map_err(|source| TestnetError::File { path: out.into(), source })?;
+        let done = work();
+        drop(alone);
+        if done.is_err() && is_new {
+            let _ = fs::remove_dir(out);
+        }
+        done
+    }
+
+    fn write_alone(&self, out: &Path) -> Result<(), TestnetError> {
         let places = self.places(out);
         let keys: Vec<_> = places.iter().map(|_| SecretKey::generate()).collect();
         let members = places.iter().zip(&keys).map(|(place, key)| GenesisMember {
@@ -128,12 +201,6 @@ impl Testnet {
         };
         Genesis::check(&genesis)?;
         let genesis = toml::to_string(&genesis).expect("a genesis has a TOML form");
-        let is_new = !out.exists();
-        let failed = |source| TestnetError::File { path: out.into(), source };
-        fs::create_dir_all(out).map_err(failed)?;
-        // Whoever writes there as well waits, and finds it occupied; what is taken out below is this process's own.
-        let alone = fs::File::open(out).map_err(failed)?;
-        alone.lock().map_err(failed)?;
         for place in &places {
             // A draft is what a process that was killed has left.
             let is_thing =
@@ -149,9 +216,8 @@ impl Testnet {
             for place in &places {
                 empty(&place.home);
             }
-            let made = made.into_iter().map(|place| place.home.as_path());
-            for directory in made.chain(is_new.then_some(out)) {
-                let _ = fs::remove_dir(directory);
+            for place in made {
+                let _ = fs::remove_dir(&place.home);
             }
         }
         written
@@ -173,28 +239,41 @@ impl Testnet {
             let renamed = fs::rename(place.home.join(DRAFT), place.home.join(WHOLE));
             renamed.and_then(|()| sync_directory(&place.home.join(WHOLE))).map_err(|e| failed(place, e))?;
         }
-        for place in places.iter().filter(|place| place.home.join(WHOLE).exists()) {
+        for place in places.iter().filter(|place| place.home.join(WHOLE).exists() || !self.is_given(place)) {
             self.move_in(&place.home).map_err(|e| failed(place, e))?;
         }
         Ok(())
     }
 
-    /// Moves what is in the draft of a member into its directory: the configuration last, which says that all is well.
+    /// Whether a member's directory belongs to whom it is to: it is given away last.
+    fn is_given(&self, place: &Place) -> bool {
+        let owner = |found: fs::Metadata| (found.uid(), found.gid());
+        self.owner.is_none_or(|wanted| fs::metadata(&place.home).is_ok_and(|found| owner(found) == wanted))
+    }
+
+    /// Moves what is in the draft of a member, if there still is one, into its directory, the configuration last, which says
+    /// that all is well; and gives everything to its owner, the directory last.
     fn move_in(&self, home: &Path) -> io::Result<()> {
         let draft = home.join(WHOLE);
-        let mut names = fs::read_dir(&draft)?
-            .map(|entry| entry.map(|entry| entry.file_name()))
-            .collect::<io::Result<Vec<_>>>()?;
-        names.sort_by_key(|name| name == CONFIG);
-        for name in &names {
-            fs::rename(draft.join(name), home.join(name))?;
-        }
-        fs::remove_dir(&draft)?;
-        // Last: whoever gives a directory away may not be allowed to change it any more.
-        if let Some((user, group)) = self.owner {
-            for entry in fs::read_dir(home)? {
-                chown(entry?.path(), Some(user), Some(group))?;
+        let is_draft = draft.exists();
+        if is_draft {
+            let mut names = names_in(&draft)?;
+            names.sort_by_key(|name| name == CONFIG);
+            for name in &names {
+                fs::rename(draft.join(name), home.join(name))?;
             }
+        }
+        if let Some((user, group)) = self.owner {
+            for name in names_in(home)?.into_iter().filter(|name| name != WHOLE) {
+                chown(home.join(name), Some(user), Some(group))?;
+            }
+        }
+        // As long as it is there, the next who comes knows that this is not finished.
+        if is_draft {
+            fs::remove_dir(&draft)?;
+        }
+        // Last: whoever gives a directory away may not be allowed to change it any more. Whose it is says whether this was done.
+        if let Some((user, group)) = self.owner {
             chown(home, Some(user), Some(group))?;
         }
         sync_directory(&home.join(CONFIG))?;
@@ -205,20 +284,26 @@ impl Testnet {
     pub fn write_if_missing(&self, out: &Path) -> Result<bool, TestnetError> {
         self.validate()?;
         let places = self.places(out);
-        let is_unfinished = || places.iter().any(|place| place.home.join(WHOLE).exists());
-        if is_unfinished() {
-            let failed = |source| TestnetError::File { path: out.into(), source };
-            let alone = fs::File::open(out).map_err(failed)?;
-            alone.lock().map_err(failed)?;
-            self.finish(&places)?;
-            return Ok(true);
+        let complete = || places.iter().filter(|place| place.home.join(CONFIG).exists()).count();
+        let is_begun = || places.iter().any(|place| place.home.join(WHOLE).exists());
+        let is_given = || places.iter().all(|place| self.is_given(place));
+        let is_whole = || complete() == places.len() && !is_begun() && is_given();
+        // One that is kept need not be writable.
+        if is_whole() {
+            return Ok(false);
         }
-        let complete = places.iter().filter(|place| place.home.join(CONFIG).exists()).count();
-        match complete {
-            0 => self.write(out).map(|()| true),
-            all if all == places.len() => Ok(false),
-            _ => Err(TestnetError::Incomplete { out: out.into(), complete, members: places.len() }),
-        }
+        Self::alone_in(out, || {
+            // Whoever was waited for may have written it.
+            match complete() {
+                _ if is_whole() => Ok(false),
+                _ if is_begun() => self.finish(&places).map(|()| true),
+                0 => self.write_alone(out).map(|()| true),
+                all if all == places.len() => self.finish(&places).map(|()| true),
+                complete => {
+                    Err(TestnetError::Incomplete { out: out.into(), complete, members: places.len() })
+                }
+            }
+        })
     }
 
     fn validate(&self) -> Result<(), TestnetError> {
@@ -327,6 +412,10 @@ impl Testnet {
 
 fn table<const N: usize>(entries: [(&str, Value); N]) -> Table {
     entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn names_in(directory: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+    fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
 }
 
 /// Takes everything out of a directory.
@@ -489,6 +578,85 @@ mod tests {
                 crate::check_key(&config, &genesis).expect("the key genesis names");
             }
         }
+    }
+
+    #[test]
+    fn of_many_who_write_a_testnet_if_it_is_missing_one_does_and_the_others_keep_it() {
+        for _ in 0..5 {
+            let out = tempfile::tempdir().expect("a directory");
+            let out = out.path().join("testnet");
+            let wrote: Vec<_> = std::thread::scope(|scope| {
+                let writers: Vec<_> =
+                    (0..4).map(|_| scope.spawn(|| testnet().write_if_missing(&out))).collect();
+                writers.into_iter().map(|writer| writer.join().expect("no panic")).collect()
+            });
+            let writers = wrote.iter().filter(|wrote| matches!(wrote, Ok(true))).count();
+            assert!(writers == 1 && wrote.iter().all(Result::is_ok), "{wrote:?}");
+            assert_eq!(names_in(&out).expect("a directory").len(), 4, "nothing but the members");
+        }
+    }
+
+    #[test]
+    fn where_a_directory_can_not_be_locked_a_file_is_and_it_is_gone_afterwards() {
+        let out = tempfile::tempdir().expect("a directory");
+        let out = out.path().join("testnet");
+        // As a network file system.
+        let lock = |file: &fs::File| {
+            if file.metadata()?.is_dir() { Err(io::ErrorKind::Unsupported.into()) } else { file.lock() }
+        };
+        let inside = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let alone = Alone::of(&out, lock).expect("locked");
+                        assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0, "alone");
+                        std::thread::yield_now();
+                        inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                        drop(alone);
+                    }
+                });
+            }
+        });
+        assert!(names_in(&out).expect("a directory").is_empty());
+    }
+
+    #[test]
+    fn a_testnet_whose_giving_away_was_killed_is_given_away_by_the_next() {
+        let out = tempfile::tempdir().expect("a directory");
+        let (user, group) = (12_345, 23_456);
+        if chown(out.path(), Some(user), None).is_err() {
+            let _ = writeln!(io::stderr(), "skipped: nothing can be given away here without being root");
+            return;
+        }
+        let given = Testnet { owner: Some((user, group)), ..testnet() };
+        assert!(given.write_if_missing(out.path()).expect("written"));
+        assert!(!given.write_if_missing(out.path()).expect("kept"));
+        let homes: Vec<_> = given.places(out.path()).into_iter().map(|place| place.home).collect();
+        // All is moved in, and it was killed before it gave away everything, or the second's directory only.
+        for files in [true, false] {
+            for home in &homes[1..] {
+                let names = names_in(home).expect("a directory");
+                for name in names.iter().filter(|_| files) {
+                    chown(home.join(name), Some(0), Some(0)).expect("taken back");
+                }
+                chown(home, Some(0), Some(0)).expect("taken back");
+            }
+            assert!(given.write_if_missing(out.path()).expect("finished"));
+            for home in &homes {
+                let names = names_in(home).expect("a directory");
+                for path in names.iter().map(|name| home.join(name)).chain([home.clone()]) {
+                    let found = fs::metadata(&path).expect("it is there");
+                    assert_eq!((found.uid(), found.gid()), (user, group), "{}", path.display());
+                }
+            }
+        }
+        // One that is not whole is none of this testnet's to give away.
+        fs::remove_dir_all(&homes[3]).expect("removed");
+        chown(&homes[0], Some(0), Some(0)).expect("taken back");
+        let error = given.write_if_missing(out.path()).expect_err("one is missing");
+        assert!(matches!(error, TestnetError::Incomplete { .. }), "{error}");
+        assert_eq!(fs::metadata(&homes[0]).expect("it is there").uid(), 0);
     }
 
     #[test]
