@@ -2,8 +2,6 @@
 //! its key ever signed.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -11,11 +9,11 @@ use thiserror::Error;
 use crate::consensus::BlockHash;
 use crate::consensus::context::Statement;
 use crate::consensus::guard::{self, Journal, JournalError, JournalMark};
-use crate::consensus::log::{LogError, WriteAheadLog};
+use crate::consensus::log::{self, LogError};
 use crate::genesis::Genesis;
 use crate::ports::{BlockStore as _, StoreError};
-use crate::storage::files::PrivateDirectory;
 use crate::store::RedbStore;
+use crate::{incarnation, is_in_use};
 
 /// What is audited.
 const FILES: [&str; 3] = ["chain.redb", "signatures.journal", "consensus.log"];
@@ -33,13 +31,27 @@ pub struct Audit {
     pub findings: Vec<String>,
 }
 
-/// Why an audit could not be made. A running member holds its files locked.
+/// Why an audit could not be made.
 #[derive(Debug, Error)]
 pub enum AuditError {
     /// One of the files is not there: not a member's data directory, or an incomplete one.
     #[error("{path} is missing; expected the data directory of a member that has run")]
     Missing {
         /// The file.
+        path: PathBuf,
+    },
+    /// A process uses the directory.
+    #[error("data directory {path} is in use by a process; stop the member first")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A process began to use the directory meanwhile, whatever was found.
+    #[error(
+        "data directory {path} came into use during the audit, which says nothing then; stop the member, and repeat it"
+    )]
+    Started {
+        /// The directory.
         path: PathBuf,
     },
     /// The journal.
@@ -51,38 +63,22 @@ pub enum AuditError {
     /// The block store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A directory that may not be written could not be copied.
-    #[error("it may not be written, and could not be copied to a temporary directory: {0}")]
-    Copy(#[source] io::Error),
 }
 
-impl AuditError {
-    fn io(&self) -> Option<&io::Error> {
-        match self {
-            Self::Log(LogError::File { source, .. }) | Self::Store(StoreError::Io(source)) => Some(source),
-            _ => None,
-        }
-    }
-}
-
-/// Audits the data directory of the member at place `own` of genesis. The chain's database and the consensus log are
-/// libraries', which open them for writing, and mend what a kill has left: one that may not be written is audited as a copy.
+/// Audits the data directory of the member at place `own` of genesis. Nothing in it is locked or changed: a member that is
+/// started meanwhile starts, and the audit is void.
 pub fn audit(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, AuditError> {
+    let last_start = || incarnation::last(data_dir).ok();
+    let path = || data_dir.to_owned();
+    let before = last_start();
+    if is_in_use(data_dir) {
+        return Err(AuditError::InUse { path: path() });
+    }
     let outcome = look(data_dir, genesis, own);
-    let is_read_only = |error: &io::Error| {
-        matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
-    };
-    if !outcome.as_ref().err().and_then(AuditError::io).is_some_and(is_read_only) {
-        return outcome;
+    if is_in_use(data_dir) || last_start() != before {
+        return Err(AuditError::Started { path: path() });
     }
-    let copy = PrivateDirectory::new().map_err(AuditError::Copy)?;
-    for file in FILES {
-        std::fs::copy(data_dir.join(file), copy.0.join(file)).map_err(AuditError::Copy)?;
-        // The copy takes the mode along.
-        let mode = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(copy.0.join(file), mode).map_err(AuditError::Copy)?;
-    }
-    look(&copy.0, genesis, own)
+    outcome
 }
 
 fn look(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, AuditError> {
@@ -95,15 +91,24 @@ fn look(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, AuditEr
             return Err(AuditError::Missing { path });
         }
     }
-    let store =
-        RedbStore::open(&data_dir.join("chain.redb"), genesis.hash())?.beside(identity, mark.clone())?;
+    let chain = data_dir.join("chain.redb");
+    let mut store = RedbStore::look(&chain, genesis.hash())?.beside(identity, mark.clone())?;
     let head = store.head();
+    match store.is_whole() {
+        Ok(true) => {}
+        Ok(false) => audit.findings.push(format!("{} is damaged: pages are not as written", chain.display())),
+        Err(error) => audit.findings.push(format!("{}: {error}", chain.display())),
+    }
     let mut parent = BlockHash(genesis.hash());
     for height in 1..=head.height {
         audit.blocks += 1;
-        let Some(stored) = store.block(height)? else {
-            audit.findings.push(format!("block {height} is missing below the head {}", head.height));
-            break;
+        let stored = match store.block(height) {
+            Ok(Some(stored)) => stored,
+            found => {
+                let why = found.err().map_or("it is missing".to_owned(), |error| error.to_string());
+                audit.findings.push(format!("block {height} of {}: {why}", head.height));
+                break;
+            }
         };
         if stored.block.parent != parent {
             audit
@@ -136,7 +141,15 @@ fn look(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, AuditEr
             audit.findings.push(format!("signed twice: {earlier:?} and {statement:?}"));
         }
     }
-    for statement in WriteAheadLog::open(&data_dir.join("consensus.log"))?.statements_of(own)? {
+    let path = data_dir.join("consensus.log");
+    let log = log::read(&path, identity)?;
+    if let Some(at) = log.damaged_at {
+        audit.findings.push(format!(
+            "{} is damaged at byte {at}, and not only torn at its end; what follows is lost",
+            path.display()
+        ));
+    }
+    for statement in log.statements_of(own) {
         audit.logged += 1;
         if signed.get(&key(&statement)) != Some(&statement) {
             audit.findings.push(format!("in the log but not in the journal: {statement:?}"));

@@ -67,7 +67,7 @@ impl From<LogError> for ActorFailureType {
     fn from(error: LogError) -> Self {
         match &error {
             LogError::File { .. } => of_system(&error),
-            LogError::Entry { .. } => corrupt("the consensus log", &error),
+            LogError::Entry { .. } | LogError::Foreign { .. } => corrupt("the consensus log", &error),
             // The chain actor may not have opened its store yet.
             LogError::Ahead { .. } => Self::Error { error: error.to_string() },
         }
@@ -115,6 +115,7 @@ mod tests {
             (JournalError::Missing { path: path(), height: 7 }.into(), FailureClass::Corrupt),
             (JournalError::InUse { path: path() }.into(), FailureClass::Transient),
             (LogError::File { path: path(), source: full() }.into(), FailureClass::Exhausted),
+            (LogError::Foreign { path: path() }.into(), FailureClass::Corrupt),
             (LogError::Ahead { path: path(), log: 9, head: 3 }.into(), FailureClass::Transient),
             (CoreError::Protocol("no way on".into()).into(), FailureClass::ConsensusFatal),
         ] {

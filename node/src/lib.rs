@@ -79,9 +79,19 @@ use tree::{Addresses, Parts};
 /// The longest a member that has stopped waits for its files to be closed.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// The longest a start waits for those who only look at the data directory.
+const LOOKING: Duration = Duration::from_secs(10);
+/// Between two tries.
+const LOOKING_STEP: Duration = Duration::from_millis(50);
+
 /// Why a node did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
+    /// The clock is before all times that blocks, certificates and logs can name.
+    #[error(
+        "the clock of this machine shows a time before 1970; set it, for blocks and certificates name later ones only"
+    )]
+    Clock,
     /// Its key does not serve.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -108,6 +118,14 @@ pub enum StartError {
     /// Another process uses the data directory.
     #[error("data directory {path} is in use by another process")]
     InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Others who look at the data directory did not end.
+    #[error(
+        "data directory {path} was looked at by another process, such as `config check`, for {LOOKING:?}"
+    )]
+    LookedAt {
         /// The directory.
         path: PathBuf,
     },
@@ -181,9 +199,10 @@ impl Node {
     ) -> Result<Self, StartError> {
         let drill_clock = config.faults.enabled.then(|| Arc::new(OffsetClock::new(clock.clone())));
         let clock = drill_clock.clone().map_or(clock, |clock| clock as Arc<dyn Clock>);
+        check_clock(&*clock)?;
         let key = read_key(&config, &genesis)?;
         let token = config.ops.token_file.as_deref().map(Token::read).transpose()?;
-        let lock = lock_data_dir(&config)?;
+        let lock = lock_for_start(&config).await?;
         let data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
         has_room(&config.data_dir).map_err(data_dir)?;
         let incarnation = incarnation::next(&config.data_dir, clock.wall()).map_err(data_dir)?;
@@ -269,6 +288,11 @@ impl Node {
     }
 }
 
+/// Refuses a clock before 1970: it reads as 1970 here, and makes libraries panic.
+pub fn check_clock(clock: &dyn Clock) -> Result<(), StartError> {
+    if clock.since_epoch().is_zero() { Err(StartError::Clock) } else { Ok(()) }
+}
+
 /// Reads the key file and compares it with genesis.
 pub fn check_key(config: &NodeConfig, genesis: &Genesis) -> Result<(), StartError> {
     read_key(config, genesis).map(drop)
@@ -302,16 +326,47 @@ pub fn is_in_use(data_dir: &Path) -> bool {
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-fn lock_data_dir(config: &NodeConfig) -> Result<File, StartError> {
+/// What a data directory is locked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To be looked at, beside others.
+    Look,
+    /// To be a member's, alone.
+    Run,
+}
+
+fn lock_data_dir(config: &NodeConfig, purpose: Purpose) -> Result<File, StartError> {
     let path = &config.data_dir;
     let error = |source| StartError::DataDir { path: path.clone(), source };
     files::make_directory(path).map_err(error)?;
     let lock = files::options().write(true).open(path.join("lock")).map_err(error)?;
-    match lock.try_lock() {
+    let locked = match purpose {
+        Purpose::Look => lock.try_lock_shared(),
+        Purpose::Run => lock.try_lock(),
+    };
+    match locked {
         Ok(()) => Ok(lock),
+        // Beside whoever only looks, there is room to look.
+        Err(TryLockError::WouldBlock) if purpose == Purpose::Run && lock.try_lock_shared().is_ok() => {
+            Err(StartError::LookedAt { path: path.clone() })
+        }
         Err(TryLockError::WouldBlock) => Err(StartError::InUse { path: path.clone() }),
         Err(TryLockError::Error(source)) => Err(error(source)),
     }
+}
+
+/// Locks the data directory of a member that starts. Whoever only looks at it is waited for.
+async fn lock_for_start(config: &NodeConfig) -> Result<File, StartError> {
+    let lock = async {
+        loop {
+            match lock_data_dir(config, Purpose::Run) {
+                Err(StartError::LookedAt { .. }) => tokio::time::sleep(LOOKING_STEP).await,
+                outcome => return outcome,
+            }
+        }
+    };
+    let late = || StartError::LookedAt { path: config.data_dir.clone() };
+    tokio::time::timeout(LOOKING, lock).await.map_err(|_| late())?
 }
 
 /// Refuses a file system that is so full that a member would not write to it.

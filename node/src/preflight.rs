@@ -1,20 +1,22 @@
 //! Would a member start with this configuration? What [`crate::Node::start`] refuses at once is refused here too, and
 //! nothing is begun: no directory, journal or chain is made.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
+use alys_cluster::clock::SystemClock;
 use thiserror::Error;
 
 use crate::config::NodeConfig;
+use crate::consensus::BlockHash;
 use crate::consensus::guard::{self, Journal, JournalError, JournalMark};
-use crate::consensus::log::{LogError, WriteAheadLog};
+use crate::consensus::log::{self, LogError};
 use crate::genesis::Genesis;
 use crate::ports::{BlockStore as _, StoreError};
 use crate::store::RedbStore;
-use crate::{StartError, check_key, check_token, has_room, incarnation, lock_data_dir};
+use crate::{Purpose, StartError, check_clock, check_key, check_token, has_room, incarnation, lock_data_dir};
 
 /// The file that shows whether the data directory can be written; it is there for a moment only.
 const PROBE: &str = "check.new";
@@ -47,6 +49,7 @@ pub enum Preflight {
 
 /// Checks key, token, data directory and addresses.
 pub fn check(config: &NodeConfig, genesis: &Genesis) -> Result<Preflight, PreflightError> {
+    check_clock(&SystemClock::default())?;
     check_key(config, genesis)?;
     check_token(config)?;
     if config.data_dir.exists() {
@@ -55,8 +58,8 @@ pub fn check(config: &NodeConfig, genesis: &Genesis) -> Result<Preflight, Prefli
         }
         has_room(&config.data_dir).map_err(|error| data_dir(config, error))?;
         writable(&config.data_dir).map_err(|error| data_dir(config, error))?;
-        // Held until all of it was looked at.
-        let _lock = match lock_data_dir(config) {
+        // Held until all of it was looked at: a start waits so long.
+        let _lock = match lock_data_dir(config, Purpose::Look) {
             Err(StartError::InUse { .. }) => return Ok(Preflight::Running),
             locked => locked?,
         };
@@ -95,14 +98,15 @@ fn check_data(config: &NodeConfig, genesis: &Genesis) -> Result<(), PreflightErr
     } else {
         0
     };
+    let log = config.data_dir.join("consensus.log");
+    let log = log.exists().then(|| read_log(&log, identity)).transpose()?;
     if journal.exists() {
         let (found, records) = Journal::read(&journal, identity)?;
         if found < mark.stored() {
             return Err(JournalError::Short { path: journal, found, stored: mark.stored() }.into());
         }
-        let (log, own) = (config.data_dir.join("consensus.log"), genesis.index_of(&config.identity.name));
-        if let Some(own) = own.filter(|_| log.exists()) {
-            for statement in WriteAheadLog::open(&log)?.statements_of(own)? {
+        if let (Some(log), Some(own)) = (log, genesis.index_of(&config.identity.name)) {
+            for statement in log.statements_of(own) {
                 guard::require(&journal, found, records.iter(), statement)?;
             }
         }
@@ -110,6 +114,13 @@ fn check_data(config: &NodeConfig, genesis: &Genesis) -> Result<(), PreflightErr
         return Err(JournalError::Missing { path: journal, height }.into());
     }
     Ok(())
+}
+
+/// A start writes to it.
+fn read_log(path: &Path, identity: BlockHash) -> Result<log::Contents, LogError> {
+    let opened = OpenOptions::new().write(true).open(path);
+    opened.map_err(|source| LogError::File { path: path.into(), source })?;
+    log::read(path, identity)
 }
 
 fn bind(field: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

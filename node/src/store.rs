@@ -12,6 +12,7 @@ use crate::consensus::guard::JournalMark;
 use crate::ports::{BlockStore, Head, StoreError, StoredBlock};
 use crate::storage::Disk;
 use crate::storage::files::{sync_directory, touch};
+use crate::storage::overlay::Overlay;
 
 const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -19,6 +20,9 @@ const HEAD: &str = "head";
 const GENESIS: &str = "genesis";
 /// Whose journal of signatures goes with the chain, and how many records of it were durable when the head was stored.
 const JOURNAL: &str = "journal";
+
+/// What an audit may keep of the file in memory, in bytes.
+const AUDIT_CACHE: usize = 64 * 1024 * 1024;
 
 /// Blocks in one file.
 pub struct RedbStore {
@@ -86,8 +90,28 @@ impl RedbStore {
         reading(open).map_err(|error| named(path, error))
     }
 
+    /// Opens it for an audit: the file is neither locked nor changed, not even repaired. Whoever writes it meanwhile makes
+    /// nonsense of what is read.
+    pub fn look(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
+        let open = || {
+            let overlay = Overlay::open(path).map_err(StoreError::Io)?;
+            let database = Database::builder().set_cache_size(AUDIT_CACHE).create_with_backend(overlay);
+            Self::begin(database.map_err(database_error)?, genesis)
+        };
+        reading(open).map_err(|error| named(path, error))
+    }
+
+    /// Whether every page in use is as it was written.
+    pub fn is_whole(&mut self) -> Result<bool, StoreError> {
+        let database = &mut self.database;
+        reading(|| database.check_integrity().map_err(database_error))
+    }
+
     fn open_file(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
-        let database = Database::create(path).map_err(database_error)?;
+        Self::begin(Database::create(path).map_err(database_error)?, genesis)
+    }
+
+    fn begin(database: Database, genesis: [u8; 32]) -> Result<Self, StoreError> {
         let transaction = database.begin_write().map_err(database_error)?;
         let head = {
             transaction.open_table(BLOCKS).map_err(database_error)?;

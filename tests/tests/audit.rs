@@ -1,12 +1,20 @@
 //! What a stopped member has on disk agrees with itself, and an audit finds it when it does not.
 
 use std::fs::{self, OpenOptions};
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
+use alys_cluster::clock::SystemClock;
 use alys_node::audit::{AuditError, audit};
+use alys_node::consensus::BlockHash;
 use alys_node::consensus::guard::{JournalError, JournalMark};
-use alys_node::preflight;
+use alys_node::consensus::log::{self, LogError, MessageLog as _, WriteAheadLog};
+use alys_node::genesis::Genesis;
+use alys_node::ports::BlockStore as _;
 use alys_node::store::RedbStore;
+use alys_node::{Node, preflight};
 use alys_tests::federation::{Federation, Member};
 use alys_tests::process::Process;
 use alys_tests::skip;
@@ -72,6 +80,11 @@ async fn members_that_made_blocks_pass_an_audit_and_damaged_ones_do_not() {
     fs::write(&journal, damaged).expect("writes");
     let error = audit(directory, &genesis, own).expect_err("damaged");
     assert!(matches!(error, AuditError::Journal(JournalError::Damaged { at: 0, .. })), "{error}");
+    let mut damaged = bytes.clone();
+    damaged[HEADER_BYTES + 9] ^= 1;
+    fs::write(&journal, damaged).expect("writes");
+    let error = audit(directory, &genesis, own).expect_err("damaged");
+    assert!(matches!(error, AuditError::Journal(JournalError::Damaged { at: HEADER_BYTES, .. })), "{error}");
 
     fs::write(&journal, []).expect("empties");
     let error = audit(directory, &genesis, own).expect_err("empty");
@@ -99,6 +112,25 @@ async fn members_that_made_blocks_pass_an_audit_and_damaged_ones_do_not() {
     assert!(found.findings.iter().any(|finding| finding.contains(says)), "{found:?}");
     fs::write(directory.join("chain.redb"), chain).expect("restores");
     assert_eq!(audit(directory, &genesis, own).expect("whole again").findings, [""; 0]);
+    damage_in_the_middle(directory, &genesis, own);
+    assert_eq!(audit(directory, &genesis, own).expect("whole again").findings, [""; 0]);
+
+    // Another member's log.
+    let log = directory.join("consensus.log");
+    let entries = log::read(&log, identity).expect("its own").entries;
+    fs::remove_file(&log).expect("removes");
+    let mut foreign = WriteAheadLog::open(&log, BlockHash([9; 32])).expect("begins");
+    foreign.append(&entries[0]).and_then(|()| foreign.flush()).expect("written");
+    drop(foreign);
+    let error = audit(directory, &genesis, own).expect_err("another's");
+    assert!(matches!(error, AuditError::Log(LogError::Foreign { .. })), "{error}");
+    let checked = preflight::check(config, &genesis).expect_err("it would not start").to_string();
+    let clock = Arc::new(SystemClock::default());
+    let started = Node::start(config.clone(), genesis.clone(), clock).await.map(drop);
+    let started = started.expect_err("it does not start").to_string();
+    for error in [checked, started] {
+        assert!(error.contains("consensus.log is of another member"), "{error}");
+    }
 
     fs::remove_file(&journal).expect("removes");
     let error = audit(directory, &genesis, own).expect_err("missing").to_string();
@@ -129,5 +161,58 @@ async fn a_copy_that_can_not_be_written_is_audited_too_also_of_a_member_that_was
     assert!(unmounted.is_ok_and(|status| status.success()), "unmounted");
     let found = found.expect("every file can be read");
     assert_eq!((found.findings.as_slice(), found.blocks >= 3), (&[] as &[String], true), "{found:?}");
+    federation.stop().await;
+}
+
+/// Changes bytes in the middle of a log and of a chain, for a moment.
+fn damage_in_the_middle(directory: &Path, genesis: &Genesis, own: usize) {
+    let changed = |file: &str, change: &dyn Fn(&mut Vec<u8>), says: &str| {
+        let path = directory.join(file);
+        let whole = fs::read(&path).expect("reads");
+        let mut damaged = whole.clone();
+        change(&mut damaged);
+        assert_ne!(damaged, whole, "{file} was changed");
+        fs::write(&path, &damaged).expect("writes");
+        let found = audit(directory, genesis, own).expect("every file is there").findings;
+        assert!(found.iter().any(|finding| finding.contains(says)), "{file}: {found:?}");
+        assert!(fs::read(&path).expect("reads") == damaged, "an audit changes nothing");
+        fs::write(&path, &whole).expect("restores");
+    };
+    // The length of its first entry, and whose it is.
+    changed("consensus.log", &|bytes| bytes[12 + 6] ^= 1, "consensus.log is damaged at byte 12");
+    changed("consensus.log", &|bytes| bytes[12 + 13 + 20] ^= 1, "consensus.log is damaged at byte 12");
+    let store = RedbStore::look(&directory.join("chain.redb"), genesis.hash()).expect("opens");
+    let first = store.block(1).expect("reads").expect("there is one");
+    // When it was observed, of which nothing but the file's checksums know.
+    let label = |bytes: &mut Vec<u8>| {
+        let signature = first.certificate.signature.0;
+        let places: Vec<_> =
+            bytes.windows(signature.len()).enumerate().filter(|(_, found)| *found == signature).collect();
+        let places: Vec<_> = places.into_iter().map(|(at, _)| at + signature.len() + 4).collect();
+        places.into_iter().for_each(|at| bytes[at] ^= 1);
+    };
+    changed("chain.redb", &label, "chain.redb");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_starts_whoever_looks_at_its_files_and_an_audit_refuses_those_of_one_that_runs() {
+    let mut federation = Federation::prepare("audited", |_| {}).await;
+    federation.start_member(0).await;
+    let (config, genesis) = (federation.members[0].config.clone(), federation.genesis.clone());
+    let error = audit(&config.data_dir, &genesis, 0).expect_err("it runs");
+    assert!(matches!(error, AuditError::InUse { .. }), "{error}");
+    assert!(federation.members[0].take().stop().await, "it stops in time");
+
+    // As an audit and a check hold them.
+    let _chain = RedbStore::look(&config.data_dir.join("chain.redb"), genesis.hash()).expect("opens");
+    let lock = fs::File::open(config.data_dir.join("lock")).expect("opens");
+    lock.try_lock_shared().expect("nobody uses it");
+    let starting = Node::start(config.clone(), genesis, Arc::new(SystemClock::default()));
+    let mut starting = std::pin::pin!(starting);
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut starting).await;
+    assert!(early.is_err(), "it waits for whoever looks at its directory");
+    drop(lock);
+    let node = starting.await.expect("it starts");
+    assert!(node.stop().await, "it stops in time");
     federation.stop().await;
 }

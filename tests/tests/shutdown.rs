@@ -394,7 +394,8 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
 
     // Nothing has to be replayed at its next start.
     let data = federation.members[3].config.data_dir.clone();
-    let log = WriteAheadLog::open(&data.join("consensus.log")).expect("opens");
+    let identity = federation.genesis.identity_of(&federation.members[3].name).expect("a member");
+    let log = WriteAheadLog::open(&data.join("consensus.log"), identity).expect("opens");
     let chain = RedbStore::open(&data.join("chain.redb"), federation.genesis.hash()).expect("opens");
     let height = chain.head().height;
     assert!(height >= 2 && !log.holds(height + 1), "the log holds what is above height {height}");

@@ -3,22 +3,32 @@
 //!
 //! It holds one height. After a crash the same inputs lead the core to the same signatures; without it, a
 //! member that crashed between two votes could contradict itself.
+//!
+//! The library writes it, and cuts off what it can not read when it opens it. So it is read here, before: a file that is
+//! another member's, or damaged, is told of and not only cut.
 
 use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use alys_cluster::transport::codec::{self, CodecError};
+use alys_cluster::transport::codec::{self, CodecError, MESSAGE_BYTES_MAX};
 use malachite_wal::Log;
 use thiserror::Error;
 
+use super::block::BlockHash;
 use super::context::Statement;
 use super::message::LogEntry;
 use crate::storage::Disk;
 use crate::storage::files::touch;
 
+/// The version of the library's format.
+const VERSION: [u8; 4] = 1_u32.to_be_bytes();
 /// Bytes of the library's header: version and height. A file that is shorter was never written to.
-const HEADER_BYTES: u64 = 4 + 8;
+const HEADER_BYTES: usize = 4 + 8;
+/// Bytes before those of an entry: whether they are compressed, which they never are, their number, and their CRC-32.
+const ENTRY_HEADER_BYTES: usize = 1 + 8 + 4;
+/// What the first entry begins with, before it says whose the log is. No other entry begins so.
+const OWNER_MAGIC: [u8; 8] = *b"ALYSLOG1";
 
 /// Why the log can not be used.
 #[derive(Debug, Error)]
@@ -41,6 +51,12 @@ pub enum LogError {
         /// Why.
         source: CodecError,
     },
+    /// It is another member's, or of another chain.
+    #[error("the consensus log {path} is of another member, or of another chain; expected this member's")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
     /// The log is of a height whose parent is not in the store.
     #[error("the consensus log {path} is of height {log}, but the chain ends below at height {head}")]
     Ahead {
@@ -51,6 +67,100 @@ pub enum LogError {
         /// The chain's height.
         head: u64,
     },
+}
+
+/// What is in the file of a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// The height the entries are of.
+    pub height: u64,
+    /// The whole entries, up to the first that is not.
+    pub entries: Vec<LogEntry>,
+    /// Where what is no entry begins, if it is more than a crash leaves at the end.
+    pub damaged_at: Option<usize>,
+    /// Whole entries in the file: the same, and the one that says whose it is.
+    in_file: u64,
+    /// Whether something that is no entry follows.
+    is_cut: bool,
+}
+
+impl Contents {
+    /// What the member at this place of genesis signed, of what it holds.
+    pub fn statements_of(&self, own: usize) -> impl Iterator<Item = Statement> {
+        self.entries.iter().filter_map(move |entry| match entry {
+            LogEntry::Message(message) => message.statement_of(own),
+            _ => None,
+        })
+    }
+}
+
+/// Reads the log of the member with this identity, without locking or changing it. One that does not say whose it is was
+/// written by an earlier version, or is empty.
+pub fn read(path: &Path, identity: BlockHash) -> Result<Contents, LogError> {
+    let bytes = std::fs::read(path).map_err(|source| LogError::File { path: path.into(), source })?;
+    let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else { return Ok(Contents::default()) };
+    let (version, height) = header.split_at(VERSION.len());
+    if version != VERSION {
+        let source = io::Error::new(io::ErrorKind::InvalidData, "it does not begin like a consensus log");
+        return Err(LogError::File { path: path.into(), source });
+    }
+    let (mut whole, rest) = split(body);
+    let in_file = whole.len() as u64;
+    if let Some(owner) = whole.first().and_then(|first| first.strip_prefix(&OWNER_MAGIC)) {
+        if owner != identity.0 {
+            return Err(LogError::Foreign { path: path.into() });
+        }
+        whole.remove(0);
+    }
+    let decode = |(entry, bytes): (usize, &[u8])| {
+        codec::decode(bytes).map_err(|source| LogError::Entry { path: path.into(), entry, source })
+    };
+    Ok(Contents {
+        height: u64::from_be_bytes(height.try_into().expect("eight bytes")),
+        entries: whole.into_iter().enumerate().map(decode).collect::<Result<_, _>>()?,
+        damaged_at: (!is_torn(rest)).then(|| bytes.len() - rest.len()),
+        in_file,
+        is_cut: !rest.is_empty(),
+    })
+}
+
+/// The whole entries that `bytes` begin with, and what follows.
+fn split(mut bytes: &[u8]) -> (Vec<&[u8]>, &[u8]) {
+    let mut whole = Vec::new();
+    while let Some((entry, rest)) = first(bytes) {
+        whole.push(entry);
+        bytes = rest;
+    }
+    (whole, bytes)
+}
+
+/// The entry that `bytes` begin with, if it is whole, and what follows. One without bytes is never written.
+fn first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (header, rest) = bytes.split_at_checked(ENTRY_HEADER_BYTES)?;
+    let (entry, rest) = rest.split_at_checked(length(header)?)?;
+    let is_whole = header[0] == 0 && crc32fast::hash(entry).to_be_bytes() == header[9..];
+    (is_whole && !entry.is_empty()).then_some((entry, rest))
+}
+
+/// How many bytes the entry with this header has, if that can be.
+fn length(header: &[u8]) -> Option<usize> {
+    let length = u64::from_be_bytes(header.get(1..9)?.try_into().ok()?);
+    usize::try_from(length).ok().filter(|length| *length <= MESSAGE_BYTES_MAX)
+}
+
+/// Whether a crash leaves such bytes behind the whole entries: a part of an entry, with zeros in place of the others, for the
+/// size of a file can reach the disk before its bytes do.
+fn is_torn(rest: &[u8]) -> bool {
+    let zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    let Some((header, after)) = rest.split_at_checked(ENTRY_HEADER_BYTES) else {
+        return rest.first().is_none_or(|flag| *flag == 0);
+    };
+    let ends = |length| after.split_at_checked(length).is_none_or(|(_, next)| zero(next));
+    // Where the length itself is damaged, what it hides is whole.
+    let is_entry = |(entry, _): (&[u8], _)| codec::decode::<LogEntry>(entry).is_ok();
+    let hides = || (1..rest.len()).any(|at| first(&rest[at..]).is_some_and(is_entry));
+    let is_part = header[0] == 0 && length(header).is_some_and(|length| length > 0 && ends(length));
+    zero(rest) || is_part && !hides()
 }
 
 /// Remembers inputs.
@@ -65,17 +175,23 @@ pub trait MessageLog: Send {
 #[derive(Debug)]
 pub struct WriteAheadLog {
     path: PathBuf,
+    identity: BlockHash,
     log: Log,
     dirty: bool,
     disk: Option<Disk>,
 }
 
 impl WriteAheadLog {
-    /// Opens and locks the log.
-    pub fn open(path: &Path) -> Result<Self, LogError> {
-        let log = touch(path).and_then(|()| clear_unfinished(path)).and_then(|()| Log::open(path));
-        let log = log.map_err(|source| LogError::File { path: path.into(), source })?;
-        Ok(Self { path: path.into(), log, dirty: false, disk: None })
+    /// Opens and locks the log of the member with this identity. What is damaged in it is lost, and the member is silent
+    /// in the height until the others have decided.
+    pub fn open(path: &Path, identity: BlockHash) -> Result<Self, LogError> {
+        let error = |source| LogError::File { path: path.into(), source };
+        touch(path).and_then(|()| clear_unfinished(path)).map_err(error)?;
+        if let Some(at) = read(path, identity)?.damaged_at {
+            tracing::warn!(path = %path.display(), at, "the consensus log is damaged; what follows in it is lost");
+        }
+        let log = Log::open(path).map_err(error)?;
+        Ok(Self { path: path.into(), identity, log, dirty: false, disk: None })
     }
 
     /// The same, whose syncs `disk` measures.
@@ -104,21 +220,11 @@ impl WriteAheadLog {
             self.restart(height)?;
             return Ok(Vec::new());
         }
-        let (entries, is_torn) = self.read()?;
-        if is_torn {
-            self.log.truncate(entries.len() as u64).map_err(|e| self.error(e))?;
+        let found = self.read()?;
+        if found.is_cut {
+            self.log.truncate(found.in_file).map_err(|e| self.error(e))?;
         }
-        Ok(entries)
-    }
-
-    /// What the member at this place of genesis signed, of what it holds.
-    pub fn statements_of(&mut self, own: usize) -> Result<Vec<Statement>, LogError> {
-        let entries = self.read()?.0.into_iter();
-        let statement = |entry| match entry {
-            LogEntry::Message(message) => message.statement_of(own),
-            _ => None,
-        };
-        Ok(entries.filter_map(statement).collect())
+        Ok(found.entries)
     }
 
     /// Whether it holds entries of `height` or above: what a start on a chain that ends below would replay.
@@ -126,22 +232,9 @@ impl WriteAheadLog {
         self.log.sequence() >= height && !self.log.is_empty()
     }
 
-    /// The whole entries there are, of whatever height, and whether a torn one follows. Changes nothing.
-    ///
-    /// The size of a file can reach the disk before its bytes do, and zeros read as an entry without bytes,
-    /// which is never written: such an entry is a torn one.
-    pub fn read(&mut self) -> Result<(Vec<LogEntry>, bool), LogError> {
-        let raw: io::Result<Vec<io::Result<Vec<u8>>>> = self.log.iter().map(Iterator::collect);
-        let raw = raw.map_err(|e| self.error(e))?;
-        let is_whole = |bytes: &&io::Result<Vec<u8>>| bytes.as_ref().is_ok_and(|bytes| !bytes.is_empty());
-        let whole = raw.iter().take_while(is_whole).count();
-        let is_torn = whole < raw.len();
-        let decode = |(entry, bytes): (usize, Vec<u8>)| {
-            let path = self.path.clone();
-            codec::decode(&bytes).map_err(|source| LogError::Entry { path, entry, source })
-        };
-        let entries = raw.into_iter().take(whole).map_while(Result::ok).enumerate().map(decode);
-        Ok((entries.collect::<Result<_, _>>()?, is_torn))
+    /// What it holds, of whatever height. Changes nothing.
+    pub fn read(&self) -> Result<Contents, LogError> {
+        read(&self.path, self.identity)
     }
 
     /// Empties the log for `height`. The block below must be in the store.
@@ -159,6 +252,10 @@ impl MessageLog for WriteAheadLog {
     fn append(&mut self, entry: &LogEntry) -> Result<(), LogError> {
         let bytes = codec::encode(entry).map_err(|e| self.error(io::Error::other(e)))?;
         self.dirty = true;
+        if self.log.is_empty() {
+            let owner = [&OWNER_MAGIC[..], &self.identity.0].concat();
+            self.log.append(owner).map_err(|e| self.error(e))?;
+        }
         self.log.append(bytes).map_err(|e| self.error(e))
     }
 
@@ -174,13 +271,15 @@ impl MessageLog for WriteAheadLog {
 /// Empties a file that a killed process left with a part of its header: nothing was ever in it.
 fn clear_unfinished(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
-    if file.metadata()?.len() < HEADER_BYTES { file.set_len(0) } else { Ok(()) }
+    if file.metadata()?.len() < HEADER_BYTES as u64 { file.set_len(0) } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use malachite_types::{Round, Timeout};
+
+    const OWN: BlockHash = BlockHash([3; 32]);
 
     fn entry(round: u32) -> LogEntry {
         LogEntry::Timeout(Timeout::propose(Round::new(round)))
@@ -190,13 +289,14 @@ mod tests {
     fn a_process_that_is_killed_while_it_begins_a_log_starts_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("consensus.log");
-        let mut log = WriteAheadLog::open(&path).expect("opens");
+        let mut log = WriteAheadLog::open(&path, OWN).expect("opens");
         log.begin(5).expect("begins");
         drop(log);
         let whole = std::fs::read(&path).expect("reads");
-        for bytes in 0..HEADER_BYTES as usize {
+        for bytes in 0..HEADER_BYTES {
             std::fs::write(&path, &whole[..bytes]).expect("writes");
-            let mut log = WriteAheadLog::open(&path).unwrap_or_else(|error| panic!("{bytes} bytes: {error}"));
+            let mut log =
+                WriteAheadLog::open(&path, OWN).unwrap_or_else(|error| panic!("{bytes} bytes: {error}"));
             assert_eq!(log.begin(5).expect("begins"), [], "{bytes} bytes");
         }
     }
@@ -205,12 +305,12 @@ mod tests {
     fn entries_of_the_height_come_back_and_those_of_a_lower_one_do_not() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("consensus.log");
-        let mut log = WriteAheadLog::open(&path).expect("opens");
+        let mut log = WriteAheadLog::open(&path, OWN).expect("opens");
         assert_eq!(log.begin(5).expect("begins"), []);
         (0..3).for_each(|round| log.append(&entry(round)).expect("appends"));
         log.flush().expect("flushes");
         drop(log);
-        let mut log = WriteAheadLog::open(&path).expect("opens again");
+        let mut log = WriteAheadLog::open(&path, OWN).expect("opens again");
         assert_eq!(log.begin(5).expect("begins"), [entry(0), entry(1), entry(2)]);
         assert!(matches!(log.begin(4), Err(LogError::Ahead { log: 5, head: 3, .. })));
         assert!(log.holds(5) && !log.holds(6));
@@ -223,7 +323,7 @@ mod tests {
     fn a_torn_entry_is_dropped_wherever_it_is_torn_and_the_log_goes_on() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("consensus.log");
-        let mut log = WriteAheadLog::open(&path).expect("opens");
+        let mut log = WriteAheadLog::open(&path, OWN).expect("opens");
         log.begin(1).expect("begins");
         log.append(&entry(0)).and_then(|()| log.flush()).expect("appends");
         let first = std::fs::metadata(&path).expect("exists").len() as usize;
@@ -234,12 +334,76 @@ mod tests {
         let torn = (first..whole.len()).map(|at| whole[..at].to_vec()).chain([zeros]);
         for (torn_at, bytes) in torn.enumerate() {
             std::fs::write(&path, &bytes).expect("writes");
-            let mut log = WriteAheadLog::open(&path).expect("opens");
+            let mut log = WriteAheadLog::open(&path, OWN).expect("opens");
             assert_eq!(log.begin(1).expect("begins"), [entry(0)], "torn at {torn_at}");
             log.append(&entry(2)).and_then(|()| log.flush()).expect("appends");
             drop(log);
-            let mut log = WriteAheadLog::open(&path).expect("opens");
+            let mut log = WriteAheadLog::open(&path, OWN).expect("opens");
             assert_eq!(log.begin(1).expect("begins"), [entry(0), entry(2)], "torn at {torn_at}");
+        }
+    }
+
+    #[test]
+    fn a_log_of_another_member_is_refused_and_one_of_an_earlier_version_is_taken() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("consensus.log");
+        let mut log = WriteAheadLog::open(&path, BlockHash([9; 32])).expect("opens");
+        log.begin(1).expect("begins");
+        log.append(&entry(0)).and_then(|()| log.flush()).expect("appends");
+        drop(log);
+        let whole = std::fs::read(&path).expect("reads");
+        for error in [read(&path, OWN).err(), WriteAheadLog::open(&path, OWN).err()] {
+            assert!(matches!(error, Some(LogError::Foreign { .. })), "{error:?}");
+        }
+        assert_eq!(std::fs::read(&path).expect("reads"), whole, "nothing was changed");
+
+        let owner = ENTRY_HEADER_BYTES + OWNER_MAGIC.len() + 32;
+        let earlier = [&whole[..HEADER_BYTES], &whole[HEADER_BYTES + owner..]].concat();
+        std::fs::write(&path, earlier).expect("writes");
+        let mut log = WriteAheadLog::open(&path, OWN).expect("opens");
+        assert_eq!(log.begin(1).expect("begins"), [entry(0)]);
+        log.append(&entry(1)).expect("appends");
+        assert_eq!(log.begin(2).expect("begins"), []);
+        log.append(&entry(1)).expect("appends");
+        let error = read(&path, BlockHash([9; 32])).expect_err("it says whose it is");
+        assert!(matches!(error, LogError::Foreign { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_byte_that_is_changed_before_the_last_entry_is_damage_wherever_it_is_and_nothing_else_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("consensus.log");
+        let mut log = WriteAheadLog::open(&path, OWN).expect("opens");
+        log.begin(1).expect("begins");
+        let mut ends = vec![];
+        for round in 0..3 {
+            log.append(&entry(round)).and_then(|()| log.flush()).expect("appends");
+            ends.push(std::fs::metadata(&path).expect("exists").len() as usize);
+        }
+        drop(log);
+        let whole = std::fs::read(&path).expect("reads");
+        let found = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).expect("writes");
+            read(&path, OWN).expect("reads")
+        };
+        assert_eq!(found(&whole).damaged_at, None);
+        assert_eq!(found(&whole).entries.len(), 3);
+        for at in HEADER_BYTES..ends[1] {
+            for bit in 0..8 {
+                let mut damaged = whole.clone();
+                damaged[at] ^= 1 << bit;
+                let found = found(&damaged);
+                let of = ends.iter().filter(|end| **end <= at).count();
+                assert!(found.damaged_at.is_some_and(|from| from <= at), "byte {at}, bit {bit}: {found:?}");
+                assert_eq!(found.entries, (0..of as u32).map(entry).collect::<Vec<_>>(), "byte {at}");
+            }
+        }
+        for torn_at in HEADER_BYTES..whole.len() {
+            let mut zeros = whole.clone();
+            zeros[torn_at..].fill(0);
+            for bytes in [&whole[..torn_at], &zeros] {
+                assert_eq!(found(bytes).damaged_at, None, "torn at {torn_at}");
+            }
         }
     }
 }

@@ -55,8 +55,13 @@ pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
         file.write_all(bytes)?;
         file.sync_all()?;
         // Unlike a rename, a second name for a file takes nobody's place; not every file system has such names.
-        fs::hard_link(&draft, path)
-            .or_else(|error| if path.exists() { Err(error) } else { fs::rename(&draft, path) })
+        fs::hard_link(&draft, path).or_else(|error| match fs::symlink_metadata(path) {
+            Ok(_) if !path.exists() => {
+                Err(io::Error::new(error.kind(), "a symbolic link that leads nowhere is there"))
+            }
+            Ok(_) => Err(error),
+            Err(_) => fs::rename(&draft, path),
+        })
     });
     // It is gone where it was renamed.
     let _ = fs::remove_file(&draft);
@@ -67,25 +72,6 @@ pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// A new directory of a name that nobody can have made before, where nobody else looks; it is gone with this.
-pub(crate) struct PrivateDirectory(pub(crate) PathBuf);
-
-impl PrivateDirectory {
-    /// Makes one where temporary files go.
-    pub(crate) fn new() -> io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("alys-{:032x}", rand::random::<u128>()));
-        DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for PrivateDirectory {
-    fn drop(&mut self) {
-        // What can not be removed is the system's to clear, like all that is there.
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// The room on the file system of a directory, and what its files take; none if the system does not say.

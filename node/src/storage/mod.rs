@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub mod disk;
 pub(crate) mod files;
+pub(crate) mod overlay;
 pub mod thread;
 
 pub use disk::{Disk, DiskReading};

@@ -573,11 +573,10 @@ impl Actor for ConsensusActor {
         let open = move || {
             let evidence = Evidence::open(&evidence_path, &genesis);
             let journal = Journal::open(&journal_path, identity, head, mark).map_err(MemberFailure::of)?;
-            let mut log = WriteAheadLog::open(&log_path).map_err(MemberFailure::of)?.on(disk.clone());
-            let own = log.statements_of(own).map_err(MemberFailure::of)?;
-            own.into_iter()
-                .try_for_each(|statement| journal.require(statement))
-                .map_err(MemberFailure::of)?;
+            let log = WriteAheadLog::open(&log_path, identity).map_err(MemberFailure::of)?.on(disk.clone());
+            let found = log.read().map_err(MemberFailure::of)?;
+            let mut own = found.statements_of(own);
+            own.try_for_each(|statement| journal.require(statement)).map_err(MemberFailure::of)?;
             let journal = journal.on(disk);
             Ok::<_, MemberFailure>((journal, log, evidence))
         };
