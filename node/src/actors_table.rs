@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use alys_node::ops::view::{ActorView, ActorsView, Problem};
+use alys_node::top::clean;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
@@ -99,7 +100,8 @@ fn row(actor: &ActorView, federation: bool) -> Vec<String> {
         mailbox.map_or_else(|| "-".to_owned(), |mailbox| format!("{}/{}", mailbox.depth, mailbox.capacity)),
         actor.tags.join(","),
     ]);
-    row
+    // What a member says is for a terminal to show, in its place.
+    row.iter().map(|cell| clean(cell)).collect()
 }
 
 fn table(view: &ActorsView, federation: bool) -> String {

@@ -203,6 +203,9 @@ fn owner(text: &str) -> Result<(u32, u32), String> {
     parsed.ok_or_else(|| "expected two numbers, such as 65532:65532".to_owned())
 }
 
+/// Between two looks whether threads are gone, and how many there are.
+const THREAD_LOOK: Duration = Duration::from_millis(1);
+const THREAD_LOOKS: u32 = 1_000;
 /// Between two looks whether a shutdown has begun.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// What a forced end may take after the deadline of the shutdown.
@@ -212,7 +215,12 @@ const LAST_SPANS: Duration = Duration::from_secs(1);
 /// What the last lines of the log may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
+/// Threads beside those of the runtime that carry on its tasks: of the log, and for what blocks, files above all.
+const FURTHER_THREADS: usize = 5;
+
 fn main() -> ExitCode {
+    // A file that may not grow is an error that names it.
+    let _ = signals::hold_too_large();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(said) => return output::said(&said),
@@ -260,6 +268,8 @@ fn in_one_sentence(error: &anyhow::Error) -> String {
 fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
     signals::hold().context("signals")?;
     let (config, genesis) = NodeConfig::load(&run.file.config, &run.file.overrides())?;
+    alys_node::check_clock(&SystemClock::default())?;
+    try_threads()?;
     let otlp = otlp_settings()?;
     let logs = alys_node::logs::init(&config.log, &config.identity.name, None)?;
     if let Some(strays) = strays() {
@@ -288,6 +298,36 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(exit::FAILED))
         }
     }
+}
+
+/// Refuses a limit of threads that a member can not work with: the runtime panics where it is refused one.
+fn try_threads() -> anyhow::Result<()> {
+    let count = std::thread::available_parallelism().map_or(1, usize::from) + FURTHER_THREADS;
+    let threads_now = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    let before = threads_now();
+    // All at once: they end when there is nobody who could tell them anything.
+    let (held, waits) = std::sync::mpsc::sync_channel::<()>(0);
+    let waits = Arc::new(std::sync::Mutex::new(waits));
+    let mut threads = Vec::new();
+    let outcome = (0..count).try_for_each(|_| {
+        let waits = waits.clone();
+        let wait = move || {
+            let _ = waits.lock().map(|waits| waits.recv());
+        };
+        std::thread::Builder::new().spawn(wait).map(|thread| threads.push(thread))
+    });
+    drop(held);
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+    // The system counts one that has ended for a moment longer.
+    for _ in 0..THREAD_LOOKS {
+        if threads_now() <= before {
+            break;
+        }
+        std::thread::sleep(THREAD_LOOK);
+    }
+    outcome.with_context(|| {
+        format!("the system refuses a thread; expected room for {count} more (see `ulimit -u`, `TasksMax`, `pids.max`)")
+    })
 }
 
 /// How a run ends.

@@ -9,6 +9,8 @@ use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
+use alys_node::top::is_hidden;
+
 /// What kept standard output from being written, first.
 static FAILED: OnceLock<io::Error> = OnceLock::new();
 
@@ -27,9 +29,16 @@ macro_rules! eprintln {
     ($($text:tt)*) => { $crate::output::complain(format_args!($($text)*)) };
 }
 
+/// A text of several lines without what a terminal would obey: a part of it may be what a server says.
+fn shown(text: fmt::Arguments<'_>) -> String {
+    let is_layout = |c| matches!(c, '\n' | '\t');
+    text.to_string().chars().map(|c| if is_hidden(c) && !is_layout(c) { ' ' } else { c }).collect()
+}
+
 /// Prints to standard output.
 pub(crate) fn print(text: fmt::Arguments<'_>) {
-    if let Err(error) = io::stdout().write_fmt(text).and_then(|()| io::stdout().flush()) {
+    let text = shown(text);
+    if let Err(error) = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         // The first says why; the others say the same.
         let _ = FAILED.set(error);
     }
@@ -47,7 +56,7 @@ pub(crate) fn said(instead: &clap::Error) -> ExitCode {
 /// Prints a line to standard error.
 pub(crate) fn complain(text: fmt::Arguments<'_>) {
     // Where else could it be told that this fails?
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", shown(text));
 }
 
 /// The exit code of a command that ends with `code`: a success whose output is lost is none.

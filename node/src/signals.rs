@@ -12,7 +12,7 @@
 
 use std::io;
 
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal as Number};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Ignored, by number: those whose effect would else be the end of the process.
@@ -38,8 +38,15 @@ const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 pub(crate) fn hold() -> nix::Result<()> {
     let mut held = SigSet::empty();
     for (number, _) in IGNORED {
-        held.add(nix::sys::signal::Signal::try_from(number)?);
+        held.add(Number::try_from(number)?);
     }
+    held.thread_block()
+}
+
+/// Holds back what would end a command that writes more to a file than it may: the write fails. A member takes it later.
+pub(crate) fn hold_too_large() -> nix::Result<()> {
+    let mut held = SigSet::empty();
+    held.add(Number::SIGXFSZ);
     held.thread_block()
 }
 

@@ -24,7 +24,7 @@ use thiserror::Error;
 use alys_cluster::clock::{Clock, SystemClock};
 
 pub use poll::ask;
-pub use state::{Board, clean};
+pub use state::{Board, clean, is_hidden};
 pub use target::Target;
 pub use view::{duration, time_of_day};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use alys_cluster::clock::Moment;
 
-use super::state::{Board, Headline, Row};
+use super::state::{Board, Headline, Row, clean};
 use super::view::{cells, duration};
 
 const HEADS: [&str; 9] =
@@ -38,7 +38,8 @@ pub(super) fn table(board: &Board, now: Moment) -> String {
         Headline::Stalled => format!("STALLED: the federation does not work: {why}"),
         Headline::Halted | Headline::Asking => format!("the federation does not work: {why}"),
     });
-    lines.join("\n") + "\n"
+    // Names and reasons are what members say.
+    lines.iter().map(|line| clean(line) + "\n").collect()
 }
 
 fn required(board: &Board) -> String {

@@ -382,12 +382,14 @@ impl Row {
 
 /// A text that a member gave, without what a terminal would obey, and of bounded length.
 pub fn clean(text: &str) -> String {
-    let is_hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
     let shown = text.chars().take(TEXT_MAX);
     shown.map(|c| if is_hidden(c) { ' ' } else { c }).collect()
+}
+
+/// Whether a terminal obeys it, or shows nothing of it.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]
