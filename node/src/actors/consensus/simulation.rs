@@ -793,6 +793,19 @@ fn a_member_that_lost_its_log_or_a_part_of_it_is_silent_until_the_others_have_de
     }
 }
 
+/// Crashes a member without which the others decide nothing, and runs until member 3 has made a proposal.
+fn stop_at_a_proposal_that_waits(simulation: &mut Simulation) {
+    simulation.crash(2, true);
+    let proposals = |simulation: &Simulation| {
+        let signed = simulation.members[3].signer.signed.keys();
+        signed.filter(|(.., step)| *step == Step::Proposal).count()
+    };
+    let before = proposals(simulation);
+    while proposals(simulation) == before {
+        simulation.run_for(1);
+    }
+}
+
 #[test]
 fn a_member_that_lost_its_disk_contradicts_nothing_that_it_signed_before() {
     let mut without = 0;
@@ -800,16 +813,7 @@ fn a_member_that_lost_its_disk_contradicts_nothing_that_it_signed_before() {
         for has_floor in [true, false] {
             let mut simulation = Simulation::new(seed, true);
             simulation.run_for(3_000);
-            // The others need it to decide the height for which it has just made a proposal.
-            simulation.crash(2, true);
-            let proposals = |simulation: &Simulation| {
-                let signed = simulation.members[3].signer.signed.keys();
-                signed.filter(|(.., step)| *step == Step::Proposal).count()
-            };
-            let before = proposals(&simulation);
-            while proposals(&simulation) == before {
-                simulation.run_for(1);
-            }
+            stop_at_a_proposal_that_waits(&mut simulation);
             let height = simulation.height() as u64;
             simulation.lose_disk(3, has_floor);
             let signed_before = simulation.members[3].signer.signed.len();
@@ -844,15 +848,7 @@ fn a_member_that_runs_on_an_older_copy_finds_that_in_the_chain_and_contradicts_n
             let (known, chain) = (member.signer.signed.keys().copied().collect(), member.chain.clone());
             // Long enough for a turn of its own, which certificates need not show and blocks do.
             simulation.run_for(10_000);
-            simulation.crash(2, true);
-            let proposals = |simulation: &Simulation| {
-                let signed = simulation.members[3].signer.signed.keys();
-                signed.filter(|(.., step)| *step == Step::Proposal).count()
-            };
-            let before = proposals(&simulation);
-            while proposals(&simulation) == before {
-                simulation.run_for(1);
-            }
+            stop_at_a_proposal_that_waits(&mut simulation);
             simulation.crash(3, false);
             let member = &mut simulation.members[3];
             (member.signer.copy, member.signer.compares, member.chain) = (Some(known), compares, chain);
