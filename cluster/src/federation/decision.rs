@@ -105,7 +105,7 @@ pub struct MemberFacts {
     pub silent_ms: Option<u64>,
     /// Suspicion in thousandths: 8,000 is phi 8.
     pub phi_thousandths: u64,
-    /// Why it does not count; empty when it does.
+    /// Why it does not count, or what is wrong although it does; empty where nothing is.
     pub reason: String,
 }
 
@@ -290,7 +290,9 @@ fn explain(inputs: &GateInputs, gate: &Gate, healthy: usize) -> (String, String)
     let described = missing.iter().map(describe).collect::<Vec<_>>().join(", ");
     let names = missing.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(" or ");
     let doubt = if inputs.in_doubt { "; it hears nobody and doubts itself first" } else { "" };
-    match gate.decision() {
+    let is_troubled = |member: &&MemberFacts| member.is_healthy() && !member.reason.is_empty();
+    let troubled: Vec<_> = inputs.members.iter().filter(is_troubled).collect();
+    let (reason, would_change) = match gate.decision() {
         Decision::Open if missing.is_empty() => {
             (format!("all {healthy} members are healthy"), format!("fewer than {required} healthy members"))
         }
@@ -308,7 +310,12 @@ fn explain(inputs: &GateInputs, gate: &Gate, healthy: usize) -> (String, String)
             format!("halted: {healthy} members are healthy again, but not yet for long enough"),
             format!("{} more stable rounds of {} ms", gate.rounds_missing(), inputs.interval_ms),
         ),
+    };
+    if troubled.is_empty() {
+        return (reason, would_change);
     }
+    let troubled = troubled.iter().map(describe).collect::<Vec<_>>().join(", ");
+    (format!("{reason}; counted in spite of trouble: {troubled}"), would_change)
 }
 
 #[cfg(test)]

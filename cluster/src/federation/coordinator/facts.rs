@@ -31,7 +31,7 @@ pub struct MemberStatus {
     pub clock_offset_ms: Option<i64>,
     /// Its height, as last heard.
     pub height: Option<BlockHeight>,
-    /// Why it is not healthy; empty when it is.
+    /// Why it is not healthy, or what is wrong although it is; empty where nothing is.
     pub reason: String,
 }
 
@@ -75,7 +75,7 @@ impl Coordinator {
                         let ago = peer.last_seen.map_or(0, |last| now.since(last).as_millis());
                         format!("{}; last seen {}.{} s ago", peer.down_reason, ago / 1000, ago / 100 % 10)
                     }
-                    MemberState::Own | MemberState::Up | MemberState::Attested => peer.report.reason.clone(),
+                    MemberState::Own | MemberState::Up | MemberState::Attested => peer.trouble(now),
                 },
             },
         };

@@ -330,6 +330,9 @@ impl Coordinator {
         for (node, peer) in peers.iter_mut() {
             let is_silent = peer.phi(now) >= config.threshold || peer.silence(now) >= config.silence_max;
             let silent = peer.state == MemberState::Up && is_silent;
+            if silent && !peer.is_leaving() {
+                peer.fell_silent(now);
+            }
             let known = peer.incarnation;
             let word = standing(node).filter(|word| known.is_none_or(|known| word.incarnation >= known));
             match (peer.state, word) {

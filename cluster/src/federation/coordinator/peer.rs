@@ -11,6 +11,13 @@ use crate::health::{HealthCheckResult, HealthStatus, PhiAccrual};
 use crate::id::{Incarnation, NodeId};
 use crate::port::PeerChange;
 
+/// How long a peer's silence is remembered.
+const SILENCE_MEMORY: Duration = Duration::from_mins(1);
+/// A peer that fell silent so often within [`SILENCE_MEMORY`] is unstable, though it answers.
+const UNSTABLE_AFTER: usize = 3;
+/// Silences remembered.
+const SILENCES_MAX: usize = 64;
+
 /// A peer, and what is known of it.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
@@ -25,6 +32,8 @@ pub(super) struct Peer {
     pub(super) report: HealthCheckResult,
     pub(super) outstanding: VecDeque<(u64, Moment)>,
     pub(super) down_reason: String,
+    /// When it last fell silent, oldest first.
+    silences: VecDeque<Moment>,
     pub(super) next_probe: Moment,
     pub(super) through: Option<NodeId>,
     /// What watchers were last told of [`PeerChange::Indirect`].
@@ -51,6 +60,7 @@ impl Peer {
             report: HealthCheckResult::default(),
             outstanding: VecDeque::new(),
             down_reason: String::new(),
+            silences: VecDeque::new(),
             next_probe: Moment::ORIGIN,
             through: None,
             told_heard: false,
@@ -157,6 +167,24 @@ impl Peer {
             self.told_heard = heard;
             effects.push(Effect::Peer(PeerChange::Indirect { node: node.clone(), through, heard }));
         }
+    }
+
+    /// It has just fallen silent.
+    pub(super) fn fell_silent(&mut self, now: Moment) {
+        if self.silences.len() == SILENCES_MAX {
+            self.silences.pop_front();
+        }
+        self.silences.push_back(now);
+    }
+
+    /// What is wrong with it although it answers; empty if nothing is.
+    pub(super) fn trouble(&self, now: Moment) -> String {
+        let is_recent = |silence: &&Moment| now.since(**silence) <= SILENCE_MEMORY;
+        let recent = self.silences.iter().filter(is_recent).count();
+        if !self.report.reason.is_empty() || recent < UNSTABLE_AFTER {
+            return self.report.reason.clone();
+        }
+        format!("unstable: it fell silent {recent} times within {} s", SILENCE_MEMORY.as_secs())
     }
 
     /// Since when, in words.

@@ -107,6 +107,25 @@ impl Federation {
 }
 
 #[test]
+fn a_member_that_falls_silent_again_and_again_is_named_in_the_reason_although_it_counts() {
+    let mut federation = Federation::new();
+    federation.run(3_000);
+    for silence in 1..=3 {
+        assert!(!federation.verdict().reason.contains("unstable"), "{silence}: {:?}", federation.verdict());
+        federation.answering.retain(|(name, _)| *name != "node-4");
+        federation.run(3_000);
+        federation.answering.push(("node-4", 1));
+        federation.run(3_000);
+    }
+    let verdict = federation.verdict().clone();
+    assert_eq!((verdict.decision, verdict.healthy), (Decision::Open, 4));
+    let named = "node-4 (unstable: it fell silent 3 times within 60 s)";
+    assert!(verdict.reason.contains(named), "{}", verdict.reason);
+    federation.run(60_000);
+    assert_eq!(federation.verdict().reason, "all 4 members are healthy");
+}
+
+#[test]
 fn peers_are_told_the_height_whenever_the_health_monitor_reports() {
     let mut federation = Federation::new();
     federation.run(1_010);
