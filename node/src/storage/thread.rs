@@ -15,7 +15,7 @@ use super::disk::{Disk, ROOM_AGE};
 
 /// Requests that may wait. Consensus has one at a time and the chain few; who asks for more is refused.
 const QUEUE_MAX: usize = 256;
-/// Of which so many may be reads, which peers and users ask for: they never take the room of what the member itself does.
+/// Of which so many may be reads that peers and users ask for: they never take the room of what the member itself does.
 const READS_MAX: usize = 32;
 /// How often the room on the disk is looked at while there is nothing to do.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -70,7 +70,12 @@ impl Storage {
         self.enqueue(Request::Write(Box::new(request)))
     }
 
-    /// The same with one that writes nothing: fewer of them may wait, and a full disk does not hold them up.
+    /// The same with one that writes nothing: a full disk does not hold it up.
+    pub fn submit_own_read(&self, request: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
+        self.enqueue(Request::Read(Box::new(request)))
+    }
+
+    /// The same for others, peers and users: fewer of them may wait.
     pub fn submit_read(&self, request: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
         let permit = self.reads.clone().try_acquire_owned().map_err(|_| StorageError::Full)?;
         self.enqueue(Request::Read(Box::new(move || {

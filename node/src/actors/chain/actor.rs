@@ -11,7 +11,7 @@ use alys_cluster::mailbox::{Address, Mail};
 use alys_cluster::port::Progress;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
-use super::message::ChainMessage;
+use super::message::{ChainMessage, Reader};
 use crate::failure::MemberFailure;
 use crate::ports::{BlockStore, Head, StoreError, StoredBlock};
 use crate::storage::Storage;
@@ -95,14 +95,19 @@ impl ChainState {
     /// its caller; one that nobody waits for any more is not worth the disk.
     fn read<T: Send + 'static>(
         &self,
+        reader: Reader,
         reply: RpcReplyPort<Result<T, String>>,
         read: impl FnOnce(&dyn BlockStore) -> Result<T, StoreError> + Send + 'static,
     ) {
-        let _ = self.storage.submit_read(self.with_store(Box::new(move |store| {
+        let request = self.with_store(Box::new(move |store| {
             if !reply.is_closed() {
                 let _ = reply.send(read(store).map_err(|error| error.to_string()));
             }
-        })));
+        }));
+        let _ = match reader {
+            Reader::Own => self.storage.submit_own_read(request),
+            Reader::Others => self.storage.submit_read(request),
+        };
     }
 }
 
@@ -174,9 +179,11 @@ impl Actor for ChainActor {
                 self.storage.disk().suspect();
                 return Err(MemberFailure::of(error).into());
             }
-            ChainMessage::Block(height, reply) => state.read(reply, move |store| store.block(height)),
-            ChainMessage::Range { from, max, max_bytes, reply } => {
-                state.read(reply, move |store| range(store, from, max, max_bytes));
+            ChainMessage::Block(height, reply) => {
+                state.read(Reader::Others, reply, move |store| store.block(height));
+            }
+            ChainMessage::Range { reader, from, max, max_bytes, reply } => {
+                state.read(reader, reply, move |store| range(store, from, max, max_bytes));
             }
             ChainMessage::Ping(ping, reply) => {
                 let health = self.storage.disk().reading().health(self.block_time);

@@ -4,4 +4,4 @@ pub mod actor;
 pub mod message;
 
 pub use actor::{ChainActor, HeadReader};
-pub use message::ChainMessage;
+pub use message::{ChainMessage, Reader};

@@ -25,7 +25,7 @@ use super::conductor::{Action, COPIED, Conductor, Decision, Departure, Input, In
 use super::message::{Committed, ConsensusMessage, EngineRequest, Farewell, StepTaken};
 use super::telling::Telling;
 use super::trace::{GateNote, Place, Rounds, Step};
-use crate::actors::chain::{ChainMessage, HeadReader};
+use crate::actors::chain::{ChainMessage, HeadReader, Reader};
 use crate::actors::engine::EngineMessage;
 use crate::consensus::context::Statement;
 use crate::consensus::core::MalachiteCore;
@@ -485,7 +485,8 @@ impl ConsensusActor {
         };
         let max = 2 * self.roster.members().len();
         let from = (head + 1).saturating_sub(max as u64);
-        let ask = |reply| ChainMessage::Range { from, max, max_bytes: usize::MAX, reply };
+        let (reader, max_bytes) = (Reader::Own, usize::MAX);
+        let ask = |reply| ChainMessage::Range { reader, from, max, max_bytes, reply };
         let blocks = self.chain.call_patiently(DEADLINE, ask).await??;
         let missed = blocks.iter().find_map(|StoredBlock { block, certificate, .. }| {
             let step = shown(own, block, certificate)?;

@@ -12,7 +12,7 @@ use alys_cluster::port::Outbox;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::message::{EngineMessage, EngineWire};
-use crate::actors::chain::{ChainMessage, HeadReader};
+use crate::actors::chain::{ChainMessage, HeadReader, Reader};
 use crate::ordering::OrderingEngine;
 use crate::ports::ExecutionEngine;
 
@@ -48,7 +48,13 @@ impl EngineActor {
         if from > head {
             return;
         }
-        let range = |reply| ChainMessage::Range { from, max: MISSED_MAX, max_bytes: usize::MAX, reply };
+        let range = |reply| ChainMessage::Range {
+            reader: Reader::Own,
+            from,
+            max: MISSED_MAX,
+            max_bytes: usize::MAX,
+            reply,
+        };
         let missed = self.chain.call(DEADLINE, range).await;
         match missed.map_err(|error| error.to_string()).flatten() {
             Ok(blocks) => blocks.iter().for_each(|stored| engine.forkchoice_updated(&stored.block)),
@@ -68,6 +74,7 @@ impl Actor for EngineActor {
         let mut engine = OrderingEngine::new(self.head.head());
         let from = self.head.head().height.saturating_sub(REMEMBERED_BLOCKS) + 1;
         let range = |reply| ChainMessage::Range {
+            reader: Reader::Own,
             from,
             max: REMEMBERED_BLOCKS as usize,
             max_bytes: usize::MAX,
@@ -153,17 +160,19 @@ mod tests {
         engine: EngineActor,
         /// An engine that has executed the same blocks, to build the next one.
         mirror: OrderingEngine,
+        storage: Storage,
     }
 
     impl Fixture {
         async fn start(directory: &Path) -> Self {
             let (path, head) = (directory.join("chain.redb"), HeadReader::new(Head::genesis(GENESIS)));
             let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
+            let storage = Storage::start(Disk::new(clock.clone(), Arc::new(|_| None))).expect("a thread");
             let chain = crate::actors::chain::ChainActor {
                 address: Address::new(ActorName::literal("chain"), 64),
                 open: Arc::new(move || Ok(Box::new(RedbStore::open(&path, GENESIS)?))),
                 head: head.clone(),
-                storage: Storage::start(Disk::new(clock.clone(), Arc::new(|_| None))).expect("a thread"),
+                storage: storage.clone(),
                 block_time: Duration::from_secs(2),
                 clock: clock.clone(),
             };
@@ -179,7 +188,7 @@ mod tests {
             };
             Actor::spawn(None, chain, ()).await.expect("the chain starts");
             Actor::spawn(None, engine.clone(), ()).await.expect("the engine starts");
-            Self { engine, mirror: OrderingEngine::new(Head::genesis(GENESIS)) }
+            Self { engine, mirror: OrderingEngine::new(Head::genesis(GENESIS)), storage }
         }
 
         async fn submit(&self, transaction: &[u8]) {
@@ -277,5 +286,22 @@ mod tests {
             fixture.engine.address.cast(EngineMessage::Committed(Box::new(block))).expect("taken");
         }
         assert_eq!(fixture.build().await.expect("at the head").transactions, [b"six"]);
+    }
+
+    #[tokio::test]
+    async fn an_engine_starts_although_others_wait_to_read_as_many_blocks_as_may() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let fixture = Fixture::start(directory.path()).await;
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        fixture.storage.submit(move || assert!(held.recv().is_ok())).expect("taken");
+        while fixture.storage.submit_read(|| ()).is_ok() {}
+        let chain = fixture.engine.chain.clone();
+        let before = chain.handled();
+        let starting = tokio::spawn(Actor::spawn(None, fixture.engine.clone(), ()));
+        while chain.handled() == before || chain.depth() > 0 {
+            tokio::task::yield_now().await;
+        }
+        release.send(()).expect("the thread waits");
+        starting.await.expect("joined").expect("it starts");
     }
 }

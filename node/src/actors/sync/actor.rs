@@ -16,7 +16,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::message::{SyncMessage, SyncWire};
 use super::state::{Effect, Input, SyncState};
-use crate::actors::chain::{ChainMessage, HeadReader};
+use crate::actors::chain::{ChainMessage, HeadReader, Reader};
 use crate::actors::consensus::ConsensusMessage;
 use crate::consensus::{Block, Certificate};
 
@@ -79,7 +79,13 @@ impl SyncActor {
     }
 
     async fn serve(&self, to: &NodeId, id: u64, from: u64) {
-        let range = |reply| ChainMessage::Range { from, max: BLOCKS_MAX, max_bytes: BYTES_MAX, reply };
+        let range = |reply| ChainMessage::Range {
+            reader: Reader::Others,
+            from,
+            max: BLOCKS_MAX,
+            max_bytes: BYTES_MAX,
+            reply,
+        };
         match self.chain.call(DEADLINE, range).await {
             Ok(Ok(blocks)) => {
                 let blocks = blocks.into_iter().map(|stored| (stored.block, stored.certificate)).collect();
