@@ -82,7 +82,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     recent: VecDeque<Duration>,
-    /// The last sign of progress of the request in hand.
+    /// The last sign of progress of the request in hand, or when a look at the room began.
     progress: Option<Moment>,
     delay: Duration,
     syncs: u64,
@@ -130,7 +130,10 @@ impl Disk {
             let refused = before.and_then(|before| before.refused);
             let every = if refused.is_some() { REFUSED_STEP } else { TRIED_EVERY };
             let look = if is_due(tried, every) { Look::Reserve } else { Look::Free };
+            // A disk that hangs may hang over this, too.
+            self.progress();
             let mut room = (self.0.space)(look);
+            self.rest();
             let mut state = self.state();
             state.looked = Some(now);
             if look == Look::Reserve {
@@ -215,7 +218,7 @@ impl DiskReading {
             HealthCheckResult::unhealthy(shortage)
         } else if self.stuck >= HUNG_AFTER {
             let secs = self.stuck.as_secs_f64();
-            HealthCheckResult::unhealthy(format!("the disk hangs: a write has not ended for {secs:.1} s"))
+            HealthCheckResult::unhealthy(format!("the disk hangs: it has not answered for {secs:.1} s"))
         } else if self.latency > block_time / SLOW_SHARE {
             let (ms, limit) = (self.latency.as_secs_f64() * 1e3, (block_time / SLOW_SHARE).as_millis());
             HealthCheckResult::degraded(format!(
@@ -240,7 +243,7 @@ mod tests {
             (ms(40), ms(0), HealthStatus::Healthy, ""),
             (ms(250), ms(300), HealthStatus::Healthy, ""),
             (ms(251), ms(0), HealthStatus::Degraded, "the disk is slow: a sync takes 251.0 ms"),
-            (ms(1), ms(2_000), HealthStatus::Unhealthy, "the disk hangs: a write has not ended for 2.0 s"),
+            (ms(1), ms(2_000), HealthStatus::Unhealthy, "the disk hangs: it has not answered for 2.0 s"),
         ] {
             let health = DiskReading { latency, stuck, ..DiskReading::default() }.health(block_time);
             assert_eq!(health.status, status, "{latency:?} {stuck:?}");

@@ -200,6 +200,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_disk_that_hangs_while_its_room_is_looked_at_hangs_by_name() {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        let storage = storage_with(Arc::new(move |_| {
+            let _ = held.lock().expect("not poisoned").recv();
+            None
+        }));
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        while storage.disk().reading().stuck < Duration::from_millis(20) {
+            assert!(std::time::Instant::now() < until, "nobody says that it hangs");
+            tokio::task::yield_now().await;
+        }
+        drop(release);
+        assert_eq!(storage.run(|| 7).await, Ok(7));
+        while storage.disk().reading().stuck > Duration::ZERO {
+            assert!(std::time::Instant::now() < until, "it hangs for ever");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
     async fn a_deadline_fires_while_the_disk_hangs_and_the_request_is_done_when_it_answers() {
         let storage = storage();
         let (release, held) = std::sync::mpsc::channel::<()>();
