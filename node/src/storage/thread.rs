@@ -19,6 +19,8 @@ const QUEUE_MAX: usize = 256;
 const READS_MAX: usize = 32;
 /// How often the room on the disk is looked at while there is nothing to do.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether what holds up an opening is the want of room.
+const OPEN_STEP: Duration = Duration::from_secs(1);
 
 type Task = Box<dyn FnOnce() + Send>;
 
@@ -101,19 +103,23 @@ impl Storage {
         answered.await.map_err(|_| StorageError::Lost)
     }
 
-    /// Has files opened, which takes [`OPEN_DEADLINE`] at most, but for the time without room on the disk.
+    /// Has files opened, which takes [`OPEN_DEADLINE`] at most, from when there is room on the disk.
     pub async fn open<T: Send + 'static>(
         &self,
         request: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, StorageError> {
         let mut opened = pin!(self.run(request));
-        loop {
-            match tokio::time::timeout(OPEN_DEADLINE, &mut opened).await {
+        let mut waited = Duration::ZERO;
+        while waited < OPEN_DEADLINE {
+            match tokio::time::timeout(OPEN_STEP, &mut opened).await {
                 Ok(outcome) => return outcome,
-                Err(_) if self.disk.reading().room.is_some_and(|room| room.shortage().is_some()) => {}
-                Err(_) => return Err(StorageError::Deadline(OPEN_DEADLINE)),
+                Err(_) if self.disk.reading().room.is_some_and(|room| room.shortage().is_some()) => {
+                    waited = Duration::ZERO;
+                }
+                Err(_) => waited += OPEN_STEP,
             }
         }
+        Err(StorageError::Deadline(OPEN_DEADLINE))
     }
 
     /// The same, for no longer than `deadline`.
@@ -218,6 +224,30 @@ mod tests {
             assert!(std::time::Instant::now() < until, "it hangs for ever");
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_have_all_their_time_to_be_opened_once_there_is_room() {
+        let free = Arc::new(AtomicU64::new(RESERVE_BYTES - 1));
+        let looked = free.clone();
+        let storage = storage_with(Arc::new(move |_| {
+            Some(Room { free: looked.load(Ordering::Relaxed), data: 5, refused: None })
+        }));
+        let is_short = || storage.disk().reading().room.is_none_or(|room| room.shortage().is_some());
+        while storage.disk().reading().room.is_none() {
+            tokio::task::yield_now().await;
+        }
+        let (_release, held) = std::sync::mpsc::channel::<()>();
+        let mut opened = pin!(storage.open(move || held.recv().is_err()));
+        let most = OPEN_DEADLINE.checked_sub(Duration::from_secs(2)).expect("longer");
+        assert!(tokio::time::timeout(most, &mut opened).await.is_err(), "there is no room");
+        free.store(RESERVE_BYTES, Ordering::Relaxed);
+        while is_short() {
+            tokio::task::yield_now().await;
+        }
+        assert!(tokio::time::timeout(most, &mut opened).await.is_err(), "its time began with the room");
+        let late = tokio::time::timeout(OPEN_DEADLINE, &mut opened).await.expect("its time is over");
+        assert_eq!(late, Err(StorageError::Deadline(OPEN_DEADLINE)));
     }
 
     #[tokio::test]
