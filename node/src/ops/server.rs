@@ -12,7 +12,7 @@
 //! and ended.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::Router;
@@ -48,6 +48,8 @@ const BREATH: Duration = Duration::from_millis(100);
 const MAKE_ROOM: usize = 32;
 /// The longest that a new connection waits for their room.
 const ROOM_WITHIN: Duration = Duration::from_millis(500);
+/// What a connection that has its slot is left in any case, for its first request to be read.
+const FIRST_REQUEST: Duration = Duration::from_millis(200);
 /// The longest that requests under way are waited for.
 const GRACE: Duration = Duration::from_millis(300);
 
@@ -83,17 +85,46 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
 
 /// The same, or when the connection is to make room for others.
 async fn told_to_end(stopped: &mut watch::Receiver<bool>, make_room: &Notify) {
+    let room = async {
+        tokio::time::sleep(FIRST_REQUEST).await;
+        make_room.notified().await;
+    };
     tokio::select! {
         () = told(stopped) => {}
-        () = make_room.notified() => {}
+        () = room => {}
+    }
+}
+
+/// The connections that have a slot and were not told to make room, the oldest first.
+#[derive(Clone, Default)]
+struct Open(Arc<Mutex<VecDeque<Weak<Notify>>>>);
+
+impl Open {
+    fn list(&self) -> std::sync::MutexGuard<'_, VecDeque<Weak<Notify>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection that has its slot; it is in the list until what it is told with is dropped.
+    fn enter(&self) -> Arc<Notify> {
+        let room = Arc::new(Notify::new());
+        let mut list = self.list();
+        list.retain(|room| room.strong_count() > 0);
+        list.push_back(Arc::downgrade(&room));
+        room
+    }
+
+    /// Tells the oldest to make room.
+    fn make_room(&self) {
+        let mut list = self.list();
+        let oldest = MAKE_ROOM.min(list.len());
+        list.drain(..oldest).filter_map(|room| room.upgrade()).for_each(|room| room.notify_one());
     }
 }
 
 async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
-    // The oldest first.
-    let mut open: VecDeque<Weak<Notify>> = VecDeque::new();
+    let open = Open::default();
     loop {
         let accepted = tokio::select! {
             () = told(&mut stopped) => break,
@@ -103,16 +134,13 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Recei
         match accepted {
             Ok((stream, _)) if connections.len() < CONNECTIONS_MAX + TURNED_AWAY_MAX => {
                 if slots.available_permits() == 0 {
-                    let oldest = open.drain(..MAKE_ROOM.min(open.len()));
-                    oldest.filter_map(|room| room.upgrade()).for_each(|room| room.notify_one());
+                    open.make_room();
                 }
-                let room = Arc::new(Notify::new());
-                open.retain(|room| room.strong_count() > 0);
-                open.push_back(Arc::downgrade(&room));
-                let (slots, router, stopped) = (slots.clone(), router.clone(), stopped.clone());
+                let (slots, open) = (slots.clone(), open.clone());
+                let (router, stopped) = (router.clone(), stopped.clone());
                 connections.spawn(async move {
                     match tokio::time::timeout(ROOM_WITHIN, slots.acquire_owned()).await {
-                        Ok(Ok(slot)) => serve(stream, router, stopped, &room, slot).await,
+                        Ok(Ok(slot)) => serve(stream, router, stopped, &open.enter(), slot).await,
                         _ => turn_away(stream).await,
                     }
                 });
@@ -187,4 +215,63 @@ async fn farewell(
     };
     // A client that is gone, or does not listen, has what it wants.
     let _ = tokio::time::timeout(FAREWELL, say).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::AsyncReadExt as _;
+
+    const SOON: Duration = Duration::from_secs(20);
+    /// More than it takes to tell every connection to make room, and fewer than are turned away without a word.
+    const NEWCOMERS: usize = 48;
+
+    async fn asks(address: std::net::SocketAddr, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        stream
+    }
+
+    #[tokio::test]
+    async fn of_a_crowd_that_comes_while_all_slots_are_at_work_everyone_is_answered() {
+        let (begun, release) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let (begins, released) = (begun.clone(), release.clone());
+        let work = move || async move {
+            begins.add_permits(1);
+            released.acquire().await.expect("open").forget();
+        };
+        let router = Router::new().route("/work", get(work)).route("/livez", get(async || ()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (stop, stopped) = watch::channel(false);
+        let server = tokio::spawn(accept(listener, router, stopped));
+        let mut at_work = Vec::new();
+        for _ in 0..CONNECTIONS_MAX {
+            at_work.push(asks(address, "/work").await);
+        }
+        let all = u32::try_from(CONNECTIONS_MAX).expect("small");
+        tokio::time::timeout(SOON, begun.acquire_many(all)).await.expect("in time").expect("open").forget();
+        let mut crowd = JoinSet::new();
+        for _ in 0..NEWCOMERS {
+            let mut stream = asks(address, "/livez").await;
+            crowd.spawn(async move {
+                let mut answer = String::new();
+                let read = tokio::time::timeout(SOON, stream.read_to_string(&mut answer)).await;
+                let status = answer.split(' ').nth(1).unwrap_or("none").to_owned();
+                (read.expect("in time").is_ok(), status)
+            });
+        }
+        // Some of the requests under way end, in the time that a newcomer waits.
+        release.add_permits(NEWCOMERS);
+        let answers = crowd.join_all().await;
+        assert!(
+            answers.iter().all(|(is_whole, status)| *is_whole && ["200", "503"].contains(&status.as_str())),
+            "{answers:?}"
+        );
+        release.add_permits(CONNECTIONS_MAX);
+        stop.send_replace(true);
+        tokio::time::timeout(SOON, server).await.expect("in time").expect("ended");
+    }
 }
