@@ -93,7 +93,8 @@ fn check_data(config: &NodeConfig, genesis: &Genesis) -> Result<(), PreflightErr
     let (chain, journal) = (config.data_dir.join("chain.redb"), config.data_dir.join("signatures.journal"));
     let identity = genesis.identity_of(&config.identity.name).expect("a configuration that was loaded");
     let mark = JournalMark::default();
-    let height = if chain.exists() {
+    // What leads to nothing is there as well, and refused.
+    let height = if chain.symlink_metadata().is_ok() {
         RedbStore::open(&chain, genesis.hash())?.beside(identity, mark.clone())?.head().height
     } else {
         0

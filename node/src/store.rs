@@ -1,8 +1,9 @@
 //! The block store on redb: one transaction a block.
 
 use std::fs;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use alys_cluster::transport::codec;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -73,17 +74,27 @@ fn named(path: &Path, error: StoreError) -> StoreError {
     }
 }
 
+/// Where a store is to be begun, if there is none: where there is nothing, or an empty file. What can not be looked at, or leads
+/// to what is not there, such as a volume that is not mounted, may be a chain.
+fn place_to_begin(path: &Path) -> io::Result<Option<PathBuf>> {
+    if fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(Some(path.into()));
+    }
+    let found = fs::metadata(path)?;
+    (found.is_file() && found.len() == 0).then(|| fs::canonicalize(path)).transpose()
+}
+
 impl RedbStore {
     /// Opens the store of the chain with this genesis, or begins it: as a whole or not at all, for the database can not open
     /// what it was killed over while it began.
     pub fn open(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
         let open = || {
-            if fs::metadata(path).map_or(0, |found| found.len()) == 0 {
+            if let Some(path) = place_to_begin(path).map_err(StoreError::Io)? {
                 let draft = path.with_extension("new");
                 let _ = fs::remove_file(&draft);
                 touch(&draft).map_err(StoreError::Io)?;
                 drop(Self::open_file(&draft, genesis)?);
-                fs::rename(&draft, path).and_then(|()| sync_directory(path)).map_err(StoreError::Io)?;
+                fs::rename(&draft, &path).and_then(|()| sync_directory(&path)).map_err(StoreError::Io)?;
             }
             Self::open_file(path, genesis)
         };
@@ -258,6 +269,26 @@ mod tests {
         assert_eq!(RedbStore::open(&path, [7; 32]).expect("begins").head().height, 0);
         assert!(!draft.exists());
         RedbStore::open(&path, [7; 32]).expect("opens again");
+    }
+
+    #[test]
+    fn a_chain_that_can_not_be_reached_is_no_chain_that_was_never_begun() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("chain.redb");
+        let target = dir.path().join("volume").join("chain.redb");
+        std::os::unix::fs::symlink(&target, &path).expect("made");
+        let refused = RedbStore::open(&path, GENESIS).err().expect("what it leads to is gone").to_string();
+        assert!(refused.contains("chain.redb") && refused.contains("No such file"), "{refused}");
+        assert_eq!(std::fs::read_link(&path).expect("as it was"), target);
+        std::fs::create_dir(dir.path().join("volume")).expect("mounted");
+        std::fs::write(&target, []).expect("what was begun there");
+        let store = RedbStore::open(&path, GENESIS).expect("begins where it leads");
+        assert_eq!(store.head().height, 0);
+        assert_eq!(std::fs::read_link(&path).expect("as it was"), target);
+        drop(store);
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::create_dir(&path).expect("made");
+        assert!(RedbStore::open(&path, GENESIS).is_err(), "a directory is no chain");
     }
 
     #[test]
