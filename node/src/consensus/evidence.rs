@@ -69,30 +69,37 @@ pub struct Evidence(Arc<Kept>);
 struct Kept {
     path: PathBuf,
     list: Mutex<Vec<Equivocation>>,
-    /// Held while the file is written, so that the newest list is written last.
-    writing: Mutex<()>,
+    /// Held while the file is written, so that the newest list is written last. Whether what is there is damaged, and to be set
+    /// aside first.
+    writing: Mutex<bool>,
 }
 
 impl Evidence {
     /// Reads the evidence in the file at `path`, if there is one. What does not verify is no evidence. A file that can
     /// not be read, or holds such, is renamed to end in `.damaged`.
     pub fn open(path: &Path, genesis: &Genesis) -> Self {
-        let list = match read(path) {
-            Ok(list) => list,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "evidence can not be read and is set aside");
-                set_aside(path);
-                Vec::new()
-            }
-        };
+        let mut is_damaged = false;
+        let list = read(path).unwrap_or_else(|error| {
+            tracing::warn!(path = %path.display(), %error, "evidence can not be read and is set aside");
+            is_damaged = true;
+            Vec::new()
+        });
         let (list, spoilt): (Vec<_>, Vec<_>) = list.into_iter().partition(|kept| kept.verify(genesis));
         if !spoilt.is_empty() {
             let pieces = spoilt.len();
             tracing::warn!(path = %path.display(), pieces, "evidence does not verify, and the file is set aside");
-            set_aside(path);
+            is_damaged = true;
         }
-        let evidence =
-            Self(Arc::new(Kept { path: path.into(), list: Mutex::default(), writing: Mutex::default() }));
+        if is_damaged {
+            match set_aside(path) {
+                Ok(()) => is_damaged = false,
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "evidence could not be set aside");
+                }
+            }
+        }
+        let writing = Mutex::new(is_damaged);
+        let evidence = Self(Arc::new(Kept { path: path.into(), list: Mutex::default(), writing }));
         for equivocation in list {
             evidence.keep(equivocation);
         }
@@ -122,9 +129,14 @@ impl Evidence {
         self.list().clone()
     }
 
-    /// Writes the file durably: to a new one that replaces the old at once. Blocks.
+    /// Writes the file durably: to a new one that replaces the old at once, unless that is damaged and can still not be set
+    /// aside. Blocks.
     pub fn save(&self) -> io::Result<()> {
-        let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_damaged = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_damaged {
+            set_aside(&self.0.path)?;
+            *is_damaged = false;
+        }
         let bytes = codec::encode(&self.all()).map_err(io::Error::other)?;
         replace(&self.0.path, &bytes).map(drop)
     }
@@ -135,18 +147,17 @@ impl Evidence {
 }
 
 /// Gives the file a name that nothing has, for it may hold proof that nothing else does.
-fn set_aside(path: &Path) {
+fn set_aside(path: &Path) -> io::Result<()> {
     let names = (0..SET_ASIDE_MAX).map(|n| match n {
         0 => path.with_extension("damaged"),
         n => path.with_extension(format!("damaged-{n}")),
     });
-    let outcome = match names.into_iter().find(|name| !name.exists()) {
-        Some(name) => fs::rename(path, name),
-        None => Err(io::ErrorKind::AlreadyExists.into()),
-    };
-    if let Err(error) = outcome {
-        tracing::warn!(path = %path.display(), %error, "evidence could not be set aside");
-    }
+    let name = names.into_iter().find(|name| !name.exists()).ok_or_else(|| {
+        let reason =
+            format!("{SET_ASIDE_MAX} damaged files of evidence are kept already; move them elsewhere");
+        io::Error::new(io::ErrorKind::AlreadyExists, reason)
+    })?;
+    fs::rename(path, name)
 }
 
 fn read(path: &Path) -> io::Result<Vec<Equivocation>> {
@@ -230,5 +241,25 @@ mod tests {
         assert_eq!(fs::read(path.with_extension("damaged")).expect("the first"), b"garbage");
         assert_eq!(fs::read(path.with_extension("damaged-1")).expect("the second"), bytes);
         assert!(!path.with_extension("damaged-2").exists(), "what is left verifies");
+    }
+
+    #[test]
+    fn a_damaged_file_that_can_not_be_set_aside_stays_until_it_can() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("evidence");
+        for n in 0..SET_ASIDE_MAX {
+            fs::write(&path, format!("garbage {n}")).expect("written");
+            assert_eq!(Evidence::open(&path, &genesis()).all(), []);
+        }
+        fs::write(&path, b"one more").expect("written");
+        let evidence = Evidence::open(&path, &genesis());
+        assert!(evidence.keep(equivocation(3, 5)));
+        let refused = evidence.save().expect_err("it may hold proof that nothing else does");
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).expect("as it was"), b"one more");
+        fs::remove_file(path.with_extension("damaged-7")).expect("looked into by somebody");
+        evidence.save().expect("there is a name for it");
+        assert_eq!(fs::read(path.with_extension("damaged-7")).expect("set aside"), b"one more");
+        assert_eq!(Evidence::open(&path, &genesis()).all(), [equivocation(3, 5)]);
     }
 }
