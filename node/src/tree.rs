@@ -40,7 +40,7 @@ use alys_cluster::supervision::{
 use alys_cluster::telemetry::metrics::Metrics;
 use alys_cluster::telemetry::spans::SpanCounters;
 use alys_cluster::telemetry::{Ear, History, LoggingActor, LoggingMessage, MetricsActor, MetricsMessage};
-use alys_cluster::transport::gateway::GATEWAY;
+use alys_cluster::transport::gateway::{GATEWAY, mailbox};
 use alys_cluster::transport::tls::Trust;
 use alys_cluster::transport::{
     Bounds, Class, Courier, Door, Doorman, Duplicates, Gateway, Hello, Lines, LinkActor, LinkMessage,
@@ -67,7 +67,7 @@ use crate::keys::SecretKey;
 use crate::logs::writer::LostLines;
 use crate::storage::Storage;
 
-/// Slots of an actor's mailbox: several seconds of the busiest traffic seen.
+/// Slots of an actor's mailbox, at least: several seconds of the busiest traffic seen.
 const MAILBOX: usize = 1_024;
 /// The longest a handler may take, unless it is told otherwise: longer than the longest of them waits for others,
 /// which are consensus that asks the engine and the engine that asks the chain, for 5 s each.
@@ -114,18 +114,21 @@ impl Addresses {
         fn address<M: Send + 'static>(name: &'static str) -> Address<M> {
             Address::new(ActorName::literal(name), MAILBOX)
         }
+        fn shared<M: Send + 'static>(name: &'static str, roster: &Roster) -> Address<M> {
+            Address::new(ActorName::literal(name), mailbox(MAILBOX, roster.peers().count()).0)
+        }
         let link = |peer| Address::new(LinkActor::name(peer), MAILBOX);
         Self {
             chain: address("chain"),
-            engine: address("engine"),
-            federation: address("federation"),
-            consensus: address("consensus"),
+            engine: shared("engine", roster),
+            federation: shared("federation", roster),
+            consensus: shared("consensus", roster),
             network: address("network"),
             links: Arc::new(
                 roster.peers().map(|peer| (peer.clone(), link(peer))).collect::<BTreeMap<_, _>>(),
             ),
-            sync: address("sync"),
-            discovery: address("discovery"),
+            sync: shared("sync", roster),
+            discovery: shared("discovery", roster),
             health: address("health"),
             recovery: address("recovery"),
             metrics: address("metrics"),
@@ -404,12 +407,13 @@ impl Parts {
     /// What other members may reach. What they say of health, votes, blocks and transactions is signed or hashed.
     fn door(&self) -> Door {
         let to = &self.addresses;
+        let (_, share) = mailbox(MAILBOX, self.roster.peers().count());
         let routes = Routes::default()
-            .to(&to.federation, codec::decode_canonical, FederationMessage::Wire)
-            .to(&to.consensus, codec::decode_canonical, ConsensusMessage::Wire)
-            .to(&to.engine, codec::decode_canonical, EngineMessage::Wire)
-            .to(&to.sync, codec::decode_canonical, SyncMessage::Wire)
-            .to(&to.discovery, codec::decode, DiscoveryMessage::Wire);
+            .to(&to.federation, share, codec::decode_canonical, FederationMessage::Wire)
+            .to(&to.consensus, share, codec::decode_canonical, ConsensusMessage::Wire)
+            .to(&to.engine, share, codec::decode_canonical, EngineMessage::Wire)
+            .to(&to.sync, share, codec::decode_canonical, SyncMessage::Wire)
+            .to(&to.discovery, share, codec::decode, DiscoveryMessage::Wire);
         let registry = self.supervision.registry.clone();
         let reception =
             Reception::new(self.exports.clone(), registry, self.last_words(), self.events.clone());

@@ -31,8 +31,18 @@ pub const GATEWAY: &str = "gateway";
 /// The longest a question is worked on.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
-/// What one member may have waiting with one actor: the shares of three leave a quarter of a member's mailboxes free.
+/// The most that one member may have waiting with one actor.
 pub const SHARE: Load = Load { messages: 256, bytes: 4 * 1024 * 1024 };
+/// The fewest messages it may: several rounds of consensus.
+const SHARE_MIN: usize = 64;
+
+/// The slots of the mailbox of an actor that so many peers may reach, at least `least`, and what each of them may have waiting
+/// there. All their shares together leave a quarter of it to the actor's own node, whose checks they would else keep out while
+/// the actor waits.
+pub fn mailbox(least: usize, peers: usize) -> (usize, Load) {
+    let messages = (least / 4 * 3 / peers.max(1)).clamp(SHARE_MIN, SHARE.messages);
+    (least.max((messages * peers).div_ceil(3) * 4), Load { messages, ..SHARE })
+}
 
 /// Takes an envelope's payload to a local actor, or says why not.
 pub type Route = Arc<dyn Fn(NodeId, &[u8]) -> Result<(), String> + Send + Sync>;
@@ -83,23 +93,24 @@ impl Routes {
         self.decoding(Admits::Members, destination, codec::decode_canonical, take)
     }
 
-    /// Adds a route to the actor at `address`, where each member may have [`SHARE`] waiting: whoever sends without end
+    /// Adds a route to the actor at `address`, where each member may have `share` waiting: whoever sends without end
     /// keeps neither the others nor the actor's own node out.
     #[must_use]
     pub fn to<W: 'static, M: Send + 'static>(
         mut self,
         address: &Address<M>,
+        share: Load,
         decode: fn(&[u8]) -> Result<W, codec::CodecError>,
         wrap: fn(NodeId, W) -> M,
     ) -> Self {
-        let (to, shares) = (address.clone(), Shares::new(SHARE));
+        let (to, shares) = (address.clone(), Shares::new(share));
         let route: Route = Arc::new(move |from, payload| {
-            let share = shares.take(&from, payload.len()).map_err(|Load { messages, bytes }| {
-                let (Load { messages: most, bytes: bytes_most }, to) = (SHARE, to.name());
+            let taken = shares.take(&from, payload.len()).map_err(|Load { messages, bytes }| {
+                let (Load { messages: most, bytes: bytes_most }, to) = (share, to.name());
                 format!("{messages} messages of {bytes} bytes wait for {to}; expected at most {most} of {bytes_most}")
             })?;
             let message = decode(payload).map_err(|error| error.to_string())?;
-            to.cast_holding(wrap(from, message), share).map_err(|error| error.to_string())
+            to.cast_holding(wrap(from, message), taken).map_err(|error| error.to_string())
         });
         self.routes.insert(address.name().clone(), (Admits::Members, route));
         self
@@ -300,7 +311,7 @@ mod tests {
         let (actor, _) = Actor::spawn(None, Stuck, ()).await.expect("it starts");
         let address: Address<u64> = Address::new(ActorName::literal("stuck"), 1_024);
         address.bind(actor.clone());
-        let routes = Routes::default().to(&address, codec::decode::<u64>, |_, number| number);
+        let routes = Routes::default().to(&address, SHARE, codec::decode::<u64>, |_, number| number);
         let [flooder, other] = ["node-1", "node-2"].map(|name| NodeId::new(name).expect("a name"));
         let payload = codec::encode(&7u64).expect("small");
         let taken = (0..10_000).filter(|_| routes.take(&flooder, b"stuck", &payload).is_ok()).count();
@@ -310,5 +321,25 @@ mod tests {
         assert_eq!(routes.take(&other, b"stuck", &payload), Ok(()));
         assert_eq!(address.cast(8), Ok(()), "its own node");
         actor.kill();
+    }
+
+    #[tokio::test]
+    async fn whatever_all_peers_send_the_own_node_is_heard() {
+        for peers in [1, 3, 4, 12, 63] {
+            let (actor, _) = Actor::spawn(None, Stuck, ()).await.expect("it starts");
+            let (slots, share) = mailbox(1_024, peers);
+            let address: Address<u64> = Address::new(ActorName::literal("stuck"), slots);
+            address.bind(actor.clone());
+            let routes = Routes::default().to(&address, share, codec::decode::<u64>, |_, number| number);
+            let payload = codec::encode(&7u64).expect("small");
+            for peer in 0..peers {
+                let peer = NodeId::new(&format!("node-{peer}")).expect("a name");
+                let taken = (0..1_000).filter(|_| routes.take(&peer, b"stuck", &payload).is_ok()).count();
+                assert!(taken >= SHARE_MIN, "{taken} of one of {peers} peers");
+            }
+            let free = (0..slots).filter(|_| address.cast(8).is_ok()).count();
+            assert!(free >= slots / 4, "{free} of {slots} are free beside {peers} peers");
+            actor.kill();
+        }
     }
 }
