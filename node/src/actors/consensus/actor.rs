@@ -39,7 +39,7 @@ use crate::failure::MemberFailure;
 use crate::genesis::Genesis;
 use crate::keys::SecretKey;
 use crate::ports::{Head, Observed, PayloadStatus, StoredBlock};
-use crate::storage::Storage;
+use crate::storage::{OPEN_DEADLINE, Storage};
 
 /// How often the gate and the beat are looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -477,6 +477,14 @@ impl ConsensusActor {
         shell.committing = Some(committing.abort_handle());
     }
 
+    /// Where the chain ends, once it has stored what it was given by a consensus that has ended since.
+    async fn settled(&self) -> Result<Head, ActorProcessingErr> {
+        let (reader, from) = (Reader::Own, u64::MAX);
+        let ask = |reply| ChainMessage::Range { reader, from, max: 0, max_bytes: 0, reply };
+        self.chain.call_patiently(OPEN_DEADLINE, ask).await??;
+        Ok(self.head.head())
+    }
+
     /// Holds the end of the chain against the journal: a chain that is newer than its journal shows what the journal lacks.
     /// Within twice as many blocks as there are members each has proposed one.
     async fn compared(&self, mut journal: Journal, head: u64) -> Result<Journal, ActorProcessingErr> {
@@ -583,10 +591,11 @@ impl Actor for ConsensusActor {
         };
         let (journal, log, evidence) =
             self.storage.open(open).await?.inspect_err(|_| self.storage.disk().suspect())?;
-        if let Some(missing) = missing_blocks(journal.records().last(), head) {
+        let head = self.settled().await?;
+        if let Some(missing) = missing_blocks(journal.records().last(), head.height) {
             tracing::warn!("{missing}");
         }
-        let journal = self.compared(journal, head).await?;
+        let journal = self.compared(journal, head.height).await?;
         let signer = GuardedSigner::new(
             self.key.clone(),
             self.genesis.chain_id(),
@@ -601,7 +610,7 @@ impl Actor for ConsensusActor {
             self.config,
             self.roster.members().to_vec(),
             own,
-            self.head.head(),
+            head,
             self.genesis.block_time(),
         );
         self.address.bind(me.clone());
@@ -610,7 +619,7 @@ impl Actor for ConsensusActor {
         remind(&me, Duration::ZERO, ConsensusMessage::Tick);
         let members = || self.roster.members().iter().map(ToString::to_string).collect();
         let telling =
-            Telling::new(&self.events, || Rounds::new(self.genesis.hash(), own, members(), head + 1));
+            Telling::new(&self.events, || Rounds::new(self.genesis.hash(), own, members(), head.height + 1));
         let received = Received::new(&self.genesis, own);
         Ok(Shell {
             step: Some(Box::new(StepState { conductor, signer, log, received })),
