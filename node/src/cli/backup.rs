@@ -3,7 +3,9 @@
 //! A restored journal would be older than what the key has signed since, so that the copy has a new one: a member that is
 //! restored remembers nothing of what it signed, and signs nothing where it may have signed before.
 
-use std::path::PathBuf;
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use alys_node::config::NodeConfig;
@@ -15,7 +17,7 @@ use alys_node::ops::view::{BlockView, HeadView};
 use alys_node::ports::{BlockStore as _, Observed, StoredBlock};
 use alys_node::store::RedbStore;
 use alys_node::top::Target;
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
 use super::member::{get, reachable};
@@ -39,6 +41,7 @@ pub(crate) fn run(command: &Backup) -> anyhow::Result<ExitCode> {
     let target = reachable(command.from.clone().unwrap_or_else(|| config.ops.address.into()));
     let out = command.out.display();
     std::fs::create_dir_all(&command.out).with_context(|| format!("directory {out}"))?;
+    let _alone = alone_in(&command.out)?;
     let identity = genesis.identity_of(&config.identity.name).expect("a configuration that was loaded");
     let journal = command.out.join("signatures.journal");
     if !journal.exists() {
@@ -62,6 +65,20 @@ pub(crate) fn run(command: &Backup) -> anyhow::Result<ExitCode> {
     let (height, more) = (store.head().height, (store.head().height + 1).saturating_sub(first));
     println!("{out} holds the chain up to height {height}, {more} blocks more than before");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps out who would write there as well: a member whose data it is, or another backup, whose drafts have the same names.
+fn alone_in(directory: &Path) -> anyhow::Result<File> {
+    let path = directory.join("lock");
+    let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let lock = lock.with_context(|| format!("file {}", path.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            bail!("directory {} is in use by another process", directory.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("file {}", path.display())),
+    }
 }
 
 /// The block that a member shows, whose hash must be the one that its certificate is of.
