@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread::sleep;
@@ -264,6 +265,98 @@ fn a_generated_key_is_for_its_owner_alone_and_never_replaces_another() {
         4,
         &["missing/new.key"],
     );
+}
+
+/// Says that a test can not run here, past the capture of tests that pass.
+fn skip(why: &str) {
+    assert!(std::env::var_os("ALYS_CI_STRICT").is_none_or(|value| value != "1"), "{why}");
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
+
+/// A file system of its own; it is taken away when this ends.
+struct Mount(PathBuf);
+
+impl Mount {
+    /// Of so many KiB; none where nothing can be mounted.
+    fn small(directory: &Path, kib: usize) -> Option<Self> {
+        let size = format!("size={kib}k");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(directory).output();
+        mounted.is_ok_and(|mounted| mounted.status.success()).then(|| Self(directory.to_owned()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn on_a_full_disk_keys_and_testnets_are_not_written_at_all_and_are_once_there_is_room() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // Of files of a page each: room for none, for a key alone, for some members of a testnet, and for all of it.
+    for (kib, has_key, has_testnet) in
+        [(4, false, false), (12, true, false), (40, true, false), (1_024, true, true)]
+    {
+        let Some(mount) = Mount::small(directory.path(), kib) else {
+            return skip("no file system can be mounted here, so that none can be filled");
+        };
+        let filler = directory.path().join("filler");
+        if !has_key {
+            fs::write(&filler, [1; 4_096]).expect("there is room for this");
+        }
+        let left = || {
+            let names = fs::read_dir(directory.path()).expect("a directory").flatten();
+            names.map(|entry| entry.file_name()).filter(|name| name != "filler").collect::<Vec<_>>()
+        };
+        let (key, out) = (directory.path().join("new.key"), directory.path().join("testnet"));
+        let made = node(&["keys", "generate", "--out", &as_text(&key)]);
+        assert_eq!(made.status.success(), has_key, "{kib} KiB: {}", text(&made.stderr));
+        if has_key {
+            assert_eq!(fs::metadata(&key).expect("a key").len(), 65);
+            fs::remove_file(&key).expect("removed");
+        } else {
+            fails("a key", &made, 4, &["new.key", "No space left on device"]);
+        }
+        assert!(left().is_empty(), "{kib} KiB: {:?}", left());
+        let init = ["testnet", "init", "--out", &as_text(&out)];
+        let made = node(&init);
+        assert_eq!(made.status.success(), has_testnet, "{kib} KiB: {}", text(&made.stderr));
+        if !has_testnet {
+            fails("a testnet", &made, 4, &["node-", "No space left on device"]);
+            assert!(left().is_empty(), "{kib} KiB: {:?}", left());
+        }
+        drop(mount);
+    }
+}
+
+#[test]
+fn a_key_that_root_owns_and_the_member_s_group_may_read_serves_and_one_that_others_may_read_does_not() {
+    const USER: u32 = 12_345;
+    const GROUP: u32 = 23_456;
+
+    let home = Home::new();
+    let give = |path: &Path, user, group, mode| {
+        std::os::unix::fs::chown(path, Some(user), Some(group))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    };
+    let (own, key) = (home.path(""), home.path("member.key"));
+    if give(&own, USER, GROUP, 0o755).is_err() {
+        return skip("nothing can be given away here without being root");
+    }
+    let run = || {
+        let mut command = home.command(&["run"]);
+        command.uid(USER).gid(GROUP);
+        home.run_with(&mut command)
+    };
+    give(&key, 0, GROUP, 0o444).expect("given");
+    fails("everybody's", &run().output(), 4, &["member.key"]);
+    // As orchestrators mount secrets.
+    give(&key, 0, GROUP, 0o440).expect("given");
+    let mut running = run().answers();
+    running.terminate();
+    assert_eq!(running.wait().code(), Some(0), "{}", running.said());
 }
 
 #[test]
@@ -633,6 +726,20 @@ fn the_environment_overrides_the_file_and_flags_override_both() {
         faults.look(variable, &lower, 4, &parts.iter().map(String::as_str).collect::<Vec<_>>());
     }
     faults.none();
+}
+
+#[test]
+fn a_data_directory_whose_name_is_no_text_is_used_as_it_is_or_refused_by_name() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let home = Home::new();
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let name = elsewhere.path().join(OsStr::from_bytes(b"no-text-\xff"));
+    let mut command = home.command(&["config", "check"]);
+    let output = command.env("ALYS_DATA_DIR", &name).output().expect("the node runs");
+    fails("no text", &output, 4, &["ALYS_DATA_DIR", "no-text-"]);
+    assert!(!name.exists() && !home.path("data").exists(), "nothing is begun elsewhere");
 }
 
 #[test]
