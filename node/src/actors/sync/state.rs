@@ -2,8 +2,12 @@
 //!
 //! One request is under way at a time. A member that is one block behind waits a moment first, for the block
 //! is usually about to be decided here too.
+//!
+//! An answer that comes after its request was given up is taken as well. On a slow link an answer delays heartbeats, so
+//! that whoever sends it looks lost while it comes; a member that threw such answers away would ask for the same blocks
+//! for ever.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use alys_cluster::clock::Moment;
@@ -23,6 +27,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 const UNCONFIRMED_PAUSE: Duration = Duration::from_secs(1);
 /// The most doublings of it: a minute.
 const UNCONFIRMED_DOUBLINGS: u32 = 6;
+/// Requests given up whose answers are still taken. Answers of one member come in order, so with the earlier ones
+/// forgotten none would ever count.
+const GIVEN_UP_MAX: usize = 16;
 /// How long a member may be a single block behind before it asks.
 const PATIENCE: Duration = Duration::from_millis(400);
 
@@ -92,11 +99,19 @@ struct UnderWay {
     has_arrived: bool,
 }
 
-/// The state: the request under way, and who disappointed how often.
+impl UnderWay {
+    fn is(&self, to: &NodeId, id: u64) -> bool {
+        self.to == *to && self.id == id
+    }
+}
+
+/// The state: the request under way, those given up, and who disappointed how often.
 #[derive(Clone, Debug)]
 pub struct SyncState {
     tolerated: usize,
     under_way: Option<UnderWay>,
+    /// Nobody waits for them any more, the oldest first; whatever answers them is taken.
+    given_up: VecDeque<UnderWay>,
     last_id: u64,
     /// How long the next request waits: longer after one that was late, and as the last answer took.
     patience: Duration,
@@ -114,6 +129,7 @@ impl SyncState {
         Self {
             tolerated,
             under_way: None,
+            given_up: VecDeque::new(),
             last_id: 0,
             patience: REQUEST_TIMEOUT,
             behind_since: None,
@@ -123,9 +139,35 @@ impl SyncState {
         }
     }
 
-    /// Whether `id` is the request under way, asked of `from`.
+    /// Whether `from` was asked the request `id`, and the answer would be taken: it is under way, or was given up.
     pub fn expects(&self, from: &NodeId, id: u64) -> bool {
-        self.under_way.as_ref().is_some_and(|request| request.to == *from && request.id == id)
+        self.is_under_way(from, id) || self.given_up.iter().any(|request| request.is(from, id))
+    }
+
+    fn is_under_way(&self, from: &NodeId, id: u64) -> bool {
+        self.under_way.as_ref().is_some_and(|request| request.is(from, id))
+    }
+
+    /// The answer came: of the request under way, or of one given up, which is under way again instead.
+    fn arrived(&mut self, now: Moment, from: &NodeId, id: u64) {
+        if let Some(at) = self.given_up.iter().position(|request| request.is(from, id)) {
+            let late = self.given_up.remove(at);
+            self.give_up();
+            self.under_way = late;
+        }
+        if let Some(request) = self.under_way.as_mut().filter(|request| request.is(from, id)) {
+            request.has_arrived = true;
+            let took = now.since(request.since);
+            self.patience = (took * PATIENCE_FACTOR).clamp(REQUEST_TIMEOUT, REQUEST_TIMEOUT_MAX);
+        }
+    }
+
+    /// Waits no longer for the request under way.
+    fn give_up(&mut self) {
+        if self.given_up.len() == GIVEN_UP_MAX {
+            self.given_up.pop_front();
+        }
+        self.given_up.extend(self.under_way.take());
     }
 
     /// What follows from `input`.
@@ -133,17 +175,11 @@ impl SyncState {
         match input {
             Input::Tick { height, peers } => self.tick(now, height, &peers),
             Input::Arrived { from, id } => {
-                if let Some(request) =
-                    self.under_way.as_mut().filter(|request| request.to == from && request.id == id)
-                {
-                    request.has_arrived = true;
-                    let took = now.since(request.since);
-                    self.patience = (took * PATIENCE_FACTOR).clamp(REQUEST_TIMEOUT, REQUEST_TIMEOUT_MAX);
-                }
+                self.arrived(now, &from, id);
                 vec![]
             }
             Input::Answered { from, id, useful } => {
-                if self.expects(&from, id) {
+                if self.is_under_way(&from, id) {
                     self.under_way = None;
                     if useful {
                         self.disappointments.remove(&from);
@@ -154,7 +190,7 @@ impl SyncState {
                 vec![]
             }
             Input::NotTaken { from, id } => {
-                if self.expects(&from, id) {
+                if self.is_under_way(&from, id) {
                     self.under_way = None;
                     self.paused_until = now + PAUSE;
                 }
@@ -163,7 +199,7 @@ impl SyncState {
             Input::Down(node) => {
                 // What a lost member has sent already is worth as much as before.
                 if self.under_way.as_ref().is_some_and(|request| request.to == node && !request.has_arrived) {
-                    self.under_way = None;
+                    self.give_up();
                 }
                 vec![]
             }
@@ -179,7 +215,7 @@ impl SyncState {
             && now.since(request.since) >= self.patience
         {
             let late = request.to.clone();
-            self.under_way = None;
+            self.give_up();
             self.patience = (self.patience * 2).min(REQUEST_TIMEOUT_MAX);
             self.disappointed_by(now, late);
         }
@@ -357,15 +393,36 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_member_is_not_waited_for_and_stale_answers_are_not_expected() {
+    fn a_lost_member_is_not_waited_for_and_answers_that_nobody_asked_for_are_not_expected() {
         let mut state = SyncState::new(1);
         state.handle(at(0), tick(3, [9, 10, 8]));
         state.handle(at(10), Input::Down(node(3)));
-        assert!(!state.expects(&node(3), 1));
         let peers = vec![(node(2), 9)];
         let effects = state.handle(at(20), Input::Tick { height: 3, peers });
         assert_eq!(effects, [Effect::PeersAt { height: 0, heard: 1 }, request(2, 2, 4)]);
-        assert!(state.expects(&node(2), 2) && !state.expects(&node(4), 2));
+        assert!(state.expects(&node(2), 2) && !state.expects(&node(4), 2) && !state.expects(&node(2), 1));
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_its_request_was_given_up_is_taken_and_teaches_patience() {
+        let mut state = SyncState::new(1);
+        state.handle(at(0), tick(3, [9, 10, 8]));
+        // It looks lost while its answer keeps its heartbeats waiting, and the next one is late.
+        state.handle(at(700), Input::Down(node(3)));
+        assert_eq!(state.handle(at(800), tick(3, [9, 0, 8])), [peers_at(8), request(2, 2, 4)]);
+        assert_eq!(state.handle(at(1_800), tick(3, [9, 0, 8])), [peers_at(8), request(4, 3, 4)]);
+        for (from, id) in [(3, 1), (2, 2), (4, 3)] {
+            assert!(state.expects(&node(from), id), "{id} of {from}");
+        }
+        state.handle(at(4_000), Input::Arrived { from: node(3), id: 1 });
+        assert_eq!(state.handle(at(4_010), tick(4, [9, 10, 8])), [peers_at(9)], "it is worked on");
+        state.handle(at(4_020), Input::Answered { from: node(3), id: 1, useful: true });
+        assert!(!state.expects(&node(3), 1), "once");
+        assert_eq!(state.handle(at(4_030), tick(7, [9, 10, 8])), [peers_at(9), request(3, 4, 8)]);
+        // Four times what the answer took.
+        assert_eq!(state.handle(at(20_029), tick(7, [9, 10, 8])), [peers_at(9)]);
+        let effects = state.handle(at(20_030), tick(7, [9, 10, 8]));
+        assert!(matches!(effects[1], Effect::Request { id: 5, .. }), "{effects:?}");
     }
 
     #[test]
