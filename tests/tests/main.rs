@@ -24,6 +24,7 @@ mod processes;
 mod properties;
 mod registry;
 mod remote;
+mod readiness;
 mod shutdown;
 mod signals;
 mod supervision;
