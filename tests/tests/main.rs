@@ -15,6 +15,7 @@ mod hostile;
 mod http;
 mod layers;
 mod logs;
+mod leaving;
 mod members;
 mod memory;
 mod metrics;
