@@ -2,11 +2,20 @@
 
 use std::time::Duration;
 
-use alys_node::ops::view::{GateDecision, GateView};
+use alys_cluster::id::ActorName;
+use alys_cluster::port::Outbox as _;
+use alys_cluster::transport::courier::Courier;
+use alys_cluster::transport::envelope::Class;
+use alys_node::consensus::BlockHash;
+use alys_node::consensus::context::{BlockVote, ConsensusHeight, MemberIndex, Statement};
+use alys_node::consensus::message::ConsensusWire;
+use alys_node::keys::SecretKey;
+use alys_node::ops::view::{GateDecision, GateView, HeadView};
 use alys_tests::client::Client;
 use alys_tests::federation::{Federation, SOON, free_addresses};
 use alys_tests::process::Process;
 use alys_tests::{eventually, seen};
+use malachite_types::{NilOrVal, Round, VoteType};
 
 /// What the members of this process have told of two processes with one key.
 fn duplicates_told_by(federation: &Federation, index: usize) -> Vec<String> {
@@ -64,5 +73,71 @@ async fn a_copy_that_is_started_beside_its_member_is_named_and_halts_and_a_resta
         member.gate_open(4).await;
     }
     drop((copy, first));
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_that_is_shown_a_signature_of_its_key_that_its_journal_does_not_know_says_so_and_goes_on() {
+    let mut federation = Federation::prepare("shown", |_| {}).await;
+    for index in 0..3 {
+        federation.start_member(index).await;
+    }
+    let mut process = Process::start(&federation, 3);
+    let own = &federation.members[3];
+    own.gate_open(4).await;
+    own.reaches(2).await;
+    let lines = federation.members[0].node().parts().lines.clone();
+    let courier = Courier::new(ActorName::literal("consensus"), Class::Consensus, lines);
+    // A round that nobody comes to: it is a statement of its own there.
+    let show = |height: u64, round: u32, key: u8| {
+        let vote = BlockVote {
+            height: ConsensusHeight(height),
+            round: Round::new(round),
+            kind: VoteType::Precommit,
+            block: NilOrVal::Val(BlockHash([7; 32])),
+            voter: MemberIndex(3),
+        };
+        let bytes = Statement::of_vote(&vote).bytes(federation.genesis.chain_id());
+        let signature = SecretKey::from_seed(&[key; 32]).sign(&bytes);
+        courier.send(&own.name, ConsensusWire::Vote(vote, signature));
+    };
+    let height = async || own.client.get::<HeadView>("/chain/head").await.map(|head| head.height);
+    let unknown = async || {
+        let metrics = own.client.send("GET", "/metrics", "", "").await?.body;
+        let line = metrics.lines().find(|line| line.starts_with("consensus_signatures_unknown_total{"));
+        let value = line.and_then(|line| line.split_whitespace().next_back()).map(str::to_owned);
+        value.ok_or_else(|| "no such metric".to_owned())
+    };
+    // Anybody can write its name; only its key can sign.
+    show(height().await.expect("a height") + 1, 40, 1);
+    own.reaches(height().await.expect("a height") + 2).await;
+    assert_eq!(unknown().await.expect("a metric"), "0");
+
+    let at = height().await.expect("a height") + 1;
+    show(at, 41, 4);
+    eventually(SOON, "it says so", async || {
+        let events = own.client.send("GET", "/events?kind=signature_unknown", "", "").await?.body;
+        let is_told = events.contains("\"signature_unknown\"") && events.contains("41");
+        let metric = unknown().await?;
+        seen(is_told && metric == "1", format!("{metric}: {events}"))
+    })
+    .await;
+    // It signs nothing where it may have signed, and then again.
+    let log = process.log();
+    assert!(log.contains("signature_unknown") || log.contains("does not know"), "{log}");
+    let goal = height().await.expect("a height") + 6;
+    own.reaches(goal).await;
+    own.gate_open(4).await;
+    eventually(SOON, "it signs again", async || {
+        let received: alys_node::ops::view::ReceivedView =
+            federation.members[0].client.get("/consensus/received").await?;
+        let of_own = received.statements.iter().filter(|statement| statement.member == own.name.as_str());
+        let newest = of_own.filter(|statement| statement.round < 40).map(|statement| statement.height).max();
+        seen(newest.is_some_and(|newest| newest > at + 2), format!("{newest:?}, shown at {at}"))
+    })
+    .await;
+    assert_eq!(unknown().await.expect("a metric"), "1");
+    assert!(process.ended().is_none());
+    drop(process);
     federation.stop().await;
 }
