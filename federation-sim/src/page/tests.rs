@@ -146,6 +146,28 @@ fn a_run_of_hours_makes_a_page_of_bounded_size() {
     assert!(drawn < 1_500_000, "{drawn} bytes besides the data");
 }
 
+#[test]
+fn what_is_said_of_seven_members_names_no_other_number() {
+    let mut report = report();
+    for number in 5..=7 {
+        let mut member = report.members[3].clone();
+        member.name = format!("node-{number}");
+        report.members.push(member);
+    }
+    // What a scenario says of itself is its own.
+    report.about.clear();
+    report.steps.clear();
+    let (page, table) = (page(&report), report.to_table(false));
+    let (drawn, _) = page.split_once("<script").expect("a script");
+    for text in [drawn, &table] {
+        let words: Vec<_> = text.split(|letter: char| !letter.is_alphanumeric()).collect();
+        for word in ["four", "Four"] {
+            assert!(!words.contains(&word), "{word}: {text}");
+        }
+    }
+    assert!(drawn.contains("every member whole") && drawn.contains("node-7"), "{drawn}");
+}
+
 /// What breaks out of pages.
 const HARMFUL: &str =
     "</script><script>alert(1)</script><!-- \" onload='x' &lt; \u{202e}\u{1b}[2J </title></svg>";
