@@ -102,6 +102,9 @@ fn check_data(config: &NodeConfig, genesis: &Genesis) -> Result<(), PreflightErr
     let log = config.data_dir.join("consensus.log");
     let log = log.exists().then(|| read_log(&log, identity)).transpose()?;
     if journal.exists() {
+        // One that can only be read serves an audit, not a member.
+        let opened = OpenOptions::new().append(true).open(&journal);
+        opened.map_err(|source| JournalError::File { path: journal.clone(), source })?;
         let (found, records) = Journal::read(&journal, identity)?;
         if found < mark.stored() {
             return Err(JournalError::Short { path: journal, found, stored: mark.stored() }.into());

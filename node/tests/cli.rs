@@ -891,6 +891,86 @@ fn what_a_member_writes_is_its_user_s_alone_whatever_the_umask() {
     assert_eq!(mode, 0o700);
 }
 
+/// Has another user than root run a command, to whom modes are no mere advice; all in `home` becomes that one's.
+fn as_a_user(home: &Home, command: &mut Command) -> Output {
+    const NOBODY: u32 = 65_534;
+    let directory = home.directory.path();
+    if fs::metadata("/proc/self").expect("this process").uid() == 0 {
+        let owner = NOBODY.to_string();
+        let owned = Command::new("chown").args(["-R", &owner]).arg(directory).status();
+        assert!(owned.is_ok_and(|status| status.success()), "{} is given away", directory.display());
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the node starts");
+    // One that starts is ended as soon as it answers.
+    let until = Instant::now() + DEADLINE;
+    let asks = || node(&["healthcheck", "--ops", &home.ops.to_string()]);
+    let answers = || !text(&asks().stderr).contains("does not answer");
+    while child.try_wait().expect("a status").is_none() && !answers() {
+        assert!(Instant::now() < until, "the node neither answers nor ends");
+        sleep(Duration::from_millis(10));
+    }
+    let _ = child.kill();
+    child.wait_with_output().expect("it is ended")
+}
+
+#[test]
+fn files_of_a_data_directory_of_any_mode_are_used_or_refused_by_name() {
+    let home = Home::new();
+    drop(home.run().answers());
+    let mut faults = Faults::default();
+    for file in ["chain.redb", "consensus.log", "signatures.journal"] {
+        let path = home.path("data").join(file);
+        // Others could read the last three, which is no secret, or write them, which checksums and peers find.
+        for (mode, is_used) in
+            [(0o000, false), (0o400, false), (0o600, true), (0o640, true), (0o644, true), (0o666, true)]
+        {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("permissions");
+            for arguments in [&["config", "check"] as &[&str], &["run"]] {
+                let output = as_a_user(&home, &mut home.command(arguments));
+                let what = format!("{file} of mode {mode:04o} to {arguments:?}");
+                match output.status.code() {
+                    Some(0) | None if is_used => {}
+                    _ if is_used => faults.0.push(format!("{what}: {}", text(&output.stderr))),
+                    _ => faults.look(&what, &output, 4, &[file, "Permission denied"]),
+                }
+            }
+            let after = fs::metadata(&path).expect("it is there").permissions().mode() & 0o777;
+            // The journal is written anew at a start.
+            if after != mode && after != 0o600 {
+                faults.0.push(format!("{file} of mode {mode:04o} is left with {after:04o}"));
+            }
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("permissions");
+    }
+    faults.none();
+}
+
+#[test]
+fn a_member_on_a_terminal_writes_in_colour_unless_it_is_told_not_to() {
+    let home = Home::new();
+    // What it says on its way to a refusal is enough.
+    home.write("data", "no directory");
+    let run = format!("exec '{}' run --config node.toml", env!("CARGO_BIN_EXE_alys-node"));
+    for (no_color, is_coloured) in [(None, true), (Some(""), true), (Some("1"), false)] {
+        // A program that gives another one a terminal.
+        let mut terminal = Command::new("script");
+        terminal.args(["-qec", &run, "/dev/null"]).current_dir(home.directory.path()).stdin(Stdio::null());
+        terminal.env_remove("NO_COLOR").env("ALYS_PORT", "tcp://10.0.0.1:80").env("TERM", "xterm");
+        terminal.envs(no_color.map(|value| ("NO_COLOR", value)));
+        let Ok(output) = terminal.output() else {
+            assert!(
+                std::env::var_os("ALYS_CI_STRICT").is_none_or(|value| value != "1"),
+                "there is no `script`"
+            );
+            return println!("skipped: there is no `script`");
+        };
+        let said = text(&output.stdout);
+        assert!(said.contains("ALYS_PORT") && said.contains("data directory"), "{said:?}");
+        assert_eq!(said.contains('\u{1b}'), is_coloured, "NO_COLOR {no_color:?}: {said:?}");
+    }
+}
+
 #[test]
 fn an_emptied_journal_is_refused_and_a_loss_of_memory_is_an_operator_s_to_accept() {
     let home = Home::new();
