@@ -2,6 +2,7 @@
 
 use alys_cluster::event::ClusterEvent;
 use alys_cluster::id::ActorName;
+use alys_cluster::registry::ActorLifecycleState;
 use alys_cluster::supervision::RestartType;
 use alys_cluster::supervision::child::ChildPhase;
 use alys_tests::federation::SOON;
@@ -337,25 +338,33 @@ async fn a_supervisor_obeys_a_stop_between_two_attempts_to_start_a_child() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_names_of_a_tree_are_free_when_its_root_has_ended_in_order() {
-    for end in ["stopped", "gave up"] {
+async fn the_names_of_a_tree_are_free_when_its_root_has_ended_however_it_did() {
+    for end in ["stopped", "gave up", "was killed"] {
         let stage = Stage::new(&format!("freed-{}", end.replace(' ', "-")));
-        let puppet = stage.puppet("a");
-        let spec = || stage.spec("root", 0, vec![stage.child(&puppet)]);
-        let root = stage.raise(spec()).await.expect("it starts");
-        if end == "stopped" {
-            root.stop().await;
-        } else {
-            puppet.order(Order::Panic);
-            let _ = root.ended.await;
+        let [a, b] = ["a", "b"].map(|name| stage.puppet(name));
+        let children = || vec![stage.child(&a), stage.tier("tier", 0, vec![stage.child(&b)])];
+        // Once more under the same name, then under another.
+        for root in ["root", "root", "other"] {
+            let raised = eventually(SOON, &format!("{root} takes the names of one that {end}"), async || {
+                stage.raise(stage.spec(root, 0, children())).await.map_err(|error| error.to_string())
+            })
+            .await;
+            for name in [root, "a", "tier", "b"].map(ActorName::literal) {
+                let state = stage.context.registry.standing(&name).map(|standing| standing.state);
+                assert_eq!(state, Some(ActorLifecycleState::Active), "{name} after one that {end}");
+            }
+            match end {
+                "stopped" => raised.actor.stop(None),
+                "gave up" => a.order(Order::Panic),
+                _ => raised.actor.kill(),
+            }
+            raised.ended.await.expect("the root does not panic");
+            // Nobody supervises them any more: whoever looks for them must not find them alive.
+            for name in [root, "a", "tier", "b"].map(ActorName::literal) {
+                let state = stage.context.registry.standing(&name).map(|standing| standing.state);
+                assert_eq!(state, Some(ActorLifecycleState::Terminated), "{name} of one that {end}");
+            }
         }
-        let other = || stage.spec("other", 0, vec![stage.child(&puppet)]);
-        let again = eventually(SOON, &format!("another tree takes the name of one that {end}"), async || {
-            stage.raise(other()).await.map_err(|error| error.to_string())
-        })
-        .await;
-        again.stop().await;
-        let known = stage.known();
-        assert!(known.is_empty(), "{end}: {known:?}");
+        forgotten(&stage).await;
     }
 }

@@ -54,6 +54,7 @@ enum Waiting {
 
 /// The shell's memory: the decisions' state, and which actor each child is now.
 pub struct Shell {
+    context: Context,
     spec: SupervisorSpec,
     state: Arc<Mutex<SupervisorState>>,
     specs: HashMap<ChildKey, ChildSpec>,
@@ -82,9 +83,12 @@ impl Drop for Attempt {
 }
 
 impl Drop for Shell {
-    /// However the supervisor ended, its children ended with it.
+    /// However the supervisor ended, its children ended with it. One without a parent that was killed, or panicked, has
+    /// nobody else to say so.
     fn drop(&mut self) {
         self.state().ended();
+        let children = self.specs.values().map(ChildSpec::name);
+        self.context.root_is_gone(&self.spec.name, &self.state, children);
     }
 }
 
@@ -646,10 +650,10 @@ impl Actor for Supervisor {
     /// start.
     async fn pre_start(&self, me: Me, spec: SupervisorSpec) -> Result<Shell, ActorProcessingErr> {
         spec.validate()?;
-        self.context.enroll_supervisor(&spec)?;
         let state = Arc::new(Mutex::new(SupervisorState::new(&spec)));
-        self.context.board.show(&spec.name, state.clone(), &spec.address);
+        self.context.take_place(&spec, &state)?;
         let mut shell = Shell {
+            context: self.context.clone(),
             spec,
             state,
             specs: HashMap::new(),

@@ -46,7 +46,7 @@ pub struct Worker {
     pub supervisor: Address<SupervisorMessage>,
 }
 
-type Shared = Arc<Mutex<SupervisorState>>;
+pub(super) type Shared = Arc<Mutex<SupervisorState>>;
 type Row = (Shared, Address<SupervisorMessage>);
 
 /// Every supervisor's state and address, by its name.
@@ -69,6 +69,11 @@ impl TreeBoard {
     pub(super) fn show(&self, supervisor: &ActorName, state: Shared, address: &Address<SupervisorMessage>) {
         let mut supervisors = self.supervisors.write().unwrap_or_else(PoisonError::into_inner);
         supervisors.insert(supervisor.clone(), (state, address.clone()));
+    }
+
+    /// Whether this is the state that is shown of `supervisor`: nobody has taken its place.
+    pub(super) fn shows(&self, supervisor: &ActorName, state: &Shared) -> bool {
+        self.shared(supervisor).is_some_and(|shown| Arc::ptr_eq(&shown, state))
     }
 
     /// `child` did not stop in time and is killed.

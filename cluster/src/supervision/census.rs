@@ -3,6 +3,9 @@
 //! A supervisor knows phases, the registry the specification's states; a phase that is reached by a step may be
 //! several moves away. Nothing here asks the actor, and nothing is swept: the supervisor's word is all there is.
 
+use std::sync::PoisonError;
+
+use super::board::Shared;
 use super::child::{After, Child, ChildPhase};
 use super::context::Context;
 use super::spec::{ChildSpec, SupervisorSpec};
@@ -161,8 +164,16 @@ impl Context {
         }
     }
 
-    /// A supervisor is about to start its children. One without a parent has nobody else to register it.
-    pub(super) fn enroll_supervisor(&self, spec: &SupervisorSpec) -> Result<(), RegistryError> {
+    /// A supervisor is about to start its children, and is shown with `state` from now on.
+    pub(super) fn take_place(&self, spec: &SupervisorSpec, state: &Shared) -> Result<(), RegistryError> {
+        let _place = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        self.enroll_supervisor(spec)?;
+        self.board.show(&spec.name, state.clone(), &spec.address);
+        Ok(())
+    }
+
+    /// One without a parent has nobody else to register it.
+    fn enroll_supervisor(&self, spec: &SupervisorSpec) -> Result<(), RegistryError> {
         let now = self.clock.now();
         // Children that were added to its predecessor are gone with that.
         for name in self.board.children(&spec.name).into_iter().flatten() {
@@ -199,6 +210,22 @@ impl Context {
         if let Some(from) = self.standing(None, name) {
             self.advance(name, end(from, failed));
         }
+    }
+
+    /// Of a supervisor that had `state` nothing is left. If it has no parent and was killed, nobody has told the registry;
+    /// meanwhile another may have taken its place, for ractor frees the name of an actor before its state is dropped.
+    pub(super) fn root_is_gone<'a>(
+        &self,
+        name: &ActorName,
+        state: &Shared,
+        children: impl Iterator<Item = &'a ActorName>,
+    ) {
+        let _place = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.board.shows(name, state) || matches!(self.standing(None, name), None | Some(Terminated)) {
+            return;
+        }
+        children.for_each(|child| self.ends(name, child, true));
+        self.root_ends(name, true);
     }
 }
 

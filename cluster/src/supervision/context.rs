@@ -48,6 +48,8 @@ pub struct Context {
     pub chance: Chance,
     /// By priority.
     bound: Arc<Mutex<[RestartWindow; ActorPriority::ALL.len()]>>,
+    /// Held by who takes a supervisor's place, or leaves it.
+    pub(super) places: Arc<Mutex<()>>,
 }
 
 /// The specification's block time.
@@ -76,6 +78,7 @@ impl Context {
             halt: Arc::new(NoConsensus),
             chance: Arc::new(rand::random),
             bound: windows(UNBOUND),
+            places: Arc::default(),
         }
     }
 
