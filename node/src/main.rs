@@ -212,6 +212,8 @@ const WATCH_EVERY: Duration = Duration::from_millis(250);
 const FORCED_END: Duration = Duration::from_millis(1_500);
 /// What the last spans may take to reach their collector.
 const LAST_SPANS: Duration = Duration::from_secs(1);
+/// Within it a signal that was taken is told.
+const LAST_SIGNAL: Duration = Duration::from_millis(50);
 /// What the last lines of the log may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -271,6 +273,8 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
     alys_node::check_clock(&SystemClock::default())?;
     try_threads()?;
     let otlp = otlp_settings()?;
+    // From here on this thread alone takes what tells the member to leave: what no thread takes is not lost.
+    signals::hold_all().context("signals")?;
     let logs = alys_node::logs::init(&config.log, &config.identity.name, None)?;
     if let Some(strays) = strays() {
         tracing::warn!("{strays}");
@@ -288,8 +292,8 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
         // The same process, so that whoever watches it sees none end.
         End::Anew => {
             let own = std::env::current_exe().ok().filter(|own| own.exists());
-            // What is ignored would end the next run before it knows of it.
-            signals::hold().context("signals")?;
+            // Until the next run knows of signals they would end it, or be lost.
+            signals::hold_all().context("signals")?;
             // One that was replaced, or removed, runs on as it is.
             let own = own.unwrap_or_else(|| "/proc/self/exe".into());
             let error = std::process::Command::new(own).args(std::env::args_os().skip(1)).exec();
@@ -347,6 +351,10 @@ fn run_logged(
 ) -> anyhow::Result<End> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_start(|| {
+            // One that does not hold them back tells of them, too.
+            let _ = signals::hold_all();
+        })
         .build()
         .context("the runtime did not start")?;
     let code = runtime.block_on(async {
@@ -442,6 +450,12 @@ async fn live(
         // First the memory, then the number: a crash in between has peers refuse this start again.
         cli::memory::journal(&config, &genesis)?.0.forget()?;
         incarnation::raise(&config.data_dir, known).context("the file of the incarnation")?;
+        // What comes from here on is for the next run.
+        signals::hold_all().context("signals")?;
+        let told = match told {
+            None => tokio::time::timeout(LAST_SIGNAL, signals.next()).await.ok(),
+            told => told,
+        };
         if let Some(signal) = told {
             tracing::info!(node = %name, signal, "stopped, and does not begin anew");
             return Ok(End::With(ExitCode::SUCCESS));

@@ -33,12 +33,26 @@ const XFSZ: i32 = 25;
 /// Real-time signals, which have numbers only. The first two belong to the system's thread library.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
+/// What tells a member to leave.
+const LEAVE: [i32; 3] = [15, 2, 3];
+
 /// Holds back what is to be ignored until [`Signals::take`] knows of it: it would end a process that begins. To be called
 /// before there are other threads.
 pub(crate) fn hold() -> nix::Result<()> {
+    block(&IGNORED.map(|(number, _)| number))
+}
+
+/// Holds back what tells a member to leave as well, from this thread and from those that it starts: what comes waits for
+/// a thread that takes it, or for the program that this process executes next.
+pub(crate) fn hold_all() -> nix::Result<()> {
+    hold()?;
+    block(&LEAVE)
+}
+
+fn block(numbers: &[i32]) -> nix::Result<()> {
     let mut held = SigSet::empty();
-    for (number, _) in IGNORED {
-        held.add(Number::try_from(number)?);
+    for number in numbers {
+        held.add(Number::try_from(*number)?);
     }
     held.thread_block()
 }

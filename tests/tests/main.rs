@@ -1,5 +1,6 @@
 //! What crosses packages. One module for each question.
 
+mod anew;
 mod audit;
 mod byzantine;
 mod configuration;
