@@ -1,6 +1,7 @@
 //! Does a stream of events tell what happens, all of it or how much is missing, and cost nobody anything?
 
 use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use alys_cluster::event::ClusterEvent;
@@ -9,7 +10,7 @@ use alys_node::ops::view::{EventView, Lagged};
 use alys_node::ops::{KEEP_ALIVE, STREAMS_MAX};
 use alys_tests::federation::{Federation, SOON};
 use alys_tests::raw::{Raw, ask, send, send_narrowly};
-use alys_tests::{eventually, seen};
+use alys_tests::{eventually, seen, skip};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -311,4 +312,137 @@ async fn open_streams_do_not_hold_up_a_shutdown_and_tell_of_it() {
         assert!(kinds.contains(&"shutdown_changed".to_owned()), "{kinds:?}");
     }
     drop(deaf);
+}
+
+/// Whether another stream of events would be opened.
+async fn has_room(address: SocketAddr) -> Result<(), String> {
+    let head = ask(address, "HEAD", "/events", &[("accept", "text/event-stream")], "").await;
+    seen(head.status == 200, format!("{head:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn streams_that_nobody_reads_are_given_up_and_make_room() {
+    let (federation, address) = alone("sse-deaf").await;
+    let mut reads = Stream::open(address, None).await;
+    let mut deaf = Vec::new();
+    for _ in 1..STREAMS_MAX {
+        deaf.push(Stream::of(send_narrowly(address, request(None).as_bytes()).await).await);
+    }
+    assert!(has_room(address).await.is_err());
+    let (first, follows) = tokio::sync::oneshot::channel();
+    let reader = tokio::spawn(async move {
+        let mut first = Some(first);
+        while let Some(told) = reads.next().await {
+            if told.data.contains("999999")
+                && let Some(first) = first.take()
+            {
+                let _ = first.send(());
+            }
+        }
+    });
+    // What the system has taken of what they are told is full after a while; then the patience begins.
+    eventually(Duration::from_mins(1), "they are given up", async || {
+        happen(&federation, 0..100);
+        has_room(address).await
+    })
+    .await;
+    // Who reads is not.
+    happen(&federation, 999_999..1_000_000);
+    timeout(SOON, follows).await.expect("it follows").expect("it is told the last event");
+    drop(deaf);
+    federation.stop().await;
+    reader.await.expect("it ends with the member");
+}
+
+/// A network of its own, whose only cable leads to this one; it is taken away when this ends.
+struct Network {
+    name: String,
+    cable: String,
+}
+
+impl Network {
+    /// The address of this end of the cable: of the range for measurements, which leads nowhere (RFC 2544).
+    const HERE: &str = "198.18.77.1";
+
+    fn lay() -> Option<Self> {
+        let name = format!("alys-{}", std::process::id());
+        let network = Self { cable: format!("{name}-a"), name };
+        let (own, cable) = (network.name.as_str(), network.cable.as_str());
+        let far = format!("{own}-b");
+        let is_laid = ip(&["netns", "add", own])
+            && ip(&["link", "add", cable, "type", "veth", "peer", "name", &far, "netns", own])
+            && ip(&["address", "add", &format!("{}/30", Self::HERE), "dev", cable])
+            && ip(&["link", "set", cable, "up"])
+            && ip(&["-n", own, "address", "add", "198.18.77.2/30", "dev", &far])
+            && ip(&["-n", own, "link", "set", &far, "up"]);
+        is_laid.then_some(network)
+    }
+
+    /// Asks for events from there, and reads them as long as they come.
+    fn follow(&self, port: u16) -> Follower {
+        let asks = format!("exec 3<>/dev/tcp/{}/{port}", Self::HERE);
+        let request = r"printf 'GET /events HTTP/1.0\r\naccept: text/event-stream\r\n\r\n' >&3";
+        let script = format!("{asks}; {request}; exec cat <&3");
+        let mut follow = Command::new("ip");
+        follow.args(["netns", "exec", &self.name, "bash", "-c", &script]);
+        let follow = follow.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Follower(follow.expect("it starts"))
+    }
+
+    fn pull_the_cable(&self) {
+        assert!(ip(&["-n", &self.name, "link", "set", &format!("{}-b", self.name), "down"]), "it is pulled");
+    }
+}
+
+/// A process that follows the events; it is killed when this ends.
+struct Follower(Child);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        ip(&["link", "delete", &self.cable]);
+        ip(&["netns", "delete", &self.name]);
+    }
+}
+
+fn ip(arguments: &[&str]) -> bool {
+    let output = Command::new("ip").args(arguments).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_stream_whose_cable_is_pulled_is_given_up_and_makes_room() {
+    let Some(network) = Network::lay() else {
+        return skip("no network of its own can be made here, so that no cable can be pulled");
+    };
+    let mut federation = Federation::prepare("sse-cable", |config| {
+        config.ops.address.set_ip(std::net::Ipv4Addr::UNSPECIFIED.into());
+        config.ops.expose = true;
+    })
+    .await;
+    federation.start_member(0).await;
+    let port = federation.members[0].config.ops.address.port();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut streams = Vec::new();
+    for _ in 1..STREAMS_MAX {
+        streams.push(Stream::open(address, None).await);
+    }
+    has_room(address).await.expect("for one more");
+    let mut far = network.follow(port);
+    eventually(SOON, "the far one takes the last place", async || {
+        seen(has_room(address).await.is_err(), "there is room")
+    })
+    .await;
+    network.pull_the_cable();
+    // Nothing happens but signs of life, of which none is acknowledged.
+    eventually(2 * SOON, "it is given up", async || has_room(address).await).await;
+    assert!(matches!(far.0.try_wait(), Ok(None)), "the far one knows nothing of it");
+    drop(streams);
+    federation.stop().await;
 }
