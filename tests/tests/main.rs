@@ -29,6 +29,7 @@ mod remote;
 mod readiness;
 mod shutdown;
 mod signals;
+mod slow_links;
 mod supervision;
 mod top;
 mod traces;

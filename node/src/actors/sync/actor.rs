@@ -26,7 +26,8 @@ const TICK: Duration = Duration::from_millis(100);
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The most blocks in one answer.
 const BLOCKS_MAX: usize = 64;
-/// The most transaction bytes in one answer, well below what an envelope may carry.
+/// The most transaction bytes in one answer, well below what an envelope may carry. With less a member behind a slow link
+/// catches up later, not sooner: for each request it needs a peer that is up, and blocks on their way delay heartbeats.
 const BYTES_MAX: usize = 512 * 1024;
 
 /// What catching up works with.
