@@ -64,13 +64,13 @@ async fn blocks_go_on_over_syncs_of_250_ms_and_a_disk_that_hangs_halts_its_membe
     for member in &federation.members {
         member.gate_open(4).await;
     }
-    for name in &names {
+    for (slow, name) in (1..).zip(&names) {
         disk.set(name, SYNC);
+        let paces = pace(&federation.members[0], 3).await;
+        println!("a block each {paces:?} over syncs of {SYNC:?} on {slow} of four");
+        // Twice the interval, and a second for a machine that does something else as well.
+        assert!(paces <= 2 * BLOCK_TIME + BLOCK_TIME / 2, "a block each {paces:?} with {slow} slow ones");
     }
-    let paces = pace(&federation.members[0], 3).await;
-    println!("a block each {paces:?} over syncs of {SYNC:?} on all four");
-    // Twice the interval, and a second for a machine that does something else as well.
-    assert!(paces <= 2 * BLOCK_TIME + BLOCK_TIME / 2, "a block each {paces:?}");
 
     // One that is slower still is named.
     names[..3].iter().for_each(|name| disk.set(name, Duration::ZERO));
