@@ -18,7 +18,7 @@ const BLOCK_TIME: Duration = Duration::from_secs(2);
 /// Blocks made while the member is dead: more than an answer holds.
 const MISSED: u64 = 7;
 /// Catching up takes some 40 s; whoever throws late answers away is not there after minutes.
-const LONG: Duration = Duration::from_secs(180);
+const LONG: Duration = Duration::from_mins(3);
 
 async fn height(client: &Client) -> Result<u64, String> {
     Ok(client.get::<HeadView>("/chain/head").await?.height)
