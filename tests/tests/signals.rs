@@ -1,7 +1,7 @@
 //! Which signals end a member, and which do not?
 
 use alys_cluster::shutdown::state::INSISTS_AFTER;
-use alys_node::ops::view::ShutdownView;
+use alys_node::ops::view::{ShutdownView, SignaturesView};
 use alys_tests::federation::{Federation, SOON};
 use alys_tests::process::Process;
 use alys_tests::{eventually, seen};
@@ -32,6 +32,12 @@ async fn federation(name: &str) -> (Federation, Process) {
     for member in &federation.members {
         member.gate_open(4).await;
     }
+    // One that begins signs nothing where it may have signed before; without another, no block would come until it does.
+    eventually(SOON, "the process signs", async || {
+        let view: SignaturesView = federation.members[2].client.get("/consensus/signatures").await?;
+        seen(!view.signatures.is_empty(), "nothing yet")
+    })
+    .await;
     (federation, process)
 }
 
