@@ -22,6 +22,7 @@ use std::time::Duration;
 use alys_cluster::clock::SystemClock;
 use alys_cluster::federation::WISH_MAX;
 use alys_cluster::shutdown::{Answer, Outcome, ShutdownCoordinator, ShutdownState};
+use alys_cluster::transport::LaterStart;
 use alys_node::config::{NodeConfig, OPS_PORT, Overrides};
 use alys_node::genesis::Genesis;
 use alys_node::incarnation;
@@ -321,7 +322,9 @@ fn try_threads() -> anyhow::Result<()> {
         std::thread::Builder::new().spawn(wait).map(|thread| threads.push(thread))
     });
     drop(held);
-    threads.into_iter().for_each(|thread| drop(thread.join()));
+    for thread in threads {
+        drop(thread.join());
+    }
     // The system counts one that has ended for a moment longer.
     for _ in 0..THREAD_LOOKS {
         if threads_now() <= before {
@@ -413,11 +416,13 @@ async fn live(
                 continue;
             }
             known = duplicates.outdated(), if leaving.progress().state == ShutdownState::Running => {
-                tracing::warn!(
-                    node = %name, %own, %known,
-                    "peers know a later start of this member: its data directory is an older copy, or new; it begins anew, \
-                     later, and remembers nothing of what it signed"
-                );
+                let LaterStart { incarnation, is_certain } = known;
+                let memory = if is_certain {
+                    "its data directory is an older copy, or new; it begins anew, later, and remembers nothing of what it signed"
+                } else {
+                    "fewer say so than may lie; it begins anew, later, and keeps its memory"
+                };
+                tracing::warn!(node = %name, %own, known = %incarnation, "peers know a later start of this member: {memory}");
                 break Some(known);
             }
             _ = leaving.finished() => break None,
@@ -448,8 +453,10 @@ async fn live(
             }
         }
         // First the memory, then the number: a crash in between has peers refuse this start again.
-        cli::memory::journal(&config, &genesis)?.0.forget()?;
-        incarnation::raise(&config.data_dir, known).context("the file of the incarnation")?;
+        if known.is_certain {
+            cli::memory::journal(&config, &genesis)?.0.forget(0)?;
+        }
+        incarnation::raise(&config.data_dir, known.incarnation).context("the file of the incarnation")?;
         // What comes from here on is for the next run.
         signals::hold_all().context("signals")?;
         let told = match told {

@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
-use super::claims::Claims;
+use super::claims::{Claims, LaterStart};
 use super::connection::{Connection, Inbound};
 use super::envelope::Envelope;
 use super::hello::Hello;
@@ -70,8 +70,8 @@ struct Shared {
     asked: Mutex<BTreeMap<(NodeId, Instance), Waiting>>,
     told: Mutex<BTreeMap<NodeId, Moment>>,
     claims: Mutex<Claims>,
-    /// What so many say that one of them is honest.
-    outdated: watch::Sender<Option<Incarnation>>,
+    /// The later start that peers are believed to know.
+    outdated: watch::Sender<Option<LaterStart>>,
     work: Mutex<VecDeque<Moment>>,
 }
 
@@ -111,11 +111,10 @@ impl Duplicates {
 
     /// Waits until peers that are believed have refused this start of the member, because they know a later one, or another
     /// one of its number: gives the latest that they know.
-    pub async fn outdated(&self) -> Incarnation {
+    pub async fn outdated(&self) -> LaterStart {
         let mut outdated = self.0.outdated.subscribe();
         let found = outdated.wait_for(Option::is_some).await.ok().and_then(|found| *found);
-        // The sender is this object's own.
-        found.unwrap_or(self.0.holder.incarnation)
+        found.expect("the sender is this object's own")
     }
 
     /// A peer refused this process.

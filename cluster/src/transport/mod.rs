@@ -41,6 +41,7 @@ pub mod share;
 pub mod statistics;
 pub mod tls;
 
+pub use claims::LaterStart;
 pub use config::{LinkConfig, PeerConfig};
 pub use connection::{Bounds, Connection};
 pub use courier::Courier;

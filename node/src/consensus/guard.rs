@@ -50,8 +50,10 @@ const COMPACT_AT_BYTES: u64 = 4 * 1024 * 1024;
 const MAGIC: [u8; 8] = *b"ALYSSIG1";
 /// Bytes of the header: magic, whose it is, records dropped, floor, CRC-32 of the rest.
 const HEADER_BYTES: usize = 8 + 32 + 8 + 8 + 4;
-/// The floor of a member that does not know how far its peers are.
+/// The floor of a member that does not know how far its peers are, nor of any height at which it has signed.
 const FLOOR_UNKNOWN: u64 = u64::MAX;
+/// Set in a floor that is not known: what is left of it is the least that it may become.
+const FLOOR_BOUND: u64 = 1 << 63;
 
 /// Whose a journal and a chain are: the member with this key, of the chain with this genesis.
 pub fn identity(genesis: [u8; 32], key: &PublicKey) -> BlockHash {
@@ -185,12 +187,12 @@ impl SignedStatement {
     }
 }
 
-/// Why the journal can not be used.
-#[derive(Debug, Error)]
 /// What to do about a journal that is not whole. Any copy of it may be older than what the key has signed since.
 const ANEW: &str = "delete the whole data directory, never restore an older journal: the member fetches the chain again, and signs \
                     nothing where it may have signed before";
 
+/// Why the journal can not be used.
+#[derive(Debug, Error)]
 pub enum JournalError {
     /// The file could not be read or written.
     #[error("the signer's journal {path}: {source}")]
@@ -303,7 +305,7 @@ pub enum Refusal {
 }
 
 fn shown(floor: u64) -> String {
-    if floor == FLOOR_UNKNOWN { "a height that is not known yet".to_owned() } else { floor.to_string() }
+    if floor < FLOOR_BOUND { floor.to_string() } else { "a height that is not known yet".to_owned() }
 }
 
 /// Every statement signed, on disk.
@@ -370,7 +372,7 @@ impl Journal {
     pub fn is_new(path: &Path, identity: BlockHash) -> Result<bool, JournalError> {
         let bytes = std::fs::read(path).map_err(|source| JournalError::File { path: path.into(), source })?;
         let (header, records) = Self::parse(path, &bytes, identity)?;
-        Ok(records.is_empty() && header.compacted == 0 && header.floor == FLOOR_UNKNOWN)
+        Ok(records.is_empty() && header.compacted == 0 && header.floor >= FLOOR_BOUND)
     }
 
     /// Reads a journal without locking or changing it, for audits: how many records it tells of, and those it has.
@@ -425,19 +427,35 @@ impl Journal {
 
     /// Nothing is signed for heights up to this one; none as long as that is not known.
     pub fn floor(&self) -> Option<u64> {
-        Some(self.header.floor).filter(|floor| *floor != FLOOR_UNKNOWN)
+        Some(self.header.floor).filter(|floor| *floor < FLOOR_BOUND)
     }
 
-    /// Keeps a floor, durably.
+    /// Keeps a floor, durably: this one, or the height of a forgotten signature if that is higher.
     pub fn set_floor(&mut self, floor: u64) -> Result<(), JournalError> {
+        self.keep_floor(floor.max(self.least_floor()))
+    }
+
+    /// The highest height at which this key is known to have signed what was forgotten; 0 if none is.
+    fn least_floor(&self) -> u64 {
+        match self.header.floor {
+            FLOOR_UNKNOWN => 0,
+            floor => floor.saturating_sub(FLOOR_BOUND),
+        }
+    }
+
+    fn keep_floor(&mut self, floor: u64) -> Result<(), JournalError> {
         self.header.floor = floor;
         self.compact().map_err(|source| self.failed(source))
     }
 
-    /// Whether it should have this statement, and does not. Of heights up to the floor, and of those whose records were
-    /// dropped, it need not.
+    /// Whether it has everything that was signed at `height`: it is above the floor, and its records were not dropped.
+    pub fn remembers(&self, height: u64) -> bool {
+        height > self.header.floor && !is_dropped(self.count, self.records.iter(), height)
+    }
+
+    /// Whether it should have this statement, and does not.
     pub fn lacks(&self, height: u64, step: Step, block: BlockHash) -> bool {
-        if height <= self.header.floor || is_dropped(self.count, self.records.iter(), height) {
+        if !self.remembers(height) {
             return false;
         }
         let signed = (height, step, Some(block));
@@ -446,9 +464,10 @@ impl Journal {
         })
     }
 
-    /// From here on the journal is one that remembers nothing, durably: it is an older copy.
-    pub fn forget(&mut self) -> Result<(), JournalError> {
-        self.set_floor(FLOOR_UNKNOWN)
+    /// From here on the journal is one that remembers nothing, durably: it is an older copy. At `height` and below, its key
+    /// is known to have signed.
+    pub fn forget(&mut self, height: u64) -> Result<(), JournalError> {
+        self.keep_floor(FLOOR_BOUND | height.max(self.least_floor()))
     }
 
     /// Refuses a statement of this member's, from its consensus log, that the journal does not have.
@@ -586,8 +605,15 @@ pub trait Signer: Send {
         let _ = (height, step, block);
         false
     }
-    /// From here on nothing that was signed before is remembered, durably: the floor is not known.
-    fn forget(&mut self) -> Result<(), Refusal> {
+    /// Whether everything that was signed at `height` is remembered.
+    fn remembers(&self, height: u64) -> bool {
+        let _ = height;
+        true
+    }
+    /// From here on nothing that was signed before is remembered, durably: the floor is not known, but is no less than
+    /// `height`, at which this key has signed.
+    fn forget(&mut self, height: u64) -> Result<(), Refusal> {
+        let _ = height;
         Ok(())
     }
 }
@@ -689,8 +715,12 @@ impl Signer for GuardedSigner {
         self.journal.lacks(height, step, block)
     }
 
-    fn forget(&mut self) -> Result<(), Refusal> {
-        Ok(self.journal.forget()?)
+    fn remembers(&self, height: u64) -> bool {
+        self.journal.remembers(height)
+    }
+
+    fn forget(&mut self, height: u64) -> Result<(), Refusal> {
+        Ok(self.journal.forget(height)?)
     }
 }
 
@@ -856,8 +886,29 @@ mod tests {
             sign(&mut journal, statement(height, 0, Step::Prevote, None)).expect("signs");
         }
         assert!(!journal.lacks(4, Step::Precommit, block(1)) && !journal.lacks(6, Step::Precommit, block(1)));
-        journal.forget().expect("kept");
+        journal.forget(0).expect("kept");
         assert!(!journal.lacks(4_000, Step::Precommit, block(1)) && journal.floor().is_none());
+    }
+
+    #[test]
+    fn a_forgotten_signature_keeps_the_floor_at_its_height_or_above() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = journal_in(&dir);
+        for (forgotten, laid, floor) in
+            [(&[9_u64] as &[u64], 0, 9), (&[9, 4], 7, 9), (&[0], 7, 7), (&[4, 9], 12, 12)]
+        {
+            let mut journal = open(&path, 0).expect("opens");
+            for height in forgotten {
+                journal.forget(*height).expect("kept");
+                assert_eq!(journal.floor(), None);
+                assert!(sign(&mut journal, statement(u64::from(u32::MAX), 0, Step::Prevote, None)).is_err());
+            }
+            drop(journal);
+            let mut journal = open(&path, 0).expect("opens again");
+            assert_eq!(journal.floor(), None);
+            journal.set_floor(laid).expect("kept");
+            assert_eq!(journal.floor(), Some(floor), "{forgotten:?}, then {laid}");
+        }
     }
 
     #[test]

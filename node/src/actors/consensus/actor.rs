@@ -324,7 +324,9 @@ impl ConsensusActor {
             }),
             Action::KeepEvidence(equivocation) => self.keep_evidence(shell, &equivocation),
             Action::TellUnknownSignature(statement) => {
-                shell.missed = Some(statement);
+                // A higher one says more: the floor will be no lower.
+                let is_higher = |missed: &Statement| missed.height >= statement.height;
+                shell.missed = shell.missed.take().filter(is_higher).or(Some(statement));
                 let (height, step) = (BlockHeight(statement.height), statement.step.as_str());
                 self.tell(shell, ClusterEvent::SignatureUnknown { height, round: statement.round, step });
             }
@@ -486,7 +488,7 @@ impl ConsensusActor {
     }
 
     /// Holds the end of the chain against the journal: a chain that is newer than its journal shows what the journal lacks.
-    /// Within twice as many blocks as there are members each has proposed one.
+    /// Where heights are decided in their first round, each member has proposed one of twice as many blocks as there are members.
     async fn compared(&self, mut journal: Journal, head: u64) -> Result<Journal, ActorProcessingErr> {
         let Some(own) = self.genesis.index_of(self.roster.own()).filter(|_| head > 0) else {
             return Ok(journal);
@@ -496,13 +498,13 @@ impl ConsensusActor {
         let (reader, max_bytes) = (Reader::Own, usize::MAX);
         let ask = |reply| ChainMessage::Range { reader, from, max, max_bytes, reply };
         let blocks = self.chain.call_patiently(DEADLINE, ask).await??;
-        let missed = blocks.iter().find_map(|StoredBlock { block, certificate, .. }| {
+        let missed = blocks.iter().rev().find_map(|StoredBlock { block, certificate, .. }| {
             let step = shown(own, block, certificate)?;
             journal.lacks(block.height, step, block.hash()).then_some((block.height, step))
         });
         if let Some((height, step)) = missed {
             tracing::warn!(height, step = step.as_str(), "{COPIED}; this member begins without memory");
-            let forget = move || journal.forget().map(|()| journal);
+            let forget = move || journal.forget(height).map(|()| journal);
             journal = self.storage.open(forget).await?.map_err(MemberFailure::of)?;
         }
         Ok(journal)

@@ -263,7 +263,7 @@ pub struct Conductor {
     proposer: usize,
     lost: BTreeSet<NodeId>,
     peers_at: u64,
-    /// Whether it was told so since the gate opened: an older copy of a chain that begins before that begins too low.
+    /// Whether it was ever told so while the gate was open: an older copy of a chain that begins before that begins too low.
     has_compared: bool,
     /// Nothing is signed for heights up to this one; none as long as that is not known.
     floor: Option<u64>,
@@ -366,12 +366,23 @@ impl Conductor {
         input: Input,
     ) -> Result<Vec<Action>, CoreError> {
         let mut actions = Vec::new();
-        match self.conduct(at, tools, input, &mut actions) {
+        let outcome = self.conduct(at, tools, input, &mut actions);
+        self.or_lay_down(outcome, &mut actions)?;
+        Ok(actions)
+    }
+
+    /// A gate that closed in the middle of a step is no failure: the height is given up for now.
+    fn or_lay_down(
+        &mut self,
+        outcome: Result<(), CoreError>,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), CoreError> {
+        match outcome {
             Err(CoreError::Signer(refusal)) if matches!(*refusal, Refusal::Gate(_)) => {
-                self.lay_down(refusal.to_string(), &mut actions);
-                Ok(actions)
+                self.lay_down(refusal.to_string(), actions);
+                Ok(())
             }
-            outcome => outcome.map(|()| actions),
+            outcome => outcome,
         }
     }
 
@@ -385,7 +396,9 @@ impl Conductor {
         if at.gate_open && !self.was_open {
             self.progress = at.now;
             if self.stage == Stage::Deciding {
-                self.resume(at, tools, actions)?;
+                // The input is not lost with it: a block that was committed is nobody else's to tell.
+                let outcome = self.resume(at, tools, actions);
+                self.or_lay_down(outcome, actions)?;
             }
         }
         self.was_open = at.gate_open;
@@ -416,7 +429,7 @@ impl Conductor {
             }
             Input::Peer(change) => self.peer(change, actions),
             Input::Missed(Statement { height, step, .. }) => {
-                if self.floor.is_some_and(|floor| height > floor) {
+                if tools.signer.remembers(height) {
                     Self::forget(tools, height, step)?;
                     self.lay_down(COPIED.to_owned(), actions);
                 }
@@ -459,7 +472,7 @@ impl Conductor {
     /// signed is not known either.
     fn forget(tools: &mut Tools<'_>, height: u64, step: Step) -> Result<(), CoreError> {
         tracing::warn!(height, step = step.as_str(), "{COPIED}; this member begins without memory");
-        tools.signer.forget().map_err(|refusal| CoreError::Signer(Box::new(refusal)))
+        tools.signer.forget(height).map_err(|refusal| CoreError::Signer(Box::new(refusal)))
     }
 
     /// The gate closed in the middle of a step, of which nothing may leave. That is no failure: what led to the

@@ -74,6 +74,8 @@ struct RecordingSigner {
     closed: usize,
     signed: BTreeMap<(u64, u32, Step), Option<BlockHash>>,
     floor: Option<u64>,
+    /// The highest height at which it is known to have signed what it forgot.
+    least_floor: u64,
     /// Of an older copy: what it knows. What it does not, it contradicts.
     copy: Option<BTreeSet<(u64, u32, Step)>>,
     /// Whether what the chain shows is compared with what it knows.
@@ -131,7 +133,7 @@ impl Signer for RecordingSigner {
     }
 
     fn set_floor(&mut self, floor: u64) -> Result<(), Refusal> {
-        self.floor = Some(floor);
+        self.floor = Some(floor.max(self.least_floor));
         Ok(())
     }
 
@@ -141,8 +143,13 @@ impl Signer for RecordingSigner {
         self.compares && is_missed && self.floor.is_some_and(|floor| height > floor)
     }
 
-    fn forget(&mut self) -> Result<(), Refusal> {
+    fn remembers(&self, height: u64) -> bool {
+        self.floor.is_some_and(|floor| height > floor)
+    }
+
+    fn forget(&mut self, height: u64) -> Result<(), Refusal> {
         self.floor = None;
+        self.least_floor = self.least_floor.max(height);
         Ok(())
     }
 }
@@ -218,6 +225,7 @@ impl Simulation {
                 closed: 0,
                 signed: BTreeMap::new(),
                 floor: Some(0),
+                least_floor: 0,
                 copy: None,
                 compares: true,
                 conflicts: 0,
