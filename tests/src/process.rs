@@ -1,7 +1,8 @@
 //! A member that is a process of its own, in a federation whose others may be in this one.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -157,6 +158,27 @@ impl Process {
     /// The number the system gave it.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The IPv4 addresses on which it listens.
+    ///
+    /// # Panics
+    ///
+    /// If the system does not say.
+    pub fn listens(&self) -> BTreeSet<SocketAddr> {
+        let own = fs::read_dir(format!("/proc/{}/fd", self.id())).expect("its files");
+        let own: BTreeSet<PathBuf> =
+            own.flatten().filter_map(|file| fs::read_link(file.path()).ok()).collect();
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.id())).expect("its sockets");
+        let listener = |line: &str| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let (address, port) = fields.get(1)?.split_once(':')?;
+            let address = Ipv4Addr::from(u32::from_str_radix(address, 16).ok()?.swap_bytes());
+            let port = u16::from_str_radix(port, 16).ok()?;
+            let is_own = own.contains(Path::new(&format!("socket:[{}]", fields.get(9)?)));
+            (is_own && fields[3] == "0A").then(|| SocketAddr::from((address, port)))
+        };
+        table.lines().skip(1).filter_map(listener).collect()
     }
 
     /// The memory it has in use.

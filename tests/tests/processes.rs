@@ -1,5 +1,7 @@
 //! Members as processes of their own: what strangers, faults, an upgrade and a peer that is stopped cost them.
 
+use std::os::unix::fs::PermissionsExt;
+
 use alys_cluster::transport::envelope::Body;
 use alys_cluster::transport::error::Unsent;
 use alys_cluster::transport::frame::Kind;
@@ -7,8 +9,9 @@ use alys_cluster::transport::{Class, Envelope};
 use alys_node::ops::view::HeadView;
 use alys_tests::federation::{Federation, SOON};
 use alys_tests::process::{Process, binary, resident_bytes};
+use alys_tests::raw::{ask, request, rest, send};
 use alys_tests::saboteur::{Puppet, Saboteur, Voice, envelope, framed, header, roster_of};
-use alys_tests::{eventually, seen};
+use alys_tests::{eventually, seen, skip};
 use federation_sim::federation::Federation as _;
 use federation_sim::loopback::{Loopback, Options};
 use federation_sim::record::Record;
@@ -16,6 +19,7 @@ use federation_sim::report::Report;
 use federation_sim::runner::{self, Failure, Watch};
 use federation_sim::scenario::Scenario;
 use federation_sim::step::Step;
+use tokio::io::AsyncWriteExt as _;
 
 /// The most that a process may grow by.
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
@@ -50,6 +54,56 @@ async fn tell(name: &str, seed: u64, node: &str, steps: &str) {
     let report = Report::of(&scenario, seed, &outcome, federation.now_ms());
     federation.stop(SOON).await;
     assert!(report.passed, "{}\n{}", report.complaint(), report.to_table(false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_takes_no_port_of_ipv4_but_those_it_is_told_to_listen_on() {
+    if std::net::UdpSocket::bind("[::1]:0").is_err() {
+        return skip("this system has no IPv6");
+    }
+    let mut federation = Federation::prepare("ports", |_| {}).await;
+    for index in [0, 1, 2] {
+        federation.start_member(index).await;
+    }
+    let process = Process::start(&federation, 3);
+    federation.members[3].gate_open(4).await;
+    let config = &federation.members[3].config;
+    assert_eq!(process.listens(), [config.link.listen, config.ops.address].into());
+    federation.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_paused_member_does_not_obey_what_was_given_up_meanwhile() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("token");
+    std::fs::write(&file, "a-token-for-tests-only").expect("a file");
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("its mode");
+    let federation =
+        Federation::prepare("given-up", |config| config.ops.token_file = Some(file.clone())).await;
+    let mut process = Process::start(&federation, 0);
+    let member = &federation.members[0];
+    let address = member.config.ops.address;
+    eventually(SOON, "it answers", async || member.client.status("/livez").await.map(|_| ())).await;
+    let headers = [("authorization", "Bearer a-token-for-tests-only"), ("content-type", "application/json")];
+    let shutdown = request("POST", "/shutdown", &headers, r#"{"force":true}"#);
+    process.signal("-STOP");
+    let mut given_up = Vec::new();
+    for _ in 0..8 {
+        let mut stream = send(address, &shutdown).await;
+        // Half of the connection stays, to see what comes of it.
+        stream.shutdown().await.expect("it is closed");
+        given_up.push(stream);
+    }
+    process.signal("-CONT");
+    for stream in &mut given_up {
+        assert_eq!(rest(stream).await, b"", "nobody was to be answered");
+    }
+    let answer = ask(address, "GET", "/shutdown", &headers, "").await;
+    assert!(answer.body.contains("running"), "{answer:?}");
+    assert_eq!(process.ended(), None);
+    let answer = ask(address, "POST", "/shutdown", &headers, r#"{"force":true}"#).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    eventually(SOON, "it leaves", async || seen(process.ended().is_some(), "it runs")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

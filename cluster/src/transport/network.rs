@@ -7,7 +7,7 @@
 //! `ractor_cluster` ends all but one, and a peer may claim the name of another.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -186,15 +186,21 @@ impl Strangers {
     }
 }
 
+/// Where a node server opens the listener that it always opens and that nobody uses: on IPv6 where the system has it, so
+/// that the port which it takes stays free on every IPv4 address.
+fn unused_loopback() -> IpAddr {
+    let has_ipv6 = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    if has_ipv6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() }
+}
+
 impl NetworkActor {
     fn node_server(&self) -> NodeServer {
         let name = self.roster.own().to_string();
-        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let deaf = IncomingEncryptionMode::Tls(tls::refuse_all());
         let mode = Some(NodeConnectionMode::Isolated);
         // The host name is part of the peer's name; with the member's own it is distinct on one machine too.
         NodeServer::new(0, self.cookie.clone(), name.clone(), name, Some(deaf), mode)
-            .with_listen_addr(loopback)
+            .with_listen_addr(unused_loopback())
             .with_max_inbound_frame_size(CONTROL_FRAME_BYTES_MAX)
     }
 

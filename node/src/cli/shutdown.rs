@@ -72,7 +72,9 @@ pub(crate) fn run(command: &Shutdown) -> anyhow::Result<ExitCode> {
     let patience = if wait { SHUTDOWN_MAX } else { REQUEST };
     let post = agent(patience).post(target.url("/shutdown")).header("authorization", header.as_str());
     let mut answer = post.send_json(&request).with_context(|| {
-        format!("{target} does not answer; a member that stands still may read the request, and leave, when it goes on")
+        format!(
+            "{target} does not answer; it may still leave, if it does not learn that the request was given up"
+        )
     })?;
     if !answer.status().is_success() {
         let problem: Problem = answer.body_mut().read_json().context("the answer makes no sense")?;

@@ -20,6 +20,8 @@ use crate::consensus::block::TRANSACTION_BYTES_MAX;
 pub(super) const BODY_BYTES_MAX: usize = 2 * TRANSACTION_BYTES_MAX + 1024;
 /// The longest a body may take to arrive.
 const READING: Duration = Duration::from_secs(5);
+/// How often a request steps back, for its connection to be read, before it is obeyed.
+const CLOSED_SEEN_AFTER: u32 = 2;
 
 /// The names and values of a query. Only those of `known` are accepted, each once.
 fn pairs(uri: &Uri, known: &[String]) -> Result<(), Problem> {
@@ -69,10 +71,18 @@ impl<S: Send + Sync, T: DeserializeOwned + IntoParams> FromRequestParts<S> for A
     }
 }
 
+/// Lets the connection be read once more: one that its sender has given up meanwhile ends there, and the request with it. A
+/// member that was paused does not obey what nobody waits for any more.
+async fn given_up() {
+    for _ in 0..CLOSED_SEEN_AFTER {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// A JSON body, bounded in size and in the time it takes to come.
 pub(super) struct Body<T>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
@@ -86,15 +96,20 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         {
             return Err(too_large());
         }
-        match tokio::time::timeout(READING, Json::<T>::from_request(request, state)).await {
-            Ok(Ok(Json(body))) => Ok(Self(body)),
-            Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
-            Ok(Err(rejection)) => Err(Problem::new(rejection.status(), rejection.body_text())),
+        let read = tokio::time::timeout(READING, Json::<T>::from_request(request, state)).await;
+        let body = match read {
+            Ok(Ok(Json(body))) => body,
+            Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                return Err(too_large());
+            }
+            Ok(Err(rejection)) => return Err(Problem::new(rejection.status(), rejection.body_text())),
             Err(_) => {
                 let detail = format!("the body did not arrive within {} s", READING.as_secs());
-                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
+                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail));
             }
-        }
+        };
+        given_up().await;
+        Ok(Self(body))
     }
 }
 
