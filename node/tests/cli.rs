@@ -1017,6 +1017,32 @@ fn a_backup_goes_into_no_directory_whose_journal_remembers_or_is_another_s() {
 }
 
 #[test]
+fn of_backups_into_one_new_directory_one_is_made_and_others_are_refused_by_name() {
+    let home = Home::new();
+    let mut running = home.run().answers();
+    for round in 0..8 {
+        let copy = home.path(&format!("copy-{round}"));
+        let start = || {
+            let mut command = home.command(&["backup"]);
+            command.arg("--out").arg(&copy).stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().expect("the node runs")
+        };
+        let started: Vec<_> = (0..4).map(|_| start()).collect();
+        let ended = started.into_iter().map(|backup| backup.wait_with_output().expect("it ends"));
+        let (made, refused): (Vec<_>, Vec<_>) = ended.partition(|output| output.status.success());
+        assert!(!made.is_empty(), "{refused:?}");
+        for output in refused {
+            fails("beside another", &output, 4, &["is in use by another process"]);
+        }
+        let names = fs::read_dir(&copy).expect("a directory").flatten().map(|entry| entry.file_name());
+        let names: BTreeSet<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+        assert_eq!(names.iter().collect::<Vec<_>>(), ["chain.redb", "lock", "signatures.journal"]);
+    }
+    running.terminate();
+    assert_eq!(running.wait().code(), Some(0), "{}", running.said());
+}
+
+#[test]
 fn signals_that_whoever_starts_a_member_has_blocked_are_obeyed() {
     let home = Home::new();
     let mut blocked = Command::new("env");
@@ -1202,32 +1228,6 @@ fn a_member_is_asked_to_leave_with_its_token_and_watched_until_it_is_gone() {
 
 /// Waits until `file` has grown since it had `size` bytes, and returns its size.
 fn grown(file: &Path, size: u64) -> u64 {
-#[test]
-fn of_backups_into_one_new_directory_one_is_made_and_others_are_refused_by_name() {
-    let home = Home::new();
-    let mut running = home.run().answers();
-    for round in 0..8 {
-        let copy = home.path(&format!("copy-{round}"));
-        let start = || {
-            let mut command = home.command(&["backup"]);
-            command.arg("--out").arg(&copy).stdout(Stdio::piped()).stderr(Stdio::piped());
-            command.spawn().expect("the node runs")
-        };
-        let started: Vec<_> = (0..4).map(|_| start()).collect();
-        let ended = started.into_iter().map(|backup| backup.wait_with_output().expect("it ends"));
-        let (made, refused): (Vec<_>, Vec<_>) = ended.partition(|output| output.status.success());
-        assert!(!made.is_empty(), "{refused:?}");
-        for output in refused {
-            fails("beside another", &output, 4, &["is in use by another process"]);
-        }
-        let names = fs::read_dir(&copy).expect("a directory").flatten().map(|entry| entry.file_name());
-        let names: BTreeSet<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
-        assert_eq!(names.iter().collect::<Vec<_>>(), ["chain.redb", "lock", "signatures.journal"]);
-    }
-    running.terminate();
-    assert_eq!(running.wait().code(), Some(0), "{}", running.said());
-}
-
     let until = Instant::now() + DEADLINE;
     loop {
         let found = fs::metadata(file).map_or(0, |metadata| metadata.len());

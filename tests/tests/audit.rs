@@ -189,7 +189,9 @@ fn damage_in_the_middle(directory: &Path, genesis: &Genesis, own: usize) {
         let places: Vec<_> =
             bytes.windows(signature.len()).enumerate().filter(|(_, found)| *found == signature).collect();
         let places: Vec<_> = places.into_iter().map(|(at, _)| at + signature.len() + 4).collect();
-        places.into_iter().for_each(|at| bytes[at] ^= 1);
+        for at in places {
+            bytes[at] ^= 1;
+        }
     };
     changed("chain.redb", &label, "chain.redb");
 }

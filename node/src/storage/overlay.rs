@@ -1,6 +1,7 @@
 //! A file that is read, and what is written to it instead kept in memory: nothing of it is locked or changed.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt as _;
@@ -95,12 +96,14 @@ impl StorageBackend for Overlay {
         let mut state = self.state();
         let of_file = state.of_file;
         for (page, within, at) in parts(offset, data.len()) {
-            if !state.written.contains_key(&page) {
-                let mut before = Box::new([0; PAGE_BYTES as usize]);
-                self.fill(of_file, page * PAGE_BYTES, before.as_mut_slice())?;
-                state.written.insert(page, before);
-            }
-            let written = state.written.get_mut(&page).expect("it was just put there");
+            let written = match state.written.entry(page) {
+                Entry::Occupied(written) => written.into_mut(),
+                Entry::Vacant(place) => {
+                    let mut before = Box::new([0; PAGE_BYTES as usize]);
+                    self.fill(of_file, page * PAGE_BYTES, before.as_mut_slice())?;
+                    place.insert(before)
+                }
+            };
             let length = within.len();
             written[within].copy_from_slice(&data[at..at + length]);
         }
