@@ -100,7 +100,13 @@ impl SyncActor {
     /// Hands the next block of an answer to consensus: one with each message, so that the actor answers others between.
     async fn adopt(&self, me: &ActorRef<Mail<SyncMessage>>, shell: &mut Shell) {
         let Some(mut answer) = shell.adopting.take() else { return };
+        let asked = answer.asked.take();
         let outcome = match answer.blocks.pop_front() {
+            Some((block, _)) if asked.is_some_and(|asked| asked != block.height) => Ok(Err(format!(
+                "it begins with block {}; expected {}",
+                block.height,
+                asked.unwrap_or_default()
+            ))),
             // Decided here meanwhile.
             Some((block, _)) if block.height <= self.head.head().height => Ok(Ok(())),
             Some(decided) => {
@@ -109,7 +115,7 @@ impl SyncActor {
             }
             None => Ok(Err("it is empty".to_owned())),
         };
-        let Answer { from, id, blocks } = &answer;
+        let Answer { from, id, blocks, .. } = &answer;
         let (from, id) = (from.clone(), *id);
         let input = match outcome {
             Ok(Ok(())) if !blocks.is_empty() => {
@@ -143,6 +149,8 @@ pub struct Shell {
 struct Answer {
     from: NodeId,
     id: u64,
+    /// The height with which it must begin, before its first block is worked on.
+    asked: Option<u64>,
     blocks: VecDeque<(Block, Certificate)>,
 }
 
@@ -175,9 +183,9 @@ impl Actor for SyncActor {
             }
             SyncMessage::Wire(from, SyncWire::Response { id, blocks }) => {
                 // One answer at a time; it is worked on before another is asked for.
-                if shell.sync.expects(&from, id) && shell.adopting.is_none() {
+                if let Some(asked) = shell.sync.expects(&from, id).filter(|_| shell.adopting.is_none()) {
                     shell.sync.handle(self.clock.now(), Input::Arrived { from: from.clone(), id });
-                    shell.adopting = Some(Answer { from, id, blocks: blocks.into() });
+                    shell.adopting = Some(Answer { from, id, asked: Some(asked), blocks: blocks.into() });
                     self.adopt(&me, shell).await;
                 }
             }

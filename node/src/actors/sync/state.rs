@@ -18,7 +18,7 @@ use alys_cluster::id::NodeId;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long at most: the whole of an answer has to come over links that all of them may share.
 const REQUEST_TIMEOUT_MAX: Duration = Duration::from_mins(2);
-/// The patience with the next answer, as a multiple of what the last one took.
+/// The patience with a member's next answer, as a multiple of what its last one took.
 const PATIENCE_FACTOR: u32 = 4;
 /// How long nobody is asked after an answer that consensus was not there to take: it is being restarted, or
 /// halted.
@@ -95,6 +95,8 @@ pub enum Effect {
 struct UnderWay {
     to: NodeId,
     id: u64,
+    /// From which height on.
+    from: u64,
     since: Moment,
     has_arrived: bool,
 }
@@ -105,7 +107,41 @@ impl UnderWay {
     }
 }
 
-/// The state: the request under way, those given up, and who disappointed how often.
+/// How one member has answered so far.
+#[derive(Clone, Debug)]
+struct Record {
+    /// How often in a row it did not deliver, and when it last did not.
+    disappointments: u32,
+    disappointed: Moment,
+    /// How long the next request to it waits: longer after one that was late, and as its last answer took.
+    patience: Duration,
+    /// How long its last answer took.
+    took: Duration,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        let (disappointed, took) = (Moment::ORIGIN, Duration::ZERO);
+        Self { disappointments: 0, disappointed, patience: REQUEST_TIMEOUT, took }
+    }
+}
+
+impl Record {
+    /// How slow it is, in doublings of what a request waits at first: whoever answers just in time, and little, is not asked
+    /// again while others are faster.
+    fn slowness(&self) -> u32 {
+        (self.took.as_millis() / REQUEST_TIMEOUT.as_millis())
+            .checked_ilog2()
+            .map_or(0, |doublings| doublings + 1)
+    }
+
+    fn disappoints(&mut self, now: Moment) {
+        self.disappointments += 1;
+        self.disappointed = now;
+    }
+}
+
+/// The state: the request under way, those given up, and how each member answers.
 #[derive(Clone, Debug)]
 pub struct SyncState {
     tolerated: usize,
@@ -113,12 +149,8 @@ pub struct SyncState {
     /// Nobody waits for them any more, the oldest first; whatever answers them is taken.
     given_up: VecDeque<UnderWay>,
     last_id: u64,
-    /// How long the next request waits: longer after one that was late, and as the last answer took.
-    patience: Duration,
     behind_since: Option<(u64, Moment)>,
-    disappointments: BTreeMap<NodeId, u32>,
-    /// When each last disappointed.
-    disappointed: BTreeMap<NodeId, Moment>,
+    records: BTreeMap<NodeId, Record>,
     /// Nobody is asked before, for nobody here would take the answer.
     paused_until: Moment,
 }
@@ -131,17 +163,17 @@ impl SyncState {
             under_way: None,
             given_up: VecDeque::new(),
             last_id: 0,
-            patience: REQUEST_TIMEOUT,
             behind_since: None,
-            disappointments: BTreeMap::new(),
-            disappointed: BTreeMap::new(),
+            records: BTreeMap::new(),
             paused_until: Moment::ORIGIN,
         }
     }
 
-    /// Whether `from` was asked the request `id`, and the answer would be taken: it is under way, or was given up.
-    pub fn expects(&self, from: &NodeId, id: u64) -> bool {
-        self.is_under_way(from, id) || self.given_up.iter().any(|request| request.is(from, id))
+    /// The height from which on `from` was asked for blocks in the request `id`, if its answer would be taken: it is under way,
+    /// or was given up.
+    pub fn expects(&self, from: &NodeId, id: u64) -> Option<u64> {
+        let mut requests = self.under_way.iter().chain(&self.given_up);
+        requests.find(|request| request.is(from, id)).map(|request| request.from)
     }
 
     fn is_under_way(&self, from: &NodeId, id: u64) -> bool {
@@ -157,8 +189,9 @@ impl SyncState {
         }
         if let Some(request) = self.under_way.as_mut().filter(|request| request.is(from, id)) {
             request.has_arrived = true;
-            let took = now.since(request.since);
-            self.patience = (took * PATIENCE_FACTOR).clamp(REQUEST_TIMEOUT, REQUEST_TIMEOUT_MAX);
+            let record = self.records.entry(from.clone()).or_default();
+            record.took = now.since(request.since);
+            record.patience = (record.took * PATIENCE_FACTOR).clamp(REQUEST_TIMEOUT, REQUEST_TIMEOUT_MAX);
         }
     }
 
@@ -181,11 +214,8 @@ impl SyncState {
             Input::Answered { from, id, useful } => {
                 if self.is_under_way(&from, id) {
                     self.under_way = None;
-                    if useful {
-                        self.disappointments.remove(&from);
-                    } else {
-                        self.disappointed_by(now, from);
-                    }
+                    let record = self.records.entry(from).or_default();
+                    if useful { record.disappointments = 0 } else { record.disappoints(now) }
                 }
                 vec![]
             }
@@ -212,12 +242,12 @@ impl SyncState {
         let mut effects = vec![Effect::PeersAt { height: peers_at, heard: peers.len() }];
         if let Some(request) = &self.under_way
             && !request.has_arrived
-            && now.since(request.since) >= self.patience
+            && now.since(request.since) >= self.record(&request.to).patience
         {
-            let late = request.to.clone();
+            let late = self.records.entry(request.to.clone()).or_default();
+            late.patience = (late.patience * 2).min(REQUEST_TIMEOUT_MAX);
+            late.disappoints(now);
             self.give_up();
-            self.patience = (self.patience * 2).min(REQUEST_TIMEOUT_MAX);
-            self.disappointed_by(now, late);
         }
         let highest = heights().max().unwrap_or(0);
         if highest <= height {
@@ -236,7 +266,11 @@ impl SyncState {
         effects
     }
 
-    /// Asks whoever has more and disappointed least. Where only so many claim more as may lie, one that did not deliver
+    fn record(&self, node: &NodeId) -> Record {
+        self.records.get(node).cloned().unwrap_or_default()
+    }
+
+    /// Asks whoever has more, disappointed least and answers fastest. Where only so many claim more as may lie, one that did not deliver
     /// is asked again after a pause only: a claim without a certificate proves nothing.
     fn request(
         &mut self,
@@ -245,25 +279,22 @@ impl SyncState {
         peers_at: u64,
         peers: &[(NodeId, u64)],
     ) -> Option<Effect> {
-        let disappointments = |node: &NodeId| self.disappointments.get(node).copied().unwrap_or(0);
         let is_left_alone = |node: &NodeId| {
-            let doublings = disappointments(node).saturating_sub(1).min(UNCONFIRMED_DOUBLINGS);
-            let last =
-                self.disappointed.get(node).filter(|_| disappointments(node) > 0 && peers_at <= height);
-            last.is_some_and(|last| now.since(*last) < UNCONFIRMED_PAUSE * 2_u32.pow(doublings))
+            let record = self.record(node);
+            let Some(before) = record.disappointments.checked_sub(1).filter(|_| peers_at <= height) else {
+                return false;
+            };
+            now.since(record.disappointed) < UNCONFIRMED_PAUSE * 2_u32.pow(before.min(UNCONFIRMED_DOUBLINGS))
         };
         let ahead = peers.iter().filter(|(node, theirs)| *theirs > height && !is_left_alone(node));
-        let (to, _) =
-            ahead.min_by_key(|(node, theirs)| (disappointments(node), std::cmp::Reverse(*theirs)))?;
+        let (to, _) = ahead.min_by_key(|(node, theirs)| {
+            let record = self.record(node);
+            (record.disappointments, record.slowness(), std::cmp::Reverse(*theirs))
+        })?;
         self.last_id += 1;
-        let (to, id) = (to.clone(), self.last_id);
-        self.under_way = Some(UnderWay { to: to.clone(), id, since: now, has_arrived: false });
-        Some(Effect::Request { to, id, from: height + 1 })
-    }
-
-    fn disappointed_by(&mut self, now: Moment, node: NodeId) {
-        self.disappointed.insert(node.clone(), now);
-        *self.disappointments.entry(node).or_default() += 1;
+        let (to, id, from) = (to.clone(), self.last_id, height + 1);
+        self.under_way = Some(UnderWay { to: to.clone(), id, from, since: now, has_arrived: false });
+        Some(Effect::Request { to, id, from })
     }
 }
 
@@ -332,7 +363,7 @@ mod tests {
         let mut coming = std::collections::VecDeque::<(u64, NodeId, u64)>::new();
         for now in (0..600_000).step_by(100) {
             if let Some((_, from, id)) = coming.pop_front_if(|(arrives, ..)| *arrives <= now)
-                && state.expects(&from, id)
+                && state.expects(&from, id).is_some()
             {
                 state.handle(at(now), Input::Arrived { from: from.clone(), id });
                 state.handle(at(now), Input::Answered { from, id, useful: true });
@@ -348,6 +379,31 @@ mod tests {
         }
         assert!(height > 100, "{height} of 120 answers");
         assert!(asked < height + 10, "asked {asked} times for {height}");
+    }
+
+    #[test]
+    fn one_that_answers_ever_later_and_little_is_not_asked_again_while_others_are_faster() {
+        // It claims most, and answers with one block, just before it would be given up.
+        let (mut state, mut height, mut of_the_liar, mut wait) = (SyncState::new(1), 0, 0, 900);
+        let mut coming: Option<(u64, NodeId, u64)> = None;
+        for now in (0..60_000).step_by(100) {
+            if let Some((_, from, id)) = coming.take_if(|(arrives, ..)| *arrives <= now) {
+                state.handle(at(now), Input::Arrived { from: from.clone(), id });
+                state.handle(at(now), Input::Answered { from: from.clone(), id, useful: true });
+                height += if from == node(3) { 1 } else { 64 };
+            }
+            for effect in state.handle(at(now), tick(height, [10_000, 20_000, 10_000])) {
+                if let Effect::Request { to, id, .. } = effect {
+                    let is_liar = to == node(3);
+                    coming = Some((now + if is_liar { wait } else { 300 }, to, id));
+                    if is_liar {
+                        of_the_liar += 1;
+                        wait = (wait * 4).saturating_sub(100);
+                    }
+                }
+            }
+        }
+        assert!(height > 5_000, "{height} blocks in a minute, {of_the_liar} answers of the liar");
     }
 
     #[test]
@@ -400,7 +456,8 @@ mod tests {
         let peers = vec![(node(2), 9)];
         let effects = state.handle(at(20), Input::Tick { height: 3, peers });
         assert_eq!(effects, [Effect::PeersAt { height: 0, heard: 1 }, request(2, 2, 4)]);
-        assert!(state.expects(&node(2), 2) && !state.expects(&node(4), 2) && !state.expects(&node(2), 1));
+        assert_eq!(state.expects(&node(2), 2), Some(4));
+        assert!(state.expects(&node(4), 2).is_none() && state.expects(&node(2), 1).is_none());
     }
 
     #[test]
@@ -412,16 +469,17 @@ mod tests {
         assert_eq!(state.handle(at(800), tick(3, [9, 0, 8])), [peers_at(8), request(2, 2, 4)]);
         assert_eq!(state.handle(at(1_800), tick(3, [9, 0, 8])), [peers_at(8), request(4, 3, 4)]);
         for (from, id) in [(3, 1), (2, 2), (4, 3)] {
-            assert!(state.expects(&node(from), id), "{id} of {from}");
+            assert_eq!(state.expects(&node(from), id), Some(4), "{id} of {from}");
         }
         state.handle(at(4_000), Input::Arrived { from: node(3), id: 1 });
         assert_eq!(state.handle(at(4_010), tick(4, [9, 10, 8])), [peers_at(9)], "it is worked on");
         state.handle(at(4_020), Input::Answered { from: node(3), id: 1, useful: true });
-        assert!(!state.expects(&node(3), 1), "once");
-        assert_eq!(state.handle(at(4_030), tick(7, [9, 10, 8])), [peers_at(9), request(3, 4, 8)]);
+        assert_eq!(state.expects(&node(3), 1), None, "once");
+        // Whoever has more and did not disappoint.
+        assert_eq!(state.handle(at(4_030), tick(7, [9, 10, 7])), [peers_at(9), request(3, 4, 8)]);
         // Four times what the answer took.
-        assert_eq!(state.handle(at(20_029), tick(7, [9, 10, 8])), [peers_at(9)]);
-        let effects = state.handle(at(20_030), tick(7, [9, 10, 8]));
+        assert_eq!(state.handle(at(20_029), tick(7, [9, 10, 7])), [peers_at(9)]);
+        let effects = state.handle(at(20_030), tick(7, [9, 10, 7]));
         assert!(matches!(effects[1], Effect::Request { id: 5, .. }), "{effects:?}");
     }
 
