@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -33,6 +33,38 @@ pub fn resident_bytes(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it uses memory");
     kib.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1_024
+}
+
+/// The addresses on which a process listens.
+///
+/// # Panics
+///
+/// If there is no such process, or the system does not say.
+pub fn listeners(pid: u32) -> BTreeSet<SocketAddr> {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is there");
+    let own: BTreeSet<PathBuf> = files.flatten().filter_map(|file| fs::read_link(file.path()).ok()).collect();
+    let table = |name| fs::read_to_string(format!("/proc/{pid}/net/{name}")).expect("its sockets");
+    let of = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let (address, port) = fields.get(1)?.split_once(':')?;
+        let is_own = own.contains(Path::new(&format!("socket:[{}]", fields.get(9)?)));
+        let address = socket_address(address, u16::from_str_radix(port, 16).ok()?)?;
+        (is_own && fields[3] == "0A").then_some(address)
+    };
+    let tables = [table("tcp"), table("tcp6")];
+    tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(of).collect()
+}
+
+/// An address as proc(5) writes it: words of 32 bits, each in the order of the machine.
+fn socket_address(hex: &str, port: u16) -> Option<SocketAddr> {
+    let words = hex.as_bytes().chunks(8).map(|word| {
+        let word = u32::from_str_radix(str::from_utf8(word).ok()?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    });
+    let bytes = words.collect::<Option<Vec<_>>>()?.concat();
+    let ip = <[u8; 4]>::try_from(bytes.as_slice()).map(IpAddr::from);
+    let ip = ip.or_else(|_| <[u8; 16]>::try_from(bytes.as_slice()).map(IpAddr::from)).ok()?;
+    Some(SocketAddr::new(ip, port))
 }
 
 /// A member that is a process of its own. It is killed when this ends.
@@ -158,27 +190,6 @@ impl Process {
     /// The number the system gave it.
     pub fn id(&self) -> u32 {
         self.child.id()
-    }
-
-    /// The IPv4 addresses on which it listens.
-    ///
-    /// # Panics
-    ///
-    /// If the system does not say.
-    pub fn listens(&self) -> BTreeSet<SocketAddr> {
-        let own = fs::read_dir(format!("/proc/{}/fd", self.id())).expect("its files");
-        let own: BTreeSet<PathBuf> =
-            own.flatten().filter_map(|file| fs::read_link(file.path()).ok()).collect();
-        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.id())).expect("its sockets");
-        let listener = |line: &str| {
-            let fields: Vec<_> = line.split_whitespace().collect();
-            let (address, port) = fields.get(1)?.split_once(':')?;
-            let address = Ipv4Addr::from(u32::from_str_radix(address, 16).ok()?.swap_bytes());
-            let port = u16::from_str_radix(port, 16).ok()?;
-            let is_own = own.contains(Path::new(&format!("socket:[{}]", fields.get(9)?)));
-            (is_own && fields[3] == "0A").then(|| SocketAddr::from((address, port)))
-        };
-        table.lines().skip(1).filter_map(listener).collect()
     }
 
     /// The memory it has in use.

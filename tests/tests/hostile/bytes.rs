@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use alys_tests::federation::{Federation, Member, SOON};
+use alys_tests::process::listeners;
 use alys_tests::{eventually, seen};
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorRef};
@@ -213,16 +214,14 @@ async fn a_bare_ractor_cluster_and_a_relay_of_challenges_reach_no_node_server() 
 async fn the_listener_that_ractor_cluster_brings_speaks_with_nobody() {
     let federation = Federation::start("listener", |_| {}).await;
     let calm = Calm::of(&federation, &[0, 1, 2, 3]).await;
-    let known: Vec<u16> = federation
-        .members
-        .iter()
-        .flat_map(|member| [member.config.link.listen.port(), member.config.ops.address.port()])
-        .collect();
-    let ports: Vec<_> = listening().into_iter().filter(|port| !known.contains(port)).collect();
-    assert!(!ports.is_empty(), "ractor_cluster listens");
+    let of = |member: &Member| [member.config.link.listen, member.config.ops.address];
+    let known: Vec<_> = federation.members.iter().flat_map(of).collect();
+    let others: Vec<_> =
+        listeners(std::process::id()).into_iter().filter(|address| !known.contains(address)).collect();
+    assert!(!others.is_empty(), "ractor_cluster listens");
     let cookie = hex::encode(federation.genesis.hash());
     let name = federation.members[3].name.to_string();
-    for port in ports {
+    for address in others {
         let mode = Some(NodeConnectionMode::Isolated);
         let server = NodeServer::new(0, cookie.clone(), name.clone(), name.clone(), None, mode)
             .with_listen_addr([127, 0, 0, 1].into());
@@ -230,34 +229,16 @@ async fn the_listener_that_ractor_cluster_brings_speaks_with_nobody() {
         let visit = Visit::default();
         let (id, subscription) = ("visit".to_owned(), Box::new(visit.clone()));
         server.cast(NodeServerMessage::SubscribeToEvents { id, subscription }).expect("it runs");
-        client_connect(&server, SocketAddr::from(([127, 0, 0, 1], port))).await.expect("the port listens");
+        client_connect(&server, address).await.expect("the port listens");
         eventually(SOON, "the session is closed", async || {
             let closed = visit.closed.load(Ordering::SeqCst);
             seen(closed == 1, format!("{closed} sessions closed"))
         })
         .await;
-        assert_eq!(visit.authenticated.load(Ordering::SeqCst), 0, "port {port}");
+        assert_eq!(visit.authenticated.load(Ordering::SeqCst), 0, "{address}");
         server.stop(None);
         ended.await.expect("it ends");
     }
     calm.holds(&federation).await;
     federation.stop().await;
-}
-
-/// The ports of loopback on which this process listens.
-fn listening() -> Vec<u16> {
-    let own: Vec<String> = std::fs::read_dir("/proc/self/fd")
-        .expect("the system says")
-        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-        .filter_map(|link| Some(link.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned()))
-        .collect();
-    let table = std::fs::read_to_string("/proc/self/net/tcp").expect("the system says");
-    let ports = table.lines().skip(1).filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        // Listening, and ours by the number of its inode.
-        let is_ours =
-            fields.get(3) == Some(&"0A") && own.iter().any(|inode| fields.get(9) == Some(&inode.as_str()));
-        is_ours.then(|| u16::from_str_radix(fields[1].split(':').nth(1)?, 16).ok()).flatten()
-    });
-    ports.collect()
 }
