@@ -169,7 +169,10 @@ async fn a_member_that_shows_a_hundred_thousand_actors_is_cut_off_whether_it_hur
     let (federation, turned) = without_the_fourth("roster").await;
     let calm = Calm::of(&federation, &[0, 1, 2]).await;
     let target = &federation.members[0];
-    for (batch, reason) in [(2_000, "it sends control faster than"), (100, "actors; expected at most")] {
+    const TOO_FAST: &str = "it sends control faster than";
+    const TOO_MANY: &str = "actors; expected at most";
+    // On a slow machine one in a hurry may be slow enough to be stopped by the count.
+    for (batch, reasons) in [(2_000, &[TOO_FAST, TOO_MANY][..]), (100, &[TOO_MANY])] {
         let puppet = Puppet::of(&turned, turned.meets(target).await, &turned.name).await;
         eventually(SOON, "the session stands", async || seen(puppet.is_ready(), "not yet")).await;
         let mut shown = 1_000_000;
@@ -181,7 +184,15 @@ async fn a_member_that_shows_a_hundred_thousand_actors_is_cut_off_whether_it_hur
             seen(puppet.connection.ended().is_some(), format!("{shown} shown"))
         })
         .await;
-        tells(target, "link_refused", &["roster-node-4", reason]).await;
+        eventually(SOON, "the reason is told", async || {
+            for reason in &reasons[1..] {
+                if told(target, "link_refused", &["roster-node-4", reason]).await.is_ok() {
+                    return Ok(());
+                }
+            }
+            told(target, "link_refused", &["roster-node-4", reasons[0]]).await
+        })
+        .await;
         puppet.leaves().await;
     }
     calm.holds(&federation).await;
