@@ -379,7 +379,7 @@ impl<M: Send + 'static> Address<M> {
     }
 
     /// Sends a fault: the actor's handler waits for ever over it, if its watch knows of drills
-    /// ([`Watch::drilled`](crate::supervision::Watch::drilled)); otherwise it panics. For drills.
+    /// ([`HandlerLimits::drilled`](crate::supervision::HandlerLimits::drilled)); otherwise it panics. For drills.
     pub fn inject_hang(&self) -> Result<(), MailError> {
         self.send(Body::Endless, None)
     }

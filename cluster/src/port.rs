@@ -101,7 +101,7 @@ pub trait Progress: Send + Sync + 'static {
 
 /// What became of a request for a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Remedy {
+pub enum RestartOutcome {
     /// The supervisor stops the actor and starts it again.
     Restarts,
     /// It decided otherwise.
@@ -111,17 +111,17 @@ pub enum Remedy {
 }
 
 /// Asks whoever supervises an actor to restart it.
-pub trait Healer: Send + Sync + 'static {
+pub trait RestartRequester: Send + Sync + 'static {
     /// The actor failed this many health checks in a row: it is to be restarted.
-    fn restart(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, Remedy>;
+    fn restart(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, RestartOutcome>;
     /// Restarting it alone is not the answer.
-    fn escalate(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, Remedy>;
+    fn escalate(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, RestartOutcome>;
 }
 
 /// Has a supervised actor fail with one that it can not be without.
-pub trait Fate: Send + Sync + 'static {
+pub trait LinkTarget: Send + Sync + 'static {
     /// `partner` of `actor` is down, for this reason: `actor` fails as well.
-    fn fail(&self, actor: &ActorName, partner: String, reason: String) -> BoxFuture<'static, Remedy>;
+    fn fail(&self, actor: &ActorName, partner: String, reason: String) -> BoxFuture<'static, RestartOutcome>;
 }
 
 /// Stops consensus operations on this member, whatever the members' health says.

@@ -35,7 +35,7 @@ use alys_cluster::id::{ActorName, ActorPriority, Incarnation, NodeId};
 use alys_cluster::mailbox::{Address, Mail, Mortal};
 use alys_cluster::port::{LastWords, Outbox, PeerChange, PeerWatcher};
 use alys_cluster::supervision::{
-    ChildSpec, Context, EscalationTable, RestartStrategy, SupervisorSpec, TreeHealer, Watch,
+    ChildSpec, Context, EscalationTable, HandlerLimits, RestartStrategy, SupervisorSpec, TreeRestartRequester,
 };
 use alys_cluster::telemetry::metrics::Metrics;
 use alys_cluster::telemetry::spans::SpanCounters;
@@ -237,11 +237,11 @@ impl Parts {
         M: Send + 'static,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        let watch = Watch::default().deadline(|_| Some(HANDLER_DEADLINE)).drilled();
+        let watch = HandlerLimits::default().deadline(|_| Some(HANDLER_DEADLINE)).drilled();
         self.watched(name, watch.traced(name, &self.events), make)
     }
 
-    fn watched<A, F>(&self, name: &ActorName, watch: Watch<A::Msg>, make: F) -> ChildSpec
+    fn watched<A, F>(&self, name: &ActorName, watch: HandlerLimits<A::Msg>, make: F) -> ChildSpec
     where
         A: Actor<Arguments = ()>,
         F: Fn() -> A + Send + Sync + 'static,
@@ -308,7 +308,7 @@ impl Parts {
             head: self.head.clone(),
             clock: self.clock.clone(),
         };
-        let watch = Watch::default().deadline(|_| Some(CHAIN_DEADLINE)).drilled();
+        let watch = HandlerLimits::default().deadline(|_| Some(CHAIN_DEADLINE)).drilled();
         let address = actor.address.clone();
         let watch = watch.traced(address.name(), &self.events);
         let chain = self.watched(address.name(), watch, move || actor.clone());
@@ -395,7 +395,7 @@ impl Parts {
 
     fn gateway(&self) -> ChildSpec {
         let actor = Gateway { incarnation: self.incarnation };
-        let watch = Watch::default().deadline(|_| Some(HANDLER_DEADLINE));
+        let watch = HandlerLimits::default().deadline(|_| Some(HANDLER_DEADLINE));
         self.watched(&ActorName::literal(GATEWAY), watch, move || actor).strategy(self.backoff())
     }
 
@@ -570,7 +570,7 @@ impl Parts {
             address: self.addresses.recovery.clone(),
             config: self.config.health.recovery,
             monitor: self.addresses.health.clone(),
-            healer: Arc::new(TreeHealer { context: self.supervision.clone() }),
+            restart_requester: Arc::new(TreeRestartRequester { context: self.supervision.clone() }),
             clock: self.clock.clone(),
             events: self.events.clone(),
         };

@@ -21,8 +21,8 @@ use alys_cluster::supervision::memory::{ACTORS_MAX, ATTEMPTS_MAX};
 use alys_cluster::supervision::pattern::Pattern;
 use alys_cluster::supervision::{
     ActorFailureType, ChildSpec, EscalationStep, EscalationTable, ExponentialBackoffConfig, FailureClass,
-    FixedDelayConfig, PatternConfig, RestartGroup, RestartIntensity, RestartStrategy, RestartType,
-    SlotBudget, SlotTiming, SupervisedActorConfig, SupervisionMemory, SupervisorSpec, Watch,
+    FixedDelayConfig, HandlerLimits, PatternConfig, RestartIntensity, RestartStrategy, RestartType,
+    SlotBudget, SlotTiming, SupervisedActorConfig, SupervisionMemory, SupervisionStrategy, SupervisorSpec,
 };
 use alys_tests::federation::SOON;
 use alys_tests::tree::{Root, Stage};
@@ -517,7 +517,7 @@ async fn a_handler_that_takes_longer_than_its_kind_of_message_may_is_a_timeout()
     let (name, patient) = (ActorName::literal("patient"), Patient::new(Trouble::None));
     let address = Address::new(name.clone(), 16);
     let (second, bound) = (Duration::from_secs(1), address.clone());
-    let watch = Watch::default()
+    let watch = HandlerLimits::default()
         .started(move |actor| bound.bind(actor))
         .deadline(move |mail: &Mail<Order>| matches!(mail.peek(), Some(Order::Do(_))).then_some(second));
     let child = ChildSpec::watched(&ward.stage.context.prefix, &name, watch, patient.factory());
@@ -764,7 +764,7 @@ async fn node(prefix: &str, halt: &RecordingHalt) -> (Ward, Address<Order>, Addr
     stage.context.halt = Arc::new(halt.clone());
     let address = Address::new(ActorName::literal("consensus"), 16);
     let bound = address.clone();
-    let watch = Watch::default().started(move |actor| bound.bind(actor));
+    let watch = HandlerLimits::default().started(move |actor| bound.bind(actor));
     let patient = Patient::new(Trouble::None);
     let child = ChildSpec::watched(&stage.context.prefix, address.name(), watch, patient.factory());
     let tier = SupervisorSpec {
@@ -843,7 +843,7 @@ async fn a_halted_child_is_not_brought_back_by_the_restart_it_waited_for() {
     let mut stage = Stage::new("halted-while-waiting");
     stage.context.halt = Arc::new(halt.clone());
     let ward = Ward::with(stage, &EscalationTable::ROOT, |spec| {
-        spec.group = RestartGroup::RestForOne;
+        spec.group = SupervisionStrategy::RestForOne;
         spec.halt_for = Duration::from_mins(1);
     })
     .await;

@@ -13,7 +13,7 @@ use alys_cluster::health::{HealthCheckResult, HealthConfig, HealthMonitor, Healt
 use alys_cluster::health::{HealthMessage, RecoveryAgent, RecoveryConfig, RecoveryMessage};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
 use alys_cluster::mailbox::{Address, Mail};
-use alys_cluster::supervision::{ChildSpec, RestartType, TreeHealer, Watch};
+use alys_cluster::supervision::{ChildSpec, HandlerLimits, RestartType, TreeRestartRequester};
 use alys_tests::eventually;
 use alys_tests::federation::SOON;
 use alys_tests::tree::{Order, Puppet, Root, Stage};
@@ -186,7 +186,7 @@ async fn a_monitor_that_is_restarted_watches_on() {
     watch.root.stop().await;
 }
 
-type MonitorWatch = Watch<Mail<HealthMessage>>;
+type MonitorWatch = HandlerLimits<Mail<HealthMessage>>;
 
 /// A crowd of actors of all tiers under one supervisor, with a monitor and a recovery agent beside them.
 struct Ward {
@@ -240,7 +240,7 @@ impl Ward {
             address: agent,
             config: config.recovery,
             monitor: monitor.address.clone(),
-            healer: Arc::new(TreeHealer { context: stage.context.clone() }),
+            restart_requester: Arc::new(TreeRestartRequester { context: stage.context.clone() }),
             clock: stage.context.clock.clone(),
             events: stage.context.events.clone(),
         };

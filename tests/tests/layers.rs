@@ -49,7 +49,7 @@ const PURE: &[&str] = &[
     "cluster/src/shutdown/phase.rs",
     "cluster/src/shutdown/plan.rs",
     "cluster/src/shutdown/state.rs",
-    "cluster/src/supervision/board.rs",
+    "cluster/src/supervision/tree.rs",
     "cluster/src/supervision/child.rs",
     "cluster/src/supervision/command.rs",
     "cluster/src/supervision/config.rs",

@@ -11,17 +11,17 @@ use alys_cluster::clock::Moment;
 use alys_cluster::id::{ActorName, ActorPriority};
 use alys_cluster::supervision::child::{ChildKey, ChildPhase};
 use alys_cluster::supervision::command::Command;
-use alys_cluster::supervision::decision::{DecisionInputs, Obstacle, Tightening, decide};
-use alys_cluster::supervision::escalation::Ladder;
+use alys_cluster::supervision::decision::{DecisionInputs, Obstacle, RestartThrottle, decide};
+use alys_cluster::supervision::escalation::EscalationPath;
 use alys_cluster::supervision::failure::Exit;
 use alys_cluster::supervision::intensity::Budget;
 use alys_cluster::supervision::slot::align_delay_to_block_boundary;
 use alys_cluster::supervision::spec::ChildPolicy;
-use alys_cluster::supervision::state::{Effect, Input, SupervisorState, Surroundings, Wakeup};
+use alys_cluster::supervision::state::{Effect, Environment, Input, SupervisorState, Wakeup};
 use alys_cluster::supervision::{
     ActorFailureType, AutoShutdown, EscalationStep, EscalationTable, ExponentialBackoffConfig, Failure,
-    FailureClass, FixedDelayConfig, RestartGroup, RestartIntensity, RestartStrategy, RestartType, SlotBudget,
-    SlotTiming, SupervisedActorConfig, SupervisorSpec,
+    FailureClass, FixedDelayConfig, RestartIntensity, RestartStrategy, RestartType, SlotBudget, SlotTiming,
+    SupervisedActorConfig, SupervisionStrategy, SupervisorSpec,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -155,7 +155,7 @@ fn arb_attempt() -> impl Strategy<Value = u32> {
 }
 
 /// The tables of the project, and what fits in none of them.
-fn arb_ladder() -> impl Strategy<Value = Ladder> {
+fn arb_ladder() -> impl Strategy<Value = EscalationPath> {
     let tables = select(vec![EscalationTable::OTP, EscalationTable::TIER, EscalationTable::ROOT]);
     let class = select(FailureClass::ALL.to_vec());
     let known =
@@ -164,7 +164,7 @@ fn arb_ladder() -> impl Strategy<Value = Ladder> {
 }
 
 /// Every ladder of up to three steps.
-static LADDERS: LazyLock<Vec<Ladder>> = LazyLock::new(|| {
+static LADDERS: LazyLock<Vec<EscalationPath>> = LazyLock::new(|| {
     use EscalationStep::{HaltConsensus, RaiseToParent, Restart, RestartSiblings, StayDown, StopNode};
     let steps = [StayDown, Restart, RestartSiblings, RaiseToParent, HaltConsensus, StopNode];
     let mut ladders: Vec<Vec<EscalationStep>> = vec![Vec::new()];
@@ -201,8 +201,8 @@ prop_compose! {
     fn arb_tightening()(
         factor in prop_oneof![Just(1.0), 1.0..=100.0, arb_wild()],
         open_until in option::of((0u64..100_000).prop_map(at)),
-    ) -> Tightening {
-        Tightening { factor, open_until }
+    ) -> RestartThrottle {
+        RestartThrottle { factor, open_until }
     }
 }
 
@@ -461,7 +461,7 @@ proptest! {
     /// A pattern may open a circuit; what is decided stays the same, and a restart comes not earlier.
     #[test]
     fn an_open_circuit_makes_a_restart_later_and_never_refuses_one(inputs in arb_inputs()) {
-        let tightening = Tightening { open_until: None, ..inputs.tightening };
+        let tightening = RestartThrottle { open_until: None, ..inputs.tightening };
         let closed = decide(&DecisionInputs { tightening, ..inputs.clone() });
         let decision = decide(&inputs);
         prop_assert_eq!((decision.step, decision.halts, decision.obstacle), (closed.step, closed.halts, closed.obstacle));
@@ -505,7 +505,7 @@ struct Around {
     bound: u64,
 }
 
-impl Surroundings for Around {
+impl Environment for Around {
     fn slots(&self) -> Option<SlotTiming> {
         self.slots
     }
@@ -528,8 +528,8 @@ impl Surroundings for Around {
         is_left
     }
 
-    fn observe(&mut self, _: Moment, _: &ChildPolicy, _: &Failure) -> Tightening {
-        Tightening::NONE
+    fn observe(&mut self, _: Moment, _: &ChildPolicy, _: &Failure) -> RestartThrottle {
+        RestartThrottle::NONE
     }
 }
 
@@ -609,7 +609,7 @@ prop_compose! {
 /// A supervisor without its children.
 #[derive(Clone, Copy, Debug)]
 struct Tier {
-    group: RestartGroup,
+    group: SupervisionStrategy,
     is_dynamic: bool,
     intensity: RestartIntensity,
     slots: SlotBudget,
@@ -647,10 +647,10 @@ impl Tier {
 prop_compose! {
     fn arb_tier()(
         (group, is_dynamic) in select(vec![
-            (RestartGroup::OneForOne, false),
-            (RestartGroup::RestForOne, false),
-            (RestartGroup::OneForAll, false),
-            (RestartGroup::OneForOne, true),
+            (SupervisionStrategy::OneForOne, false),
+            (SupervisionStrategy::RestForOne, false),
+            (SupervisionStrategy::OneForAll, false),
+            (SupervisionStrategy::OneForOne, true),
         ]),
         (max_restarts, within) in (0u32..20, 1u64..60),
         max_missed in select(vec![10_000, 5, 0]),
@@ -766,7 +766,7 @@ impl World {
                 let live = self.lives.insert(key, Life::Stopping);
                 assert_eq!(live, Some(Life::Running), "{key:?} is stopped, and does not run");
             }
-            Effect::Recall(key) => {
+            Effect::CancelStart(key) => {
                 let live = self.lives.get(&key);
                 assert_eq!(live, Some(&Life::Starting), "{key:?} is recalled, and is not being started");
             }

@@ -15,7 +15,7 @@ use alys_cluster::event::EventBus;
 use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::port::PeerChange;
 use alys_cluster::registry::ActorLifecycleState;
-use alys_cluster::supervision::TreeHealer;
+use alys_cluster::supervision::TreeRestartRequester;
 use alys_cluster::trace::{Cause, SpanKind, Tracer, new_trace, within};
 use alys_cluster::transport::connection::{Inbound, UNDER_WAY_MAX};
 use alys_cluster::transport::envelope::{Body, Envelope};
@@ -632,7 +632,7 @@ async fn an_actor_fails_with_its_partner_and_its_supervisor_decides() {
     let dependent = here.puppet("dependent");
     let children = vec![here.child(&dependent).reached_at(&dependent.address)];
     let root = here.raise(here.spec("root", 9, children)).await.expect("it starts");
-    let fate = Arc::new(TreeHealer { context: here.context.clone() });
+    let fate = Arc::new(TreeRestartRequester { context: here.context.clone() });
     let actor = dependent.address.name().clone();
     let handle = pair.handle("worker");
 

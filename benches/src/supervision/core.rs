@@ -7,12 +7,12 @@ use alys_cluster::id::{ActorName, ActorPriority};
 use alys_cluster::mailbox::Mail;
 use alys_cluster::supervision::child::ChildKey;
 use alys_cluster::supervision::command::Command;
-use alys_cluster::supervision::decision::{DecisionInputs, Tightening};
+use alys_cluster::supervision::decision::{DecisionInputs, RestartThrottle};
 use alys_cluster::supervision::failure::Exit;
 use alys_cluster::supervision::intensity::Budget;
 use alys_cluster::supervision::slot::SlotTiming;
 use alys_cluster::supervision::spec::ChildPolicy;
-use alys_cluster::supervision::state::{Effect, Input, SupervisorState, Surroundings};
+use alys_cluster::supervision::state::{Effect, Environment, Input, SupervisorState};
 use alys_cluster::supervision::{
     ActorFailureType, ChildSpec, EscalationTable, ExponentialBackoffConfig, Failure, FailureClass,
     RestartIntensity, RestartStrategy, SupervisorSpec,
@@ -75,7 +75,7 @@ fn slots() -> SlotTiming {
     SlotTiming { boundary: Moment::at(Duration::from_millis(700)), block_time: BLOCK_TIME }
 }
 
-impl Surroundings for Forgetful {
+impl Environment for Forgetful {
     fn slots(&self) -> Option<SlotTiming> {
         Some(slots())
     }
@@ -96,8 +96,8 @@ impl Surroundings for Forgetful {
         true
     }
 
-    fn observe(&mut self, _: Moment, _: &ChildPolicy, _: &Failure) -> Tightening {
-        Tightening::NONE
+    fn observe(&mut self, _: Moment, _: &ChildPolicy, _: &Failure) -> RestartThrottle {
+        RestartThrottle::NONE
     }
 }
 
@@ -123,7 +123,7 @@ pub fn inputs() -> DecisionInputs {
         slots_spared: 0,
         bound: Budget { used: 2, most: 10 },
         siblings_restarted: false,
-        tightening: Tightening { factor: 2.0, open_until: None },
+        tightening: RestartThrottle { factor: 2.0, open_until: None },
     }
 }
 
@@ -143,7 +143,7 @@ impl Core {
     /// # Panics
     ///
     /// If a start is refused.
-    pub fn new(children: usize, around: &mut dyn Surroundings) -> Self {
+    pub fn new(children: usize, around: &mut dyn Environment) -> Self {
         let spec = SupervisorSpec {
             intensity: ENDLESS,
             escalation: EscalationTable::ROOT,
@@ -170,7 +170,7 @@ impl Core {
     /// # Panics
     ///
     /// If the failure is refused.
-    pub fn fail(&mut self, around: &mut dyn Surroundings, failure: Failure) -> Vec<Effect> {
+    pub fn fail(&mut self, around: &mut dyn Environment, failure: Failure) -> Vec<Effect> {
         self.now = self.now + STEP;
         let exit = Input::Ended(self.children[self.next], Exit::abnormal(failure));
         self.state.handle(self.now, around, exit).expect("no command")
@@ -181,7 +181,7 @@ impl Core {
     /// # Panics
     ///
     /// If the start is refused.
-    pub fn recover(&mut self, around: &mut dyn Surroundings, effects: &[Effect]) -> Moment {
+    pub fn recover(&mut self, around: &mut dyn Environment, effects: &[Effect]) -> Moment {
         let key = self.children[self.next];
         if effects.iter().any(|effect| matches!(effect, Effect::Halt(..))) {
             self.state.handle(self.now, around, Input::Command(key, Command::Start)).expect("it is halted");

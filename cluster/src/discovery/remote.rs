@@ -12,7 +12,7 @@ use super::directory::{Directory, RemoteEntry};
 use super::exports::{Protocol, bounded};
 use crate::event::EventBus;
 use crate::id::{ActorName, Incarnation, NodeId};
-use crate::port::Fate;
+use crate::port::LinkTarget;
 use crate::registry::LookupError;
 use crate::trace::{Cause, Draft, Ongoing, SpanKind, current, new_trace, span_id, within};
 use crate::transport::connection::{Ending, Watching};
@@ -257,7 +257,7 @@ impl<P: Protocol> RemoteHandle<P> {
 
     /// Has the local `actor` fail when this one is down, until the guard is dropped; its supervisor decides what
     /// follows. An actor that is being restarted just then is left alone: its next life links itself, or does not.
-    pub fn link(&self, actor: ActorName, fate: Arc<dyn Fate>) -> Result<Linked, RemoteError> {
+    pub fn link(&self, actor: ActorName, fate: Arc<dyn LinkTarget>) -> Result<Linked, RemoteError> {
         let monitor = self.monitor()?;
         let task = tokio::spawn(async move {
             let (partner, down) = (monitor.target.to_string(), monitor.down().await);

@@ -11,7 +11,7 @@ use super::recovery::{Effect, Input, Recovery, RecoveryConfig};
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};
 use crate::mailbox::{Address, Mail, remind};
-use crate::port::Healer;
+use crate::port::RestartRequester;
 
 /// How often patience and deadlines are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -26,7 +26,7 @@ pub struct RecoveryAgent {
     /// The monitor it follows, and watches.
     pub monitor: Address<HealthMessage>,
     /// Whom it asks.
-    pub healer: Arc<dyn Healer>,
+    pub restart_requester: Arc<dyn RestartRequester>,
     /// Reads time.
     pub clock: Arc<dyn Clock>,
     /// Hears of recoveries.
@@ -40,7 +40,7 @@ impl RecoveryAgent {
         for effect in recovery.handle(self.clock.now(), input) {
             match effect {
                 Effect::Ask(actor, failures) => {
-                    let (me, asking) = (me.clone(), self.healer.restart(&actor, failures));
+                    let (me, asking) = (me.clone(), self.restart_requester.restart(&actor, failures));
                     tokio::spawn(async move {
                         // The supervisor's face has a deadline of its own.
                         let _ = me.cast(Mail::to_self(RecoveryMessage::Answered(actor, asking.await)));
@@ -48,7 +48,7 @@ impl RecoveryAgent {
                 }
                 Effect::Escalate(actor, failures) => {
                     // What follows is the supervisor's, and told by it.
-                    drop(tokio::spawn(self.healer.escalate(&actor, failures)));
+                    drop(tokio::spawn(self.restart_requester.escalate(&actor, failures)));
                 }
                 Effect::Tell(actor, stage, note) => {
                     // A monitor that is restarted meanwhile finds out by its checks.

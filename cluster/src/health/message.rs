@@ -42,7 +42,7 @@ pub enum RecoveryMessage {
     /// What checks found.
     Found(Vec<ActorHealth>),
     /// What came of a request for a restart.
-    Answered(ActorName, crate::port::Remedy),
+    Answered(ActorName, crate::port::RestartOutcome),
     /// The node shuts down: nobody is restarted any more.
     Shutdown,
     /// Is the agent itself well?

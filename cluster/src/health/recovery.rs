@@ -20,7 +20,7 @@ use super::ping::HealthStatus;
 use crate::clock::Moment;
 use crate::config::{FieldError, require, require_between};
 use crate::id::ActorName;
-use crate::port::Remedy;
+use crate::port::RestartOutcome;
 
 /// How restarts of silent actors are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +89,7 @@ pub enum Input {
         is_silent: bool,
     },
     /// What came of a request.
-    Answered(ActorName, Remedy),
+    Answered(ActorName, RestartOutcome),
     /// The node shuts down: nobody is restarted any more.
     Shutdown,
     /// Time passes.
@@ -218,22 +218,22 @@ impl Recovery {
         }
     }
 
-    fn answered(&mut self, now: Moment, actor: ActorName, remedy: Remedy, effects: &mut Vec<Effect>) {
+    fn answered(&mut self, now: Moment, actor: ActorName, remedy: RestartOutcome, effects: &mut Vec<Effect>) {
         let Some(patient) = self.patients.get_mut(&actor).filter(|p| p.course == Course::Asked) else {
             return;
         };
         match remedy {
-            Remedy::Restarts => {
+            RestartOutcome::Restarts => {
                 patient.course = Course::Recovering { until: now + self.config.deadline };
                 let note = format!("its supervisor restarts it: {} checks failed in a row", patient.failures);
                 effects.push(Effect::Tell(actor, Stage::Begun, note));
             }
-            Remedy::NotNow(_) => {
+            RestartOutcome::NotNow(_) => {
                 // What was not decided costs no attempt.
                 patient.attempts.pop_back();
                 patient.course = Course::Ailing { since: now };
             }
-            Remedy::Otherwise(decision) => {
+            RestartOutcome::Otherwise(decision) => {
                 patient.course = Course::GaveUp;
                 let note = format!("its supervisor decided otherwise: {decision}");
                 effects.push(Effect::Tell(actor, Stage::GaveUp, note));
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(agent.handle(at(14), Input::Tick), []);
         assert_eq!(agent.handle(at(15), Input::Tick), [Effect::Ask(chain(), 3)]);
         assert_eq!(agent.handle(at(16), Input::Tick), [], "it was asked once");
-        let begun = agent.handle(at(16), Input::Answered(chain(), Remedy::Restarts));
+        let begun = agent.handle(at(16), Input::Answered(chain(), RestartOutcome::Restarts));
         assert!(matches!(&begun[..], [Effect::Tell(_, Stage::Begun, _)]), "{begun:?}");
         let recovered = agent.handle(at(17), found(Healthy, false));
         assert!(matches!(&recovered[..], [Effect::Tell(_, Stage::Recovered, _)]), "{recovered:?}");
@@ -341,7 +341,7 @@ mod tests {
         for n in 0..5 {
             let now = at(15 + n * 6);
             assert_eq!(agent.handle(now, Input::Tick), [Effect::Ask(chain(), 3)], "round {n}");
-            let not_now = Remedy::NotNow("child chain is restarting".to_owned());
+            let not_now = RestartOutcome::NotNow("child chain is restarting".to_owned());
             assert_eq!(agent.handle(now, Input::Answered(chain(), not_now)), []);
         }
     }
@@ -352,7 +352,7 @@ mod tests {
         agent.handle(at(10), found(Unhealthy, true));
         for second in [15, 25] {
             assert_eq!(agent.handle(at(second), Input::Tick), [Effect::Ask(chain(), 3)]);
-            agent.handle(at(second), Input::Answered(chain(), Remedy::Restarts));
+            agent.handle(at(second), Input::Answered(chain(), RestartOutcome::Restarts));
             let failed = agent.handle(at(second + 5), Input::Tick);
             assert!(matches!(&failed[..], [Effect::Tell(_, Stage::Failed, _)]), "{failed:?}");
         }
@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(agent.handle(at(10), found(HealthStatus::Recovering, true)), []);
         assert_eq!(agent.handle(at(14), Input::Tick), []);
         assert_eq!(agent.handle(at(15), Input::Tick), [Effect::Ask(chain(), 3)], "nobody else follows it");
-        agent.handle(at(15), Input::Answered(chain(), Remedy::Restarts));
+        agent.handle(at(15), Input::Answered(chain(), RestartOutcome::Restarts));
         // Of one that it follows itself the same says nothing new.
         for secs in 16..19 {
             assert_eq!(agent.handle(at(secs), found(HealthStatus::Recovering, true)), []);
@@ -389,7 +389,7 @@ mod tests {
         let mut agent = Recovery::new(at(0), RecoveryConfig::default(), ActorName::literal("health"));
         assert_eq!(agent.handle(at(14), Input::Tick), []);
         assert_eq!(agent.handle(at(15), Input::Tick), [Effect::Ask(ActorName::literal("health"), 0)]);
-        agent.handle(at(16), Input::Answered(ActorName::literal("health"), Remedy::Restarts));
+        agent.handle(at(16), Input::Answered(ActorName::literal("health"), RestartOutcome::Restarts));
         let back = agent.handle(at(17), found(Healthy, false));
         assert!(matches!(&back[..], [Effect::Tell(_, Stage::Recovered, _)]), "{back:?}");
         agent.handle(at(18), Input::Shutdown);

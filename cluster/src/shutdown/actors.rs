@@ -9,7 +9,7 @@ use crate::id::ActorName;
 use crate::mailbox::Address;
 use crate::supervision::child::ChildPhase;
 use crate::supervision::command::Command;
-use crate::supervision::{SupervisorMessage, TreeBoard};
+use crate::supervision::{SupervisorMessage, TreeReader};
 
 /// Actors asked to stop at the same time: fewer than a supervisor's mailbox has slots.
 const AT_ONCE: usize = 512;
@@ -48,9 +48,9 @@ impl Stopped {
 
 /// Stops every actor of the tree that is no supervisor, in waves: see [`waves`]. An actor that hangs is killed by
 /// its supervisor at its own deadline; a supervisor that does not answer within `deadline` is left behind.
-pub async fn stop(board: &TreeBoard, deadline: Duration) -> Result<Stopped, Circle> {
-    let workers = board.workers();
-    let leaver = |worker: &crate::supervision::board::Worker| Leaver {
+pub async fn stop(tree: &TreeReader, deadline: Duration) -> Result<Stopped, Circle> {
+    let workers = tree.workers();
+    let leaver = |worker: &crate::supervision::tree::Worker| Leaver {
         name: worker.policy.name.clone(),
         priority: worker.policy.priority,
         depends_on: worker.policy.depends_on.to_vec(),
@@ -58,13 +58,13 @@ pub async fn stop(board: &TreeBoard, deadline: Duration) -> Result<Stopped, Circ
     let leavers: Vec<_> = workers.iter().map(leaver).collect();
     let plan = waves(&leavers)?;
     let mut outcome = Stopped { waves: plan.len(), ..Stopped::default() };
-    board.take_killed();
+    tree.take_killed();
     for wave in plan {
         let asking = wave.into_iter().map(|at| {
             let worker = &workers[at];
             let (name, supervisor) = (worker.policy.name.clone(), worker.supervisor.clone());
             async move {
-                let asked = stop_one(board, &supervisor, &name, deadline).await;
+                let asked = stop_one(tree, &supervisor, &name, deadline).await;
                 (name, asked)
             }
         });
@@ -76,14 +76,14 @@ pub async fn stop(board: &TreeBoard, deadline: Duration) -> Result<Stopped, Circ
             }
         }
     }
-    outcome.forced = board.take_killed();
+    outcome.forced = tree.take_killed();
     Ok(outcome)
 }
 
 /// Stops one actor. Whatever its supervisor could not do: one that does not run is stopped. One that is stopping
 /// already, to be started again or to be judged, is asked again until it is over that.
 async fn stop_one(
-    board: &TreeBoard,
+    tree: &TreeReader,
     supervisor: &Address<SupervisorMessage>,
     name: &ActorName,
     deadline: Duration,
@@ -91,7 +91,7 @@ async fn stop_one(
     let mut looks = deadline.as_millis() / AGAIN_AFTER.as_millis();
     loop {
         let Err(why) = ask(supervisor, name, deadline).await else { return Ok(()) };
-        let phase = board.worker(name).map(|worker| worker.phase);
+        let phase = tree.worker(name).map(|worker| worker.phase);
         if phase.is_none_or(ChildPhase::is_down) {
             return Ok(());
         }

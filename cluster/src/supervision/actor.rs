@@ -23,7 +23,7 @@ use super::failure::{ActorFailureType, Exit, Failure};
 use super::message::{AdminError, ChildCounts, ChildInfo, Report, SupervisorMessage};
 use super::panic;
 use super::restart_trace::Restarts;
-use super::spec::{ChildSpec, Legacy, Shutdown, SupervisorSpec};
+use super::spec::{ChildSpec, ExitChannel, Shutdown, SupervisorSpec};
 use super::state::{Effect, Input, SupervisorState};
 use crate::event::ClusterEvent;
 use crate::mailbox::{Mail, remind};
@@ -42,7 +42,7 @@ type Reply<T> = RpcReplyPort<Result<T, AdminError>>;
 /// Supervises the children of a [`SupervisorSpec`].
 pub struct Supervisor {
     context: Context,
-    legacy: Arc<Legacy>,
+    exit: Arc<ExitChannel>,
 }
 
 /// Someone who waits until a child is where it was asked to be.
@@ -116,20 +116,20 @@ impl std::error::Error for NotBooted {
 
 /// One attempt to start a child. A factory that panics is a failed start like any other.
 async fn attempt(spec: ChildSpec, supervisor: ActorCell) -> Result<ActorCell, Failure> {
-    let slot = spec.legacy.panic.clone();
+    let slot = spec.exit.panic.clone();
     let starting = panic::watched(slot.clone(), async { (spec.start)(supervisor).await });
     let mut starting = pin!(AssertUnwindSafe(starting).catch_unwind());
     let outcome = tokio::time::timeout(spec.start_deadline, &mut starting).await;
     if outcome.is_err() && spec.policy.is_supervisor {
         // Dropped half done, it would leave those of its children that run to be killed.
-        spec.legacy.recall.recall();
+        spec.exit.start.cancel();
         if let Ok(Ok(cell)) = starting.await {
             return Ok(cell);
         }
     }
     let failure = match outcome {
         Ok(Ok(Ok(cell))) => return Ok(cell),
-        Ok(Ok(Err(SpawnErr::StartupFailed(error)))) => failure_of(&*error, &spec.legacy),
+        Ok(Ok(Err(SpawnErr::StartupFailed(error)))) => failure_of(&*error, &spec.exit),
         Ok(Ok(Err(error))) => Failure::of_error(&error),
         Ok(Err(_)) => slot.take_any().map_or_else(
             || Failure::new(ActorFailureType::Panic { backtrace: None }),
@@ -141,9 +141,9 @@ async fn attempt(spec: ChildSpec, supervisor: ActorCell) -> Result<ActorCell, Fa
 }
 
 /// The failure behind an error: a panic if the actor left one that says the same.
-fn failure_of(error: &(dyn std::error::Error + Send + Sync + 'static), legacy: &Legacy) -> Failure {
+fn failure_of(error: &(dyn std::error::Error + Send + Sync + 'static), exit: &ExitChannel) -> Failure {
     let text = error.to_string();
-    match legacy.panic.take(&text) {
+    match exit.panic.take(&text) {
         Some(report) => report.into_failure(),
         None if text == KILLED_AT_START => Failure::new(ActorFailureType::Killed),
         None => Failure::of_error(error),
@@ -165,9 +165,9 @@ impl Supervisor {
     }
 
     /// A supervisor that leaves its reason to give up where its parent looks.
-    pub(super) fn raising_to(context: Context, legacy: Arc<Legacy>) -> Self {
+    pub(super) fn raising_to(context: Context, exit: Arc<ExitChannel>) -> Self {
         panic::install();
-        Self { context, legacy }
+        Self { context, exit }
     }
 
     /// Tells the state, and does what follows.
@@ -202,8 +202,8 @@ impl Supervisor {
     }
 
     /// Has a child in the registry that is about to be started.
-    fn enroll(&self, shell: &Shell, spec: &ChildSpec, key: ChildKey) -> Result<(), Failure> {
-        let enrolled = self.context.enroll(&shell.spec.name, spec, shell.state().child(key));
+    fn register(&self, shell: &Shell, spec: &ChildSpec, key: ChildKey) -> Result<(), Failure> {
+        let enrolled = self.context.register(&shell.spec.name, spec, shell.state().child(key));
         enrolled.map_err(|error| {
             let (field, value) = ("name".to_owned(), spec.name().to_string());
             let failure = Failure::new(ActorFailureType::ConfigurationError { field, value });
@@ -222,9 +222,9 @@ impl Supervisor {
                 self.register(shell, key, false);
                 Self::stop(me, shell, key);
             }
-            Effect::Recall(key) => {
+            Effect::CancelStart(key) => {
                 if let Some(spec) = shell.specs.get(&key) {
-                    spec.legacy.recall.recall();
+                    spec.exit.start.cancel();
                 }
             }
             Effect::Wake(wakeup, after) => remind(me, after, SupervisorMessage::Wake(wakeup)),
@@ -232,7 +232,7 @@ impl Supervisor {
             Effect::Halt(key, failure) => {
                 let name = shell.specs.get(&key).map_or(&shell.spec.name, ChildSpec::name);
                 self.context.halt.halt(name, &format!("{name}: {failure}"));
-                self.legacy.halted(name.clone());
+                self.exit.halted(name.clone());
             }
             Effect::Release(key) => {
                 if let Some(spec) = shell.specs.get(&key) {
@@ -241,15 +241,15 @@ impl Supervisor {
             }
             Effect::Forget(key) => {
                 if let Some(spec) = shell.specs.remove(&key) {
-                    self.context.forget(&shell.spec.name, spec.name());
+                    self.context.deregister(&shell.spec.name, spec.name());
                 }
             }
             Effect::GiveUp(failure) => {
                 let (supervisor, reason) = (shell.spec.name.clone(), failure.to_string());
                 me.stop(Some(format!("shutdown: {reason}")));
                 self.context.events.tell(ClusterEvent::SupervisorGaveUp { supervisor, reason });
-                self.legacy.panic.blame(shell.restarts.last());
-                self.legacy.raise(failure);
+                self.exit.panic.set_cause(shell.restarts.last());
+                self.exit.raise(failure);
             }
         }
     }
@@ -258,8 +258,8 @@ impl Supervisor {
     fn start(&self, me: &Me, shell: &mut Shell, key: ChildKey) {
         let Some(spec) = shell.specs.get(&key).cloned() else { return };
         let is_dynamic = shell.spec.is_dynamic;
-        let enrolled = self.enroll(shell, &spec, key);
-        spec.legacy.recall.begin();
+        let enrolled = self.register(shell, &spec, key);
+        spec.exit.start.begin();
         shell.restarts.starting(key);
         let cell = me.get_cell();
         let mut attempt = Box::pin(async move {
@@ -334,7 +334,7 @@ impl Supervisor {
             waiting.decided(&record.decision);
         }
         let supervisor = shell.spec.name.clone();
-        let cause = shell.specs.get(&key).map(|spec| spec.legacy.panic.take_cause()).unwrap_or_default();
+        let cause = shell.specs.get(&key).map(|spec| spec.exit.panic.take_cause()).unwrap_or_default();
         let trace = shell.restarts.decided(key, &supervisor, &record, cause);
         self.tell_within(trace, ClusterEvent::RestartDecided { supervisor, record: Arc::new(record), took });
     }
@@ -351,7 +351,7 @@ impl Supervisor {
         let Some(name) = shell.specs.get(&key).map(|spec| spec.name().clone()) else { return };
         self.context.halt.resume(&name);
         // What its former incarnation halted, also for children it does not have any more.
-        let before = shell.specs.get(&key).map(|spec| spec.legacy.take_halted()).unwrap_or_default();
+        let before = shell.specs.get(&key).map(|spec| spec.exit.take_halted()).unwrap_or_default();
         for child in &before {
             self.context.halt.resume(child);
         }
@@ -395,12 +395,12 @@ impl Supervisor {
 
     /// How an actor ended, from what ractor tells.
     fn exit_of(shell: &Shell, event: SupervisionEvent) -> Option<(ActorId, Exit)> {
-        let legacy = |cell: &ActorCell| {
-            shell.keys.get(&cell.get_id()).and_then(|key| shell.specs.get(key)).map(|spec| &spec.legacy)
+        let exit = |cell: &ActorCell| {
+            shell.keys.get(&cell.get_id()).and_then(|key| shell.specs.get(key)).map(|spec| &spec.exit)
         };
         // Whatever ended a supervisor that had given up, it had given up.
         if let SupervisionEvent::ActorTerminated(cell, ..) | SupervisionEvent::ActorFailed(cell, _) = &event
-            && let Some(failure) = legacy(cell).and_then(|legacy| legacy.take_raised())
+            && let Some(failure) = exit(cell).and_then(|exit| exit.take_raised())
         {
             return Some((cell.get_id(), Exit::raised(failure)));
         }
@@ -415,8 +415,8 @@ impl Supervisor {
                 (cell.get_id(), Exit::normal(reason.unwrap_or_else(|| "by itself".to_owned())))
             }
             SupervisionEvent::ActorFailed(cell, error) => {
-                let failure = match legacy(&cell) {
-                    Some(legacy) => failure_of(&*error, legacy),
+                let failure = match exit(&cell) {
+                    Some(exit) => failure_of(&*error, exit),
                     None => Failure::of_error(&*error),
                 };
                 (cell.get_id(), Exit::abnormal(failure))
@@ -487,7 +487,7 @@ impl Supervisor {
         for (key, attempt) in &shell.attempts {
             match shell.specs.get(key) {
                 Some(spec) if !spec.policy.is_supervisor => attempt.0.abort(),
-                Some(spec) if shell.spec.is_dynamic => spec.legacy.recall.recall(),
+                Some(spec) if shell.spec.is_dynamic => spec.exit.start.cancel(),
                 _ => {}
             }
         }
@@ -529,7 +529,7 @@ impl Supervisor {
                         ?shutdown,
                         "killed: it did not stop in time"
                     );
-                    self.context.board.note_killed(child.name());
+                    self.context.tree.note_killed(child.name());
                 }
                 let _ = cell.kill_and_wait(Some(KILL_GRACE)).await;
             }
@@ -544,7 +544,7 @@ impl Supervisor {
                 break;
             }
             if let Some(spec) = shell.specs.get(&key) {
-                spec.legacy.recall.recall();
+                spec.exit.start.cancel();
             }
             // One that was quicker is stopped like any other.
             if let Ok(Some(cell)) = (&mut attempt.0).await {
@@ -573,7 +573,7 @@ impl Supervisor {
             // Nothing else is under way: what follows is this one start.
             self.decide(shell, Input::Command(key, Command::Start)).map_err(refused)?;
             let named = |failure: Failure| failure.in_words(format!("child {name} {}", failure.message()));
-            self.enroll(shell, &spec, key).map_err(named)?;
+            self.register(shell, &spec, key).map_err(named)?;
             let cell = self.boot_child(spec, me.get_cell()).await.map_err(named)?;
             self.started(me, shell, key, cell);
         }
@@ -583,14 +583,14 @@ impl Supervisor {
     /// Starts one child at boot, unless the start of this supervisor is not wanted any more: then neither is the
     /// child's.
     async fn boot_child(&self, spec: ChildSpec, me: ActorCell) -> Result<ActorCell, Failure> {
-        spec.legacy.recall.begin();
-        let (legacy, is_supervisor) = (spec.legacy.clone(), spec.policy.is_supervisor);
+        spec.exit.start.begin();
+        let (exit, is_supervisor) = (spec.exit.clone(), spec.policy.is_supervisor);
         let mut starting = pin!(attempt(spec, me));
         tokio::select! {
             biased;
-            () = self.legacy.recall.recalled() => {
+            () = self.exit.start.cancelled() => {
                 if is_supervisor {
-                    legacy.recall.recall();
+                    exit.start.cancel();
                     starting.await
                 } else {
                     let reason = "its supervisor is not to start".to_owned();
@@ -696,7 +696,7 @@ impl Actor for Supervisor {
                 if let Some(cell) = shell.cells.get(&key).filter(|cell| cell.get_id() == id) {
                     if let Some(child) = shell.specs.get(&key).map(ChildSpec::name) {
                         tracing::warn!(child = child.as_str(), "killed: it did not stop in time");
-                        self.context.board.note_killed(child);
+                        self.context.tree.note_killed(child);
                     }
                     cell.kill();
                     let (cell, then) = (cell.clone(), SupervisorMessage::Abandon(key, id));

@@ -3,15 +3,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::board::TreeBoard;
-use super::decision::Tightening;
+use super::decision::RestartThrottle;
 use super::failure::Failure;
 use super::intensity::{Budget, RestartIntensity, RestartWindow};
 use super::memory::SupervisionMemory;
 use super::pattern::{Evidence, PatternConfig};
 use super::slot::{SlotReader, SlotTiming};
 use super::spec::ChildPolicy;
-use super::state::Surroundings;
+use super::state::Environment;
+use super::tree::TreeReader;
 use crate::clock::{Clock, Moment};
 use crate::event::EventBus;
 use crate::id::ActorPriority;
@@ -31,7 +31,7 @@ pub struct Context {
     /// Hears of starts, exits and decisions.
     pub events: EventBus,
     /// Shows the tree.
-    pub board: TreeBoard,
+    pub tree: TreeReader,
     /// Knows every actor of the node.
     pub registry: ThreadSafeActorRegistry,
     /// Remembers failures.
@@ -69,7 +69,7 @@ impl Context {
             prefix: prefix.into(),
             clock,
             events,
-            board: TreeBoard::default(),
+            tree: TreeReader::default(),
             registry: ThreadSafeActorRegistry::default(),
             memory: SupervisionMemory::new(PatternConfig::WATCH_ONLY),
             slots: SlotReader::default(),
@@ -99,7 +99,7 @@ impl Context {
     }
 }
 
-impl Surroundings for &Context {
+impl Environment for &Context {
     fn slots(&self) -> Option<SlotTiming> {
         self.slots.timing()
     }
@@ -125,7 +125,7 @@ impl Surroundings for &Context {
         is_left
     }
 
-    fn observe(&mut self, now: Moment, child: &ChildPolicy, failure: &Failure) -> Tightening {
+    fn observe(&mut self, now: Moment, child: &ChildPolicy, failure: &Failure) -> RestartThrottle {
         let (actor, failure) = (child.name.clone(), failure.clone());
         let seen = Evidence { at: now, wall: self.clock.wall(), actor, failure };
         self.memory.observe(seen, &child.depends_on)

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::escalation::{EscalationStep, Ladder};
+use super::escalation::{EscalationPath, EscalationStep};
 use super::failure::{Failure, FailureClass};
 use super::intensity::Budget;
 use super::slot::SlotTiming;
@@ -16,14 +16,14 @@ use crate::id::ActorName;
 
 /// How much more careful recent patterns of failure make a restart: see [`super::pattern`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tightening {
+pub struct RestartThrottle {
     /// The strategy's delay is multiplied by this; 1 or more.
     pub factor: f64,
     /// The circuit is open: no restart before this moment.
     pub open_until: Option<Moment>,
 }
 
-impl Tightening {
+impl RestartThrottle {
     /// Nothing recent.
     pub const NONE: Self = Self { factor: 1.0, open_until: None };
 }
@@ -40,7 +40,7 @@ pub struct DecisionInputs {
     /// What the failure calls for. With what ran out, even a restart at once is put off for a moment.
     pub class: FailureClass,
     /// The steps for its tier and class.
-    pub ladder: Ladder,
+    pub ladder: EscalationPath,
     /// How its restarts are spaced.
     pub strategy: RestartStrategy,
     /// Whether it starts at the next slot boundary only.
@@ -66,7 +66,7 @@ pub struct DecisionInputs {
     /// Whether all siblings were restarted already within the supervisor's window.
     pub siblings_restarted: bool,
     /// What patterns of failure ask for.
-    pub tightening: Tightening,
+    pub tightening: RestartThrottle,
 }
 
 /// Everything, field by field; times are counted from the origin of the process's clock.
@@ -184,7 +184,7 @@ impl fmt::Display for DecisionRecord {
         if let Some(slots) = on.slots {
             write!(f, ", next slot in {:?}", slots.next_boundary(on.now).since(on.now))?;
         }
-        if on.tightening != Tightening::NONE {
+        if on.tightening != RestartThrottle::NONE {
             write!(f, ", delay times {}", on.tightening.factor)?;
             if let Some(until) = on.tightening.open_until {
                 write!(f, ", circuit open for {:?}", until.since(on.now))?;
@@ -333,7 +333,7 @@ mod tests {
             slots_spared: 0,
             bound: Budget { used: 0, most: 10 },
             siblings_restarted: false,
-            tightening: Tightening::NONE,
+            tightening: RestartThrottle::NONE,
         }
     }
 

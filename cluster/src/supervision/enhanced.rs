@@ -12,10 +12,10 @@ use super::command::Command;
 use super::context::Context;
 use super::decision::Decision;
 use super::failure::{ActorFailureType, Failure};
-use super::guard::Watch;
 use super::message::{AdminError, ChildCounts, ChildInfo, Report, SupervisorMessage};
 use super::spec::{ChildSpec, RestartType, Shutdown, SupervisorSpec};
 use super::strategy::{ExponentialBackoffConfig, RestartStrategy};
+use super::supervised_actor::HandlerLimits;
 use crate::config::{FieldError, require, require_between};
 use crate::id::{ActorName, ActorPriority, ActorType, Tag};
 use crate::mailbox::{Address, CallError, Mail};
@@ -147,15 +147,15 @@ impl EnhancedSupervision {
         config.validate()?;
         let address = Address::new(config.name.clone(), config.mailbox);
         let bound = address.clone();
-        let mut watch = Watch::default().started(move |actor| bound.bind(actor));
+        let mut limits = HandlerLimits::default().started(move |actor| bound.bind(actor));
         if let Some(refusals) = config.overflow_after {
-            watch = watch.overflow(address.clone(), refusals);
+            limits = limits.overflow(address.clone(), refusals);
         }
         if let Some(deadline) = config.handler_deadline {
-            watch = watch.deadline(move |_| Some(deadline));
+            limits = limits.deadline(move |_| Some(deadline));
         }
         let profile = config.profile(ActorType::of::<A>());
-        let mut child = ChildSpec::watched(&self.context.prefix, &config.name, watch, factory)
+        let mut child = ChildSpec::watched(&self.context.prefix, &config.name, limits, factory)
             .restart(config.restart)
             .strategy(config.strategy)
             .priority(config.priority)

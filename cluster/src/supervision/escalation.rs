@@ -46,22 +46,22 @@ impl EscalationStep {
 }
 
 /// The steps for one class in one tier.
-pub type Ladder = &'static [EscalationStep];
+pub type EscalationPath = &'static [EscalationStep];
 
 /// Ladders by tier (critical, high, normal, background) and by class, in the order of [`FailureClass::ALL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EscalationTable(pub [[Ladder; 5]; 4]);
+pub struct EscalationTable(pub [[EscalationPath; 5]; 4]);
 
 use EscalationStep::{HaltConsensus, RaiseToParent, Restart, RestartSiblings, StayDown, StopNode};
 
-const RETRY: Ladder = &[Restart, RaiseToParent];
-const RETRY_TOGETHER: Ladder = &[Restart, RestartSiblings, RaiseToParent];
-const RETRY_OR_HALT: Ladder = &[Restart, HaltConsensus, StopNode];
-const RETRY_OR_LEAVE: Ladder = &[Restart, StayDown];
-const RAISE: Ladder = &[RaiseToParent];
-const HALT_AND_RAISE: Ladder = &[HaltConsensus, RaiseToParent];
-const HALT: Ladder = &[HaltConsensus, StopNode];
-const LEAVE: Ladder = &[StayDown];
+const RETRY: EscalationPath = &[Restart, RaiseToParent];
+const RETRY_TOGETHER: EscalationPath = &[Restart, RestartSiblings, RaiseToParent];
+const RETRY_OR_HALT: EscalationPath = &[Restart, HaltConsensus, StopNode];
+const RETRY_OR_LEAVE: EscalationPath = &[Restart, StayDown];
+const RAISE: EscalationPath = &[RaiseToParent];
+const HALT_AND_RAISE: EscalationPath = &[HaltConsensus, RaiseToParent];
+const HALT: EscalationPath = &[HaltConsensus, StopNode];
+const LEAVE: EscalationPath = &[StayDown];
 
 impl EscalationTable {
     /// Erlang/OTP's: restart within the budget, then raise; what a restart would only repeat is raised at once.
@@ -95,7 +95,7 @@ impl EscalationTable {
     ]);
 
     /// The ladder for a child of this tier that failed in this class.
-    pub fn ladder(&self, tier: ActorPriority, class: FailureClass) -> Ladder {
+    pub fn ladder(&self, tier: ActorPriority, class: FailureClass) -> EscalationPath {
         self.0[tier as usize][class as usize]
     }
 }

@@ -30,7 +30,7 @@ impl<M> Traced<M> {
     pub(super) fn begin(&self, message: &M, slot: &Arc<PanicSlot>) -> (Option<Cause>, Option<Ongoing>) {
         let cause = (self.cause_of)(message);
         let Some(cause) = cause.filter(|cause| !cause.is_remote && self.events.tracer().is_on()) else {
-            slot.blame(cause.map_or_else(TraceContext::default, |cause| cause.context));
+            slot.set_cause(cause.map_or_else(TraceContext::default, |cause| cause.context));
             return (cause.and_then(Cause::handed_on), None);
         };
         let draft = Draft::child(cause.context, span_id(), "handle", self.events.clock().now())
@@ -39,7 +39,7 @@ impl<M> Traced<M> {
             .with("messaging.operation.type", "process")
             .with("messaging.destination.name", self.actor.to_string())
             .with("alys.actor", self.actor.to_string());
-        slot.blame(draft.context());
+        slot.set_cause(draft.context());
         let passed_on = cause.passed_on(draft.context());
         (passed_on, Some(self.events.begin(draft)))
     }

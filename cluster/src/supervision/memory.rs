@@ -9,7 +9,7 @@ use std::time::Duration;
 use lru::LruCache;
 
 use super::decision::DecisionRecord;
-use super::decision::Tightening;
+use super::decision::RestartThrottle;
 use super::escalation::EscalationStep;
 use super::failure::Failure;
 use super::pattern::{Evidence, FailurePatternDetector, Finding, PatternConfig};
@@ -97,7 +97,7 @@ impl SupervisionMemory {
     }
 
     /// Shows a failure to the pattern detector.
-    pub fn observe(&self, seen: Evidence, depends_on: &[ActorName]) -> Tightening {
+    pub fn observe(&self, seen: Evidence, depends_on: &[ActorName]) -> RestartThrottle {
         self.inner().detector.observe(seen, depends_on)
     }
 

@@ -56,7 +56,7 @@ pub struct PanicSlot {
 
 impl PanicSlot {
     /// Notes what its actor works on from here on. Costs nothing as long as that is nothing.
-    pub(super) fn blame(&self, cause: TraceContext) {
+    pub(super) fn set_cause(&self, cause: TraceContext) {
         if cause.is_sampled() || self.has_cause.load(Ordering::Relaxed) {
             *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = cause;
             self.has_cause.store(cause.is_sampled(), Ordering::Relaxed);
@@ -92,9 +92,9 @@ pub(super) fn watched<F: Future>(slot: Arc<PanicSlot>, future: F) -> TaskLocalFu
 }
 
 /// The actor whose handler this is works on `cause` from here on: should it fail, that is why it was at work.
-pub fn blame(cause: TraceContext) {
+pub fn set_cause(cause: TraceContext) {
     // Nobody asks about an actor that is not supervised.
-    let _ = WATCHED.try_with(|slot| slot.blame(cause));
+    let _ = WATCHED.try_with(|slot| slot.set_cause(cause));
 }
 
 /// Installs the hook, once for the process. Calls again do nothing.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
-use super::decision::Tightening;
+use super::decision::RestartThrottle;
 use super::failure::Failure;
 use crate::clock::{Moment, WallTime};
 use crate::config::{FieldError, require, require_between};
@@ -178,7 +178,7 @@ pub struct Finding {
     /// The last failures of it.
     pub evidence: VecDeque<Evidence>,
     /// What it last asked for.
-    pub tightening: Tightening,
+    pub tightening: RestartThrottle,
 }
 
 type Signature = (ActorName, &'static str, Option<String>);
@@ -214,7 +214,7 @@ impl FailurePatternDetector {
     }
 
     /// Looks at a failure of an actor that needs `depends_on`; says how careful its restart must be.
-    pub fn observe(&mut self, seen: Evidence, depends_on: &[ActorName]) -> Tightening {
+    pub fn observe(&mut self, seen: Evidence, depends_on: &[ActorName]) -> RestartThrottle {
         let tightening = self.repeat(&seen);
         self.neighbours(&seen, depends_on);
         if self.recent.len() == RECENT_MAX {
@@ -224,16 +224,16 @@ impl FailurePatternDetector {
         tightening
     }
 
-    fn repeat(&mut self, seen: &Evidence) -> Tightening {
+    fn repeat(&mut self, seen: &Evidence) -> RestartThrottle {
         let (kind, location) = (seen.failure.kind().kind(), seen.failure.location().map(str::to_owned));
         let signature = (seen.actor.clone(), kind, location);
         let times = count_of(&mut self.times, signature.clone(), seen.at, self.config.window);
         if times < self.config.repeat_after {
-            return Tightening::NONE;
+            return RestartThrottle::NONE;
         }
         let doublings = i32::try_from(times - self.config.repeat_after + 1).unwrap_or(i32::MAX);
         let is_open = times >= self.config.circuit_after && !self.config.cool_down.is_zero();
-        let tightening = Tightening {
+        let tightening = RestartThrottle {
             factor: 2f64.powi(doublings).min(self.config.factor_max),
             open_until: is_open.then(|| seen.at + self.config.cool_down),
         };
@@ -273,7 +273,7 @@ impl FailurePatternDetector {
             if depends_on.contains(&other.actor) && apart <= self.config.cascade_within {
                 let pattern = Pattern::Cascade { from: other.actor.clone(), to: seen.actor.clone() };
                 let before = vec![other.clone()];
-                self.found(&pattern, before, seen, Tightening::NONE);
+                self.found(&pattern, before, seen, RestartThrottle::NONE);
             } else if apart <= self.config.together_within {
                 let (one, other) = (seen.actor.clone(), other.actor.clone());
                 let pair = if one < other { (one, other) } else { (other, one) };
@@ -281,18 +281,24 @@ impl FailurePatternDetector {
                 if times >= self.config.correlated_after {
                     let pattern = Pattern::Correlation { one: pair.0, other: pair.1 };
                     let before = vec![self.recent[index].clone()];
-                    self.found(&pattern, before, seen, Tightening::NONE);
+                    self.found(&pattern, before, seen, RestartThrottle::NONE);
                 }
             }
         }
     }
 
-    fn found(&mut self, pattern: &Pattern, before: Vec<Evidence>, seen: &Evidence, tightening: Tightening) {
+    fn found(
+        &mut self,
+        pattern: &Pattern,
+        before: Vec<Evidence>,
+        seen: &Evidence,
+        tightening: RestartThrottle,
+    ) {
         let finding = self.findings.get_or_insert_mut_ref(pattern, || Finding {
             pattern: pattern.clone(),
             times: 0,
             evidence: VecDeque::new(),
-            tightening: Tightening::NONE,
+            tightening: RestartThrottle::NONE,
         });
         finding.times += 1;
         finding.tightening = tightening;
@@ -360,7 +366,7 @@ mod tests {
         let evidence = (1..9).map(|n| n * 1_000).collect();
         assert_eq!(found(&detector, 9_000), [(repeat, 7, evidence)]);
         assert_eq!(found(&detector, 69_000), [], "an old pattern is not shown");
-        assert_eq!(detector.observe(killed("chain", 200_000), &[]), Tightening::NONE);
+        assert_eq!(detector.observe(killed("chain", 200_000), &[]), RestartThrottle::NONE);
     }
 
     #[test]

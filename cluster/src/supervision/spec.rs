@@ -12,12 +12,12 @@ use super::actor::Supervisor;
 use super::context::Context;
 use super::escalation::EscalationTable;
 use super::failure::Failure;
-use super::guard::{Guarded, Watch};
 use super::intensity::{RestartIntensity, SlotBudget};
 use super::message::SupervisorMessage;
 use super::panic::PanicSlot;
-use super::recall::Recall;
+use super::start_cancellation::StartCancellation;
 use super::strategy::RestartStrategy;
+use super::supervised_actor::{HandlerLimits, SupervisedActor};
 use crate::config::{FieldError, require};
 use crate::id::{ActorName, ActorPriority, ActorType, Tag};
 use crate::mailbox::{Address, AnyAddress};
@@ -60,7 +60,7 @@ pub enum Shutdown {
 /// Which children are restarted when one fails (Erlang/OTP's strategies). A cycle of many looks at all of them for
 /// each step: for tens of children, not for thousands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RestartGroup {
+pub enum SupervisionStrategy {
     /// The one that failed.
     #[default]
     OneForOne,
@@ -70,7 +70,7 @@ pub enum RestartGroup {
     RestForOne,
 }
 
-impl RestartGroup {
+impl SupervisionStrategy {
     /// The name in `snake_case`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -98,7 +98,7 @@ pub type Starter = Arc<dyn Fn(ActorCell) -> BoxFuture<'static, Result<ActorCell,
 
 /// What a child leaves behind for its supervisor, and what is asked of one that cannot be reached yet.
 #[derive(Debug, Default)]
-pub struct Legacy {
+pub struct ExitChannel {
     /// The panic that ended it.
     pub panic: Arc<PanicSlot>,
     /// Why it gave up, if it is a supervisor.
@@ -106,10 +106,10 @@ pub struct Legacy {
     /// For whom it halted consensus, if it is a supervisor.
     halted: Mutex<Vec<ActorName>>,
     /// Calls it back while it starts, if it is a supervisor.
-    pub recall: Recall,
+    pub start: StartCancellation,
 }
 
-impl Legacy {
+impl ExitChannel {
     /// Leaves the failure a supervisor gives up for.
     pub fn raise(&self, failure: Failure) {
         *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
@@ -167,7 +167,7 @@ pub struct ChildSpec {
     /// Where it is reached by those who find it in the registry, if anybody may.
     pub address: Option<AnyAddress>,
     pub(super) start: Starter,
-    pub(super) legacy: Arc<Legacy>,
+    pub(super) exit: Arc<ExitChannel>,
 }
 
 /// The longest a worker may take to start, unless its spec says otherwise.
@@ -184,12 +184,12 @@ const ORPHAN_DEADLINE: Duration = Duration::from_secs(1);
 /// When a supervisor is killed its children are killed too, but later: a successor that starts meanwhile would
 /// find their names, files and ports taken.
 #[derive(Clone, Default)]
-struct Last(Arc<futures::lock::Mutex<Option<Predecessor>>>);
+struct LastIncarnation(Arc<futures::lock::Mutex<Option<Predecessor>>>);
 
 /// An actor, and the task it runs in.
 type Predecessor = (ActorCell, JoinHandle<()>);
 
-impl Last {
+impl LastIncarnation {
     async fn see_off(&self) {
         let mut last = self.0.lock().await;
         let Some((orphan, task)) = last.as_mut() else { return };
@@ -217,27 +217,27 @@ impl ChildSpec {
         name: &ActorName,
         make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
     ) -> Self {
-        Self::watched(prefix, name, Watch::default(), make)
+        Self::watched(prefix, name, HandlerLimits::default(), make)
     }
 
     /// The same, with deadlines for its handlers and limits for its mailbox.
     pub fn watched<A: Actor>(
         prefix: &str,
         name: &ActorName,
-        watch: Watch<A::Msg>,
+        limits: HandlerLimits<A::Msg>,
         make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
     ) -> Self {
-        Self::build(prefix, name, watch, Arc::default(), make)
+        Self::build(prefix, name, limits, Arc::default(), make)
     }
 
     /// A permanent supervisor with its own children, in the tier they are in.
     pub fn supervisor(spec: SupervisorSpec, context: Context) -> Self {
         let (name, priority, address) = (spec.name.clone(), spec.priority, spec.address.any());
         let start_deadline = spec.start_deadline();
-        let legacy = Arc::new(Legacy::default());
-        let (prefix, left) = (context.prefix.clone(), legacy.clone());
+        let exit = Arc::new(ExitChannel::default());
+        let (prefix, left) = (context.prefix.clone(), exit.clone());
         let make = move || (Supervisor::raising_to(context.clone(), left.clone()), spec.clone());
-        let worker = Self::build(&prefix, &name, Watch::default(), legacy, make);
+        let worker = Self::build(&prefix, &name, HandlerLimits::default(), exit, make);
         let policy = Arc::new(ChildPolicy { is_supervisor: true, priority, ..(*worker.policy).clone() });
         // Each of its children has a deadline, also those that are added later.
         Self { policy, start_deadline, shutdown: Shutdown::Infinity, address: Some(address), ..worker }
@@ -246,16 +246,16 @@ impl ChildSpec {
     fn build<A: Actor>(
         prefix: &str,
         name: &ActorName,
-        watch: Watch<A::Msg>,
-        legacy: Arc<Legacy>,
+        limits: HandlerLimits<A::Msg>,
+        exit: Arc<ExitChannel>,
         make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
     ) -> Self {
         let full_name = format!("{prefix}/{name}");
-        let watch = Arc::new(watch.reporting_to(legacy.panic.clone()));
-        let last = Last::default();
+        let limits = Arc::new(limits.reporting_to(exit.panic.clone()));
+        let last = LastIncarnation::default();
         let start: Starter = Arc::new(move |supervisor| {
             let (actor, arguments) = make();
-            let guarded = Guarded::new(actor, watch.clone());
+            let guarded = SupervisedActor::new(actor, limits.clone());
             let (name, last) = (full_name.clone(), last.clone());
             Box::pin(async move {
                 last.see_off().await;
@@ -280,7 +280,7 @@ impl ChildSpec {
             profile: Arc::new(Profile::new(ActorType::of::<A>())),
             address: None,
             start,
-            legacy,
+            exit,
         }
     }
 
@@ -394,7 +394,7 @@ pub struct SupervisorSpec {
     /// In start order; they stop in reverse.
     pub children: Vec<ChildSpec>,
     /// Who is restarted when one fails.
-    pub group: RestartGroup,
+    pub group: SupervisionStrategy,
     /// Restarts allowed before it gives up.
     pub intensity: RestartIntensity,
     /// Slots its restarts may miss before it gives up.
@@ -428,7 +428,7 @@ impl SupervisorSpec {
             name,
             address,
             children,
-            group: RestartGroup::OneForOne,
+            group: SupervisionStrategy::OneForOne,
             intensity: RestartIntensity::default(),
             slot_budget: SlotBudget::default(),
             auto_shutdown: AutoShutdown::Never,
@@ -459,7 +459,7 @@ impl SupervisorSpec {
         require(!within.is_zero(), "intensity.within", within, "more than 0")?;
         let within_slots = self.slot_budget.within_slots;
         require(within_slots > 0, "slot_budget.within_slots", within_slots, "1 or more")?;
-        let alone = self.group == RestartGroup::OneForOne;
+        let alone = self.group == SupervisionStrategy::OneForOne;
         require(alone || !self.is_dynamic, "group", self.group, "one-for-one for a dynamic supervisor")
     }
 

@@ -19,12 +19,12 @@ use std::time::Duration;
 
 use super::child::{After, Child, ChildKey, ChildPhase, Mark, Origin};
 use super::command::{Command, CommandError};
-use super::decision::{DecisionInputs, DecisionRecord, Tightening, decide};
+use super::decision::{DecisionInputs, DecisionRecord, RestartThrottle, decide};
 use super::escalation::{EscalationStep, EscalationTable};
 use super::failure::{ActorFailureType, Exit, Failure};
 use super::intensity::{Budget, RestartIntensity, RestartWindow, SlotWindow};
 use super::slot::{SlotTiming, Spared};
-use super::spec::{AutoShutdown, ChildPolicy, RestartGroup, RestartType, SupervisorSpec};
+use super::spec::{AutoShutdown, ChildPolicy, RestartType, SupervisionStrategy, SupervisorSpec};
 use crate::clock::Moment;
 use crate::id::{ActorName, ActorPriority};
 
@@ -66,7 +66,7 @@ pub enum Effect {
     /// Stop the child, within its deadline.
     Stop(ChildKey),
     /// A supervisor is being started and not wanted any more: it stops what it has started.
-    Recall(ChildKey),
+    CancelStart(ChildKey),
     /// Say so after this time.
     Wake(Wakeup, Duration),
     /// Tell what was decided about the child, and why.
@@ -82,7 +82,7 @@ pub enum Effect {
 }
 
 /// What lies outside one supervisor and is shared by all.
-pub trait Surroundings {
+pub trait Environment {
     /// Where slots begin, if known.
     fn slots(&self) -> Option<SlotTiming>;
     /// The block time, and how much of it the members propose and vote in.
@@ -94,7 +94,7 @@ pub trait Surroundings {
     /// Counts one more of them; `false`, and nothing is counted, if others took the last meanwhile.
     fn spend(&mut self, now: Moment, priority: ActorPriority) -> bool;
     /// Remembers a failure; says how careful the patterns it is part of make its restart.
-    fn observe(&mut self, now: Moment, child: &ChildPolicy, failure: &Failure) -> Tightening;
+    fn observe(&mut self, now: Moment, child: &ChildPolicy, failure: &Failure) -> RestartThrottle;
 }
 
 /// What children of one priority have spent.
@@ -110,7 +110,7 @@ struct Ledger {
 #[derive(Debug)]
 pub struct SupervisorState {
     name: ActorName,
-    group: RestartGroup,
+    group: SupervisionStrategy,
     intensity: RestartIntensity,
     auto_shutdown: AutoShutdown,
     escalation: EscalationTable,
@@ -176,7 +176,7 @@ impl SupervisorState {
     }
 
     /// Who is restarted when one fails.
-    pub fn group(&self) -> RestartGroup {
+    pub fn group(&self) -> SupervisionStrategy {
         self.group
     }
 
@@ -222,7 +222,7 @@ impl SupervisorState {
     pub fn handle(
         &mut self,
         now: Moment,
-        around: &mut dyn Surroundings,
+        around: &mut dyn Environment,
         input: Input,
     ) -> Result<Vec<Effect>, CommandError> {
         let mut turn = Turn { now, around, effects: Vec::new() };
@@ -387,7 +387,7 @@ impl SupervisorState {
             siblings_restarted: self.siblings_restarted.is_some_and(recently),
             // A supervisor that gives up is not one more failure: its child's was seen.
             tightening: if policy.is_supervisor && !exit.is_abnormal {
-                Tightening::NONE
+                RestartThrottle::NONE
             } else {
                 turn.around.observe(now, policy, &exit.failure)
             },
@@ -442,15 +442,17 @@ impl SupervisorState {
         }
         let pause = inputs.pause(decision);
         match decision.step {
-            EscalationStep::Restart if self.group == RestartGroup::OneForOne && self.cycle.is_none() => {
+            EscalationStep::Restart
+                if self.group == SupervisionStrategy::OneForOne && self.cycle.is_none() =>
+            {
                 self.spare(turn, key, pause);
                 self.restart_alone(turn, key, decision.due);
             }
             EscalationStep::Restart => {
                 let is_affected = |other: &ChildKey| match self.group {
-                    RestartGroup::OneForOne => *other == key,
-                    RestartGroup::RestForOne => *other >= key,
-                    RestartGroup::OneForAll => true,
+                    SupervisionStrategy::OneForOne => *other == key,
+                    SupervisionStrategy::RestForOne => *other >= key,
+                    SupervisionStrategy::OneForAll => true,
                 };
                 let affected: Vec<_> = self.children.keys().copied().filter(is_affected).collect();
                 for &other in &affected {
@@ -685,7 +687,7 @@ impl SupervisorState {
             child.phase = ChildPhase::Stopping;
             turn.effects.push(Effect::Stop(key));
         } else if child.policy.is_supervisor {
-            turn.effects.push(Effect::Recall(key));
+            turn.effects.push(Effect::CancelStart(key));
         }
     }
 
@@ -715,6 +717,6 @@ fn comes_back(restart: RestartType, exit: &Exit) -> bool {
 /// One call of [`SupervisorState::handle`].
 struct Turn<'a> {
     now: Moment,
-    around: &'a mut dyn Surroundings,
+    around: &'a mut dyn Environment,
     effects: Vec<Effect>,
 }

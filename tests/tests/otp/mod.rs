@@ -25,16 +25,16 @@ use alys_cluster::supervision::failure::ActorFailureType;
 use alys_cluster::supervision::message::ChildCounts;
 use alys_cluster::supervision::{
     AdminError, AutoShutdown, ChildSpec, EnhancedSupervision, EscalationStep, EscalationTable,
-    ExponentialBackoffConfig, FixedDelayConfig, RestartGroup, RestartIntensity, RestartStrategy, RestartType,
-    Shutdown, SlotTiming, SupervisorSpec,
+    ExponentialBackoffConfig, FixedDelayConfig, RestartIntensity, RestartStrategy, RestartType, Shutdown,
+    SlotTiming, SupervisionStrategy, SupervisorSpec,
 };
 use alys_tests::tree::{Order, Puppet, Root, Stage, Start};
 use alys_tests::{eventually, seen};
 
-use RestartGroup::{OneForAll, OneForOne, RestForOne};
 use RestartType::{Permanent, Temporary, Transient};
+use SupervisionStrategy::{OneForAll, OneForOne, RestForOne};
 
-const GROUPS: [RestartGroup; 3] = [OneForOne, OneForAll, RestForOne];
+const GROUPS: [SupervisionStrategy; 3] = [OneForOne, OneForAll, RestForOne];
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -94,7 +94,12 @@ impl Exit {
 }
 
 /// Starts a root of this group.
-async fn raise(stage: &Stage, group: RestartGroup, max_restarts: u32, children: Vec<ChildSpec>) -> Root {
+async fn raise(
+    stage: &Stage,
+    group: SupervisionStrategy,
+    max_restarts: u32,
+    children: Vec<ChildSpec>,
+) -> Root {
     let spec = stage.spec("root", max_restarts, children);
     stage.raise(SupervisorSpec { group, ..spec }).await.expect("the tree starts")
 }

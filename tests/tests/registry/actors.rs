@@ -5,7 +5,7 @@ use alys_cluster::id::Incarnation;
 use alys_cluster::registry::{ActorLifecycleState, LookupError, RegistryChange, Subscription};
 use alys_cluster::supervision::child::ChildPhase;
 use alys_cluster::supervision::{
-    AdminError, ChildSpec, EnhancedSupervision, RestartGroup, RestartType, SupervisorSpec,
+    AdminError, ChildSpec, EnhancedSupervision, RestartType, SupervisionStrategy, SupervisorSpec,
 };
 use alys_tests::federation::SOON;
 use alys_tests::tree::{Order, Puppet, Root, Stage, Start};
@@ -239,9 +239,9 @@ async fn after_many_deaths_in_every_kind_of_group_the_registry_agrees_with_the_s
     let mut tiers = Vec::new();
     let mut puppets = Vec::new();
     for (tier, group) in [
-        ("one", RestartGroup::OneForOne),
-        ("all", RestartGroup::OneForAll),
-        ("rest", RestartGroup::RestForOne),
+        ("one", SupervisionStrategy::OneForOne),
+        ("all", SupervisionStrategy::OneForAll),
+        ("rest", SupervisionStrategy::RestForOne),
     ] {
         let mut children = Vec::new();
         for (number, restart) in

@@ -16,7 +16,7 @@ use alys_cluster::health::{HealthCheckResult, HealthStatus};
 use alys_cluster::id::{BlockHeight, Incarnation, NodeId};
 use alys_cluster::mailbox::{Address, CallError, Mail, MailError, remind};
 use alys_cluster::port::{Outbox, PeerChange};
-use alys_cluster::supervision::{ActorFailureType, SlotReader, SlotTiming, blame};
+use alys_cluster::supervision::{ActorFailureType, SlotReader, SlotTiming, set_cause};
 use alys_cluster::trace::{Cause, within, within_sync};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
@@ -235,7 +235,7 @@ impl ConsensusActor {
         let StepTaken { began, state, actions } = taken;
         shell.taking = None;
         shell.step = Some(state);
-        shell.telling.step(|rounds, _| blame(rounds.context()));
+        shell.telling.step(|rounds, _| set_cause(rounds.context()));
         let actions = actions.inspect_err(|_| self.storage.disk().suspect()).map_err(MemberFailure::of)?;
         for action in actions {
             if let Action::Commit(decision) = action {
@@ -291,7 +291,7 @@ impl ConsensusActor {
                 }
                 _ => {}
             }
-            blame(rounds.context());
+            set_cause(rounds.context());
             over
         });
     }

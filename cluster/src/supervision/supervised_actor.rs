@@ -21,7 +21,7 @@ use crate::trace::within;
 pub type Deadline<M> = Arc<dyn Fn(&M) -> Option<Duration> + Send + Sync>;
 
 /// What is watched of an actor besides its panics. By default nothing.
-pub struct Watch<M> {
+pub struct HandlerLimits<M> {
     slot: Arc<PanicSlot>,
     deadline: Option<Deadline<M>>,
     overflow: Option<Overflow>,
@@ -39,7 +39,7 @@ struct Overflow {
     before: AtomicU64,
 }
 
-impl<M> Default for Watch<M> {
+impl<M> Default for HandlerLimits<M> {
     fn default() -> Self {
         Self {
             slot: Arc::default(),
@@ -52,7 +52,7 @@ impl<M> Default for Watch<M> {
     }
 }
 
-impl<M> Watch<M> {
+impl<M> HandlerLimits<M> {
     /// Handlers that take longer than `deadline` says fail with [`ActorFailureType::Timeout`]: at their next
     /// await, for nothing interrupts a loop that never yields.
     #[must_use]
@@ -122,12 +122,12 @@ async fn in_time(
 }
 
 /// An actor with its watch. To ractor and to the actor's callers it is the actor.
-pub struct Guarded<A: Actor> {
+pub struct SupervisedActor<A: Actor> {
     actor: A,
-    watch: Arc<Watch<A::Msg>>,
+    limits: Arc<HandlerLimits<A::Msg>>,
 }
 
-impl<M: Send + 'static> Watch<Mail<M>> {
+impl<M: Send + 'static> HandlerLimits<Mail<M>> {
     /// Handlers wait for ever over the mail that says so: an endless await, on order. Deadlines hold for it as for any.
     #[must_use]
     pub fn drilled(mut self) -> Self {
@@ -144,14 +144,14 @@ impl<M: Send + 'static> Watch<Mail<M>> {
     }
 }
 
-impl<A: Actor> Guarded<A> {
-    /// `actor` under `watch`.
-    pub fn new(actor: A, watch: Arc<Watch<A::Msg>>) -> Self {
-        Self { actor, watch }
+impl<A: Actor> SupervisedActor<A> {
+    /// `actor` under `limits`.
+    pub fn new(actor: A, limits: Arc<HandlerLimits<A::Msg>>) -> Self {
+        Self { actor, limits }
     }
 }
 
-impl<A: Actor> Actor for Guarded<A> {
+impl<A: Actor> Actor for SupervisedActor<A> {
     type Msg = A::Msg;
     type State = Contained<A::State>;
     type Arguments = A::Arguments;
@@ -161,11 +161,11 @@ impl<A: Actor> Actor for Guarded<A> {
         me: ActorRef<A::Msg>,
         arguments: A::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        if let Some(overflow) = &self.watch.overflow {
+        if let Some(overflow) = &self.limits.overflow {
             overflow.before.store(overflow.mailbox.refused(), Ordering::Relaxed);
         }
-        let state = watched(self.watch.slot.clone(), self.actor.pre_start(me.clone(), arguments)).await?;
-        if let Some(started) = &self.watch.started {
+        let state = watched(self.limits.slot.clone(), self.actor.pre_start(me.clone(), arguments)).await?;
+        if let Some(started) = &self.limits.started {
             started(me);
         }
         Ok(Contained(Some(state)))
@@ -177,7 +177,7 @@ impl<A: Actor> Actor for Guarded<A> {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
-        watched(self.watch.slot.clone(), self.actor.post_start(me, state)).await
+        watched(self.limits.slot.clone(), self.actor.post_start(me, state)).await
     }
 
     async fn post_stop(
@@ -186,7 +186,7 @@ impl<A: Actor> Actor for Guarded<A> {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
-        watched(self.watch.slot.clone(), self.actor.post_stop(me, state)).await
+        watched(self.limits.slot.clone(), self.actor.post_stop(me, state)).await
     }
 
     async fn handle(
@@ -196,17 +196,17 @@ impl<A: Actor> Actor for Guarded<A> {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
-        let deadline = self.watch.deadline.as_ref().and_then(|deadline| deadline(&message));
-        let is_endless = self.watch.is_endless.is_some_and(|is_endless| is_endless(&message));
-        let traced = self.watch.traced.as_ref();
-        let (cause, span) = traced.map_or((None, None), |traced| traced.begin(&message, &self.watch.slot));
+        let deadline = self.limits.deadline.as_ref().and_then(|deadline| deadline(&message));
+        let is_endless = self.limits.is_endless.is_some_and(|is_endless| is_endless(&message));
+        let traced = self.limits.traced.as_ref();
+        let (cause, span) = traced.map_or((None, None), |traced| traced.begin(&message, &self.limits.slot));
         let handling = async {
             if is_endless {
                 // As any message that is opened, it holds no slot any more.
                 drop(message);
                 return std::future::pending().await;
             }
-            watched(self.watch.slot.clone(), self.actor.handle(me, message, state)).await
+            watched(self.limits.slot.clone(), self.actor.handle(me, message, state)).await
         };
         let outcome = if cause.is_some() {
             within(cause, in_time(deadline, handling)).await
@@ -217,7 +217,7 @@ impl<A: Actor> Actor for Guarded<A> {
             span.over(outcome.as_ref().err().map(ToString::to_string));
         }
         outcome?;
-        self.watch.check_mailbox()
+        self.limits.check_mailbox()
     }
 
     async fn handle_serialized(
@@ -227,7 +227,7 @@ impl<A: Actor> Actor for Guarded<A> {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
-        watched(self.watch.slot.clone(), self.actor.handle_serialized(me, message, state)).await
+        watched(self.limits.slot.clone(), self.actor.handle_serialized(me, message, state)).await
     }
 
     async fn handle_supervisor_evt(
@@ -237,6 +237,6 @@ impl<A: Actor> Actor for Guarded<A> {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
-        watched(self.watch.slot.clone(), self.actor.handle_supervisor_evt(me, event, state)).await
+        watched(self.limits.slot.clone(), self.actor.handle_supervisor_evt(me, event, state)).await
     }
 }

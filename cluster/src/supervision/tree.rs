@@ -10,7 +10,7 @@ use super::child::{Child, ChildPhase};
 use super::failure::Failure;
 use super::intensity::{Budget, RestartIntensity};
 use super::message::SupervisorMessage;
-use super::spec::{ChildPolicy, RestartGroup};
+use super::spec::{ChildPolicy, SupervisionStrategy};
 use super::state::SupervisorState;
 use crate::clock::Moment;
 use crate::id::ActorName;
@@ -20,7 +20,7 @@ use crate::mailbox::Address;
 #[derive(Clone, Debug)]
 pub struct SupervisorRow {
     /// Who is restarted with whom.
-    pub group: RestartGroup,
+    pub group: SupervisionStrategy,
     /// Its budget.
     pub intensity: RestartIntensity,
     /// The first of its children.
@@ -51,7 +51,7 @@ type Row = (Shared, Address<SupervisorMessage>);
 
 /// Every supervisor's state and address, by its name.
 #[derive(Clone, Debug, Default)]
-pub struct TreeBoard {
+pub struct TreeReader {
     supervisors: Arc<RwLock<BTreeMap<ActorName, Row>>>,
     /// Children killed because they did not stop in time, since somebody asked.
     killed: Arc<Mutex<VecDeque<ActorName>>>,
@@ -64,7 +64,7 @@ fn read<T>(shared: &Shared, look: impl FnOnce(&mut SupervisorState) -> T) -> T {
     look(&mut shared.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-impl TreeBoard {
+impl TreeReader {
     /// Shows the state of `supervisor`, which is reached at `address`, from now on.
     pub(super) fn show(&self, supervisor: &ActorName, state: Shared, address: &Address<SupervisorMessage>) {
         let mut supervisors = self.supervisors.write().unwrap_or_else(PoisonError::into_inner);
@@ -98,7 +98,7 @@ impl TreeBoard {
     }
 
     /// No longer shows a supervisor that was forgotten.
-    pub(super) fn forget(&self, supervisor: &ActorName) {
+    pub(super) fn deregister(&self, supervisor: &ActorName) {
         self.supervisors.write().unwrap_or_else(PoisonError::into_inner).remove(supervisor);
     }
 

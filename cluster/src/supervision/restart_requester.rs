@@ -12,37 +12,37 @@ use super::enhanced::EnhancedSupervision;
 use super::failure::ActorFailureType;
 use super::message::AdminError;
 use crate::id::ActorName;
-use crate::port::{Fate, Healer, Remedy};
+use crate::port::{LinkTarget, RestartOutcome, RestartRequester};
 
 /// Finds each actor's supervisor on the board of the tree.
 #[derive(Clone)]
-pub struct TreeHealer {
+pub struct TreeRestartRequester {
     /// What all supervisors of the node share.
     pub context: Context,
 }
 
-impl TreeHealer {
-    fn face(&self, actor: &ActorName) -> Result<EnhancedSupervision, Remedy> {
-        let Some(worker) = self.context.board.worker(actor) else {
-            return Err(Remedy::NotNow(format!("no supervisor has a child {actor}")));
+impl TreeRestartRequester {
+    fn face(&self, actor: &ActorName) -> Result<EnhancedSupervision, RestartOutcome> {
+        let Some(worker) = self.context.tree.worker(actor) else {
+            return Err(RestartOutcome::NotNow(format!("no supervisor has a child {actor}")));
         };
         match worker.phase {
             ChildPhase::Running => Ok(EnhancedSupervision::at(worker.supervisor, self.context.clone())),
-            phase => Err(Remedy::NotNow(format!("{actor} is {}", phase.as_str()))),
+            phase => Err(RestartOutcome::NotNow(format!("{actor} is {}", phase.as_str()))),
         }
     }
 }
 
-fn remedy(answer: Result<Decision, AdminError>) -> Remedy {
+fn remedy(answer: Result<Decision, AdminError>) -> RestartOutcome {
     match answer {
-        Ok(decision) if decision.step.is_restart() => Remedy::Restarts,
-        Ok(decision) => Remedy::Otherwise(decision.step.as_str().to_owned()),
-        Err(error) => Remedy::NotNow(error.to_string()),
+        Ok(decision) if decision.step.is_restart() => RestartOutcome::Restarts,
+        Ok(decision) => RestartOutcome::Otherwise(decision.step.as_str().to_owned()),
+        Err(error) => RestartOutcome::NotNow(error.to_string()),
     }
 }
 
-impl Healer for TreeHealer {
-    fn restart(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, Remedy> {
+impl RestartRequester for TreeRestartRequester {
+    fn restart(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, RestartOutcome> {
         let (face, actor) = (self.face(actor), actor.clone());
         Box::pin(async move {
             let failure = ActorFailureType::HealthCheckFailure { consecutive_failures: failures };
@@ -53,7 +53,7 @@ impl Healer for TreeHealer {
         })
     }
 
-    fn escalate(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, Remedy> {
+    fn escalate(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, RestartOutcome> {
         let (face, actor) = (self.face(actor), actor.clone());
         Box::pin(async move {
             let failure = ActorFailureType::HealthCheckFailure { consecutive_failures: failures };
@@ -65,8 +65,8 @@ impl Healer for TreeHealer {
     }
 }
 
-impl Fate for TreeHealer {
-    fn fail(&self, actor: &ActorName, partner: String, reason: String) -> BoxFuture<'static, Remedy> {
+impl LinkTarget for TreeRestartRequester {
+    fn fail(&self, actor: &ActorName, partner: String, reason: String) -> BoxFuture<'static, RestartOutcome> {
         let (face, actor) = (self.face(actor), actor.clone());
         Box::pin(async move {
             let failure = ActorFailureType::DependencyFailure { service: partner, error: reason };

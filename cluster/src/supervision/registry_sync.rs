@@ -5,10 +5,10 @@
 
 use std::sync::PoisonError;
 
-use super::board::Shared;
 use super::child::{After, Child, ChildPhase};
 use super::context::Context;
 use super::spec::{ChildSpec, SupervisorSpec};
+use super::tree::Shared;
 use crate::id::{ActorName, ActorType};
 use crate::registry::ActorLifecycleState::{
     self, Active, Failed, Registering, ShuttingDown, Suspended, Terminated,
@@ -116,7 +116,7 @@ impl Context {
     }
 
     /// A child of `supervisor` is about to be started.
-    pub(super) fn enroll(
+    pub(super) fn register(
         &self,
         supervisor: &ActorName,
         spec: &ChildSpec,
@@ -133,7 +133,7 @@ impl Context {
 
     /// A supervisor ended, perhaps without a word about its children. They ended with it.
     pub(super) fn orphan(&self, supervisor: &ActorName) {
-        for name in self.board.children(supervisor).into_iter().flatten() {
+        for name in self.tree.children(supervisor).into_iter().flatten() {
             let Some(from) = self.standing(Some(supervisor), &name) else { continue };
             self.orphan(&name);
             self.advance(&name, lost(from));
@@ -143,20 +143,20 @@ impl Context {
     /// A child of `supervisor` ended with it, and so did its own.
     pub(super) fn ends(&self, supervisor: &ActorName, name: &ActorName, failed: bool) {
         let Some(from) = self.standing(Some(supervisor), name) else { return };
-        for child in self.board.children(name).into_iter().flatten() {
+        for child in self.tree.children(name).into_iter().flatten() {
             self.ends(name, &child, failed);
         }
         self.advance(name, end(from, failed));
     }
 
     /// A child of `supervisor` is no longer known, nor are its own.
-    pub(super) fn forget(&self, supervisor: &ActorName, name: &ActorName) {
+    pub(super) fn deregister(&self, supervisor: &ActorName, name: &ActorName) {
         // Another's child of the same name is none of its business, and neither are that one's children.
         let Some(from) = self.standing(Some(supervisor), name) else { return };
-        for child in self.board.children(name).into_iter().flatten() {
-            self.forget(name, &child);
+        for child in self.tree.children(name).into_iter().flatten() {
+            self.deregister(name, &child);
         }
-        self.board.forget(name);
+        self.tree.deregister(name);
         self.advance(name, end(from, false));
         if let Err(error) = self.registry.remove(name) {
             tracing::error!(%error, "the registry was not told that an actor is forgotten");
@@ -168,7 +168,7 @@ impl Context {
     pub(super) fn take_place(&self, spec: &SupervisorSpec, state: &Shared) -> Result<(), RegistryError> {
         let _place = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         self.enroll_supervisor(spec)?;
-        self.board.show(&spec.name, state.clone(), &spec.address);
+        self.tree.show(&spec.name, state.clone(), &spec.address);
         Ok(())
     }
 
@@ -176,9 +176,9 @@ impl Context {
     fn enroll_supervisor(&self, spec: &SupervisorSpec) -> Result<(), RegistryError> {
         let now = self.clock.now();
         // Children that were added to its predecessor are gone with that.
-        for name in self.board.children(&spec.name).into_iter().flatten() {
+        for name in self.tree.children(&spec.name).into_iter().flatten() {
             if spec.children.iter().all(|child| *child.name() != name) {
-                self.forget(&spec.name, &name);
+                self.deregister(&spec.name, &name);
             }
         }
         match self.registry.entry(&spec.name) {
@@ -221,7 +221,7 @@ impl Context {
         children: impl Iterator<Item = &'a ActorName>,
     ) {
         let _place = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.board.shows(name, state) || matches!(self.standing(None, name), None | Some(Terminated)) {
+        if !self.tree.shows(name, state) || matches!(self.standing(None, name), None | Some(Terminated)) {
             return;
         }
         children.for_each(|child| self.ends(name, child, true));
