@@ -55,7 +55,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Err(error) => {
                 println!("could not add {number}: {error}");
                 // Asking for nothing waits until the counter is back.
-                counter.call_patiently(Duration::from_secs(1), |reply| (0, reply)).await?;
+                counter.call_retrying(Duration::from_secs(1), |reply| (0, reply)).await?;
             }
         }
     }

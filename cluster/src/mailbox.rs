@@ -26,23 +26,23 @@ pub struct Mail<M> {
     body: Body<M>,
     cause: Option<Box<Cause>>,
     _slot: Option<Slot>,
-    _held: Option<Held>,
+    _permit: Option<Permit>,
 }
 
 /// Anything that is to be dropped with a message.
-type Held = Box<dyn Any + Send>;
+type Permit = Box<dyn Any + Send>;
 
 enum Body<M> {
     Message(M),
     Fault(String),
-    Endless,
+    Hang,
 }
 
 impl<M> Mail<M> {
     /// A message an actor sends itself: it takes no slot, for refusing it would stop the actor's clockwork.
     /// An actor has at most one of them waiting for each timer it set.
     pub fn to_self(body: M) -> Self {
-        Self { body: Body::Message(body), cause: None, _slot: None, _held: None }
+        Self { body: Body::Message(body), cause: None, _slot: None, _permit: None }
     }
 
     /// The message; its slot is free from here on.
@@ -54,7 +54,7 @@ impl<M> Mail<M> {
         match self.body {
             Body::Message(message) => message,
             Body::Fault(reason) => panic!("{reason}"),
-            Body::Endless => panic!("a handler without a watch can not be made to hang"),
+            Body::Hang => panic!("a handler without a watch can not be made to hang"),
         }
     }
 
@@ -62,7 +62,7 @@ impl<M> Mail<M> {
     pub fn peek(&self) -> Option<&M> {
         match &self.body {
             Body::Message(message) => Some(message),
-            Body::Fault(_) | Body::Endless => None,
+            Body::Fault(_) | Body::Hang => None,
         }
     }
 
@@ -72,8 +72,8 @@ impl<M> Mail<M> {
     }
 
     /// Whether its handler is to wait for ever: see [`Address::inject_hang`].
-    pub fn is_endless(&self) -> bool {
-        matches!(self.body, Body::Endless)
+    pub fn is_hang(&self) -> bool {
+        matches!(self.body, Body::Hang)
     }
 }
 
@@ -150,7 +150,7 @@ impl CallError {
 }
 
 /// How full a mailbox is.
-pub trait Pressure: Send + Sync {
+pub trait MailboxStats: Send + Sync {
     /// Its slots.
     fn capacity(&self) -> usize;
     /// Messages waiting or being handled.
@@ -163,7 +163,7 @@ pub trait Pressure: Send + Sync {
 }
 
 /// An actor that can be hurt, for drills.
-pub trait Mortal: Send + Sync {
+pub trait FaultTarget: Send + Sync {
     /// Its name.
     fn name(&self) -> &ActorName;
     /// Makes it panic in its handler: see [`Address::inject_panic`].
@@ -174,7 +174,7 @@ pub trait Mortal: Send + Sync {
     fn kill(&self) -> Result<(), MailError>;
 }
 
-impl<M: Send + 'static> Mortal for Address<M> {
+impl<M: Send + 'static> FaultTarget for Address<M> {
     fn name(&self) -> &ActorName {
         Self::name(self)
     }
@@ -193,7 +193,7 @@ impl<M: Send + 'static> Mortal for Address<M> {
     }
 }
 
-impl<M: Send + 'static> Pressure for Shared<M> {
+impl<M: Send + 'static> MailboxStats for Shared<M> {
     fn capacity(&self) -> usize {
         self.capacity
     }
@@ -211,7 +211,7 @@ impl<M: Send + 'static> Pressure for Shared<M> {
     }
 }
 
-impl<M: Send + 'static> Pressure for Address<M> {
+impl<M: Send + 'static> MailboxStats for Address<M> {
     fn capacity(&self) -> usize {
         self.shared.capacity()
     }
@@ -229,7 +229,7 @@ impl<M: Send + 'static> Pressure for Address<M> {
     }
 }
 
-trait AnyShared: Any + Pressure {
+trait AnyShared: Any + MailboxStats {
     fn message_type(&self) -> &'static str;
 }
 
@@ -261,7 +261,7 @@ impl AnyAddress {
     }
 }
 
-impl Pressure for AnyAddress {
+impl MailboxStats for AnyAddress {
     fn capacity(&self) -> usize {
         self.0.capacity()
     }
@@ -367,9 +367,9 @@ impl<M: Send + 'static> Address<M> {
         self.send(Body::Message(body), None)
     }
 
-    /// Sends `body`, and holds `held` until it is handled or dropped: what it takes of something else than the mailbox.
-    pub fn cast_holding(&self, body: M, held: impl Any + Send) -> Result<(), MailError> {
-        self.send(Body::Message(body), Some(Box::new(held)))
+    /// Sends `body`, and holds `permit` until it is handled or dropped: what it takes of something else than the mailbox.
+    pub fn cast_holding(&self, body: M, permit: impl Any + Send) -> Result<(), MailError> {
+        self.send(Body::Message(body), Some(Box::new(permit)))
     }
 
     /// Sends a fault: the actor panics with `reason` when it opens it, in its own handler, as any actor may. For
@@ -379,12 +379,12 @@ impl<M: Send + 'static> Address<M> {
     }
 
     /// Sends a fault: the actor's handler waits for ever over it, if its watch knows of drills
-    /// ([`HandlerLimits::drilled`](crate::supervision::HandlerLimits::drilled)); otherwise it panics. For drills.
+    /// ([`HandlerLimits::fault_injectable`](crate::supervision::HandlerLimits::fault_injectable)); otherwise it panics. For drills.
     pub fn inject_hang(&self) -> Result<(), MailError> {
-        self.send(Body::Endless, None)
+        self.send(Body::Hang, None)
     }
 
-    fn send(&self, body: Body<M>, held: Option<Held>) -> Result<(), MailError> {
+    fn send(&self, body: Body<M>, permit: Option<Permit>) -> Result<(), MailError> {
         let shared = &self.shared;
         let absent = || MailError::Absent(shared.name.clone());
         let target = self.target().ok_or_else(absent)?;
@@ -393,7 +393,7 @@ impl<M: Send + 'static> Address<M> {
             MailError::Full { name: shared.name.clone(), capacity: shared.capacity }
         })?;
         let cause = current().map(Box::new);
-        target.cast(Mail { body, cause, _slot: Some(slot), _held: held }).map_err(|_| absent())
+        target.cast(Mail { body, cause, _slot: Some(slot), _permit: permit }).map_err(|_| absent())
     }
 
     /// Asks, and waits for the answer until the deadline.
@@ -413,7 +413,7 @@ impl<M: Send + 'static> Address<M> {
 
     /// The same, of whichever incarnation answers: an actor that is absent, or ends over the question, is asked
     /// again as soon as it is back. So the question must be one that may be asked twice.
-    pub async fn call_patiently<R: Send + 'static>(
+    pub async fn call_retrying<R: Send + 'static>(
         &self,
         deadline: Duration,
         question: impl Fn(RpcReplyPort<R>) -> M,
@@ -447,7 +447,7 @@ impl<M: Send + 'static> Address<M> {
 
 /// Sends `body` to `actor` itself after `delay`. Dropping the handle does not cancel it; a message that
 /// comes too late is recognised by what it carries.
-pub fn remind<M: Send + 'static>(actor: &ActorRef<Mail<M>>, delay: Duration, body: M) {
+pub fn send_self_after<M: Send + 'static>(actor: &ActorRef<Mail<M>>, delay: Duration, body: M) {
     // The handle only serves to abort; the reminder ends by itself when the actor has ended.
     drop(actor.send_after(delay, move || Mail::to_self(body)));
 }
@@ -512,15 +512,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_patient_caller_is_answered_by_the_successor_of_an_actor_that_died_over_its_question() {
+    async fn a_retrying_call_is_answered_by_the_successor_of_an_actor_that_died_over_its_question() {
         let address = Address::new(ActorName::literal("echo"), 4);
         let first = echo(&address).await;
         // Behind this the question waits, and is dropped with the mailbox.
-        let (_never, held) = tokio::sync::oneshot::channel();
-        address.cast(Question::Hold(held)).expect("taken");
+        let (_never, permit) = tokio::sync::oneshot::channel();
+        address.cast(Question::Hold(permit)).expect("taken");
         let asking = {
             let address = address.clone();
-            tokio::spawn(async move { address.call_patiently(SOON, |reply| Question::Echo(7, reply)).await })
+            tokio::spawn(async move { address.call_retrying(SOON, |reply| Question::Echo(7, reply)).await })
         };
         while address.depth() == 0 {
             tokio::task::yield_now().await;
@@ -531,7 +531,7 @@ mod tests {
         assert_eq!(asking.await.expect("joined"), Ok(7));
 
         let nobody = Address::new(ActorName::literal("nobody"), 4);
-        let late = nobody.call_patiently(SOON, |reply| Question::Echo(1, reply)).await;
+        let late = nobody.call_retrying(SOON, |reply| Question::Echo(1, reply)).await;
         assert_eq!(late, Err(CallError::Deadline { name: ActorName::literal("nobody"), deadline: SOON }));
     }
 
@@ -548,8 +548,8 @@ mod tests {
     async fn a_full_mailbox_refuses_and_counts_and_takes_again_when_emptied() {
         let address = Address::new(ActorName::literal("echo"), 2);
         let _actor = echo(&address).await;
-        let (release, held) = tokio::sync::oneshot::channel();
-        address.cast(Question::Hold(held)).expect("handled at once");
+        let (release, permit) = tokio::sync::oneshot::channel();
+        address.cast(Question::Hold(permit)).expect("handled at once");
         while address.depth() > 0 {
             tokio::task::yield_now().await;
         }
@@ -575,8 +575,8 @@ mod tests {
         let _actor = echo(&address).await;
         let dropped = address.call(SOON, Question::Ignore).await;
         assert_eq!(dropped, Err(CallError::Dropped(ActorName::literal("echo"))));
-        let (_never, held) = tokio::sync::oneshot::channel();
-        address.cast(Question::Hold(held)).expect("taken");
+        let (_never, permit) = tokio::sync::oneshot::channel();
+        address.cast(Question::Hold(permit)).expect("taken");
         let late = address.call(SOON, |reply| Question::Echo(1, reply)).await;
         assert_eq!(late, Err(CallError::Deadline { name: ActorName::literal("echo"), deadline: SOON }));
     }

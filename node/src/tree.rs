@@ -32,7 +32,7 @@ use alys_cluster::federation::{FederationActor, FederationMessage, FederationWir
 use alys_cluster::health::message::MemberReading;
 use alys_cluster::health::{HealthMessage, HealthMonitor, Pingable, RecoveryAgent, RecoveryMessage, Ties};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation, NodeId};
-use alys_cluster::mailbox::{Address, Mail, Mortal};
+use alys_cluster::mailbox::{Address, FaultTarget, Mail};
 use alys_cluster::port::{LastWords, Outbox, PeerChange, PeerWatcher};
 use alys_cluster::supervision::{
     ChildSpec, Context, EscalationTable, HandlerLimits, RestartStrategy, SupervisorSpec, TreeRestartRequester,
@@ -137,8 +137,8 @@ impl Addresses {
     }
 
     /// Every actor that can be hurt in a drill.
-    pub fn mortals(&self) -> Vec<&dyn Mortal> {
-        let mut all: Vec<&dyn Mortal> = vec![
+    pub fn fault_targets(&self) -> Vec<&dyn FaultTarget> {
+        let mut all: Vec<&dyn FaultTarget> = vec![
             &self.chain,
             &self.engine,
             &self.federation,
@@ -151,7 +151,7 @@ impl Addresses {
             &self.metrics,
             &self.logging,
         ];
-        all.extend(self.links.values().map(|link| link as &dyn Mortal));
+        all.extend(self.links.values().map(|link| link as &dyn FaultTarget));
         all
     }
 }
@@ -237,7 +237,7 @@ impl Parts {
         M: Send + 'static,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        let watch = HandlerLimits::default().deadline(|_| Some(HANDLER_DEADLINE)).drilled();
+        let watch = HandlerLimits::default().deadline(|_| Some(HANDLER_DEADLINE)).fault_injectable();
         self.watched(name, watch.traced(name, &self.events), make)
     }
 
@@ -308,7 +308,7 @@ impl Parts {
             head: self.head.clone(),
             clock: self.clock.clone(),
         };
-        let watch = HandlerLimits::default().deadline(|_| Some(CHAIN_DEADLINE)).drilled();
+        let watch = HandlerLimits::default().deadline(|_| Some(CHAIN_DEADLINE)).fault_injectable();
         let address = actor.address.clone();
         let watch = watch.traced(address.name(), &self.events);
         let chain = self.watched(address.name(), watch, move || actor.clone());

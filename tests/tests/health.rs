@@ -247,7 +247,7 @@ impl Ward {
         let events = stage.context.events.listen();
         let (address, prefix) = (monitor.address.clone(), stage.context.prefix.clone());
         let mut children: Vec<_> = actors.iter().map(|puppet| stage.child(puppet)).collect();
-        let watch = watch(MonitorWatch::default().drilled());
+        let watch = watch(MonitorWatch::default().fault_injectable());
         let name = address.name().clone();
         children.push(ChildSpec::watched(&prefix, &name, watch, move || (monitor.clone(), ())));
         children.push(ChildSpec::worker(&prefix, &agent.address.name().clone(), move || (agent.clone(), ())));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use alys_cluster::event::ClusterEvent;
 use alys_cluster::federation::WISH_MAX;
 use alys_cluster::id::{ActorName, ActorPriority};
-use alys_cluster::mailbox::Mortal;
+use alys_cluster::mailbox::FaultTarget;
 use alys_cluster::shutdown::state::INSISTS_AFTER;
 use alys_cluster::shutdown::{
     Answer, Caller, Outcome, Phase, Refusal, Request, ShutdownCoordinator, ShutdownState, Standing, Task,
@@ -409,7 +409,7 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     parts.addresses.federation.inject_hang().expect("it runs");
     let answer = alys_node::shutdown::request(parts, shutdown, Caller::Call, "a drill", false).await;
     assert!(matches!(answer, Answer::Refused(Refusal { without: 2, .. })), "{answer:?}");
-    Mortal::kill(&parts.addresses.federation).expect("it runs");
+    FaultTarget::kill(&parts.addresses.federation).expect("it runs");
     third.gate_open(3).await;
     let height = third.height();
     let answer = third.node().signalled("SIGTERM").await;

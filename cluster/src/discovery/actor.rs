@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::health::HealthCheckResult;
 use crate::health::message::answer;
 use crate::id::{Incarnation, NodeId};
-use crate::mailbox::{Address, Mail, remind};
+use crate::mailbox::{Address, Mail, send_self_after};
 use crate::port::Outbox;
 use crate::registry::{ActorQuery, RegistryChange, ThreadSafeActorRegistry};
 use crate::transport::Refusals;
@@ -115,7 +115,7 @@ impl Actor for DiscoveryActor {
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Shell, ActorProcessingErr> {
         self.address.bind(me.clone());
         let shell = Shell { exchange: Exchange::default(), watching: self.watch() };
-        remind(&me, Duration::ZERO, DiscoveryMessage::Tick);
+        send_self_after(&me, Duration::ZERO, DiscoveryMessage::Tick);
         Ok(shell)
     }
 
@@ -127,7 +127,7 @@ impl Actor for DiscoveryActor {
     ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             DiscoveryMessage::Tick => {
-                remind(&me, TICK, DiscoveryMessage::Tick);
+                send_self_after(&me, TICK, DiscoveryMessage::Tick);
                 let members = self.discovery.directory.members().into_iter();
                 self.handle(
                     shell,

@@ -17,7 +17,7 @@ use crate::event::{ClusterEvent, EventBus};
 use crate::health::message::answer;
 use crate::health::{HealthCheckResult, HealthMessage};
 use crate::id::{ActorPriority, Incarnation};
-use crate::mailbox::{Address, Mail, remind};
+use crate::mailbox::{Address, Mail, send_self_after};
 use crate::port::{Outbox, PeerChange, PeerWatcher, Progress, Signer};
 
 /// How often silence is looked at: a fifth of the default interval between heartbeats.
@@ -125,7 +125,7 @@ impl Actor for FederationActor {
             self.watchers.iter().for_each(|watcher| watcher(&change));
         }
         self.address.bind(me.clone());
-        remind(&me, Duration::ZERO, FederationMessage::Tick);
+        send_self_after(&me, Duration::ZERO, FederationMessage::Tick);
         Ok(Coordinator::new(self.roster.clone(), self.incarnation, self.config, self.signer.clone()))
     }
 
@@ -139,7 +139,7 @@ impl Actor for FederationActor {
         let wall = self.clock.wall();
         match mail.open() {
             FederationMessage::Tick => {
-                remind(&me, TICK, FederationMessage::Tick);
+                send_self_after(&me, TICK, FederationMessage::Tick);
                 let height = self.progress.height();
                 self.apply(coordinator.handle(now, Input::Tick { wall, height }));
             }

@@ -17,7 +17,7 @@ use super::state::{ActorHealth, Check, HealthBoard, Outcome, Reading, Receipt};
 use crate::clock::{Clock, Moment};
 use crate::event::{ClusterEvent, EventBus};
 use crate::id::{ActorName, ActorPriority, Incarnation};
-use crate::mailbox::{Address, CallError, Mail, MailError, remind};
+use crate::mailbox::{Address, CallError, Mail, MailError, send_self_after};
 use crate::port::LastWords;
 
 /// How often the monitor looks who is due.
@@ -257,7 +257,7 @@ impl Actor for HealthMonitor {
 
     async fn pre_start(&self, me: Me, (): ()) -> Result<Shell, ActorProcessingErr> {
         self.address.bind(me.clone());
-        remind(&me, Duration::ZERO, HealthMessage::Tick);
+        send_self_after(&me, Duration::ZERO, HealthMessage::Tick);
         let actors = self.actors.iter().map(|actor| (actor.name.clone(), actor.priority));
         let board = HealthBoard::new(self.config, actors);
         Ok(Shell { board, batches: Vec::new(), members_due: Moment::ORIGIN })
@@ -269,7 +269,7 @@ impl Actor for HealthMonitor {
                 let due = shell.board.due(self.clock.now());
                 self.check(&me, &mut shell.board, &due);
                 self.look_at_members(&me, shell);
-                remind(&me, TICK, HealthMessage::Tick);
+                send_self_after(&me, TICK, HealthMessage::Tick);
             }
             HealthMessage::Checked(outcomes) => self.checked(&me, shell, outcomes),
             HealthMessage::Late(index, pong) => {

@@ -10,7 +10,7 @@ use super::ping::HealthCheckResult;
 use super::recovery::{Effect, Input, Recovery, RecoveryConfig};
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};
-use crate::mailbox::{Address, Mail, remind};
+use crate::mailbox::{Address, Mail, send_self_after};
 use crate::port::RestartRequester;
 
 /// How often patience and deadlines are looked at.
@@ -67,7 +67,7 @@ impl Actor for RecoveryAgent {
 
     async fn pre_start(&self, me: Me, (): ()) -> Result<Recovery, ActorProcessingErr> {
         self.address.bind(me.clone());
-        remind(&me, TICK, RecoveryMessage::Tick);
+        send_self_after(&me, TICK, RecoveryMessage::Tick);
         Ok(Recovery::new(self.clock.now(), self.config, self.monitor.name().clone()))
     }
 
@@ -80,7 +80,7 @@ impl Actor for RecoveryAgent {
         match mail.open() {
             RecoveryMessage::Tick => {
                 self.input(&me, recovery, Input::Tick);
-                remind(&me, TICK, RecoveryMessage::Tick);
+                send_self_after(&me, TICK, RecoveryMessage::Tick);
             }
             RecoveryMessage::Found(found) => {
                 for health in found {

@@ -26,7 +26,7 @@ use super::restart_trace::Restarts;
 use super::spec::{ChildSpec, ExitChannel, Shutdown, SupervisorSpec};
 use super::state::{Effect, Input, SupervisorState};
 use crate::event::ClusterEvent;
-use crate::mailbox::{Mail, remind};
+use crate::mailbox::{Mail, send_self_after};
 use crate::trace::{Cause, TraceContext, within_sync};
 
 /// What ractor says of an actor that was killed.
@@ -227,7 +227,7 @@ impl Supervisor {
                     spec.exit.start.cancel();
                 }
             }
-            Effect::Wake(wakeup, after) => remind(me, after, SupervisorMessage::Wake(wakeup)),
+            Effect::Wake(wakeup, after) => send_self_after(me, after, SupervisorMessage::Wake(wakeup)),
             Effect::Tell(key, record) => self.tell(shell, key, *record),
             Effect::Halt(key, failure) => {
                 let name = shell.specs.get(&key).map_or(&shell.spec.name, ChildSpec::name);

@@ -14,7 +14,7 @@ use super::handling::Traced;
 use super::panic::{PanicSlot, watched};
 use crate::event::EventBus;
 use crate::id::ActorName;
-use crate::mailbox::{Mail, Pressure};
+use crate::mailbox::{Mail, MailboxStats};
 use crate::trace::within;
 
 /// The longest a handler may take with this message; `None` for as long as it likes.
@@ -26,14 +26,14 @@ pub struct HandlerLimits<M> {
     deadline: Option<Deadline<M>>,
     overflow: Option<Overflow>,
     started: Option<Started<M>>,
-    is_endless: Option<fn(&M) -> bool>,
+    is_hang: Option<fn(&M) -> bool>,
     traced: Option<Traced<M>>,
 }
 
 type Started<M> = Box<dyn Fn(ActorRef<M>) + Send + Sync>;
 
 struct Overflow {
-    mailbox: Arc<dyn Pressure>,
+    mailbox: Arc<dyn MailboxStats>,
     refusals_max: u64,
     /// Refusals when this incarnation started.
     before: AtomicU64,
@@ -46,7 +46,7 @@ impl<M> Default for HandlerLimits<M> {
             deadline: None,
             overflow: None,
             started: None,
-            is_endless: None,
+            is_hang: None,
             traced: None,
         }
     }
@@ -65,7 +65,7 @@ impl<M> HandlerLimits<M> {
     /// [`ActorFailureType::MailboxOverflow`] after the message at hand. What waited is dropped with it; the
     /// mailbox itself refuses the newest.
     #[must_use]
-    pub fn overflow(mut self, mailbox: impl Pressure + 'static, refusals_max: u64) -> Self {
+    pub fn overflow(mut self, mailbox: impl MailboxStats + 'static, refusals_max: u64) -> Self {
         self.overflow =
             Some(Overflow { mailbox: Arc::new(mailbox), refusals_max, before: AtomicU64::new(0) });
         self
@@ -130,8 +130,8 @@ pub struct SupervisedActor<A: Actor> {
 impl<M: Send + 'static> HandlerLimits<Mail<M>> {
     /// Handlers wait for ever over the mail that says so: an endless await, on order. Deadlines hold for it as for any.
     #[must_use]
-    pub fn drilled(mut self) -> Self {
-        self.is_endless = Some(Mail::is_endless);
+    pub fn fault_injectable(mut self) -> Self {
+        self.is_hang = Some(Mail::is_hang);
         self
     }
 
@@ -197,11 +197,11 @@ impl<A: Actor> Actor for SupervisedActor<A> {
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
         let deadline = self.limits.deadline.as_ref().and_then(|deadline| deadline(&message));
-        let is_endless = self.limits.is_endless.is_some_and(|is_endless| is_endless(&message));
+        let is_hang = self.limits.is_hang.is_some_and(|is_hang| is_hang(&message));
         let traced = self.limits.traced.as_ref();
         let (cause, span) = traced.map_or((None, None), |traced| traced.begin(&message, &self.limits.slot));
         let handling = async {
-            if is_endless {
+            if is_hang {
                 // As any message that is opened, it holds no slot any more.
                 drop(message);
                 return std::future::pending().await;

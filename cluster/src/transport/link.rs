@@ -23,7 +23,7 @@ use crate::event::{ClusterEvent, EventBus};
 use crate::health::HealthCheckResult;
 use crate::health::message::answer;
 use crate::id::{ActorName, Incarnation, NodeId};
-use crate::mailbox::{Address, Mail, remind};
+use crate::mailbox::{Address, Mail, send_self_after};
 
 /// How often dials and handshakes are looked at.
 const TICK: Duration = Duration::from_millis(20);
@@ -160,7 +160,7 @@ impl Actor for LinkActor {
 
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Shell, ActorProcessingErr> {
         self.address.bind(me.clone());
-        remind(&me, Duration::ZERO, LinkMessage::Tick);
+        send_self_after(&me, Duration::ZERO, LinkMessage::Tick);
         // Sessions that the link's predecessor knew are made anew. Without a network actor there are none.
         let _ = self.network.cast(NetworkMessage::LinkStarted(self.line.peer().clone()));
         Ok(Shell {
@@ -179,7 +179,7 @@ impl Actor for LinkActor {
     ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             LinkMessage::Tick => {
-                remind(&me, TICK, LinkMessage::Tick);
+                send_self_after(&me, TICK, LinkMessage::Tick);
                 if let Some(reason) = self.duplicates.halted() {
                     shell.sessions.values().for_each(|session| session.stop(reason));
                 }

@@ -36,7 +36,7 @@ use crate::federation::Roster;
 use crate::health::HealthCheckResult;
 use crate::health::message::answer;
 use crate::id::NodeId;
-use crate::mailbox::{Address, Mail, remind};
+use crate::mailbox::{Address, Mail, send_self_after};
 
 /// Largest frame that `ractor_cluster` accepts: it greets, pings, and says what is remotable.
 const CONTROL_FRAME_BYTES_MAX: u64 = 16 * 1024;
@@ -448,7 +448,7 @@ impl Actor for NetworkActor {
             servers.insert(peer.clone(), server);
         }
         self.address.bind(me.clone());
-        remind(&me, TICK, NetworkMessage::Tick);
+        send_self_after(&me, TICK, NetworkMessage::Tick);
         Ok(Shell {
             servers,
             given: HashMap::new(),
@@ -467,7 +467,7 @@ impl Actor for NetworkActor {
     ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             NetworkMessage::Tick => {
-                remind(&me, TICK, NetworkMessage::Tick);
+                send_self_after(&me, TICK, NetworkMessage::Tick);
                 let now = self.clock.now();
                 if now.since(shell.certificate_checked) >= CERTIFICATE_CHECK {
                     shell.certificate_checked = now;

@@ -48,9 +48,9 @@ pub(super) async fn inject_fault(
     _: NoQuery,
     Body(request): Body<FaultRequest>,
 ) -> Result<Response, Problem> {
-    let mortals = ops.parts().addresses.mortals();
-    let Some(actor) = mortals.iter().find(|actor| actor.name().as_str() == request.actor) else {
-        let known: Vec<_> = mortals.iter().map(|actor| actor.name().as_str()).collect();
+    let fault_targets = ops.parts().addresses.fault_targets();
+    let Some(actor) = fault_targets.iter().find(|actor| actor.name().as_str() == request.actor) else {
+        let known: Vec<_> = fault_targets.iter().map(|actor| actor.name().as_str()).collect();
         let detail = format!("field `actor` is {:?}; expected one of {}", request.actor, known.join(", "));
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     };

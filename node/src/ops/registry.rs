@@ -2,7 +2,7 @@
 
 use alys_cluster::clock::Moment;
 use alys_cluster::discovery::RemoteEntry;
-use alys_cluster::mailbox::Pressure as _;
+use alys_cluster::mailbox::MailboxStats as _;
 use alys_cluster::registry::{
     ActorQuery, ActorRegistryEntry, Cursor, Order, Page, RegistryStats, ThreadSafeActorRegistry, parse,
 };

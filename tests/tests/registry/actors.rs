@@ -106,7 +106,7 @@ async fn an_actor_is_registered_with_its_start_and_followed_through_its_deaths()
         hurt(&puppet);
         assert_eq!(hears(&mut changes, 2).await, [(Failed, life - 1), (Active, life)]);
         // The handle found before follows to the new incarnation.
-        let who = address.call_patiently(SOON, Order::Who).await;
+        let who = address.call_retrying(SOON, Order::Who).await;
         assert_eq!(who, Ok(u32::try_from(life).expect("few lives")));
     }
     let entry = registry.entry(&name("worker")).expect("it is there");

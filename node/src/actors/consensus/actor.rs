@@ -14,7 +14,7 @@ use alys_cluster::federation::{GateReader, OperationClass, Roster};
 use alys_cluster::health::message::answer;
 use alys_cluster::health::{HealthCheckResult, HealthStatus};
 use alys_cluster::id::{BlockHeight, Incarnation, NodeId};
-use alys_cluster::mailbox::{Address, CallError, Mail, MailError, remind};
+use alys_cluster::mailbox::{Address, CallError, Mail, MailError, send_self_after};
 use alys_cluster::port::{Outbox, PeerChange};
 use alys_cluster::supervision::{ActorFailureType, SlotReader, SlotTiming, set_cause};
 use alys_cluster::trace::{Cause, within, within_sync};
@@ -188,7 +188,7 @@ impl Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         if let Some((height, request)) = self.retry.take() {
-            remind(&self.me, RETRY, ConsensusMessage::Retry { height, request });
+            send_self_after(&self.me, RETRY, ConsensusMessage::Retry { height, request });
         }
     }
 }
@@ -331,7 +331,7 @@ impl ConsensusActor {
                 self.tell(shell, ClusterEvent::SignatureUnknown { height, round: statement.round, step });
             }
             Action::SetTimer(timer, generation, after) => {
-                remind(me, after, ConsensusMessage::Timer(timer, generation));
+                send_self_after(me, after, ConsensusMessage::Timer(timer, generation));
             }
             Action::Build { round } => {
                 shell.telling.step(Rounds::building);
@@ -376,7 +376,7 @@ impl ConsensusActor {
     fn deliver(&self, me: &Me, deliveries: Vec<Delivery>) {
         for Delivery { to, after, message } in deliveries {
             if after > Duration::ZERO {
-                remind(me, after, ConsensusMessage::Deliver(to, message));
+                send_self_after(me, after, ConsensusMessage::Deliver(to, message));
                 continue;
             }
             let peers = self.roster.peers().filter(|peer| to.is_none() || self.genesis.index_of(peer) == to);
@@ -462,7 +462,7 @@ impl ConsensusActor {
             let result = loop {
                 // A chain that is being restarted has not lost the block: storing it twice is storing it once.
                 let ask = |reply| ChainMessage::Commit(stored.clone(), reply);
-                match within(cause, chain.call_patiently(COMMIT_DEADLINE, ask)).await {
+                match within(cause, chain.call_retrying(COMMIT_DEADLINE, ask)).await {
                     // The disk hangs: this member has nothing to do until it answers.
                     Err(CallError::Deadline { .. }) => {}
                     // Others ask the chain for more than it can take.
@@ -483,7 +483,7 @@ impl ConsensusActor {
     async fn settled(&self) -> Result<Head, ActorProcessingErr> {
         let (reader, from) = (Reader::Own, u64::MAX);
         let ask = |reply| ChainMessage::Range { reader, from, max: 0, max_bytes: 0, reply };
-        self.chain.call_patiently(OPEN_DEADLINE, ask).await??;
+        self.chain.call_retrying(OPEN_DEADLINE, ask).await??;
         Ok(self.head.head())
     }
 
@@ -497,7 +497,7 @@ impl ConsensusActor {
         let from = (head + 1).saturating_sub(max as u64);
         let (reader, max_bytes) = (Reader::Own, usize::MAX);
         let ask = |reply| ChainMessage::Range { reader, from, max, max_bytes, reply };
-        let blocks = self.chain.call_patiently(DEADLINE, ask).await??;
+        let blocks = self.chain.call_retrying(DEADLINE, ask).await??;
         let missed = blocks.iter().rev().find_map(|StoredBlock { block, certificate, .. }| {
             let step = shown(own, block, certificate)?;
             journal.lacks(block.height, step, block.hash()).then_some((block.height, step))
@@ -618,7 +618,7 @@ impl Actor for ConsensusActor {
         self.address.bind(me.clone());
         // What changes from here on is told.
         conductor.begin_without(self.gate.lost());
-        remind(&me, Duration::ZERO, ConsensusMessage::Tick);
+        send_self_after(&me, Duration::ZERO, ConsensusMessage::Tick);
         let members = || self.roster.members().iter().map(ToString::to_string).collect();
         let telling =
             Telling::new(&self.events, || Rounds::new(self.genesis.hash(), own, members(), head.height + 1));
@@ -685,7 +685,7 @@ fn defer(me: &Me, shell: &mut Shell, mail: Mail<ConsensusMessage>) {
     match mail.peek() {
         // The gate and the time are looked at anew with the next.
         Some(ConsensusMessage::Tick) if shell.step.is_none() => {
-            return remind(me, TICK, ConsensusMessage::Tick);
+            return send_self_after(me, TICK, ConsensusMessage::Tick);
         }
         Some(ConsensusMessage::PeersAt { .. }) => {
             shell.deferred.retain(|mail| !matches!(mail.peek(), Some(ConsensusMessage::PeersAt { .. })));
@@ -722,7 +722,7 @@ impl ConsensusActor {
                 unreachable!("they never wait")
             }
             ConsensusMessage::Tick => {
-                remind(me, TICK, ConsensusMessage::Tick);
+                send_self_after(me, TICK, ConsensusMessage::Tick);
                 let (stored, known) = (self.head.head().height, shell.step().conductor.head().height);
                 if shell.committing.is_none() && stored > known {
                     // Begun by an actor that has ended since.
@@ -755,7 +755,7 @@ impl ConsensusActor {
                 }
                 let Some(payload) = payload else {
                     let request = EngineRequest::Build { round };
-                    remind(me, RETRY, ConsensusMessage::Retry { height, request });
+                    send_self_after(me, RETRY, ConsensusMessage::Retry { height, request });
                     return Ok(());
                 };
                 let block = shell.step().conductor.assemble(self.clock.wall(), payload);
@@ -766,7 +766,7 @@ impl ConsensusActor {
                     PayloadStatus::Valid => true,
                     PayloadStatus::Syncing if block.parent == shell.step().conductor.head().hash => {
                         let (height, request) = (block.height, EngineRequest::Check { block, round });
-                        remind(me, RETRY, ConsensusMessage::Retry { height, request });
+                        send_self_after(me, RETRY, ConsensusMessage::Retry { height, request });
                         return Ok(());
                     }
                     PayloadStatus::Syncing | PayloadStatus::Invalid(_) => {

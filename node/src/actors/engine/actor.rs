@@ -81,7 +81,7 @@ impl Actor for EngineActor {
             reply,
         };
         // The chain may be waiting for the next slot to start again.
-        for stored in self.chain.call_patiently(DEADLINE, range).await?? {
+        for stored in self.chain.call_retrying(DEADLINE, range).await?? {
             engine.forkchoice_updated(&stored.block);
         }
         self.address.bind(me);

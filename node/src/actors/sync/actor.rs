@@ -10,7 +10,7 @@ use alys_cluster::federation::{FederationMessage, Roster};
 use alys_cluster::health::HealthCheckResult;
 use alys_cluster::health::message::answer;
 use alys_cluster::id::NodeId;
-use alys_cluster::mailbox::{Address, Mail, remind};
+use alys_cluster::mailbox::{Address, Mail, send_self_after};
 use alys_cluster::port::{Outbox, PeerChange};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -161,7 +161,7 @@ impl Actor for SyncActor {
 
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Shell, ActorProcessingErr> {
         self.address.bind(me.clone());
-        remind(&me, TICK, SyncMessage::Tick);
+        send_self_after(&me, TICK, SyncMessage::Tick);
         let members = self.roster.members().len();
         let sync = SyncState::new(members - self.roster.required());
         Ok(Shell { sync, adopting: None })
@@ -175,7 +175,7 @@ impl Actor for SyncActor {
     ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             SyncMessage::Tick => {
-                remind(&me, TICK, SyncMessage::Tick);
+                send_self_after(&me, TICK, SyncMessage::Tick);
                 self.compare(&mut shell.sync).await;
             }
             SyncMessage::Wire(from, SyncWire::Request { id, from: height }) => {
