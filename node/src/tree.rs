@@ -39,7 +39,9 @@ use alys_cluster::supervision::{
 };
 use alys_cluster::telemetry::metrics::Metrics;
 use alys_cluster::telemetry::spans::SpanCounters;
-use alys_cluster::telemetry::{Ear, History, LoggingActor, LoggingMessage, MetricsActor, MetricsMessage};
+use alys_cluster::telemetry::{
+    EventReceiver, History, LoggingActor, LoggingMessage, MetricsActor, MetricsMessage,
+};
 use alys_cluster::transport::gateway::{GATEWAY, mailbox};
 use alys_cluster::transport::tls::Trust;
 use alys_cluster::transport::{
@@ -584,7 +586,7 @@ impl Parts {
             metrics: self.metrics.clone(),
             gauges: crate::gauges::of(self),
             clock: self.clock.clone(),
-            ear: Ear::new(&self.events),
+            event_receiver: EventReceiver::new(&self.events),
         };
         let address = actor.address.clone();
         self.worker(address.name(), move || actor.clone()).reached_at(&address)
@@ -596,7 +598,7 @@ impl Parts {
             history: self.history.clone(),
             node: self.roster.own().clone(),
             clock: self.clock.clone(),
-            ear: Ear::new(&self.events),
+            event_receiver: EventReceiver::new(&self.events),
         };
         let address = actor.address.clone();
         self.worker(address.name(), move || actor.clone()).reached_at(&address)

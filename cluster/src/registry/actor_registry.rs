@@ -15,9 +15,9 @@ use super::error::{LookupError, RegistryError};
 use super::index::{Id, Indexes};
 use super::lifecycle::ActorLifecycleState;
 use super::page::{Page, QueryPage};
-use super::plan::{Lead, Plan};
+use super::plan::{AccessPath, Plan};
 use super::query::{ActorQuery, QueryError};
-use super::subscription::{Subscription, Teller, Told};
+use super::subscription::{ChangeFeed, FeedItem, Subscription};
 use super::sync::{AtomicU64, Cell, Map, Mutex, MutexGuard, Ordering};
 use crate::clock::Moment;
 use crate::health::HealthStatus;
@@ -67,7 +67,7 @@ pub struct ActorRegistry {
     slots: boxcar::Vec<Cell<Slot>>,
     indexes: Indexes,
     writer: Mutex<Writer>,
-    teller: Teller,
+    feed: ChangeFeed,
     /// How many there are. The counts by state move one after the other, and do not add up at every instant.
     actors: AtomicU64,
     by_state: [AtomicU64; ActorLifecycleState::ALL.len()],
@@ -109,7 +109,7 @@ impl ThreadSafeActorRegistry {
             slots: boxcar::Vec::new(),
             indexes: Indexes::new(),
             writer: Mutex::new(Writer::default()),
-            teller: Teller::new(),
+            feed: ChangeFeed::new(),
             actors: AtomicU64::new(0),
             by_state: ActorLifecycleState::ALL.map(|_| AtomicU64::new(0)),
             registrations: AtomicU64::new(0),
@@ -161,7 +161,7 @@ impl ActorRegistry {
         if before.is_none() {
             slot.appear();
         }
-        self.teller.tell(|| Told::Stands(ActorRegistryEntry::of(slot.clone(), standing)));
+        self.feed.tell(|| FeedItem::Changed(ActorRegistryEntry::of(slot.clone(), standing)));
     }
 
     /// Registers an actor that is about to be started: it is [`ActorLifecycleState::Registering`]. One that is
@@ -268,12 +268,12 @@ impl ActorRegistry {
         turn.version += 1;
         self.removals.fetch_add(1, Ordering::Relaxed);
         self.leave(&mut turn, &slot, standing.state);
-        self.teller.tell(|| Told::Removed(name.clone(), turn.version));
+        self.feed.tell(|| FeedItem::Removed(name.clone(), turn.version));
         Ok(())
     }
 
-    pub(super) fn teller(&self) -> &Teller {
-        &self.teller
+    pub(super) fn feed(&self) -> &ChangeFeed {
+        &self.feed
     }
 
     /// How many actors are registered.
@@ -348,8 +348,8 @@ impl ActorRegistry {
     /// How `query` would be answered.
     pub fn explain(&self, query: &ActorQuery) -> Plan {
         let actors = self.len();
-        let lead = Lead::of(query, &self.indexes, actors);
-        Plan { lead: lead.to_string(), candidates: lead.most(actors), actors, filter: query.to_string() }
+        let path = AccessPath::of(query, &self.indexes, actors);
+        Plan { path: path.to_string(), candidates: path.most(actors), actors, filter: query.to_string() }
     }
 
     fn visit(&self, now: Moment, query: &ActorQuery, take: &mut dyn FnMut(ActorRegistryEntry)) {
@@ -360,12 +360,12 @@ impl ActorRegistry {
                 take(ActorRegistryEntry::of(slot, standing));
             }
         };
-        match Lead::of(query, &self.indexes, self.len()) {
+        match AccessPath::of(query, &self.indexes, self.len()) {
             // No number comes twice in one set.
-            lead @ Lead::Sets(_) => self.follow(&lead, &mut |id| self.look(id, &mut look)),
-            lead => {
+            path @ AccessPath::Sets(_) => self.follow(&path, &mut |id| self.look(id, &mut look)),
+            path => {
                 let mut ids = roaring::RoaringBitmap::new();
-                self.follow(&lead, &mut |id| {
+                self.follow(&path, &mut |id| {
                     ids.insert(id);
                 });
                 ids.iter().for_each(|id| self.look(id, &mut look));
@@ -379,25 +379,25 @@ impl ActorRegistry {
         }
     }
 
-    fn follow(&self, lead: &Lead, take: &mut dyn FnMut(Id)) {
-        match lead {
+    fn follow(&self, path: &AccessPath, take: &mut dyn FnMut(Id)) {
+        match path {
             // Everybody has one priority.
-            Lead::Everybody => {
+            AccessPath::FullScan => {
                 for priority in ActorPriority::ALL {
                     self.indexes.priority(priority).get().iter().for_each(&mut *take);
                 }
             }
-            Lead::Name(name) => self.names.read(name.as_str(), |slot| {
+            AccessPath::Name(name) => self.names.read(name.as_str(), |slot| {
                 if let Some(slot) = slot {
                     take(slot.id);
                 }
             }),
-            Lead::Sets(sets) => {
+            AccessPath::Sets(sets) => {
                 if let Some(((_, least), others)) = sets.split_first() {
                     least.iter().filter(|id| others.iter().all(|(_, set)| set.contains(*id))).for_each(take);
                 }
             }
-            Lead::Any(leads) => leads.iter().for_each(|lead| self.follow(lead, take)),
+            AccessPath::Any(paths) => paths.iter().for_each(|path| self.follow(path, take)),
         }
     }
 
@@ -411,7 +411,7 @@ impl ActorRegistry {
                 .map(|priority| (priority, self.indexes.priority(priority).get().len())),
             types: self.indexes.types.keys(),
             tags: self.indexes.tags.keys(),
-            subscriptions: self.teller.subscribers(),
+            subscriptions: self.feed.subscribers(),
             registrations: self.registrations.load(Ordering::Relaxed),
             removals: self.removals.load(Ordering::Relaxed),
             moves: self.moves.load(Ordering::Relaxed),

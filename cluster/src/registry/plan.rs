@@ -13,26 +13,26 @@ use super::query::ActorQuery;
 
 /// What leads to the actors a query may be about.
 #[derive(Clone, Debug)]
-pub(super) enum Lead {
+pub(super) enum AccessPath {
     /// Everybody.
-    Everybody,
+    FullScan,
     /// One name.
     Name(String),
     /// Sets, the smallest first: who is in all of them.
     Sets(Vec<(String, Arc<IdSet>)>),
     /// Who is in any of these.
-    Any(Vec<Lead>),
+    Any(Vec<AccessPath>),
 }
 
-impl Lead {
+impl AccessPath {
     /// The most actors it leads to, of `everybody`.
     pub(super) fn most(&self, everybody: usize) -> usize {
         match self {
-            Self::Everybody => everybody,
+            Self::FullScan => everybody,
             Self::Name(_) => 1,
             Self::Sets(sets) => sets.first().map_or(0, |(_, set)| set.len()),
-            Self::Any(leads) => {
-                leads.iter().map(|lead| lead.most(everybody)).fold(0, usize::saturating_add).min(everybody)
+            Self::Any(paths) => {
+                paths.iter().map(|path| path.most(everybody)).fold(0, usize::saturating_add).min(everybody)
             }
         }
     }
@@ -44,7 +44,7 @@ impl Lead {
             ActorQuery::Name(Pattern::Exact(name)) => Self::Name(name.clone()),
             ActorQuery::Name(pattern) => match pattern.prefix().split_once('/') {
                 Some((kind, _)) => set(format!("kind={kind}"), indexes.kinds.get(kind)),
-                None => Self::Everybody,
+                None => Self::FullScan,
             },
             ActorQuery::Type(actor_type) => set(format!("type={actor_type}"), indexes.types.get(actor_type)),
             ActorQuery::Tag(tag) => set(format!("tag={tag}"), indexes.tags.get(tag)),
@@ -52,15 +52,15 @@ impl Lead {
                 set(format!("priority={priority}"), indexes.priority(*priority).get())
             }
             ActorQuery::And(queries) => {
-                let leads = queries.iter().map(|query| Self::of(query, indexes, everybody));
-                leads.reduce(|best, lead| best.with(lead, everybody)).unwrap_or(Self::Everybody)
+                let paths = queries.iter().map(|query| Self::of(query, indexes, everybody));
+                paths.reduce(|best, path| best.with(path, everybody)).unwrap_or(Self::FullScan)
             }
             ActorQuery::Or(queries) => {
-                let leads: Vec<_> = queries.iter().map(|query| Self::of(query, indexes, everybody)).collect();
-                let sum = leads.iter().map(|lead| lead.most(everybody)).fold(0, usize::saturating_add);
-                if sum >= everybody && leads.len() != 1 { Self::Everybody } else { Self::Any(leads) }
+                let paths: Vec<_> = queries.iter().map(|query| Self::of(query, indexes, everybody)).collect();
+                let sum = paths.iter().map(|path| path.most(everybody)).fold(0, usize::saturating_add);
+                if sum >= everybody && paths.len() != 1 { Self::FullScan } else { Self::Any(paths) }
             }
-            _ => Self::Everybody,
+            _ => Self::FullScan,
         }
     }
 
@@ -79,10 +79,10 @@ impl Lead {
     }
 }
 
-impl fmt::Display for Lead {
+impl fmt::Display for AccessPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Everybody => f.write_str("everybody"),
+            Self::FullScan => f.write_str("everybody"),
             Self::Name(name) => write!(f, "name={name}"),
             Self::Sets(sets) => {
                 let mut between = "";
@@ -92,11 +92,11 @@ impl fmt::Display for Lead {
                     Ok(())
                 })
             }
-            Self::Any(leads) => {
+            Self::Any(paths) => {
                 let mut between = "";
                 f.write_str("any of [")?;
-                leads.iter().try_for_each(|lead| {
-                    write!(f, "{between}{lead}")?;
+                paths.iter().try_for_each(|path| {
+                    write!(f, "{between}{path}")?;
                     between = "; ";
                     Ok(())
                 })?;
@@ -110,7 +110,7 @@ impl fmt::Display for Lead {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Where it begins.
-    pub lead: String,
+    pub path: String,
     /// The most actors that are looked at.
     pub candidates: usize,
     /// How many there are.
@@ -121,7 +121,7 @@ pub struct Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lead, candidates, actors, filter } = self;
-        write!(f, "begin with {lead}: at most {candidates} of {actors} actors; check {filter}")
+        let Self { path, candidates, actors, filter } = self;
+        write!(f, "begin with {path}: at most {candidates} of {actors} actors; check {filter}")
     }
 }

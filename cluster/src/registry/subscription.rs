@@ -32,16 +32,16 @@ pub enum RegistryChange {
 
 /// What the registry tells everybody who subscribed.
 #[derive(Clone, Debug)]
-pub(super) enum Told {
-    Stands(ActorRegistryEntry),
+pub(super) enum FeedItem {
+    Changed(ActorRegistryEntry),
     /// As of this version.
     Removed(ActorName, u64),
 }
 
 /// Tells subscribers.
-pub(super) struct Teller(Sender<Arc<Told>>);
+pub(super) struct ChangeFeed(Sender<Arc<FeedItem>>);
 
-impl Teller {
+impl ChangeFeed {
     pub(super) fn new() -> Self {
         Self(Sender::new(BACKLOG))
     }
@@ -50,14 +50,14 @@ impl Teller {
         self.0.receiver_count()
     }
 
-    pub(super) fn tell(&self, told: impl FnOnce() -> Told) {
+    pub(super) fn tell(&self, told: impl FnOnce() -> FeedItem) {
         if self.0.receiver_count() > 0 {
             // Whoever left meanwhile has nothing to lose.
             let _ = self.0.send(Arc::new(told()));
         }
     }
 
-    pub(super) fn listen(&self) -> Receiver<Arc<Told>> {
+    pub(super) fn listen(&self) -> Receiver<Arc<FeedItem>> {
         self.0.subscribe()
     }
 }
@@ -67,7 +67,7 @@ pub struct Subscription {
     registry: ThreadSafeActorRegistry,
     query: ActorQuery,
     /// Nothing until the first listing, and after a lag.
-    changes: Option<Receiver<Arc<Told>>>,
+    changes: Option<Receiver<Arc<FeedItem>>>,
     /// Whom the subscriber knows, and as of which version.
     known: HashMap<ActorName, u64>,
 }
@@ -94,24 +94,24 @@ impl Subscription {
 
     /// Listens first and looks then: what changes in between is told, and known to be old.
     fn listing(&mut self) -> RegistryChange {
-        self.changes = Some(self.registry.teller().listen());
+        self.changes = Some(self.registry.feed().listen());
         // Queries that depend on time are refused at the door.
         let listing = self.registry.select(Moment::ORIGIN, &self.query);
         self.known = listing.iter().map(|entry| (entry.name().clone(), entry.standing.version)).collect();
         RegistryChange::Listing(listing)
     }
 
-    fn change(&mut self, told: &Told) -> Option<RegistryChange> {
+    fn change(&mut self, told: &FeedItem) -> Option<RegistryChange> {
         match told {
             // What the listing already knew of its name's next holder was not removed.
-            Told::Removed(name, version) => {
+            FeedItem::Removed(name, version) => {
                 let is_meant = self.known.get(name).is_some_and(|known| known < version);
                 is_meant.then(|| {
                     self.known.remove(name);
                     RegistryChange::Removed(name.clone())
                 })
             }
-            Told::Stands(entry) => {
+            FeedItem::Changed(entry) => {
                 let (name, standing) = (entry.name(), &entry.standing);
                 let known = self.known.get(name).copied();
                 if known.is_some_and(|known| known >= standing.version) {

@@ -6,7 +6,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::history::History;
 use super::message::LoggingMessage;
-use super::{Ear, Listening, forward};
+use super::{EventReceiver, EventSubscription, forward};
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, Recorded};
 use crate::health::HealthCheckResult;
@@ -27,7 +27,7 @@ pub struct LoggingActor {
     /// Reads time.
     pub clock: Arc<dyn Clock>,
     /// What it hears.
-    pub ear: Ear,
+    pub event_receiver: EventReceiver,
 }
 
 impl LoggingActor {
@@ -52,19 +52,23 @@ impl LoggingActor {
 
 impl Actor for LoggingActor {
     type Msg = Mail<LoggingMessage>;
-    type State = Listening;
+    type State = EventSubscription;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Listening, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        me: ActorRef<Self::Msg>,
+        (): (),
+    ) -> Result<EventSubscription, ActorProcessingErr> {
         self.address.bind(me);
-        Ok(forward(&self.ear, self.address.clone(), LoggingMessage::Event))
+        Ok(forward(&self.event_receiver, self.address.clone(), LoggingMessage::Event))
     }
 
     async fn handle(
         &self,
         _: ActorRef<Self::Msg>,
         mail: Self::Msg,
-        _: &mut Listening,
+        _: &mut EventSubscription,
     ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             LoggingMessage::Event(heard, done) => {

@@ -8,7 +8,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use super::families::Families;
 use super::gauges::{Asked, Gauges, LinkReading, PEER_STATES, PeerReading, ReadGauges};
 use super::message::MetricsMessage;
-use super::{Ear, Listening, forward};
+use super::{EventReceiver, EventSubscription, forward};
 use crate::clock::Clock;
 use crate::event::ClusterEvent;
 use crate::health::HealthCheckResult;
@@ -617,24 +617,28 @@ pub struct MetricsActor {
     /// Reads time.
     pub clock: Arc<dyn Clock>,
     /// What it hears.
-    pub ear: Ear,
+    pub event_receiver: EventReceiver,
 }
 
 impl Actor for MetricsActor {
     type Msg = Mail<MetricsMessage>;
-    type State = Listening;
+    type State = EventSubscription;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Listening, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        me: ActorRef<Self::Msg>,
+        (): (),
+    ) -> Result<EventSubscription, ActorProcessingErr> {
         self.address.bind(me);
-        Ok(forward(&self.ear, self.address.clone(), MetricsMessage::Event))
+        Ok(forward(&self.event_receiver, self.address.clone(), MetricsMessage::Event))
     }
 
     async fn handle(
         &self,
         _: ActorRef<Self::Msg>,
         mail: Self::Msg,
-        _: &mut Listening,
+        _: &mut EventSubscription,
     ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             MetricsMessage::Event(heard, done) => {

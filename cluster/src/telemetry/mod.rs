@@ -30,7 +30,7 @@ use crate::mailbox::{Address, CallError, MailError};
 /// Hears events for an actor, whichever incarnation of it runs: what is told while it is being restarted waits
 /// here, so that the restart of a listener is told, too.
 #[derive(Clone)]
-pub struct Ear(Arc<Mutex<Heard>>);
+pub struct EventReceiver(Arc<Mutex<Heard>>);
 
 struct Heard {
     receiver: broadcast::Receiver<Arc<Recorded>>,
@@ -43,7 +43,7 @@ struct Heard {
 /// How often a listener may end over one event before the event is dropped, and counts as missed.
 const DEATHS_MAX: u32 = 2;
 
-impl Ear {
+impl EventReceiver {
     /// Hears everything told from now on.
     pub fn new(events: &EventBus) -> Self {
         Self(Arc::new(Mutex::new(Heard { receiver: events.listen(), under_way: None, deaths: 0 })))
@@ -51,9 +51,9 @@ impl Ear {
 }
 
 /// Forwards events to an actor until dropped.
-pub struct Listening(AbortHandle);
+pub struct EventSubscription(AbortHandle);
 
-impl Drop for Listening {
+impl Drop for EventSubscription {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -62,17 +62,17 @@ impl Drop for Listening {
 /// The longest one event may take; a listener that is slower misses it.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Forwards what `ear` hears to `address`, one after the other. What the listener was too slow for comes as a count;
+/// Forwards what `event_receiver` hears to `address`, one after the other. What the listener was too slow for comes as a count;
 /// what it died over comes to its successor once, and is then dropped and counted as missed.
 fn forward<M: Send + 'static>(
-    ear: &Ear,
+    event_receiver: &EventReceiver,
     address: Address<M>,
     wrap: fn(Result<Arc<Recorded>, u64>, RpcReplyPort<()>) -> M,
-) -> Listening {
-    let ear = ear.clone();
+) -> EventSubscription {
+    let event_receiver = event_receiver.clone();
     let task = tokio::spawn(async move {
         // The incarnation before lets go of it when it ends.
-        let mut heard = ear.0.lock().await;
+        let mut heard = event_receiver.0.lock().await;
         loop {
             let event = match heard.under_way.take() {
                 // The incarnation before ended over it.
@@ -101,7 +101,7 @@ fn forward<M: Send + 'static>(
             }
         }
     });
-    Listening(task.abort_handle())
+    EventSubscription(task.abort_handle())
 }
 
 #[cfg(test)]
@@ -127,26 +127,30 @@ mod tests {
     #[derive(Clone)]
     struct Fragile {
         address: Address<Order>,
-        ear: Ear,
+        event_receiver: EventReceiver,
         heard: Arc<StdMutex<Vec<String>>>,
     }
 
     impl Actor for Fragile {
         type Msg = Mail<Order>;
-        type State = Listening;
+        type State = EventSubscription;
         type Arguments = ();
 
-        async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Listening, ActorProcessingErr> {
+        async fn pre_start(
+            &self,
+            me: ActorRef<Self::Msg>,
+            (): (),
+        ) -> Result<EventSubscription, ActorProcessingErr> {
             self.address.bind(me);
             self.heard.lock().expect("not poisoned").push("starts".to_owned());
-            Ok(forward(&self.ear, self.address.clone(), Order::Event))
+            Ok(forward(&self.event_receiver, self.address.clone(), Order::Event))
         }
 
         async fn handle(
             &self,
             _: ActorRef<Self::Msg>,
             mail: Self::Msg,
-            _: &mut Listening,
+            _: &mut EventSubscription,
         ) -> Result<(), ActorProcessingErr> {
             let Order::Event(event, done) = mail.open();
             let heard = match event {
@@ -173,7 +177,11 @@ mod tests {
         let context = Context::new("poison", clock, events.clone());
         let name = ActorName::literal("fragile");
         let heard = Arc::default();
-        let fragile = Fragile { address: Address::new(name.clone(), 16), ear: Ear::new(&events), heard };
+        let fragile = Fragile {
+            address: Address::new(name.clone(), 16),
+            event_receiver: EventReceiver::new(&events),
+            heard,
+        };
         let seen = fragile.heard.clone();
         let child = ChildSpec::worker("poison", &name, move || (fragile.clone(), ()));
         let intensity = RestartIntensity { max_restarts: 20, within: Duration::from_hours(1) };
