@@ -10,9 +10,9 @@ use alys_cluster::clock::SystemClock;
 use alys_cluster::federation::Roster;
 use alys_cluster::id::NodeId;
 use alys_cluster::transport::Trust;
+use alys_node::certificate_signer::LinkCertificateSigner;
 use alys_node::genesis::{Genesis, GenesisFile, GenesisMember};
 use alys_node::keys::SecretKey;
-use alys_node::vouch::LinkVoucher;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -184,8 +184,8 @@ fn stranger() -> (Trust, NodeId) {
     let genesis = GenesisFile { chain_id, block_time, members: members.collect() };
     let genesis = Genesis::check(&genesis).expect("a genesis");
     let roster = Roster::new(names.to_vec(), &names[0]).expect("a member");
-    let (voucher, clock) =
-        (Arc::new(LinkVoucher::new(&genesis, keys[0].clone())), Arc::new(SystemClock::default()));
-    let trust = Trust::tls(&roster, genesis.hash(), voucher, Duration::from_hours(1), clock);
+    let (certificate_signer, clock) =
+        (Arc::new(LinkCertificateSigner::new(&genesis, keys[0].clone())), Arc::new(SystemClock::default()));
+    let trust = Trust::tls(&roster, genesis.hash(), certificate_signer, Duration::from_hours(1), clock);
     (trust.expect("a certificate"), names[1].clone())
 }

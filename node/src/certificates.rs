@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use alys_cluster::clock::{Clock as _, SystemClock};
 use alys_cluster::transport::identity::{self, Claim, Federation};
+use alys_node::certificate_signer::LinkCertificateSigner;
 use alys_node::config::NodeConfig;
 use alys_node::genesis::Genesis;
 use alys_node::keys::SecretKey;
-use alys_node::vouch::LinkVoucher;
 use anyhow::Context as _;
 use clap::Args;
 
@@ -28,10 +28,12 @@ pub(crate) struct Inspect {
 pub(crate) fn make(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let (config, genesis) = NodeConfig::load(&file.config, &file.overrides())?;
     alys_node::check_key(&config, &genesis)?;
-    let voucher = LinkVoucher::new(&genesis, SecretKey::read(&config.identity.key_file)?);
+    let certificate_signer =
+        LinkCertificateSigner::new(&genesis, SecretKey::read(&config.identity.key_file)?);
     let (name, federation) = (&config.identity.name, Federation(genesis.hash()));
     let now = SystemClock::default().wall();
-    let issued = identity::issue(name, &federation, &voucher, config.link.certificate_lifetime, now)?;
+    let issued =
+        identity::issue(name, &federation, &certificate_signer, config.link.certificate_lifetime, now)?;
     print(&Claim::read(issued.certificate.der())?);
     print!("{}", issued.certificate.pem());
     Ok(ExitCode::SUCCESS)
@@ -42,11 +44,12 @@ pub(crate) fn inspect(command: &Inspect) -> anyhow::Result<ExitCode> {
     let genesis = Genesis::from_file(&command.genesis)?;
     let der = read(&command.file)?;
     let members: Vec<_> = genesis.members().iter().map(|member| member.name.clone()).collect();
-    let (federation, voucher) = (Federation(genesis.hash()), LinkVoucher::reader(&genesis));
+    let (federation, certificate_signer) =
+        (Federation(genesis.hash()), LinkCertificateSigner::reader(&genesis));
     let now = SystemClock::default().wall();
     let outcome = der.and_then(|der| {
         print(&Claim::read(&der)?);
-        identity::check(&der, &federation, &members, &voucher, now)
+        identity::check(&der, &federation, &members, &certificate_signer, now)
     });
     match outcome {
         Ok(member) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use alys_cluster::federation::Decision;
 use alys_cluster::supervision::pattern::Pattern;
 use alys_cluster::telemetry::gauges::{Gauges, LinkReading, ReadGauges, StorageReading};
-use alys_cluster::transport::Line;
+use alys_cluster::transport::PeerChannel;
 use alys_cluster::transport::statistics::Count;
 
 use crate::storage::DiskReading;
@@ -18,7 +18,7 @@ pub(crate) fn of(parts: &Parts) -> ReadGauges {
     let (gate, head, clock) = (parts.gate.clone(), parts.head.clone(), parts.clock.clone());
     let supervision = parts.supervision.clone();
     let (trust, lifetime) = (parts.trust.clone(), parts.config.link.certificate_lifetime);
-    let (lines, spans) = (parts.lines.clone(), parts.spans.clone());
+    let (channels, spans) = (parts.channels.clone(), parts.spans.clone());
     let storage = parts.storage.clone();
     let log_lines_lost = parts.log_lines_lost.clone();
     let (directory, score) = (parts.discovery.directory.clone(), parts.health_score.clone());
@@ -51,7 +51,7 @@ pub(crate) fn of(parts: &Parts) -> ReadGauges {
             spans_exported: spans.exported_total(),
             spans_lost: spans.lost_total(),
             log_lines_lost: log_lines_lost.by_reason(),
-            links: lines.values().map(|line| link(line)).collect(),
+            links: channels.values().map(|line| link(line)).collect(),
         }
     })
 }
@@ -61,7 +61,7 @@ fn storage_reading(disk: &DiskReading) -> StorageReading {
     StorageReading { sync_latency: disk.latency, stuck: disk.stuck, syncs: disk.syncs, room }
 }
 
-fn link(line: &Line) -> LinkReading {
+fn link(line: &PeerChannel) -> LinkReading {
     let counters = line.counters();
     let of = |count| counters.get(count);
     let (queued, queued_bytes) = line.connection().map(|connection| connection.waiting()).unwrap_or_default();

@@ -14,6 +14,7 @@ pub mod discovery;
 pub mod environment;
 pub mod failure;
 
+pub mod certificate_signer;
 mod gauges;
 pub mod genesis;
 pub mod incarnation;
@@ -31,7 +32,6 @@ pub mod store;
 pub mod testnet;
 pub mod top;
 pub mod tree;
-pub mod vouch;
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -53,13 +53,13 @@ use alys_cluster::telemetry::metrics::Metrics;
 use alys_cluster::telemetry::spans::SpanCounters;
 use alys_cluster::trace::Tracer;
 use alys_cluster::transport::tls::Trust;
-use alys_cluster::transport::{Duplicates, Holder, IdentityError, Line, Lines, Refusals};
+use alys_cluster::transport::{Duplicates, Holder, IdentityError, PeerChannel, PeerChannels, RejectionLog};
 use ractor::Actor;
 use ractor::concurrency::JoinHandle;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-use crate::vouch::LinkVoucher;
+use crate::certificate_signer::LinkCertificateSigner;
 use actors::chain::HeadReader;
 use actors::consensus::byzantine::ByzantineDrill;
 use config::NodeConfig;
@@ -417,31 +417,31 @@ fn parts(
     supervision.halt =
         Arc::new(GateHold { gate: gate.clone(), clock: clock.clone(), events: events.clone() });
     let addresses = Addresses::new(&roster);
-    let voucher = Arc::new(LinkVoucher::new(&genesis, key.clone()));
+    let certificate_signer = Arc::new(LinkCertificateSigner::new(&genesis, key.clone()));
     let lifetime = config.link.certificate_lifetime;
     let holder = Holder {
         member: roster.own().clone(),
         incarnation,
         federation: genesis_hash,
         tolerated: roster.members().len() - roster.required(),
-        voucher: voucher.clone(),
+        certificate_signer: certificate_signer.clone(),
         halt: supervision.halt.clone(),
     };
     let duplicates = Duplicates::new(holder, clock.clone(), events.clone());
-    let trust = Trust::tls(&roster, genesis_hash, voucher, lifetime, clock.clone())?;
-    let refusals = Refusals::new(clock.clone(), events.clone());
-    let line = |peer: &NodeId| (peer.clone(), Arc::new(Line::new(peer.clone(), refusals.clone())));
-    let lines: Lines = Arc::new(roster.peers().map(line).collect());
+    let trust = Trust::tls(&roster, genesis_hash, certificate_signer, lifetime, clock.clone())?;
+    let rejections = RejectionLog::new(clock.clone(), events.clone());
+    let line = |peer: &NodeId| (peer.clone(), Arc::new(PeerChannel::new(peer.clone(), rejections.clone())));
+    let channels: PeerChannels = Arc::new(roster.peers().map(line).collect());
     Ok(Parts {
-        discovery: Discovery::new(lines.clone()).traced(&events),
+        discovery: Discovery::new(channels.clone()).traced(&events),
         events,
         spans: tracing.spans,
         log_lines_lost: Arc::default(),
         supervision,
         trust,
         duplicates,
-        lines,
-        refusals,
+        channels,
+        rejections,
         gate,
         exports: discovery::exports(&addresses.chain, &addresses.federation),
         head: HeadReader::new(Head::genesis(genesis_hash)),

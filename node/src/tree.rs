@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use alys_cluster::clock::{Clock, OffsetClock};
 use alys_cluster::discovery::{
-    Discovery, DiscoveryActor, DiscoveryMessage, DiscoveryWire, Exports, Reception,
+    Discovery, DiscoveryActor, DiscoveryMessage, DiscoveryWire, Exports, RequestHandler,
 };
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
@@ -45,8 +45,8 @@ use alys_cluster::telemetry::{
 use alys_cluster::transport::gateway::{GATEWAY, mailbox};
 use alys_cluster::transport::tls::Trust;
 use alys_cluster::transport::{
-    Bounds, Class, Courier, Door, Doorman, Duplicates, Gateway, Hello, Lines, LinkActor, LinkMessage,
-    LinkWatcher, NetworkActor, NetworkMessage, Refusals, Routes, codec,
+    Bounds, Duplicates, Gateway, Handshaker, Hello, InboundRouter, Lane, LinkActor, LinkMessage, LinkWatcher,
+    NetworkActor, NetworkMessage, PeerChannels, RejectionLog, Routes, TypedSender, codec,
 };
 use ractor::Actor;
 use serde::Serialize;
@@ -211,9 +211,9 @@ pub struct Parts {
     /// Proves who this member is, and checks who others are.
     pub trust: Trust,
     /// The ways to the other members.
-    pub lines: Lines,
+    pub channels: PeerChannels,
     /// Tells of what was refused on them.
-    pub refusals: Refusals,
+    pub rejections: RejectionLog,
     /// Accepts links.
     pub link_listener: Arc<TcpListener>,
     /// Counts into these.
@@ -275,8 +275,8 @@ impl Parts {
         }
     }
 
-    fn outbox<W: Serialize + 'static>(&self, destination: &ActorName, class: Class) -> Arc<dyn Outbox<W>> {
-        Arc::new(Courier::new(destination.clone(), class, self.lines.clone()))
+    fn outbox<W: Serialize + 'static>(&self, destination: &ActorName, class: Lane) -> Arc<dyn Outbox<W>> {
+        Arc::new(TypedSender::new(destination.clone(), class, self.channels.clone()))
     }
 
     /// The whole tree.
@@ -320,7 +320,7 @@ impl Parts {
     fn engine(&self) -> ChildSpec {
         let address = self.addresses.engine.clone();
         let actor = EngineActor {
-            outbox: self.outbox::<EngineWire>(address.name(), Class::Bulk),
+            outbox: self.outbox::<EngineWire>(address.name(), Lane::Bulk),
             address,
             head: self.head.clone(),
             chain: self.addresses.chain.clone(),
@@ -348,7 +348,7 @@ impl Parts {
             }),
         ];
         let actor = FederationActor {
-            outbox: self.outbox::<FederationWire>(address.name(), Class::Heartbeat),
+            outbox: self.outbox::<FederationWire>(address.name(), Lane::Heartbeat),
             address,
             roster: self.roster.clone(),
             incarnation: self.incarnation,
@@ -368,7 +368,7 @@ impl Parts {
     fn consensus(&self) -> ChildSpec {
         let address = self.addresses.consensus.clone();
         let actor = ConsensusActor {
-            outbox: self.outbox::<ConsensusWire>(address.name(), Class::Consensus),
+            outbox: self.outbox::<ConsensusWire>(address.name(), Lane::Consensus),
             address,
             genesis: self.genesis.clone(),
             roster: self.roster.clone(),
@@ -407,7 +407,7 @@ impl Parts {
     }
 
     /// What other members may reach. What they say of health, votes, blocks and transactions is signed or hashed.
-    fn door(&self) -> Door {
+    fn door(&self) -> InboundRouter {
         let to = &self.addresses;
         let (_, share) = mailbox(MAILBOX, self.roster.peers().count());
         let routes = Routes::default()
@@ -417,9 +417,9 @@ impl Parts {
             .to(&to.sync, share, codec::decode_canonical, SyncMessage::Wire)
             .to(&to.discovery, share, codec::decode, DiscoveryMessage::Wire);
         let registry = self.supervision.registry.clone();
-        let reception =
-            Reception::new(self.exports.clone(), registry, self.last_words(), self.events.clone());
-        Door { routes, answers: Arc::new(reception) }
+        let requests =
+            RequestHandler::new(self.exports.clone(), registry, self.last_words(), self.events.clone());
+        InboundRouter { routes, answers: Arc::new(requests) }
     }
 
     fn network(&self) -> ChildSpec {
@@ -429,7 +429,7 @@ impl Parts {
             address: self.addresses.network.clone(),
             roster: self.roster.clone(),
             listener: self.link_listener.clone(),
-            doorman: Doorman {
+            handshaker: Handshaker {
                 trust: self.trust.clone(),
                 hello,
                 roster: self.roster.clone(),
@@ -443,10 +443,10 @@ impl Parts {
                 idle: config.stale_after,
             },
             inbound: Arc::new(self.door()),
-            lines: self.lines.clone(),
+            channels: self.channels.clone(),
             links: self.addresses.links.clone(),
             clock: self.clock.clone(),
-            refusals: self.refusals.clone(),
+            rejections: self.rejections.clone(),
         };
         let address = actor.address.clone();
         let network = self.worker(address.name(), move || actor.clone());
@@ -462,7 +462,7 @@ impl Parts {
         let link = |peer: &alys_cluster::transport::PeerConfig| {
             let actor = LinkActor {
                 address: self.addresses.links[&peer.name].clone(),
-                line: self.lines[&peer.name].clone(),
+                line: self.channels[&peer.name].clone(),
                 peer_address: peer.address,
                 dials: *self.roster.own() > peer.name,
                 duplicates: self.duplicates.clone(),
@@ -485,7 +485,7 @@ impl Parts {
     fn sync(&self) -> ChildSpec {
         let address = self.addresses.sync.clone();
         let actor = SyncActor {
-            outbox: self.outbox::<SyncWire>(address.name(), Class::Bulk),
+            outbox: self.outbox::<SyncWire>(address.name(), Lane::Bulk),
             address,
             roster: self.roster.clone(),
             head: self.head.clone(),
@@ -503,14 +503,14 @@ impl Parts {
     fn discovery(&self) -> ChildSpec {
         let address = self.addresses.discovery.clone();
         let actor = DiscoveryActor {
-            outbox: self.outbox::<DiscoveryWire>(address.name(), Class::Bulk),
+            outbox: self.outbox::<DiscoveryWire>(address.name(), Lane::Bulk),
             address: address.clone(),
             incarnation: self.incarnation,
             registry: self.supervision.registry.clone(),
             exports: self.exports.clone(),
             discovery: self.discovery.clone(),
             clock: self.clock.clone(),
-            refusals: self.refusals.clone(),
+            rejections: self.rejections.clone(),
         };
         let discovery = self.worker(address.name(), move || actor.clone()).reached_at(&address);
         discovery.strategy(self.backoff())

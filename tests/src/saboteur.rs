@@ -1,6 +1,6 @@
 //! A member that turned: it has a member's key of genesis, and says what it likes with it.
 //!
-//! It meets members as any member does, through the public [`Doorman`]. From then on a [`Voice`] writes bytes of its
+//! It meets members as any member does, through the public [`Handshaker`]. From then on a [`Voice`] writes bytes of its
 //! own choice, and a [`Puppet`] lets a real `ractor_cluster` speak, whose frames it adds to.
 
 use std::fs;
@@ -16,15 +16,17 @@ use alys_cluster::id::{Incarnation, NodeId};
 use alys_cluster::transport::connection::{Halves, Inbound};
 use alys_cluster::transport::frame::{self, Kind};
 use alys_cluster::transport::gateway::{GATEWAY, Gateway};
-use alys_cluster::transport::handshake::Guest;
+use alys_cluster::transport::handshake::AuthenticatedPeer;
 use alys_cluster::transport::hello::VERSION;
 use alys_cluster::transport::identity::Issued;
 use alys_cluster::transport::statistics::Counters;
 use alys_cluster::transport::tls::PROTOCOL;
-use alys_cluster::transport::{Bounds, Connection, Doorman, Envelope, Hello, Refusals, SecureStream, Trust};
+use alys_cluster::transport::{
+    Bounds, Connection, Envelope, Handshaker, Hello, RejectionLog, SecureStream, Trust,
+};
+use alys_node::certificate_signer::LinkCertificateSigner;
 use alys_node::genesis::Genesis;
 use alys_node::keys::SecretKey;
-use alys_node::vouch::LinkVoucher;
 use bytes::BytesMut;
 use futures::StreamExt as _;
 use ractor::concurrency::JoinHandle;
@@ -81,9 +83,11 @@ impl Saboteur {
     pub fn new(genesis: &Genesis, name: &NodeId, key: SecretKey) -> Self {
         let names = genesis.members().iter().map(|member| member.name.clone()).collect();
         let roster = Roster::new(names, name).expect("a member");
-        let (voucher, clock) = (Arc::new(LinkVoucher::new(genesis, key)), Arc::new(SystemClock::default()));
+        let (certificate_signer, clock) =
+            (Arc::new(LinkCertificateSigner::new(genesis, key)), Arc::new(SystemClock::default()));
         let lifetime = Duration::from_hours(24);
-        let trust = Trust::tls(&roster, genesis.hash(), voucher, lifetime, clock).expect("a certificate");
+        let trust =
+            Trust::tls(&roster, genesis.hash(), certificate_signer, lifetime, clock).expect("a certificate");
         let (name, federation) = (name.clone(), genesis.hash());
         Self { name, trust, federation, roster, incarnation: Incarnation(1) }
     }
@@ -93,8 +97,8 @@ impl Saboteur {
         Hello::new(self.name.clone(), self.incarnation, self.federation, VERSION)
     }
 
-    fn doorman(&self, hello: Hello) -> Doorman {
-        Doorman {
+    fn handshaker(&self, hello: Hello) -> Handshaker {
+        Handshaker {
             trust: self.trust.clone(),
             hello,
             roster: self.roster.clone(),
@@ -108,20 +112,20 @@ impl Saboteur {
     /// # Panics
     ///
     /// If it is refused.
-    pub async fn meets(&self, target: &Member) -> Guest {
+    pub async fn meets(&self, target: &Member) -> AuthenticatedPeer {
         self.greets(target, self.hello()).await.expect("a member is met")
     }
 
     /// Meets `target` with another greeting; an error if it is refused.
-    pub async fn greets(&self, target: &Member, hello: Hello) -> Result<Guest, String> {
-        let visit = self.doorman(hello).visit(&target.name, target.config.link.listen).await;
+    pub async fn greets(&self, target: &Member, hello: Hello) -> Result<AuthenticatedPeer, String> {
+        let visit = self.handshaker(hello).visit(&target.name, target.config.link.listen).await;
         visit.map_err(|error| error.to_string())
     }
 
     /// Is met by whoever comes to `listener`, with this greeting.
-    pub async fn is_met(&self, listener: &TcpListener, hello: Hello) -> Result<Guest, String> {
+    pub async fn is_met(&self, listener: &TcpListener, hello: Hello) -> Result<AuthenticatedPeer, String> {
         let (stream, _) = listener.accept().await.map_err(|error| error.to_string())?;
-        self.doorman(hello).admit(stream).await
+        self.handshaker(hello).admit(stream).await
     }
 
     /// Proves to `target` who it is, and has not said anything yet.
@@ -152,8 +156,8 @@ pub struct Voice(Halves<SecureStream>);
 
 impl Voice {
     /// Of whoever met a member.
-    pub fn of(guest: Guest) -> Self {
-        let mut halves = guest.halves;
+    pub fn of(authenticated: AuthenticatedPeer) -> Self {
+        let mut halves = authenticated.halves;
         halves.read.decoder_mut().set_max_frame_length(Kind::Envelope.body_max() + 1);
         Self(halves)
     }
@@ -264,12 +268,19 @@ impl Puppet {
     /// # Panics
     ///
     /// If its node server does not start.
-    pub async fn of(own: &Saboteur, guest: Guest, claimed: &NodeId) -> Self {
+    pub async fn of(own: &Saboteur, authenticated: AuthenticatedPeer, claimed: &NodeId) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
-        let counters = Arc::new(Counters::new(Refusals::new(clock.clone(), EventBus::new(clock.clone()))));
+        let counters =
+            Arc::new(Counters::new(RejectionLog::new(clock.clone(), EventBus::new(clock.clone()))));
         let bounds = Bounds { frames_max: 64, bytes_max: 4 << 20, idle: SOON * 4 };
-        let (connection, far) =
-            Connection::start(guest.met, guest.halves, bounds, counters, clock, Arc::new(Deaf));
+        let (connection, far) = Connection::start(
+            authenticated.info,
+            authenticated.halves,
+            bounds,
+            counters,
+            clock,
+            Arc::new(Deaf),
+        );
         let gateway = if *claimed == own.name {
             let gateway = Gateway { incarnation: own.incarnation };
             let spawned = Actor::spawn(Some(format!("{claimed}/{GATEWAY}")), gateway, ()).await;

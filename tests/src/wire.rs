@@ -10,7 +10,7 @@ use alys_cluster::event::EventBus;
 use alys_cluster::id::{Incarnation, NodeId};
 use alys_cluster::transport::connection::{Halves, Inbound};
 use alys_cluster::transport::hello::{Hello, VERSION};
-use alys_cluster::transport::{Bounds, Connection, Line, Lines, Refusals};
+use alys_cluster::transport::{Bounds, Connection, PeerChannel, PeerChannels, RejectionLog};
 use tokio::io::DuplexStream;
 
 /// Bytes that lie between the ends.
@@ -26,7 +26,7 @@ pub struct End {
     /// What it says first.
     pub hello: Hello,
     /// Its ways to others.
-    pub lines: Lines,
+    pub channels: PeerChannels,
     /// Bounds of its connections.
     pub bounds: Bounds,
     /// Reads time.
@@ -39,7 +39,7 @@ pub struct Wire {
     pub connections: [Arc<Connection>; 2],
     /// Where `ractor_cluster`'s sessions would be.
     _sessions: [DuplexStream; 2],
-    lines: [Arc<Line>; 2],
+    channels: [Arc<PeerChannel>; 2],
 }
 
 impl End {
@@ -51,11 +51,12 @@ impl End {
         clock: Arc<dyn Clock>,
         events: &EventBus,
     ) -> Self {
-        let refusals = Refusals::new(clock.clone(), events.clone());
-        let line = |peer: &&NodeId| ((*peer).clone(), Arc::new(Line::new((*peer).clone(), refusals.clone())));
-        let lines: BTreeMap<_, _> = peers.iter().map(line).collect();
+        let refusals = RejectionLog::new(clock.clone(), events.clone());
+        let line =
+            |peer: &&NodeId| ((*peer).clone(), Arc::new(PeerChannel::new((*peer).clone(), refusals.clone())));
+        let channels: BTreeMap<_, _> = peers.iter().map(line).collect();
         let hello = Hello::new(node.clone(), Incarnation(incarnation), [7; 32], VERSION);
-        Self { hello, lines: Arc::new(lines), bounds: BOUNDS, clock }
+        Self { hello, channels: Arc::new(channels), bounds: BOUNDS, clock }
     }
 
     /// The way to `peer`.
@@ -63,8 +64,8 @@ impl End {
     /// # Panics
     ///
     /// If it is no peer.
-    pub fn line(&self, peer: &NodeId) -> Arc<Line> {
-        self.lines.get(peer).expect("a peer").clone()
+    pub fn line(&self, peer: &NodeId) -> Arc<PeerChannel> {
+        self.channels.get(peer).expect("a peer").clone()
     }
 
     /// Connects this end of `stream` with whoever says `theirs` on the other, and takes it for its line.
@@ -79,11 +80,11 @@ impl End {
         inbound: Arc<dyn Inbound>,
     ) -> (Arc<Connection>, DuplexStream) {
         let theirs = Hello::decode(theirs.encode().into()).expect("a greeting");
-        let met = self.hello.meet(&theirs, Some(&theirs.node)).expect("members of one federation");
-        let line = self.line(&met.peer);
-        line.admits(met.incarnation, met.instance).expect("no earlier incarnation");
+        let info = self.hello.meet(&theirs, Some(&theirs.node)).expect("members of one federation");
+        let line = self.line(&info.peer);
+        line.admits(info.incarnation, info.instance).expect("no earlier incarnation");
         let (counters, clock) = (line.counters().clone(), self.clock.clone());
-        let started = Connection::start(met, Halves::new(stream), self.bounds, counters, clock, inbound);
+        let started = Connection::start(info, Halves::new(stream), self.bounds, counters, clock, inbound);
         line.take(Some(started.0.clone()));
         started
     }
@@ -95,15 +96,15 @@ impl Wire {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         let (here, here_session) = one.0.connect(&other.0.hello, near, one.1);
         let (there, there_session) = other.0.connect(&one.0.hello, far, other.1);
-        let lines = [one.0.line(&other.0.hello.node), other.0.line(&one.0.hello.node)];
-        Self { connections: [here, there], _sessions: [here_session, there_session], lines }
+        let channels = [one.0.line(&other.0.hello.node), other.0.line(&one.0.hello.node)];
+        Self { connections: [here, there], _sessions: [here_session, there_session], channels }
     }
 }
 
 impl Drop for Wire {
     /// As a cable is cut: both ends have no link until there is another.
     fn drop(&mut self) {
-        for (line, connection) in self.lines.iter().zip(&self.connections) {
+        for (line, connection) in self.channels.iter().zip(&self.connections) {
             connection.end("the wire was cut");
             let current = line.connection();
             if current.is_some_and(|current| Arc::ptr_eq(&current, connection)) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use alys_cluster::clock::{Clock, SystemClock};
 use alys_cluster::discovery::{
-    Discovery, DiscoveryActor, DiscoveryMessage, DiscoveryWire, Exports, Protocol, Reception, RemoteError,
-    RemoteHandle,
+    Discovery, DiscoveryActor, DiscoveryMessage, DiscoveryWire, Exports, Protocol, RemoteError, RemoteHandle,
+    RequestHandler,
 };
 use alys_cluster::event::{ClusterEvent, EventBus};
 use alys_cluster::id::{ActorName, Incarnation, NodeId};
@@ -14,7 +14,7 @@ use alys_cluster::mailbox::Address;
 use alys_cluster::port::PeerChange;
 use alys_cluster::registry::{ActorLifecycleState, ActorQuery, LookupError};
 use alys_cluster::transport::error::AskError;
-use alys_cluster::transport::{Class, Courier, Door, Refusals, Routes};
+use alys_cluster::transport::{InboundRouter, Lane, RejectionLog, Routes, TypedSender};
 use alys_node::discovery::{ChainAnswer, ChainProtocol, ChainQuestion, GateProtocol};
 use alys_node::ops::view::{ActorView, ActorsView, Problem, RegistryStatsView};
 use alys_tests::federation::{Federation, Member, SOON, name};
@@ -262,7 +262,7 @@ struct Side {
     node: NodeId,
     actor: DiscoveryActor,
     end: End,
-    door: Arc<Door>,
+    router: Arc<InboundRouter>,
     events: EventBus,
 }
 
@@ -279,7 +279,7 @@ impl Side {
         let (node, address) = (name(node), Address::new(ActorName::literal("discovery"), 64));
         let end = End::new(&node, incarnation, &[&name(peer)], clock.clone(), &events);
         let board = stage.context.board.clone();
-        let reception = Reception::new(
+        let requests = RequestHandler::new(
             exports.clone(),
             stage.context.registry.clone(),
             Arc::new(move |actor| board.last_words(actor)),
@@ -288,24 +288,24 @@ impl Side {
         let to = address.clone();
         let routes = Routes::default()
             .with(address.name().clone(), move |from, wire| to.cast(DiscoveryMessage::Wire(from, wire)));
-        let door = Arc::new(Door { routes, answers: Arc::new(reception) });
-        let lines = end.lines.clone();
+        let router = Arc::new(InboundRouter { routes, answers: Arc::new(requests) });
+        let channels = end.channels.clone();
         let actor = DiscoveryActor {
-            outbox: Arc::new(Courier::new(address.name().clone(), Class::Bulk, lines.clone())),
+            outbox: Arc::new(TypedSender::new(address.name().clone(), Lane::Bulk, channels.clone())),
             address,
             incarnation: Incarnation(incarnation),
             registry: stage.context.registry.clone(),
             exports,
-            discovery: Discovery::new(lines),
-            refusals: Refusals::new(clock.clone(), events.clone()),
+            discovery: Discovery::new(channels),
+            refusals: RejectionLog::new(clock.clone(), events.clone()),
             clock,
         };
         Actor::spawn(None, actor.clone(), ()).await.expect("it starts");
-        Self { node, actor, end, door, events }
+        Self { node, actor, end, router, events }
     }
 
     fn linked(&self, other: &Self) -> Wire {
-        Wire::between((&self.end, self.door.clone()), (&other.end, other.door.clone()))
+        Wire::between((&self.end, self.router.clone()), (&other.end, other.router.clone()))
     }
 
     fn hears(&self, change: &PeerChange) {

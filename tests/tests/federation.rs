@@ -14,7 +14,7 @@ use alys_cluster::supervision::EnhancedSupervision;
 use alys_node::consensus::context::{Statement, Step};
 use alys_node::consensus::guard::{self, GuardedSigner, Journal, JournalMark, Refusal, Signer as _};
 use alys_node::decisions::DecisionFile;
-use alys_node::decisions::line::Line;
+use alys_node::decisions::line::DecisionLine;
 use alys_node::ops::view::{
     ClassView, DecisionsView, FederationView, GateDecision, GateView, LinkView, MemberView,
 };
@@ -176,7 +176,7 @@ async fn a_gate_that_nobody_watches_any_more_closes_with_a_record_that_no_signat
     let replay = DecisionFile::replay(&data_dir).expect("a log");
     assert!(replay.findings.is_empty() && !replay.is_torn, "{replay:?}");
     let text = std::fs::read_to_string(data_dir.join("decisions.jsonl")).expect("a file");
-    let lines = text.lines().map(|line| serde_json::from_str::<Line>(line).expect("a line"));
+    let lines = text.lines().map(|line| serde_json::from_str::<DecisionLine>(line).expect("a line"));
     let lines: Vec<_> = lines.filter(|line| line.incarnation == incarnation).collect();
     for (line, record) in lines.iter().zip(&log.decisions) {
         let of_line = (line.sequence, line.at_ms, &line.inputs, &line.outcome);

@@ -22,7 +22,7 @@ use alys_cluster::health::{HealthCheckResult, HealthStatus, PingMessage, PongMes
 use alys_cluster::id::{ActorName, ActorPriority, ActorType, BlockHeight, Incarnation, NodeId, Tag};
 use alys_cluster::registry::ActorLifecycleState;
 use alys_cluster::trace::TraceContext;
-use alys_cluster::transport::Class;
+use alys_cluster::transport::Lane;
 use alys_cluster::transport::codec::{self, CodecError};
 use alys_cluster::transport::envelope::{Body, Envelope};
 use alys_cluster::transport::frame::{self, Frame, HEADER_BYTES, Kind};
@@ -395,7 +395,7 @@ async fn a_member_refuses_what_is_hashed_or_signed_when_it_is_not_written_in_the
     }
     let federation = Federation::start("canonical", |_| {}).await;
     let (from, to) = (&federation.members[0], &federation.members[1]);
-    let line = |of: &alys_tests::federation::Member, peer: &NodeId| of.node().parts().lines[peer].clone();
+    let line = |of: &alys_tests::federation::Member, peer: &NodeId| of.node().parts().channels[peer].clone();
     let refused = || line(to, &from.name).counters().get(Count::EnvelopesRefused);
     for (actor, payload) in [
         ("federation", longer(&federation_wires()[3])),
@@ -405,7 +405,7 @@ async fn a_member_refuses_what_is_hashed_or_signed_when_it_is_not_written_in_the
     ] {
         let before = refused();
         let tell = Envelope::new(Body::Tell { to: actor.into(), payload: payload.into() });
-        line(from, &to.name).send(Class::Request, tell).expect("sent");
+        line(from, &to.name).send(Lane::Request, tell).expect("sent");
         eventually(SOON, &format!("{actor} refuses it"), async || {
             let now = refused();
             seen(now == before + 1, format!("{now} after {before}"))

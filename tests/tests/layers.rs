@@ -74,8 +74,8 @@ const PURE: &[&str] = &[
     "cluster/src/transport/identity.rs",
     "cluster/src/transport/peer.rs",
     "cluster/src/transport/queue.rs",
-    "cluster/src/transport/refusals.rs",
-    "cluster/src/transport/share.rs",
+    "cluster/src/transport/rejection_log.rs",
+    "cluster/src/transport/sender_quota.rs",
     "cluster/src/transport/statistics.rs",
     "federation-sim/src/lives.rs",
     "federation-sim/src/page/chart.rs",
@@ -118,7 +118,7 @@ const PURE: &[&str] = &[
     "node/src/top/state.rs",
     "node/src/top/target.rs",
     "node/src/top/view.rs",
-    "node/src/vouch.rs",
+    "node/src/certificate_signer.rs",
 ];
 
 /// What a subsystem of the cluster may use besides itself. What is missing here is a room of its own that

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use alys_cluster::transport::envelope::Body;
 use alys_cluster::transport::error::Unsent;
 use alys_cluster::transport::frame::Kind;
-use alys_cluster::transport::{Class, Envelope};
+use alys_cluster::transport::{Envelope, Lane};
 use alys_node::ops::view::HeadView;
 use alys_tests::federation::{Federation, SOON};
 use alys_tests::process::{Process, binary, listeners, resident_bytes};
@@ -171,7 +171,7 @@ async fn a_million_messages_to_a_stopped_peer_cost_a_bounded_amount_of_memory() 
         member.gate_open(4).await;
     }
     let sender = &federation.members[0];
-    let line = sender.node().parts().lines[&federation.members[3].name].clone();
+    let line = sender.node().parts().channels[&federation.members[3].name].clone();
     peer.signal("-STOP");
 
     let own = std::process::id();
@@ -180,7 +180,7 @@ async fn a_million_messages_to_a_stopped_peer_cost_a_bounded_amount_of_memory() 
     for number in 0..1_000_000u32 {
         let payload = vec![7; 193].into();
         let body = Body::Tell { to: b"consensus"[..].into(), payload };
-        match line.send(Class::Bulk, Envelope::new(body)) {
+        match line.send(Lane::Bulk, Envelope::new(body)) {
             Ok(()) => {}
             Err(Unsent::NoLink(_)) => given_up += 1,
             Err(error) => panic!("message {number}: {error}"),

@@ -9,7 +9,7 @@ use alys_cluster::clock::{Clock, Moment, SystemClock};
 use alys_cluster::discovery::advert::{Actors, Advert, Advertised};
 use alys_cluster::discovery::exports::{SERVED_BYTES_MAX, SERVED_MAX};
 use alys_cluster::discovery::{
-    Discovery, Down, Exports, Monitor, Protocol, Reception, RemoteError, RemoteHandle,
+    Discovery, Down, Exports, Monitor, Protocol, RemoteError, RemoteHandle, RequestHandler,
 };
 use alys_cluster::event::EventBus;
 use alys_cluster::id::{ActorName, Incarnation, NodeId};
@@ -22,7 +22,7 @@ use alys_cluster::transport::envelope::{Body, Envelope};
 use alys_cluster::transport::error::Unsent;
 use alys_cluster::transport::frame::{HEADER_BYTES, Kind};
 use alys_cluster::transport::statistics::Count;
-use alys_cluster::transport::{Bounds, Class, Connection, Door, Routes};
+use alys_cluster::transport::{Bounds, Connection, InboundRouter, Lane, Routes};
 use alys_node::discovery::ChainProtocol;
 use alys_tests::collector::Memory;
 use alys_tests::federation::{Federation, Member, SOON, name};
@@ -100,7 +100,7 @@ struct Pair {
     puppet: Puppet,
     root: Root,
     questions: Questions,
-    door: Arc<Door>,
+    router: Arc<InboundRouter>,
     versions: AtomicUsize,
     traces: Arc<Memory>,
 }
@@ -120,14 +120,14 @@ impl Pair {
         let asker = End::new(&one, 1, &[&two], clock.clone(), &events);
         let other = End::new(&two, 7, &[&one], clock.clone(), &events);
         let board = stage.context.board.clone();
-        let reception = Reception::new(
+        let requests = RequestHandler::new(
             questions.exports(puppet.address.name()),
             stage.context.registry.clone(),
             Arc::new(move |actor| board.last_words(actor)),
             events.clone(),
         );
-        let door = Arc::new(Door { routes: Routes::default(), answers: Arc::new(reception) });
-        let discovery = Discovery::new(asker.lines.clone()).traced(&events);
+        let router = Arc::new(InboundRouter { routes: Routes::default(), answers: Arc::new(requests) });
+        let discovery = Discovery::new(asker.channels.clone()).traced(&events);
         let pair = Self {
             clock,
             asker,
@@ -137,7 +137,7 @@ impl Pair {
             puppet,
             root,
             questions,
-            door,
+            router,
             versions: AtomicUsize::new(0),
             traces,
         };
@@ -175,7 +175,7 @@ impl Pair {
     }
 
     fn link(&self) -> Wire {
-        Wire::between((&self.asker, self.door.clone()), (&self.other, self.door.clone()))
+        Wire::between((&self.asker, self.router.clone()), (&self.other, self.router.clone()))
     }
 
     fn handle(&self, actor: &str) -> RemoteHandle<WaitProtocol> {
@@ -277,7 +277,7 @@ async fn an_order_is_carried_out_without_an_answer_and_is_refused_when_the_queue
     let bounds = Bounds { frames_max: 16, ..BOUNDS };
     let narrow = End { bounds, ..pair.asker.clone() };
     let (near, _far) = tokio::io::duplex(64);
-    let (connection, _session) = narrow.connect(&pair.other.hello, near, pair.door.clone());
+    let (connection, _session) = narrow.connect(&pair.other.hello, near, pair.router.clone());
     let mut queued = 0;
     let refused = loop {
         match handle.cast(&vec![0; 100]) {
@@ -529,7 +529,7 @@ async fn what_may_not_or_can_not_be_watched_is_told_so_and_what_is_dropped_is_fo
     // A member of the version before this one.
     let mut old = pair.other.clone();
     old.hello.version_max = 1;
-    let _wire = Wire::between((&pair.asker, pair.door.clone()), (&old, pair.door.clone()));
+    let _wire = Wire::between((&pair.asker, pair.router.clone()), (&old, pair.router.clone()));
     let unknown = handle.monitor().expect_err("it does not know watches").to_string();
     let expected = "the question was not sent: node-2 speaks version 1 of the link; expected at least 2";
     assert_eq!(unknown, expected);
@@ -554,10 +554,10 @@ async fn an_answer_to_a_watch_and_an_end_of_a_question_are_neither() {
         // The one of them that fits is believed: here only those that do not.
         let (is_watch, is_question) = (id == 1, id == 2);
         if !is_question {
-            wire.connections[1].send(Class::Request, answer).expect("sent");
+            wire.connections[1].send(Lane::Request, answer).expect("sent");
         }
         if !is_watch {
-            wire.connections[1].send(Class::Request, down).expect("sent");
+            wire.connections[1].send(Lane::Request, down).expect("sent");
         }
     }
     let received = || pair.asker.line(&pair.other.hello.node).counters().get(Count::EnvelopesReceived);
@@ -575,7 +575,7 @@ async fn an_answer_to_a_watch_and_an_end_of_a_question_are_neither() {
 async fn a_peer_that_takes_none_of_what_it_watches_is_given_up() {
     let pair = Pair::start("remote-notices").await;
     let (near, _far) = tokio::io::duplex(64);
-    let (connection, _session) = pair.asker.connect(&pair.other.hello, near, pair.door.clone());
+    let (connection, _session) = pair.asker.connect(&pair.other.hello, near, pair.router.clone());
     let handle = pair.handle("worker");
     let mut watches = 0;
     while connection.ended().is_none() {
@@ -595,11 +595,11 @@ async fn a_peer_that_watches_without_end_is_refused_and_one_that_hears_no_refusa
     let refused = || pair.other.line(&pair.asker.hello.node).counters().get(Count::EnvelopesRefused);
     let watch = |id: usize, to: &'static str| Body::Watch { id: id as u64, to: to.into(), incarnation: 1 };
     for id in 0..UNDER_WAY_MAX {
-        here.send(Class::Request, watch(id, "worker")).expect("sent");
+        here.send(Lane::Request, watch(id, "worker")).expect("sent");
     }
     pair.watched(&wire, UNDER_WAY_MAX).await;
     assert_eq!(refused(), 0);
-    here.send(Class::Request, watch(UNDER_WAY_MAX, "worker")).expect("sent");
+    here.send(Lane::Request, watch(UNDER_WAY_MAX, "worker")).expect("sent");
     eventually(SOON, "one more is refused", async || seen(refused() == 1, refused())).await;
     assert_eq!(there.watched(), UNDER_WAY_MAX);
     let subscriptions = pair.stage.context.registry.stats().subscriptions;
@@ -608,7 +608,7 @@ async fn a_peer_that_watches_without_end_is_refused_and_one_that_hears_no_refusa
 
     // Watches what it may not, and reads nothing.
     let (near, mut far) = tokio::io::duplex(64);
-    let (connection, _session) = pair.asker.connect(&pair.other.hello, near, pair.door.clone());
+    let (connection, _session) = pair.asker.connect(&pair.other.hello, near, pair.router.clone());
     let written = tokio::spawn(async move {
         for id in 0..100_000 {
             let frame = Envelope::new(watch(id, "hidden")).frame().expect("small");
@@ -704,17 +704,17 @@ async fn a_million_messages_of_each_class_to_a_peer_that_reads_nothing_cost_what
         payload[..8].copy_from_slice(&number.to_be_bytes());
         Body::Tell { to: "worker".into(), payload: payload.into() }
     };
-    let dropped = |class: Class| line.counters().dropped()[class as usize].1;
+    let dropped = |class: Lane| line.counters().dropped()[class as usize].1;
     let frame = Envelope::new(body(0)).frame().expect("small").len();
     let room = (bounds.bytes_max / frame) as u64;
     let mut unsent = 0;
     // From the least important to the most: each displaces the one before.
-    for class in [Class::Bulk, Class::Request, Class::Consensus, Class::Heartbeat] {
+    for class in [Lane::Bulk, Lane::Request, Lane::Consensus, Lane::Heartbeat] {
         for number in 0..MILLION {
             match line.send(class, Envelope::new(body(number))) {
                 Ok(()) => {}
                 Err(Unsent::Full { peer, frames_max: 4_096, bytes_max }) => {
-                    assert_eq!((&peer, bytes_max, class), (&two, bounds.bytes_max, Class::Request));
+                    assert_eq!((&peer, bytes_max, class), (&two, bounds.bytes_max, Lane::Request));
                     unsent += 1;
                 }
                 Err(other) => panic!("{class:?}: {other}"),
@@ -731,8 +731,8 @@ async fn a_million_messages_of_each_class_to_a_peer_that_reads_nothing_cost_what
         assert_eq!((frames as u64, bytes), (room, frames * frame), "{class:?}");
     }
     // All but those that wait: heartbeats, and of them the newest.
-    for class in Class::ALL {
-        let waiting = if class == Class::Heartbeat { room } else { 0 };
+    for class in Lane::ALL {
+        let waiting = if class == Lane::Heartbeat { room } else { 0 };
         assert_eq!(dropped(class), MILLION - waiting, "{class:?}");
     }
     assert_eq!(unsent, MILLION - room, "whoever asks is told when there is no room");
@@ -795,7 +795,7 @@ async fn members_watch_each_other_s_actors_through_failing_links_until_they_end(
             let member = &federation.members[(seed >> 33) as usize % 3];
             let (from, to) =
                 if seed >> 63 == 0 { (member, &hurt) } else { (&federation.members[3], &member.name) };
-            if let Some(connection) = from.node().parts().lines[to].connection() {
+            if let Some(connection) = from.node().parts().channels[to].connection() {
                 connection.end("on purpose");
             }
         }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use alys_cluster::id::ActorName;
 use alys_cluster::port::Outbox as _;
-use alys_cluster::transport::courier::Courier;
-use alys_cluster::transport::envelope::Class;
+use alys_cluster::transport::envelope::Lane;
+use alys_cluster::transport::typed_sender::TypedSender;
 use alys_node::consensus::BlockHash;
 use alys_node::consensus::context::{BlockVote, ConsensusHeight, MemberIndex, Statement};
 use alys_node::consensus::message::ConsensusWire;
@@ -86,8 +86,8 @@ async fn a_member_that_is_shown_a_signature_of_its_key_that_its_journal_does_not
     let own = &federation.members[3];
     own.gate_open(4).await;
     own.reaches(2).await;
-    let lines = federation.members[0].node().parts().lines.clone();
-    let courier = Courier::new(ActorName::literal("consensus"), Class::Consensus, lines);
+    let channels = federation.members[0].node().parts().channels.clone();
+    let courier = TypedSender::new(ActorName::literal("consensus"), Lane::Consensus, channels);
     // A round that nobody comes to: it is a statement of its own there.
     let show = |height: u64, round: u32, key: u8| {
         let vote = BlockVote {

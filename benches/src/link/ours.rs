@@ -12,10 +12,11 @@ use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::mailbox::{Address, Mail};
 use alys_cluster::transport::envelope::Body;
 use alys_cluster::transport::gateway::Answer;
-use alys_cluster::transport::handshake::Guest;
+use alys_cluster::transport::handshake::AuthenticatedPeer;
 use alys_cluster::transport::hello::VERSION;
 use alys_cluster::transport::{
-    Answers, Bounds, Class, Connection, Door, Doorman, Hello, Line, Refusals, Routes, Trust, Voucher, codec,
+    Answers, Bounds, CertificateSigner, Connection, Handshaker, Hello, InboundRouter, Lane, PeerChannel,
+    RejectionLog, Routes, Trust, codec,
 };
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -33,7 +34,7 @@ const TOLD: &str = "told/1";
 /// Vouches for everybody: a handshake is not what is measured.
 struct Anybody;
 
-impl Voucher for Anybody {
+impl CertificateSigner for Anybody {
     fn sign(&self, statement: &[u8]) -> Vec<u8> {
         vec![statement.len() as u8; 96]
     }
@@ -43,7 +44,7 @@ impl Voucher for Anybody {
     }
 }
 
-fn doorman(own: &str, is_secure: bool, clock: &Arc<dyn Clock>) -> Doorman {
+fn handshaker(own: &str, is_secure: bool, clock: &Arc<dyn Clock>) -> Handshaker {
     let roster = Roster::new(["node-1", "node-2"].map(node).to_vec(), &node(own)).expect("a member");
     let lifetime = Duration::from_hours(24);
     let trust = if is_secure {
@@ -52,7 +53,7 @@ fn doorman(own: &str, is_secure: bool, clock: &Arc<dyn Clock>) -> Doorman {
         Trust::plain()
     };
     let hello = Hello::new(node(own), Incarnation(1), FEDERATION, VERSION);
-    Doorman { trust, hello, roster, timeout: DEADLINE, duplicates: None }
+    Handshaker { trust, hello, roster, timeout: DEADLINE, duplicates: None }
 }
 
 enum EchoMessage {
@@ -112,25 +113,36 @@ impl Answers for Desk {
 }
 
 /// A connection, and `ractor_cluster`'s end of it, which is silent.
-fn connect(guest: Guest, clock: Arc<dyn Clock>, door: Door) -> (Arc<Connection>, DuplexStream) {
-    let refusals = Refusals::new(clock.clone(), EventBus::new(clock.clone()));
-    let line = Line::new(guest.met.peer.clone(), refusals);
+fn connect(
+    authenticated: AuthenticatedPeer,
+    clock: Arc<dyn Clock>,
+    router: InboundRouter,
+) -> (Arc<Connection>, DuplexStream) {
+    let refusals = RejectionLog::new(clock.clone(), EventBus::new(clock.clone()));
+    let line = PeerChannel::new(authenticated.info.peer.clone(), refusals);
     let bounds = Bounds { frames_max: 4_096, bytes_max: 64 * 1024 * 1024, idle: DEADLINE };
-    Connection::start(guest.met, guest.halves, bounds, line.counters().clone(), clock, Arc::new(door))
+    Connection::start(
+        authenticated.info,
+        authenticated.halves,
+        bounds,
+        line.counters().clone(),
+        clock,
+        Arc::new(router),
+    )
 }
 
 pub(super) async fn serve(is_secure: bool) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     println!("{}", listener.local_addr().expect("it is bound"));
     let clock = clock();
-    let doorman = doorman("node-1", is_secure, &clock);
+    let handshaker = handshaker("node-1", is_secure, &clock);
     let echo = Address::new(ActorName::literal("echo"), 65_536);
     Actor::spawn(None, Echo(echo.clone()), ()).await.expect("it starts");
     let told = Arc::new(AtomicU64::new(0));
     let mut open = Vec::new();
     loop {
         let (stream, _) = listener.accept().await.expect("it listens");
-        let guest = doorman.admit(stream).await.unwrap_or_else(|reason| panic!("{reason}"));
+        let authenticated = handshaker.admit(stream).await.unwrap_or_else(|reason| panic!("{reason}"));
         let counted = told.clone();
         let routes = Routes::default().with(ActorName::literal("echo"), move |_, payload: Payload| {
             std::hint::black_box(payload);
@@ -138,7 +150,7 @@ pub(super) async fn serve(is_secure: bool) {
             Ok(())
         });
         let desk = Desk { echo: echo.clone(), told: told.clone() };
-        open.push(connect(guest, clock.clone(), Door { routes, answers: Arc::new(desk) }));
+        open.push(connect(authenticated, clock.clone(), InboundRouter { routes, answers: Arc::new(desk) }));
     }
 }
 
@@ -158,11 +170,11 @@ impl Ours {
     /// If that fails.
     pub async fn connect(address: SocketAddr, is_secure: bool) -> Self {
         let clock = clock();
-        let guest = doorman("node-2", is_secure, &clock).visit(&node("node-1"), address).await;
-        let guest = guest.unwrap_or_else(|reason| panic!("{reason}"));
+        let authenticated = handshaker("node-2", is_secure, &clock).visit(&node("node-1"), address).await;
+        let authenticated = authenticated.unwrap_or_else(|reason| panic!("{reason}"));
         let nobody = Desk { echo: Address::new(ActorName::literal("nobody"), 1), told: Arc::default() };
-        let door = Door { routes: Routes::default(), answers: Arc::new(nobody) };
-        let (connection, control) = connect(guest, clock, door);
+        let router = InboundRouter { routes: Routes::default(), answers: Arc::new(nobody) };
+        let (connection, control) = connect(authenticated, clock, router);
         let name = if is_secure { "the link, TLS 1.3" } else { "the link, plain" };
         Self { connection, _control: Arc::new(control), name }
     }
@@ -187,7 +199,7 @@ impl Way for Ours {
     fn cast(&self, payload: Payload) -> bool {
         let payload = codec::encode(&payload).expect("it is small").into();
         let tell = Body::Tell { to: Bytes::from_static(b"echo"), payload };
-        self.connection.send(Class::Request, tell).is_ok()
+        self.connection.send(Lane::Request, tell).is_ok()
     }
 
     async fn told(&self) -> u64 {

@@ -19,7 +19,7 @@ use crate::id::{Incarnation, NodeId};
 use crate::mailbox::{Address, Mail, send_self_after};
 use crate::port::Outbox;
 use crate::registry::{ActorQuery, RegistryChange, ThreadSafeActorRegistry};
-use crate::transport::Refusals;
+use crate::transport::RejectionLog;
 
 /// How often it is looked whether something is to be told.
 const TICK: Duration = Duration::from_millis(100);
@@ -42,7 +42,7 @@ pub struct DiscoveryActor {
     /// Reads time.
     pub clock: Arc<dyn Clock>,
     /// Tells of what is refused.
-    pub refusals: Refusals,
+    pub rejections: RejectionLog,
 }
 
 /// The shell's memory.
@@ -100,7 +100,7 @@ impl DiscoveryActor {
             DiscoveryWire::Ask => self.handle(shell, Input::Asked(from)),
             DiscoveryWire::Advert(advert) => {
                 if let Err(reason) = self.discovery.directory.publish(self.clock.now(), &from, advert) {
-                    self.refusals.of_member(&from, &reason);
+                    self.rejections.of_member(&from, &reason);
                 }
             }
         }

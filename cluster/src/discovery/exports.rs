@@ -14,7 +14,7 @@ use crate::clock::Moment;
 use crate::id::{ActorName, NodeId};
 use crate::registry::ThreadSafeActorRegistry;
 use crate::transport::codec;
-use crate::transport::share::{Load, Share, Shares};
+use crate::transport::sender_quota::{Load, SenderQuota, Share};
 
 /// How questions to an actor and their answers are written.
 pub trait Protocol: Send + Sync + 'static {
@@ -57,13 +57,13 @@ struct Export {
 pub struct Exports {
     exports: BTreeMap<ActorName, Export>,
     /// Questions under way by who asks; they outlive a restart of the actor that passes them on.
-    served: Shares,
+    served: SenderQuota,
 }
 
 impl Default for Exports {
     fn default() -> Self {
         let most = Load { messages: SERVED_MAX, bytes: SERVED_BYTES_MAX };
-        Self { exports: BTreeMap::new(), served: Shares::new(most) }
+        Self { exports: BTreeMap::new(), served: SenderQuota::new(most) }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::event::EventBus;
 use crate::id::{ActorName, NodeId};
 use crate::port::PeerChange;
 use crate::registry::{ActorQuery, LookupError};
-use crate::transport::Lines;
+use crate::transport::PeerChannels;
 
 /// Finds actors of other members. Cheap to clone.
 #[derive(Clone)]
@@ -25,9 +25,9 @@ pub struct Discovery {
 
 impl Discovery {
     /// Nobody is known yet.
-    pub fn new(lines: Lines) -> Self {
+    pub fn new(channels: PeerChannels) -> Self {
         let directory = Directory::default();
-        let caller = Caller::new(directory.clone(), lines);
+        let caller = Caller::new(directory.clone(), channels);
         Self { directory, caller, versions: Arc::default() }
     }
 

@@ -15,7 +15,7 @@
 //!   RemoteHandle::monitor ─► watch ─► the peer's Door ─► Reception: its registry ─► down ─► Monitor ─► Linked: Fate
 //! ```
 //!
-//! Reading order: [`wire`], [`advert`], [`exports`], [`reception`] (who answers), [`directory`] (what others
+//! Reading order: [`wire`], [`advert`], [`exports`], [`request_handler`] (who answers), [`directory`] (what others
 //! published), [`state`] (who is told when), [`remote`] (handles), [`face`], [`actor`] (the shell).
 
 pub mod actor;
@@ -24,8 +24,8 @@ pub mod directory;
 pub mod exports;
 pub mod face;
 pub mod message;
-pub mod reception;
 pub mod remote;
+pub mod request_handler;
 pub mod state;
 pub mod wire;
 
@@ -34,6 +34,6 @@ pub use directory::{Directory, RemoteEntry};
 pub use exports::{Exports, Protocol};
 pub use face::Discovery;
 pub use message::DiscoveryMessage;
-pub use reception::Reception;
 pub use remote::{Down, Linked, Monitor, RemoteError, RemoteHandle};
+pub use request_handler::RequestHandler;
 pub use wire::DiscoveryWire;

@@ -18,7 +18,7 @@ use crate::trace::{Cause, Draft, Ongoing, SpanKind, current, new_trace, span_id,
 use crate::transport::connection::{Ending, Watching};
 use crate::transport::envelope::Body;
 use crate::transport::error::AskError;
-use crate::transport::{Class, Connection, Lines, codec};
+use crate::transport::{Connection, Lane, PeerChannels, codec};
 
 /// How long a watch waits that a link which stands has no room for.
 const RETRY: Duration = Duration::from_millis(100);
@@ -69,14 +69,14 @@ pub enum RemoteError {
 #[derive(Clone)]
 pub struct Caller {
     directory: Directory,
-    lines: Lines,
+    channels: PeerChannels,
     events: Option<EventBus>,
 }
 
 impl Caller {
-    /// Asks on `lines` who is in `directory`.
-    pub fn new(directory: Directory, lines: Lines) -> Self {
-        Self { directory, lines, events: None }
+    /// Asks on `channels` who is in `directory`.
+    pub fn new(directory: Directory, channels: PeerChannels) -> Self {
+        Self { directory, channels, events: None }
     }
 
     /// Every question is a span from here on, if anybody listens.
@@ -99,16 +99,16 @@ impl Caller {
 
     /// A member was lost, and whoever waits for it waits in vain.
     pub(super) fn lost(&self, node: &NodeId) {
-        if let Some(connection) = self.lines.get(node).and_then(|line| line.connection()) {
+        if let Some(connection) = self.channels.get(node).and_then(|channel| channel.connection()) {
             connection.give_up_questions();
         }
     }
 
     /// Questions and watches under way.
     pub fn under_way(&self) -> usize {
-        self.lines
+        self.channels
             .values()
-            .filter_map(|line| line.connection())
+            .filter_map(|channel| channel.connection())
             .map(|connection| connection.questions())
             .sum()
     }
@@ -132,7 +132,7 @@ impl Caller {
         if !self.directory.has(node, *incarnation) {
             return Err(gone());
         }
-        let connection = self.lines.get(node).and_then(|line| line.connection());
+        let connection = self.channels.get(node).and_then(|channel| channel.connection());
         let connection =
             connection.ok_or_else(|| RemoteError::Unsent(format!("there is no link to {node}")))?;
         if connection.incarnation() == *incarnation { Ok(connection) } else { Err(gone()) }
@@ -237,7 +237,7 @@ impl<P: Protocol> RemoteHandle<P> {
         let connection = self.caller.connection(&self.target)?;
         let (to, protocol) = (self.target.to(), Bytes::from_static(P::NAME.as_bytes()));
         let order = Body::Ask { id: 0, to, protocol, question: question.into(), patience: Duration::ZERO };
-        connection.send(Class::Request, order).map_err(|error| RemoteError::Unsent(error.to_string()))
+        connection.send(Lane::Request, order).map_err(|error| RemoteError::Unsent(error.to_string()))
     }
 
     /// Watches the life that the actor leads now. It is over when the actor ends, though its supervisor may bring it
@@ -324,13 +324,13 @@ impl Monitor {
     pub async fn down(self) -> Down {
         let Self { target, caller, life, watching } = self;
         let Target { node, incarnation, actor } = target.clone();
-        let Some(line) = caller.lines.get(&node).cloned() else {
+        let Some(channel) = caller.channels.get(&node).cloned() else {
             return Down::Lost { actor, node, incarnation };
         };
         let mut watching = Some(watching);
         loop {
             // Before the look at the line, so that no change after it is missed.
-            let mut links = line.changes();
+            let mut links = channel.changes();
             if let Some(mut watching) = watching.take() {
                 tokio::select! {
                     // What the member still said of the actor goes before its loss.

@@ -36,10 +36,10 @@ use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
 use super::counted::Counted;
-use super::envelope::{Body, Class, Envelope};
+use super::envelope::{Body, Envelope, Lane};
 use super::error::{AskError, Unsent};
 use super::frame::{self, Frame, Kind};
-use super::hello::Met;
+use super::hello::PeerInfo;
 use super::presence::{Identity, Instance};
 use super::queue::{Pushed, SendQueue};
 use super::statistics::{Count, Counters};
@@ -110,7 +110,7 @@ pub enum Ending {
 
 /// A connection. Ends once, for one reason; then nothing is sent any more and every question is over.
 pub struct Connection {
-    met: Met,
+    info: PeerInfo,
     bounds: Bounds,
     counters: Arc<Counters>,
     clock: Arc<dyn Clock>,
@@ -229,7 +229,7 @@ impl Drop for EndOnDrop {
 impl Connection {
     /// Starts both tasks on `halves`; the other end is `ractor_cluster`'s.
     pub fn start<S>(
-        met: Met,
+        info: PeerInfo,
         halves: Halves<S>,
         bounds: Bounds,
         counters: Arc<Counters>,
@@ -245,7 +245,7 @@ impl Connection {
             serving: AtomicUsize::new(0),
             queue: Mutex::new(SendQueue::new(bounds.frames_max, bounds.bytes_max)),
             notices: Mutex::default(),
-            met,
+            info,
             bounds,
             counters,
             clock,
@@ -291,22 +291,22 @@ impl Connection {
 
     /// The member it reaches.
     pub fn peer(&self) -> &NodeId {
-        &self.met.peer
+        &self.info.peer
     }
 
     /// Which start of it.
     pub fn incarnation(&self) -> Incarnation {
-        self.met.incarnation
+        self.info.incarnation
     }
 
     /// Which process of it, if it says so.
     pub fn instance(&self) -> Option<Instance> {
-        self.met.instance
+        self.info.instance
     }
 
     /// Says something about who holds a member's key, to a peer that understands it.
     pub(super) fn identify(&self, identity: &Identity) {
-        if self.met.instance.is_none() || self.ended().is_some() {
+        if self.info.instance.is_none() || self.ended().is_some() {
             return;
         }
         let mut frame = BytesMut::new();
@@ -321,7 +321,7 @@ impl Connection {
 
     /// The version both speak.
     pub fn version(&self) -> u32 {
-        self.met.version
+        self.info.version
     }
 
     /// Why it has ended, if it has.
@@ -370,14 +370,14 @@ impl Connection {
     }
 
     /// Queues one envelope; never waits.
-    pub fn send(&self, class: Class, body: Body) -> Result<(), Unsent> {
-        self.send_envelope(class, Envelope::new(body))
+    pub fn send(&self, lane: Lane, body: Body) -> Result<(), Unsent> {
+        self.send_envelope(lane, Envelope::new(body))
     }
 
     fn frame(&self, envelope: Envelope) -> Result<Bytes, Unsent> {
-        let (first, spoken) = (envelope.body.version(), self.met.version);
+        let (first, spoken) = (envelope.body.version(), self.info.version);
         if first > spoken {
-            return Err(Unsent::Version { peer: self.met.peer.clone(), first, spoken });
+            return Err(Unsent::Version { peer: self.info.peer.clone(), first, spoken });
         }
         envelope.frame().map_err(Unsent::TooLarge)
     }
@@ -396,7 +396,7 @@ impl Connection {
         if is_full {
             self.end(&format!("it takes none of {NOTICES_MAX} notices"));
         }
-        Err(Unsent::NoLink(self.met.peer.clone()))
+        Err(Unsent::NoLink(self.info.peer.clone()))
     }
 
     /// Tells the peer how a watch of its ended. A connection that has ended has told it already.
@@ -408,13 +408,13 @@ impl Connection {
     }
 
     /// The same, with its trace.
-    pub fn send_envelope(&self, class: Class, envelope: Envelope) -> Result<(), Unsent> {
+    pub fn send_envelope(&self, lane: Lane, envelope: Envelope) -> Result<(), Unsent> {
         let frame = self.frame(envelope)?;
         let mut queue = locked(&self.queue);
         if self.ended().is_some() {
-            return Err(Unsent::NoLink(self.met.peer.clone()));
+            return Err(Unsent::NoLink(self.info.peer.clone()));
         }
-        let pushed = queue.push(class, frame, &mut |class| self.counters.drop_one(class));
+        let pushed = queue.push(lane, frame, &mut |lane| self.counters.drop_one(lane));
         drop(queue);
         match pushed {
             Pushed::Waits => {
@@ -423,7 +423,7 @@ impl Connection {
             }
             Pushed::Dropped => Ok(()),
             Pushed::Refused => Err(Unsent::Full {
-                peer: self.met.peer.clone(),
+                peer: self.info.peer.clone(),
                 frames_max: self.bounds.frames_max,
                 bytes_max: self.bounds.bytes_max,
             }),
@@ -435,7 +435,7 @@ impl Connection {
         let mut under_way = locked(&self.under_way);
         // After the end nobody would clear it any more.
         if self.ended().is_some() {
-            return Err(Unsent::NoLink(self.met.peer.clone()));
+            return Err(Unsent::NoLink(self.info.peer.clone()));
         }
         if under_way.len() >= UNDER_WAY_MAX {
             return Err(Unsent::TooMany { under_way_max: UNDER_WAY_MAX });
@@ -456,7 +456,7 @@ impl Connection {
         let id = self.under_way(Waiting::Answer(answer))?;
         let _question = Question(self, id);
         let ask = Body::Ask { id, to, protocol, question, patience: deadline };
-        self.send(Class::Request, ask)?;
+        self.send(Lane::Request, ask)?;
         match tokio::time::timeout(deadline, answered).await {
             Ok(Ok(Ok(answer))) => Ok(answer),
             Ok(Ok(Err(reason))) => Err(AskError::Refused(reason)),
@@ -619,7 +619,7 @@ impl Connection {
                 }
                 Kind::Identity => {
                     if let Err(reason) = inbound.identity(self, frame.body) {
-                        self.counters.refusals.of_member(&self.met.peer, &reason);
+                        self.counters.rejections.of_member(&self.info.peer, &reason);
                     }
                 }
                 Kind::Hello => break Err("it greeted twice".to_owned()),
@@ -628,13 +628,13 @@ impl Connection {
         if let Err(reason) = &reason
             && self.ended().is_none()
         {
-            self.counters.refusals.of_member(&self.met.peer, reason);
+            self.counters.rejections.of_member(&self.info.peer, reason);
         }
         self.end(&reason.unwrap_or_else(|refused| refused));
     }
 
     fn take(self: &Arc<Self>, inbound: &dyn Inbound, body: Bytes) {
-        let taken = Envelope::decode(body, self.met.version).and_then(|envelope| match envelope.body {
+        let taken = Envelope::decode(body, self.info.version).and_then(|envelope| match envelope.body {
             Body::Answer { id, outcome } => {
                 self.answered(id, outcome);
                 Ok(())
@@ -653,7 +653,7 @@ impl Connection {
         self.counters.add(Count::EnvelopesReceived, 1);
         if let Err(reason) = taken {
             self.counters.add(Count::EnvelopesRefused, 1);
-            self.counters.refusals.of_member(&self.met.peer, &reason);
+            self.counters.rejections.of_member(&self.info.peer, &reason);
         }
     }
 
@@ -788,7 +788,7 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::event::EventBus;
-    use crate::transport::refusals::Refusals;
+    use crate::transport::rejection_log::RejectionLog;
 
     struct Deaf;
 
@@ -801,29 +801,29 @@ mod tests {
     const IDLE: Duration = Duration::from_millis(400);
 
     /// A connection, the peer's end of it, and that of `ractor_cluster`.
-    fn connection(refusals: &Refusals) -> (Arc<Connection>, DuplexStream, DuplexStream) {
+    fn connection(rejections: &RejectionLog) -> (Arc<Connection>, DuplexStream, DuplexStream) {
         let (near, far) = tokio::io::duplex(256);
-        let (connection, control) = connection_on(near, refusals);
+        let (connection, control) = connection_on(near, rejections);
         (connection, far, control)
     }
 
     /// A connection on this stream, and the end of `ractor_cluster`.
-    fn connection_on<S>(stream: S, refusals: &Refusals) -> (Arc<Connection>, DuplexStream)
+    fn connection_on<S>(stream: S, rejections: &RejectionLog) -> (Arc<Connection>, DuplexStream)
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let (read, write) = tokio::io::split(stream);
         let halves = Halves { read: FramedRead::new(read, frame::lengths(Kind::Hello)), write };
         let peer = NodeId::new("node-2").expect("a name");
-        let met = Met { peer, incarnation: Incarnation(1), version: 2, instance: None };
+        let info = PeerInfo { peer, incarnation: Incarnation(1), version: 2, instance: None };
         let bounds = Bounds { frames_max: 16, bytes_max: 4 << 20, idle: IDLE };
-        let counters = Arc::new(Counters::new(refusals.clone()));
-        Connection::start(met, halves, bounds, counters, Arc::new(SystemClock::default()), Arc::new(Deaf))
+        let counters = Arc::new(Counters::new(rejections.clone()));
+        Connection::start(info, halves, bounds, counters, Arc::new(SystemClock::default()), Arc::new(Deaf))
     }
 
-    fn refusals() -> Refusals {
+    fn rejections() -> RejectionLog {
         let clock = Arc::new(SystemClock::default());
-        Refusals::new(clock.clone(), EventBus::new(clock))
+        RejectionLog::new(clock.clone(), EventBus::new(clock))
     }
 
     fn framed(kind: Kind, body: &[u8]) -> BytesMut {
@@ -834,7 +834,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_speaks_and_does_not_listen_is_given_up() {
-        let (connection, mut peer, mut control) = connection(&refusals());
+        let (connection, mut peer, mut control) = connection(&rejections());
         let answers = tokio::spawn(async move { while control.write_all(&[7; 64]).await.is_ok() {} });
         let ping = framed(Kind::Ping, &[0; 8]);
         while connection.ended().is_none() {
@@ -886,7 +886,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_speaks_and_reads_nothing_is_given_up_also_when_encryption_keeps_what_is_written() {
         let (near, mut peer) = tokio::io::duplex(256);
-        let (connection, _control) = connection_on(Hoard(near), &refusals());
+        let (connection, _control) = connection_on(Hoard(near), &rejections());
         let ping = framed(Kind::Ping, &[0; 8]);
         for _ in 0..64 {
             // It fails when the connection has ended meanwhile.
@@ -899,11 +899,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_frame_of_full_size_passes_a_link_that_takes_longer_for_it_than_the_idle_time() {
         let ((one, mut near, _keeps), (other, mut far, _holds)) =
-            (connection(&refusals()), connection(&refusals()));
+            (connection(&rejections()), connection(&rejections()));
         let message: Bytes = vec![7; 1 << 20].into();
         let (to, protocol) = (Bytes::from_static(b"chain"), Bytes::from_static(b"chain/1"));
         let ask = Body::Ask { id: 1, to, protocol, question: message, patience: Duration::from_mins(1) };
-        one.send(Class::Request, ask).expect("there is room");
+        one.send(Lane::Request, ask).expect("there is room");
         // 256 bytes a tick: the frame takes many times the idle time.
         let mut passed = 0;
         let (mut piece, mut back) = ([0; 256], [0; 256]);
@@ -935,15 +935,15 @@ mod tests {
             (vec![0xff; 5], "frame size too big"),
             (flood, "it sends control faster than 1024 bytes a second"),
         ] {
-            let refusals = refusals();
-            let (connection, mut peer, mut control) = connection(&refusals);
+            let rejections = rejections();
+            let (connection, mut peer, mut control) = connection(&rejections);
             tokio::spawn(
                 async move { while control.read(&mut [0; 4_096]).await.is_ok_and(|read| read > 0) {} },
             );
             // What comes after the frame that ends it finds it closed.
             let _ = tokio::time::timeout(IDLE, peer.write_all(&bytes)).await;
             connection.has_ended().await;
-            assert_eq!((connection.ended(), refusals.total()), (Some(reason), 1));
+            assert_eq!((connection.ended(), rejections.total()), (Some(reason), 1));
         }
     }
 }

@@ -21,8 +21,8 @@ use super::claims::{Claims, LaterStart};
 use super::connection::{Connection, Inbound};
 use super::envelope::Envelope;
 use super::hello::Hello;
-use super::identity::Voucher;
-use super::line::Outdated;
+use super::identity::CertificateSigner;
+use super::peer_channel::Outdated;
 use super::presence::{Identity, Instance, Presence};
 use crate::clock::{Clock, Moment};
 use crate::event::{ClusterEvent, EventBus};
@@ -47,7 +47,7 @@ pub struct Holder {
     /// How many of its peers may lie.
     pub tolerated: usize,
     /// Signs with its key.
-    pub voucher: Arc<dyn Voucher>,
+    pub signer: Arc<dyn CertificateSigner>,
     /// Halts it.
     pub halt: Arc<dyn ConsensusHalt>,
 }
@@ -145,14 +145,14 @@ impl Duplicates {
             uptime: clock.now().since(*started),
             signature: Vec::new(),
         };
-        presence.signature = holder.voucher.sign(&presence.statement(&holder.federation));
+        presence.signature = holder.signer.sign(&presence.statement(&holder.federation));
         presence
     }
 
     /// Whether `presence` is its member's own word.
     pub(super) fn is_signed(&self, presence: &Presence) -> bool {
-        let Holder { voucher, federation, .. } = &self.0.holder;
-        voucher.verify(&presence.member, &presence.statement(federation), &presence.signature)
+        let Holder { signer, federation, .. } = &self.0.holder;
+        signer.verify(&presence.member, &presence.statement(federation), &presence.signature)
     }
 
     /// Whether there is time for one more signature.

@@ -186,7 +186,7 @@ impl Envelope {
 
 /// How much a message matters when not all can be sent, most first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
+pub enum Lane {
     /// Heartbeats: a member whose heartbeats wait looks dead.
     Heartbeat,
     /// Proposals and votes.
@@ -208,7 +208,7 @@ pub enum WhenFull {
     Refuse,
 }
 
-impl Class {
+impl Lane {
     /// Every class, most important first.
     pub const ALL: [Self; 4] = [Self::Heartbeat, Self::Consensus, Self::Request, Self::Bulk];
 

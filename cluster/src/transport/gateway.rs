@@ -3,7 +3,7 @@
 //!
 //! `ractor_cluster` advertises every remotable actor to every peer, and any peer may message it; so there is one, the
 //! [`Gateway`], and all it does is to say which start of the node it belongs to: a link is up when the peer's gateway
-//! has answered, and down when it has ended. Envelopes go through the [`Door`], which lets a message pass to the
+//! has answered, and down when it has ended. Envelopes go through the [`InboundRouter`], which lets a message pass to the
 //! actors on its list, from the members on that actor's list.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,9 +19,9 @@ use serde::de::DeserializeOwned;
 
 use super::codec;
 use super::connection::{Connection, Ending, Inbound};
-use super::envelope::{Body, Class, Envelope};
+use super::envelope::{Body, Envelope, Lane};
 use super::message::GatewayMessage;
-use super::share::{Load, Shares};
+use super::sender_quota::{Load, SenderQuota};
 use crate::id::{ActorName, Incarnation, NAME_BYTES_MAX, NodeId};
 use crate::mailbox::Address;
 use crate::trace::{Cause, within_sync};
@@ -103,7 +103,7 @@ impl Routes {
         decode: fn(&[u8]) -> Result<W, codec::CodecError>,
         wrap: fn(NodeId, W) -> M,
     ) -> Self {
-        let (to, shares) = (address.clone(), Shares::new(share));
+        let (to, shares) = (address.clone(), SenderQuota::new(share));
         let route: Route = Arc::new(move |from, payload| {
             let taken = shares.take(&from, payload.len()).map_err(|Load { messages, bytes }| {
                 let (Load { messages: most, bytes: bytes_most }, to) = (share, to.name());
@@ -173,14 +173,14 @@ pub trait Answers: Send + Sync + 'static {
 }
 
 /// Lets messages of other members in.
-pub struct Door {
+pub struct InboundRouter {
     /// Where they may go.
     pub routes: Routes,
     /// Who answers questions.
     pub answers: Arc<dyn Answers>,
 }
 
-impl Door {
+impl InboundRouter {
     fn ask(
         from: &Arc<Connection>,
         id: u64,
@@ -191,7 +191,7 @@ impl Door {
         let send = move |connection: &Connection, outcome: Result<Vec<u8>, String>| {
             if id != 0 {
                 let outcome = outcome.map(Into::into);
-                let _ = connection.send(Class::Request, Body::Answer { id, outcome });
+                let _ = connection.send(Lane::Request, Body::Answer { id, outcome });
             }
         };
         let answer = match answer {
@@ -213,14 +213,14 @@ impl Door {
     }
 }
 
-impl Inbound for Door {
+impl Inbound for InboundRouter {
     fn take(&self, from: &Arc<Connection>, envelope: Envelope) -> Result<(), String> {
         let cause = envelope.trace.is_sampled().then(|| Cause::remote(envelope.trace));
         within_sync(cause, || self.let_in(from, envelope.body))
     }
 }
 
-impl Door {
+impl InboundRouter {
     fn let_in(&self, from: &Arc<Connection>, body: Body) -> Result<(), String> {
         match body {
             Body::Tell { to, payload } => self.routes.take(from.peer(), &to, &payload),

@@ -15,23 +15,23 @@ use tokio_util::codec::FramedRead;
 use super::connection::Halves;
 use super::duplicates::Duplicates;
 use super::frame::{self, Frame, Kind};
-use super::hello::{Hello, Met};
+use super::hello::{Hello, PeerInfo};
 use super::presence::{Identity, Presence};
 use super::tls::{Refusal, SecureStream, Trust};
 use crate::federation::Roster;
 use crate::id::NodeId;
 
 /// A connection on which the members have met.
-pub struct Guest {
+pub struct AuthenticatedPeer {
     /// Whom.
-    pub met: Met,
+    pub info: PeerInfo,
     /// The stream.
     pub halves: Halves<SecureStream>,
 }
 
 /// Why a member that was dialled was not met.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Unmet {
+pub enum HandshakeError {
     /// It was not reached, or not in time.
     #[error("{0}")]
     Unreached(String),
@@ -42,7 +42,7 @@ pub enum Unmet {
 
 /// Meets members.
 #[derive(Clone)]
-pub struct Doorman {
+pub struct Handshaker {
     /// Proves and checks who is who.
     pub trust: Trust,
     /// What this member says.
@@ -55,7 +55,7 @@ pub struct Doorman {
     pub duplicates: Option<Duplicates>,
 }
 
-impl Guest {
+impl AuthenticatedPeer {
     /// Shows this member's other process to the one that was met, which shows itself in return.
     pub(super) async fn present(&mut self, other: Presence, patience: Duration) -> Option<Presence> {
         let Halves { read, write } = &mut self.halves;
@@ -87,9 +87,9 @@ impl Guest {
     }
 }
 
-impl Doorman {
+impl Handshaker {
     /// Meets whoever has connected.
-    pub async fn admit(&self, stream: TcpStream) -> Result<Guest, String> {
+    pub async fn admit(&self, stream: TcpStream) -> Result<AuthenticatedPeer, String> {
         let admit = async {
             stream.set_nodelay(true).map_err(|error| error.to_string())?;
             let (stream, proven) = self.trust.accept(stream).await.map_err(|error| error.to_string())?;
@@ -102,19 +102,24 @@ impl Doorman {
     }
 
     /// Connects to `peer` at `address`.
-    pub async fn visit(&self, peer: &NodeId, address: SocketAddr) -> Result<Guest, Unmet> {
-        let unreached = |error: std::io::Error| Unmet::Unreached(format!("{address}: {error}"));
+    pub async fn visit(
+        &self,
+        peer: &NodeId,
+        address: SocketAddr,
+    ) -> Result<AuthenticatedPeer, HandshakeError> {
+        let unreached = |error: std::io::Error| HandshakeError::Unreached(format!("{address}: {error}"));
         let visit = async {
             let stream = TcpStream::connect(address).await.map_err(unreached)?;
             stream.set_nodelay(true).map_err(unreached)?;
             let (stream, proven) =
                 self.trust.connect(stream, peer).await.map_err(|refusal| match refusal {
-                    Refusal::Io(_) => Unmet::Unreached(refusal.to_string()),
-                    _ => Unmet::Refused(refusal.to_string()),
+                    Refusal::Io(_) => HandshakeError::Unreached(refusal.to_string()),
+                    _ => HandshakeError::Refused(refusal.to_string()),
                 })?;
-            self.greet(stream, proven.as_ref(), |met| met == peer).await.map_err(Unmet::Refused)
+            self.greet(stream, proven.as_ref(), |info| info == peer).await.map_err(HandshakeError::Refused)
         };
-        let late = |_| Err(Unmet::Unreached(format!("{address}: no connection within {:?}", self.timeout)));
+        let late =
+            |_| Err(HandshakeError::Unreached(format!("{address}: no connection within {:?}", self.timeout)));
         tokio::time::timeout(self.timeout, visit).await.unwrap_or_else(late)
     }
 
@@ -123,7 +128,7 @@ impl Doorman {
         stream: SecureStream,
         proven: Option<&NodeId>,
         is_expected: impl Fn(&NodeId) -> bool,
-    ) -> Result<Guest, String> {
+    ) -> Result<AuthenticatedPeer, String> {
         let (read, mut write) = tokio::io::split(stream);
         let mut read = FramedRead::with_capacity(read, frame::lengths(Kind::Hello), 1_024);
         let hello = match &self.duplicates {
@@ -131,7 +136,7 @@ impl Doorman {
             None => self.hello.clone(),
         };
         send(&mut write, Kind::Hello, &hello.encode()).await?;
-        let met = match read.next().await {
+        let info = match read.next().await {
             None => Err("it closed the connection without a greeting".to_owned()),
             Some(Err(error)) => Err(format!("its greeting can not be read: {error}")),
             Some(Ok(bytes)) => match Frame::parse(bytes).map_err(|error| format!("it sent {error}"))? {
@@ -144,12 +149,12 @@ impl Doorman {
                 Frame { kind, .. } => Err(format!("it sent {kind:?} before its greeting")),
             },
         };
-        let met = met.and_then(|met| {
-            let unexpected = || format!("{} is not the member expected on this connection", met.peer);
-            if is_expected(&met.peer) { Ok(met) } else { Err(unexpected()) }
+        let info = info.and_then(|info| {
+            let unexpected = || format!("{} is not the member expected on this connection", info.peer);
+            if is_expected(&info.peer) { Ok(info) } else { Err(unexpected()) }
         });
-        match met {
-            Ok(met) => Ok(Guest { met, halves: Halves { read, write } }),
+        match info {
+            Ok(info) => Ok(AuthenticatedPeer { info, halves: Halves { read, write } }),
             Err(reason) => {
                 // Whether it hears why does not matter here.
                 let _ = send(&mut write, Kind::Refusal, reason.as_bytes()).await;

@@ -56,7 +56,7 @@ pub struct Hello {
 
 /// Whom a connection reaches, and how it is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Met {
+pub struct PeerInfo {
     /// The member.
     pub peer: NodeId,
     /// Which start of it.
@@ -107,7 +107,7 @@ impl Hello {
     }
 
     /// Whom this side meets in the one that says `theirs`; `proven` is whose certificate it showed.
-    pub fn meet(&self, theirs: &Self, proven: Option<&NodeId>) -> Result<Met, String> {
+    pub fn meet(&self, theirs: &Self, proven: Option<&NodeId>) -> Result<PeerInfo, String> {
         if theirs.federation != self.federation {
             return Err("it belongs to another federation".to_owned());
         }
@@ -123,7 +123,7 @@ impl Hello {
                 theirs.version_min, theirs.version_max, self.version_min, self.version_max
             ));
         }
-        Ok(Met {
+        Ok(PeerInfo {
             peer: theirs.node.clone(),
             incarnation: theirs.incarnation,
             version,
@@ -173,8 +173,8 @@ mod tests {
             ((3, 5), Err("it speaks versions 3 to 5 of the link; expected one of 1 to 2".to_owned())),
             ((0, 0), Err("it speaks versions 0 to 0 of the link; expected one of 1 to 2".to_owned())),
         ] {
-            let met = own.meet(&hello("node-2", min, max), None);
-            assert_eq!(met.map(|met| met.version), expected, "{min} to {max}");
+            let info = own.meet(&hello("node-2", min, max), None);
+            assert_eq!(info.map(|info| info.version), expected, "{min} to {max}");
         }
     }
 
@@ -186,7 +186,7 @@ mod tests {
         let other = NodeId::new("node-3").expect("a name");
         let refused = own.meet(&theirs, Some(&other));
         assert_eq!(refused, Err("it says it is node-2; its certificate is node-3's".to_owned()));
-        assert_eq!(own.meet(&theirs, Some(&theirs.node)).map(|met| met.peer), Ok(theirs.node));
+        assert_eq!(own.meet(&theirs, Some(&theirs.node)).map(|info| info.peer), Ok(theirs.node));
     }
 
     proptest! {

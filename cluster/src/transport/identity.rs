@@ -52,7 +52,7 @@ const DOMAIN: &[u8] = b"alys/link-certificate/1";
 ///
 /// A trait of its own beside [`Signer`](crate::port::Signer), so that whoever signs what a member says about its
 /// health can not be handed over as what speaks for its links.
-pub trait Voucher: Send + Sync + 'static {
+pub trait CertificateSigner: Send + Sync + 'static {
     /// This member's signature over `statement`.
     fn sign(&self, statement: &[u8]) -> Vec<u8>;
     /// Whether `signature` is `member`'s over `statement`. May cost a millisecond.
@@ -290,10 +290,10 @@ impl Claim {
         Ok(())
     }
 
-    /// Asks `voucher` whether the member has signed this. Costs about a millisecond.
-    pub fn prove(&self, voucher: &dyn Voucher) -> Result<(), IdentityError> {
+    /// Asks `signer` whether the member has signed this. Costs about a millisecond.
+    pub fn prove(&self, signer: &dyn CertificateSigner) -> Result<(), IdentityError> {
         let statement = statement(&self.federation, &self.member, &self.key, self.not_before, self.not_after);
-        if voucher.verify(&self.member, &statement, &self.signature) {
+        if signer.verify(&self.member, &statement, &self.signature) {
             Ok(())
         } else {
             Err(IdentityError::Forged(self.member.clone()))
@@ -306,12 +306,12 @@ pub fn check(
     der: &[u8],
     federation: &Federation,
     members: &[NodeId],
-    voucher: &dyn Voucher,
+    signer: &dyn CertificateSigner,
     now: WallTime,
 ) -> Result<NodeId, IdentityError> {
     let claim = Claim::read(der)?;
     claim.compare(federation, members, now)?;
-    claim.prove(voucher)?;
+    claim.prove(signer)?;
     Ok(claim.member)
 }
 
@@ -363,7 +363,7 @@ pub struct Issued {
 pub fn issue(
     member: &NodeId,
     federation: &Federation,
-    voucher: &dyn Voucher,
+    signer: &dyn CertificateSigner,
     lifetime: Duration,
     now: WallTime,
 ) -> Result<Issued, IdentityError> {
@@ -378,7 +378,7 @@ pub fn issue(
     let making = |error: rcgen::Error| IdentityError::Making(error.to_string());
     let key = KeyPair::generate_for(&PKCS_ED25519).map_err(making)?;
     let signed = statement(federation, member, &subject_key(&key), not_before, not_after);
-    let content = extension(federation, member, &voucher.sign(&signed));
+    let content = extension(federation, member, &signer.sign(&signed));
     let parts = Parts { name: member.as_str(), not_before, not_after, extensions: vec![content] };
     let certificate = parts.certificate(&key)?;
     Ok(Issued { certificate, key, not_before, not_after })
@@ -441,7 +441,7 @@ pub(super) mod tests {
         [member.as_str().as_bytes(), &sum.to_be_bytes()[..]].concat()
     }
 
-    impl Voucher for NameVoucher {
+    impl CertificateSigner for NameVoucher {
         fn sign(&self, statement: &[u8]) -> Vec<u8> {
             seal(&self.0, statement)
         }

@@ -1,5 +1,5 @@
 //! The link to one peer as an actor: it does what [`Peer`] says about connections and sessions, and tells the
-//! [`Line`] which connection to take.
+//! [`PeerChannel`] which connection to take.
 //!
 //! Envelopes do not pass through it: they go from the line to the connection, and a link that is being restarted
 //! loses a connection, not a place in everyone's memory.
@@ -12,9 +12,9 @@ use std::time::Duration;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
+use super::channel::PeerChannel;
 use super::config::LinkConfig;
 use super::duplicates::Duplicates;
-use super::line::Line;
 use super::message::{GatewayMessage, LinkMessage, LinkStatus, NetworkMessage, Session};
 use super::peer::{Effect, Input, Peer, SessionId};
 use super::statistics::Count;
@@ -37,7 +37,7 @@ pub struct LinkActor {
     /// Where it is reached.
     pub address: Address<LinkMessage>,
     /// The way to its peer.
-    pub line: Arc<Line>,
+    pub channel: Arc<PeerChannel>,
     /// Where the peer listens.
     pub peer_address: SocketAddr,
     /// Whether this member dials.
@@ -61,13 +61,13 @@ pub struct Shell {
     peer: Peer,
     sessions: HashMap<SessionId, Session>,
     gateways: HashMap<ActorId, SessionId>,
-    line: Arc<Line>,
+    channel: Arc<PeerChannel>,
 }
 
 impl Drop for Shell {
     fn drop(&mut self) {
         // Whoever comes after this link knows nothing of its sessions.
-        self.line.take(None);
+        self.channel.take(None);
         self.sessions.values().for_each(|session| session.stop("its link ended"));
     }
 }
@@ -87,8 +87,8 @@ impl LinkActor {
                         shell.peer.handle(self.clock.now(), Input::DialFailed { attempt, reason });
                         continue;
                     }
-                    self.line.counters().add(Count::Dials, 1);
-                    let (peer, address) = (self.line.peer().clone(), self.peer_address);
+                    self.channel.counters().add(Count::Dials, 1);
+                    let (peer, address) = (self.channel.peer().clone(), self.peer_address);
                     if let Err(error) = self.network.cast(NetworkMessage::Dial { peer, address, attempt }) {
                         let reason = error.to_string();
                         shell.peer.handle(self.clock.now(), Input::DialFailed { attempt, reason });
@@ -100,15 +100,15 @@ impl LinkActor {
                     }
                 }
                 Effect::Up(id) => {
-                    self.line.counters().add(Count::Sessions, 1);
-                    self.line.take(shell.sessions.get(&id).map(|session| session.connection.clone()));
-                    (self.watcher)(self.line.peer(), true);
-                    self.events.tell(ClusterEvent::LinkUp { peer: self.line.peer().clone() });
+                    self.channel.counters().add(Count::Sessions, 1);
+                    self.channel.take(shell.sessions.get(&id).map(|session| session.connection.clone()));
+                    (self.watcher)(self.channel.peer(), true);
+                    self.events.tell(ClusterEvent::LinkUp { peer: self.channel.peer().clone() });
                 }
                 Effect::Down(reason) => {
-                    self.line.take(None);
-                    (self.watcher)(self.line.peer(), false);
-                    self.events.tell(ClusterEvent::LinkDown { peer: self.line.peer().clone(), reason });
+                    self.channel.take(None);
+                    (self.watcher)(self.channel.peer(), false);
+                    self.events.tell(ClusterEvent::LinkDown { peer: self.channel.peer().clone(), reason });
                 }
             }
         }
@@ -162,12 +162,12 @@ impl Actor for LinkActor {
         self.address.bind(me.clone());
         send_self_after(&me, Duration::ZERO, LinkMessage::Tick);
         // Sessions that the link's predecessor knew are made anew. Without a network actor there are none.
-        let _ = self.network.cast(NetworkMessage::LinkStarted(self.line.peer().clone()));
+        let _ = self.network.cast(NetworkMessage::LinkStarted(self.channel.peer().clone()));
         Ok(Shell {
             peer: Peer::new(self.dials, &self.config, self.clock.now(), rand::random()),
             sessions: HashMap::new(),
             gateways: HashMap::new(),
-            line: self.line.clone(),
+            channel: self.channel.clone(),
         })
     }
 
@@ -208,7 +208,7 @@ impl Actor for LinkActor {
                     Err(reason) => Some(reason),
                 };
                 let input = refused.map_or(Input::Ready(id), |reason| {
-                    tracing::debug!(peer = %self.line.peer(), reason, "a session is no link");
+                    tracing::debug!(peer = %self.channel.peer(), reason, "a session is no link");
                     Input::GatewayGone(id)
                 });
                 self.input(shell, input);
@@ -222,7 +222,7 @@ impl Actor for LinkActor {
             }
             LinkMessage::Status(reply) => {
                 let _ = reply.send(LinkStatus {
-                    peer: self.line.peer().clone(),
+                    peer: self.channel.peer().clone(),
                     phase: shell.peer.phase(),
                     dials: self.dials,
                     last_loss: shell.peer.last_loss().to_owned(),

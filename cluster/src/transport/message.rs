@@ -8,7 +8,7 @@ use ractor_cluster::node::NodeServerSessionInformation;
 use ractor_cluster::{NodeSessionMessage, RactorClusterMessage};
 
 use super::connection::Connection;
-use super::handshake::Guest;
+use super::handshake::AuthenticatedPeer;
 use super::peer::{Phase, SessionId};
 use crate::health::{PingMessage, PongMessage};
 use crate::id::{Incarnation, NodeId};
@@ -105,9 +105,9 @@ pub enum NetworkMessage {
     /// Time passes.
     Tick,
     /// A member was met on a connection that it made, or that was made to it (then `attempt` is the link's).
-    Met {
+    Connected {
         /// The connection.
-        guest: Box<Guest>,
+        authenticated: Box<AuthenticatedPeer>,
         /// See above.
         attempt: Option<u64>,
         /// Whether no other process of the member answers any more.

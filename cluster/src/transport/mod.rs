@@ -11,16 +11,15 @@
 //! ```
 //!
 //! Reading order: [`frame`], [`hello`], [`envelope`], [`queue`] (what bytes mean, and which go first), [`identity`],
-//! [`tls`], [`handshake`] (who is who), [`presence`], [`duplicates`] (two processes with one key), [`connection`] (its tasks), [`mod@line`], [`courier`] (how one sends),
-//! [`gateway`], [`share`] (what is let in, and how much), [`peer`] (redial, pure), [`link`] (the actor of one peer), [`network`] (sessions),
-//! [`statistics`], [`refusals`], [`config`].
+//! [`tls`], [`handshake`] (who is who), [`presence`], [`duplicates`] (two processes with one key), [`connection`] (its tasks), [`mod@peer_channel`], [`typed_sender`] (how one sends),
+//! [`gateway`], [`sender_quota`] (what is let in, and how much), [`peer`] (redial, pure), [`link`] (the actor of one peer), [`network`] (sessions),
+//! [`statistics`], [`rejection_log`], [`config`].
 
 mod claims;
 pub mod codec;
 pub mod config;
 pub mod connection;
 mod counted;
-pub mod courier;
 pub mod duplicates;
 pub mod envelope;
 pub mod error;
@@ -29,31 +28,32 @@ pub mod gateway;
 pub mod handshake;
 pub mod hello;
 pub mod identity;
-pub mod line;
 pub mod link;
 pub mod message;
 pub mod network;
 pub mod peer;
+pub mod peer_channel;
 pub mod presence;
 pub mod queue;
-pub mod refusals;
-pub mod share;
+pub mod rejection_log;
+pub mod sender_quota;
 pub mod statistics;
 pub mod tls;
+pub mod typed_sender;
 
 pub use claims::LaterStart;
 pub use config::{LinkConfig, PeerConfig};
 pub use connection::{Bounds, Connection};
-pub use courier::Courier;
 pub use duplicates::{Duplicates, Holder};
-pub use envelope::{Class, Envelope};
-pub use gateway::{Admits, Answers, Door, Gateway, Routes};
-pub use handshake::Doorman;
+pub use envelope::{Envelope, Lane};
+pub use gateway::{Admits, Answers, Gateway, InboundRouter, Routes};
+pub use handshake::Handshaker;
 pub use hello::Hello;
-pub use identity::{IdentityError, Voucher};
-pub use line::{Line, Lines};
+pub use identity::{CertificateSigner, IdentityError};
 pub use link::{LinkActor, LinkWatcher};
 pub use message::{LinkMessage, LinkStatus, NetworkMessage};
 pub use network::NetworkActor;
-pub use refusals::Refusals;
+pub use peer_channel::{PeerChannel, PeerChannels};
+pub use rejection_log::RejectionLog;
 pub use tls::{Refusal, SecureStream, Trust};
+pub use typed_sender::TypedSender;

@@ -21,15 +21,15 @@ use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
+use super::channel::PeerChannels;
 use super::connection::{Bounds, Connection, Inbound};
 use super::duplicates::{Duplicates, Identified};
 use super::gateway::GATEWAY;
-use super::handshake::{Doorman, Guest, Unmet};
-use super::line::Lines;
+use super::handshake::{AuthenticatedPeer, HandshakeError, Handshaker};
 use super::message::{LinkMessage, NetworkMessage, Session, SessionEvent};
 use super::peer::SessionId;
 use super::presence::Identity;
-use super::refusals::Refusals;
+use super::rejection_log::RejectionLog;
 use super::tls;
 use crate::clock::{Clock, Moment};
 use crate::federation::Roster;
@@ -64,7 +64,7 @@ pub struct NetworkActor {
     /// Accepts connections; bound once for the life of the process, so that a restart does not lose the port.
     pub listener: Arc<TcpListener>,
     /// Meets members.
-    pub doorman: Doorman,
+    pub handshaker: Handshaker,
     /// What `ractor_cluster` asks of both sides of a session. No secret: the doorman knows who is who.
     pub cookie: String,
     /// The bounds of a connection.
@@ -72,13 +72,13 @@ pub struct NetworkActor {
     /// Takes what members send.
     pub inbound: Arc<dyn Inbound>,
     /// The ways to the peers.
-    pub lines: Lines,
+    pub channels: PeerChannels,
     /// The links, by peer.
     pub links: Arc<BTreeMap<NodeId, Address<LinkMessage>>>,
     /// Reads time.
     pub clock: Arc<dyn Clock>,
     /// Hears of refusals.
-    pub refusals: Refusals,
+    pub rejections: RejectionLog,
 }
 
 /// A connection that the node server has been given and has not made a session of yet.
@@ -166,9 +166,9 @@ impl NodeEventSubscription for Subscription {
 
 /// Handshakes under way with strangers, oldest first, with whence each came; they end with this.
 #[derive(Default)]
-struct Strangers(VecDeque<(IpAddr, AbortOnDrop)>);
+struct PendingHandshakes(VecDeque<(IpAddr, AbortOnDrop)>);
 
-impl Strangers {
+impl PendingHandshakes {
     /// Makes room for one more; false if one had to go: the oldest of the address that has most of them, so that a
     /// member gets in whoever else knocks, and however fast.
     fn make_room(&mut self) -> bool {
@@ -205,37 +205,37 @@ impl NetworkActor {
     }
 
     fn accept(&self, me: &ActorRef<Mail<NetworkMessage>>) -> AbortOnDrop {
-        let (listener, doorman, refusals) =
-            (self.listener.clone(), self.doorman.clone(), self.refusals.clone());
+        let (listener, handshaker, rejections) =
+            (self.listener.clone(), self.handshaker.clone(), self.rejections.clone());
         let me = me.clone();
         let task = tokio::spawn(async move {
-            let mut strangers = Strangers::default();
+            let mut strangers = PendingHandshakes::default();
             loop {
                 let (stream, from) = match listener.accept().await {
                     Ok(accepted) => accepted,
                     Err(error) => {
-                        refusals.of_stranger(&"whoever connects", &error);
+                        rejections.of_stranger(&"whoever connects", &error);
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                         continue;
                     }
                 };
                 if !strangers.make_room() {
                     let reason = "too many connections have not authenticated; one is closed";
-                    refusals.of_stranger(&from, &reason);
+                    rejections.of_stranger(&from, &reason);
                 }
-                let (doorman, refusals, me) = (doorman.clone(), refusals.clone(), me.clone());
+                let (handshaker, rejections, me) = (handshaker.clone(), rejections.clone(), me.clone());
                 let meeting = tokio::spawn(async move {
-                    match doorman.admit(stream).await {
-                        Ok(guest) => {
-                            let guest = Box::new(guest);
+                    match handshaker.admit(stream).await {
+                        Ok(authenticated) => {
+                            let authenticated = Box::new(authenticated);
                             // A network actor that has ended meanwhile takes the guest along.
-                            let _ = me.cast(Mail::to_self(NetworkMessage::Met {
-                                guest,
+                            let _ = me.cast(Mail::to_self(NetworkMessage::Connected {
+                                authenticated,
                                 attempt: None,
                                 alone: false,
                             }));
                         }
-                        Err(reason) => refusals.of_stranger(&from, &reason),
+                        Err(reason) => rejections.of_stranger(&from, &reason),
                     }
                 });
                 strangers.0.push_back((from.ip(), AbortOnDrop(meeting.abort_handle())));
@@ -253,29 +253,31 @@ impl NetworkActor {
     }
 
     /// Gives the node server a connection, once no other with this peer is left: it might keep the older one.
-    fn met(
+    fn connected(
         &self,
         me: &ActorRef<Mail<NetworkMessage>>,
         shell: &mut Shell,
-        guest: Guest,
+        authenticated: AuthenticatedPeer,
         attempt: Option<u64>,
         alone: bool,
     ) {
-        let peer = guest.met.peer.clone();
-        if let Some(duplicates) = &self.doorman.duplicates {
+        let peer = authenticated.info.peer.clone();
+        if let Some(duplicates) = &self.handshaker.duplicates {
             if let Some(reason) = duplicates.halted() {
                 let reason = reason.to_owned();
-                return drop(tokio::spawn(async move { guest.refuse(&reason, REPLACE_DEADLINE).await }));
+                return drop(tokio::spawn(
+                    async move { authenticated.refuse(&reason, REPLACE_DEADLINE).await },
+                ));
             }
-            if let Some(former) = Self::other_process(shell, &guest).filter(|_| !alone) {
-                return Self::settle(me, duplicates.clone(), former, guest, attempt);
+            if let Some(former) = Self::other_process(shell, &authenticated).filter(|_| !alone) {
+                return Self::settle(me, duplicates.clone(), former, authenticated, attempt);
             }
         }
-        let line = &self.lines[&peer];
-        if let Err(outdated) = line.admits(guest.met.incarnation, guest.met.instance) {
+        let channel = &self.channels[&peer];
+        if let Err(outdated) = channel.admits(authenticated.info.incarnation, authenticated.info.instance) {
             let reason = outdated.to_string();
-            self.refusals.of_member(&peer, &reason);
-            return drop(tokio::spawn(async move { guest.refuse(&reason, REPLACE_DEADLINE).await }));
+            self.rejections.of_member(&peer, &reason);
+            return drop(tokio::spawn(async move { authenticated.refuse(&reason, REPLACE_DEADLINE).await }));
         }
         let given = shell.given.extract_if(|_, given| *given.connection.peer() == peer);
         given.for_each(|(_, given)| given.connection.end("replaced by a new connection"));
@@ -289,19 +291,19 @@ impl NetworkActor {
                     // One that does not end in time is left to the node server's election.
                     let _ = session.actor.stop_and_wait(None, Some(REPLACE_DEADLINE)).await;
                 }
-                let _ = me.cast(Mail::to_self(NetworkMessage::Met {
-                    guest: Box::new(guest),
+                let _ = me.cast(Mail::to_self(NetworkMessage::Connected {
+                    authenticated: Box::new(authenticated),
                     attempt,
                     alone: true,
                 }));
             });
             return;
         }
-        let Guest { met, halves } = guest;
-        let (counters, clock) = (line.counters().clone(), self.clock.clone());
-        let (duplicates, inner) = (self.doorman.duplicates.clone(), self.inbound.clone());
+        let AuthenticatedPeer { info, halves } = authenticated;
+        let (counters, clock) = (channel.counters().clone(), self.clock.clone());
+        let (duplicates, inner) = (self.handshaker.duplicates.clone(), self.inbound.clone());
         let inbound = Arc::new(Identified { duplicates, inner });
-        let (connection, stream) = Connection::start(met, halves, self.bounds, counters, clock, inbound);
+        let (connection, stream) = Connection::start(info, halves, self.bounds, counters, clock, inbound);
         shell.last_label += 1;
         let label = format!("connection {}", shell.last_label);
         shell.given.insert(label.clone(), Given { connection, attempt });
@@ -312,12 +314,12 @@ impl NetworkActor {
     }
 
     /// The connection to another process of the member that is met, if there is one.
-    fn other_process(shell: &Shell, guest: &Guest) -> Option<Arc<Connection>> {
-        let instance = guest.met.instance?;
+    fn other_process(shell: &Shell, authenticated: &AuthenticatedPeer) -> Option<Arc<Connection>> {
+        let instance = authenticated.info.instance?;
         let given = shell.given.values().map(|given| &given.connection);
         let all = given.chain(shell.sessions.values().map(|tracked| &tracked.session.connection));
         let is_other = |connection: &&Arc<Connection>| {
-            *connection.peer() == guest.met.peer
+            *connection.peer() == authenticated.info.peer
                 && connection.ended().is_none()
                 && connection.instance().is_some_and(|other| other != instance)
         };
@@ -330,22 +332,22 @@ impl NetworkActor {
         me: &ActorRef<Mail<NetworkMessage>>,
         duplicates: Duplicates,
         former: Arc<Connection>,
-        mut guest: Guest,
+        mut authenticated: AuthenticatedPeer,
         attempt: Option<u64>,
     ) {
         let me = me.clone();
         tokio::spawn(async move {
-            let Some(instance) = guest.met.instance else { return };
+            let Some(instance) = authenticated.info.instance else { return };
             let Some(first) = duplicates.ask(&former, instance, REPLACE_DEADLINE).await else {
                 former.end("replaced by a new process");
-                let _ = me.cast(Mail::to_self(NetworkMessage::Met {
-                    guest: Box::new(guest),
+                let _ = me.cast(Mail::to_self(NetworkMessage::Connected {
+                    authenticated: Box::new(authenticated),
                     attempt,
                     alone: true,
                 }));
                 return;
             };
-            let second = guest.present(first.clone(), REPLACE_DEADLINE).await;
+            let second = authenticated.present(first.clone(), REPLACE_DEADLINE).await;
             let second = second.filter(|second| {
                 (&second.member, second.instance, second.beside) == (&first.member, instance, first.instance)
                     && duplicates.is_signed(second)
@@ -361,15 +363,15 @@ impl NetworkActor {
                         duplicates.tell(&first.member, &first, &second.to_string());
                     }
                 }
-                None => duplicates.tell(&first.member, &first, &of(guest.met.incarnation)),
+                None => duplicates.tell(&first.member, &first, &of(authenticated.info.incarnation)),
             }
             let reason = format!("another process holds the key of {}: {first}", first.member);
-            guest.refuse(&reason, REPLACE_DEADLINE).await;
+            authenticated.refuse(&reason, REPLACE_DEADLINE).await;
         });
     }
 
     fn look_at_certificate(&self) {
-        match self.doorman.trust.rotate_if_due(self.clock.wall()) {
+        match self.handshaker.trust.rotate_if_due(self.clock.wall()) {
             Ok(true) => tracing::info!("this member has a new certificate"),
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "no new certificate; the present one serves on"),
@@ -393,7 +395,7 @@ impl NetworkActor {
     fn opened(&self, shell: &mut Shell, id: SessionId, info: NodeServerSessionInformation) {
         // A connection that came by the node server's own listener has no label of ours.
         let Some(Given { connection, attempt }) = shell.given.remove(&info.peer_addr) else {
-            self.refusals.of_stranger(&info.peer_addr, &"it did not come by the link's port");
+            self.rejections.of_stranger(&info.peer_addr, &"it did not come by the link's port");
             info.actor.stop(Some("unexpected connection".to_owned()));
             return;
         };
@@ -410,7 +412,7 @@ impl NetworkActor {
         let claimed = info.peer_name.as_ref().map(|name| name.name.as_str()).unwrap_or_default();
         let peer = session.connection.peer();
         if claimed.split('@').next() != Some(peer.as_str()) {
-            self.refusals.of_member(peer, &format!("it tells ractor_cluster that it is {claimed:?}"));
+            self.rejections.of_member(peer, &format!("it tells ractor_cluster that it is {claimed:?}"));
             session.stop("another name");
         }
     }
@@ -426,7 +428,7 @@ impl NetworkActor {
             let shown = LinkMessage::Shown { session: session.clone(), gateway: gateway.into() };
             self.to_link(peer, shown);
         } else {
-            self.refusals.of_member(peer, &"it has no gateway");
+            self.rejections.of_member(peer, &"it has no gateway");
             session.stop("no gateway");
         }
     }
@@ -474,35 +476,37 @@ impl Actor for NetworkActor {
                     self.look_at_certificate();
                 }
                 for Tracked { session, since, is_ready } in shell.sessions.values() {
-                    if !is_ready && now.since(*since) >= self.doorman.timeout {
+                    if !is_ready && now.since(*since) >= self.handshaker.timeout {
                         session.stop("its session was not ready in time");
                     }
                     let shown = session.actor.get_cell().get_children().len();
                     if shown > SHOWN_MAX && session.connection.ended().is_none() {
                         let reason = format!("it shows {shown} actors; expected at most {SHOWN_MAX}");
-                        self.refusals.of_member(session.connection.peer(), &reason);
+                        self.rejections.of_member(session.connection.peer(), &reason);
                         session.stop(&reason);
                     }
                 }
             }
-            NetworkMessage::Met { guest, attempt, alone } => self.met(&me, shell, *guest, attempt, alone),
+            NetworkMessage::Connected { authenticated, attempt, alone } => {
+                self.connected(&me, shell, *authenticated, attempt, alone)
+            }
             NetworkMessage::Dial { peer, address, attempt } => {
-                let (doorman, me, link) = (self.doorman.clone(), me.clone(), self.links[&peer].clone());
-                let refusals = self.refusals.clone();
+                let (handshaker, me, link) = (self.handshaker.clone(), me.clone(), self.links[&peer].clone());
+                let rejections = self.rejections.clone();
                 tokio::spawn(async move {
-                    match doorman.visit(&peer, address).await {
-                        Ok(guest) => {
-                            let met = NetworkMessage::Met {
-                                guest: Box::new(guest),
+                    match handshaker.visit(&peer, address).await {
+                        Ok(authenticated) => {
+                            let connected = NetworkMessage::Connected {
+                                authenticated: Box::new(authenticated),
                                 attempt: Some(attempt),
                                 alone: false,
                             };
                             // The network actor may have been replaced; the link's own deadline then passes.
-                            let _ = me.cast(Mail::to_self(met));
+                            let _ = me.cast(Mail::to_self(connected));
                         }
                         Err(unmet) => {
-                            if let Unmet::Refused(reason) = &unmet {
-                                refusals.of_member(&peer, reason);
+                            if let HandshakeError::Refused(reason) = &unmet {
+                                rejections.of_member(&peer, reason);
                             }
                             let reason = unmet.to_string();
                             drop(link.cast(LinkMessage::DialFailed { attempt, reason }));

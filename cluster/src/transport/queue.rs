@@ -1,13 +1,13 @@
 //! Frames waiting for one peer: bounded in number and in bytes, and the important ones first.
 //!
 //! When it is full, room is made for a more important frame by dropping the oldest of the least important class
-//! present: any vote matters more than gossip. Among its equals a class decides for itself ([`Class::when_full`]).
+//! present: any vote matters more than gossip. Among its equals a class decides for itself ([`Lane::when_full`]).
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::envelope::{Class, WhenFull};
+use super::envelope::{Lane, WhenFull};
 
 /// What became of a frame that was to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +21,12 @@ pub enum Pushed {
 }
 
 /// Hears of each frame that is dropped or refused.
-pub type OnDrop<'a> = &'a mut dyn FnMut(Class);
+pub type OnDrop<'a> = &'a mut dyn FnMut(Lane);
 
 /// A bounded queue with a lane for each class.
 #[derive(Debug)]
 pub struct SendQueue {
-    lanes: [VecDeque<Bytes>; Class::ALL.len()],
+    lanes: [VecDeque<Bytes>; Lane::ALL.len()],
     frames_max: usize,
     bytes_max: usize,
     bytes: usize,
@@ -60,23 +60,23 @@ impl SendQueue {
     fn drop_oldest(&mut self, lane: usize, on_drop: OnDrop<'_>) {
         if let Some(dropped) = self.lanes[lane].pop_front() {
             self.bytes -= dropped.len();
-            on_drop(Class::ALL[lane]);
+            on_drop(Lane::ALL[lane]);
         }
     }
 
     /// Adds a frame, if there is room or can be made.
-    pub fn push(&mut self, class: Class, frame: Bytes, on_drop: OnDrop<'_>) -> Pushed {
-        let own = class as usize;
+    pub fn push(&mut self, lane: Lane, frame: Bytes, on_drop: OnDrop<'_>) -> Pushed {
+        let own = lane as usize;
         while self.is_full_for(&frame) {
             let could_fit = frame.len() <= self.bytes_max;
             let least = (own + 1..self.lanes.len()).rev().find(|lane| !self.lanes[*lane].is_empty());
-            match (least, class.when_full()) {
+            match (least, lane.when_full()) {
                 (Some(lane), _) if could_fit => self.drop_oldest(lane, on_drop),
                 (None, WhenFull::DropOldest) if could_fit && !self.lanes[own].is_empty() => {
                     self.drop_oldest(own, on_drop);
                 }
                 (_, when_full) => {
-                    on_drop(class);
+                    on_drop(lane);
                     let is_told = when_full == WhenFull::Refuse;
                     return if is_told { Pushed::Refused } else { Pushed::Dropped };
                 }
@@ -116,8 +116,8 @@ mod tests {
         vec![tag; bytes].into()
     }
 
-    fn push(queue: &mut SendQueue, class: Class, frame: Bytes) -> Pushed {
-        queue.push(class, frame, &mut |_| {})
+    fn push(queue: &mut SendQueue, lane: Lane, frame: Bytes) -> Pushed {
+        queue.push(lane, frame, &mut |_| {})
     }
 
     fn taken(queue: &mut SendQueue) -> Vec<u8> {
@@ -129,15 +129,15 @@ mod tests {
     #[test]
     fn important_classes_go_first_and_each_keeps_its_order() {
         let mut queue = SendQueue::new(16, ANY);
-        for (class, tag) in [
-            (Class::Bulk, 1),
-            (Class::Consensus, 2),
-            (Class::Bulk, 3),
-            (Class::Heartbeat, 4),
-            (Class::Request, 5),
-            (Class::Consensus, 6),
+        for (lane, tag) in [
+            (Lane::Bulk, 1),
+            (Lane::Consensus, 2),
+            (Lane::Bulk, 3),
+            (Lane::Heartbeat, 4),
+            (Lane::Request, 5),
+            (Lane::Consensus, 6),
         ] {
-            assert_eq!(push(&mut queue, class, frame(tag, 1)), Pushed::Waits);
+            assert_eq!(push(&mut queue, lane, frame(tag, 1)), Pushed::Waits);
         }
         assert_eq!(taken(&mut queue), [4, 2, 6, 5, 1, 3]);
         assert_eq!((queue.len(), queue.bytes()), (0, 0));
@@ -146,24 +146,24 @@ mod tests {
     #[test]
     fn a_full_queue_makes_room_for_what_matters_more_and_each_class_decides_among_its_own() {
         let (mut queue, mut dropped) = (SendQueue::new(3, ANY), vec![]);
-        for (class, tag, expected) in [
-            (Class::Bulk, 1, Pushed::Waits),
-            (Class::Consensus, 2, Pushed::Waits),
-            (Class::Request, 3, Pushed::Waits),
+        for (lane, tag, expected) in [
+            (Lane::Bulk, 1, Pushed::Waits),
+            (Lane::Consensus, 2, Pushed::Waits),
+            (Lane::Request, 3, Pushed::Waits),
             // The bulk goes.
-            (Class::Consensus, 4, Pushed::Waits),
-            (Class::Bulk, 5, Pushed::Dropped),
-            (Class::Request, 6, Pushed::Refused),
+            (Lane::Consensus, 4, Pushed::Waits),
+            (Lane::Bulk, 5, Pushed::Dropped),
+            (Lane::Request, 6, Pushed::Refused),
             // The request goes.
-            (Class::Consensus, 7, Pushed::Waits),
+            (Lane::Consensus, 7, Pushed::Waits),
             // The oldest of its own goes.
-            (Class::Consensus, 8, Pushed::Waits),
-            (Class::Heartbeat, 9, Pushed::Waits),
+            (Lane::Consensus, 8, Pushed::Waits),
+            (Lane::Heartbeat, 9, Pushed::Waits),
         ] {
-            let pushed = queue.push(class, frame(tag, 1), &mut |class| dropped.push(class));
+            let pushed = queue.push(lane, frame(tag, 1), &mut |lane| dropped.push(lane));
             assert_eq!(pushed, expected, "{tag}");
         }
-        let [consensus, request, bulk] = [Class::Consensus, Class::Request, Class::Bulk];
+        let [consensus, request, bulk] = [Lane::Consensus, Lane::Request, Lane::Bulk];
         assert_eq!(dropped, [bulk, bulk, request, request, consensus, consensus]);
         assert_eq!(taken(&mut queue), [9, 7, 8]);
     }
@@ -171,12 +171,12 @@ mod tests {
     #[test]
     fn bytes_are_bounded_as_well() {
         let mut queue = SendQueue::new(16, 100);
-        assert_eq!(push(&mut queue, Class::Bulk, frame(1, 60)), Pushed::Waits);
-        assert_eq!(push(&mut queue, Class::Bulk, frame(2, 60)), Pushed::Dropped);
-        assert_eq!(push(&mut queue, Class::Consensus, frame(3, 60)), Pushed::Waits);
+        assert_eq!(push(&mut queue, Lane::Bulk, frame(1, 60)), Pushed::Waits);
+        assert_eq!(push(&mut queue, Lane::Bulk, frame(2, 60)), Pushed::Dropped);
+        assert_eq!(push(&mut queue, Lane::Consensus, frame(3, 60)), Pushed::Waits);
         assert_eq!((queue.len(), queue.bytes()), (1, 60));
         assert_eq!(
-            push(&mut queue, Class::Consensus, frame(4, 101)),
+            push(&mut queue, Lane::Consensus, frame(4, 101)),
             Pushed::Dropped,
             "larger than all of it"
         );
@@ -187,11 +187,11 @@ mod tests {
     fn what_is_sent_together_is_bounded_and_a_large_frame_goes_alone() {
         let mut queue = SendQueue::new(16, ANY);
         for tag in 1..=3 {
-            push(&mut queue, Class::Bulk, frame(tag, 10));
+            push(&mut queue, Lane::Bulk, frame(tag, 10));
         }
         let mut into = BytesMut::new();
         assert_eq!(queue.take(20, &mut into), 2);
-        push(&mut queue, Class::Heartbeat, frame(9, 50));
+        push(&mut queue, Lane::Heartbeat, frame(9, 50));
         into.clear();
         assert_eq!((queue.take(20, &mut into), into.len()), (1, 50));
     }

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::envelope::Class;
-use super::refusals::Refusals;
+use super::envelope::Lane;
+use super::rejection_log::RejectionLog;
 
 /// What is counted. Every count grows only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,18 +44,18 @@ impl Count {
 /// Counts of one link. Shared by its line and its connections.
 pub struct Counters {
     counts: [AtomicU64; Count::ALL.len()],
-    dropped: [AtomicU64; Class::ALL.len()],
+    dropped: [AtomicU64; Lane::ALL.len()],
     /// Of the last ping that was answered; 0 before the first.
     round_trip_nanos: AtomicU64,
     /// Where refusals are told.
-    pub refusals: Refusals,
+    pub rejections: RejectionLog,
 }
 
 impl Counters {
     /// All zero.
-    pub fn new(refusals: Refusals) -> Self {
+    pub fn new(rejections: RejectionLog) -> Self {
         let (counts, dropped) = Default::default();
-        Self { counts, dropped, round_trip_nanos: AtomicU64::new(0), refusals }
+        Self { counts, dropped, round_trip_nanos: AtomicU64::new(0), rejections }
     }
 
     /// Counts `more` of them.
@@ -69,13 +69,13 @@ impl Counters {
     }
 
     /// Counts one that a full queue dropped or refused.
-    pub fn drop_one(&self, class: Class) {
-        self.dropped[class as usize].fetch_add(1, Relaxed);
+    pub fn drop_one(&self, lane: Lane) {
+        self.dropped[lane as usize].fetch_add(1, Relaxed);
     }
 
     /// How many of each class a full queue dropped or refused.
-    pub fn dropped(&self) -> [(Class, u64); Class::ALL.len()] {
-        Class::ALL.map(|class| (class, self.dropped[class as usize].load(Relaxed)))
+    pub fn dropped(&self) -> [(Lane, u64); Lane::ALL.len()] {
+        Lane::ALL.map(|lane| (lane, self.dropped[lane as usize].load(Relaxed)))
     }
 
     /// Notes how long a ping took there and back.

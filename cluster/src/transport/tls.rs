@@ -44,7 +44,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use super::identity::{self, BACKDATED, Claim, Federation, IdentityError, Issued, Seconds, Voucher};
+use super::identity::{
+    self, BACKDATED, CertificateSigner, Claim, Federation, IdentityError, Issued, Seconds,
+};
 use crate::clock::{Clock, WallTime};
 use crate::federation::Roster;
 use crate::id::NodeId;
@@ -73,7 +75,7 @@ pub enum Refusal {
     Protocol,
     /// Checking a signature failed: a bug.
     #[error("checking the certificate's signature failed: {0}")]
-    Voucher(String),
+    CertificateSigner(String),
 }
 
 impl From<io::Error> for Refusal {
@@ -103,12 +105,12 @@ impl Trust {
     /// Mutual TLS among the members of `roster`, with a first certificate that is made here and serves for
     /// `lifetime`. `federation` is the number of genesis.
     ///
-    /// Fails when the lifetime is out of its range, and when `voucher` does not sign as genesis says this member
+    /// Fails when the lifetime is out of its range, and when `signer` does not sign as genesis says this member
     /// does.
     pub fn tls(
         roster: &Roster,
         federation: [u8; 32],
-        voucher: Arc<dyn Voucher>,
+        signer: Arc<dyn CertificateSigner>,
         lifetime: Duration,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, IdentityError> {
@@ -116,7 +118,7 @@ impl Trust {
             own: roster.own().clone(),
             members: roster.members().to_vec(),
             federation: Federation(federation),
-            voucher,
+            signer,
             clock,
             algorithms: provider().signature_verification_algorithms,
             known: Mutex::default(),
@@ -213,10 +215,10 @@ struct Present {
 
 impl Present {
     fn make(judge: &Arc<Judge>, lifetime: Duration, now: WallTime) -> Result<Self, IdentityError> {
-        let issued = identity::issue(&judge.own, &judge.federation, &*judge.voucher, lifetime, now)?;
+        let issued = identity::issue(&judge.own, &judge.federation, &*judge.signer, lifetime, now)?;
         let Issued { certificate, key, not_before, not_after } = issued;
         // What the others would refuse is found out here.
-        identity::check(certificate.der(), &judge.federation, &judge.members, &*judge.voucher, now)?;
+        identity::check(certificate.der(), &judge.federation, &judge.members, &*judge.signer, now)?;
         let making = |error: rustls::Error| IdentityError::Making(error.to_string());
         let provider = Arc::new(provider());
         let chain = || vec![certificate.der().clone()];
@@ -282,7 +284,7 @@ struct Judge {
     own: NodeId,
     members: Vec<NodeId>,
     federation: Federation,
-    voucher: Arc<dyn Voucher>,
+    signer: Arc<dyn CertificateSigner>,
     clock: Arc<dyn Clock>,
     algorithms: WebPkiSupportedAlgorithms,
     /// The last certificate of each member whose signature held.
@@ -337,12 +339,12 @@ impl Judge {
         // The permit goes along: whoever gives up waiting does not free it before the work is done.
         let proof = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            claim.prove(&*judge.voucher)?;
+            claim.prove(&*judge.signer)?;
             let mut known = judge.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.insert(claim.member.clone(), der);
             Ok(claim.member)
         });
-        proof.await.map_err(|error| Refusal::Voucher(error.to_string()))?
+        proof.await.map_err(|error| Refusal::CertificateSigner(error.to_string()))?
     }
 }
 
@@ -548,7 +550,7 @@ mod tests {
         pause: Duration,
     }
 
-    impl Voucher for Counted {
+    impl CertificateSigner for Counted {
         fn sign(&self, statement: &[u8]) -> Vec<u8> {
             self.inner.sign(statement)
         }
@@ -571,8 +573,8 @@ mod tests {
 
     fn trust_in(federation: Federation, n: usize, clock: &Arc<ManualClock>) -> Trust {
         let roster = Roster::new(members(), &node(n)).expect("a member");
-        let voucher = Arc::new(NameVoucher(node(n)));
-        Trust::tls(&roster, federation.0, voucher, WEEK, clock.clone()).expect("a certificate")
+        let signer = Arc::new(NameVoucher(node(n)));
+        Trust::tls(&roster, federation.0, signer, WEEK, clock.clone()).expect("a certificate")
     }
 
     fn trust(n: usize, clock: &Arc<ManualClock>) -> Trust {
@@ -969,7 +971,7 @@ mod tests {
         clock: &Arc<ManualClock>,
     ) -> (Trust, Arc<AtomicUsize>, Arc<AtomicUsize>) {
         let (asked, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let voucher = Counted {
+        let signer = Counted {
             inner: NameVoucher(node(n)),
             asked: asked.clone(),
             at_once: AtomicUsize::new(0),
@@ -978,7 +980,7 @@ mod tests {
         };
         let roster = Roster::new(members(), &node(n)).expect("a member");
         let trust =
-            Trust::tls(&roster, HERE.0, Arc::new(voucher), WEEK, clock.clone()).expect("a certificate");
+            Trust::tls(&roster, HERE.0, Arc::new(signer), WEEK, clock.clone()).expect("a certificate");
         asked.store(0, Ordering::SeqCst);
         (trust, asked, most)
     }

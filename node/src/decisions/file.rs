@@ -13,7 +13,7 @@ use std::time::Duration;
 use alys_cluster::federation::{DecisionSink, GateRecord, Kept};
 use alys_cluster::id::Incarnation;
 
-use super::line::Line;
+use super::line::DecisionLine;
 use super::replay::Replay;
 use super::{FILE, OLD_FILE};
 use crate::storage::files;
@@ -37,7 +37,7 @@ pub struct DecisionFile {
 struct Queue {
     incarnation: Incarnation,
     /// Absent when the log is closed.
-    sender: Mutex<Option<SyncSender<Line>>>,
+    sender: Mutex<Option<SyncSender<DecisionLine>>>,
     written: AtomicU64,
     /// Not taken, because too many were waiting.
     refused: AtomicU64,
@@ -104,7 +104,7 @@ impl Drop for DecisionFile {
 impl DecisionSink for Queue {
     fn keep(&self, record: &GateRecord) {
         let refused = self.refused.load(Ordering::Relaxed);
-        let line = Line::of(record, self.incarnation, refused);
+        let line = DecisionLine::of(record, self.incarnation, refused);
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         if sender.as_ref().is_none_or(|sender| sender.try_send(line).is_err()) {
             self.refused.store(refused + 1, Ordering::Relaxed);
@@ -126,10 +126,10 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-fn write_all(mut writer: Writer, receiver: &Receiver<Line>, counts: &Queue) {
+fn write_all(mut writer: Writer, receiver: &Receiver<DecisionLine>, counts: &Queue) {
     for line in receiver {
         let failed = counts.failed.load(Ordering::Relaxed);
-        let line = Line { dropped: line.dropped + failed, ..line };
+        let line = DecisionLine { dropped: line.dropped + failed, ..line };
         match writer.append(&line) {
             Ok(()) => {
                 counts.written.fetch_add(1, Ordering::Relaxed);
@@ -163,7 +163,7 @@ impl Writer {
         Ok(Self { dir: dir.to_owned(), file, size, size_max })
     }
 
-    fn append(&mut self, line: &Line) -> io::Result<()> {
+    fn append(&mut self, line: &DecisionLine) -> io::Result<()> {
         let text = line.to_text() + "\n";
         let added = text.len() as u64;
         if self.size > 0 && self.size + added > self.size_max {
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn files_are_bounded_in_size_and_number_and_what_is_left_replays() {
         let dir = tempfile::tempdir().expect("a directory");
-        let size = Line::of(&record(1), Incarnation(1), 0).to_text().len() as u64;
+        let size = DecisionLine::of(&record(1), Incarnation(1), 0).to_text().len() as u64;
         let size_max = size * 4;
         assert_eq!(write(dir.path(), 1, size_max, 1..=50).written, 50);
         let names = fs::read_dir(dir.path()).expect("a directory").count();

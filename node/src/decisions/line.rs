@@ -8,7 +8,7 @@ use thiserror::Error;
 /// One decision with everything it was taken from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Line {
+pub struct DecisionLine {
     /// Which start of the member decided.
     pub incarnation: u64,
     /// Counts the incarnation's decisions from 1.
@@ -42,7 +42,7 @@ pub enum LineError {
 /// Characters of a difference that are shown.
 const SHOWN: usize = 40;
 
-impl Line {
+impl DecisionLine {
     /// The line for `record`.
     pub fn of(record: &GateRecord, incarnation: Incarnation, dropped: u64) -> Self {
         Self {

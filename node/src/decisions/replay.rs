@@ -1,6 +1,6 @@
 //! Whether a log of decisions is whole, and every decision in it what its inputs say.
 
-use super::line::Line;
+use super::line::DecisionLine;
 
 /// What a log came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Replay {
     }
 
     fn line(&mut self, place: &str, text: &[u8]) {
-        let line = match Line::replay(text) {
+        let line = match DecisionLine::replay(text) {
             Ok(line) => line,
             Err(error) => {
                 self.findings.push(format!("{place} {error}"));
@@ -60,7 +60,7 @@ impl Replay {
                 return;
             }
         };
-        let Line { incarnation, sequence, dropped, .. } = line;
+        let DecisionLine { incarnation, sequence, dropped, .. } = line;
         if !std::mem::take(&mut self.is_broken)
             && let Some(problem) = self.misplaced(Place { incarnation, sequence, dropped })
         {
@@ -105,7 +105,7 @@ mod tests {
         let inputs = GateInputs { look, ..GateInputs::unknown(Gates::new(3, 1, |_| 3)) };
         let outcome = decide(&inputs);
         let at_ms = Duration::from_secs(sequence).as_millis() as u64;
-        Line { incarnation, sequence, at_ms, dropped, inputs, outcome }.to_text()
+        DecisionLine { incarnation, sequence, at_ms, dropped, inputs, outcome }.to_text()
     }
 
     /// Incarnation, sequence, dropped.

@@ -11,17 +11,17 @@ use tracing_subscriber::fmt::time::FormatTime as _;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
-use super::line::Line;
+use super::line::LogLine;
 use crate::actors::chain::HeadReader;
 
 /// Makes a line of every event of one member.
-pub(super) struct Lines {
+pub(super) struct LineFormat {
     node: String,
     head: Arc<OnceLock<HeadReader>>,
     is_human: bool,
 }
 
-impl Lines {
+impl LineFormat {
     /// Lines of `node`, which name the height that `head` shows once it is there.
     pub(super) fn new(node: &NodeId, head: Arc<OnceLock<HeadReader>>, is_human: bool) -> Self {
         Self { node: node.to_string(), head, is_human }
@@ -34,7 +34,7 @@ fn is_shown(target: &str) -> bool {
     target.starts_with("alys_")
 }
 
-impl<S, N> FormatEvent<S, N> for Lines
+impl<S, N> FormatEvent<S, N> for LineFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'writer> FormatFields<'writer> + 'static,
@@ -47,14 +47,14 @@ where
     ) -> fmt::Result {
         let metadata = event.metadata();
         let trace = Some(current_context()).filter(|trace| trace.is_sampled());
-        let mut line = Line {
+        let mut line = LogLine {
             level: metadata.level().as_str(),
             target: metadata.target().to_owned(),
             node: self.node.clone(),
             height: self.head.get().map(|head| head.head().height),
             trace_id: trace.map(TraceContext::trace_hex),
             span_id: trace.map(TraceContext::span_hex),
-            ..Line::default()
+            ..LogLine::default()
         };
         tracing_subscriber::fmt::time().format_time(&mut Writer::new(&mut line.timestamp))?;
         event.record(&mut line);
@@ -106,7 +106,7 @@ mod tests {
     fn every_line_names_member_and_height_and_the_spans_that_say_something() {
         let written = Written::default();
         let head = Arc::new(OnceLock::new());
-        let lines = Lines::new(&NodeId::new("node-1").expect("a name"), head.clone(), false);
+        let lines = LineFormat::new(&NodeId::new("node-1").expect("a name"), head.clone(), false);
         let layer = tracing_subscriber::fmt::layer().with_writer(written.clone()).event_format(lines);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::info!(node = "node-1", "before the chain is there");

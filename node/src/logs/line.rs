@@ -8,7 +8,7 @@ use tracing::field::{Field, Visit};
 
 /// What one line tells.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Line {
+pub struct LogLine {
     /// When, in RFC 3339.
     pub timestamp: String,
     /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`.
@@ -36,7 +36,7 @@ pub struct Line {
     pub spans: Vec<&'static str>,
 }
 
-impl Line {
+impl LogLine {
     /// For programs.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a line has a JSON form")
@@ -88,7 +88,7 @@ impl Line {
     }
 }
 
-impl Visit for Line {
+impl Visit for LogLine {
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.add(field, value.into());
     }
@@ -139,11 +139,11 @@ fn push_visible(to: &mut String, text: &str) {
 mod tests {
     use super::*;
 
-    fn line() -> Line {
+    fn line() -> LogLine {
         let mut fields = Map::new();
         fields.insert("peer".to_owned(), "node-2".into());
         fields.insert("missed".to_owned(), 3.into());
-        Line {
+        LogLine {
             timestamp: "2026-01-02T03:04:05.678901Z".to_owned(),
             level: "WARN",
             target: "alys_cluster::telemetry".to_owned(),
@@ -166,7 +166,8 @@ mod tests {
             \"spans\":[\"round\"]}";
         assert_eq!(line().to_json(), expected);
         let fields = Map::new();
-        let bare = Line { height: None, trace_id: None, span_id: None, fields, spans: Vec::new(), ..line() };
+        let bare =
+            LogLine { height: None, trace_id: None, span_id: None, fields, spans: Vec::new(), ..line() };
         let text = bare.to_json();
         assert!(
             !["height", "trace_id", "span_id", "fields", "spans"].iter().any(|name| text.contains(name)),

@@ -33,7 +33,7 @@ use tracing_subscriber::{EnvFilter, Registry, reload};
 use crate::actors::chain::HeadReader;
 use crate::config::{LogConfig, LogFormat};
 use directives::BadDirective;
-use format::Lines;
+use format::LineFormat;
 use levels::Levels;
 use writer::{LineWriter, LostLines};
 
@@ -91,7 +91,7 @@ pub fn init(config: &LogConfig, node: &NodeId, further: Option<Further>) -> Resu
         LogFormat::Json => false,
     };
     let head = Arc::default();
-    let lines = Lines::new(node, Arc::clone(&head), is_human);
+    let lines = LineFormat::new(node, Arc::clone(&head), is_human);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(writer.clone())
         .log_internal_errors(false)

@@ -1,12 +1,12 @@
 //! What links show: `/federation/links`.
 
-use alys_cluster::transport::Line;
+use alys_cluster::transport::PeerChannel;
 use alys_cluster::transport::statistics::Count;
 
 use super::view::LinkView;
 
 /// The link on `line`, and what its actor says of it.
-pub(super) fn view(line: &Line, state: &str, dials: bool, last_loss: String) -> LinkView {
+pub(super) fn view(line: &PeerChannel, state: &str, dials: bool, last_loss: String) -> LinkView {
     let (counters, connection) = (line.counters(), line.connection());
     let (queued, queued_bytes) =
         connection.as_ref().map(|connection| connection.waiting()).unwrap_or_default();

@@ -7,10 +7,10 @@ use alys_cluster::clock::{Clock as _, SystemClock, WallTime};
 use alys_cluster::id::{Incarnation, NodeId};
 use alys_cluster::transport::Hello;
 use alys_cluster::transport::identity::{self, Issued};
+use alys_node::certificate_signer::LinkCertificateSigner;
 use alys_node::genesis::Genesis;
 use alys_node::keys::SecretKey;
 use alys_node::ops::view::FederationView;
-use alys_node::vouch::LinkVoucher;
 use alys_tests::federation::{Federation, SOON, genesis, name};
 use alys_tests::saboteur::{Impostor, Saboteur, Voice, certificate_of};
 use alys_tests::{eventually, seen};
@@ -21,8 +21,10 @@ use tokio::task::JoinHandle;
 use super::{Calm, tells};
 
 fn issue(genesis: &Genesis, name: &NodeId, key: SecretKey, now: WallTime) -> Issued {
-    let (federation, voucher) = (identity::Federation(genesis.hash()), LinkVoucher::new(genesis, key));
-    identity::issue(name, &federation, &voucher, Duration::from_hours(1), now).expect("a certificate")
+    let (federation, certificate_signer) =
+        (identity::Federation(genesis.hash()), LinkCertificateSigner::new(genesis, key));
+    identity::issue(name, &federation, &certificate_signer, Duration::from_hours(1), now)
+        .expect("a certificate")
 }
 
 fn key_of(number: u8) -> SecretKey {

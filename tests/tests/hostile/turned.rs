@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use alys_cluster::transport::Class;
+use alys_cluster::transport::Lane;
 use alys_cluster::transport::envelope::Body;
 use alys_cluster::transport::frame::Kind;
 use alys_node::ops::view::LinksView;
@@ -128,7 +128,7 @@ async fn envelopes_that_nobody_takes_are_counted_told_at_a_bounded_rate_and_dist
         let to: &'static [u8] =
             [&b"root"[..], b"chain", b"consensus", b"no/such/actor", b"\xff\xfe"][(round % 5) as usize];
         let payload = garbage(round, 40).into();
-        match puppet.connection.send(Class::Bulk, Body::Tell { to: to.into(), payload }) {
+        match puppet.connection.send(Lane::Bulk, Body::Tell { to: to.into(), payload }) {
             Ok(()) => sent += 1,
             Err(error) => panic!("after {sent}: {error}"),
         }

@@ -8,18 +8,18 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::connection::Connection;
-use super::envelope::{Class, Envelope};
+use super::envelope::{Envelope, Lane};
 use super::error::Unsent;
 use super::presence::Instance;
-use super::refusals::Refusals;
+use super::rejection_log::RejectionLog;
 use super::statistics::{Count, Counters};
 use crate::id::{Incarnation, NodeId};
 
 /// The ways to all peers.
-pub type Lines = Arc<BTreeMap<NodeId, Arc<Line>>>;
+pub type PeerChannels = Arc<BTreeMap<NodeId, Arc<PeerChannel>>>;
 
 /// The way to one peer.
-pub struct Line {
+pub struct PeerChannel {
     peer: NodeId,
     current: ArcSwapOption<Connection>,
     counters: Arc<Counters>,
@@ -47,10 +47,10 @@ impl Outdated {
     }
 }
 
-impl Line {
+impl PeerChannel {
     /// No connection yet.
-    pub fn new(peer: NodeId, refusals: Refusals) -> Self {
-        let counters = Arc::new(Counters::new(refusals));
+    pub fn new(peer: NodeId, rejections: RejectionLog) -> Self {
+        let counters = Arc::new(Counters::new(rejections));
         let (current, changes) = (ArcSwapOption::empty(), watch::Sender::new(0));
         let newest = Mutex::new((Incarnation(0), None));
         Self { peer, current, counters, newest, changes }
@@ -97,9 +97,9 @@ impl Line {
     }
 
     /// Queues one envelope; never waits.
-    pub fn send(&self, class: Class, envelope: Envelope) -> Result<(), Unsent> {
+    pub fn send(&self, lane: Lane, envelope: Envelope) -> Result<(), Unsent> {
         let sent = match &*self.current.load() {
-            Some(connection) => connection.send_envelope(class, envelope),
+            Some(connection) => connection.send_envelope(lane, envelope),
             None => Err(Unsent::NoLink(self.peer.clone())),
         };
         if let Err(Unsent::NoLink(_)) = sent {

@@ -17,7 +17,7 @@ use crate::trace::{Cause, Draft, Ongoing, SpanKind, current, span_id, within, wi
 use crate::transport::gateway::{Answer, Answers};
 
 /// Answers for the actors that are published.
-pub struct Reception {
+pub struct RequestHandler {
     exports: Exports,
     registry: ThreadSafeActorRegistry,
     last_words: LastWords,
@@ -77,7 +77,7 @@ impl Drop for Changes {
     }
 }
 
-impl Reception {
+impl RequestHandler {
     /// Answers for `exports`. `registry` knows how they are, `last_words` why they ended, and `events` hears of questions
     /// that are traced.
     pub fn new(
@@ -135,7 +135,7 @@ fn ended_last(standing: Option<Standing>, life: Incarnation) -> bool {
     })
 }
 
-impl Answers for Reception {
+impl Answers for RequestHandler {
     fn answer(&self, from: &NodeId, to: &[u8], protocol: &[u8], question: &[u8]) -> Result<Answer, String> {
         let served = self.exports.one_more(from, question.len())?;
         let asked = Asked::of(&self.events, from, to);

@@ -44,7 +44,7 @@ impl Throttle {
 
 /// Counts and tells refusals. Cheap to clone.
 #[derive(Clone)]
-pub struct Refusals(Arc<Shared>);
+pub struct RejectionLog(Arc<Shared>);
 
 struct Shared {
     clock: Arc<dyn Clock>,
@@ -54,7 +54,7 @@ struct Shared {
     throttles: Mutex<BTreeMap<Option<NodeId>, Throttle>>,
 }
 
-impl Refusals {
+impl RejectionLog {
     /// Told to `events`.
     pub fn new(clock: Arc<dyn Clock>, events: EventBus) -> Self {
         Self(Arc::new(Shared { clock, events, total: AtomicU64::new(0), throttles: Mutex::default() }))
@@ -101,19 +101,19 @@ mod tests {
         let clock = Arc::new(ManualClock::default());
         let events = EventBus::new(clock.clone());
         let mut told = events.listen();
-        let refusals = Refusals::new(clock.clone(), events);
+        let rejections = RejectionLog::new(clock.clone(), events);
         for _ in 0..1_000 {
-            refusals.of_stranger(&"1.2.3.4:5", &"garbage");
+            rejections.of_stranger(&"1.2.3.4:5", &"garbage");
         }
         let node = NodeId::new("node-2").expect("a name");
-        refusals.of_member(&node, &"no such actor");
+        rejections.of_member(&node, &"no such actor");
         clock.advance(WINDOW);
-        refusals.of_stranger(&"1.2.3.4:5", &"garbage");
+        rejections.of_stranger(&"1.2.3.4:5", &"garbage");
         let mut texts = vec![];
         while let Ok(recorded) = told.try_recv() {
             texts.push(recorded.event.to_string());
         }
-        assert_eq!((texts.len() as u64, refusals.total()), (TOLD_MAX + 2, 1_002));
+        assert_eq!((texts.len() as u64, rejections.total()), (TOLD_MAX + 2, 1_002));
         assert!(texts[TOLD_MAX as usize].contains("node-2"), "{texts:?}");
         assert!(texts.last().is_some_and(|text| text.contains("(and 980 more before)")), "{texts:?}");
     }

@@ -16,19 +16,19 @@ pub struct Load {
 
 /// The shares of all members with one receiver. Cheap to clone; clones share everything.
 #[derive(Clone)]
-pub struct Shares {
+pub struct SenderQuota {
     most: Load,
     taken: Arc<Mutex<BTreeMap<NodeId, Load>>>,
 }
 
 /// One message's part of its sender's share, until dropped.
 pub struct Share {
-    shares: Shares,
+    shares: SenderQuota,
     of: NodeId,
     bytes: usize,
 }
 
-impl Shares {
+impl SenderQuota {
     /// Each member may have `most` waiting.
     pub fn new(most: Load) -> Self {
         Self { most, taken: Arc::default() }
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn a_member_takes_no_more_than_its_share_and_none_of_another_s() {
         let [one, other] = ["node-1", "node-2"].map(|name| NodeId::new(name).expect("a name"));
-        let shares = Shares::new(Load { messages: 2, bytes: 100 });
+        let shares = SenderQuota::new(Load { messages: 2, bytes: 100 });
         let first = shares.take(&one, 10).map_err(drop).expect("room");
         assert_eq!(shares.take(&one, 91).map(drop), Err(Load { messages: 1, bytes: 10 }), "bytes");
         let _second = shares.take(&one, 90).map_err(drop).expect("room");

@@ -7,18 +7,18 @@
 use std::collections::BTreeMap;
 
 use alys_cluster::id::NodeId;
-use alys_cluster::transport::Voucher;
+use alys_cluster::transport::CertificateSigner;
 
 use crate::genesis::Genesis;
 use crate::keys::{PublicKey, SecretKey, Signature};
 
 /// Vouches with this member's key, and checks with the keys of genesis.
-pub struct LinkVoucher {
+pub struct LinkCertificateSigner {
     key: Option<SecretKey>,
     members: BTreeMap<NodeId, PublicKey>,
 }
 
-impl LinkVoucher {
+impl LinkCertificateSigner {
     /// A voucher for the member of `genesis` that `key` belongs to.
     pub fn new(genesis: &Genesis, key: SecretKey) -> Self {
         Self { key: Some(key), ..Self::reader(genesis) }
@@ -31,7 +31,7 @@ impl LinkVoucher {
     }
 }
 
-impl Voucher for LinkVoucher {
+impl CertificateSigner for LinkCertificateSigner {
     fn sign(&self, statement: &[u8]) -> Vec<u8> {
         self.key.as_ref().map(|key| key.sign_link(statement).0.to_vec()).unwrap_or_default()
     }
@@ -62,7 +62,8 @@ mod tests {
     #[test]
     fn what_a_member_vouches_for_is_its_own_only_and_no_other_statement() {
         let genesis = genesis();
-        let (one, reader) = (LinkVoucher::new(&genesis, secret(0)), LinkVoucher::reader(&genesis));
+        let (one, reader) =
+            (LinkCertificateSigner::new(&genesis, secret(0)), LinkCertificateSigner::reader(&genesis));
         let signature = one.sign(b"key");
         assert!(reader.verify(&name(0), b"key", &signature));
         assert!(!reader.verify(&name(1), b"key", &signature), "of another member");
@@ -84,10 +85,10 @@ mod tests {
         let genesis = genesis();
         let (federation, day) = (Federation(genesis.hash()), Duration::from_hours(24));
         let members: Vec<_> = genesis.members().iter().map(|member| member.name.clone()).collect();
-        let reader = LinkVoucher::reader(&genesis);
+        let reader = LinkCertificateSigner::reader(&genesis);
         let whose = |signer: u8, named: usize| {
-            let voucher = LinkVoucher::new(&genesis, secret(signer));
-            let issued = issue(&name(named), &federation, &voucher, day, NOW).expect("made");
+            let certificate_signer = LinkCertificateSigner::new(&genesis, secret(signer));
+            let issued = issue(&name(named), &federation, &certificate_signer, day, NOW).expect("made");
             check(issued.certificate.der(), &federation, &members, &reader, NOW)
         };
         assert_eq!(whose(0, 0), Ok(name(0)));

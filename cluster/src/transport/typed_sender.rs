@@ -6,31 +6,31 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::codec;
-use super::envelope::{Body, Class, Envelope};
-use super::line::Lines;
+use super::envelope::{Body, Envelope, Lane};
+use super::peer_channel::PeerChannels;
 use crate::id::{ActorName, NodeId};
 use crate::port::Outbox;
 
 /// Sends messages of type `W` to the actor of the same name on other members.
-pub struct Courier<W> {
+pub struct TypedSender<W> {
     destination: ActorName,
     to: Bytes,
-    class: Class,
-    lines: Lines,
+    lane: Lane,
+    channels: PeerChannels,
     message: PhantomData<fn(W)>,
 }
 
-impl<W> Courier<W> {
-    /// A courier to `destination` on every member that `lines` reach.
-    pub fn new(destination: ActorName, class: Class, lines: Lines) -> Self {
+impl<W> TypedSender<W> {
+    /// A courier to `destination` on every member that `channels` reach.
+    pub fn new(destination: ActorName, lane: Lane, channels: PeerChannels) -> Self {
         let to = Bytes::copy_from_slice(destination.as_str().as_bytes());
-        Self { destination, to, class, lines, message: PhantomData }
+        Self { destination, to, lane, channels, message: PhantomData }
     }
 }
 
-impl<W: Serialize + 'static> Outbox<W> for Courier<W> {
+impl<W: Serialize + 'static> Outbox<W> for TypedSender<W> {
     fn send(&self, to: &NodeId, message: W) {
-        let Some(line) = self.lines.get(to) else {
+        let Some(line) = self.channels.get(to) else {
             tracing::error!(%to, "no link to this member");
             return;
         };
@@ -42,7 +42,7 @@ impl<W: Serialize + 'static> Outbox<W> for Courier<W> {
             }
         };
         let envelope = Envelope::new(Body::Tell { to: self.to.clone(), payload });
-        if let Err(error) = line.send(self.class, envelope) {
+        if let Err(error) = line.send(self.lane, envelope) {
             tracing::debug!(%to, %error, "a message was not sent");
         }
     }
