@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use alys_cluster::clock::Moment;
 use alys_cluster::federation::GateInputs;
-use alys_cluster::federation::decision::{Gates, Look, MemberFacts, MemberState};
+use alys_cluster::federation::decision::{Evaluation, Gates, MemberFacts, MemberState};
 use alys_cluster::health::accrual::AccrualConfig;
 use alys_cluster::health::{HealthStatus, PhiAccrual};
 use alys_cluster::id::NodeId;
@@ -70,8 +70,8 @@ pub fn gate_inputs() -> GateInputs {
         reason: if n == 4 { "silent for 1010 ms (phi 8.2)".to_owned() } else { String::new() },
     };
     let gates = Gates::new(3, 2, |_| 3);
-    let look = Look::Round;
-    GateInputs { look, members: (1..=4).map(member).collect(), ..GateInputs::unknown(gates) }
+    let evaluation = Evaluation::Round;
+    GateInputs { evaluation, members: (1..=4).map(member).collect(), ..GateInputs::unknown(gates) }
 }
 
 /// What the echoing actors are asked.

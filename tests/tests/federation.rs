@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use alys_cluster::clock::{Clock, Moment, WallTime};
-use alys_cluster::federation::decision::{Gates, Look, MemberFacts, MemberState};
+use alys_cluster::federation::decision::{Evaluation, Gates, MemberFacts, MemberState};
 use alys_cluster::federation::{Decision, GateInputs, OperationClass, decide};
 use alys_cluster::health::HealthStatus;
 use alys_cluster::id::{ActorName, NodeId};
@@ -52,9 +52,9 @@ prop_compose! {
         stable_rounds in 1u32..4,
         demands in prop::array::uniform4(0usize..8),
         rounds in prop::collection::vec(0usize..8, 0..6),
-        look in prop_oneof![
-            prop::sample::select(vec![Look::Round, Look::Glimpse, Look::Distrust]),
-            (any::<u64>(), any::<u64>()).prop_map(|(granted_ms, age_ms)| Look::Lease { granted_ms, age_ms }),
+        evaluation in prop_oneof![
+            prop::sample::select(vec![Evaluation::Round, Evaluation::BetweenRounds, Evaluation::Untrusted]),
+            (any::<u64>(), any::<u64>()).prop_map(|(granted_ms, age_ms)| Evaluation::Lease { granted_ms, age_ms }),
         ],
         members in prop::collection::vec(any_member(), 0..8),
         in_doubt in any::<bool>(),
@@ -70,7 +70,7 @@ prop_compose! {
         }
         let holds = hold.into_iter().map(|why| (ActorName::literal("chain"), why));
         let holds: BTreeMap<_, _> = holds.collect();
-        GateInputs { gates, look, members, in_doubt, interval_ms, holds }
+        GateInputs { gates, evaluation, members, in_doubt, interval_ms, holds }
     }
 }
 
@@ -142,12 +142,12 @@ async fn a_gate_that_nobody_watches_any_more_closes_with_a_record_that_no_signat
     let lapsed = async || {
         let log = replays(member).await;
         let last = log.decisions.last().expect("decisions").clone();
-        let too_late = last.inputs.look.is_too_late();
+        let too_late = last.inputs.evaluation.is_too_late();
         if too_late { Ok((last, log.written, log.dropped)) } else { Err(format!("{last:?}")) }
     };
     let (lapse, ..) = eventually(SOON, "the lease runs out", lapsed).await;
     assert_eq!((lapse.outcome.decision, lapse.outcome.healthy), (Decision::Closed, 4), "{lapse:?}");
-    let Look::Lease { granted_ms, age_ms } = lapse.inputs.look else { panic!("{lapse:?}") };
+    let Evaluation::Lease { granted_ms, age_ms } = lapse.inputs.evaluation else { panic!("{lapse:?}") };
     assert!(granted_ms > 0 && granted_ms <= age_ms, "{lapse:?}");
     // The other three go on, and would like its votes.
     let height = federation.members[1].height();

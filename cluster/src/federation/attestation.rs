@@ -228,7 +228,7 @@ impl Checks {
 
 /// What one member has stated so far.
 #[derive(Clone, Debug)]
-struct Testimony {
+struct AcceptedAttestation {
     last: SignedAttestation,
     /// When this member made the statement that the newest one echoes: the author lived later than that.
     lived_after: Option<Moment>,
@@ -240,7 +240,7 @@ pub struct Attestations {
     own: NodeId,
     incarnation: Incarnation,
     issued: VecDeque<(u64, Moment)>,
-    accepted: BTreeMap<NodeId, Testimony>,
+    accepted: BTreeMap<NodeId, AcceptedAttestation>,
 }
 
 impl Attestations {
@@ -266,7 +266,7 @@ impl Attestations {
             self.issued.pop_front();
         }
         self.issued.push_back((sequence, now));
-        let echo = |(member, testimony): (&NodeId, &Testimony)| Echo {
+        let echo = |(member, testimony): (&NodeId, &AcceptedAttestation)| Echo {
             member: member.clone(),
             incarnation: testimony.last.attestation.incarnation,
             sequence: testimony.last.attestation.sequence,
@@ -336,7 +336,8 @@ impl Attestations {
         let echoed = echoed.filter(|echo| echo.incarnation == self.incarnation);
         let moment_of = |echo: &Echo| self.issued.iter().find(|(sequence, _)| *sequence == echo.sequence);
         let lived_after = echoed.and_then(moment_of).map(|(_, made)| *made);
-        self.accepted.insert(attestation.member.clone(), Testimony { last: signed.clone(), lived_after });
+        self.accepted
+            .insert(attestation.member.clone(), AcceptedAttestation { last: signed.clone(), lived_after });
         Ok(Taken::New)
     }
 

@@ -116,27 +116,29 @@ impl MemberFacts {
     }
 }
 
-/// How the counts of this decision are to be taken.
+/// What caused this evaluation of the gate, and how far its counts can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Look {
-    /// A whole interval has passed: enough healthy members make a stable round.
+pub enum Evaluation {
+    /// A whole interval has passed: enough healthy members count as a stable round.
     Round,
-    /// A look between rounds: it can close, not open.
-    Glimpse,
-    /// The counts can not be trusted, for this member stood still.
-    Distrust,
-    /// Nobody was counted anew: the last verdict is as old as this, and holds for so long. It can close, not open.
+    /// Between two rounds: may close the gate, never open it.
+    #[serde(rename = "glimpse")]
+    BetweenRounds,
+    /// This member was paused, so its counts are not trusted.
+    #[serde(rename = "distrust")]
+    Untrusted,
+    /// Nothing was counted anew; the last verdict is checked against its lease. May close the gate, never open it.
     Lease {
-        /// For how long it holds, in milliseconds.
+        /// Duration of the lease, in milliseconds.
         granted_ms: u64,
-        /// How old it is, in milliseconds.
+        /// Age of the verdict, in milliseconds.
         age_ms: u64,
     },
 }
 
-impl Look {
-    /// Whether it is one at a verdict that holds no more.
+impl Evaluation {
+    /// Whether the lease of the verdict has expired.
     pub fn is_too_late(self) -> bool {
         matches!(self, Self::Lease { granted_ms, age_ms } if age_ms >= granted_ms)
     }
@@ -163,16 +165,16 @@ impl Gates {
         }
     }
 
-    fn look(&mut self, look: Look, healthy: usize) {
+    fn evaluate(&mut self, evaluation: Evaluation, healthy: usize) {
         for gate in std::iter::once(&mut self.federation).chain(self.classes.values_mut()) {
-            match look {
-                Look::Round => {
+            match evaluation {
+                Evaluation::Round => {
                     gate.round(healthy);
                 }
-                Look::Glimpse | Look::Lease { .. } => {
+                Evaluation::BetweenRounds | Evaluation::Lease { .. } => {
                     gate.observe(healthy);
                 }
-                Look::Distrust => gate.close(),
+                Evaluation::Untrusted => gate.close(),
             }
         }
     }
@@ -185,7 +187,8 @@ pub struct GateInputs {
     /// The gates as they were before.
     pub gates: Gates,
     /// How the counts are to be taken.
-    pub look: Look,
+    #[serde(rename = "look")]
+    pub evaluation: Evaluation,
     /// Every member of the roster, in its order; empty before the first look.
     pub members: Vec<MemberFacts>,
     /// Whether this member hears none of its peers, and doubts itself.
@@ -200,7 +203,7 @@ impl GateInputs {
     /// Nothing is known yet.
     pub fn unknown(gates: Gates) -> Self {
         let (members, holds) = (Vec::new(), BTreeMap::new());
-        Self { gates, look: Look::Distrust, members, in_doubt: false, interval_ms: 0, holds }
+        Self { gates, evaluation: Evaluation::Untrusted, members, in_doubt: false, interval_ms: 0, holds }
     }
 
     /// Healthy members, this one included.
@@ -245,9 +248,9 @@ pub struct Outcome {
 pub fn decide(inputs: &GateInputs) -> Outcome {
     let healthy = inputs.healthy();
     let mut gates = inputs.gates.clone();
-    gates.look(inputs.look, healthy);
+    gates.evaluate(inputs.evaluation, healthy);
     let is_held = !inputs.holds.is_empty();
-    let is_shut = is_held || inputs.look.is_too_late();
+    let is_shut = is_held || inputs.evaluation.is_too_late();
     let decision = if is_shut { Decision::Closed } else { gates.federation.decision() };
     let class = |(class, gate): (&OperationClass, &Gate)| ClassOutcome {
         class: *class,
@@ -257,7 +260,7 @@ pub fn decide(inputs: &GateInputs) -> Outcome {
     let classes = gates.classes.iter().map(class).collect();
     let (reason, would_change) = if is_held {
         held(&inputs.holds)
-    } else if let Look::Lease { granted_ms, .. } = inputs.look
+    } else if let Evaluation::Lease { granted_ms, .. } = inputs.evaluation
         && is_shut
     {
         let reason = format!(
@@ -289,7 +292,7 @@ fn explain(inputs: &GateInputs, gate: &Gate, healthy: usize) -> (String, String)
     let describe = |member: &&MemberFacts| format!("{} ({})", member.name, member.reason);
     let described = missing.iter().map(describe).collect::<Vec<_>>().join(", ");
     let names = missing.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(" or ");
-    let doubt = if inputs.in_doubt { "; it hears nobody and doubts itself first" } else { "" };
+    let self_suspicion = if inputs.in_doubt { "; it hears nobody and doubts itself first" } else { "" };
     let is_troubled = |member: &&MemberFacts| member.is_healthy() && !member.reason.is_empty();
     let troubled: Vec<_> = inputs.members.iter().filter(is_troubled).collect();
     let (reason, would_change) = match gate.decision() {
@@ -302,7 +305,7 @@ fn explain(inputs: &GateInputs, gate: &Gate, healthy: usize) -> (String, String)
         ),
         Decision::Closed if healthy < required => (
             format!(
-                "halted: {healthy} of {required} required members are healthy; missing {described}{doubt}"
+                "halted: {healthy} of {required} required members are healthy; missing {described}{self_suspicion}"
             ),
             format!("{} more healthy members: waiting for {names}", required - healthy),
         ),
@@ -335,7 +338,7 @@ pub(super) mod tests {
         };
         GateInputs {
             gates: Gates::new(3, 1, |_| 3),
-            look: Look::Round,
+            evaluation: Evaluation::Round,
             members: (0..4).map(member).collect(),
             in_doubt: false,
             interval_ms: 250,
@@ -399,8 +402,8 @@ pub(super) mod tests {
     fn a_verdict_closes_the_gate_when_it_is_as_old_as_its_lease_and_leaves_the_counts_alone() {
         let open = decide(&inputs(4));
         for (age_ms, decision) in [(0, Decision::Open), (799, Decision::Open), (800, Decision::Closed)] {
-            let look = Look::Lease { granted_ms: 800, age_ms };
-            let late = decide(&GateInputs { gates: open.gates.clone(), look, ..inputs(4) });
+            let evaluation = Evaluation::Lease { granted_ms: 800, age_ms };
+            let late = decide(&GateInputs { gates: open.gates.clone(), evaluation, ..inputs(4) });
             assert_eq!((late.decision, late.healthy, &late.gates), (decision, 4, &open.gates), "{age_ms} ms");
             assert_eq!(admitted(&late).is_empty(), decision == Decision::Closed);
             assert_eq!(late.reason.contains("ran out after 800 ms"), decision == Decision::Closed);
@@ -416,11 +419,11 @@ pub(super) mod tests {
         prop::sample::select(vec![Own, Unknown, Up, Attested, Suspected, Down, Left])
     }
 
-    fn any_look() -> impl Strategy<Value = Look> {
+    fn any_look() -> impl Strategy<Value = Evaluation> {
         let lease = (0u64..2_000, 0u64..2_000);
         prop_oneof![
-            prop::sample::select(vec![Look::Round, Look::Glimpse, Look::Distrust]),
-            lease.prop_map(|(granted_ms, age_ms)| Look::Lease { granted_ms, age_ms }),
+            prop::sample::select(vec![Evaluation::Round, Evaluation::BetweenRounds, Evaluation::Untrusted]),
+            lease.prop_map(|(granted_ms, age_ms)| Evaluation::Lease { granted_ms, age_ms }),
         ]
     }
 
@@ -444,7 +447,7 @@ pub(super) mod tests {
             stable_rounds in 1u32..4,
             demands in prop::array::uniform4(0usize..8),
             before in prop::collection::vec(0usize..8, 0..6),
-            look in any_look(),
+            evaluation in any_look(),
             members in prop::collection::vec(any_member(), 0..8),
             in_doubt in any::<bool>(),
             interval_ms in any::<u64>(),
@@ -452,10 +455,10 @@ pub(super) mod tests {
         ) -> GateInputs {
             let mut gates = Gates::new(required, stable_rounds, |class| demands[class as usize]);
             for healthy in before {
-                gates.look(Look::Round, healthy);
+                gates.evaluate(Evaluation::Round, healthy);
             }
             let holds = hold.into_iter().map(|why| (ActorName::literal("chain"), why)).collect();
-            GateInputs { gates, look, members, in_doubt, interval_ms, holds }
+            GateInputs { gates, evaluation, members, in_doubt, interval_ms, holds }
         }
     }
 
@@ -467,7 +470,7 @@ pub(super) mod tests {
             for class in &outcome.classes {
                 prop_assert!(class.demand >= outcome.required);
                 let admitted = class.decision == Decision::Open;
-                prop_assert!(!admitted || !inputs.look.is_too_late());
+                prop_assert!(!admitted || !inputs.evaluation.is_too_late());
                 let enough = outcome.decision == Decision::Open && outcome.healthy >= class.demand;
                 prop_assert!(!admitted || enough);
             }

@@ -36,5 +36,5 @@ pub use departure::WISH_MAX;
 pub use gate::Decision;
 pub use message::{FederationMessage, FederationStatus, Staying};
 pub use roster::{Roster, believed};
-pub use verdict::{DecisionSink, GateHold, GateReader, GateRecord, Halt, Kept, Verdict};
+pub use verdict::{DecisionSink, GateClosed, GateHold, GateReader, GateRecord, SinkStats, Verdict};
 pub use wire::FederationWire;

@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use super::decision::{
-    ClassOutcome, GateInputs, Gates, Look, MemberFacts, MemberState, OperationClass, Outcome, decide,
+    ClassOutcome, Evaluation, GateInputs, Gates, MemberFacts, MemberState, OperationClass, Outcome, decide,
 };
 use super::gate::Decision;
 use crate::clock::{Clock, Moment, WallTime};
@@ -127,7 +127,7 @@ impl From<GateRecord> for ClusterEvent {
 /// Why an operation may not begin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the gate is closed to {class}: {reason}")]
-pub struct Halt {
+pub struct GateClosed {
     /// What was to begin.
     pub class: OperationClass,
     /// Why it may not.
@@ -139,12 +139,12 @@ pub trait DecisionSink: Send + Sync {
     /// Takes a decision, in the order of sequence numbers.
     fn keep(&self, record: &GateRecord);
     /// What became of those taken so far.
-    fn kept(&self) -> Kept;
+    fn stats(&self) -> SinkStats;
 }
 
 /// What became of the decisions that a [`DecisionSink`] was given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct SinkStats {
     /// Written.
     pub written: u64,
     /// Lost, because the queue was full or writing failed.
@@ -202,9 +202,9 @@ impl Published {
             return;
         }
         let ms = |later: Moment| later.since(self.granted).as_millis() as u64;
-        let look = Look::Lease { granted_ms: ms(self.verdict.expires), age_ms: ms(now) };
+        let evaluation = Evaluation::Lease { granted_ms: ms(self.verdict.expires), age_ms: ms(now) };
         let gates = self.verdict.outcome.gates.clone();
-        let inputs = GateInputs { gates, look, ..(*self.verdict.inputs).clone() };
+        let inputs = GateInputs { gates, evaluation, ..(*self.verdict.inputs).clone() };
         let verdict = Verdict::of(inputs, self.verdict.expires);
         self.untold = Some(self.record(verdict, self.expires_at));
     }
@@ -271,8 +271,8 @@ impl GateReader {
     }
 
     /// What became of the decisions given to a [`DecisionSink`].
-    pub fn kept(&self) -> Kept {
-        self.read().sink.as_ref().map(|sink| sink.kept()).unwrap_or_default()
+    pub fn stats(&self) -> SinkStats {
+        self.read().sink.as_ref().map(|sink| sink.stats()).unwrap_or_default()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Published> {
@@ -300,7 +300,7 @@ impl GateReader {
         let last = published.verdict.clone();
         // What was held opens with a new verdict, not by itself.
         let mut verdict = if published.holds.is_empty() { last } else { published.held(last) };
-        if verdict.inputs.look.is_too_late() && verdict.inputs.holds.is_empty() {
+        if verdict.inputs.evaluation.is_too_late() && verdict.inputs.holds.is_empty() {
             let late = now.since(verdict.expires);
             verdict.reason = format!(
                 "the last verdict ran out {late:.1?} ago; the federation's health is not being watched"
@@ -317,7 +317,7 @@ impl GateReader {
     }
 
     /// Admits an operation of `class` at `now`, giving the number of the decision that did, or says why not.
-    pub fn admit(&self, now: Moment, class: OperationClass) -> Result<u64, Halt> {
+    pub fn admit(&self, now: Moment, class: OperationClass) -> Result<u64, GateClosed> {
         let published = self.read();
         let verdict = &published.verdict;
         let is_held = !published.holds.is_empty();
@@ -325,7 +325,7 @@ impl GateReader {
             return Ok(verdict.sequence);
         }
         drop(published);
-        Err(Halt { class, reason: self.verdict(now).refusal(class) })
+        Err(GateClosed { class, reason: self.verdict(now).refusal(class) })
     }
 
     /// What is admitted at `now`: every class, with what it demands.
@@ -496,8 +496,8 @@ mod tests {
             self.0.lock().expect("not poisoned").push(record.clone());
         }
 
-        fn kept(&self) -> Kept {
-            Kept { written: self.0.lock().expect("not poisoned").len() as u64, dropped: 0 }
+        fn stats(&self) -> SinkStats {
+            SinkStats { written: self.0.lock().expect("not poisoned").len() as u64, dropped: 0 }
         }
     }
 
@@ -533,13 +533,18 @@ mod tests {
             let lapse = &history[1];
             assert_eq!((lapse.sequence, lapse.decision, lapse.healthy), (2, Decision::Closed, 4), "{who}");
             assert_eq!(lapse.at, WallTime(52_000), "{who} found it at 55,000");
-            assert_eq!(lapse.inputs.look, Look::Lease { granted_ms: 800, age_ms: 3_800 }, "{who}");
+            assert_eq!(
+                lapse.inputs.evaluation,
+                Evaluation::Lease { granted_ms: 800, age_ms: 3_800 },
+                "{who}"
+            );
             assert!(lapse.reason.contains("ran out after 800 ms"), "{who}: {}", lapse.reason);
-            let leases = history.iter().filter(|record| matches!(record.inputs.look, Look::Lease { .. }));
+            let leases =
+                history.iter().filter(|record| matches!(record.inputs.evaluation, Evaluation::Lease { .. }));
             assert_eq!(leases.filter(|record| record.inputs.holds.is_empty()).count(), 1, "{who}");
             assert!(history.iter().all(|record| decide(&record.inputs) == *record.outcome), "{who}");
             assert_eq!(*taken.0.lock().expect("not poisoned"), history, "{who}");
-            assert_eq!(reader.kept().written, history.len() as u64);
+            assert_eq!(reader.stats().written, history.len() as u64);
         }
     }
 

@@ -701,7 +701,7 @@ mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
-    use alys_cluster::federation::{Halt, OperationClass};
+    use alys_cluster::federation::{GateClosed, OperationClass};
 
     use super::*;
     use crate::consensus::StateRoot;
@@ -918,7 +918,7 @@ mod tests {
     fn a_gate_that_closes_in_the_middle_of_a_step_fails_it() {
         let mut fixture = Fixture::new();
         fixture.tools.desk().refuse =
-            Some(|_| Refusal::Gate(Halt { class: OperationClass::Vote, reason: "closed".into() }));
+            Some(|_| Refusal::Gate(GateClosed { class: OperationClass::Vote, reason: "closed".into() }));
         let outcome = fixture.check(true);
         assert!(matches!(outcome, Err(CoreError::Signer(_))), "{outcome:?}");
     }

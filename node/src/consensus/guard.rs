@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use alys_cluster::clock::{Clock, WallTime};
-use alys_cluster::federation::{GateReader, Halt, OperationClass};
+use alys_cluster::federation::{GateClosed, GateReader, OperationClass};
 use alys_cluster::id::Incarnation;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -274,10 +274,10 @@ pub enum JournalError {
 pub enum Refusal {
     /// The gate is closed.
     #[error(transparent)]
-    Gate(Halt),
+    Gate(GateClosed),
     /// The gate is open, but more members must be healthy for what was asked: this one passes its turn.
     #[error(transparent)]
-    Demand(Halt),
+    Demand(GateClosed),
     /// Something else was signed for the same height, round and step.
     #[error("{} at height {}, round {} was signed for {signed:?}; asked to sign for {asked:?}", .at.step.as_str(), .at.height, .at.round)]
     Conflict {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use alys_cluster::federation::{DecisionSink, GateRecord, Kept};
+use alys_cluster::federation::{DecisionSink, GateRecord, SinkStats};
 use alys_cluster::id::Incarnation;
 
 use super::line::DecisionLine;
@@ -111,9 +111,9 @@ impl DecisionSink for Queue {
         }
     }
 
-    fn kept(&self) -> Kept {
+    fn stats(&self) -> SinkStats {
         let dropped = self.refused.load(Ordering::Relaxed) + self.failed.load(Ordering::Relaxed);
-        Kept { written: self.written.load(Ordering::Relaxed), dropped }
+        SinkStats { written: self.written.load(Ordering::Relaxed), dropped }
     }
 }
 
@@ -201,18 +201,23 @@ mod tests {
         }
     }
 
-    fn write(dir: &Path, incarnation: u64, file_max: u64, sequences: std::ops::RangeInclusive<u64>) -> Kept {
+    fn write(
+        dir: &Path,
+        incarnation: u64,
+        file_max: u64,
+        sequences: std::ops::RangeInclusive<u64>,
+    ) -> SinkStats {
         let log = DecisionFile::open_with(dir, Incarnation(incarnation), file_max, QUEUE_MAX).expect("opens");
         let sink = log.sink();
         sequences.for_each(|sequence| sink.keep(&record(sequence)));
         drop(log);
-        sink.kept()
+        sink.stats()
     }
 
     #[test]
     fn what_was_taken_is_on_file_when_the_log_is_closed_and_the_next_start_goes_on_below() {
         let dir = tempfile::tempdir().expect("a directory");
-        assert_eq!(write(dir.path(), 1, FILE_MAX, 1..=20), Kept { written: 20, dropped: 0 });
+        assert_eq!(write(dir.path(), 1, FILE_MAX, 1..=20), SinkStats { written: 20, dropped: 0 });
         write(dir.path(), 2, FILE_MAX, 1..=5);
         let replay = DecisionFile::replay(dir.path()).expect("a log");
         assert_eq!((replay.decisions, replay.incarnations), (25, 2));
@@ -262,7 +267,7 @@ mod tests {
         };
         // Nobody takes anything out yet.
         (1..=5).for_each(|sequence| queue.keep(&record(sequence)));
-        assert_eq!(queue.kept(), Kept { written: 0, dropped: 3 });
+        assert_eq!(queue.stats(), SinkStats { written: 0, dropped: 3 });
         let waiting: Vec<_> = receiver.try_iter().collect();
         queue.keep(&record(6));
         queue.sender.lock().expect("not poisoned").take();
@@ -272,7 +277,7 @@ mod tests {
             writer.append(line).expect("writes");
         }
         write_all(writer, &receiver, &queue);
-        assert_eq!(queue.kept(), Kept { written: 1, dropped: 4 }, "who comes after the end is dropped");
+        assert_eq!(queue.stats(), SinkStats { written: 1, dropped: 4 }, "who comes after the end is dropped");
         let replay = DecisionFile::replay(dir.path()).expect("a log");
         assert_eq!((replay.decisions, replay.dropped), (3, 3));
         assert!(replay.findings.is_empty(), "{replay:?}");
@@ -288,7 +293,7 @@ mod tests {
         fs::create_dir_all(dir.path().join(OLD_FILE).join("full")).expect("a directory");
         sink.keep(&record(2));
         drop(log);
-        assert_eq!(sink.kept(), Kept { written: 1, dropped: 1 });
+        assert_eq!(sink.stats(), SinkStats { written: 1, dropped: 1 });
         fs::remove_dir_all(dir.path().join(OLD_FILE)).expect("removes");
         let replay = DecisionFile::replay(dir.path()).expect("a log");
         assert!(replay.decisions == 1 && replay.findings.is_empty(), "{replay:?}");

@@ -95,14 +95,14 @@ impl Replay {
 mod tests {
     use std::time::Duration;
 
-    use alys_cluster::federation::decision::{Gates, Look};
+    use alys_cluster::federation::decision::{Evaluation, Gates};
     use alys_cluster::federation::{GateInputs, decide};
 
     use super::*;
 
     fn line(incarnation: u64, sequence: u64, dropped: u64) -> String {
-        let look = Look::Lease { granted_ms: 800, age_ms: sequence };
-        let inputs = GateInputs { look, ..GateInputs::unknown(Gates::new(3, 1, |_| 3)) };
+        let evaluation = Evaluation::Lease { granted_ms: 800, age_ms: sequence };
+        let inputs = GateInputs { evaluation, ..GateInputs::unknown(Gates::new(3, 1, |_| 3)) };
         let outcome = decide(&inputs);
         let at_ms = Duration::from_secs(sequence).as_millis() as u64;
         DecisionLine { incarnation, sequence, at_ms, dropped, inputs, outcome }.to_text()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
-use alys_cluster::federation::{Decision, FederationMessage, FederationStatus, Kept, believed};
+use alys_cluster::federation::{Decision, FederationMessage, FederationStatus, SinkStats, believed};
 use alys_cluster::id::{Incarnation, NodeId};
 use alys_cluster::shutdown::ShutdownState;
 use alys_cluster::transport::LinkMessage;
@@ -223,7 +223,7 @@ pub(super) async fn federation_decisions(State(ops): State<Ops>, _: NoQuery) -> 
             inputs: (*record.inputs).clone(),
             outcome: (*record.outcome).clone(),
         });
-    let Kept { written, dropped } = ops.parts().gate.kept();
+    let SinkStats { written, dropped } = ops.parts().gate.stats();
     Json(DecisionsView {
         node: ops.node(),
         incarnation: ops.parts().incarnation.0,

@@ -58,7 +58,7 @@ impl Coordinator {
                 height: peer.report.height,
                 ..HealthCheckResult::shutting_down(format!("leaving: {reason}"))
             };
-            self.glimpse(now, effects);
+            self.evaluate_between_rounds(now, effects);
         }
         let pong = PongMessage {
             ping_id: ping.id,
@@ -123,6 +123,6 @@ impl Coordinator {
         peer.report = pong.status;
         self.departure.heard(from, &pong.metadata);
         self.departure.answered(from, pong.ping_id);
-        self.glimpse(now, effects);
+        self.evaluate_between_rounds(now, effects);
     }
 }

@@ -113,7 +113,7 @@ impl Coordinator {
     ) {
         if to == *self.roster.own() {
             if self.take(now, from, &statement, effects) == Some(Taken::New) {
-                self.glimpse(now, effects);
+                self.evaluate_between_rounds(now, effects);
             }
         } else if statement.attestation.member == *from && to != *from && self.roster.is_peer(&to) {
             effects.push(Effect::Send(to.clone(), FederationWire::Attest { to, statement }));

@@ -47,7 +47,7 @@ use crate::clock::{Moment, WallTime};
 use crate::federation::attestation::{ActorState, Attestations, Checks, SignedAttestation};
 use crate::federation::config::HeartbeatConfig;
 pub use crate::federation::decision::MemberState;
-use crate::federation::decision::{GateInputs, Gates, Look, MemberFacts};
+use crate::federation::decision::{Evaluation, GateInputs, Gates, MemberFacts};
 use crate::federation::departure::Departure;
 use crate::federation::message::Staying;
 use crate::federation::roster::Roster;
@@ -165,7 +165,7 @@ pub struct Coordinator {
     checks: BTreeMap<(NodeId, NodeId), Checks>,
     /// The last own statement, and when it was made.
     stated: Option<(SignedAttestation, Moment)>,
-    doubt: Option<Moment>,
+    self_suspicion: Option<Moment>,
     /// How far the own clock is ahead, in milliseconds, while it is wrong.
     wrong_clock: Option<i64>,
     departure: Departure,
@@ -201,7 +201,7 @@ impl Coordinator {
             attestations,
             checks: BTreeMap::new(),
             stated: None,
-            doubt: None,
+            self_suspicion: None,
             wrong_clock: None,
             departure: Departure::default(),
             apart: BTreeMap::new(),
@@ -220,7 +220,7 @@ impl Coordinator {
             Input::Tick { wall, height } => self.tick(now, wall, height, &mut effects),
             Input::OwnHealth(report) => {
                 self.own = Some((report, now));
-                self.glimpse(now, &mut effects);
+                self.evaluate_between_rounds(now, &mut effects);
             }
             Input::OwnActors(actors) => self.own_actors = actors,
             Input::Want { told, wall } => {
@@ -281,18 +281,18 @@ impl Coordinator {
         if now >= self.next_round {
             self.next_round = now + self.config.interval;
             self.send_pings(now, wall, effects);
-            self.look(now, Look::Round, effects);
+            self.evaluate(now, Evaluation::Round, effects);
         } else {
-            self.look(now, Look::Glimpse, effects);
+            self.evaluate(now, Evaluation::BetweenRounds, effects);
         }
     }
 
     /// Between two ticks. When the next one is late, whatever is known of the peers may be old, and it is the tick that
     /// says whether this member stood still: nothing is published before, lest an old count gets a new lease.
-    fn glimpse(&mut self, now: Moment, effects: &mut Vec<Effect>) {
+    fn evaluate_between_rounds(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         if self.last_tick.is_none_or(|last| now.since(last) <= self.config.interval) {
             self.judge(now, effects);
-            self.look(now, Look::Glimpse, effects);
+            self.evaluate(now, Evaluation::BetweenRounds, effects);
         }
     }
 
@@ -308,14 +308,14 @@ impl Coordinator {
         self.stated = None;
         self.end_doubt(&reason, effects);
         self.next_round = now;
-        self.look(now, Look::Distrust, effects);
+        self.evaluate(now, Evaluation::Untrusted, effects);
     }
 
     /// Who is silent for too long, and what that makes of it.
     fn judge(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let has_greeted = self.has_greeted(now);
         self.suspect_unlinked(now);
-        let Self { config, attestations, peers, doubt, .. } = self;
+        let Self { config, attestations, peers, self_suspicion, .. } = self;
         let validity = config.attestation_validity;
         let standing = |node: &NodeId| attestations.standing(node, now, validity);
         let nobody_attests = peers.keys().all(|node| standing(node).is_none());
@@ -324,7 +324,7 @@ impl Coordinator {
         let all_silent =
             watched.peek().is_some() && watched.all(|peer| peer.silence(now) > config.acceptable_pause);
         let hears_nobody = several && all_silent && nobody_attests;
-        let lasted = doubt.is_some_and(|since| now.since(since) >= DOUBT_MAX);
+        let lasted = self_suspicion.is_some_and(|since| now.since(since) >= DOUBT_MAX);
         let within = config.interval + config.acceptable_pause;
         let mut begins = false;
         for (node, peer) in peers.iter_mut() {
@@ -374,8 +374,8 @@ impl Coordinator {
                 }
             }
         }
-        if begins && doubt.is_none() {
-            *doubt = Some(now);
+        if begins && self_suspicion.is_none() {
+            *self_suspicion = Some(now);
             let reason = "none of its peers answers".to_owned();
             effects.push(Effect::TellDoubt { begins: true, reason });
         }
@@ -404,7 +404,7 @@ impl Coordinator {
     }
 
     fn end_doubt(&mut self, reason: &str, effects: &mut Vec<Effect>) {
-        if self.doubt.take().is_some() {
+        if self.self_suspicion.take().is_some() {
             effects.push(Effect::TellDoubt { begins: false, reason: reason.to_owned() });
         }
     }
@@ -418,7 +418,7 @@ impl Coordinator {
             // Those that no ping reaches hear it through the others.
             self.peers.values_mut().for_each(|peer| peer.next_probe = now);
             self.send_probes(now, wall, effects);
-            self.glimpse(now, effects);
+            self.evaluate_between_rounds(now, effects);
         }
     }
 
@@ -446,12 +446,12 @@ impl Coordinator {
     }
 
     /// Decides, and publishes. Between rounds a closing is published at once, as is a changed count.
-    fn look(&mut self, now: Moment, look: Look, effects: &mut Vec<Effect>) {
+    fn evaluate(&mut self, now: Moment, evaluation: Evaluation, effects: &mut Vec<Effect>) {
         let inputs = GateInputs {
             gates: self.gates.clone(),
-            look,
+            evaluation,
             members: self.facts(now),
-            in_doubt: self.doubt.is_some(),
+            in_doubt: self.self_suspicion.is_some(),
             interval_ms: self.config.interval.as_millis() as u64,
             holds: BTreeMap::new(),
         };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use alys_cluster::clock::{Moment, WallTime};
-use alys_cluster::federation::{Halt, OperationClass};
+use alys_cluster::federation::{GateClosed, OperationClass};
 use alys_cluster::health::HealthStatus;
 use alys_cluster::id::{Incarnation, NodeId};
 use alys_cluster::port::PeerChange;
@@ -90,7 +90,7 @@ impl Signer for RecordingSigner {
         if self.closes > 0 {
             self.closes -= 1;
             self.closed += 1;
-            return Err(Refusal::Gate(Halt {
+            return Err(Refusal::Gate(GateClosed {
                 class: OperationClass::Vote,
                 reason: "the lease ran out".into(),
             }));
