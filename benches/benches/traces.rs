@@ -9,7 +9,7 @@ use alys_benches::report::{Plan, line, note, percentile};
 use alys_cluster::clock::{Clock as _, Moment, SystemClock};
 use alys_cluster::event::ClusterEvent;
 use alys_cluster::id::NodeId;
-use alys_cluster::trace::{Draft, new_trace, span_id};
+use alys_cluster::trace::{SpanBuilder, new_trace, span_id};
 use alys_node::otlp::{Exporter, OtlpSettings};
 use alys_tests::collector::Collector;
 use alys_tests::federation::Federation;
@@ -118,12 +118,14 @@ fn telling(c: &mut Criterion) {
     let (tracer, clock) = (exporter.tracing().tracer, SystemClock::default());
     c.bench_function("eight spans, made and queued", |b| {
         b.iter(|| {
-            let mut round = Draft::root(new_trace(), "round", Moment::ORIGIN);
+            let mut round = SpanBuilder::root(new_trace(), "round", Moment::ORIGIN);
             round.set("alys.height", 7u64);
             let steps =
                 ["wait for proposal", "execute", "prevote", "precommit", "aggregate", "commit", "handle"];
             let mut spans: Vec<_> = steps
-                .map(|step| Draft::child(round.context(), span_id(), step, clock.now()).end(clock.now()))
+                .map(|step| {
+                    SpanBuilder::child(round.context(), span_id(), step, clock.now()).end(clock.now())
+                })
                 .into();
             spans.push(round.end(clock.now()));
             tracer.record_all(spans);

@@ -13,7 +13,7 @@ use crate::clock::{Clock, WallTime};
 use crate::health::HealthStatus;
 use crate::id::{ActorName, BlockHeight, Incarnation, NodeId};
 use crate::supervision::decision::DecisionRecord;
-use crate::trace::{Draft, Ongoing, TraceContext, Tracer, current_context};
+use crate::trace::{SpanBuilder, SpanGuard, TraceContext, Tracer, current_context};
 
 /// Events a slow listener may lag behind before it loses the oldest.
 const BUS_CAPACITY: usize = 4096;
@@ -483,8 +483,8 @@ impl EventBus {
     }
 
     /// Something that is told when it is over.
-    pub fn begin(&self, draft: Draft) -> Ongoing {
-        Ongoing::new(draft, self.tracer.clone(), self.clock.clone())
+    pub fn begin(&self, draft: SpanBuilder) -> SpanGuard {
+        SpanGuard::new(draft, self.tracer.clone(), self.clock.clone())
     }
 
     /// Reads the time of what is told.

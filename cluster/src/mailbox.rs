@@ -19,12 +19,12 @@ use thiserror::Error;
 use tokio::sync::Notify;
 
 use crate::id::ActorName;
-use crate::trace::{Cause, current};
+use crate::trace::{ParentSpan, current};
 
 /// A message that holds a slot of its mailbox until dropped.
 pub struct Mail<M> {
     body: Body<M>,
-    cause: Option<Box<Cause>>,
+    cause: Option<Box<ParentSpan>>,
     _slot: Option<Slot>,
     _permit: Option<Permit>,
 }
@@ -67,7 +67,7 @@ impl<M> Mail<M> {
     }
 
     /// What it was sent for, if that is traced.
-    pub fn cause(&self) -> Option<Cause> {
+    pub fn cause(&self) -> Option<ParentSpan> {
         self.cause.as_deref().copied()
     }
 

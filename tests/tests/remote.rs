@@ -16,7 +16,7 @@ use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::port::PeerChange;
 use alys_cluster::registry::ActorLifecycleState;
 use alys_cluster::supervision::TreeRestartRequester;
-use alys_cluster::trace::{Cause, SpanKind, Tracer, new_trace, within};
+use alys_cluster::trace::{ParentSpan, SpanKind, Tracer, new_trace, within};
 use alys_cluster::transport::connection::{Inbound, UNDER_WAY_MAX};
 use alys_cluster::transport::envelope::{Body, Envelope};
 use alys_cluster::transport::error::Unsent;
@@ -231,7 +231,7 @@ async fn a_question_is_a_span_here_and_its_answer_a_part_of_it_there() {
     pair.questions.answer.send_replace(true);
     assert_eq!(handle.call(SOON, vec![1]).await, Ok(1));
     let caller = new_trace();
-    assert_eq!(within(Some(Cause::local(caller)), handle.call(SOON, vec![1, 2])).await, Ok(2));
+    assert_eq!(within(Some(ParentSpan::local(caller)), handle.call(SOON, vec![1, 2])).await, Ok(2));
 
     // One that is not answered in time is told as well, on both sides: it is the one that is looked for.
     pair.questions.answer.send_replace(false);

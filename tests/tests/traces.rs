@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alys_cluster::clock::{Moment, SystemClock};
 use alys_cluster::id::NodeId;
-use alys_cluster::trace::{Draft, Span, SpanKind, Tracer, Value, new_trace};
+use alys_cluster::trace::{Span, SpanBuilder, SpanKind, Tracer, Value, new_trace};
 use alys_node::Tracing;
 use alys_node::ops::view::BlockView;
 use alys_node::otlp::{Exporter, OtlpSettings};
@@ -334,7 +334,7 @@ async fn a_restart_is_linked_to_what_the_actor_was_at_work_on() {
 
 /// So many spans, each of a trace of its own.
 fn spans(count: usize) -> Vec<Span> {
-    (0..count).map(|_| Draft::root(new_trace(), "trial", Moment::ORIGIN).end(Moment::ORIGIN)).collect()
+    (0..count).map(|_| SpanBuilder::root(new_trace(), "trial", Moment::ORIGIN).end(Moment::ORIGIN)).collect()
 }
 
 /// What was taken, and what was lost by reason.
@@ -378,7 +378,7 @@ async fn every_span_is_taken_or_counted_as_lost_and_nobody_waits_for_a_collector
     let flooded = exporter(&format!("http://{}", silent.local_addr().expect("it is bound")));
     let tracing = flooded.tracing();
     for _ in 0..5_000 {
-        let request = Draft::root(new_trace(), "GET /genesis", Moment::ORIGIN).kind(SpanKind::Server);
+        let request = SpanBuilder::root(new_trace(), "GET /genesis", Moment::ORIGIN).kind(SpanKind::Server);
         tracing.tracer.record(request.end(Moment::ORIGIN));
     }
     let (_, before) = accounts(&tracing);

@@ -14,7 +14,7 @@ use crate::event::EventBus;
 use crate::id::{ActorName, Incarnation, NodeId};
 use crate::port::LinkTarget;
 use crate::registry::LookupError;
-use crate::trace::{Cause, Draft, Ongoing, SpanKind, current, new_trace, span_id, within};
+use crate::trace::{ParentSpan, SpanBuilder, SpanGuard, SpanKind, current, new_trace, span_id, within};
 use crate::transport::connection::{Ending, Watching};
 use crate::transport::envelope::Body;
 use crate::transport::error::AskError;
@@ -85,12 +85,12 @@ impl Caller {
     }
 
     /// A question that is asked now.
-    fn asks(&self, target: &Target) -> Option<Ongoing> {
+    fn asks(&self, target: &Target) -> Option<SpanGuard> {
         let events = self.events.as_ref()?;
         let now = events.clock().now();
         let draft = match current() {
-            Some(cause) => Draft::child(cause.context, span_id(), "ask", now),
-            None => Draft::root(new_trace(), "ask", now),
+            Some(cause) => SpanBuilder::child(cause.context, span_id(), "ask", now),
+            None => SpanBuilder::root(new_trace(), "ask", now),
         };
         let (actor, peer) = (target.actor.to_string(), target.node.to_string());
         let draft = draft.kind(SpanKind::Client).with("rpc.system", "ractor");
@@ -208,9 +208,9 @@ impl<P: Protocol> RemoteHandle<P> {
     /// Asks, and waits for the answer until the deadline.
     pub async fn call(&self, deadline: Duration, request: P::Request) -> Result<P::Reply, RemoteError> {
         let asking = self.ask(deadline, request);
-        let Some(ongoing) = self.caller.asks(&self.target) else { return asking.await };
-        let outcome = within(Some(Cause::local(ongoing.context())), asking).await;
-        ongoing.over(outcome.as_ref().err().map(ToString::to_string));
+        let Some(guard) = self.caller.asks(&self.target) else { return asking.await };
+        let outcome = within(Some(ParentSpan::local(guard.context())), asking).await;
+        guard.over(outcome.as_ref().err().map(ToString::to_string));
         outcome
     }
 

@@ -13,7 +13,7 @@ use crate::event::EventBus;
 use crate::id::{ActorName, Incarnation, NodeId};
 use crate::port::LastWords;
 use crate::registry::{ActorLifecycleState, ActorQuery, RegistryChange, Standing, ThreadSafeActorRegistry};
-use crate::trace::{Cause, Draft, Ongoing, SpanKind, current, span_id, within, within_sync};
+use crate::trace::{ParentSpan, SpanBuilder, SpanGuard, SpanKind, current, span_id, within, within_sync};
 use crate::transport::gateway::{Answer, Answers};
 
 /// Answers for the actors that are published.
@@ -94,24 +94,24 @@ impl RequestHandler {
 
 /// A question that is traced, while it is answered.
 struct Asked {
-    ongoing: Ongoing,
-    cause: Option<Cause>,
+    guard: SpanGuard,
+    cause: Option<ParentSpan>,
 }
 
 impl Asked {
     fn of(events: &EventBus, from: &NodeId, to: &[u8]) -> Option<Self> {
         let cause = current().filter(|_| events.tracer().is_on())?;
-        let draft = Draft::child(cause.context, span_id(), "answer", events.clock().now())
+        let draft = SpanBuilder::child(cause.context, span_id(), "answer", events.clock().now())
             .kind(SpanKind::Server)
             .with("rpc.system", "ractor")
             .with("alys.actor", shown(to))
             .with("alys.peer", from.to_string());
         let cause = cause.passed_on(draft.context());
-        Some(Self { ongoing: events.begin(draft), cause })
+        Some(Self { guard: events.begin(draft), cause })
     }
 
     fn answered(self, outcome: &Result<Vec<u8>, String>) {
-        self.ongoing.over(outcome.as_ref().err().cloned());
+        self.guard.over(outcome.as_ref().err().cloned());
     }
 }
 

@@ -27,7 +27,7 @@ use super::spec::{ChildSpec, ExitChannel, Shutdown, SupervisorSpec};
 use super::state::{Effect, Input, SupervisorState};
 use crate::event::ClusterEvent;
 use crate::mailbox::{Mail, send_self_after};
-use crate::trace::{Cause, TraceContext, within_sync};
+use crate::trace::{ParentSpan, TraceContext, within_sync};
 
 /// What ractor says of an actor that was killed.
 const KILLED: &str = "killed";
@@ -340,7 +340,7 @@ impl Supervisor {
     }
 
     fn tell_within(&self, trace: TraceContext, event: ClusterEvent) {
-        let cause = trace.is_sampled().then(|| Cause::local(trace));
+        let cause = trace.is_sampled().then(|| ParentSpan::local(trace));
         within_sync(cause, || self.context.events.tell(event));
     }
 

@@ -6,10 +6,10 @@ use super::panic::PanicSlot;
 use crate::event::EventBus;
 use crate::id::ActorName;
 use crate::mailbox::Mail;
-use crate::trace::{Cause, Draft, Ongoing, SpanKind, TraceContext, span_id};
+use crate::trace::{ParentSpan, SpanBuilder, SpanGuard, SpanKind, TraceContext, span_id};
 
 /// What a message was sent for.
-type CauseOf<M> = fn(&M) -> Option<Cause>;
+type CauseOf<M> = fn(&M) -> Option<ParentSpan>;
 
 /// Tells of the messages that an actor handles.
 pub(super) struct Traced<M> {
@@ -27,13 +27,17 @@ impl<M: Send + 'static> Traced<Mail<M>> {
 impl<M> Traced<M> {
     /// What the handler of `message` works on, and the span that tells of it. What another member sent is its actor's
     /// to tell of: that knows what it means.
-    pub(super) fn begin(&self, message: &M, slot: &Arc<PanicSlot>) -> (Option<Cause>, Option<Ongoing>) {
+    pub(super) fn begin(
+        &self,
+        message: &M,
+        slot: &Arc<PanicSlot>,
+    ) -> (Option<ParentSpan>, Option<SpanGuard>) {
         let cause = (self.cause_of)(message);
         let Some(cause) = cause.filter(|cause| !cause.is_remote && self.events.tracer().is_on()) else {
             slot.set_cause(cause.map_or_else(TraceContext::default, |cause| cause.context));
-            return (cause.and_then(Cause::handed_on), None);
+            return (cause.and_then(ParentSpan::handed_on), None);
         };
-        let draft = Draft::child(cause.context, span_id(), "handle", self.events.clock().now())
+        let draft = SpanBuilder::child(cause.context, span_id(), "handle", self.events.clock().now())
             .kind(SpanKind::Consumer)
             .with("messaging.system", "ractor")
             .with("messaging.operation.type", "process")

@@ -8,7 +8,7 @@ use super::decision::DecisionRecord;
 use crate::clock::Moment;
 use crate::event::EventBus;
 use crate::id::ActorName;
-use crate::trace::{Draft, Span, TraceContext, new_trace, span_id};
+use crate::trace::{Span, SpanBuilder, TraceContext, new_trace, span_id};
 
 /// Restarts under way, at most one of each child. Those that are not over when this is dropped are told as failed.
 pub(super) struct Restarts {
@@ -19,8 +19,8 @@ pub(super) struct Restarts {
 
 /// A restart that was decided and is not over.
 struct Restart {
-    whole: Draft,
-    part: Draft,
+    whole: SpanBuilder,
+    part: SpanBuilder,
     over: Vec<Span>,
 }
 
@@ -55,7 +55,7 @@ impl Restarts {
             return TraceContext::default();
         }
         let (at, failure, decision) = (record.inputs.now, &record.failure, &record.decision);
-        let mut whole = Draft::root(new_trace(), "restart", at)
+        let mut whole = SpanBuilder::root(new_trace(), "restart", at)
             .with("alys.actor", record.child.to_string())
             .with("alys.supervisor", supervisor.to_string())
             .with("alys.failure", failure.kind().kind())
@@ -77,7 +77,7 @@ impl Restarts {
         }
         self.last = whole.context();
         if decision.step.is_restart() {
-            let part = Draft::child(whole.context(), span_id(), "wait", at);
+            let part = SpanBuilder::child(whole.context(), span_id(), "wait", at);
             self.under_way.insert(key, Restart { whole, part, over: Vec::new() });
         } else {
             self.events.tracer().record(whole.fail(self.now(), failure.to_string()));
@@ -89,7 +89,7 @@ impl Restarts {
     pub(super) fn starting(&mut self, key: ChildKey) {
         let now = self.now();
         if let Some(restart) = self.under_way.get_mut(&key) {
-            let start = Draft::child(restart.whole.context(), span_id(), "start", now);
+            let start = SpanBuilder::child(restart.whole.context(), span_id(), "start", now);
             let waited = std::mem::replace(&mut restart.part, start);
             restart.over.push(waited.end(now));
         }

@@ -13,7 +13,7 @@ use crate::health::HealthCheckResult;
 use crate::health::message::answer;
 use crate::id::NodeId;
 use crate::mailbox::{Address, Mail};
-use crate::trace::{Cause, within_sync};
+use crate::trace::{ParentSpan, within_sync};
 
 /// What the logger works with.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ impl LoggingActor {
 
     fn remember(&self, recorded: Arc<Recorded>) {
         // The line belongs to what the event was part of, not to what this actor is at.
-        let cause = recorded.trace.is_sampled().then(|| Cause::local(recorded.trace));
+        let cause = recorded.trace.is_sampled().then(|| ParentSpan::local(recorded.trace));
         within_sync(cause, || self.write(&recorded.event));
         self.history.push(recorded);
     }

@@ -11,7 +11,7 @@ use super::context::TraceContext;
 
 /// The span that is worked on, and whence it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cause {
+pub struct ParentSpan {
     /// The span.
     pub context: TraceContext,
     /// Whether another member brought it.
@@ -24,7 +24,7 @@ pub struct Cause {
 /// ever.
 const HOPS_MAX: u8 = 16;
 
-impl Cause {
+impl ParentSpan {
     /// A span of this member.
     pub fn local(context: TraceContext) -> Self {
         Self { context, is_remote: false, hops: 0 }
@@ -49,11 +49,11 @@ impl Cause {
 }
 
 tokio::task_local! {
-    static CURRENT: Option<Cause>;
+    static CURRENT: Option<ParentSpan>;
 }
 
 /// What the present task works on, if that is recorded.
-pub fn current() -> Option<Cause> {
+pub fn current() -> Option<ParentSpan> {
     CURRENT.try_with(|cause| *cause).ok().flatten()
 }
 
@@ -63,12 +63,12 @@ pub fn current_context() -> TraceContext {
 }
 
 /// Runs `future` for `cause`.
-pub fn within<F: Future>(cause: Option<Cause>, future: F) -> TaskLocalFuture<Option<Cause>, F> {
+pub fn within<F: Future>(cause: Option<ParentSpan>, future: F) -> TaskLocalFuture<Option<ParentSpan>, F> {
     CURRENT.scope(cause, future)
 }
 
 /// Runs `work` for `cause`.
-pub fn within_sync<R>(cause: Option<Cause>, work: impl FnOnce() -> R) -> R {
+pub fn within_sync<R>(cause: Option<ParentSpan>, work: impl FnOnce() -> R) -> R {
     match (cause, current()) {
         // The usual case, which costs nothing.
         (None, None) => work(),
@@ -82,7 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_cause_holds_within_and_comes_to_an_end() {
-        let cause = Cause::local(TraceContext::sampled([1; 16], [2; 8]));
+        let cause = ParentSpan::local(TraceContext::sampled([1; 16], [2; 8]));
         assert_eq!(current(), None);
         within(Some(cause), async {
             tokio::task::yield_now().await;
@@ -92,11 +92,12 @@ mod tests {
         })
         .await;
         assert_eq!(current_context(), TraceContext::default());
-        let steps: [fn(Cause) -> Option<Cause>; 2] =
-            [|cause| cause.passed_on(cause.context), Cause::handed_on];
+        let steps: [fn(ParentSpan) -> Option<ParentSpan>; 2] =
+            [|cause| cause.passed_on(cause.context), ParentSpan::handed_on];
         for step in steps {
-            let hops =
-                std::iter::successors(Some(Cause::remote(cause.context)), |cause| step(*cause)).count() - 1;
+            let hops = std::iter::successors(Some(ParentSpan::remote(cause.context)), |cause| step(*cause))
+                .count()
+                - 1;
             assert_eq!(hops, 16);
         }
     }

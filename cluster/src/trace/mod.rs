@@ -6,12 +6,12 @@
 
 pub mod context;
 pub mod current;
-pub mod ongoing;
 pub mod span;
+pub mod span_guard;
 pub mod tracer;
 
 pub use context::TraceContext;
-pub use current::{Cause, current, current_context, within, within_sync};
-pub use ongoing::Ongoing;
-pub use span::{Draft, Span, SpanKind, Value};
+pub use current::{ParentSpan, current, current_context, within, within_sync};
+pub use span::{Span, SpanBuilder, SpanKind, Value};
+pub use span_guard::SpanGuard;
 pub use tracer::{SpanSink, Tracer, new_trace, span_id};

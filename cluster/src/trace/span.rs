@@ -80,7 +80,7 @@ pub enum SpanKind {
 
 /// Something that happened within a span.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
+pub struct SpanEvent {
     /// When.
     pub at: Moment,
     /// What.
@@ -109,16 +109,16 @@ pub struct Span {
     /// Spans that it follows from without being part of them.
     pub links: Vec<TraceContext>,
     /// What happened within it.
-    pub notes: Vec<Note>,
+    pub notes: Vec<SpanEvent>,
     /// Why it failed, if it did.
     pub error: Option<String>,
 }
 
 /// A span that is not over.
 #[derive(Clone, Debug)]
-pub struct Draft(Span);
+pub struct SpanBuilder(Span);
 
-impl Draft {
+impl SpanBuilder {
     /// A span that begins now, as the first of its trace.
     pub fn root(context: TraceContext, name: impl Into<Cow<'static, str>>, started: Moment) -> Self {
         Self(Span {
@@ -197,7 +197,7 @@ impl Draft {
     /// Something happened.
     pub fn note(&mut self, at: Moment, name: &'static str, attributes: Attributes) {
         if self.0.notes.len() < PARTS_MAX {
-            self.0.notes.push(Note { at, name, attributes });
+            self.0.notes.push(SpanEvent { at, name, attributes });
         }
     }
 
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn a_span_is_bounded_in_every_part() {
         let context = TraceContext::sampled([1; 16], [2; 8]);
-        let mut draft = Draft::root(context, "round", Moment::at(Duration::from_secs(2)));
+        let mut draft = SpanBuilder::root(context, "round", Moment::at(Duration::from_secs(2)));
         for number in 0..1_000u64 {
             draft.note(Moment::ORIGIN, "again", Vec::new());
             draft.link(TraceContext::sampled([3; 16], (number + 1).to_be_bytes()));

@@ -24,7 +24,7 @@ use super::message::GatewayMessage;
 use super::sender_quota::{Load, SenderQuota};
 use crate::id::{ActorName, Incarnation, NAME_BYTES_MAX, NodeId};
 use crate::mailbox::Address;
-use crate::trace::{Cause, within_sync};
+use crate::trace::{ParentSpan, within_sync};
 
 /// The gateway's name within its node.
 pub const GATEWAY: &str = "gateway";
@@ -215,7 +215,7 @@ impl InboundRouter {
 
 impl Inbound for InboundRouter {
     fn take(&self, from: &Arc<Connection>, envelope: Envelope) -> Result<(), String> {
-        let cause = envelope.trace.is_sampled().then(|| Cause::remote(envelope.trace));
+        let cause = envelope.trace.is_sampled().then(|| ParentSpan::remote(envelope.trace));
         within_sync(cause, || self.let_in(from, envelope.body))
     }
 }

@@ -75,7 +75,7 @@ mod tests {
     use tracing_subscriber::fmt::MakeWriter;
     use tracing_subscriber::layer::SubscriberExt as _;
 
-    use alys_cluster::trace::{Cause, within_sync};
+    use alys_cluster::trace::{ParentSpan, within_sync};
 
     use super::*;
     use crate::consensus::BlockHash;
@@ -116,7 +116,7 @@ mod tests {
             let (_life, _round) = (life.entered(), round.entered());
             let block = BlockHash([7; 32]);
             let part_of = TraceContext::sampled([0xab; 16], [0xcd; 8]);
-            within_sync(Some(Cause::local(part_of)), || {
+            within_sync(Some(ParentSpan::local(part_of)), || {
                 tracing::warn!(target: "alys_node::consensus", %block, round = 3, node = "node-2", "decided");
             });
         });

@@ -2,7 +2,9 @@
 //! otherwise. What the request has actors do is part of it.
 
 use alys_cluster::event::EventBus;
-use alys_cluster::trace::{Cause, Draft, Ongoing, SpanKind, TraceContext, new_trace, span_id, within};
+use alys_cluster::trace::{
+    ParentSpan, SpanBuilder, SpanGuard, SpanKind, TraceContext, new_trace, span_id, within,
+};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
@@ -36,7 +38,7 @@ fn named(request: &Request) -> Option<TraceContext> {
 }
 
 /// Tells of `request`, if it is to be told of.
-fn begin(events: &EventBus, request: &Request) -> Option<Ongoing> {
+fn begin(events: &EventBus, request: &Request) -> Option<SpanGuard> {
     let route = request.extensions().get::<MatchedPath>().map_or(NOWHERE, MatchedPath::as_str);
     let caller = named(request);
     // A caller that says that its trace is not recorded wants none here either.
@@ -47,8 +49,8 @@ fn begin(events: &EventBus, request: &Request) -> Option<Ongoing> {
     let method = method_of(request);
     let (now, name) = (events.clock().now(), format!("{method} {route}"));
     let draft = match caller {
-        Some(caller) => Draft::child(caller, span_id(), name, now),
-        None => Draft::root(new_trace(), name, now),
+        Some(caller) => SpanBuilder::child(caller, span_id(), name, now),
+        None => SpanBuilder::root(new_trace(), name, now),
     };
     let draft = draft.kind(SpanKind::Server).with("http.request.method", method);
     Some(events.begin(draft.with("http.route", route.to_owned())))
@@ -56,11 +58,11 @@ fn begin(events: &EventBus, request: &Request) -> Option<Ongoing> {
 
 /// Answers a request within its span. One whose caller does not wait for the answer is told as well.
 pub(super) async fn request(State(events): State<EventBus>, request: Request, next: Next) -> Response {
-    let Some(ongoing) = begin(&events, &request) else { return next.run(request).await };
-    let response = within(Some(Cause::local(ongoing.context())), next.run(request)).await;
+    let Some(guard) = begin(&events, &request) else { return next.run(request).await };
+    let response = within(Some(ParentSpan::local(guard.context())), next.run(request)).await;
     let status = response.status();
     let code = u32::from(status.as_u16());
     let error = status.is_server_error().then(|| status.to_string());
-    ongoing.over_with(|draft| draft.with("http.response.status_code", code), error);
+    guard.over_with(|draft| draft.with("http.response.status_code", code), error);
     response
 }

@@ -56,7 +56,7 @@ pub fn span(Timed { span, origin }: Timed) -> OtlpSpan {
         SpanKind::Producer => Kind::Producer,
         SpanKind::Consumer => Kind::Consumer,
     };
-    let event = |note: alys_cluster::trace::span::Note| Event {
+    let event = |note: alys_cluster::trace::span::SpanEvent| Event {
         time_unix_nano: nanos(note.at),
         name: note.name.to_owned(),
         attributes: attributes(note.attributes),

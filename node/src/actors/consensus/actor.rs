@@ -17,7 +17,7 @@ use alys_cluster::id::{BlockHeight, Incarnation, NodeId};
 use alys_cluster::mailbox::{Address, CallError, Mail, MailError, send_self_after};
 use alys_cluster::port::{Outbox, PeerChange};
 use alys_cluster::supervision::{ActorFailureType, SlotReader, SlotTiming, set_cause};
-use alys_cluster::trace::{Cause, within, within_sync};
+use alys_cluster::trace::{ParentSpan, within, within_sync};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::byzantine::{Byzantine, ByzantineDrill, Delivery};
@@ -714,7 +714,7 @@ impl ConsensusActor {
         &self,
         me: &Me,
         shell: &mut Shell,
-        cause: Option<Cause>,
+        cause: Option<ParentSpan>,
         message: ConsensusMessage,
     ) -> Result<(), ActorProcessingErr> {
         match message {

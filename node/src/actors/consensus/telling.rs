@@ -2,7 +2,7 @@
 
 use alys_cluster::clock::Moment;
 use alys_cluster::event::EventBus;
-use alys_cluster::trace::{Cause, Span, TraceContext};
+use alys_cluster::trace::{ParentSpan, Span, TraceContext};
 
 use super::trace::Rounds;
 
@@ -35,9 +35,9 @@ impl Telling {
     }
 
     /// What is worked on.
-    pub(super) fn cause(&self, context: impl FnOnce(&Rounds) -> TraceContext) -> Option<Cause> {
+    pub(super) fn cause(&self, context: impl FnOnce(&Rounds) -> TraceContext) -> Option<ParentSpan> {
         let context = context(&self.0.as_ref()?.rounds);
-        context.is_sampled().then(|| Cause::local(context))
+        context.is_sampled().then(|| ParentSpan::local(context))
     }
 }
 

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 
 use alys_cluster::clock::Moment;
 use alys_cluster::trace::span::Attributes;
-use alys_cluster::trace::{Draft, Span, TraceContext, Value, span_id};
+use alys_cluster::trace::{Span, SpanBuilder, TraceContext, Value, span_id};
 use malachite_types::VoteType;
 use sha2::{Digest as _, Sha256};
 
@@ -114,8 +114,8 @@ impl Place {
 struct Round {
     place: Place,
     proposer: usize,
-    whole: Draft,
-    open: Vec<(Step, Draft)>,
+    whole: SpanBuilder,
+    open: Vec<(Step, SpanBuilder)>,
     /// Steps that began, over or not.
     begun: Vec<(Step, TraceContext)>,
     over: Vec<Span>,
@@ -123,7 +123,7 @@ struct Round {
     precommits: Vec<TraceContext>,
 }
 
-fn ended(draft: Draft, now: Moment, error: Option<&str>) -> Span {
+fn ended(draft: SpanBuilder, now: Moment, error: Option<&str>) -> Span {
     match error {
         None => draft.end(now),
         Some(reason) => draft.fail(now, reason.to_owned()),
@@ -134,7 +134,7 @@ impl Round {
     /// A step begins, unless it did already: what is said again is not done again.
     fn begin(&mut self, now: Moment, step: Step) {
         if !self.begun.iter().any(|(begun, _)| *begun == step) {
-            let draft = Draft::child(self.whole.context(), span_id(), step.name(), now);
+            let draft = SpanBuilder::child(self.whole.context(), span_id(), step.name(), now);
             self.begun.push((step, draft.context()));
             self.open.push((step, draft.with("alys.actor", step.actor())));
         }
@@ -146,7 +146,7 @@ impl Round {
         begun.map_or_else(|| self.whole.context(), |(_, context)| *context)
     }
 
-    fn draft(&mut self, step: Step) -> Option<&mut Draft> {
+    fn draft(&mut self, step: Step) -> Option<&mut SpanBuilder> {
         self.open.iter_mut().find(|(open, _)| *open == step).map(|(_, draft)| draft)
     }
 
@@ -181,7 +181,7 @@ impl Round {
     }
 }
 
-fn note_gate(draft: &mut Draft, now: Moment, gate: &GateNote) {
+fn note_gate(draft: &mut SpanBuilder, now: Moment, gate: &GateNote) {
     let attributes: Attributes = vec![
         ("alys.gate.healthy", Value::from(gate.healthy)),
         ("alys.gate.required", Value::from(gate.required)),
@@ -237,7 +237,7 @@ impl Rounds {
 
     fn open(&mut self, now: Moment, place: Place, proposer: usize, resumed: bool) {
         let context = TraceContext::sampled(place.trace_id(self.genesis), span_id());
-        let mut whole = Draft::root(context, "round", now)
+        let mut whole = SpanBuilder::root(context, "round", now)
             .with("alys.height", place.height)
             .with("alys.round", place.round)
             .with("alys.proposer", self.members.get(proposer).cloned().unwrap_or_default())
@@ -311,7 +311,7 @@ impl Rounds {
     fn halted_before(&mut self, now: Moment, gate: &GateNote) -> Span {
         let place = Place { height: self.next, round: 0 };
         let context = TraceContext::sampled(place.trace_id(self.genesis), span_id());
-        let mut whole = Draft::root(context, "round", now)
+        let mut whole = SpanBuilder::root(context, "round", now)
             .with("alys.height", place.height)
             .with("alys.round", place.round)
             .with("alys.outcome", "halted");

@@ -3,27 +3,27 @@
 use std::sync::Arc;
 
 use super::context::TraceContext;
-use super::span::Draft;
+use super::span::SpanBuilder;
 use super::tracer::Tracer;
 use crate::clock::Clock;
 
 /// Something that is under way. Told when it is over, also when that is because it panics, is killed or is given up: what
 /// took too long is what one looks for.
-pub struct Ongoing {
-    draft: Option<Draft>,
+pub struct SpanGuard {
+    draft: Option<SpanBuilder>,
     tracer: Tracer,
     clock: Arc<dyn Clock>,
 }
 
-impl Ongoing {
+impl SpanGuard {
     /// What `draft` began.
-    pub fn new(draft: Draft, tracer: Tracer, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(draft: SpanBuilder, tracer: Tracer, clock: Arc<dyn Clock>) -> Self {
         Self { draft: Some(draft), tracer, clock }
     }
 
     /// Its span.
     pub fn context(&self) -> TraceContext {
-        self.draft.as_ref().map_or_else(TraceContext::default, Draft::context)
+        self.draft.as_ref().map_or_else(TraceContext::default, SpanBuilder::context)
     }
 
     /// It is over; `error` is why it failed, if it did.
@@ -32,7 +32,7 @@ impl Ongoing {
     }
 
     /// The same, with what is known only now.
-    pub fn over_with(mut self, last: impl FnOnce(Draft) -> Draft, error: Option<String>) {
+    pub fn over_with(mut self, last: impl FnOnce(SpanBuilder) -> SpanBuilder, error: Option<String>) {
         self.draft = self.draft.take().map(last);
         self.tell(error);
     }
@@ -48,7 +48,7 @@ impl Ongoing {
     }
 }
 
-impl Drop for Ongoing {
+impl Drop for SpanGuard {
     fn drop(&mut self) {
         let how = if std::thread::panicking() { "it panicked" } else { "it was cut short" };
         self.tell(Some(how.to_owned()));
@@ -78,7 +78,7 @@ mod tests {
         let clock = Arc::new(SystemClock::default());
         let tracer = Tracer::to(told.clone());
         let begin = |name: &'static str| {
-            Ongoing::new(Draft::root(new_trace(), name, clock.now()), tracer.clone(), clock.clone())
+            SpanGuard::new(SpanBuilder::root(new_trace(), name, clock.now()), tracer.clone(), clock.clone())
         };
         begin("over").over_with(|draft| draft.with("more", true), None);
         begin("failed").over(Some("why".to_owned()));
