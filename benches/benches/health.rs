@@ -12,7 +12,7 @@ use alys_cluster::clock::Moment;
 use alys_cluster::health::HealthStatus;
 use alys_cluster::health::trend::Trend;
 use alys_cluster::id::{ActorName, ActorPriority};
-use alys_cluster::shutdown::plan::{Leaver, waves};
+use alys_cluster::shutdown::plan::{StopTarget, stages};
 use criterion::{Criterion, criterion_group};
 use tokio::runtime::Runtime;
 
@@ -33,13 +33,13 @@ fn trend(c: &mut Criterion) {
 
 fn plan(c: &mut Criterion) {
     let name = |n: usize| ActorName::new(&format!("actor-{n}")).expect("a name");
-    let leaver = |n: usize| Leaver {
+    let leaver = |n: usize| StopTarget {
         name: name(n),
         priority: ActorPriority::Normal,
         depends_on: (n > 0).then(|| name(n / 2)).into_iter().collect(),
     };
     let actors: Vec<_> = (0..1_000).map(leaver).collect();
-    c.bench_function("plan of a thousand actors", |b| b.iter(|| waves(black_box(&actors))));
+    c.bench_function("plan of a thousand actors", |b| b.iter(|| stages(black_box(&actors))));
 }
 
 fn checks(runtime: &Runtime, rounds: usize) {

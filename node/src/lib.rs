@@ -45,7 +45,9 @@ use alys_cluster::discovery::Discovery;
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::{GateHold, GateReader, Roster};
 use alys_cluster::id::{ActorName, Incarnation, NodeId};
-use alys_cluster::shutdown::{Answer, Caller, Outcome, ShutdownCoordinator, ShutdownState};
+use alys_cluster::shutdown::{
+    Requester, ShutdownAnswer, ShutdownCoordinator, ShutdownOutcome, ShutdownState,
+};
 use alys_cluster::supervision::actor::start_failure;
 use alys_cluster::supervision::{Context, EnhancedSupervision, SupervisionMemory, Supervisor};
 use alys_cluster::telemetry::History;
@@ -264,7 +266,7 @@ impl Node {
     /// A signal wants this member to end. One that would take the federation below what it needs is refused the
     /// first time; it is obeyed later if, within [`WISH_MAX`](alys_cluster::federation::WISH_MAX), the federation can do
     /// without this member or so many members were told to leave that it can not go on anyway.
-    pub async fn signalled(&self, signal: &str) -> Answer {
+    pub async fn signalled(&self, signal: &str) -> ShutdownAnswer {
         shutdown::signalled(&self.parts, &self.shutdown, signal).await
     }
 
@@ -273,7 +275,7 @@ impl Node {
     pub async fn stop(self) -> bool {
         // One that runs is not forced by it.
         if self.shutdown.progress().state == ShutdownState::Running {
-            shutdown::request(&self.parts, &self.shutdown, Caller::Call, "its owner stops it", true).await;
+            shutdown::request(&self.parts, &self.shutdown, Requester::Call, "its owner stops it", true).await;
         }
         self.left().await
     }
@@ -284,7 +286,7 @@ impl Node {
         self.ops.stop().await;
         // What the actors left to be closed. A disk that hangs is not waited for.
         let _ = self.parts.storage.run_within(CLOSE_DEADLINE, || ()).await;
-        outcome == Outcome::Graceful
+        outcome == ShutdownOutcome::Graceful
     }
 }
 

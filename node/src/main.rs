@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use alys_cluster::clock::SystemClock;
 use alys_cluster::federation::WISH_MAX;
-use alys_cluster::shutdown::{Answer, Outcome, ShutdownCoordinator, ShutdownState};
+use alys_cluster::shutdown::{ShutdownAnswer, ShutdownCoordinator, ShutdownOutcome, ShutdownState};
 use alys_cluster::transport::LaterStart;
 use alys_node::config::{NodeConfig, OPS_PORT, Overrides};
 use alys_node::genesis::Genesis;
@@ -429,18 +429,18 @@ async fn live(
             signal = signals.next() => node.signalled(signal).await,
         };
         match answer {
-            Answer::Begun => {
+            ShutdownAnswer::Begun => {
                 let reason = leaving.progress().reason;
                 tracing::info!(node = %name, reason, "stopping");
             }
-            Answer::Refused(refusal) => {
+            ShutdownAnswer::Refused(refusal) => {
                 let advice =
                     format!("the signal again, a second later, insists; else it asks on for {WISH_MAX:?}");
                 tracing::warn!(node = %name, "not stopping: {refusal}; {advice}");
                 tell_terminal(format!("alys-node: {name} is not stopping: {refusal}; {advice}"));
             }
-            Answer::Runs(reason) => tracing::info!(node = %name, reason, "stopping already"),
-            Answer::Forced(reason) => tracing::warn!(node = %name, reason, "stopping at once"),
+            ShutdownAnswer::Runs(reason) => tracing::info!(node = %name, reason, "stopping already"),
+            ShutdownAnswer::Forced(reason) => tracing::warn!(node = %name, reason, "stopping at once"),
         }
     };
     if let Some(known) = outdated {
@@ -475,7 +475,7 @@ async fn live(
         _ = node.left() => {}
         _ = signals.next() => {}
     }
-    let in_time = outcome == Outcome::Graceful;
+    let in_time = outcome == ShutdownOutcome::Graceful;
     tracing::info!(node = %name, in_time, "stopped");
     Ok(End::With(if in_time { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) }))
 }

@@ -17,14 +17,15 @@ use alys_cluster::federation::{Decision, FederationMessage, GateReader, Staying,
 use alys_cluster::health::{HealthMessage, RecoveryMessage};
 use alys_cluster::mailbox::{Address, Mail};
 use alys_cluster::shutdown::{
-    Answer, Caller, Phase, Request, ShutdownCoordinator, ShutdownState, Standing, Task, actors,
+    QuorumImpact, Request, Requester, ShutdownAnswer, ShutdownCoordinator, ShutdownPhase, ShutdownState,
+    Task, actors,
 };
 use alys_cluster::supervision::SupervisorMessage;
 use ractor::{ActorRef, ActorStatus};
 use tokio::time::{sleep, timeout};
 
 use crate::actors::consensus::ConsensusMessage;
-use crate::actors::consensus::message::Farewell;
+use crate::actors::consensus::message::DrainResult;
 use crate::tree::Parts;
 
 /// The phase before any actor stops.
@@ -51,8 +52,9 @@ const FORCED: Duration = Duration::from_millis(300);
 
 type Root = ActorRef<Mail<SupervisorMessage>>;
 
-fn phases(block_time: Duration, deadline: Duration) -> Vec<Phase> {
-    let phase = |name, state, after, deadline, recovers| Phase { name, state, after, deadline, recovers };
+fn phases(block_time: Duration, deadline: Duration) -> Vec<ShutdownPhase> {
+    let phase =
+        |name, state, after, deadline, recovers| ShutdownPhase { name, state, after, deadline, recovers };
     vec![
         // What can not be finished in time is given up: the log has it.
         phase(FAREWELL, ShutdownState::Preparation, vec![], block_time * FAREWELL_SLOTS, true),
@@ -96,38 +98,38 @@ pub fn coordinator(parts: &Parts, root: &Root) -> ShutdownCoordinator {
 pub async fn request(
     parts: &Parts,
     coordinator: &ShutdownCoordinator,
-    caller: Caller,
+    requester: Requester,
     reason: &str,
     force: bool,
-) -> Answer {
+) -> ShutdownAnswer {
     // Whoever forces does not ask, nor does a shutdown that runs: nothing stands between it and its effect.
     let asks = !force && coordinator.progress().state == ShutdownState::Running;
     let asking = asks.then(|| Asking::begin(parts, coordinator, false));
-    let standing = match &asking {
-        Some(asking) => asking.standing().await,
-        None => Standing::default(),
+    let impact = match &asking {
+        Some(asking) => asking.impact().await,
+        None => QuorumImpact::default(),
     };
-    coordinator.request(Request { caller, reason: reason.to_owned(), force, standing })
+    coordinator.request(Request { requester, reason: reason.to_owned(), force, impact })
 }
 
 /// A signal asks this member to leave. Nobody waits for an answer to a signal, so that it asks on for a while when it is
 /// refused: until the others can do without this member, or were told to leave as well.
-pub async fn signalled(parts: &Parts, coordinator: &ShutdownCoordinator, signal: &str) -> Answer {
+pub async fn signalled(parts: &Parts, coordinator: &ShutdownCoordinator, signal: &str) -> ShutdownAnswer {
     let is_running = || coordinator.progress().state == ShutdownState::Running;
-    let request = |standing| {
+    let request = |impact| {
         coordinator.request(Request {
-            caller: Caller::Signal,
+            requester: Requester::Signal,
             reason: signal.to_owned(),
             force: false,
-            standing,
+            impact,
         })
     };
     if !is_running() {
-        return request(Standing::default());
+        return request(QuorumImpact::default());
     }
     let asking = Asking::begin(parts, coordinator, true);
-    let answer = request(asking.standing().await);
-    if matches!(answer, Answer::Refused(_)) {
+    let answer = request(asking.impact().await);
+    if matches!(answer, ShutdownAnswer::Refused(_)) {
         tokio::spawn(asking.ask_on(signal.to_owned()));
     }
     answer
@@ -159,7 +161,7 @@ impl Asking {
     }
 
     /// Where the federation stands, once every healthy peer knows that this member wants to leave, or had the time to.
-    async fn standing(&self) -> Standing {
+    async fn impact(&self) -> QuorumImpact {
         let verdict = self.gate.verdict(self.clock.now());
         let until = self.clock.now() + CONFIRMATION;
         loop {
@@ -170,16 +172,16 @@ impl Asking {
                 let (healthy, required) = (verdict.healthy, verdict.required);
                 let is_counted = verdict.decision == Decision::Open;
                 let unsure = if healthy > required { healthy - 1 } else { 0 };
-                return Standing { healthy, required, is_counted, unsure, told: 0 };
+                return QuorumImpact { healthy, required, is_counted, unsure, told: 0 };
             };
             let Staying { healthy, is_counted, unsure, told } = staying;
-            let standing = Standing { healthy, required: verdict.required, is_counted, unsure, told };
-            let at_best = Standing { unsure: 0, ..standing };
+            let impact = QuorumImpact { healthy, required: verdict.required, is_counted, unsure, told };
+            let at_best = QuorumImpact { unsure: 0, ..impact };
             if at_best.refusal().is_some() {
                 return at_best;
             }
-            if standing.refusal().is_none() || self.clock.now() >= until {
-                return standing;
+            if impact.refusal().is_none() || self.clock.now() >= until {
+                return impact;
             }
             sleep(LOOK).await;
         }
@@ -190,14 +192,19 @@ impl Asking {
         let until = self.clock.now() + WISH_MAX;
         while self.clock.now() < until {
             sleep(ASK_AGAIN).await;
-            let standing = self.standing().await;
+            let impact = self.impact().await;
             if self.coordinator.progress().state != ShutdownState::Running {
                 return;
             }
-            if standing.refusal().is_none() {
+            if impact.refusal().is_none() {
                 let reason = format!("{signal}, refused at first");
-                tracing::info!(told = standing.told, healthy = standing.healthy, reason, "stopping");
-                self.coordinator.request(Request { caller: Caller::Signal, reason, force: false, standing });
+                tracing::info!(told = impact.told, healthy = impact.healthy, reason, "stopping");
+                self.coordinator.request(Request {
+                    requester: Requester::Signal,
+                    reason,
+                    force: false,
+                    impact,
+                });
                 return;
             }
         }
@@ -241,10 +248,10 @@ async fn tell_peers(parts: Parts, reason: String) -> Result<String, String> {
 async fn finish_height(parts: Parts) -> Result<String, String> {
     let patience = parts.genesis.block_time() * FAREWELL_SLOTS;
     match parts.addresses.consensus.call(patience, ConsensusMessage::Leave).await {
-        Ok(Farewell::Finished(height)) => {
+        Ok(DrainResult::Finished(height)) => {
             Ok(format!("the chain ends at height {height}, nothing is in hand"))
         }
-        Ok(Farewell::GivenUp(height)) => {
+        Ok(DrainResult::GivenUp(height)) => {
             Ok(format!("height {height} is given up; its log is replayed at the next start"))
         }
         Err(error) => Err(format!("the height in hand is given up: {error}")),

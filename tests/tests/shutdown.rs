@@ -11,8 +11,8 @@ use alys_cluster::id::{ActorName, ActorPriority};
 use alys_cluster::mailbox::FaultTarget;
 use alys_cluster::shutdown::state::INSISTS_AFTER;
 use alys_cluster::shutdown::{
-    Answer, Caller, Outcome, Phase, Refusal, Request, ShutdownCoordinator, ShutdownState, Standing, Task,
-    actors,
+    QuorumImpact, QuorumRefusal, Request, Requester, ShutdownAnswer, ShutdownCoordinator, ShutdownOutcome,
+    ShutdownPhase, ShutdownState, Task, actors,
 };
 use alys_cluster::supervision::child::ChildPhase;
 use alys_cluster::supervision::{
@@ -76,13 +76,13 @@ async fn an_actor_that_hangs_is_killed_at_its_deadline_and_named() {
     root.stop().await;
 }
 
-fn phase(name: &'static str, state: ShutdownState, secs: u64, recovers: bool) -> Phase {
-    Phase { name, state, after: Vec::new(), deadline: Duration::from_secs(secs), recovers }
+fn phase(name: &'static str, state: ShutdownState, secs: u64, recovers: bool) -> ShutdownPhase {
+    ShutdownPhase { name, state, after: Vec::new(), deadline: Duration::from_secs(secs), recovers }
 }
 
 fn request(reason: &str) -> Request {
-    let standing = Standing { healthy: 4, required: 3, is_counted: true, unsure: 0, told: 0 };
-    Request { caller: Caller::Call, reason: reason.to_owned(), force: false, standing }
+    let impact = QuorumImpact { healthy: 4, required: 3, is_counted: true, unsure: 0, told: 0 };
+    Request { requester: Requester::Call, reason: reason.to_owned(), force: false, impact }
 }
 
 /// A shutdown of a tree with its actors' phase, and a task before it.
@@ -131,9 +131,9 @@ async fn the_deadline_for_all_holds_when_a_task_never_ends_or_an_actor_may_take_
             Ok(String::new())
         });
         let begun = stage.context.clock.now();
-        assert_eq!(shutdown.request(request("a drill")), Answer::Begun);
-        assert_eq!(shutdown.request(request("another")), Answer::Runs("a drill".to_owned()));
-        assert_eq!(shutdown.finished().await, Outcome::Forced);
+        assert_eq!(shutdown.request(request("a drill")), ShutdownAnswer::Begun);
+        assert_eq!(shutdown.request(request("another")), ShutdownAnswer::Runs("a drill".to_owned()));
+        assert_eq!(shutdown.finished().await, ShutdownOutcome::Forced);
         let took = stage.context.clock.now().since(begun);
         assert!(took >= Duration::from_secs(8) && took < Duration::from_secs(9), "{took:?}");
         let mut failed = Vec::new();
@@ -161,7 +161,7 @@ async fn a_call_that_says_force_ends_a_shutdown_that_runs() {
     let child = stage.child(&puppet).shutdown(Shutdown::Infinity);
     let root = stage.raise(stage.spec("root", 10, vec![child])).await.expect("the tree starts");
     let shutdown = shutdown_of(&stage, &root, |_| async { Ok(String::new()) });
-    assert_eq!(shutdown.request(request("a drill")), Answer::Begun);
+    assert_eq!(shutdown.request(request("a drill")), ShutdownAnswer::Begun);
     eventually(SOON, "it waits for the actor that does not end", async || {
         let state = shutdown.progress().state;
         seen(state == ShutdownState::ActorShutdown, state)
@@ -169,8 +169,8 @@ async fn a_call_that_says_force_ends_a_shutdown_that_runs() {
     .await;
     let begun = stage.context.clock.now();
     let forced = Request { force: true, ..request("no more patience") };
-    assert_eq!(shutdown.request(forced), Answer::Forced("a drill".to_owned()));
-    assert_eq!(shutdown.finished().await, Outcome::Forced);
+    assert_eq!(shutdown.request(forced), ShutdownAnswer::Forced("a drill".to_owned()));
+    assert_eq!(shutdown.finished().await, ShutdownOutcome::Forced);
     let took = stage.context.clock.now().since(begun);
     assert!(took <= Duration::from_secs(1), "{took:?}");
 }
@@ -181,10 +181,10 @@ async fn a_task_that_panics_is_a_failed_one_and_cleanup_may_be_added_while_it_ru
     let puppet = stage.puppet("a");
     let root = stage.raise(stage.spec("root", 10, vec![stage.child(&puppet)])).await.expect("it starts");
     let shutdown = shutdown_of(&stage, &root, |reason| async move { panic!("no {reason}") });
-    assert_eq!(shutdown.request(request("a drill")), Answer::Begun);
+    assert_eq!(shutdown.request(request("a drill")), ShutdownAnswer::Begun);
     let added = Task::new("actors", "added", |_| async { Ok("in time".to_owned()) });
     assert_eq!(shutdown.add(added), Ok(true));
-    assert_eq!(shutdown.finished().await, Outcome::Graceful, "what recovers is left behind");
+    assert_eq!(shutdown.finished().await, ShutdownOutcome::Graceful, "what recovers is left behind");
     let progress = shutdown.progress();
     let tasks = |at: usize| format!("{:?}", progress.phases[at].1);
     assert!(tasks(0).contains("panicked"), "{}", tasks(0));
@@ -324,7 +324,7 @@ async fn what_forces_the_end_may_look_at_the_progress_and_so_may_work_that_is_ne
         async { Ok(String::new()) }
     });
     assert_eq!(shutdown.add(never), Ok(true));
-    assert_eq!(shutdown.request(request("a drill")), Answer::Begun);
+    assert_eq!(shutdown.request(request("a drill")), ShutdownAnswer::Begun);
     // On a thread of its own: what deadlocks does not take the test with it.
     let (asked, runtime) = (shutdown.clone(), tokio::runtime::Handle::current());
     let asking = std::thread::spawn(move || {
@@ -336,7 +336,7 @@ async fn what_forces_the_end_may_look_at_the_progress_and_so_may_work_that_is_ne
     })
     .await;
     let outcome = tokio::time::timeout(SOON, shutdown.finished()).await;
-    assert_eq!(outcome, Ok(Outcome::Forced));
+    assert_eq!(outcome, Ok(ShutdownOutcome::Forced));
     eventually(SOON, "both looked", async || {
         let seen_states = states.lock().expect("not poisoned").clone();
         seen(seen_states.len() == 2, format!("{seen_states:?}"))
@@ -363,7 +363,7 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
 
     // The fourth may go: the others know at once that it is no failure.
     let node = federation.members[3].take();
-    assert_eq!(node.signalled("SIGTERM").await, Answer::Begun);
+    assert_eq!(node.signalled("SIGTERM").await, ShutdownAnswer::Begun);
     let left = federation.members[3].client.clone();
     assert!(node.left().await, "it leaves in time");
     assert!(left.status("/livez").await.is_err(), "it is gone");
@@ -407,13 +407,13 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     // A federation actor that does not answer has not said that it may go: its last verdict holds for a while.
     let (parts, shutdown) = (third.node().parts(), third.node().shutdown());
     parts.addresses.federation.inject_hang().expect("it runs");
-    let answer = alys_node::shutdown::request(parts, shutdown, Caller::Call, "a drill", false).await;
-    assert!(matches!(answer, Answer::Refused(Refusal { without: 2, .. })), "{answer:?}");
+    let answer = alys_node::shutdown::request(parts, shutdown, Requester::Call, "a drill", false).await;
+    assert!(matches!(answer, ShutdownAnswer::Refused(QuorumRefusal { without: 2, .. })), "{answer:?}");
     FaultTarget::kill(&parts.addresses.federation).expect("it runs");
     third.gate_open(3).await;
     let height = third.height();
     let answer = third.node().signalled("SIGTERM").await;
-    let Answer::Refused(refusal) = answer else { panic!("{answer:?}") };
+    let ShutdownAnswer::Refused(refusal) = answer else { panic!("{answer:?}") };
     assert_eq!((refusal.healthy, refusal.without, refusal.required), (3, 2, 3));
     let view: ShutdownView = third.client.get("/shutdown").await.expect("answers");
     assert_eq!((view.state.as_str(), view.forced), ("running", false));
@@ -423,7 +423,7 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     // It obeys when told again, a second later or more, and the others halt.
     tokio::time::sleep(INSISTS_AFTER).await;
     let node = federation.members[2].take();
-    assert_eq!(node.signalled("SIGTERM").await, Answer::Begun);
+    assert_eq!(node.signalled("SIGTERM").await, ShutdownAnswer::Begun);
     assert!(node.left().await, "it leaves in time");
     let gate = federation.members[0].gate_closed().await;
     assert!(gate.reason.contains("leaving: SIGTERM"), "{}", gate.reason);
@@ -449,7 +449,7 @@ async fn of_two_members_that_are_told_to_leave_in_the_same_instant_the_second_wa
         let told = |index: usize| federation.members[index].node().signalled("SIGTERM");
         let (first, second) = tokio::join!(told(one), told(other));
         let refused = [&first, &second].into_iter().find_map(|answer| match answer {
-            Answer::Refused(refusal) => Some(*refusal),
+            ShutdownAnswer::Refused(refusal) => Some(*refusal),
             _ => None,
         });
         let refusal = refused.unwrap_or_else(|| panic!("{first:?} and {second:?}"));
@@ -533,7 +533,7 @@ async fn a_member_ends_for_those_who_know_its_token() {
         assert!(ready.reasons.contains(&"shutting down".to_owned()), "{:?}", ready.reasons);
     }
     let node = federation.members[3].take();
-    assert_eq!(node.shutdown().finished().await, Outcome::Graceful);
+    assert_eq!(node.shutdown().finished().await, ShutdownOutcome::Graceful);
     let progress = node.shutdown().progress();
     let notes = format!("{:?}", progress.phases);
     for part in ["nothing is in hand", "actors stopped in", "the tree is gone", "the chain ends at height"] {

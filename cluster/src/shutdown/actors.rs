@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 
-use super::plan::{Circle, Leaver, waves};
+use super::plan::{DependencyCycle, StopTarget, stages};
 use crate::id::ActorName;
 use crate::mailbox::Address;
 use crate::supervision::child::ChildPhase;
@@ -23,7 +23,7 @@ pub struct Stopped {
     /// Actors that stopped, or had before.
     pub stopped: usize,
     /// Waves they were stopped in.
-    pub waves: usize,
+    pub stages: usize,
     /// Actors that did not stop in time and were killed.
     pub forced: Vec<ActorName>,
     /// Actors whose supervisor did not see them stop, and why.
@@ -33,7 +33,7 @@ pub struct Stopped {
 impl Stopped {
     /// The same as a sentence; an error if somebody may still run.
     pub fn note(&self) -> Result<String, String> {
-        let mut note = format!("{} actors stopped in {} waves", self.stopped, self.waves);
+        let mut note = format!("{} actors stopped in {} stages", self.stopped, self.stages);
         if !self.forced.is_empty() {
             let names: Vec<_> = self.forced.iter().map(ActorName::as_str).collect();
             note = format!("{note}; killed at their deadline: {}", names.join(", "));
@@ -46,21 +46,21 @@ impl Stopped {
     }
 }
 
-/// Stops every actor of the tree that is no supervisor, in waves: see [`waves`]. An actor that hangs is killed by
+/// Stops every actor of the tree that is no supervisor, in stages: see [`stages`]. An actor that hangs is killed by
 /// its supervisor at its own deadline; a supervisor that does not answer within `deadline` is left behind.
-pub async fn stop(tree: &TreeReader, deadline: Duration) -> Result<Stopped, Circle> {
+pub async fn stop(tree: &TreeReader, deadline: Duration) -> Result<Stopped, DependencyCycle> {
     let workers = tree.workers();
-    let leaver = |worker: &crate::supervision::tree::Worker| Leaver {
+    let target = |worker: &crate::supervision::tree::Worker| StopTarget {
         name: worker.policy.name.clone(),
         priority: worker.policy.priority,
         depends_on: worker.policy.depends_on.to_vec(),
     };
-    let leavers: Vec<_> = workers.iter().map(leaver).collect();
-    let plan = waves(&leavers)?;
-    let mut outcome = Stopped { waves: plan.len(), ..Stopped::default() };
+    let targets: Vec<_> = workers.iter().map(target).collect();
+    let plan = stages(&targets)?;
+    let mut outcome = Stopped { stages: plan.len(), ..Stopped::default() };
     tree.take_killed();
-    for wave in plan {
-        let asking = wave.into_iter().map(|at| {
+    for stage in plan {
+        let asking = stage.into_iter().map(|at| {
             let worker = &workers[at];
             let (name, supervisor) = (worker.policy.name.clone(), worker.supervisor.clone());
             async move {

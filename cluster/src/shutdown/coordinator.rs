@@ -11,8 +11,8 @@ use futures::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::phase::{Phase, PhaseError};
-use super::state::{Answer, Effect, Input, Outcome, Progress, Request, State};
+use super::phase::{PhaseError, ShutdownPhase};
+use super::state::{Effect, Input, Progress, Request, ShutdownAnswer, ShutdownOutcome, State};
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};
 
@@ -51,7 +51,7 @@ pub struct ShutdownCoordinator {
 struct Shared {
     inner: Mutex<Inner>,
     force: Force,
-    outcome: watch::Sender<Option<Outcome>>,
+    outcome: watch::Sender<Option<ShutdownOutcome>>,
     clock: Arc<dyn Clock>,
     events: EventBus,
 }
@@ -66,7 +66,7 @@ struct Inner {
 impl ShutdownCoordinator {
     /// A shutdown nobody has asked for: its phases, `deadline` for all of them together, and how it is forced.
     pub fn new(
-        phases: Vec<Phase>,
+        phases: Vec<ShutdownPhase>,
         deadline: Duration,
         force: Force,
         clock: Arc<dyn Clock>,
@@ -97,7 +97,7 @@ impl ShutdownCoordinator {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn request(&self, request: Request) -> Answer {
+    pub fn request(&self, request: Request) -> ShutdownAnswer {
         self.input(Input::Request(request)).expect("a request has an answer")
     }
 
@@ -107,14 +107,14 @@ impl ShutdownCoordinator {
     }
 
     /// Waits until the shutdown is over.
-    pub async fn finished(&self) -> Outcome {
+    pub async fn finished(&self) -> ShutdownOutcome {
         let mut outcome = self.shared.outcome.subscribe();
         // The sender lives as long as this handle.
         let found = outcome.wait_for(Option::is_some).await;
-        found.ok().and_then(|outcome| *outcome).unwrap_or(Outcome::Forced)
+        found.ok().and_then(|outcome| *outcome).unwrap_or(ShutdownOutcome::Forced)
     }
 
-    fn input(&self, input: Input) -> Option<Answer> {
+    fn input(&self, input: Input) -> Option<ShutdownAnswer> {
         // Held until every effect has begun, so that none overtakes another. None of them waits.
         let mut inner = self.inner();
         let (answer, effects) = inner.state.handle(self.shared.clock.now(), input);

@@ -19,5 +19,5 @@ pub mod plan;
 pub mod state;
 
 pub use coordinator::{ShutdownCoordinator, Task};
-pub use phase::{Phase, PhaseError, ShutdownState};
-pub use state::{Answer, Caller, Outcome, Progress, Refusal, Request, Standing};
+pub use phase::{PhaseError, ShutdownPhase, ShutdownState};
+pub use state::{Progress, QuorumImpact, QuorumRefusal, Request, Requester, ShutdownAnswer, ShutdownOutcome};

@@ -80,7 +80,7 @@ impl fmt::Display for ShutdownState {
 
 /// One phase: its tasks run in parallel, and it is over when all of them are, or at its deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Phase {
+pub struct ShutdownPhase {
     /// Unique among the phases.
     pub name: &'static str,
     /// The state it belongs to.
@@ -144,7 +144,7 @@ pub enum PhaseError {
 
 /// The phases in the order in which they run: each after those it waits for, and where that leaves a choice, by
 /// state and then as given.
-pub fn in_order(phases: Vec<Phase>) -> Result<Vec<Phase>, PhaseError> {
+pub fn in_order(phases: Vec<ShutdownPhase>) -> Result<Vec<ShutdownPhase>, PhaseError> {
     let mut states = BTreeMap::new();
     for phase in &phases {
         if !phase.state.has_phases() {
@@ -171,7 +171,7 @@ pub fn in_order(phases: Vec<Phase>) -> Result<Vec<Phase>, PhaseError> {
         }
     }
     let mut waiting = phases;
-    let mut ordered: Vec<Phase> = Vec::new();
+    let mut ordered: Vec<ShutdownPhase> = Vec::new();
     while !waiting.is_empty() {
         let is_over = |name: &&str| ordered.iter().any(|phase| phase.name == *name);
         let ready = waiting.iter().enumerate().filter(|(_, phase)| phase.after.iter().all(is_over));
@@ -187,8 +187,8 @@ pub fn in_order(phases: Vec<Phase>) -> Result<Vec<Phase>, PhaseError> {
 mod tests {
     use super::*;
 
-    fn phase(name: &'static str, state: ShutdownState, after: &[&'static str]) -> Phase {
-        Phase { name, state, after: after.to_vec(), deadline: Duration::from_secs(1), recovers: true }
+    fn phase(name: &'static str, state: ShutdownState, after: &[&'static str]) -> ShutdownPhase {
+        ShutdownPhase { name, state, after: after.to_vec(), deadline: Duration::from_secs(1), recovers: true }
     }
 
     #[test]

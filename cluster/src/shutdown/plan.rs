@@ -1,6 +1,6 @@
 //! Who stops when: dependents before what they need, and among those that may stop, background first.
 //!
-//! The plan is a list of waves. The actors of a wave stop in parallel; the next wave begins when all of them have
+//! The plan is a list of stages. The actors of a stage stop in parallel; the next stage begins when all of them have
 //! stopped. An actor that is more important than another which may stop now waits for it, so that the critical
 //! ones go last, unless somebody less important is still needed by them.
 
@@ -12,7 +12,7 @@ use crate::id::{ActorName, ActorPriority};
 
 /// An actor that is going to be stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leaver {
+pub struct StopTarget {
     /// The actor.
     pub name: ActorName,
     /// How much depends on it.
@@ -24,14 +24,14 @@ pub struct Leaver {
 /// Why there is no plan.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the actors {} need each other; expected dependencies without cycles", names(.0))]
-pub struct Circle(pub Vec<ActorName>);
+pub struct DependencyCycle(pub Vec<ActorName>);
 
 fn names(actors: &[ActorName]) -> String {
     actors.iter().map(ActorName::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// The waves in which `actors` stop, as places in `actors`. Takes time in proportion to actors and dependencies.
-pub fn waves(actors: &[Leaver]) -> Result<Vec<Vec<usize>>, Circle> {
+/// The stages in which `actors` stop, as places in `actors`. Takes time in proportion to actors and dependencies.
+pub fn stages(actors: &[StopTarget]) -> Result<Vec<Vec<usize>>, DependencyCycle> {
     let places: HashMap<_, _> = actors.iter().enumerate().map(|(at, actor)| (&actor.name, at)).collect();
     let needs = |at: usize| actors[at].depends_on.iter().filter_map(|name| places.get(name).copied());
     let mut dependents = vec![0_usize; actors.len()];
@@ -42,24 +42,24 @@ pub fn waves(actors: &[Leaver]) -> Result<Vec<Vec<usize>>, Circle> {
     for at in (0..actors.len()).filter(|at| dependents[*at] == 0) {
         ready.entry(actors[at].priority).or_default().push(at);
     }
-    let mut waves = Vec::new();
+    let mut stages = Vec::new();
     let mut planned = 0;
     // The least important come last in their order.
-    while let Some((_, wave)) = ready.pop_last() {
-        planned += wave.len();
-        for needed in wave.iter().copied().flat_map(needs) {
+    while let Some((_, stage)) = ready.pop_last() {
+        planned += stage.len();
+        for needed in stage.iter().copied().flat_map(needs) {
             dependents[needed] -= 1;
             if dependents[needed] == 0 {
                 ready.entry(actors[needed].priority).or_default().push(needed);
             }
         }
-        waves.push(wave);
+        stages.push(stage);
     }
     if planned == actors.len() {
-        return Ok(waves);
+        return Ok(stages);
     }
     let stuck = actors.iter().zip(&dependents).filter(|(_, left)| **left > 0);
-    Err(Circle(stuck.map(|(actor, _)| actor.name.clone()).collect()))
+    Err(DependencyCycle(stuck.map(|(actor, _)| actor.name.clone()).collect()))
 }
 
 #[cfg(test)]
@@ -68,29 +68,29 @@ mod tests {
     use ActorPriority::{Background, Critical, High, Normal};
     use proptest::prelude::*;
 
-    fn leaver(name: &str, priority: ActorPriority, depends_on: &[&str]) -> Leaver {
+    fn target(name: &str, priority: ActorPriority, depends_on: &[&str]) -> StopTarget {
         let name_of = |name: &str| ActorName::new(name).expect("a name");
-        Leaver {
+        StopTarget {
             name: name_of(name),
             priority,
             depends_on: depends_on.iter().map(|name| name_of(name)).collect(),
         }
     }
 
-    fn named(actors: &[Leaver]) -> Result<Vec<Vec<&str>>, Circle> {
+    fn named(actors: &[StopTarget]) -> Result<Vec<Vec<&str>>, DependencyCycle> {
         let name = |at: usize| actors[at].name.as_str();
-        Ok(waves(actors)?.into_iter().map(|wave| wave.into_iter().map(name).collect()).collect())
+        Ok(stages(actors)?.into_iter().map(|stage| stage.into_iter().map(name).collect()).collect())
     }
 
     #[test]
     fn dependents_stop_first_then_the_least_important() {
         let actors = [
-            leaver("chain", Critical, &[]),
-            leaver("engine", Critical, &["chain"]),
-            leaver("consensus", High, &["chain", "engine"]),
-            leaver("sync", Normal, &["consensus", "elsewhere"]),
-            leaver("logging", Background, &[]),
-            leaver("federation", Critical, &[]),
+            target("chain", Critical, &[]),
+            target("engine", Critical, &["chain"]),
+            target("consensus", High, &["chain", "engine"]),
+            target("sync", Normal, &["consensus", "elsewhere"]),
+            target("logging", Background, &[]),
+            target("federation", Critical, &[]),
         ];
         let expected: Vec<Vec<&str>> = vec![
             vec!["logging"],
@@ -104,19 +104,19 @@ mod tests {
 
     #[test]
     fn one_that_critical_ones_need_outlives_them_whatever_its_own_importance() {
-        let actors = [leaver("chain", Critical, &["disk"]), leaver("disk", Background, &[])];
+        let actors = [target("chain", Critical, &["disk"]), target("disk", Background, &[])];
         assert_eq!(named(&actors), Ok(vec![vec!["chain"], vec!["disk"]]));
     }
 
     #[test]
     fn actors_that_need_each_other_are_named() {
         let actors = [
-            leaver("a", Normal, &["b"]),
-            leaver("b", Normal, &["c"]),
-            leaver("c", Normal, &["b"]),
-            leaver("d", Normal, &[]),
+            target("a", Normal, &["b"]),
+            target("b", Normal, &["c"]),
+            target("c", Normal, &["b"]),
+            target("d", Normal, &[]),
         ];
-        let error = waves(&actors).expect_err("a circle").to_string();
+        let error = stages(&actors).expect_err("a circle").to_string();
         assert!(error.contains("the actors b, c need each other"), "{error}");
     }
 
@@ -133,13 +133,13 @@ mod tests {
                     // Only on earlier ones: no circle.
                     let needs: Vec<_> = needs.iter().filter(|n| **n < at).map(|n| format!("a{n}")).collect();
                     let needs: Vec<_> = needs.iter().map(String::as_str).collect();
-                    leaver(&format!("a{at}"), priorities[*priority], &needs)
+                    target(&format!("a{at}"), priorities[*priority], &needs)
                 })
                 .collect();
-            let waves = waves(&actors).expect("no circle");
+            let stages = stages(&actors).expect("no circle");
             let mut wave_of = BTreeMap::new();
-            for (number, wave) in waves.iter().enumerate() {
-                for at in wave {
+            for (number, stage) in stages.iter().enumerate() {
+                for at in stage {
                     prop_assert_eq!(wave_of.insert(actors[*at].name.clone(), number), None);
                 }
             }

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::phase::{Phase, PhaseError, ShutdownState, in_order};
+use super::phase::{PhaseError, ShutdownPhase, ShutdownState, in_order};
 use crate::clock::Moment;
 
 /// How long a refused signal is remembered: one that comes later is a first one again.
@@ -36,7 +36,7 @@ const GLOBAL: u64 = 0;
 
 /// Where the federation stands when a member is asked to leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct QuorumImpact {
     /// Healthy members, this one included if it is.
     pub healthy: usize,
     /// Healthy members required.
@@ -50,10 +50,10 @@ pub struct Standing {
     pub told: usize,
 }
 
-impl Standing {
+impl QuorumImpact {
     /// The refusal, if the federation can work now and could not without this member. Where so many others were told to
     /// leave that it could not work with this member either, there is none.
-    pub fn refusal(self) -> Option<Refusal> {
+    pub fn refusal(self) -> Option<QuorumRefusal> {
         if !self.is_counted {
             return None;
         }
@@ -61,7 +61,7 @@ impl Standing {
         let without = healthy.saturating_sub(1 + unsure);
         let with = healthy.saturating_sub(told);
         let takes_below = with >= required && without < required;
-        takes_below.then_some(Refusal { healthy, without, required, unsure })
+        takes_below.then_some(QuorumRefusal { healthy, without, required, unsure })
     }
 }
 
@@ -72,7 +72,7 @@ impl Standing {
      left",
     if *.unsure > 0 { format!(" and {unsure} that want to leave as well, or have not said that they stay,") } else { String::new() }
 )]
-pub struct Refusal {
+pub struct QuorumRefusal {
     /// Healthy members.
     pub healthy: usize,
     /// Healthy members without this one.
@@ -85,7 +85,7 @@ pub struct Refusal {
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caller {
+pub enum Requester {
     /// Somebody who can say `force`.
     Call,
     /// A signal, which can only be repeated.
@@ -96,22 +96,22 @@ pub enum Caller {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Who asks.
-    pub caller: Caller,
+    pub requester: Requester,
     /// Why, as a sentence's part: `SIGTERM`, `the operator asked for it`.
     pub reason: String,
     /// Whether it is obeyed whatever becomes of the federation; while the shutdown runs, whether it ends at once.
     pub force: bool,
     /// Where the federation stands.
-    pub standing: Standing,
+    pub impact: QuorumImpact,
 }
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum ShutdownAnswer {
     /// The shutdown begins, for the reason given.
     Begun,
     /// It does not.
-    Refused(Refusal),
+    Refused(QuorumRefusal),
     /// It runs already, for this reason.
     Runs(String),
     /// It ran, and from here on is forced.
@@ -144,7 +144,7 @@ pub enum Effect {
     /// The state is this now.
     Become(ShutdownState),
     /// The request was refused.
-    Refuse(Refusal),
+    Refuse(QuorumRefusal),
     /// Start the tasks of this phase.
     Start {
         /// Which phase.
@@ -168,12 +168,12 @@ pub enum Effect {
     /// End everything at once.
     Force,
     /// All is over.
-    Finish(Outcome),
+    Finish(ShutdownOutcome),
 }
 
 /// How a shutdown ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ShutdownOutcome {
     /// In order.
     Graceful,
     /// By force.
@@ -195,7 +195,7 @@ pub enum TaskState {
 
 #[derive(Clone, Debug)]
 struct Row {
-    phase: Phase,
+    phase: ShutdownPhase,
     tasks: BTreeMap<String, TaskState>,
 }
 
@@ -213,9 +213,9 @@ pub struct Progress {
     /// How long is left until it is forced, while it runs.
     pub left: Option<Duration>,
     /// The last refusal, if there was one and it did not begin since.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<QuorumRefusal>,
     /// Its phases in order, with the tasks of each by name.
-    pub phases: Vec<(Phase, BTreeMap<String, TaskState>)>,
+    pub phases: Vec<(ShutdownPhase, BTreeMap<String, TaskState>)>,
 }
 
 /// The state of one node's shutdown.
@@ -231,12 +231,12 @@ pub struct State {
     begun: Option<Moment>,
     /// The first signal of this shutdown.
     signalled: Option<Moment>,
-    refused: Option<(Refusal, Moment, Caller)>,
+    refused: Option<(QuorumRefusal, Moment, Requester)>,
 }
 
 impl State {
     /// A shutdown nobody has asked for, with `deadline` for all of it.
-    pub fn new(phases: Vec<Phase>, deadline: Duration) -> Result<Self, PhaseError> {
+    pub fn new(phases: Vec<ShutdownPhase>, deadline: Duration) -> Result<Self, PhaseError> {
         let row = |phase| Row { phase, tasks: BTreeMap::new() };
         Ok(Self {
             now: ShutdownState::Running,
@@ -267,7 +267,7 @@ impl State {
     }
 
     /// What follows from `input`, and the answer if it was a request.
-    pub fn handle(&mut self, now: Moment, input: Input) -> (Option<Answer>, Vec<Effect>) {
+    pub fn handle(&mut self, now: Moment, input: Input) -> (Option<ShutdownAnswer>, Vec<Effect>) {
         let mut effects = Vec::new();
         let answer = match input {
             Input::Request(request) => Some(self.request(now, request, &mut effects)),
@@ -288,27 +288,27 @@ impl State {
         (answer, effects)
     }
 
-    fn request(&mut self, now: Moment, request: Request, effects: &mut Vec<Effect>) -> Answer {
-        let is_signal = request.caller == Caller::Signal;
+    fn request(&mut self, now: Moment, request: Request, effects: &mut Vec<Effect>) -> ShutdownAnswer {
+        let is_signal = request.requester == Requester::Signal;
         if self.now != ShutdownState::Running {
             let first = is_signal.then(|| *self.signalled.get_or_insert(now));
             let insists = first.is_some_and(|first| now.since(first) >= INSISTS_AFTER);
             if (insists || request.force) && !self.now.is_past() {
                 self.force(effects);
-                return Answer::Forced(self.reason.clone());
+                return ShutdownAnswer::Forced(self.reason.clone());
             }
-            return Answer::Runs(self.reason.clone());
+            return ShutdownAnswer::Runs(self.reason.clone());
         }
-        let signal_before = self.refused.filter(|(_, at, caller)| {
-            is_signal && *caller == Caller::Signal && now.since(*at) <= REFUSAL_HOLDS
+        let signal_before = self.refused.filter(|(_, at, requester)| {
+            is_signal && *requester == Requester::Signal && now.since(*at) <= REFUSAL_HOLDS
         });
         let insists = signal_before.is_some_and(|(_, at, _)| now.since(at) >= INSISTS_AFTER);
-        if let Some(refusal) = request.standing.refusal().filter(|_| !request.force && !insists) {
+        if let Some(refusal) = request.impact.refusal().filter(|_| !request.force && !insists) {
             // What is taken for the same signal does not begin the wait anew.
             let since = signal_before.map_or(now, |(_, at, _)| at);
-            self.refused = Some((refusal, since, request.caller));
+            self.refused = Some((refusal, since, request.requester));
             effects.push(Effect::Refuse(refusal));
-            return Answer::Refused(refusal);
+            return ShutdownAnswer::Refused(refusal);
         }
         self.refused = None;
         self.signalled = is_signal.then_some(now);
@@ -317,7 +317,7 @@ impl State {
         self.become_(ShutdownState::Initiated, effects);
         effects.push(Effect::SetDeadline(self.deadline, GLOBAL));
         self.next_phase(effects);
-        Answer::Begun
+        ShutdownAnswer::Begun
     }
 
     fn become_(&mut self, next: ShutdownState, effects: &mut Vec<Effect>) {
@@ -423,8 +423,8 @@ impl State {
         effects.push(Effect::Finish(self.outcome()));
     }
 
-    fn outcome(&self) -> Outcome {
-        if self.forced { Outcome::Forced } else { Outcome::Graceful }
+    fn outcome(&self) -> ShutdownOutcome {
+        if self.forced { ShutdownOutcome::Forced } else { ShutdownOutcome::Graceful }
     }
 
     /// Where it stands.
@@ -479,8 +479,8 @@ mod tests {
         Moment::at(Duration::from_secs(secs))
     }
 
-    fn phase(name: &'static str, state: ShutdownState, recovers: bool) -> Phase {
-        Phase { name, state, after: Vec::new(), deadline: secs(2), recovers }
+    fn phase(name: &'static str, state: ShutdownState, recovers: bool) -> ShutdownPhase {
+        ShutdownPhase { name, state, after: Vec::new(), deadline: secs(2), recovers }
     }
 
     /// Preparation of two tasks that may fail, actors of one that may not, cleanup of one that may not.
@@ -497,11 +497,12 @@ mod tests {
         state
     }
 
-    const FOUR: Standing = Standing { healthy: 4, required: 3, is_counted: true, unsure: 0, told: 0 };
-    const THREE: Standing = Standing { healthy: 3, required: 3, is_counted: true, unsure: 0, told: 0 };
+    const FOUR: QuorumImpact = QuorumImpact { healthy: 4, required: 3, is_counted: true, unsure: 0, told: 0 };
+    const THREE: QuorumImpact =
+        QuorumImpact { healthy: 3, required: 3, is_counted: true, unsure: 0, told: 0 };
 
-    fn request(caller: Caller, force: bool, standing: Standing) -> Input {
-        Input::Request(Request { caller, reason: "because".to_owned(), force, standing })
+    fn request(requester: Requester, force: bool, impact: QuorumImpact) -> Input {
+        Input::Request(Request { requester, reason: "because".to_owned(), force, impact })
     }
 
     fn ended(phase: &'static str, task: &str, outcome: Result<&str, &str>) -> Input {
@@ -520,8 +521,8 @@ mod tests {
     #[test]
     fn a_shutdown_goes_through_its_phases_and_ends_gracefully() {
         let mut state = shutdown();
-        let (answer, effects) = state.handle(at(1), request(Caller::Call, false, FOUR));
-        assert_eq!(answer, Some(Answer::Begun));
+        let (answer, effects) = state.handle(at(1), request(Requester::Call, false, FOUR));
+        assert_eq!(answer, Some(ShutdownAnswer::Begun));
         assert_eq!(
             effects,
             [
@@ -548,16 +549,20 @@ mod tests {
         state.handle(at(2), ended("tidy", "files", Ok("")));
         let (_, effects) = state.handle(at(3), ended("tidy", "late", Ok("")));
         assert_eq!(states(&effects), [Complete]);
-        assert_eq!(effects.last(), Some(&Effect::Finish(Outcome::Graceful)));
-        let (answer, effects) = state.handle(at(4), request(Caller::Call, true, FOUR));
-        assert_eq!((answer, effects), (Some(Answer::Runs("because".to_owned())), vec![]), "it runs once");
+        assert_eq!(effects.last(), Some(&Effect::Finish(ShutdownOutcome::Graceful)));
+        let (answer, effects) = state.handle(at(4), request(Requester::Call, true, FOUR));
+        assert_eq!(
+            (answer, effects),
+            (Some(ShutdownAnswer::Runs("because".to_owned())), vec![]),
+            "it runs once"
+        );
     }
 
     #[test]
     fn a_phase_that_may_not_fail_forces_when_it_does_or_takes_too_long() {
         for late in [false, true] {
             let mut state = shutdown();
-            state.handle(at(1), request(Caller::Call, false, FOUR));
+            state.handle(at(1), request(Requester::Call, false, FOUR));
             let (_, effects) = state.handle(at(3), Input::Deadline(1));
             assert_eq!(states(&effects), [ActorShutdown]);
             assert!(effects.contains(&Effect::Abandon));
@@ -569,14 +574,14 @@ mod tests {
             let row = &state.progress(at(5)).phases[1].1["stop"];
             assert_eq!(row, &TaskState::Failed(why.to_owned()));
             let (_, effects) = state.handle(at(5), Input::ForcedEnd);
-            assert_eq!(effects, [Effect::Become(Complete), Effect::Finish(Outcome::Forced)]);
+            assert_eq!(effects, [Effect::Become(Complete), Effect::Finish(ShutdownOutcome::Forced)]);
         }
     }
 
     #[test]
     fn the_deadline_for_all_holds_whatever_the_phases_may_take_and_force_has_one_of_its_own() {
         let mut state = shutdown();
-        state.handle(at(1), request(Caller::Call, false, FOUR));
+        state.handle(at(1), request(Requester::Call, false, FOUR));
         assert_eq!(state.progress(at(3)).left, Some(secs(6)));
         let (_, effects) = state.handle(at(9), Input::Deadline(0));
         assert_eq!(states(&effects), [ForcedShutdown]);
@@ -585,69 +590,69 @@ mod tests {
             _ => None,
         });
         let (_, effects) = state.handle(at(10), Input::Deadline(wake.expect("a deadline")));
-        assert_eq!(effects.last(), Some(&Effect::Finish(Outcome::Forced)));
+        assert_eq!(effects.last(), Some(&Effect::Finish(ShutdownOutcome::Forced)));
     }
 
     #[test]
     fn the_third_healthy_member_stays_unless_it_is_forced_or_signalled_twice() {
-        let refusal = Refusal { healthy: 3, without: 2, required: 3, unsure: 0 };
-        let refused = Some(Answer::Refused(refusal));
+        let refusal = QuorumRefusal { healthy: 3, without: 2, required: 3, unsure: 0 };
+        let refused = Some(ShutdownAnswer::Refused(refusal));
         let mut state = shutdown();
-        let (answer, effects) = state.handle(at(1), request(Caller::Call, false, THREE));
+        let (answer, effects) = state.handle(at(1), request(Requester::Call, false, THREE));
         assert_eq!((answer, effects), (refused.clone(), vec![Effect::Refuse(refusal)]));
-        let (answer, _) = state.handle(at(2), request(Caller::Call, false, THREE));
+        let (answer, _) = state.handle(at(2), request(Requester::Call, false, THREE));
         assert_eq!(answer, refused, "a call that is repeated says nothing new");
-        let (answer, _) = state.handle(at(3), request(Caller::Signal, false, THREE));
+        let (answer, _) = state.handle(at(3), request(Requester::Signal, false, THREE));
         assert_eq!(answer, refused, "a call before is no signal before");
         assert_eq!(state.progress(at(3)).refusal, Some(refusal));
-        let (answer, _) = state.handle(at(64), request(Caller::Signal, false, THREE));
+        let (answer, _) = state.handle(at(64), request(Requester::Signal, false, THREE));
         assert_eq!(answer, refused, "the first one is forgotten");
         for ms in [64_001, 64_500, 64_999] {
             let soon = Moment::at(Duration::from_millis(ms));
-            let (answer, _) = state.handle(soon, request(Caller::Signal, false, THREE));
+            let (answer, _) = state.handle(soon, request(Requester::Signal, false, THREE));
             assert_eq!(answer, refused, "it is the same one after {ms} ms");
         }
-        let (answer, _) = state.handle(at(65), request(Caller::Signal, false, THREE));
-        assert_eq!(answer, Some(Answer::Begun));
+        let (answer, _) = state.handle(at(65), request(Requester::Signal, false, THREE));
+        assert_eq!(answer, Some(ShutdownAnswer::Begun));
         let soon = Moment::at(Duration::from_millis(65_999));
-        let (answer, effects) = state.handle(soon, request(Caller::Signal, false, THREE));
-        assert_eq!((answer, effects), (Some(Answer::Runs("because".to_owned())), vec![]));
-        let (answer, effects) = state.handle(at(66), request(Caller::Signal, false, THREE));
-        assert_eq!(answer, Some(Answer::Forced("because".to_owned())));
+        let (answer, effects) = state.handle(soon, request(Requester::Signal, false, THREE));
+        assert_eq!((answer, effects), (Some(ShutdownAnswer::Runs("because".to_owned())), vec![]));
+        let (answer, effects) = state.handle(at(66), request(Requester::Signal, false, THREE));
+        assert_eq!(answer, Some(ShutdownAnswer::Forced("because".to_owned())));
         assert!(effects.contains(&Effect::Force));
 
         let mut state = shutdown();
-        let (answer, _) = state.handle(at(1), request(Caller::Call, true, THREE));
-        assert_eq!(answer, Some(Answer::Begun), "force is obeyed");
-        let (answer, effects) = state.handle(at(1), request(Caller::Signal, false, THREE));
-        assert_eq!((answer, effects), (Some(Answer::Runs("because".to_owned())), vec![]));
-        let (answer, _) = state.handle(at(2), request(Caller::Signal, false, THREE));
-        assert_eq!(answer, Some(Answer::Forced("because".to_owned())), "the second signal forces");
+        let (answer, _) = state.handle(at(1), request(Requester::Call, true, THREE));
+        assert_eq!(answer, Some(ShutdownAnswer::Begun), "force is obeyed");
+        let (answer, effects) = state.handle(at(1), request(Requester::Signal, false, THREE));
+        assert_eq!((answer, effects), (Some(ShutdownAnswer::Runs("because".to_owned())), vec![]));
+        let (answer, _) = state.handle(at(2), request(Requester::Signal, false, THREE));
+        assert_eq!(answer, Some(ShutdownAnswer::Forced("because".to_owned())), "the second signal forces");
     }
 
     #[test]
     fn a_call_that_says_force_forces_a_shutdown_that_runs_and_one_that_does_not_say_it_waits() {
         let mut state = shutdown();
-        state.handle(at(1), request(Caller::Signal, false, FOUR));
-        let (answer, effects) = state.handle(at(1), request(Caller::Call, false, FOUR));
-        assert_eq!((answer, effects), (Some(Answer::Runs("because".to_owned())), vec![]));
-        let (answer, effects) = state.handle(at(1), request(Caller::Call, true, FOUR));
-        assert_eq!(answer, Some(Answer::Forced("because".to_owned())));
+        state.handle(at(1), request(Requester::Signal, false, FOUR));
+        let (answer, effects) = state.handle(at(1), request(Requester::Call, false, FOUR));
+        assert_eq!((answer, effects), (Some(ShutdownAnswer::Runs("because".to_owned())), vec![]));
+        let (answer, effects) = state.handle(at(1), request(Requester::Call, true, FOUR));
+        assert_eq!(answer, Some(ShutdownAnswer::Forced("because".to_owned())));
         assert!(effects.contains(&Effect::Force));
         assert!(state.progress(at(1)).forced);
-        let (answer, effects) = state.handle(at(2), request(Caller::Call, true, FOUR));
+        let (answer, effects) = state.handle(at(2), request(Requester::Call, true, FOUR));
         assert_eq!(
             (answer, effects),
-            (Some(Answer::Runs("because".to_owned())), vec![]),
+            (Some(ShutdownAnswer::Runs("because".to_owned())), vec![]),
             "it is forced once"
         );
     }
 
     #[test]
     fn leaving_is_refused_only_where_it_makes_the_difference() {
-        let standing =
-            |healthy, is_counted, unsure| Standing { healthy, required: 3, is_counted, unsure, told: 0 };
-        let refused = |healthy, is_counted| standing(healthy, is_counted, 0).refusal().is_some();
+        let impact =
+            |healthy, is_counted, unsure| QuorumImpact { healthy, required: 3, is_counted, unsure, told: 0 };
+        let refused = |healthy, is_counted| impact(healthy, is_counted, 0).refusal().is_some();
         let found: Vec<_> =
             (0..=4).map(|healthy| (refused(healthy, true), refused(healthy, false))).collect();
         assert_eq!(
@@ -655,11 +660,11 @@ mod tests {
             [(false, false), (false, false), (false, false), (true, false), (false, false)],
             "by the number of healthy members, from 0 to 4"
         );
-        let refusal = standing(4, true, 1).refusal().expect("another may leave as well").to_string();
+        let refusal = impact(4, true, 1).refusal().expect("another may leave as well").to_string();
         assert!(refusal.contains("without this one and 1 that want to leave as well"), "{refusal}");
         assert!(refusal.contains("2 would be left"), "{refusal}");
-        assert_eq!(standing(4, false, 1).refusal(), None, "one that does not count takes nothing away");
-        let told = |healthy, told| Standing { told, ..standing(healthy, true, told) }.refusal().is_some();
+        assert_eq!(impact(4, false, 1).refusal(), None, "one that does not count takes nothing away");
+        let told = |healthy, told| QuorumImpact { told, ..impact(healthy, true, told) }.refusal().is_some();
         assert_eq!([told(4, 1), told(4, 2), told(3, 0), told(3, 1)], [true, false, true, false]);
     }
 
@@ -672,7 +677,7 @@ mod tests {
             let mut finishes = 0;
             let mut now = 1;
             let count = |effects: &[Effect]| effects.iter().filter(|e| matches!(e, Effect::Finish(_))).count();
-            let (_, effects) = state.handle(at(now), request(Caller::Call, true, THREE));
+            let (_, effects) = state.handle(at(now), request(Requester::Call, true, THREE));
             finishes += count(&effects);
             for (what, more) in steps {
                 now += more;
@@ -683,8 +688,8 @@ mod tests {
                     3 => ended("tidy", "files", Ok("")),
                     4 => Input::Deadline(more + 1),
                     5 => Input::ForcedEnd,
-                    6 => request(Caller::Signal, false, THREE),
-                    _ => request(Caller::Call, more > 2, FOUR),
+                    6 => request(Requester::Signal, false, THREE),
+                    _ => request(Requester::Call, more > 2, FOUR),
                 };
                 // A forced end is only told of once it was asked for.
                 if input != Input::ForcedEnd || state.state() == ForcedShutdown {

@@ -109,7 +109,7 @@ pub struct Span {
     /// Spans that it follows from without being part of them.
     pub links: Vec<TraceContext>,
     /// What happened within it.
-    pub notes: Vec<SpanEvent>,
+    pub events: Vec<SpanEvent>,
     /// Why it failed, if it did.
     pub error: Option<String>,
 }
@@ -130,7 +130,7 @@ impl SpanBuilder {
             ended: started,
             attributes: Vec::new(),
             links: Vec::new(),
-            notes: Vec::new(),
+            events: Vec::new(),
             error: None,
         })
     }
@@ -195,9 +195,9 @@ impl SpanBuilder {
     }
 
     /// Something happened.
-    pub fn note(&mut self, at: Moment, name: &'static str, attributes: Attributes) {
-        if self.0.notes.len() < PARTS_MAX {
-            self.0.notes.push(SpanEvent { at, name, attributes });
+    pub fn event(&mut self, at: Moment, name: &'static str, attributes: Attributes) {
+        if self.0.events.len() < PARTS_MAX {
+            self.0.events.push(SpanEvent { at, name, attributes });
         }
     }
 
@@ -228,14 +228,14 @@ mod tests {
         let context = TraceContext::sampled([1; 16], [2; 8]);
         let mut draft = SpanBuilder::root(context, "round", Moment::at(Duration::from_secs(2)));
         for number in 0..1_000u64 {
-            draft.note(Moment::ORIGIN, "again", Vec::new());
+            draft.event(Moment::ORIGIN, "again", Vec::new());
             draft.link(TraceContext::sampled([3; 16], (number + 1).to_be_bytes()));
         }
         draft.set("reason", "é".repeat(10_000));
         draft.set("reason", "ü".repeat(10_000));
         draft.link(TraceContext::default());
         let span = draft.fail(Moment::ORIGIN, "€".repeat(10_000));
-        assert_eq!((span.notes.len(), span.links.len(), span.attributes.len()), (32, 32, 1));
+        assert_eq!((span.events.len(), span.links.len(), span.attributes.len()), (32, 32, 1));
         let Value::Text(text) = &span.attributes[0].1 else { panic!("a text") };
         assert_eq!(text.len(), 512);
         assert_eq!(span.error.expect("it failed").len(), 510);

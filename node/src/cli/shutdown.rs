@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use alys_cluster::shutdown::Standing;
+use alys_cluster::shutdown::QuorumImpact;
 use alys_node::ops::token::Token;
 use alys_node::ops::view::{FederationView, Problem, ShutdownRequest, ShutdownView};
 use alys_node::top::Target;
@@ -117,14 +117,14 @@ fn foresee(target: &Target, force: bool) -> anyhow::Result<ExitCode> {
         println!("{node} is leaving already ({}): {}", shutdown.state, shutdown.reason);
         return Ok(ExitCode::SUCCESS);
     }
-    let standing = Standing {
+    let impact = QuorumImpact {
         healthy: status.members.iter().filter(|member| member.healthy).count(),
         required: status.required,
         is_counted: status.members.iter().any(|member| member.name == *node && member.healthy),
         unsure: status.members.iter().filter(|member| member.healthy && member.state == "leaving").count(),
         told: 0,
     };
-    let refusal = standing.refusal();
+    let refusal = impact.refusal();
     match refusal {
         Some(refusal) if !force => {
             println!("{node} would stay: {refusal}; expected `--force` where that is meant");
@@ -135,7 +135,7 @@ fn foresee(target: &Target, force: bool) -> anyhow::Result<ExitCode> {
             refusal.without, refusal.required
         ),
         None => {
-            let left = standing.healthy.saturating_sub(usize::from(standing.is_counted));
+            let left = impact.healthy.saturating_sub(usize::from(impact.is_counted));
             println!(
                 "{node} would leave: {left} healthy members would be left, {} are required",
                 status.required

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alys_cluster::shutdown::state::TaskState;
-use alys_cluster::shutdown::{Answer as Reply, Caller, Progress};
+use alys_cluster::shutdown::{Progress, Requester, ShutdownAnswer};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -87,12 +87,12 @@ pub(super) async fn shut_down(
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
     let reason = if reason.is_empty() { "the operator asked for it" } else { &reason };
-    match crate::shutdown::request(ops.parts(), ops.shutdown(), Caller::Call, reason, force).await {
-        Reply::Refused(refusal) => Err(Problem::new(
+    match crate::shutdown::request(ops.parts(), ops.shutdown(), Requester::Call, reason, force).await {
+        ShutdownAnswer::Refused(refusal) => Err(Problem::new(
             StatusCode::CONFLICT,
             format!("{refusal}; expected `force` where that is meant"),
         )),
-        Reply::Begun | Reply::Runs(_) | Reply::Forced(_) => {
+        ShutdownAnswer::Begun | Reply::Runs(_) | Reply::Forced(_) => {
             let status = if wait { StatusCode::OK } else { StatusCode::ACCEPTED };
             if wait {
                 // Its own deadline ends it, by force if need be.

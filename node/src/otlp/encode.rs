@@ -72,7 +72,7 @@ pub fn span(Timed { span, origin }: Timed) -> OtlpSpan {
         start_time_unix_nano: nanos(span.started),
         end_time_unix_nano: nanos(span.ended),
         attributes: attributes(span.attributes),
-        events: span.notes.into_iter().map(event).collect(),
+        events: span.events.into_iter().map(event).collect(),
         links: span.links.into_iter().map(link).collect(),
         status: span.error.map(|message| Status { message, code: StatusCode::Error.into() }),
         ..OtlpSpan::default()

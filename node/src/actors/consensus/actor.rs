@@ -22,7 +22,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::byzantine::{Byzantine, ByzantineDrill, Delivery};
 use super::conductor::{Action, COPIED, Conductor, Decision, Departure, Input, Instant, Tools, shown};
-use super::message::{Committed, ConsensusMessage, EngineRequest, Farewell, StepTaken};
+use super::message::{Committed, ConsensusMessage, DrainResult, EngineRequest, StepTaken};
 use super::telling::Telling;
 use super::trace::{GateNote, Place, Rounds, Step};
 use crate::actors::chain::{ChainMessage, HeadReader, Reader};
@@ -132,7 +132,7 @@ pub struct Shell {
     /// Members that do not reach each other, and do reach this one.
     apart: BTreeSet<(NodeId, NodeId)>,
     /// Whoever waits until this member may leave: at most [`FAREWELLS_MAX`].
-    farewells: Vec<RpcReplyPort<Farewell>>,
+    farewells: Vec<RpcReplyPort<DrainResult>>,
 }
 
 impl Drop for Shell {
@@ -156,10 +156,10 @@ impl Shell {
         let head = step.conductor.head().height;
         let farewell = match step.conductor.departure() {
             Departure::Deciding(_) => return,
-            Departure::Stuck(height) => Farewell::GivenUp(height),
+            Departure::Stuck(height) => DrainResult::GivenUp(height),
             // Begun before the gate closed, or before the last start.
-            Departure::Ready if step.log.holds(head + 1) => Farewell::GivenUp(head + 1),
-            Departure::Ready => Farewell::Finished(head),
+            Departure::Ready if step.log.holds(head + 1) => DrainResult::GivenUp(head + 1),
+            Departure::Ready => DrainResult::Finished(head),
         };
         for waiting in self.farewells.drain(..) {
             let _ = waiting.send(farewell);

@@ -74,7 +74,7 @@ pub enum ConsensusMessage {
     Received(u64, RpcReplyPort<Vec<ReceivedStatement>>),
     /// This member is going to leave: no height begins any more. Answered when the one in hand is decided, or can
     /// not be.
-    Leave(RpcReplyPort<Farewell>),
+    Leave(RpcReplyPort<DrainResult>),
     /// The storage thread has taken a step.
     Stepped(Result<StepTaken, StorageError>),
     /// The chain has stored a block, or says why not.
@@ -104,7 +104,7 @@ pub struct Committed {
 
 /// What became of the height in hand when this member was told to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Farewell {
+pub enum DrainResult {
     /// The chain ends at this height, and nothing has to be replayed above it.
     Finished(u64),
     /// This height was given up in the middle: its log is replayed at the next start.
