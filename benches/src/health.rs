@@ -8,8 +8,8 @@ use alys_cluster::clock::{Clock, SystemClock, WallTime};
 use alys_cluster::event::EventBus;
 use alys_cluster::health::message::answer;
 use alys_cluster::health::{
-    HealthCheckResult, HealthConfig, HealthMessage, HealthMonitor, HealthStatus, PingMessage, Pingable,
-    PongMessage, Ties,
+    HealthCheckResult, HealthConfig, HealthMessage, HealthMonitor, HealthStatus, MonitorHooks, PingMessage,
+    Pingable, PongMessage,
 };
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
 use alys_cluster::mailbox::{Address, Mail};
@@ -98,7 +98,7 @@ impl Crowd {
             actors: patients.iter().enumerate().map(pingable).collect(),
             recorder: Arc::new(|_, _| {}),
             listener: Arc::new(|_| {}),
-            ties: Ties::default(),
+            hooks: MonitorHooks::default(),
         };
         let first = patients[0].address.clone();
         let mut children: Vec<_> = patients.iter().enumerate().map(child).collect();
@@ -148,7 +148,7 @@ impl Crowd {
     /// If one of them has to be killed.
     pub async fn shut_down(self) -> Duration {
         let begun = Instant::now();
-        let stopped = actors::stop(&self.context.board, DEADLINE).await.expect("no circle");
+        let stopped = actors::stop(&self.context.tree, DEADLINE).await.expect("no circle");
         let took = begun.elapsed();
         assert_eq!((stopped.stopped, stopped.forced.len()), (self.size + 1, 0));
         self.root.stop();

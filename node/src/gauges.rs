@@ -25,7 +25,7 @@ pub(crate) fn of(parts: &Parts) -> ReadGauges {
     Arc::new(move || {
         let now = clock.now();
         let verdict = gate.verdict(now);
-        let budgets = supervision.board.budgets(now).into_iter();
+        let budgets = supervision.tree.budgets(now).into_iter();
         let found = supervision.memory.findings(now);
         let pattern = |kind| (kind, found.iter().filter(|finding| finding.pattern.kind() == kind).count());
         let (head, head_reader) = (head.head(), &head);

@@ -250,7 +250,7 @@ impl Node {
     pub async fn ended(&mut self) -> String {
         // A panic of the root itself has no row to tell of.
         let outcome = (&mut self.ended).await;
-        let row = self.parts.supervision.board.row(&ActorName::literal("root"), 0);
+        let row = self.parts.supervision.tree.row(&ActorName::literal("root"), 0);
         match (row.and_then(|row| row.gave_up), outcome) {
             (Some(reason), _) => format!("the root supervisor gave up: {reason}"),
             (None, Ok(())) => "the root supervisor was stopped".to_owned(),

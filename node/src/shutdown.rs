@@ -262,7 +262,7 @@ async fn stop_actors(parts: Parts) -> Result<String, String> {
     // Each supervisor kills at the actor's own deadline; this one only keeps from waiting for a supervisor that
     // hangs.
     let deadline = parts.config.stop_deadline;
-    actors::stop(&parts.supervision.board, deadline).await.map_err(|circle| circle.to_string())?.note()
+    actors::stop(&parts.supervision.tree, deadline).await.map_err(|circle| circle.to_string())?.note()
 }
 
 async fn stop_supervisors(root: Root) -> Result<String, String> {

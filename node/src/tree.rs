@@ -30,7 +30,9 @@ use alys_cluster::event::EventBus;
 use alys_cluster::federation::coordinator::{MemberState, MemberStatus};
 use alys_cluster::federation::{FederationActor, FederationMessage, FederationWire, GateReader, Roster};
 use alys_cluster::health::message::MemberReading;
-use alys_cluster::health::{HealthMessage, HealthMonitor, Pingable, RecoveryAgent, RecoveryMessage, Ties};
+use alys_cluster::health::{
+    HealthMessage, HealthMonitor, MonitorHooks, Pingable, RecoveryAgent, RecoveryMessage,
+};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation, NodeId};
 use alys_cluster::mailbox::{Address, FaultTarget, Mail};
 use alys_cluster::port::{LastWords, Outbox, PeerChange, PeerWatcher};
@@ -402,7 +404,7 @@ impl Parts {
     }
 
     fn last_words(&self) -> LastWords {
-        let board = self.supervision.board.clone();
+        let board = self.supervision.tree.clone();
         Arc::new(move |actor| board.last_words(actor))
     }
 
@@ -535,7 +537,7 @@ impl Parts {
         actors.extend(to.links.values().map(link));
         let (federation, registry) = (to.federation.clone(), self.supervision.registry.clone());
         let (asked, agent) = (to.federation.clone(), to.recovery.clone());
-        let ties = Ties {
+        let hooks = MonitorHooks {
             // What the agent misses while it is restarted, it hears with the next check.
             follower: Some(Arc::new(move |found| drop(agent.cast(RecoveryMessage::Found(found))))),
             members: Some(Arc::new(move || {
@@ -548,7 +550,7 @@ impl Parts {
             })),
             last_words: Some(self.last_words()),
             score: self.health_score.clone(),
-            ..Ties::default()
+            ..MonitorHooks::default()
         };
         let actor = HealthMonitor {
             address: to.health.clone(),
@@ -561,7 +563,7 @@ impl Parts {
             recorder: Arc::new(move |actor, status| drop(registry.record_health(actor, status))),
             // A report that is missed is followed by another; one that stays away is noticed by its age.
             listener: Arc::new(move |report| drop(federation.cast(FederationMessage::OwnHealth(report)))),
-            ties,
+            hooks,
         };
         let address = actor.address.clone();
         self.worker(address.name(), move || actor.clone()).reached_at(&address)

@@ -278,7 +278,7 @@ impl Side {
         let events = EventBus::new(clock.clone());
         let (node, address) = (name(node), Address::new(ActorName::literal("discovery"), 64));
         let end = End::new(&node, incarnation, &[&name(peer)], clock.clone(), &events);
-        let board = stage.context.board.clone();
+        let board = stage.context.tree.clone();
         let requests = RequestHandler::new(
             exports.clone(),
             stage.context.registry.clone(),

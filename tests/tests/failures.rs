@@ -11,7 +11,7 @@ use std::time::Duration;
 use alys_cluster::clock::Moment;
 use alys_cluster::config::FieldError;
 use alys_cluster::event::{ClusterEvent, Recorded};
-use alys_cluster::health::{HealthConfig, HealthMonitor, HealthStatus, Pingable, Ties};
+use alys_cluster::health::{HealthConfig, HealthMonitor, HealthStatus, MonitorHooks, Pingable};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
 use alys_cluster::mailbox::{Address, Mail};
 use alys_cluster::port::ConsensusHalt;
@@ -202,8 +202,7 @@ impl Ward {
 
     async fn phase(&self, child: &str, phase: ChildPhase) {
         eventually(SOON, &format!("{child} is {}", phase.as_str()), async || {
-            let row =
-                self.stage.context.board.row(&ActorName::literal("root"), usize::MAX).ok_or("no row")?;
+            let row = self.stage.context.tree.row(&ActorName::literal("root"), usize::MAX).ok_or("no row")?;
             let child = row.children.into_iter().find(|known| known.policy.name.as_str() == child);
             let is = child.ok_or("no child")?.phase;
             if is == phase { Ok(()) } else { Err(is.as_str()) }
@@ -597,7 +596,7 @@ async fn an_actor_that_the_health_monitor_finds_hanging_is_reported_and_restarte
             .into(),
         recorder: Arc::new(|_, _| {}),
         listener: Arc::new(|_| {}),
-        ties: Ties::default(),
+        hooks: MonitorHooks::default(),
     };
     let name = monitor.address.name().clone();
     let children = vec![

@@ -264,7 +264,7 @@ async fn a_member_that_was_lost_is_shown_as_down_one_that_left_as_left_and_one_t
 
 /// The supervisor of one of a member's workers.
 fn tier_of(parts: &Parts, worker: &ActorName) -> EnhancedSupervision {
-    let found = parts.supervision.board.worker(worker).expect("it is in the tree");
+    let found = parts.supervision.tree.worker(worker).expect("it is in the tree");
     EnhancedSupervision::at(found.supervisor, parts.supervision.clone())
 }
 

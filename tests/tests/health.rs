@@ -9,7 +9,9 @@ use alys_cluster::clock::Moment;
 use alys_cluster::event::{ClusterEvent, Recorded};
 use alys_cluster::health::actor::SummaryListener;
 use alys_cluster::health::state::ActorHealth;
-use alys_cluster::health::{HealthCheckResult, HealthConfig, HealthMonitor, HealthStatus, Pingable, Ties};
+use alys_cluster::health::{
+    HealthCheckResult, HealthConfig, HealthMonitor, HealthStatus, MonitorHooks, Pingable,
+};
 use alys_cluster::health::{HealthMessage, RecoveryAgent, RecoveryConfig, RecoveryMessage};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
 use alys_cluster::mailbox::{Address, Mail};
@@ -57,7 +59,7 @@ impl Pair {
             .into(),
             recorder: Arc::new(|_, _| {}),
             listener,
-            ties: Ties::default(),
+            hooks: MonitorHooks::default(),
         };
         let address = monitor.address.clone();
         let children = vec![
@@ -231,9 +233,9 @@ impl Ward {
             listener: Arc::new(move |summary| {
                 hears.lock().expect("not poisoned").push((clock.now(), summary));
             }),
-            ties: Ties {
+            hooks: MonitorHooks {
                 follower: Some(Arc::new(move |found| drop(follows.cast(RecoveryMessage::Found(found))))),
-                ..Ties::default()
+                ..MonitorHooks::default()
             },
         };
         let agent = RecoveryAgent {

@@ -150,7 +150,7 @@ async fn metrics_are_given_while_nobody_watches_the_members() {
     let member = &federation.members[0];
     let parts = member.node().parts();
     let name = parts.addresses.federation.name().clone();
-    let worker = parts.supervision.board.worker(&name).expect("it is in the tree");
+    let worker = parts.supervision.tree.worker(&name).expect("it is in the tree");
     let tier =
         alys_cluster::supervision::EnhancedSupervision::at(worker.supervisor, parts.supervision.clone());
     tier.suspend_child(&name).await.expect("nobody answers for it any more");

@@ -119,7 +119,7 @@ impl Pair {
         let (one, two) = (name("node-1"), name("node-2"));
         let asker = End::new(&one, 1, &[&two], clock.clone(), &events);
         let other = End::new(&two, 7, &[&one], clock.clone(), &events);
-        let board = stage.context.board.clone();
+        let board = stage.context.tree.clone();
         let requests = RequestHandler::new(
             questions.exports(puppet.address.name()),
             stage.context.registry.clone(),
@@ -648,7 +648,7 @@ async fn an_actor_fails_with_its_partner_and_its_supervisor_decides() {
     let failure = history.attempts.back().expect("one").failure.to_string();
     let expected = "worker of node-2 does not serve: worker of node-2 ended: panics on purpose (at ";
     assert!(failure.starts_with(expected), "{failure}");
-    let words = here.context.board.last_words(&actor).expect("it ended");
+    let words = here.context.tree.last_words(&actor).expect("it ended");
     assert_eq!(words, failure, "whoever watches the dependent hears of the cause");
     drop(linked);
 
@@ -672,7 +672,7 @@ async fn an_actor_fails_with_its_partner_and_its_supervisor_decides() {
         seen(dependent.who().await == Ok(3), format!("{:?}", here.record.lines()))
     })
     .await;
-    let words = here.context.board.last_words(&actor).expect("it ended");
+    let words = here.context.tree.last_words(&actor).expect("it ended");
     assert!(words.ends_with("worker of node-2 is gone with its member (incarnation 7)"), "{words}");
     root.stop().await;
     pair.root.stop().await;

@@ -46,7 +46,7 @@ async fn a_thousand_actors_stop_after_those_that_need_them() {
     let stage = Stage::new("leaving-crowd");
     let root = crowd(&stage, 1_000, |_, puppet| puppet).await;
     let begun = stage.context.clock.now();
-    let stopped = actors::stop(&stage.context.board, SOON).await.expect("no circle");
+    let stopped = actors::stop(&stage.context.tree, SOON).await.expect("no circle");
     let took = stage.context.clock.now().since(begun);
     assert!(took < Duration::from_secs(1), "{took:?}");
     assert_eq!((stopped.stopped, stopped.forced.len(), stopped.failed.len()), (1_000, 0, 0));
@@ -58,7 +58,7 @@ async fn a_thousand_actors_stop_after_those_that_need_them() {
     for n in 1..1_000 {
         assert!(places[&n] < places[&(n / 2)], "actor-{n} needs actor-{}", n / 2);
     }
-    assert_eq!(stage.context.board.workers().len(), 1_000, "they keep their places");
+    assert_eq!(stage.context.tree.workers().len(), 1_000, "they keep their places");
     root.stop().await;
 }
 
@@ -67,7 +67,7 @@ async fn an_actor_that_hangs_is_killed_at_its_deadline_and_named() {
     let stage = Stage::new("leaving-hung");
     let root = crowd(&stage, 20, |n, puppet| if n == 7 { puppet.clinging() } else { puppet }).await;
     let begun = stage.context.clock.now();
-    let stopped = actors::stop(&stage.context.board, SOON).await.expect("no circle");
+    let stopped = actors::stop(&stage.context.tree, SOON).await.expect("no circle");
     let took = stage.context.clock.now().since(begun);
     assert_eq!(stopped.forced, [ActorName::literal("actor-7")]);
     assert_eq!(stopped.stopped, 20, "the others stop all the same");
@@ -109,7 +109,7 @@ where
         stage.context.events.clone(),
     )
     .expect("an order");
-    let board = stage.context.board.clone();
+    let board = stage.context.tree.clone();
     assert_eq!(shutdown.add(Task::new("before", "something", before)), Ok(true));
     let stop = move |_| async move { actors::stop(&board, SOON).await.expect("no circle").note() };
     assert_eq!(shutdown.add(Task::new("actors", "stop", stop)), Ok(true));
@@ -188,7 +188,11 @@ async fn a_task_that_panics_is_a_failed_one_and_cleanup_may_be_added_while_it_ru
     let progress = shutdown.progress();
     let tasks = |at: usize| format!("{:?}", progress.phases[at].1);
     assert!(tasks(0).contains("panicked"), "{}", tasks(0));
-    assert!(tasks(1).contains("in time") && tasks(1).contains("1 actors stopped in 1 waves"), "{}", tasks(1));
+    assert!(
+        tasks(1).contains("in time") && tasks(1).contains("1 actors stopped in 1 stages"),
+        "{}",
+        tasks(1)
+    );
     assert_eq!(stage.record.with("stopped"), ["stopped a 1"]);
     puppet.address.cast(Order::End).expect_err("it is gone");
     root.stop().await;
@@ -196,8 +200,8 @@ async fn a_task_that_panics_is_a_failed_one_and_cleanup_may_be_added_while_it_ru
 
 /// What became of an actor that cannot run any more, however that came about.
 async fn is_seen_to_be_stopped(stage: &Stage, why: &str) {
-    let stopped = actors::stop(&stage.context.board, Duration::from_secs(2)).await.expect("no circle");
-    assert_eq!(stopped.note(), Ok("1 actors stopped in 1 waves".to_owned()), "{why}");
+    let stopped = actors::stop(&stage.context.tree, Duration::from_secs(2)).await.expect("no circle");
+    assert_eq!(stopped.note(), Ok("1 actors stopped in 1 stages".to_owned()), "{why}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -223,7 +227,7 @@ async fn an_actor_that_is_suspended_halted_or_stopping_already_is_stopped() {
     let root = stage.raise(spec).await.expect("it starts");
     puppet.kill();
     eventually(SOON, "it is halted", async || {
-        let phase = stage.context.board.worker(puppet.address.name()).map(|worker| worker.phase);
+        let phase = stage.context.tree.worker(puppet.address.name()).map(|worker| worker.phase);
         seen(phase == Some(ChildPhase::Halted), format!("{phase:?}"))
     })
     .await;
@@ -254,7 +258,7 @@ async fn an_actor_whose_supervisor_ended_is_stopped_and_one_whose_supervisor_han
                 let hung = stage.puppet("hung").stopping_in(Duration::from_mins(1));
                 let child = stage.child(&hung).shutdown(Shutdown::Infinity);
                 let face = EnhancedSupervision::at(
-                    stage.context.board.worker(puppet.address.name()).expect("it is there").supervisor,
+                    stage.context.tree.worker(puppet.address.name()).expect("it is there").supervisor,
                     stage.context.clone(),
                 );
                 face.start_child(child).await.expect("it starts");
@@ -270,8 +274,7 @@ async fn an_actor_whose_supervisor_ended_is_stopped_and_one_whose_supervisor_han
         if hung.is_none() {
             is_seen_to_be_stopped(&stage, way).await;
         } else {
-            let stopped =
-                actors::stop(&stage.context.board, Duration::from_secs(2)).await.expect("no circle");
+            let stopped = actors::stop(&stage.context.tree, Duration::from_secs(2)).await.expect("no circle");
             assert!(stopped.note().is_err_and(|note| note.contains("not seen to stop")), "{stopped:?}");
         }
         root.actor.kill();

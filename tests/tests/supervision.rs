@@ -29,7 +29,7 @@ async fn recorded(stage: &Stage, line: &str) {
 
 /// The child's row on the board.
 fn row(stage: &Stage, supervisor: &'static str, child: &str) -> (ChildPhase, u64, String) {
-    let row = stage.context.board.row(&ActorName::literal(supervisor), usize::MAX).expect("a row");
+    let row = stage.context.tree.row(&ActorName::literal(supervisor), usize::MAX).expect("a row");
     let child = row.children.into_iter().find(|known| known.policy.name.as_str() == child).expect("a child");
     let failure = child.last_failure.as_ref().map(|failure| failure.message().to_owned());
     (child.phase, child.restarts, failure.unwrap_or_default())
@@ -200,7 +200,7 @@ async fn a_tier_over_its_budget_ends_its_children_in_reverse_and_is_restarted_wh
         failure.contains("restart intensity exceeded") && failure.contains("panics on purpose"),
         "{failure}"
     );
-    let tier_row = stage.context.board.row(&ActorName::literal("tier"), 0).expect("a row");
+    let tier_row = stage.context.tree.row(&ActorName::literal("tier"), 0).expect("a row");
     assert_eq!(tier_row.gave_up, None, "the tier that runs now did not give up");
     let mut gave_up = 0;
     while let Ok(recorded) = events.try_recv() {
@@ -223,7 +223,7 @@ async fn a_root_over_its_budget_ends_after_its_children_and_says_why_on_the_boar
     a.order(Order::Fail);
     root.ended.await.expect("the root ends without a panic");
     assert_eq!(stage.record.lines(), ["started a 1", "started b 1", "stopped b 1"]);
-    let row = stage.context.board.row(&ActorName::literal("root"), 0).expect("a row");
+    let row = stage.context.tree.row(&ActorName::literal("root"), 0).expect("a row");
     let reason = row.gave_up.expect("a reason");
     assert!(reason.contains("restart intensity exceeded") && reason.contains("fails on purpose"), "{reason}");
     forgotten(&stage).await;

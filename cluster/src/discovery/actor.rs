@@ -45,20 +45,20 @@ pub struct DiscoveryActor {
     pub rejections: RejectionLog,
 }
 
-/// The shell's memory.
-pub struct Shell {
+/// The actor's state.
+pub struct DiscoveryActorState {
     exchange: Exchange,
     watching: JoinHandle<()>,
 }
 
-impl Drop for Shell {
+impl Drop for DiscoveryActorState {
     fn drop(&mut self) {
         self.watching.abort();
     }
 }
 
 impl DiscoveryActor {
-    fn handle(&self, shell: &mut Shell, input: Input) {
+    fn handle(&self, shell: &mut DiscoveryActorState, input: Input) {
         let now = self.clock.now();
         for effect in shell.exchange.handle(now, input) {
             match effect {
@@ -95,7 +95,7 @@ impl DiscoveryActor {
         })
     }
 
-    fn wire(&self, shell: &mut Shell, from: NodeId, wire: DiscoveryWire) {
+    fn wire(&self, shell: &mut DiscoveryActorState, from: NodeId, wire: DiscoveryWire) {
         match wire {
             DiscoveryWire::Ask => self.handle(shell, Input::Asked(from)),
             DiscoveryWire::Advert(advert) => {
@@ -109,12 +109,16 @@ impl DiscoveryActor {
 
 impl Actor for DiscoveryActor {
     type Msg = Mail<DiscoveryMessage>;
-    type State = Shell;
+    type State = DiscoveryActorState;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Shell, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        me: ActorRef<Self::Msg>,
+        (): (),
+    ) -> Result<DiscoveryActorState, ActorProcessingErr> {
         self.address.bind(me.clone());
-        let shell = Shell { exchange: Exchange::default(), watching: self.watch() };
+        let shell = DiscoveryActorState { exchange: Exchange::default(), watching: self.watch() };
         send_self_after(&me, Duration::ZERO, DiscoveryMessage::Tick);
         Ok(shell)
     }
@@ -123,7 +127,7 @@ impl Actor for DiscoveryActor {
         &self,
         me: ActorRef<Self::Msg>,
         mail: Self::Msg,
-        shell: &mut Shell,
+        shell: &mut DiscoveryActorState,
     ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             DiscoveryMessage::Tick => {

@@ -78,7 +78,7 @@ pub type AskMembers = Arc<dyn Fn() -> BoxFuture<'static, Vec<MemberReading>> + S
 
 /// What else the monitor has to do with. By default nothing.
 #[derive(Clone, Default)]
-pub struct Ties {
+pub struct MonitorHooks {
     /// Hears what checks found: the recovery agent.
     pub follower: Option<Follower>,
     /// Knows the other members.
@@ -111,11 +111,11 @@ pub struct HealthMonitor {
     /// Who hears the summary.
     pub listener: SummaryListener,
     /// What else it has to do with.
-    pub ties: Ties,
+    pub hooks: MonitorHooks,
 }
 
-/// The shell's memory.
-pub struct Shell {
+/// The actor's state.
+pub struct HealthMonitorState {
     board: HealthBoard,
     batches: Vec<RpcReplyPort<Vec<ActorHealth>>>,
     /// When the members are looked at again.
@@ -144,7 +144,7 @@ impl HealthMonitor {
     }
 
     fn one(&self, me: &Me, board: &mut HealthBoard, index: usize) -> impl Future<Output = Outcome> + use<> {
-        let id = self.ties.ids.fetch_add(1, Ordering::Relaxed) + 1;
+        let id = self.hooks.ids.fetch_add(1, Ordering::Relaxed) + 1;
         let actor = &self.actors[index];
         let asked = self.clock.now();
         board.asked(asked, index, id, (actor.read)());
@@ -158,7 +158,7 @@ impl HealthMonitor {
         };
         let (me, clock, read) = (me.clone(), self.clock.clone(), actor.read.clone());
         let (name, deadline) = (actor.name.clone(), self.config.timeout(actor.priority));
-        let last_words = self.ties.last_words.clone();
+        let last_words = self.hooks.last_words.clone();
         let mut asking = (actor.ask)(ping, deadline + LATE);
         async move {
             let check = match tokio::time::timeout(deadline, &mut asking).await {
@@ -184,7 +184,7 @@ impl HealthMonitor {
         }
     }
 
-    fn checked(&self, me: &Me, shell: &mut Shell, outcomes: Vec<Outcome>) {
+    fn checked(&self, me: &Me, shell: &mut HealthMonitorState, outcomes: Vec<Outcome>) {
         let now = self.clock.now();
         let mut found = Vec::new();
         let mut is_critical = false;
@@ -199,12 +199,12 @@ impl HealthMonitor {
                 (self.recorder)(&actor.name, actor.status);
             }
             is_critical |= actor.priority == ActorPriority::Critical;
-            if self.ties.follower.is_some() {
+            if self.hooks.follower.is_some() {
                 found.push(actor.clone());
             }
         }
-        self.ties.score.store((shell.board.score() * 1_000.0).round() as u64, Ordering::Relaxed);
-        if let Some(follower) = &self.ties.follower {
+        self.hooks.score.store((shell.board.score() * 1_000.0).round() as u64, Ordering::Relaxed);
+        if let Some(follower) = &self.hooks.follower {
             follower(found);
         }
         if is_critical {
@@ -230,7 +230,7 @@ impl HealthMonitor {
         });
     }
 
-    fn summarise(&self, shell: &Shell) {
+    fn summarise(&self, shell: &HealthMonitorState) {
         let critical = |actor: &&ActorHealth| actor.priority == ActorPriority::Critical;
         let mut actors = shell.board.actors().iter().filter(critical);
         if actors.all(|actor| actor.status != HealthStatus::Unknown) {
@@ -238,9 +238,9 @@ impl HealthMonitor {
         }
     }
 
-    fn look_at_members(&self, me: &Me, shell: &mut Shell) {
+    fn look_at_members(&self, me: &Me, shell: &mut HealthMonitorState) {
         let now = self.clock.now();
-        if let Some(ask) = self.ties.members.as_ref().filter(|_| now >= shell.members_due) {
+        if let Some(ask) = self.hooks.members.as_ref().filter(|_| now >= shell.members_due) {
             shell.members_due = now + MEMBERS_EVERY;
             let (me, asking) = (me.clone(), ask());
             tokio::spawn(async move {
@@ -252,18 +252,23 @@ impl HealthMonitor {
 
 impl Actor for HealthMonitor {
     type Msg = Mail<HealthMessage>;
-    type State = Shell;
+    type State = HealthMonitorState;
     type Arguments = ();
 
-    async fn pre_start(&self, me: Me, (): ()) -> Result<Shell, ActorProcessingErr> {
+    async fn pre_start(&self, me: Me, (): ()) -> Result<HealthMonitorState, ActorProcessingErr> {
         self.address.bind(me.clone());
         send_self_after(&me, Duration::ZERO, HealthMessage::Tick);
         let actors = self.actors.iter().map(|actor| (actor.name.clone(), actor.priority));
         let board = HealthBoard::new(self.config, actors);
-        Ok(Shell { board, batches: Vec::new(), members_due: Moment::ORIGIN })
+        Ok(HealthMonitorState { board, batches: Vec::new(), members_due: Moment::ORIGIN })
     }
 
-    async fn handle(&self, me: Me, mail: Self::Msg, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        me: Me,
+        mail: Self::Msg,
+        shell: &mut HealthMonitorState,
+    ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             HealthMessage::Tick => {
                 let due = shell.board.due(self.clock.now());

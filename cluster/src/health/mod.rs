@@ -27,7 +27,7 @@ pub mod status;
 pub mod trend;
 
 pub use accrual::PhiAccrual;
-pub use actor::{HealthMonitor, Pingable, Ties};
+pub use actor::{HealthMonitor, MonitorHooks, Pingable};
 pub use agent::RecoveryAgent;
 pub use config::HealthConfig;
 pub use message::{HealthMessage, RecoveryMessage};

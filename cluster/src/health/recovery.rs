@@ -133,7 +133,7 @@ impl Stage {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Course {
+enum RecoveryState {
     #[default]
     Well,
     Ailing {
@@ -147,8 +147,8 @@ enum Course {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Patient {
-    course: Course,
+struct RecoveryRecord {
+    state: RecoveryState,
     failures: u32,
     attempts: VecDeque<Moment>,
 }
@@ -159,14 +159,14 @@ pub struct Recovery {
     config: RecoveryConfig,
     monitor: ActorName,
     heard: Moment,
-    patients: BTreeMap<ActorName, Patient>,
+    records: BTreeMap<ActorName, RecoveryRecord>,
     is_over: bool,
 }
 
 impl Recovery {
     /// Nobody is ill; `monitor` tells of checks from now on.
     pub fn new(now: Moment, config: RecoveryConfig, monitor: ActorName) -> Self {
-        Self { config, monitor, heard: now, patients: BTreeMap::new(), is_over: false }
+        Self { config, monitor, heard: now, records: BTreeMap::new(), is_over: false }
     }
 
     /// What follows from `input`.
@@ -175,7 +175,8 @@ impl Recovery {
         match input {
             Input::Found { actor, status, failures, is_silent } => {
                 self.heard = now;
-                if self.patients.get(&self.monitor).is_some_and(|monitor| monitor.course != Course::Well) {
+                if self.records.get(&self.monitor).is_some_and(|monitor| monitor.state != RecoveryState::Well)
+                {
                     self.found(now, self.monitor.clone(), HealthStatus::Healthy, 0, false, &mut effects);
                 }
                 self.found(now, actor, status, failures, is_silent, &mut effects);
@@ -197,44 +198,44 @@ impl Recovery {
         effects: &mut Vec<Effect>,
     ) {
         if status.is_serving() {
-            let Some(patient) = self.patients.get_mut(&actor) else { return };
-            if matches!(patient.course, Course::Recovering { .. } | Course::GaveUp) {
+            let Some(record) = self.records.get_mut(&actor) else { return };
+            if matches!(record.state, RecoveryState::Recovering { .. } | RecoveryState::GaveUp) {
                 effects.push(Effect::Tell(actor, Stage::Recovered, "it answers again".to_owned()));
             }
-            patient.course = Course::Well;
+            record.state = RecoveryState::Well;
         } else if is_silent && matches!(status, HealthStatus::Unhealthy | HealthStatus::Recovering) {
             // One that recovers without this agent's doing: an earlier life of the agent asked, or its word that it gave
             // up was lost.
-            let patient = self.patients.entry(actor).or_default();
-            patient.failures = failures;
-            if patient.course == Course::Well {
-                patient.course = Course::Ailing { since: now };
+            let record = self.records.entry(actor).or_default();
+            record.failures = failures;
+            if record.state == RecoveryState::Well {
+                record.state = RecoveryState::Ailing { since: now };
             }
-        } else if let Some(patient) = self.patients.get_mut(&actor)
-            && matches!(patient.course, Course::Ailing { .. })
+        } else if let Some(record) = self.records.get_mut(&actor)
+            && matches!(record.state, RecoveryState::Ailing { .. })
         {
             // It is its supervisor's, or speaks for itself.
-            patient.course = Course::Well;
+            record.state = RecoveryState::Well;
         }
     }
 
     fn answered(&mut self, now: Moment, actor: ActorName, remedy: RestartOutcome, effects: &mut Vec<Effect>) {
-        let Some(patient) = self.patients.get_mut(&actor).filter(|p| p.course == Course::Asked) else {
+        let Some(record) = self.records.get_mut(&actor).filter(|p| p.state == RecoveryState::Asked) else {
             return;
         };
         match remedy {
             RestartOutcome::Restarts => {
-                patient.course = Course::Recovering { until: now + self.config.deadline };
-                let note = format!("its supervisor restarts it: {} checks failed in a row", patient.failures);
+                record.state = RecoveryState::Recovering { until: now + self.config.deadline };
+                let note = format!("its supervisor restarts it: {} checks failed in a row", record.failures);
                 effects.push(Effect::Tell(actor, Stage::Begun, note));
             }
             RestartOutcome::NotNow(_) => {
                 // What was not decided costs no attempt.
-                patient.attempts.pop_back();
-                patient.course = Course::Ailing { since: now };
+                record.attempts.pop_back();
+                record.state = RecoveryState::Ailing { since: now };
             }
             RestartOutcome::Otherwise(decision) => {
-                patient.course = Course::GaveUp;
+                record.state = RecoveryState::GaveUp;
                 let note = format!("its supervisor decided otherwise: {decision}");
                 effects.push(Effect::Tell(actor, Stage::GaveUp, note));
             }
@@ -244,34 +245,34 @@ impl Recovery {
     fn tick(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let config = self.config;
         if now.since(self.heard) >= config.monitor_patience {
-            let monitor = self.patients.entry(self.monitor.clone()).or_default();
-            if monitor.course == Course::Well {
-                monitor.course = Course::Ailing { since: self.heard };
+            let monitor = self.records.entry(self.monitor.clone()).or_default();
+            if monitor.state == RecoveryState::Well {
+                monitor.state = RecoveryState::Ailing { since: self.heard };
             }
         }
-        for (actor, patient) in &mut self.patients {
+        for (actor, record) in &mut self.records {
             let patience = if *actor == self.monitor { config.monitor_patience } else { config.patience };
-            match patient.course {
-                Course::Ailing { since } if now.since(since) >= patience => {
-                    while patient.attempts.front().is_some_and(|at| now.since(*at) > config.within) {
-                        patient.attempts.pop_front();
+            match record.state {
+                RecoveryState::Ailing { since } if now.since(since) >= patience => {
+                    while record.attempts.front().is_some_and(|at| now.since(*at) > config.within) {
+                        record.attempts.pop_front();
                     }
-                    if patient.attempts.len() < config.attempts_max as usize {
-                        patient.attempts.push_back(now);
-                        patient.course = Course::Asked;
-                        effects.push(Effect::Ask(actor.clone(), patient.failures));
+                    if record.attempts.len() < config.attempts_max as usize {
+                        record.attempts.push_back(now);
+                        record.state = RecoveryState::Asked;
+                        effects.push(Effect::Ask(actor.clone(), record.failures));
                     } else {
-                        patient.course = Course::GaveUp;
+                        record.state = RecoveryState::GaveUp;
                         let note = format!(
                             "{} restarts within {:?} did not help",
                             config.attempts_max, config.within
                         );
                         effects.push(Effect::Tell(actor.clone(), Stage::GaveUp, note));
-                        effects.push(Effect::Escalate(actor.clone(), patient.failures));
+                        effects.push(Effect::Escalate(actor.clone(), record.failures));
                     }
                 }
-                Course::Recovering { until } if now >= until => {
-                    patient.course = Course::Ailing { since: now };
+                RecoveryState::Recovering { until } if now >= until => {
+                    record.state = RecoveryState::Ailing { since: now };
                     let note = format!("it does not answer {:?} after its restart", config.deadline);
                     effects.push(Effect::Tell(actor.clone(), Stage::Failed, note));
                 }

@@ -117,7 +117,7 @@ pub struct Trends {
 
 /// What is remembered of one actor besides its health.
 #[derive(Clone, Debug)]
-struct Course {
+struct CheckState {
     standing: Standing,
     /// Where in its interval its beat lies.
     offset: Duration,
@@ -144,7 +144,7 @@ struct Course {
 pub struct HealthBoard {
     config: HealthConfig,
     actors: Vec<ActorHealth>,
-    courses: Vec<Course>,
+    checks: Vec<CheckState>,
     /// Who is due when.
     calendar: BTreeSet<(Moment, usize)>,
     members: BTreeMap<NodeId, Trend>,
@@ -178,7 +178,7 @@ impl HealthBoard {
             counts.entry(actor.priority).or_default().1 += 1;
         }
         let mut calendar = BTreeSet::new();
-        let mut courses = Vec::with_capacity(actors.len());
+        let mut checks = Vec::with_capacity(actors.len());
         for (index, actor) in actors.iter().enumerate() {
             let (before, all) = counts.get_mut(&actor.priority).expect("every priority was counted");
             let share = |of: Duration| of.mul_f64(f64::from(*before) / f64::from(*all));
@@ -188,7 +188,7 @@ impl HealthBoard {
                 _ => share(FIRST_WITHIN.min(interval)),
             };
             calendar.insert((Moment::ORIGIN + first, index));
-            courses.push(Course {
+            checks.push(CheckState {
                 standing: Standing::default(),
                 offset: share(interval),
                 under_way: None,
@@ -206,7 +206,7 @@ impl HealthBoard {
         Self {
             config,
             actors,
-            courses,
+            checks,
             calendar,
             members: BTreeMap::new(),
             last_look: None,
@@ -254,10 +254,10 @@ impl HealthBoard {
     }
 
     fn begin(&mut self, now: Moment, index: usize) -> bool {
-        let is_free = self.courses[index].under_way.is_none();
+        let is_free = self.checks[index].under_way.is_none();
         if is_free {
             self.under_way += 1;
-            self.courses[index].under_way = Some((0, now));
+            self.checks[index].under_way = Some((0, now));
         }
         is_free
     }
@@ -273,10 +273,10 @@ impl HealthBoard {
             return;
         }
         let interval = self.config.interval(self.actors[index].priority);
-        let elapsed = now.since(Moment::ORIGIN + self.courses[index].offset);
+        let elapsed = now.since(Moment::ORIGIN + self.checks[index].offset);
         let beats = elapsed.as_nanos() / interval.as_nanos() + 1;
         let next = interval.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX));
-        self.calendar.insert((Moment::ORIGIN + self.courses[index].offset + next, index));
+        self.calendar.insert((Moment::ORIGIN + self.checks[index].offset + next, index));
     }
 
     fn look(&mut self, now: Moment) {
@@ -295,7 +295,7 @@ impl HealthBoard {
     /// The check `id` of an actor that was due begins, and its mailbox shows this.
     pub fn asked(&mut self, now: Moment, index: usize, id: u64, reading: Reading) {
         self.read(now, index, reading);
-        let course = &mut self.courses[index];
+        let course = &mut self.checks[index];
         course.asked = reading;
         if let Some((number, _)) = &mut course.under_way {
             *number = id;
@@ -303,7 +303,7 @@ impl HealthBoard {
     }
 
     fn read(&mut self, now: Moment, index: usize, reading: Reading) {
-        let (course, thresholds) = (&mut self.courses[index], self.config.thresholds());
+        let (course, thresholds) = (&mut self.checks[index], self.config.thresholds());
         let last = course.last.replace(reading);
         if last.is_none_or(|last| last.handled != reading.handled) {
             course.still_since = now;
@@ -319,7 +319,7 @@ impl HealthBoard {
     /// Takes the outcome of a check; true if the status changed.
     pub fn over(&mut self, now: Moment, outcome: Outcome) -> bool {
         let Outcome { index, id, check, reading } = outcome;
-        if self.courses[index].under_way.is_none_or(|(number, _)| number != id) {
+        if self.checks[index].under_way.is_none_or(|(number, _)| number != id) {
             return false;
         }
         self.read(now, index, reading);
@@ -328,9 +328,9 @@ impl HealthBoard {
 
     /// The same, for a check without a number.
     pub fn checked(&mut self, now: Moment, index: usize, check: Check) -> bool {
-        let Some((id, begun)) = self.courses[index].under_way.take() else { return false };
+        let Some((id, begun)) = self.checks[index].under_way.take() else { return false };
         self.under_way -= 1;
-        let course = &mut self.courses[index];
+        let course = &mut self.checks[index];
         let (signal, response) = match check {
             Check::Answered { result, response_time } => {
                 self.actors[index].response_time = Some(response_time);
@@ -355,14 +355,14 @@ impl HealthBoard {
                 return false;
             }
             Check::Silent(reason) => {
-                let course = &mut self.courses[index];
+                let course = &mut self.checks[index];
                 course.behind_since.get_or_insert(begun);
                 remember(&mut course.late, (id, begun));
                 (self.silence(now, index, begun, &reason), None)
             }
             Check::Absent(reason) => (Signal::Absent(reason), None),
         };
-        let course = &mut self.courses[index];
+        let course = &mut self.checks[index];
         let before = std::mem::replace(&mut course.before, course.last.unwrap_or_default());
         let has_moved =
             (before.incarnation, before.handled) != (course.before.incarnation, course.before.handled);
@@ -377,7 +377,7 @@ impl HealthBoard {
         let changed = self.take(index, signal);
         self.schedule(now, index, is_unanswered.then_some(begun));
         let status = self.actors[index].status;
-        self.courses[index].trend.record(now, response, status);
+        self.checks[index].trend.record(now, response, status);
         changed
     }
 
@@ -394,7 +394,7 @@ impl HealthBoard {
     /// What it means that an actor did not answer: it is busy if it took messages out meanwhile. Where there was no
     /// meanwhile, because its mailbox was full, since the check before.
     fn silence(&self, now: Moment, index: usize, begun: Moment, reason: &str) -> Signal {
-        let course = &self.courses[index];
+        let course = &self.checks[index];
         let reading = course.last.unwrap_or_default();
         let priority = self.actors[index].priority;
         let has_waited = self.has_waited(now, index, begun);
@@ -419,7 +419,7 @@ impl HealthBoard {
 
     fn take(&mut self, index: usize, signal: Signal) -> bool {
         let thresholds = self.config.thresholds();
-        let (actor, standing) = (&mut self.actors[index], &mut self.courses[index].standing);
+        let (actor, standing) = (&mut self.actors[index], &mut self.checks[index].standing);
         let changed = standing.take(thresholds, signal);
         actor.status = standing.status;
         actor.reason.clone_from(&standing.reason);
@@ -432,7 +432,7 @@ impl HealthBoard {
         if pong.incarnation < own {
             return (Receipt::Earlier, false);
         }
-        let course = &mut self.courses[index];
+        let course = &mut self.checks[index];
         let Some(at) = course.late.iter().position(|(id, _)| *id == pong.ping_id) else {
             return (Receipt::Stray, false);
         };
@@ -476,7 +476,7 @@ impl HealthBoard {
     /// How all of it develops.
     pub fn trends(&self) -> Trends {
         let limits = (self.config.slow_min, self.config.slow_max);
-        let actors = self.actors.iter().zip(&self.courses).map(|(actor, course)| {
+        let actors = self.actors.iter().zip(&self.checks).map(|(actor, course)| {
             let summary = course.trend.summary(self.config.timeout(actor.priority));
             (actor.name.clone(), summary, course.trend.threshold(limits))
         });

@@ -53,7 +53,7 @@ enum Waiting {
 }
 
 /// The shell's memory: the decisions' state, and which actor each child is now.
-pub struct Shell {
+pub struct SupervisorActorState {
     context: Context,
     spec: SupervisorSpec,
     state: Arc<Mutex<SupervisorState>>,
@@ -82,7 +82,7 @@ impl Drop for Attempt {
     }
 }
 
-impl Drop for Shell {
+impl Drop for SupervisorActorState {
     /// However the supervisor ended, its children ended with it. One without a parent that was killed, or panicked, has
     /// nobody else to say so.
     fn drop(&mut self) {
@@ -92,7 +92,7 @@ impl Drop for Shell {
     }
 }
 
-impl Shell {
+impl SupervisorActorState {
     fn state(&self) -> MutexGuard<'_, SupervisorState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -171,7 +171,7 @@ impl Supervisor {
     }
 
     /// Tells the state, and does what follows.
-    fn input(&self, me: &Me, shell: &mut Shell, input: Input) -> Result<(), AdminError> {
+    fn input(&self, me: &Me, shell: &mut SupervisorActorState, input: Input) -> Result<(), AdminError> {
         let (key, failed) = match &input {
             Input::Started(key) | Input::Command(key, _) => (Some(*key), false),
             Input::Ended(key, exit) => (Some(*key), exit.is_abnormal),
@@ -195,14 +195,14 @@ impl Supervisor {
     }
 
     /// Tells the registry where a child stands now.
-    fn register(&self, shell: &Shell, key: ChildKey, failed: bool) {
+    fn register(&self, shell: &SupervisorActorState, key: ChildKey, failed: bool) {
         if let Some(spec) = shell.specs.get(&key) {
             self.context.follow(&shell.spec.name, spec.name(), shell.state().child(key), failed);
         }
     }
 
     /// Has a child in the registry that is about to be started.
-    fn register(&self, shell: &Shell, spec: &ChildSpec, key: ChildKey) -> Result<(), Failure> {
+    fn register(&self, shell: &SupervisorActorState, spec: &ChildSpec, key: ChildKey) -> Result<(), Failure> {
         let enrolled = self.context.register(&shell.spec.name, spec, shell.state().child(key));
         enrolled.map_err(|error| {
             let (field, value) = ("name".to_owned(), spec.name().to_string());
@@ -211,11 +211,11 @@ impl Supervisor {
         })
     }
 
-    fn decide(&self, shell: &Shell, input: Input) -> Result<Vec<Effect>, AdminError> {
+    fn decide(&self, shell: &SupervisorActorState, input: Input) -> Result<Vec<Effect>, AdminError> {
         Ok(shell.state().handle(self.context.clock.now(), &mut &self.context, input)?)
     }
 
-    fn apply(&self, me: &Me, shell: &mut Shell, effect: Effect) {
+    fn apply(&self, me: &Me, shell: &mut SupervisorActorState, effect: Effect) {
         match effect {
             Effect::Start(key) => self.start(me, shell, key),
             Effect::Stop(key) => {
@@ -255,7 +255,7 @@ impl Supervisor {
     }
 
     /// Starts a child in a task of its own, so that a start which takes its time keeps nobody waiting.
-    fn start(&self, me: &Me, shell: &mut Shell, key: ChildKey) {
+    fn start(&self, me: &Me, shell: &mut SupervisorActorState, key: ChildKey) {
         let Some(spec) = shell.specs.get(&key).cloned() else { return };
         let is_dynamic = shell.spec.is_dynamic;
         let enrolled = self.register(shell, &spec, key);
@@ -288,7 +288,7 @@ impl Supervisor {
     }
 
     /// Asks a child to stop, and sees to it that it does.
-    fn stop(me: &Me, shell: &mut Shell, key: ChildKey) {
+    fn stop(me: &Me, shell: &mut SupervisorActorState, key: ChildKey) {
         let (Some(cell), Some(spec)) = (shell.cells.get(&key), shell.specs.get(&key)) else { return };
         let (id, reason) = (cell.get_id(), || Some("its supervisor stops it".to_owned()));
         let (deadline, then) = match spec.shutdown {
@@ -327,7 +327,7 @@ impl Supervisor {
         waiting.abort_handle()
     }
 
-    fn tell(&self, shell: &mut Shell, key: ChildKey, record: DecisionRecord) {
+    fn tell(&self, shell: &mut SupervisorActorState, key: ChildKey, record: DecisionRecord) {
         let (wall, took) = (self.context.clock.wall(), self.context.clock.now().since(record.inputs.now));
         self.context.memory.decided(wall, &record);
         for waiting in shell.waiting.get_mut(&key).into_iter().flatten() {
@@ -344,7 +344,7 @@ impl Supervisor {
         within_sync(cause, || self.context.events.tell(event));
     }
 
-    fn started(&self, me: &Me, shell: &mut Shell, key: ChildKey, cell: ActorCell) {
+    fn started(&self, me: &Me, shell: &mut SupervisorActorState, key: ChildKey, cell: ActorCell) {
         let id = cell.get_id();
         shell.keys.insert(id, key);
         shell.cells.insert(key, cell);
@@ -370,7 +370,7 @@ impl Supervisor {
     }
 
     /// The actor with this number ended.
-    fn ended(&self, me: &Me, shell: &mut Shell, id: ActorId, exit: Exit) {
+    fn ended(&self, me: &Me, shell: &mut SupervisorActorState, id: ActorId, exit: Exit) {
         let Some(key) = shell.keys.remove(&id) else { return };
         shell.cells.remove(&key);
         if let Some(reminder) = shell.reminders.remove(&key) {
@@ -383,7 +383,7 @@ impl Supervisor {
         self.child_ended(me, shell, key, exit);
     }
 
-    fn child_ended(&self, me: &Me, shell: &mut Shell, key: ChildKey, exit: Exit) {
+    fn child_ended(&self, me: &Me, shell: &mut SupervisorActorState, key: ChildKey, exit: Exit) {
         if let Some(spec) = shell.specs.get(&key) {
             let (supervisor, child) = (shell.spec.name.clone(), spec.name().clone());
             let reason = exit.failure.to_string();
@@ -394,7 +394,7 @@ impl Supervisor {
     }
 
     /// How an actor ended, from what ractor tells.
-    fn exit_of(shell: &Shell, event: SupervisionEvent) -> Option<(ActorId, Exit)> {
+    fn exit_of(shell: &SupervisorActorState, event: SupervisionEvent) -> Option<(ActorId, Exit)> {
         let exit = |cell: &ActorCell| {
             shell.keys.get(&cell.get_id()).and_then(|key| shell.specs.get(key)).map(|spec| &spec.exit)
         };
@@ -425,7 +425,7 @@ impl Supervisor {
         })
     }
 
-    fn start_child(&self, me: &Me, shell: &mut Shell, spec: ChildSpec, reply: Reply<()>) {
+    fn start_child(&self, me: &Me, shell: &mut SupervisorActorState, spec: ChildSpec, reply: Reply<()>) {
         let added = shell
             .spec
             .validate_child(&spec)
@@ -440,7 +440,14 @@ impl Supervisor {
         }
     }
 
-    fn command(&self, me: &Me, shell: &mut Shell, key: ChildKey, command: Command, waiting: Waiting) {
+    fn command(
+        &self,
+        me: &Me,
+        shell: &mut SupervisorActorState,
+        key: ChildKey,
+        command: Command,
+        waiting: Waiting,
+    ) {
         // Before the command, for its effects may be what is waited for.
         shell.waiting.entry(key).or_default().push(waiting);
         match self.input(me, shell, Input::Command(key, command)) {
@@ -454,7 +461,7 @@ impl Supervisor {
     }
 
     /// Answers those for whom `key` stands where they want it.
-    fn answer(shell: &mut Shell, key: ChildKey) {
+    fn answer(shell: &mut SupervisorActorState, key: ChildKey) {
         let Some(waiting) = shell.waiting.remove(&key) else { return };
         let phase = shell.state().child(key).map(|child| child.phase);
         let still: Vec<_> = waiting.into_iter().filter_map(|waiting| waiting.seen(phase)).collect();
@@ -464,7 +471,7 @@ impl Supervisor {
     }
 
     /// A child failed to start: whoever waits for it to run waits in vain.
-    fn failed_to_start(&self, me: &Me, shell: &mut Shell, key: ChildKey, failure: Failure) {
+    fn failed_to_start(&self, me: &Me, shell: &mut SupervisorActorState, key: ChildKey, failure: Failure) {
         if let (Some(waiting), Some(spec)) = (shell.waiting.remove(&key), shell.specs.get(&key)) {
             let error = AdminError::Start { child: spec.name().clone(), failure: failure.clone() };
             let (vain, still): (Vec<_>, Vec<_>) =
@@ -482,7 +489,7 @@ impl Supervisor {
     /// Stops the children in reverse start order, each within its own deadline; those of a dynamic supervisor
     /// all at once. Whoever exceeds its deadline is killed. A worker that is being started is dropped, for it has
     /// nothing to stop yet; a supervisor then has children, and is waited for until it has stopped them.
-    async fn stop_children(&self, shell: &mut Shell) {
+    async fn stop_children(&self, shell: &mut SupervisorActorState) {
         let reason = || Some("its supervisor stops".to_owned());
         for (key, attempt) in &shell.attempts {
             match shell.specs.get(key) {
@@ -537,7 +544,7 @@ impl Supervisor {
     }
 
     /// Takes the last child that runs, once those behind it that are being started have ended.
-    async fn last_child(shell: &mut Shell) -> Option<(ChildKey, ActorCell)> {
+    async fn last_child(shell: &mut SupervisorActorState) -> Option<(ChildKey, ActorCell)> {
         while let Some((key, mut attempt)) = shell.attempts.pop_last() {
             if shell.cells.last_key_value().is_some_and(|(last, _)| *last > key) {
                 shell.attempts.insert(key, attempt);
@@ -555,7 +562,7 @@ impl Supervisor {
     }
 
     /// Tells the registry what became of every child, for the supervisor ends.
-    fn close(&self, shell: &Shell, failed: bool) {
+    fn close(&self, shell: &SupervisorActorState, failed: bool) {
         for spec in shell.specs.values() {
             self.context.ends(&shell.spec.name, spec.name(), failed);
         }
@@ -563,7 +570,7 @@ impl Supervisor {
     }
 
     /// Starts every child in order, and waits for each.
-    async fn boot(&self, me: &Me, shell: &mut Shell) -> Result<(), Failure> {
+    async fn boot(&self, me: &Me, shell: &mut SupervisorActorState) -> Result<(), Failure> {
         for spec in std::mem::take(&mut shell.spec.children) {
             let name = spec.name().clone();
             let refused = |error: AdminError| Failure::of_error(&error);
@@ -643,16 +650,20 @@ impl Waiting {
 
 impl Actor for Supervisor {
     type Msg = Mail<SupervisorMessage>;
-    type State = Shell;
+    type State = SupervisorActorState;
     type Arguments = SupervisorSpec;
 
     /// Starts every child in order. If one fails, those before it are stopped and the supervisor fails to
     /// start.
-    async fn pre_start(&self, me: Me, spec: SupervisorSpec) -> Result<Shell, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        me: Me,
+        spec: SupervisorSpec,
+    ) -> Result<SupervisorActorState, ActorProcessingErr> {
         spec.validate()?;
         let state = Arc::new(Mutex::new(SupervisorState::new(&spec)));
         self.context.take_place(&spec, &state)?;
-        let mut shell = Shell {
+        let mut shell = SupervisorActorState {
             context: self.context.clone(),
             spec,
             state,
@@ -677,7 +688,12 @@ impl Actor for Supervisor {
         Ok(shell)
     }
 
-    async fn handle(&self, me: Me, mail: Self::Msg, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        me: Me,
+        mail: Self::Msg,
+        shell: &mut SupervisorActorState,
+    ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             SupervisorMessage::Attempted(key, outcome) => {
                 shell.unheard -= 1;
@@ -761,7 +777,7 @@ impl Actor for Supervisor {
         &self,
         me: Me,
         event: SupervisionEvent,
-        shell: &mut Shell,
+        shell: &mut SupervisorActorState,
     ) -> Result<(), ActorProcessingErr> {
         let id = match &event {
             SupervisionEvent::ActorTerminated(cell, ..) | SupervisionEvent::ActorFailed(cell, _) => {
@@ -783,7 +799,7 @@ impl Actor for Supervisor {
         Ok(())
     }
 
-    async fn post_stop(&self, me: Me, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(&self, me: Me, shell: &mut SupervisorActorState) -> Result<(), ActorProcessingErr> {
         // ractor would kill them without their `post_stop`.
         self.stop_children(shell).await;
         // One that started so late that nobody heard of it.

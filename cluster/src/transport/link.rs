@@ -56,15 +56,15 @@ pub struct LinkActor {
     pub watcher: LinkWatcher,
 }
 
-/// The shell's memory.
-pub struct Shell {
+/// The actor's state.
+pub struct LinkActorState {
     peer: Peer,
     sessions: HashMap<SessionId, Session>,
     gateways: HashMap<ActorId, SessionId>,
     channel: Arc<PeerChannel>,
 }
 
-impl Drop for Shell {
+impl Drop for LinkActorState {
     fn drop(&mut self) {
         // Whoever comes after this link knows nothing of its sessions.
         self.channel.take(None);
@@ -78,7 +78,7 @@ impl LinkActor {
         ActorName::new(&format!("link/{peer}")).expect("a member's name with a prefix is a name")
     }
 
-    fn apply(&self, shell: &mut Shell, effects: Vec<Effect>) {
+    fn apply(&self, shell: &mut LinkActorState, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Dial { attempt } => {
@@ -114,13 +114,13 @@ impl LinkActor {
         }
     }
 
-    fn input(&self, shell: &mut Shell, input: Input) {
+    fn input(&self, shell: &mut LinkActorState, input: Input) {
         let effects = shell.peer.handle(self.clock.now(), input);
         self.apply(shell, effects);
     }
 
     /// Knows of the session from now on, and hears of the end of its connection, whoever else has ended by then.
-    fn follow(me: &ActorRef<Mail<LinkMessage>>, shell: &mut Shell, session: Session) -> SessionId {
+    fn follow(me: &ActorRef<Mail<LinkMessage>>, shell: &mut LinkActorState, session: Session) -> SessionId {
         let (id, connection, me) = (session.id(), session.connection.clone(), me.clone());
         if shell.sessions.insert(id, session).is_none() {
             tokio::spawn(async move {
@@ -155,15 +155,15 @@ impl LinkActor {
 
 impl Actor for LinkActor {
     type Msg = Mail<LinkMessage>;
-    type State = Shell;
+    type State = LinkActorState;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Shell, ActorProcessingErr> {
+    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<LinkActorState, ActorProcessingErr> {
         self.address.bind(me.clone());
         send_self_after(&me, Duration::ZERO, LinkMessage::Tick);
         // Sessions that the link's predecessor knew are made anew. Without a network actor there are none.
         let _ = self.network.cast(NetworkMessage::LinkStarted(self.channel.peer().clone()));
-        Ok(Shell {
+        Ok(LinkActorState {
             peer: Peer::new(self.dials, &self.config, self.clock.now(), rand::random()),
             sessions: HashMap::new(),
             gateways: HashMap::new(),
@@ -175,7 +175,7 @@ impl Actor for LinkActor {
         &self,
         me: ActorRef<Self::Msg>,
         mail: Self::Msg,
-        shell: &mut Shell,
+        shell: &mut LinkActorState,
     ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             LinkMessage::Tick => {
@@ -239,7 +239,7 @@ impl Actor for LinkActor {
         &self,
         _: ActorRef<Self::Msg>,
         event: SupervisionEvent,
-        shell: &mut Shell,
+        shell: &mut LinkActorState,
     ) -> Result<(), ActorProcessingErr> {
         let (SupervisionEvent::ActorTerminated(cell, ..) | SupervisionEvent::ActorFailed(cell, _)) = event
         else {

@@ -93,8 +93,8 @@ struct Tracked {
     is_ready: bool,
 }
 
-/// The shell's memory.
-pub struct Shell {
+/// The actor's state.
+pub struct NetworkActorState {
     servers: BTreeMap<NodeId, ActorRef<NodeServerMessage>>,
     given: HashMap<String, Given>,
     sessions: HashMap<SessionId, Tracked>,
@@ -103,7 +103,7 @@ pub struct Shell {
     _acceptor: AbortOnDrop,
 }
 
-impl Drop for Shell {
+impl Drop for NetworkActorState {
     fn drop(&mut self) {
         let given = self.given.values().map(|given| &given.connection);
         let all = given.chain(self.sessions.values().map(|tracked| &tracked.session.connection));
@@ -256,7 +256,7 @@ impl NetworkActor {
     fn connected(
         &self,
         me: &ActorRef<Mail<NetworkMessage>>,
-        shell: &mut Shell,
+        shell: &mut NetworkActorState,
         authenticated: AuthenticatedPeer,
         attempt: Option<u64>,
         alone: bool,
@@ -314,7 +314,10 @@ impl NetworkActor {
     }
 
     /// The connection to another process of the member that is met, if there is one.
-    fn other_process(shell: &Shell, authenticated: &AuthenticatedPeer) -> Option<Arc<Connection>> {
+    fn other_process(
+        shell: &NetworkActorState,
+        authenticated: &AuthenticatedPeer,
+    ) -> Option<Arc<Connection>> {
         let instance = authenticated.info.instance?;
         let given = shell.given.values().map(|given| &given.connection);
         let all = given.chain(shell.sessions.values().map(|tracked| &tracked.session.connection));
@@ -378,7 +381,12 @@ impl NetworkActor {
         }
     }
 
-    fn session(&self, shell: &mut Shell, event: &SessionEvent, info: NodeServerSessionInformation) {
+    fn session(
+        &self,
+        shell: &mut NetworkActorState,
+        event: &SessionEvent,
+        info: NodeServerSessionInformation,
+    ) {
         let id = info.actor.get_id().pid();
         match event {
             SessionEvent::Opened => self.opened(shell, id, info),
@@ -392,7 +400,7 @@ impl NetworkActor {
         }
     }
 
-    fn opened(&self, shell: &mut Shell, id: SessionId, info: NodeServerSessionInformation) {
+    fn opened(&self, shell: &mut NetworkActorState, id: SessionId, info: NodeServerSessionInformation) {
         // A connection that came by the node server's own listener has no label of ours.
         let Some(Given { connection, attempt }) = shell.given.remove(&info.peer_addr) else {
             self.rejections.of_stranger(&info.peer_addr, &"it did not come by the link's port");
@@ -407,7 +415,12 @@ impl NetworkActor {
         shell.sessions.insert(id, Tracked { session, since: self.clock.now(), is_ready: false });
     }
 
-    fn authenticated(&self, shell: &mut Shell, id: SessionId, info: &NodeServerSessionInformation) {
+    fn authenticated(
+        &self,
+        shell: &mut NetworkActorState,
+        id: SessionId,
+        info: &NodeServerSessionInformation,
+    ) {
         let Some(Tracked { session, .. }) = shell.sessions.get(&id) else { return };
         let claimed = info.peer_name.as_ref().map(|name| name.name.as_str()).unwrap_or_default();
         let peer = session.connection.peer();
@@ -417,7 +430,7 @@ impl NetworkActor {
         }
     }
 
-    fn ready(&self, shell: &mut Shell, id: SessionId, info: &NodeServerSessionInformation) {
+    fn ready(&self, shell: &mut NetworkActorState, id: SessionId, info: &NodeServerSessionInformation) {
         let Some(tracked) = shell.sessions.get_mut(&id) else { return };
         tracked.is_ready = true;
         let session = tracked.session.clone();
@@ -436,10 +449,14 @@ impl NetworkActor {
 
 impl Actor for NetworkActor {
     type Msg = Mail<NetworkMessage>;
-    type State = Shell;
+    type State = NetworkActorState;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Shell, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        me: ActorRef<Self::Msg>,
+        (): (),
+    ) -> Result<NetworkActorState, ActorProcessingErr> {
         let mut servers = BTreeMap::new();
         for peer in self.roster.peers() {
             let server = self.node_server();
@@ -451,7 +468,7 @@ impl Actor for NetworkActor {
         }
         self.address.bind(me.clone());
         send_self_after(&me, TICK, NetworkMessage::Tick);
-        Ok(Shell {
+        Ok(NetworkActorState {
             servers,
             given: HashMap::new(),
             sessions: HashMap::new(),
@@ -465,7 +482,7 @@ impl Actor for NetworkActor {
         &self,
         me: ActorRef<Self::Msg>,
         mail: Self::Msg,
-        shell: &mut Shell,
+        shell: &mut NetworkActorState,
     ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             NetworkMessage::Tick => {
@@ -531,7 +548,7 @@ impl Actor for NetworkActor {
         &self,
         _: ActorRef<Self::Msg>,
         event: SupervisionEvent,
-        _: &mut Shell,
+        _: &mut NetworkActorState,
     ) -> Result<(), ActorProcessingErr> {
         match event {
             SupervisionEvent::ActorTerminated(_, _, reason) => {
@@ -542,7 +559,11 @@ impl Actor for NetworkActor {
         }
     }
 
-    async fn post_stop(&self, me: ActorRef<Self::Msg>, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(
+        &self,
+        me: ActorRef<Self::Msg>,
+        shell: &mut NetworkActorState,
+    ) -> Result<(), ActorProcessingErr> {
         // ractor_cluster respawns what ends while its server lives; stopped first, it ends in order.
         let stop = shell.servers.values().map(|server| {
             me.get_cell().unlink(server.get_cell());

@@ -29,7 +29,7 @@ fn millis(duration: Duration) -> u64 {
 
 /// The tree below `name`, if that supervisor ever started.
 fn tree(context: &Context, name: &ActorName) -> Option<TreeView> {
-    let row = context.board.row(name, CHILDREN_MAX)?;
+    let row = context.tree.row(name, CHILDREN_MAX)?;
     let children = row.children.iter().map(|child| {
         let own = child_view(child);
         let below = child.policy.is_supervisor.then(|| tree(context, &child.policy.name)).flatten();
@@ -81,7 +81,7 @@ fn child_view(child: &Child) -> TreeView {
 /// Budgets and sums.
 fn stats(node: String, context: &Context) -> SupervisionStatsView {
     let budget = |name: &str, used, left| BudgetView { name: name.to_owned(), used, left };
-    let supervisors = context.board.budgets(context.clock.now()).into_iter();
+    let supervisors = context.tree.budgets(context.clock.now()).into_iter();
     let bound = context.bound_left();
     let actors = context.memory.histories().into_iter().map(|(name, history)| ActorStatsView {
         name: name.to_string(),

@@ -21,7 +21,7 @@ async fn a_detached_child_is_stopped_and_its_stop_is_answered() {
         let stopping = tokio::time::timeout(secs(5), root.face.stop_child(x.address.name())).await;
         assert_eq!(stopping.map(told), Ok("done".to_owned()), "{shutdown:?}");
         assert_eq!(standing(&root.face).await, "x stopped", "{shutdown:?}");
-        assert_eq!(stage.context.board.take_killed(), [], "{shutdown:?}: it stopped in time");
+        assert_eq!(stage.context.tree.take_killed(), [], "{shutdown:?}: it stopped in time");
         let stopped = if shutdown == Shutdown::BrutalKill { "" } else { " -x1" };
         assert_eq!(story(&stage), format!("+x1{stopped}"), "{shutdown:?}");
         root.face.start_stopped(x.address.name()).await.expect("it starts again");
@@ -40,7 +40,7 @@ async fn one_that_had_ended_by_itself_is_not_said_to_resist() {
         assert_eq!(standing(&root.face).await, "x running", "{shutdown:?}: nobody told its supervisor");
         let stopping = tokio::time::timeout(secs(5), root.face.stop_child(x.address.name())).await;
         assert_eq!(stopping.map(told), Ok("done".to_owned()), "{shutdown:?}");
-        assert_eq!(stage.context.board.take_killed(), [], "{shutdown:?}");
+        assert_eq!(stage.context.tree.take_killed(), [], "{shutdown:?}");
         while let Ok(recorded) = events.try_recv() {
             let told = recorded.event.to_string();
             assert!(!told.contains("does not even yield"), "{shutdown:?}: {told}");
@@ -58,7 +58,7 @@ async fn one_that_hangs_is_killed_at_its_deadline_and_one_that_is_restarted_by_h
     let origin = stage.context.clock.now();
     root.face.restart_child(x.address.name()).await.expect("it is killed, and starts again");
     assert_eq!(stage.context.clock.now().since(origin), ms(500));
-    assert_eq!(stage.context.board.take_killed(), [x.address.name().clone()]);
+    assert_eq!(stage.context.tree.take_killed(), [x.address.name().clone()]);
     assert_eq!(x.who().await, Ok(2));
     root.stop().await;
     nobody_left(&stage).await;

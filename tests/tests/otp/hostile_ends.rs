@@ -292,7 +292,7 @@ async fn supervisors_that_came_and_went_leave_no_budgets_behind() {
         root.face.start_child(tier).await.expect("it starts");
         root.face.stop_child(&ActorName::literal(outer)).await.expect("it stops");
     }
-    let rows = stage.context.board.budgets(stage.context.clock.now());
+    let rows = stage.context.tree.budgets(stage.context.clock.now());
     let names: Vec<_> = rows.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["root"]);
     root.stop().await;

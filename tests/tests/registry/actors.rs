@@ -54,7 +54,7 @@ async fn agrees(stage: &Stage, root: &Root, supervisors: &[&'static str]) {
     eventually(SOON, "the registry agrees with the supervisors", async || {
         let mut expected = vec!["root Active".to_owned()];
         for supervisor in supervisors {
-            let row = stage.context.board.row(&ActorName::literal(supervisor), usize::MAX).ok_or("no row")?;
+            let row = stage.context.tree.row(&ActorName::literal(supervisor), usize::MAX).ok_or("no row")?;
             for child in row.children {
                 let state = match child.phase {
                     ChildPhase::Running => Active,

@@ -108,8 +108,8 @@ pub struct StepState {
     received: Received,
 }
 
-/// The shell's memory.
-pub struct Shell {
+/// The actor's state.
+pub struct ConsensusActorState {
     /// `None` while a step is taken.
     step: Option<Box<StepState>>,
     /// Whoever brings back the step under way. It ends with this actor, so that the thread drops what nobody awaits.
@@ -135,13 +135,13 @@ pub struct Shell {
     farewells: Vec<RpcReplyPort<DrainResult>>,
 }
 
-impl Drop for Shell {
+impl Drop for ConsensusActorState {
     fn drop(&mut self) {
         self.taking.iter().chain(&self.committing).for_each(tokio::task::AbortHandle::abort);
     }
 }
 
-impl Shell {
+impl ConsensusActorState {
     /// What a step works with, between two steps.
     fn step(&self) -> &StepState {
         self.step.as_ref().expect("messages that need it wait for the end of a step")
@@ -206,7 +206,7 @@ impl ConsensusActor {
     }
 
     /// Has the conductor take a step over an input, on the storage thread; [`Self::stepped`] does what follows.
-    fn input(&self, me: &Me, shell: &mut Shell, input: Input) {
+    fn input(&self, me: &Me, shell: &mut ConsensusActorState, input: Input) {
         let at = self.instant();
         self.tell_input(at, &mut shell.telling, &input);
         let mut state = shell.step.take().expect("messages that lead to steps wait for the end of a step");
@@ -231,7 +231,12 @@ impl ConsensusActor {
     }
 
     /// A step was taken: does what follows from it.
-    fn stepped(&self, me: &Me, shell: &mut Shell, taken: StepTaken) -> Result<(), ActorProcessingErr> {
+    fn stepped(
+        &self,
+        me: &Me,
+        shell: &mut ConsensusActorState,
+        taken: StepTaken,
+    ) -> Result<(), ActorProcessingErr> {
         let StepTaken { began, state, actions } = taken;
         shell.taking = None;
         shell.step = Some(state);
@@ -265,7 +270,7 @@ impl ConsensusActor {
     }
 
     /// What this member says of its consensus: of its disk, if that is what it waits for.
-    fn health(&self, shell: &Shell) -> HealthCheckResult {
+    fn health(&self, shell: &ConsensusActorState) -> HealthCheckResult {
         let disk = self.storage.disk().reading().health(self.genesis.block_time());
         let consensus = match &shell.step {
             Some(step) => step.conductor.health(self.clock.now()),
@@ -303,7 +308,7 @@ impl ConsensusActor {
         GateNote { open: at.gate_open, healthy: verdict.healthy, required: verdict.required, reason }
     }
 
-    fn act(&self, me: &Me, shell: &mut Shell, action: Action) {
+    fn act(&self, me: &Me, shell: &mut ConsensusActorState, action: Action) {
         let Some(action) = self.misbehave(me, shell, action) else { return };
         match action {
             Action::Send(message) => {
@@ -353,7 +358,7 @@ impl ConsensusActor {
     }
 
     /// What is left to do of an action where this member is to misbehave, in a drill.
-    fn misbehave(&self, me: &Me, shell: &mut Shell, action: Action) -> Option<Action> {
+    fn misbehave(&self, me: &Me, shell: &mut ConsensusActorState, action: Action) -> Option<Action> {
         let how = self.drill.ordered();
         if shell.byzantine.as_ref().map(Byzantine::how) != how {
             let own = self.genesis.index_of(self.roster.own())?;
@@ -385,7 +390,7 @@ impl ConsensusActor {
     }
 
     /// Tells of an equivocation, once for each height of a member, and keeps it, in its file too, if there is room for it.
-    fn keep_evidence(&self, shell: &Shell, equivocation: &Equivocation) {
+    fn keep_evidence(&self, shell: &ConsensusActorState, equivocation: &Equivocation) {
         let (height, round, step) = equivocation.first.statement.place();
         let author = self.roster.members().get(usize::from(equivocation.author));
         if let Some(member) = author.cloned() {
@@ -406,13 +411,13 @@ impl ConsensusActor {
     }
 
     /// Tells an event of the round in hand.
-    fn tell(&self, shell: &Shell, event: ClusterEvent) {
+    fn tell(&self, shell: &ConsensusActorState, event: ClusterEvent) {
         within_sync(shell.telling.cause(Rounds::context), || self.events.tell(event));
     }
 
     /// Carries what a member states to those whom it does not reach itself, one step and no further. Its
     /// signature says whose it is, whoever brings it.
-    fn carry(&self, shell: &Shell, from: &NodeId, message: &ConsensusWire) {
+    fn carry(&self, shell: &ConsensusActorState, from: &NodeId, message: &ConsensusWire) {
         let author = message.author().and_then(|author| self.roster.members().get(author));
         let holds = |(author, signed): &(usize, Signed)| {
             shell.step().received.holds(*author, &signed.statement, &signed.signature)
@@ -426,7 +431,7 @@ impl ConsensusActor {
     }
 
     /// Asks the engine. What it can not give yet is asked for again a little later.
-    fn request(&self, me: &Me, shell: &Shell, request: EngineRequest) {
+    fn request(&self, me: &Me, shell: &ConsensusActorState, request: EngineRequest) {
         let head = shell.step().conductor.head();
         let height = head.height + 1;
         let step = match request {
@@ -450,7 +455,7 @@ impl ConsensusActor {
     }
 
     /// Has a decided block stored; [`Self::committed`] does what follows. `adopter` waits for it.
-    fn commit(&self, me: &Me, shell: &mut Shell, decision: Decision, adopter: Option<Adopter>) {
+    fn commit(&self, me: &Me, shell: &mut ConsensusActorState, decision: Decision, adopter: Option<Adopter>) {
         let Decision { block, certificate, observed, deciding } = decision;
         let round = certificate.round;
         let own = self.genesis.index_of(self.roster.own());
@@ -511,7 +516,12 @@ impl ConsensusActor {
     }
 
     /// A block was stored: tells whoever wants to know, and the conductor.
-    fn committed(&self, me: &Me, shell: &mut Shell, committed: Committed) -> Result<(), ActorProcessingErr> {
+    fn committed(
+        &self,
+        me: &Me,
+        shell: &mut ConsensusActorState,
+        committed: Committed,
+    ) -> Result<(), ActorProcessingErr> {
         let Committed { result, block, round, adopted, shown, deciding, adopter } = committed;
         shell.committing = None;
         let head = result?;
@@ -571,10 +581,10 @@ impl ConsensusActor {
 
 impl Actor for ConsensusActor {
     type Msg = Mail<ConsensusMessage>;
-    type State = Shell;
+    type State = ConsensusActorState;
     type Arguments = ();
 
-    async fn pre_start(&self, me: Me, (): ()) -> Result<Shell, ActorProcessingErr> {
+    async fn pre_start(&self, me: Me, (): ()) -> Result<ConsensusActorState, ActorProcessingErr> {
         let own = self.genesis.index_of(self.roster.own()).ok_or("this member is not in genesis")?;
         let head = self.head.head().height;
         let (journal_path, log_path) = (self.journal_path.clone(), self.log_path.clone());
@@ -623,7 +633,7 @@ impl Actor for ConsensusActor {
         let telling =
             Telling::new(&self.events, || Rounds::new(self.genesis.hash(), own, members(), head.height + 1));
         let received = Received::new(&self.genesis, own);
-        Ok(Shell {
+        Ok(ConsensusActorState {
             step: Some(Box::new(StepState { conductor, signer, log, received })),
             taking: None,
             deferred: VecDeque::new(),
@@ -640,7 +650,12 @@ impl Actor for ConsensusActor {
         })
     }
 
-    async fn handle(&self, me: Me, mail: Self::Msg, shell: &mut Shell) -> Result<(), ActorProcessingErr> {
+    async fn handle(
+        &self,
+        me: Me,
+        mail: Self::Msg,
+        shell: &mut ConsensusActorState,
+    ) -> Result<(), ActorProcessingErr> {
         if needs_no_step(&mail) {
             match mail.open() {
                 ConsensusMessage::Ping(ping, reply) => {
@@ -678,7 +693,7 @@ fn needs_no_step(mail: &Mail<ConsensusMessage>) -> bool {
 
 /// Puts a message behind those that wait for the end of a step. Of what would pile up while the disk hangs, only the newest
 /// or the first waits.
-fn defer(me: &Me, shell: &mut Shell, mail: Mail<ConsensusMessage>) {
+fn defer(me: &Me, shell: &mut ConsensusActorState, mail: Mail<ConsensusMessage>) {
     let waits = |is: fn(&ConsensusMessage) -> bool| {
         shell.deferred.iter().filter(|mail| mail.peek().is_some_and(is)).count()
     };
@@ -713,7 +728,7 @@ impl ConsensusActor {
     async fn take(
         &self,
         me: &Me,
-        shell: &mut Shell,
+        shell: &mut ConsensusActorState,
         cause: Option<ParentSpan>,
         message: ConsensusMessage,
     ) -> Result<(), ActorProcessingErr> {

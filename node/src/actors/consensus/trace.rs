@@ -187,7 +187,7 @@ fn note_gate(draft: &mut SpanBuilder, now: Moment, gate: &GateNote) {
         ("alys.gate.required", Value::from(gate.required)),
         ("alys.gate.reason", Value::from(gate.reason.clone())),
     ];
-    draft.note(now, if gate.open { "gate open" } else { "gate closed" }, attributes);
+    draft.event(now, if gate.open { "gate open" } else { "gate closed" }, attributes);
 }
 
 /// What was heard before its round began here.
@@ -529,7 +529,7 @@ mod tests {
         assert_eq!(shown(&halted), expected);
         let round = &halted[2];
         assert_eq!(round.error.as_deref(), Some("2 of 4 healthy; 3 required"));
-        let notes: Vec<_> = round.notes.iter().map(|note| note.name).collect();
+        let notes: Vec<_> = round.events.iter().map(|note| note.name).collect();
         assert_eq!(notes, ["gate open", "gate open", "gate closed"]);
         assert_eq!(rounds.context(), TraceContext::default(), "nothing stays open while it is halted");
         // What is said meanwhile belongs to no span, and time passes.
@@ -555,7 +555,7 @@ mod tests {
         let next = Place { height: PLACE.height + 1, round: 0 };
         assert_eq!(told[0].context.trace_id, next.trace_id(GENESIS));
         assert_eq!(told[0].error.as_deref(), Some("2 of 4 healthy; 3 required"));
-        assert_eq!((told[0].links.as_slice(), told[0].notes[0].name), (&[before][..], "gate closed"));
+        assert_eq!((told[0].links.as_slice(), told[0].events[0].name), (&[before][..], "gate closed"));
         assert!(rounds.gate(at(110), gate(false, 1)).is_empty(), "once");
         assert!(rounds.gate(at(200), gate(true, 3)).is_empty());
         assert!(rounds.began(at(210), next, 1).is_empty());

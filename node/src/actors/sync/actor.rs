@@ -98,7 +98,7 @@ impl SyncActor {
     }
 
     /// Hands the next block of an answer to consensus: one with each message, so that the actor answers others between.
-    async fn adopt(&self, me: &ActorRef<Mail<SyncMessage>>, shell: &mut Shell) {
+    async fn adopt(&self, me: &ActorRef<Mail<SyncMessage>>, shell: &mut SyncActorState) {
         let Some(mut answer) = shell.adopting.take() else { return };
         let asked = answer.asked.take();
         let outcome = match answer.blocks.pop_front() {
@@ -140,7 +140,7 @@ impl SyncActor {
 }
 
 /// The state, and the answer that is being worked on.
-pub struct Shell {
+pub struct SyncActorState {
     sync: SyncState,
     adopting: Option<Answer>,
 }
@@ -156,22 +156,22 @@ struct Answer {
 
 impl Actor for SyncActor {
     type Msg = Mail<SyncMessage>;
-    type State = Shell;
+    type State = SyncActorState;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Shell, ActorProcessingErr> {
+    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<SyncActorState, ActorProcessingErr> {
         self.address.bind(me.clone());
         send_self_after(&me, TICK, SyncMessage::Tick);
         let members = self.roster.members().len();
         let sync = SyncState::new(members - self.roster.required());
-        Ok(Shell { sync, adopting: None })
+        Ok(SyncActorState { sync, adopting: None })
     }
 
     async fn handle(
         &self,
         me: ActorRef<Self::Msg>,
         mail: Self::Msg,
-        shell: &mut Shell,
+        shell: &mut SyncActorState,
     ) -> Result<(), ActorProcessingErr> {
         match mail.open() {
             SyncMessage::Tick => {
