@@ -40,7 +40,7 @@ async fn rounds(tag: &str, blocks: usize, collector: Option<&Collector>) -> Vec<
         member.gate_open(4).await;
     }
     let listeners = federation.members.iter().map(|member| {
-        let mut events = member.node().parts().events.listen();
+        let mut events = member.node().context().events.listen();
         tokio::spawn(async move {
             let (mut took, mut begun) = (Vec::new(), None);
             while took.len() < blocks {

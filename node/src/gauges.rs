@@ -11,17 +11,17 @@ use alys_cluster::transport::PeerChannel;
 use alys_cluster::transport::statistics::Count;
 
 use crate::storage::DiskReading;
-use crate::tree::Parts;
+use crate::tree::NodeContext;
 
-/// Reads the gauges of the member that is made of `parts`.
-pub(crate) fn of(parts: &Parts) -> ReadGauges {
-    let (gate, head, clock) = (parts.gate.clone(), parts.head.clone(), parts.clock.clone());
-    let supervision = parts.supervision.clone();
-    let (trust, lifetime) = (parts.trust.clone(), parts.config.link.certificate_lifetime);
-    let (channels, spans) = (parts.channels.clone(), parts.spans.clone());
-    let storage = parts.storage.clone();
-    let log_lines_lost = parts.log_lines_lost.clone();
-    let (directory, score) = (parts.discovery.directory.clone(), parts.health_score.clone());
+/// Reads the gauges of the member that is made of `context`.
+pub(crate) fn of(context: &NodeContext) -> ReadGauges {
+    let (gate, head, clock) = (context.gate.clone(), context.head.clone(), context.clock.clone());
+    let supervision = context.supervision.clone();
+    let (trust, lifetime) = (context.trust.clone(), context.config.link.certificate_lifetime);
+    let (channels, spans) = (context.channels.clone(), context.spans.clone());
+    let storage = context.storage.clone();
+    let log_lines_lost = context.log_lines_lost.clone();
+    let (directory, score) = (context.discovery.directory.clone(), context.health_score.clone());
     Arc::new(move || {
         let now = clock.now();
         let verdict = gate.verdict(now);

@@ -76,7 +76,7 @@ use storage::disk::{Look, RESERVE_BYTES, Room};
 use storage::files;
 use storage::{Disk, Storage};
 use store::RedbStore;
-use tree::{Addresses, Parts};
+use tree::{Addresses, NodeContext};
 
 /// The longest a member that has stopped waits for its files to be closed.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
@@ -163,7 +163,7 @@ pub struct Tracing {
 
 /// Those outside who take what a member tells.
 #[derive(Clone, Default)]
-pub struct Surroundings {
+pub struct NodeEnvironment {
     /// Whoever takes spans.
     pub tracing: Tracing,
     /// The log of the process, for a member that has the process to itself: its lines name the height, and callers of
@@ -177,7 +177,7 @@ pub struct Node {
     ended: JoinHandle<()>,
     shutdown: ShutdownCoordinator,
     ops: ops::Server,
-    parts: Parts,
+    context: NodeContext,
     _decisions: DecisionFile,
     _lock: File,
 }
@@ -189,7 +189,7 @@ impl Node {
         genesis: Genesis,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        Self::start_with(config, genesis, clock, Surroundings::default()).await
+        Self::start_with(config, genesis, clock, NodeEnvironment::default()).await
     }
 
     /// The same, with those outside who take what it tells.
@@ -197,7 +197,7 @@ impl Node {
         config: NodeConfig,
         genesis: Genesis,
         clock: Arc<dyn Clock>,
-        Surroundings { tracing, logs }: Surroundings,
+        NodeEnvironment { tracing, logs }: NodeEnvironment,
     ) -> Result<Self, StartError> {
         let drill_clock = config.faults.enabled.then(|| Arc::new(OffsetClock::new(clock.clone())));
         let clock = drill_clock.clone().map_or(clock, |clock| clock as Arc<dyn Clock>);
@@ -217,28 +217,28 @@ impl Node {
 
         let names = genesis.members().iter().map(|member| member.name.clone()).collect();
         let roster = Roster::new(names, &config.identity.name).expect("the configuration was checked");
-        let mut parts =
-            parts(config, genesis, roster, key, incarnation, storage, (clock, tracing), link_listener)?;
-        parts.drill_clock = drill_clock;
-        parts.gate.keep_in(decisions.sink());
+        let mut context =
+            context(config, genesis, roster, key, incarnation, storage, (clock, tracing), link_listener)?;
+        context.drill_clock = drill_clock;
+        context.gate.keep_in(decisions.sink());
         if let Some(logs) = &logs {
-            logs.follow(parts.head.clone());
-            parts.log_lines_lost = logs.lost();
+            logs.follow(context.head.clone());
+            context.log_lines_lost = logs.lost();
         }
-        let spec = parts.tree();
-        let name = format!("{}/{}", parts.roster.own(), spec.name);
-        let supervision = EnhancedSupervision::of(&spec, parts.supervision.clone());
-        let (root, ended) = Actor::spawn(Some(name), Supervisor::new(parts.supervision.clone()), spec)
+        let spec = context.tree();
+        let name = format!("{}/{}", context.roster.own(), spec.name);
+        let supervision = EnhancedSupervision::of(&spec, context.supervision.clone());
+        let (root, ended) = Actor::spawn(Some(name), Supervisor::new(context.supervision.clone()), spec)
             .await
             .map_err(|error| StartError::Tree(start_failure(error)))?;
-        let shutdown = shutdown::coordinator(&parts, &root);
-        let ops = ops::Server::start(ops_listener, ops::Ops::new(&parts, shutdown.clone(), token, logs));
-        Ok(Self { supervision, ended, shutdown, ops, parts, _decisions: decisions, _lock: lock })
+        let shutdown = shutdown::coordinator(&context, &root);
+        let ops = ops::Server::start(ops_listener, ops::Ops::new(&context, shutdown.clone(), token, logs));
+        Ok(Self { supervision, ended, shutdown, ops, context, _decisions: decisions, _lock: lock })
     }
 
     /// What the node is made of, for whoever runs it in the same process.
-    pub fn parts(&self) -> &Parts {
-        &self.parts
+    pub fn context(&self) -> &NodeContext {
+        &self.context
     }
 
     /// The root of the supervision tree, whose children are the tiers.
@@ -250,7 +250,7 @@ impl Node {
     pub async fn ended(&mut self) -> String {
         // A panic of the root itself has no row to tell of.
         let outcome = (&mut self.ended).await;
-        let row = self.parts.supervision.tree.row(&ActorName::literal("root"), 0);
+        let row = self.context.supervision.tree.row(&ActorName::literal("root"), 0);
         match (row.and_then(|row| row.gave_up), outcome) {
             (Some(reason), _) => format!("the root supervisor gave up: {reason}"),
             (None, Ok(())) => "the root supervisor was stopped".to_owned(),
@@ -267,7 +267,7 @@ impl Node {
     /// first time; it is obeyed later if, within [`WISH_MAX`](alys_cluster::federation::WISH_MAX), the federation can do
     /// without this member or so many members were told to leave that it can not go on anyway.
     pub async fn signalled(&self, signal: &str) -> ShutdownAnswer {
-        shutdown::signalled(&self.parts, &self.shutdown, signal).await
+        shutdown::signalled(&self.context, &self.shutdown, signal).await
     }
 
     /// Shuts the member down in order, whatever becomes of the federation, within the configured deadline; false
@@ -275,7 +275,8 @@ impl Node {
     pub async fn stop(self) -> bool {
         // One that runs is not forced by it.
         if self.shutdown.progress().state == ShutdownState::Running {
-            shutdown::request(&self.parts, &self.shutdown, Requester::Call, "its owner stops it", true).await;
+            shutdown::request(&self.context, &self.shutdown, Requester::Call, "its owner stops it", true)
+                .await;
         }
         self.left().await
     }
@@ -285,7 +286,7 @@ impl Node {
         let outcome = self.shutdown.finished().await;
         self.ops.stop().await;
         // What the actors left to be closed. A disk that hangs is not waited for.
-        let _ = self.parts.storage.run_within(CLOSE_DEADLINE, || ()).await;
+        let _ = self.context.storage.run_within(CLOSE_DEADLINE, || ()).await;
         outcome == ShutdownOutcome::Graceful
     }
 }
@@ -388,7 +389,7 @@ async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener,
 }
 
 #[expect(clippy::too_many_arguments, reason = "what a member is made of")]
-fn parts(
+fn context(
     config: NodeConfig,
     genesis: Genesis,
     roster: Roster,
@@ -397,7 +398,7 @@ fn parts(
     storage: Storage,
     (clock, tracing): (Arc<dyn Clock>, Tracing),
     link_listener: TcpListener,
-) -> Result<Parts, IdentityError> {
+) -> Result<NodeContext, IdentityError> {
     let store_path = config.data_dir.join("chain.redb");
     let genesis_hash = genesis.hash();
     let disk = storage.disk().clone();
@@ -434,7 +435,7 @@ fn parts(
     let rejections = RejectionLog::new(clock.clone(), events.clone());
     let line = |peer: &NodeId| (peer.clone(), Arc::new(PeerChannel::new(peer.clone(), rejections.clone())));
     let channels: PeerChannels = Arc::new(roster.peers().map(line).collect());
-    Ok(Parts {
+    Ok(NodeContext {
         discovery: Discovery::new(channels.clone()).traced(&events),
         events,
         spans: tracing.spans,

@@ -31,7 +31,7 @@ use alys_node::logs::LogControl;
 use alys_node::ops::view::ReadyView;
 use alys_node::otlp::{Exporter, OtlpError, OtlpSettings};
 use alys_node::testnet::Testnet;
-use alys_node::{Node, Surroundings};
+use alys_node::{Node, NodeEnvironment};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 
@@ -364,8 +364,8 @@ fn run_logged(
         let clock = Arc::new(SystemClock::default());
         let exporter = otlp.map(|settings| Exporter::start(&settings, &config.identity.name, clock.clone()));
         let tracing = exporter.as_ref().map(Exporter::tracing).unwrap_or_default();
-        let surroundings = Surroundings { tracing, logs: Some(logs) };
-        let outcome = Box::pin(live(config, genesis, clock, surroundings)).await;
+        let environment = NodeEnvironment { tracing, logs: Some(logs) };
+        let outcome = Box::pin(live(config, genesis, clock, environment)).await;
         // However it ended: what was told last says why.
         if let Some(exporter) = exporter {
             exporter.finish(LAST_SPANS).await;
@@ -382,27 +382,27 @@ async fn live(
     config: NodeConfig,
     genesis: Genesis,
     clock: Arc<SystemClock>,
-    surroundings: Surroundings,
+    environment: NodeEnvironment,
 ) -> anyhow::Result<End> {
     let mut signals = Signals::take()?;
-    let logs = surroundings.logs.clone();
+    let logs = environment.logs.clone();
     // On a thread of its own: whatever holds up the start, a file that does not come or a disk that hangs, does not
     // hold up a signal.
     let runtime = tokio::runtime::Handle::current();
     let starting = tokio::task::spawn_blocking(move || {
-        runtime.block_on(Node::start_with(config, genesis, clock, surroundings))
+        runtime.block_on(Node::start_with(config, genesis, clock, environment))
     });
     let mut node = tokio::select! {
         started = starting => started.context("the start did not end")??,
         // Nobody counts on a member that has not started, and what is on disk is as after a crash at worst.
         signal = signals.next() => return Ok(End::With(not_started(signal))),
     };
-    let name = node.parts().roster.own().clone();
-    tracing::info!(node = %name, incarnation = node.parts().incarnation.0, "started");
+    let name = node.context().roster.own().clone();
+    tracing::info!(node = %name, incarnation = node.context().incarnation.0, "started");
     let leaving = node.shutdown().clone();
-    watch_shutdown(&leaving, node.parts().config.stop_deadline, logs);
-    let (duplicates, own) = (node.parts().duplicates.clone(), node.parts().incarnation);
-    let (config, genesis) = (node.parts().config.clone(), node.parts().genesis.clone());
+    watch_shutdown(&leaving, node.context().config.stop_deadline, logs);
+    let (duplicates, own) = (node.context().duplicates.clone(), node.context().incarnation);
+    let (config, genesis) = (node.context().config.clone(), node.context().genesis.clone());
     let mut has_ended = false;
     let outdated = loop {
         let answer = tokio::select! {

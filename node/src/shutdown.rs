@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::actors::consensus::ConsensusMessage;
 use crate::actors::consensus::message::DrainResult;
-use crate::tree::Parts;
+use crate::tree::NodeContext;
 
 /// The phase before any actor stops.
 pub const FAREWELL: &str = "farewell";
@@ -66,37 +66,37 @@ fn phases(block_time: Duration, deadline: Duration) -> Vec<ShutdownPhase> {
 }
 
 /// The shutdown of the member whose tree hangs below `root`.
-pub fn coordinator(parts: &Parts, root: &Root) -> ShutdownCoordinator {
-    let deadline = parts.config.stop_deadline;
+pub fn coordinator(context: &NodeContext, root: &Root) -> ShutdownCoordinator {
+    let deadline = context.config.stop_deadline;
     let killed = root.clone();
     let coordinator = ShutdownCoordinator::new(
-        phases(parts.genesis.block_time(), deadline),
+        phases(context.genesis.block_time(), deadline),
         deadline,
         Arc::new(move || {
             let root = killed.clone();
             Box::pin(async move { drop(root.kill_and_wait(Some(FORCED)).await) })
         }),
-        parts.clock.clone(),
-        parts.events.clone(),
+        context.clock.clone(),
+        context.events.clone(),
     )
     .expect("the phases of a member have an order");
     let own = |task: Task| assert_eq!(coordinator.add(task), Ok(true), "a shutdown that has not begun");
-    let known = parts.clone();
+    let known = context.clone();
     own(Task::new(FAREWELL, "tell peers", move |reason| tell_peers(known, reason)));
-    let known = parts.clone();
+    let known = context.clone();
     own(Task::new(FAREWELL, "finish the height", move |_| finish_height(known)));
-    let known = parts.clone();
+    let known = context.clone();
     own(Task::new(ACTORS, "stop actors", move |_| stop_actors(known)));
     let stopped = root.clone();
     own(Task::new(SUPERVISORS, "stop supervisors", move |_| stop_supervisors(stopped)));
-    let known = parts.clone();
+    let known = context.clone();
     own(Task::new(RECORD, "say what is left", move |_| async move { Ok(what_is_left(&known)) }));
     coordinator
 }
 
 /// Asks this member to leave, knowing what that means to the federation.
 pub async fn request(
-    parts: &Parts,
+    context: &NodeContext,
     coordinator: &ShutdownCoordinator,
     requester: Requester,
     reason: &str,
@@ -104,7 +104,7 @@ pub async fn request(
 ) -> ShutdownAnswer {
     // Whoever forces does not ask, nor does a shutdown that runs: nothing stands between it and its effect.
     let asks = !force && coordinator.progress().state == ShutdownState::Running;
-    let asking = asks.then(|| Asking::begin(parts, coordinator, false));
+    let asking = asks.then(|| Asking::begin(context, coordinator, false));
     let impact = match &asking {
         Some(asking) => asking.impact().await,
         None => QuorumImpact::default(),
@@ -114,7 +114,11 @@ pub async fn request(
 
 /// A signal asks this member to leave. Nobody waits for an answer to a signal, so that it asks on for a while when it is
 /// refused: until the others can do without this member, or were told to leave as well.
-pub async fn signalled(parts: &Parts, coordinator: &ShutdownCoordinator, signal: &str) -> ShutdownAnswer {
+pub async fn signalled(
+    context: &NodeContext,
+    coordinator: &ShutdownCoordinator,
+    signal: &str,
+) -> ShutdownAnswer {
     let is_running = || coordinator.progress().state == ShutdownState::Running;
     let request = |impact| {
         coordinator.request(Request {
@@ -127,7 +131,7 @@ pub async fn signalled(parts: &Parts, coordinator: &ShutdownCoordinator, signal:
     if !is_running() {
         return request(QuorumImpact::default());
     }
-    let asking = Asking::begin(parts, coordinator, true);
+    let asking = Asking::begin(context, coordinator, true);
     let answer = request(asking.impact().await);
     if matches!(answer, ShutdownAnswer::Refused(_)) {
         tokio::spawn(asking.ask_on(signal.to_owned()));
@@ -148,13 +152,13 @@ struct Asking {
 }
 
 impl Asking {
-    fn begin(parts: &Parts, coordinator: &ShutdownCoordinator, is_told: bool) -> Self {
-        *parts.asking.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    fn begin(context: &NodeContext, coordinator: &ShutdownCoordinator, is_told: bool) -> Self {
+        *context.asking.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         Self {
-            count: Arc::clone(&parts.asking),
-            federation: parts.addresses.federation.clone(),
-            gate: parts.gate.clone(),
-            clock: Arc::clone(&parts.clock),
+            count: Arc::clone(&context.asking),
+            federation: context.addresses.federation.clone(),
+            gate: context.gate.clone(),
+            clock: Arc::clone(&context.clock),
             coordinator: coordinator.clone(),
             is_told,
         }
@@ -224,15 +228,15 @@ impl Drop for Asking {
     }
 }
 
-async fn tell_peers(parts: Parts, reason: String) -> Result<String, String> {
+async fn tell_peers(context: NodeContext, reason: String) -> Result<String, String> {
     // From here on an actor that ends has not failed, and nobody is restarted for not answering. Either may be
     // down, and then says nothing anyway.
-    let _ = parts.addresses.health.cast(HealthMessage::Shutdown(reason.clone()));
-    let _ = parts.addresses.recovery.cast(RecoveryMessage::Shutdown);
+    let _ = context.addresses.health.cast(HealthMessage::Shutdown(reason.clone()));
+    let _ = context.addresses.recovery.cast(RecoveryMessage::Shutdown);
     let told = async {
         loop {
             let ask = |reply| FederationMessage::Leave(reason.clone(), reply);
-            let unaware = parts.addresses.federation.call(DEADLINE, ask).await;
+            let unaware = context.addresses.federation.call(DEADLINE, ask).await;
             match unaware {
                 Ok(unaware) if unaware.is_empty() => return Ok("every peer that answers knows".to_owned()),
                 // One that is restarted meanwhile knows nothing of it, and is told again.
@@ -245,9 +249,9 @@ async fn tell_peers(parts: Parts, reason: String) -> Result<String, String> {
     })
 }
 
-async fn finish_height(parts: Parts) -> Result<String, String> {
-    let patience = parts.genesis.block_time() * FAREWELL_SLOTS;
-    match parts.addresses.consensus.call(patience, ConsensusMessage::Leave).await {
+async fn finish_height(context: NodeContext) -> Result<String, String> {
+    let patience = context.genesis.block_time() * FAREWELL_SLOTS;
+    match context.addresses.consensus.call(patience, ConsensusMessage::Leave).await {
         Ok(DrainResult::Finished(height)) => {
             Ok(format!("the chain ends at height {height}, nothing is in hand"))
         }
@@ -258,11 +262,11 @@ async fn finish_height(parts: Parts) -> Result<String, String> {
     }
 }
 
-async fn stop_actors(parts: Parts) -> Result<String, String> {
+async fn stop_actors(context: NodeContext) -> Result<String, String> {
     // Each supervisor kills at the actor's own deadline; this one only keeps from waiting for a supervisor that
     // hangs.
-    let deadline = parts.config.stop_deadline;
-    actors::stop(&parts.supervision.tree, deadline).await.map_err(|circle| circle.to_string())?.note()
+    let deadline = context.config.stop_deadline;
+    actors::stop(&context.supervision.tree, deadline).await.map_err(|circle| circle.to_string())?.note()
 }
 
 async fn stop_supervisors(root: Root) -> Result<String, String> {
@@ -273,7 +277,7 @@ async fn stop_supervisors(root: Root) -> Result<String, String> {
     stopped.map(|()| "the tree is gone".to_owned()).map_err(|error| error.to_string())
 }
 
-fn what_is_left(parts: &Parts) -> String {
-    let head = parts.head.head();
+fn what_is_left(context: &NodeContext) -> String {
+    let head = context.head.head();
     format!("the chain ends at height {} with block {}", head.height, head.hash)
 }

@@ -158,7 +158,7 @@ impl Drop for Alone {
 }
 
 /// A member to be written.
-struct Place {
+struct MemberFiles {
     name: String,
     home: PathBuf,
     link: SocketAddr,
@@ -224,7 +224,12 @@ impl Testnet {
     }
 
     /// Writes each member into a draft in its directory, and moves them where they belong once all are whole and on disk.
-    fn write_whole(&self, places: &[Place], genesis: &str, keys: &[SecretKey]) -> Result<(), TestnetError> {
+    fn write_whole(
+        &self,
+        places: &[MemberFiles],
+        genesis: &str,
+        keys: &[SecretKey],
+    ) -> Result<(), TestnetError> {
         for (place, key) in places.iter().zip(keys) {
             empty(&place.home);
             self.write_member(&place.home.join(DRAFT), place, places, genesis, key)?;
@@ -233,8 +238,8 @@ impl Testnet {
     }
 
     /// Moves in what is whole.
-    fn finish(&self, places: &[Place]) -> Result<(), TestnetError> {
-        let failed = |place: &Place, source| TestnetError::File { path: place.home.clone(), source };
+    fn finish(&self, places: &[MemberFiles]) -> Result<(), TestnetError> {
+        let failed = |place: &MemberFiles, source| TestnetError::File { path: place.home.clone(), source };
         for place in places.iter().filter(|place| place.home.join(DRAFT).exists()) {
             let renamed = fs::rename(place.home.join(DRAFT), place.home.join(WHOLE));
             renamed.and_then(|()| sync_directory(&place.home.join(WHOLE))).map_err(|e| failed(place, e))?;
@@ -246,7 +251,7 @@ impl Testnet {
     }
 
     /// Whether a member's directory belongs to whom it is to: it is given away last.
-    fn is_given(&self, place: &Place) -> bool {
+    fn is_given(&self, place: &MemberFiles) -> bool {
         let owner = |found: fs::Metadata| (found.uid(), found.gid());
         self.owner.is_none_or(|wanted| fs::metadata(&place.home).is_ok_and(|found| owner(found) == wanted))
     }
@@ -334,7 +339,7 @@ impl Testnet {
         Ok(())
     }
 
-    fn places(&self, out: &Path) -> Vec<Place> {
+    fn places(&self, out: &Path) -> Vec<MemberFiles> {
         let place = |index: usize| {
             let name = format!("node-{}", index + 1);
             let (address, further) = if self.first_address.is_loopback() {
@@ -343,7 +348,7 @@ impl Testnet {
                 (Ipv4Addr::from(u32::from(self.first_address) + index as u32), 0)
             };
             let at = |port| SocketAddr::from((address, port + further));
-            Place { home: out.join(&name), name, link: at(self.link_port), ops: at(self.ops_port) }
+            MemberFiles { home: out.join(&name), name, link: at(self.link_port), ops: at(self.ops_port) }
         };
         (0..self.members).map(place).collect()
     }
@@ -351,8 +356,8 @@ impl Testnet {
     fn write_member(
         &self,
         home: &Path,
-        place: &Place,
-        places: &[Place],
+        place: &MemberFiles,
+        places: &[MemberFiles],
         genesis: &str,
         key: &SecretKey,
     ) -> Result<(), TestnetError> {
@@ -373,7 +378,7 @@ impl Testnet {
         sync_directory(&config_file).map_err(file(home))
     }
 
-    fn config(&self, place: &Place, places: &[Place]) -> String {
+    fn config(&self, place: &MemberFiles, places: &[MemberFiles]) -> String {
         let exposed = !self.first_address.is_loopback();
         // Elsewhere it listens wherever its machine is reached, also where it is asked from within.
         let listen = |address: SocketAddr| {

@@ -173,7 +173,7 @@ fn member_reading(member: MemberStatus) -> Option<MemberReading> {
 
 /// What the actors are made of.
 #[derive(Clone)]
-pub struct Parts {
+pub struct NodeContext {
     /// Everything the member was told.
     pub config: NodeConfig,
     /// What all members agree on.
@@ -234,7 +234,7 @@ pub struct Parts {
     pub addresses: Addresses,
 }
 
-impl Parts {
+impl NodeContext {
     fn worker<A, M, F>(&self, name: &ActorName, make: F) -> ChildSpec
     where
         A: Actor<Msg = Mail<M>, Arguments = ()>,

@@ -19,7 +19,7 @@ use alys_node::consensus::ConsensusConfig;
 use alys_node::genesis::{Genesis, GenesisFile, GenesisMember};
 use alys_node::keys::SecretKey;
 use alys_node::ops::view::{FederationView, GateDecision, GateView, HeadView};
-use alys_node::{Node, Surroundings, Tracing};
+use alys_node::{Node, NodeEnvironment, Tracing};
 use federation_sim::ports::free_port;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
@@ -64,7 +64,7 @@ impl Member {
 
     /// The height of its last block.
     pub fn height(&self) -> u64 {
-        self.node().parts().head.head().height
+        self.node().context().head.head().height
     }
 
     /// Waits until its gate is open with at least `healthy` members.
@@ -205,8 +205,8 @@ impl Federation {
     pub async fn start_traced(&mut self, index: usize, tracing: Tracing) {
         let member = &mut self.members[index];
         let clock = Arc::new(SystemClock::default());
-        let surroundings = Surroundings { tracing, ..Surroundings::default() };
-        let node = Node::start_with(member.config.clone(), self.genesis.clone(), clock, surroundings).await;
+        let environment = NodeEnvironment { tracing, ..NodeEnvironment::default() };
+        let node = Node::start_with(member.config.clone(), self.genesis.clone(), clock, environment).await;
         member.node = Some(node.expect("the member starts"));
     }
 

@@ -53,15 +53,15 @@ async fn actor(member: &Member, who: &str) -> Result<ActorView, String> {
 
 /// Handles of the chains of other members.
 fn chains(member: &Member) -> Vec<RemoteHandle<ChainProtocol>> {
-    let parts = member.node().parts();
-    parts.discovery.discover(parts.clock.now(), &query("tag=storage and state=active"))
+    let context = member.node().context();
+    context.discovery.discover(context.clock.now(), &query("tag=storage and state=active"))
 }
 
 /// Waits until the member finds the chains of this many others.
 async fn finds_chains(member: &Member, count: usize) -> Vec<RemoteHandle<ChainProtocol>> {
     eventually(SOON, &format!("{} finds {count} chains", member.name), async || {
         let found = chains(member);
-        let known = member.node().parts().discovery.directory.members();
+        let known = member.node().context().discovery.directory.members();
         if found.len() == count { Ok(found) } else { Err(format!("{found:?} of {known:?}")) }
     })
     .await
@@ -111,7 +111,7 @@ async fn every_actor_of_a_member_is_listed_and_its_deaths_are_followed() {
     .await;
 
     let before = actor(member, "engine").await.expect("it is listed");
-    member.node().parts().addresses.engine.inject_panic("on purpose").expect("it runs");
+    member.node().context().addresses.engine.inject_panic("on purpose").expect("it runs");
     eventually(SOON, "its next incarnation is active and healthy", async || {
         let now = actor(member, "engine").await?;
         let is_next = now.incarnation == before.incarnation + 1 && now.failures == before.failures + 1;
@@ -141,7 +141,7 @@ async fn an_actor_of_another_member_is_found_by_tag_and_asked_and_gone_with_its_
         assert_eq!(finds_chains(member, 3).await.len(), 3);
     }
     let asker = &federation.members[0];
-    let own = asker.node().parts().addresses.chain.clone();
+    let own = asker.node().context().addresses.chain.clone();
     let own = own.call(SOON, |reply| alys_node::actors::chain::ChainMessage::Block(1, reply)).await;
     let own = own.expect("it answers").expect("its store is well").expect("a block");
     let handles = chains(asker);
@@ -151,7 +151,7 @@ async fn an_actor_of_another_member_is_found_by_tag_and_asked_and_gone_with_its_
         assert_eq!(found.0, own.block, "the same block");
         assert_eq!(handle.call(SOON, ChainQuestion::Block(9_999)).await, Ok(ChainAnswer::Block(None)));
     }
-    let gates = asker.node().parts();
+    let gates = asker.node().context();
     let gates = gates.discovery.discover::<GateProtocol>(gates.clock.now(), &query("tag=federation-health"));
     assert_eq!(gates.len(), 3);
     assert!(gates[0].call(SOON, ()).await.expect("it answers").open);
@@ -166,7 +166,7 @@ async fn an_actor_of_another_member_is_found_by_tag_and_asked_and_gone_with_its_
 
     // What is hurt there is seen here.
     let hurt = federation.members[3].name.clone();
-    federation.members[3].node().parts().addresses.federation.inject_panic("on purpose").expect("it runs");
+    federation.members[3].node().context().addresses.federation.inject_panic("on purpose").expect("it runs");
     eventually(SOON, "its next incarnation is published", async || {
         let text = format!("scope=federation&query={}", escaped("name=federation"));
         let view = listed(&federation.members[0], &text).await?;
@@ -440,7 +440,7 @@ async fn a_member_lost_while_the_federation_actor_is_restarted_is_missed_all_the
     let lost = tokio::spawn(federation.members[3].take().stop());
     let asker = &federation.members[0];
     // Before it could find out.
-    asker.node().parts().addresses.federation.inject_panic("on purpose").expect("it runs");
+    asker.node().context().addresses.federation.inject_panic("on purpose").expect("it runs");
     lost.await.expect("no panic");
     finds_chains(asker, 2).await;
     federation.stop().await;

@@ -258,7 +258,7 @@ async fn reads_of_others_take_no_room_from_a_member_s_own_work_and_nothing_piles
     let federation = Federation::start("reads", |_| {}).await;
     let busy = &federation.members[3];
     busy.reaches(1).await;
-    let (addresses, storage) = (&busy.node().parts().addresses, &busy.node().parts().storage);
+    let (addresses, storage) = (&busy.node().context().addresses, &busy.node().context().storage);
     let read = |height| {
         let (reply, answered) = ractor::concurrency::oneshot();
         let sent = addresses.chain.cast(ChainMessage::Block(height, reply.into()));

@@ -107,7 +107,7 @@ async fn alone(tag: &str) -> (Federation, SocketAddr) {
 
 /// Makes this many things happen.
 fn happen(federation: &Federation, heights: std::ops::Range<u64>) {
-    let events = &federation.members[0].node().parts().events;
+    let events = &federation.members[0].node().context().events;
     heights
         .for_each(|height| events.tell(ClusterEvent::RoundStarted { height: BlockHeight(height), round: 0 }));
 }
@@ -146,7 +146,7 @@ async fn a_stream_tells_what_happens_and_goes_on_where_it_was() {
     }
     drop(back);
     // One that saw another start of the member begins anew.
-    let incarnation = federation.members[0].node().parts().incarnation.0;
+    let incarnation = federation.members[0].node().context().incarnation.0;
     let mut anew = Stream::open(address, Some(&format!("{}-7", incarnation - 1))).await;
     let first = anew.event().await;
     let lagged: Lagged = serde_json::from_str(&first.data).expect("what was missed");
@@ -159,7 +159,7 @@ async fn a_stream_tells_what_happens_and_goes_on_where_it_was() {
 async fn events_are_chosen_by_kind_actor_and_time_and_blocks_do_not_push_failures_out() {
     let (federation, address) = alone("events-chosen").await;
     let member = &federation.members[0];
-    let (events, history) = (member.node().parts().events.clone(), member.node().parts().history.clone());
+    let (events, history) = (member.node().context().events.clone(), member.node().context().history.clone());
     let supervisor = ActorName::literal("drill");
     events.tell(ClusterEvent::SupervisorGaveUp { supervisor, reason: "of a drill".to_owned() });
     for batch in 0..3 {
@@ -247,7 +247,7 @@ async fn streams_are_bounded_and_those_on_which_nothing_happens_show_that_they_l
 async fn a_reader_that_is_slow_costs_nobody_anything_and_learns_how_much_it_has_missed() {
     let (federation, address) = alone("sse-slow").await;
     let member = &federation.members[0];
-    let history = member.node().parts().history.clone();
+    let history = member.node().context().history.clone();
     let stream = send_narrowly(address, request(None).as_bytes()).await;
     let mut fast = Stream::open(address, None).await;
     let follows = tokio::spawn(async move {

@@ -18,7 +18,7 @@ use alys_node::decisions::line::DecisionLine;
 use alys_node::ops::view::{
     ClassView, DecisionsView, FederationView, GateDecision, GateView, LinkView, MemberView,
 };
-use alys_node::tree::Parts;
+use alys_node::tree::NodeContext;
 use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::{eventually, seen};
 use proptest::prelude::*;
@@ -135,9 +135,9 @@ async fn a_gate_that_nobody_watches_any_more_closes_with_a_record_that_no_signat
     let mut federation = Federation::start("lapse", |_| {}).await;
     federation.members[0].reaches(2).await;
     let member = &federation.members[0];
-    let parts = member.node().parts();
-    let name = parts.addresses.federation.name().clone();
-    let tier = tier_of(parts, &name);
+    let context = member.node().context();
+    let name = context.addresses.federation.name().clone();
+    let tier = tier_of(context, &name);
     tier.suspend_child(&name).await.expect("nobody renews its verdict any more");
     let lapsed = async || {
         let log = replays(member).await;
@@ -216,8 +216,9 @@ async fn a_class_that_demands_all_four_is_closed_with_three_and_the_others_are_n
         let found = class(&gate, name);
         assert_eq!((found.demand, found.decision), (demand, decision), "{name}");
     }
-    let parts = member.node().parts();
-    let halt = parts.gate.admit(parts.clock.now(), OperationClass::Propose).expect_err("three are not four");
+    let context = member.node().context();
+    let halt =
+        context.gate.admit(context.clock.now(), OperationClass::Propose).expect_err("three are not four");
     assert!(halt.to_string().contains("propose demands 4"), "{halt}");
 
     // A height that was proposed before may still be decided; after it nobody offers one, and nothing fails.
@@ -250,9 +251,9 @@ async fn a_member_that_was_lost_is_shown_as_down_one_that_left_as_left_and_one_t
         })
         .await;
     };
-    let parts = federation.members[3].node().parts();
-    let name = parts.addresses.federation.name().clone();
-    let tier = tier_of(parts, &name);
+    let context = federation.members[3].node().context();
+    let name = context.addresses.federation.name().clone();
+    let tier = tier_of(context, &name);
     tier.suspend_child(&name).await.expect("nobody answers for it any more");
     is_seen(&federation, "down").await;
     tier.resume_child(&name).await.expect("it answers again");
@@ -263,9 +264,9 @@ async fn a_member_that_was_lost_is_shown_as_down_one_that_left_as_left_and_one_t
 }
 
 /// The supervisor of one of a member's workers.
-fn tier_of(parts: &Parts, worker: &ActorName) -> EnhancedSupervision {
-    let found = parts.supervision.tree.worker(worker).expect("it is in the tree");
-    EnhancedSupervision::at(found.supervisor, parts.supervision.clone())
+fn tier_of(context: &NodeContext, worker: &ActorName) -> EnhancedSupervision {
+    let found = context.supervision.tree.worker(worker).expect("it is in the tree");
+    EnhancedSupervision::at(found.supervisor, context.supervision.clone())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -273,9 +274,9 @@ async fn a_link_whose_actor_is_not_there_is_shown_with_what_is_known_without_it(
     let federation = Federation::start("linkless", |_| {}).await;
     let member = &federation.members[0];
     member.gate_open(4).await;
-    let parts = member.node().parts();
-    let (peer, link) = parts.addresses.links.first_key_value().expect("three links");
-    tier_of(parts, link.name()).suspend_child(link.name()).await.expect("it runs");
+    let context = member.node().context();
+    let (peer, link) = context.addresses.links.first_key_value().expect("three links");
+    tier_of(context, link.name()).suspend_child(link.name()).await.expect("it runs");
     eventually(SOON, "it is shown as unknown, and the others as they are", async || {
         let status: FederationView = member.client.get("/federation/status").await?;
         let state = |link: &LinkView| if link.peer == peer.as_str() { "unknown" } else { "up" };
@@ -306,25 +307,25 @@ impl Clock for SlowDisk {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_gate_that_closes_during_the_fsync_holds_the_signature_back_until_it_is_open() {
     let federation = Federation::start("fsync", |_| {}).await;
-    let parts = federation.members[0].node().parts();
+    let context = federation.members[0].node().context();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("signatures.journal");
     let signer = |clock: Arc<dyn Clock>| {
-        let identity = guard::identity(parts.genesis.hash(), &parts.key.public_key());
+        let identity = guard::identity(context.genesis.hash(), &context.key.public_key());
         let mut journal = Journal::open(&path, identity, 0, JournalMark::default()).expect("opens");
         journal.set_floor(0).expect("kept");
-        let (key, chain, gate) = (parts.key.clone(), parts.genesis.chain_id(), parts.gate.clone());
-        GuardedSigner::new(key, chain, parts.incarnation, journal, gate, clock)
+        let (key, chain, gate) = (context.key.clone(), context.genesis.chain_id(), context.gate.clone());
+        GuardedSigner::new(key, chain, context.incarnation, journal, gate, clock)
     };
     let vote = Statement { step: Step::Prevote, height: 1, round: 0, block: None, pol_round: -1 };
-    let slow = SlowDisk { clock: parts.clock.clone(), readings: AtomicUsize::new(0) };
+    let slow = SlowDisk { clock: context.clock.clone(), readings: AtomicUsize::new(0) };
     let mut late = signer(Arc::new(slow));
     let signed = late.sign(&vote).map(drop);
     let held = if signed.is_ok() { late.flush() } else { signed };
     assert!(matches!(&held, Err(Refusal::Gate(halt)) if halt.to_string().contains("ran out")), "{held:?}");
     assert_eq!(late.signed_at(1), [vote], "the journal has it");
     drop(late);
-    let mut now = signer(parts.clock.clone());
+    let mut now = signer(context.clock.clone());
     // The lease that ran out on that clock is over for everybody; the next verdict opens the gate again.
     eventually(SOON, "the gate is open", async || {
         now.sign(&vote).map_err(|refusal| format!("{refusal:?}"))?;

@@ -395,7 +395,8 @@ async fn a_member_refuses_what_is_hashed_or_signed_when_it_is_not_written_in_the
     }
     let federation = Federation::start("canonical", |_| {}).await;
     let (from, to) = (&federation.members[0], &federation.members[1]);
-    let line = |of: &alys_tests::federation::Member, peer: &NodeId| of.node().parts().channels[peer].clone();
+    let line =
+        |of: &alys_tests::federation::Member, peer: &NodeId| of.node().context().channels[peer].clone();
     let refused = || line(to, &from.name).counters().get(Count::EnvelopesRefused);
     for (actor, payload) in [
         ("federation", longer(&federation_wires()[3])),

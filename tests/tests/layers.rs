@@ -85,9 +85,9 @@ const PURE: &[&str] = &[
     "federation-sim/src/page/mod.rs",
     "federation-sim/src/page/scale.rs",
     "federation-sim/src/page/table.rs",
-    "node/src/actors/consensus/conductor.rs",
+    "node/src/actors/consensus/height_driver.rs",
     "node/src/actors/consensus/held.rs",
-    "node/src/actors/consensus/trace.rs",
+    "node/src/actors/consensus/round_traces.rs",
     "node/src/actors/sync/state.rs",
     "node/src/attest.rs",
     "node/src/config.rs",
@@ -430,8 +430,8 @@ const RULES: &[Rule] = &[
         planted: &[
             (
                 "node/src/actors/sync/actor.rs",
-                "use crate::actors::consensus::conductor::Input;",
-                "alys_node::actors::consensus::conductor::Input",
+                "use crate::actors::consensus::height_driver::Input;",
+                "alys_node::actors::consensus::height_driver::Input",
             ),
             (
                 "node/src/actors/sync/actor.rs",

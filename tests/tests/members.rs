@@ -192,7 +192,7 @@ async fn a_member_whose_chain_or_consensus_is_killed_goes_on_and_never_signs_twi
 
     let mut killed = 0;
     let mut consensus = Watched::of(hurt, "consensus").await;
-    let mut events = hurt.node().parts().events.listen();
+    let mut events = hurt.node().context().events.listen();
     while killed < 3 {
         let told =
             tokio::time::timeout(SOON, events.recv()).await.expect("rounds go on").expect("not too slow");
@@ -203,7 +203,7 @@ async fn a_member_whose_chain_or_consensus_is_killed_goes_on_and_never_signs_twi
             killed += 1;
             consensus.is_back().await;
             consensus = Watched::of(hurt, "consensus").await;
-            events = hurt.node().parts().events.listen();
+            events = hurt.node().context().events.listen();
         }
     }
     let height = hurt.height() + 2;
@@ -354,7 +354,7 @@ async fn a_member_over_every_budget_ends_with_its_reason_and_the_other_three_go_
     };
     let mut federation = Federation::start("budget", |config| config.supervision = frugal).await;
     let mut node = federation.members[3].take();
-    let addresses = node.parts().addresses.clone();
+    let addresses = node.context().addresses.clone();
     let killing = tokio::spawn(async move {
         let mut last = None;
         loop {
@@ -392,7 +392,7 @@ async fn a_member_over_every_budget_ends_with_its_reason_and_the_other_three_go_
 
 /// Makes the chain of `member` panic each time it runs, until the member halts for it.
 async fn halts_when_its_chain_panics_for_ever(member: &Member) -> GateView {
-    let chain = &member.node().parts().addresses.chain;
+    let chain = &member.node().context().addresses.chain;
     eventually(SOON * 2, &format!("{} halts", member.name), async || {
         let gate: GateView = member.client.get("/federation/gate").await?;
         // Consensus may have waited for the chain in vain, and have halted the member before.
@@ -530,12 +530,12 @@ async fn a_panicking_chain_is_back_with_the_next_slot_by_decisions_that_can_be_r
     let federation = Federation::start("boundary", |config| config.supervision = generous()).await;
     let members = &federation.members;
     let hurt = &members[2];
-    let mut events = hurt.node().parts().events.listen();
+    let mut events = hurt.node().context().events.listen();
     let mut counted = Counted::default();
     for _ in 0..3 {
         hurt.reaches(hurt.height() + 1).await;
         let watched = Watched::of(hurt, "chain").await;
-        hurt.node().parts().addresses.chain.inject_panic("on purpose").expect("the chain runs");
+        hurt.node().context().addresses.chain.inject_panic("on purpose").expect("the chain runs");
         let record = loop {
             let told =
                 tokio::time::timeout(SOON, events.recv()).await.expect("in time").expect("not too slow");
@@ -720,7 +720,7 @@ async fn a_crash_loop_in_the_background_leaves_the_monitor_of_health_up_and_the_
         member.gate_open(4).await;
     }
     let hurt = &federation.members[0];
-    let addresses = &hurt.node().parts().addresses;
+    let addresses = &hurt.node().context().addresses;
     let state = async |actor: &str| -> Result<String, String> {
         let tree: TreeView = hurt.client.get("/supervision/tree").await?;
         let found = find(&tree, actor).ok_or_else(|| format!("{actor} is not in the tree"))?;

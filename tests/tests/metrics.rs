@@ -148,11 +148,11 @@ async fn every_metric_of_a_running_member_is_documented_and_every_documented_one
 async fn metrics_are_given_while_nobody_watches_the_members() {
     let federation = Federation::start("unwatched", |_| {}).await;
     let member = &federation.members[0];
-    let parts = member.node().parts();
-    let name = parts.addresses.federation.name().clone();
-    let worker = parts.supervision.tree.worker(&name).expect("it is in the tree");
+    let context = member.node().context();
+    let name = context.addresses.federation.name().clone();
+    let worker = context.supervision.tree.worker(&name).expect("it is in the tree");
     let tier =
-        alys_cluster::supervision::EnhancedSupervision::at(worker.supervisor, parts.supervision.clone());
+        alys_cluster::supervision::EnhancedSupervision::at(worker.supervisor, context.supervision.clone());
     tier.suspend_child(&name).await.expect("nobody answers for it any more");
     eventually(SOON, "the numbers of members are gone, the others are there", async || {
         let text = text_of(member).await?;

@@ -171,7 +171,7 @@ async fn a_million_messages_to_a_stopped_peer_cost_a_bounded_amount_of_memory() 
         member.gate_open(4).await;
     }
     let sender = &federation.members[0];
-    let line = sender.node().parts().channels[&federation.members[3].name].clone();
+    let line = sender.node().context().channels[&federation.members[3].name].clone();
     peer.signal("-STOP");
 
     let own = std::process::id();

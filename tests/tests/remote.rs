@@ -758,13 +758,13 @@ async fn a_million_messages_of_each_class_to_a_peer_that_reads_nothing_cost_what
 
 /// Waits until the member knows that the chain of `owner` leads this life, and watches it.
 async fn watch_of(member: &Member, owner: &NodeId, life: u64) -> Monitor {
-    let parts = member.node().parts();
-    let chain = parts.addresses.chain.name();
+    let context = member.node().context();
+    let chain = context.addresses.chain.name();
     eventually(SOON, &format!("{} watches life {life} of the chain of {owner}", member.name), async || {
-        let found = parts.discovery.directory.find(owner, chain).ok_or("not published")?;
+        let found = context.discovery.directory.find(owner, chain).ok_or("not published")?;
         let published = found.entry.standing.incarnation.0;
         seen(published == life, format!("life {published}"))?;
-        let handle = parts.discovery.handle::<ChainProtocol>(&found).map_err(|error| error.to_string())?;
+        let handle = context.discovery.handle::<ChainProtocol>(&found).map_err(|error| error.to_string())?;
         handle.monitor().map_err(|error| error.to_string())
     })
     .await
@@ -772,8 +772,8 @@ async fn watch_of(member: &Member, owner: &NodeId, life: u64) -> Monitor {
 
 /// Which life of the member's chain its registry shows.
 fn life(member: &Member) -> (u64, ActorLifecycleState) {
-    let parts = member.node().parts();
-    let standing = parts.supervision.registry.standing(parts.addresses.chain.name()).expect("registered");
+    let context = member.node().context();
+    let standing = context.supervision.registry.standing(context.addresses.chain.name()).expect("registered");
     (standing.incarnation.0, standing.state)
 }
 
@@ -795,7 +795,7 @@ async fn members_watch_each_other_s_actors_through_failing_links_until_they_end(
             let member = &federation.members[(seed >> 33) as usize % 3];
             let (from, to) =
                 if seed >> 63 == 0 { (member, &hurt) } else { (&federation.members[3], &member.name) };
-            if let Some(connection) = from.node().parts().channels[to].connection() {
+            if let Some(connection) = from.node().context().channels[to].connection() {
                 connection.end("on purpose");
             }
         }
@@ -803,7 +803,7 @@ async fn members_watch_each_other_s_actors_through_failing_links_until_they_end(
             watches.iter().all(|watch| !watch.is_finished()),
             "round {round}: a link says nothing of an actor"
         );
-        let chain = &federation.members[3].node().parts().addresses.chain;
+        let chain = &federation.members[3].node().context().addresses.chain;
         chain.inject_panic(&format!("on purpose, for the {round}. time")).expect("it runs");
         for watch in watches {
             let down = tokio::time::timeout(SOON, watch).await.expect("in time").expect("no panic");

@@ -408,7 +408,7 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     let third = &federation.members[2];
     third.gate_open(3).await;
     // A federation actor that does not answer has not said that it may go: its last verdict holds for a while.
-    let (parts, shutdown) = (third.node().parts(), third.node().shutdown());
+    let (parts, shutdown) = (third.node().context(), third.node().shutdown());
     parts.addresses.federation.inject_hang().expect("it runs");
     let answer = alys_node::shutdown::request(parts, shutdown, Requester::Call, "a drill", false).await;
     assert!(matches!(answer, ShutdownAnswer::Refused(QuorumRefusal { without: 2, .. })), "{answer:?}");

@@ -19,7 +19,7 @@ use malachite_types::{NilOrVal, Round, VoteType};
 
 /// What the members of this process have told of two processes with one key.
 fn duplicates_told_by(federation: &Federation, index: usize) -> Vec<String> {
-    let recorded = federation.members[index].node().parts().history.all();
+    let recorded = federation.members[index].node().context().history.all();
     let told = recorded.iter().filter(|(_, recorded)| recorded.event.kind() == "duplicate_member");
     told.map(|(_, recorded)| recorded.event.to_string()).collect()
 }
@@ -86,7 +86,7 @@ async fn a_member_that_is_shown_a_signature_of_its_key_that_its_journal_does_not
     let own = &federation.members[3];
     own.gate_open(4).await;
     own.reaches(2).await;
-    let channels = federation.members[0].node().parts().channels.clone();
+    let channels = federation.members[0].node().context().channels.clone();
     let courier = TypedSender::new(ActorName::literal("consensus"), Lane::Consensus, channels);
     // A round that nobody comes to: it is a statement of its own there.
     let show = |height: u64, round: u32, key: u8| {

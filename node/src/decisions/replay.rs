@@ -16,14 +16,14 @@ pub struct Replay {
     /// Every disagreement, as a sentence.
     pub findings: Vec<String>,
     /// The last line that could be read.
-    last: Option<Place>,
+    last: Option<LogPlace>,
     /// Whether what comes next need not follow what was read.
     is_broken: bool,
 }
 
 /// Where a line stands in the order of decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Place {
+struct LogPlace {
     incarnation: u64,
     sequence: u64,
     dropped: u64,
@@ -62,7 +62,7 @@ impl Replay {
         };
         let DecisionLine { incarnation, sequence, dropped, .. } = line;
         if !std::mem::take(&mut self.is_broken)
-            && let Some(problem) = self.misplaced(Place { incarnation, sequence, dropped })
+            && let Some(problem) = self.misplaced(LogPlace { incarnation, sequence, dropped })
         {
             self.findings
                 .push(format!("{place} is decision {sequence} of incarnation {incarnation}; {problem}"));
@@ -72,12 +72,12 @@ impl Replay {
         self.incarnations += u64::from(is_new);
         self.dropped += dropped.saturating_sub(before);
         self.decisions += 1;
-        self.last = Some(Place { incarnation, sequence, dropped });
+        self.last = Some(LogPlace { incarnation, sequence, dropped });
     }
 
     /// What should stand where `next` does, if that is not it.
-    fn misplaced(&self, next: Place) -> Option<String> {
-        let begun = Place { sequence: 0, dropped: 0, ..next };
+    fn misplaced(&self, next: LogPlace) -> Option<String> {
+        let begun = LogPlace { sequence: 0, dropped: 0, ..next };
         let last = match self.last {
             Some(last) if last.incarnation > next.incarnation => {
                 return Some(format!("expected none before incarnation {}", last.incarnation));

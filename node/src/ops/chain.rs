@@ -25,7 +25,7 @@ use crate::ports::{StoredBlock, TransactionError};
     responses((status = OK, description = "The last committed block", body = HeadView))
 )]
 pub(super) async fn chain_head(State(ops): State<Ops>, _: NoQuery) -> Json<HeadView> {
-    let head = ops.parts().head.head();
+    let head = ops.context().head.head();
     Json(HeadView {
         height: head.height,
         hash: head.hash.to_string(),
@@ -86,10 +86,10 @@ pub(super) async fn chain_block(
     })?;
     let height = height_of("height", &height)?;
     let found =
-        ops.parts().addresses.chain.call(DEADLINE, |reply| ChainMessage::Block(height, reply)).await?;
+        ops.context().addresses.chain.call(DEADLINE, |reply| ChainMessage::Block(height, reply)).await?;
     let found = found.map_err(|reason| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, reason))?;
     found.map(|stored| Json(block_view(&ops, stored))).ok_or_else(|| {
-        let detail = match ops.parts().head.head().height {
+        let detail = match ops.context().head.head().height {
             0 => {
                 format!("there is no block at height {height}; expected one that is decided, and none is yet")
             }
@@ -107,7 +107,7 @@ pub(super) async fn chain_block(
     responses((status = OK, description = "What all members agree on", body = GenesisView))
 )]
 pub(super) async fn genesis(State(ops): State<Ops>, _: NoQuery) -> Json<GenesisView> {
-    let genesis = &ops.parts().genesis;
+    let genesis = &ops.context().genesis;
     let members = genesis.members().iter().map(|member| GenesisMemberView {
         name: member.name.to_string(),
         public_key: member.public_key.to_string(),
@@ -146,7 +146,7 @@ pub(super) async fn submit(
     })?;
     let hash = hex::encode(transaction_hash(&transaction));
     let submit = |reply| EngineMessage::Submit(transaction, reply);
-    let pooled = ops.parts().addresses.engine.call(DEADLINE, submit).await?.map_err(|error| {
+    let pooled = ops.context().addresses.engine.call(DEADLINE, submit).await?.map_err(|error| {
         let status = match error {
             TransactionError::Size { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             TransactionError::Known => StatusCode::CONFLICT,

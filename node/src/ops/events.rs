@@ -69,12 +69,12 @@ pub(super) async fn events(
     Asked(parameters): Asked<Parameters>,
 ) -> Result<Response, Problem> {
     let is_stream = form(&headers, &["application/json", "text/event-stream"])? == "text/event-stream";
-    let filter = parameters.read(ops.parts().clock.wall().0, is_stream)?;
+    let filter = parameters.read(ops.context().clock.wall().0, is_stream)?;
     if is_stream {
         return stream(&ops, headers.get(LAST_EVENT_ID), filter);
     }
-    let incarnation = ops.parts().incarnation.0;
-    let history = ops.parts().addresses.logging.call(DEADLINE, LoggingMessage::History).await?;
+    let incarnation = ops.context().incarnation.0;
+    let history = ops.context().addresses.logging.call(DEADLINE, LoggingMessage::History).await?;
     let views = history.iter().filter(|(_, recorded)| filter.admits(recorded));
     let views = views.map(|(number, recorded)| view(incarnation, *number, recorded));
     Ok(Json(views.collect::<Vec<_>>()).into_response())
@@ -123,8 +123,8 @@ fn start(id: Option<&HeaderValue>, incarnation: u64, last: u64) -> Result<Start,
 }
 
 fn stream(ops: &Ops, last_seen: Option<&HeaderValue>, filter: Filter) -> Result<Response, Problem> {
-    let history = ops.parts().history.clone();
-    let incarnation = ops.parts().incarnation.0;
+    let history = ops.context().history.clone();
+    let incarnation = ops.context().incarnation.0;
     let start = start(last_seen, incarnation, history.last())?;
     let Ok(slot) = ops.streams().try_acquire_owned() else {
         let detail = format!("{STREAMS_MAX} streams of events are open already; expected fewer");

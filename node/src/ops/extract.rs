@@ -132,7 +132,7 @@ impl FromRequestParts<Ops> for Admitted {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, ops: &Ops) -> Result<Self, Problem> {
-        let asks = ops.token().is_some() || ops.parts().config.ops.expose;
+        let asks = ops.token().is_some() || ops.context().config.ops.expose;
         if asks { authorise(&parts.headers, ops).map(|()| Self) } else { Ok(Self) }
     }
 }

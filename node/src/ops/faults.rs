@@ -19,7 +19,7 @@ impl FromRequestParts<Ops> for Drilled {
     type Rejection = Problem;
 
     async fn from_request_parts(_: &mut Parts, ops: &Ops) -> Result<Self, Problem> {
-        if ops.parts().config.faults.enabled {
+        if ops.context().config.faults.enabled {
             return Ok(Self);
         }
         let detail = "field `faults.enabled` is false; expected true on a member that takes part in a drill";
@@ -48,7 +48,7 @@ pub(super) async fn inject_fault(
     _: NoQuery,
     Body(request): Body<FaultRequest>,
 ) -> Result<Response, Problem> {
-    let fault_targets = ops.parts().addresses.fault_targets();
+    let fault_targets = ops.context().addresses.fault_targets();
     let Some(actor) = fault_targets.iter().find(|actor| actor.name().as_str() == request.actor) else {
         let known: Vec<_> = fault_targets.iter().map(|actor| actor.name().as_str()).collect();
         let detail = format!("field `actor` is {:?}; expected one of {}", request.actor, known.join(", "));
@@ -83,7 +83,7 @@ pub(super) async fn misbehave(
     Body(request): Body<MisbehaviourRequest>,
 ) -> Result<Response, Problem> {
     tracing::warn!(misbehaviour = ?request.misbehaviour, "this member is told how to behave, as a drill");
-    ops.parts().drill.order(request.misbehaviour);
+    ops.context().drill.order(request.misbehaviour);
     Ok((StatusCode::ACCEPTED, Json(request)).into_response())
 }
 
@@ -106,7 +106,7 @@ pub(super) async fn inject_disk_fault(
     _: NoQuery,
     Body(request): Body<DiskFaultRequest>,
 ) -> Response {
-    ops.parts().storage.disk().set_delay(Duration::from_millis(u64::from(request.sync_delay_ms)));
+    ops.context().storage.disk().set_delay(Duration::from_millis(u64::from(request.sync_delay_ms)));
     (StatusCode::ACCEPTED, Json(request)).into_response()
 }
 
@@ -130,7 +130,7 @@ pub(super) async fn set_clock(
     Body(request): Body<ClockRequest>,
 ) -> Result<Response, Problem> {
     tracing::warn!(ahead_ms = request.ahead_ms, "this member's clock is set, as a drill");
-    if let Some(clock) = &ops.parts().drill_clock {
+    if let Some(clock) = &ops.context().drill_clock {
         clock.set_ahead(request.ahead_ms);
     }
     Ok((StatusCode::ACCEPTED, Json(request)).into_response())

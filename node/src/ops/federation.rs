@@ -19,7 +19,7 @@ use super::view::{
     ClassView, DecisionView, DecisionsView, DiskView, FederationView, GateDecision, GateRecord, GateView,
     LinkView, LinksView, MemberView, Problem, ReadyView,
 };
-use crate::actors::consensus::conductor::STALLED_SLOTS;
+use crate::actors::consensus::height_driver::STALLED_SLOTS;
 use crate::storage::DiskReading;
 use crate::storage::disk::Room;
 
@@ -33,14 +33,14 @@ fn stall(age: Duration, open_for: Option<Duration>, block_time: Duration) -> Opt
 }
 
 async fn ask(ops: &Ops) -> Result<FederationStatus, Problem> {
-    Ok(ops.parts().addresses.federation.call(DEADLINE, FederationMessage::Status).await?)
+    Ok(ops.context().addresses.federation.call(DEADLINE, FederationMessage::Status).await?)
 }
 
 /// Every link; one whose actor is not there, or does not answer, is shown with what is known without it.
 async fn link_views(ops: &Ops) -> Vec<LinkView> {
-    let parts = ops.parts();
-    let asked = parts.addresses.links.iter().map(|(peer, link)| async move {
-        let (line, dials) = (&parts.lines[peer], parts.roster.own() > peer);
+    let context = ops.context();
+    let asked = context.addresses.links.iter().map(|(peer, link)| async move {
+        let (line, dials) = (&context.lines[peer], context.roster.own() > peer);
         match link.call(DEADLINE, LinkMessage::Status).await {
             Ok(status) => links::view(line, status.phase.as_str(), dials, status.last_loss),
             Err(error) => links::view(line, "unknown", dials, error.to_string()),
@@ -64,30 +64,30 @@ pub(super) async fn readyz(State(ops): State<Ops>) -> Response {
     if ops.shutdown().progress().state != ShutdownState::Running {
         reasons.push("shutting down".to_owned());
     }
-    let parts = ops.parts();
-    let now = parts.clock.now();
-    let verdict = parts.gate.verdict(now);
-    reasons.extend(stall(parts.head.age(now), parts.gate.open_for(now), parts.genesis.block_time()));
+    let context = ops.context();
+    let now = context.clock.now();
+    let verdict = context.gate.verdict(now);
+    reasons.extend(stall(context.head.age(now), context.gate.open_for(now), context.genesis.block_time()));
     if verdict.decision == Decision::Closed {
         reasons.push(format!("the gate is closed: {}", verdict.reason));
     }
     match ask(&ops).await {
         Err(problem) => reasons.push(problem.detail),
         Ok(status) => {
-            let own = parts.head.head().height;
+            let own = context.head.head().height;
             let heights = status
                 .members
                 .iter()
                 .filter(|m| m.state.is_known() && m.state != MemberState::Own)
                 .filter_map(|m| m.height);
             // What one member alone claims proves nothing.
-            let reached = believed(heights.map(|height| height.0).collect(), parts.roster.tolerated());
+            let reached = believed(heights.map(|height| height.0).collect(), context.roster.tolerated());
             if let Some(reached) = reached.filter(|reached| *reached > own + CAUGHT_UP_WITHIN) {
                 reasons.push(format!("catching up: at height {own}, others are at {reached}"));
             }
             let own = status.members.iter().find(|member| member.state == MemberState::Own);
             // A clock that is off by more than is tolerated keeps this member from every certificate.
-            let drift = parts.config.consensus.max_clock_drift.as_millis();
+            let drift = context.config.consensus.max_clock_drift.as_millis();
             let is_off = |own: &MemberStatus| {
                 own.clock_offset_ms.is_some_and(|error| u128::from(error.unsigned_abs()) > drift)
             };
@@ -132,7 +132,7 @@ fn member_view(member: MemberStatus, published: &[(NodeId, Incarnation, usize)])
     responses((status = OK, description = "Every link of this member", body = LinksView))
 )]
 pub(super) async fn federation_links(State(ops): State<Ops>, _: NoQuery) -> Json<LinksView> {
-    let refusals = ops.parts().refusals.total();
+    let refusals = ops.context().refusals.total();
     Json(LinksView { node: ops.node(), links: link_views(&ops).await, refusals })
 }
 
@@ -146,24 +146,24 @@ pub(super) async fn federation_links(State(ops): State<Ops>, _: NoQuery) -> Json
 pub(super) async fn federation_status(State(ops): State<Ops>, _: NoQuery) -> Json<FederationView> {
     // A member whose federation actor is down still knows whether it may work, and why not.
     let unknown = |_| FederationStatus {
-        verdict: ops.parts().gate.verdict(ops.parts().clock.now()),
+        verdict: ops.context().gate.verdict(ops.context().clock.now()),
         members: Vec::new(),
     };
     let FederationStatus { verdict, members } = ask(&ops).await.unwrap_or_else(unknown);
-    let published = ops.parts().discovery.directory.members();
+    let published = ops.context().discovery.directory.members();
     Json(FederationView {
         node: ops.node(),
-        chain_id: ops.parts().genesis.chain_id().to_owned(),
-        incarnation: ops.parts().incarnation.0,
-        uptime_ms: ops.parts().clock.now().since(ops.started()).as_millis() as u64,
-        height: ops.parts().head.head().height,
+        chain_id: ops.context().genesis.chain_id().to_owned(),
+        incarnation: ops.context().incarnation.0,
+        uptime_ms: ops.context().clock.now().since(ops.started()).as_millis() as u64,
+        height: ops.context().head.head().height,
         gate: decision_view(verdict.decision),
         healthy: verdict.healthy,
         required: verdict.required,
         reason: verdict.reason,
         members: members.into_iter().map(|member| member_view(member, &published)).collect(),
         links: link_views(&ops).await,
-        disk: disk_view(ops.parts().storage.disk().reading()),
+        disk: disk_view(ops.context().storage.disk().reading()),
     })
 }
 
@@ -180,14 +180,14 @@ fn disk_view(DiskReading { room, latency, .. }: DiskReading) -> Option<DiskView>
     responses((status = OK, description = "The gate now, and its last decisions", body = GateView))
 )]
 pub(super) async fn federation_gate(State(ops): State<Ops>, _: NoQuery) -> Json<GateView> {
-    let now = ops.parts().clock.now();
-    let verdict = ops.parts().gate.verdict(now);
-    let classes = ops.parts().gate.classes(now).into_iter().map(|outcome| ClassView {
+    let now = ops.context().clock.now();
+    let verdict = ops.context().gate.verdict(now);
+    let classes = ops.context().gate.classes(now).into_iter().map(|outcome| ClassView {
         class: outcome.class.to_string(),
         demand: outcome.demand,
         decision: decision_view(outcome.decision),
     });
-    let history = ops.parts().gate.history(now).into_iter().map(|record| GateRecord {
+    let history = ops.context().gate.history(now).into_iter().map(|record| GateRecord {
         sequence: record.sequence,
         at_ms: record.at.0,
         decision: decision_view(record.decision),
@@ -197,7 +197,7 @@ pub(super) async fn federation_gate(State(ops): State<Ops>, _: NoQuery) -> Json<
     });
     Json(GateView {
         node: ops.node(),
-        incarnation: ops.parts().incarnation.0,
+        incarnation: ops.context().incarnation.0,
         decision: decision_view(verdict.decision),
         healthy: verdict.healthy,
         required: verdict.required,
@@ -217,16 +217,16 @@ pub(super) async fn federation_gate(State(ops): State<Ops>, _: NoQuery) -> Json<
 )]
 pub(super) async fn federation_decisions(State(ops): State<Ops>, _: NoQuery) -> Json<DecisionsView> {
     let decisions =
-        ops.parts().gate.history(ops.parts().clock.now()).into_iter().map(|record| DecisionView {
+        ops.context().gate.history(ops.context().clock.now()).into_iter().map(|record| DecisionView {
             sequence: record.sequence,
             at_ms: record.at.0,
             inputs: (*record.inputs).clone(),
             outcome: (*record.outcome).clone(),
         });
-    let SinkStats { written, dropped } = ops.parts().gate.stats();
+    let SinkStats { written, dropped } = ops.context().gate.stats();
     Json(DecisionsView {
         node: ops.node(),
-        incarnation: ops.parts().incarnation.0,
+        incarnation: ops.context().incarnation.0,
         written,
         dropped,
         decisions: decisions.collect(),

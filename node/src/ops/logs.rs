@@ -22,7 +22,7 @@ fn control(ops: &Ops) -> Result<&LogControl, Problem> {
 }
 
 fn show(ops: &Ops, control: &LogControl) -> LogLevelView {
-    let level = control.level(ops.parts().clock.now());
+    let level = control.level(ops.context().clock.now());
     let (reverts_to, reverts_in_ms) = match level.reverts {
         Some((to, left)) => (Some(to), Some(left.as_millis() as u64)),
         None => (None, None),
@@ -72,9 +72,9 @@ pub(super) async fn set_log_level(
             wrong(format!("field `for` is {text:?}; expected a time from 1s to 24h, such as `10m`"))
         })
     });
-    let parts = ops.parts();
+    let context = ops.context();
     control
-        .change(&request.level, lasts.transpose()?, &*parts.clock, &parts.events)
+        .change(&request.level, lasts.transpose()?, &*context.clock, &context.events)
         .map_err(|error| wrong(format!("field `level`: {error}")))?;
     Ok(Json(show(&ops, control)))
 }

@@ -26,11 +26,11 @@ const DEADLINE: Duration = Duration::from_secs(1);
     responses((status = OK, description = "Every metric", body = String, content_type = "text/plain; version=0.0.4"))
 )]
 pub(super) async fn metrics(State(ops): State<Ops>) -> Result<Response, Problem> {
-    let parts = ops.parts();
-    let status = parts.addresses.federation.call(PATIENCE, FederationMessage::Status).await;
+    let context = ops.context();
+    let status = context.addresses.federation.call(PATIENCE, FederationMessage::Status).await;
     let peers = status.ok().map(|status| status.members.iter().filter_map(peer).collect());
     let render = |reply| MetricsMessage::Render(peers, reply);
-    let text = parts.addresses.metrics.call(DEADLINE, render).await?;
+    let text = context.addresses.metrics.call(DEADLINE, render).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 

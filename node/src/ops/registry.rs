@@ -18,7 +18,7 @@ use super::view::{
     ActorView, ActorsView, CountView, MailboxView, Problem, PublishedView, RegistryStatsView, Scope,
 };
 use crate::discovery;
-use crate::tree::Parts;
+use crate::tree::NodeContext;
 
 /// The parameters of `/registry/actors`.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -128,10 +128,10 @@ fn view(now: Moment, member: &str, entry: &ActorRegistryEntry, protocol: Option<
 }
 
 /// A page of the actors that are asked for.
-fn actors(parts: &Parts, parameters: Parameters) -> Result<ActorsView, Problem> {
+fn actors(context: &NodeContext, parameters: Parameters) -> Result<ActorsView, Problem> {
     let Request { query, page, explain, scope } = parameters.read()?;
-    let (now, node) = (parts.clock.now(), parts.roster.own().to_string());
-    let registry: &ThreadSafeActorRegistry = &parts.supervision.registry;
+    let (now, node) = (context.clock.now(), context.roster.own().to_string());
+    let registry: &ThreadSafeActorRegistry = &context.supervision.registry;
     let plan = explain.then(|| registry.explain(&query).to_string());
     if scope == Scope::Member {
         let answer = registry.query(now, &query, &page);
@@ -144,7 +144,7 @@ fn actors(parts: &Parts, parameters: Parameters) -> Result<ActorsView, Problem> 
         });
     }
     let own = registry.query(now, &query, &page);
-    let others = parts.discovery.discover_in_federation(now, &query);
+    let others = context.discovery.discover_in_federation(now, &query);
     let other = |found: &RemoteEntry| view(now, found.node.as_str(), &found.entry, Some(&found.protocol));
     let mut all: Vec<_> = own.entries.iter().map(|entry| view(now, &node, entry, None)).collect();
     all.extend(others.iter().map(other));
@@ -154,7 +154,7 @@ fn actors(parts: &Parts, parameters: Parameters) -> Result<ActorsView, Problem> 
 }
 
 /// The registry's numbers.
-fn stats(parts: &Parts) -> RegistryStatsView {
+fn stats(context: &NodeContext) -> RegistryStatsView {
     let RegistryStats {
         actors,
         by_state,
@@ -165,10 +165,10 @@ fn stats(parts: &Parts) -> RegistryStatsView {
         registrations,
         removals,
         moves,
-    } = parts.supervision.registry.stats();
-    let published = parts.discovery.directory.members();
+    } = context.supervision.registry.stats();
+    let published = context.discovery.directory.members();
     RegistryStatsView {
-        node: parts.roster.own().to_string(),
+        node: context.roster.own().to_string(),
         actors,
         by_state: by_state.map(|(state, count)| CountView { name: state.to_string(), count }).to_vec(),
         by_priority: by_priority
@@ -188,7 +188,7 @@ fn stats(parts: &Parts) -> RegistryStatsView {
                 actors,
             })
             .collect(),
-        questions_under_way: parts.discovery.caller.under_way(),
+        questions_under_way: context.discovery.caller.under_way(),
     }
 }
 
@@ -204,7 +204,7 @@ pub(super) async fn registry_actors(
     State(ops): State<Ops>,
     Asked(parameters): Asked<Parameters>,
 ) -> Answer<ActorsView> {
-    actors(ops.parts(), parameters).map(Json)
+    actors(ops.context(), parameters).map(Json)
 }
 
 /// How many actors there are, and how they come and go
@@ -215,5 +215,5 @@ pub(super) async fn registry_actors(
     responses((status = OK, description = "Its numbers", body = RegistryStatsView))
 )]
 pub(super) async fn registry_stats(State(ops): State<Ops>, _: NoQuery) -> Json<RegistryStatsView> {
-    Json(stats(ops.parts()))
+    Json(stats(ops.context()))
 }

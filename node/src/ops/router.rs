@@ -25,7 +25,7 @@ use super::{
     shutdown, statements, supervision, trace,
 };
 use crate::logs::LogControl;
-use crate::tree::Parts;
+use crate::tree::NodeContext;
 
 /// The longest a request waits for an actor.
 pub(super) const DEADLINE: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ pub(super) type Answer<T> = Result<Json<T>, Problem>;
 /// What the paths work with.
 #[derive(Clone)]
 pub struct Ops {
-    parts: Arc<Parts>,
+    context: Arc<NodeContext>,
     shutdown: ShutdownCoordinator,
     token: Option<Arc<Token>>,
     logs: Option<LogControl>,
@@ -93,14 +93,14 @@ fn operations() -> OpenApiRouter<Ops> {
 impl Ops {
     /// The ops API of a node that has just started. Whoever knows `token` may end it; without one, nobody.
     pub fn new(
-        parts: &Parts,
+        context: &NodeContext,
         shutdown: ShutdownCoordinator,
         token: Option<Token>,
         logs: Option<LogControl>,
     ) -> Self {
         Self {
-            started: parts.clock.now(),
-            parts: Arc::new(parts.clone()),
+            started: context.clock.now(),
+            context: Arc::new(context.clone()),
             shutdown,
             token: token.map(Arc::new),
             logs,
@@ -116,14 +116,14 @@ impl Ops {
         self.stopped = stopped;
         self.about = About::new(&document);
         let finish = from_fn_with_state(self.clone(), finish);
-        let traced = from_fn_with_state(self.parts.events.clone(), trace::request);
+        let traced = from_fn_with_state(self.context.events.clone(), trace::request);
         let router = router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).layer(traced).with_state(self);
         // Around the whole of it: which methods a path answers is added to an answer when all its layers are done.
         Router::new().fallback_service(router).layer(finish)
     }
 
-    pub(super) fn parts(&self) -> &Parts {
-        &self.parts
+    pub(super) fn context(&self) -> &NodeContext {
+        &self.context
     }
 
     pub(super) fn shutdown(&self) -> &ShutdownCoordinator {
@@ -155,11 +155,11 @@ impl Ops {
     }
 
     pub(super) fn node(&self) -> String {
-        self.parts.roster.own().to_string()
+        self.context.roster.own().to_string()
     }
 
     pub(super) fn member_name(&self, index: usize) -> String {
-        let member = self.parts.genesis.members().get(index);
+        let member = self.context.genesis.members().get(index);
         member.map_or_else(|| format!("member {index}"), |member| member.name.to_string())
     }
 }
@@ -178,20 +178,20 @@ async fn finish(State(ops): State<Ops>, request: Request, next: Next) -> Respons
     const AS_IT_IS: HeaderName = HeaderName::from_static("x-content-type-options");
 
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let began = ops.parts.clock.now();
-    let answer = if ops.parts.config.ops.expose {
+    let began = ops.context.clock.now();
+    let answer = if ops.context.config.ops.expose {
         next.run(request).await
     } else {
-        let (parts, body) = request.into_parts();
-        match host::check(&parts) {
-            Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        let (context, body) = request.into_parts();
+        match host::check(&context) {
+            Ok(()) => next.run(Request::from_parts(context, body)).await,
             Err(problem) => problem.into_response(),
         }
     };
     let mut response = problem::complete(answer, &method, &path);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response.headers_mut().insert(AS_IT_IS, HeaderValue::from_static("nosniff"));
-    let (status, took) = (response.status().as_u16(), ops.parts.clock.now().since(began));
+    let (status, took) = (response.status().as_u16(), ops.context.clock.now().since(began));
     tracing::debug!(%method, path, status, took_us = took.as_micros() as u64, "answered");
     response
 }

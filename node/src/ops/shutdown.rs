@@ -87,7 +87,7 @@ pub(super) async fn shut_down(
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
     let reason = if reason.is_empty() { "the operator asked for it" } else { &reason };
-    match crate::shutdown::request(ops.parts(), ops.shutdown(), Requester::Call, reason, force).await {
+    match crate::shutdown::request(ops.context(), ops.shutdown(), Requester::Call, reason, force).await {
         ShutdownAnswer::Refused(refusal) => Err(Problem::new(
             StatusCode::CONFLICT,
             format!("{refusal}; expected `force` where that is meant"),

@@ -171,7 +171,7 @@ fn memory(node: String, context: &Context) -> SupervisionMemoryView {
 )]
 pub(super) async fn supervision_tree(State(ops): State<Ops>, _: NoQuery) -> Answer<TreeView> {
     let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the supervision tree is starting");
-    tree(&ops.parts().supervision, &ActorName::literal("root")).map(Json).ok_or_else(starting)
+    tree(&ops.context().supervision, &ActorName::literal("root")).map(Json).ok_or_else(starting)
 }
 
 /// Restart budgets and what was used of them
@@ -182,7 +182,7 @@ pub(super) async fn supervision_tree(State(ops): State<Ops>, _: NoQuery) -> Answ
     responses((status = OK, description = "Budgets and sums", body = SupervisionStatsView))
 )]
 pub(super) async fn supervision_stats(State(ops): State<Ops>, _: NoQuery) -> Json<SupervisionStatsView> {
-    Json(stats(ops.node(), &ops.parts().supervision))
+    Json(stats(ops.node(), &ops.context().supervision))
 }
 
 /// What keeps failing, with the evidence, and what was escalated
@@ -193,7 +193,7 @@ pub(super) async fn supervision_stats(State(ops): State<Ops>, _: NoQuery) -> Jso
     responses((status = OK, description = "Patterns and escalations", body = PatternsView))
 )]
 pub(super) async fn supervision_patterns(State(ops): State<Ops>, _: NoQuery) -> Json<PatternsView> {
-    Json(patterns(ops.node(), &ops.parts().supervision))
+    Json(patterns(ops.node(), &ops.context().supervision))
 }
 
 /// What is remembered of each actor's failures
@@ -204,5 +204,5 @@ pub(super) async fn supervision_patterns(State(ops): State<Ops>, _: NoQuery) -> 
     responses((status = OK, description = "Failures and what was decided about them", body = SupervisionMemoryView))
 )]
 pub(super) async fn supervision_memory(State(ops): State<Ops>, _: NoQuery) -> Json<SupervisionMemoryView> {
-    Json(memory(ops.node(), &ops.parts().supervision))
+    Json(memory(ops.node(), &ops.context().supervision))
 }

@@ -77,7 +77,7 @@ pub struct Row {
 
 /// An event and who told it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Told {
+pub struct ToldEvent {
     /// When.
     pub at_ms: u64,
     /// Who.
@@ -91,7 +91,7 @@ pub struct Told {
 pub struct Board {
     rows: Vec<Row>,
     blocks: BTreeMap<u64, Block>,
-    events: BTreeSet<Told>,
+    events: BTreeSet<ToldEvent>,
     /// The highest block anybody has.
     newest: Option<Newest>,
 }
@@ -141,7 +141,7 @@ impl Headline {
 
 /// What a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Reachability {
     /// It was not heard of yet.
     Unknown,
     /// It answers.
@@ -150,7 +150,7 @@ pub enum Standing {
     Unreachable,
 }
 
-impl Standing {
+impl Reachability {
     /// The standing in a word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -200,7 +200,7 @@ impl Board {
                 }
                 let notable = std::mem::take(&mut answer.events).into_iter();
                 let notable = notable.filter(|event| !ROUTINE.contains(&event.kind.as_str()));
-                self.events.extend(notable.map(|event| Told {
+                self.events.extend(notable.map(|event| ToldEvent {
                     at_ms: event.at_ms,
                     member: answer.status.node.clone(),
                     message: clean(&event.message),
@@ -241,7 +241,7 @@ impl Board {
     }
 
     /// The last events, the oldest first.
-    pub fn events(&self) -> impl DoubleEndedIterator<Item = &Told> {
+    pub fn events(&self) -> impl DoubleEndedIterator<Item = &ToldEvent> {
         self.events.iter()
     }
 
@@ -264,7 +264,7 @@ impl Board {
 
     /// What the federation is now.
     pub fn headline(&self, now: Moment) -> Headline {
-        if self.rows.iter().all(|row| row.standing() == Standing::Unknown) {
+        if self.rows.iter().all(|row| row.reachability() == Reachability::Unknown) {
             Headline::Asking
         } else if !self.works() {
             Headline::Halted
@@ -320,10 +320,12 @@ impl Board {
             });
         }
         let closed = self.answers().find(|answer| answer.status.gate == GateDecision::Closed);
-        let silent = self.rows.iter().filter(|row| row.standing() == Standing::Unreachable).count();
+        let silent = self.rows.iter().filter(|row| row.reachability() == Reachability::Unreachable).count();
         Some(match closed {
             Some(answer) => format!("{}: {}", answer.status.node, answer.status.reason),
-            None if self.rows.iter().any(|row| row.standing() == Standing::Unknown) => "asking".to_owned(),
+            None if self.rows.iter().any(|row| row.reachability() == Reachability::Unknown) => {
+                "asking".to_owned()
+            }
             None => format!("{silent} of {} members do not answer", self.rows.len()),
         })
     }
@@ -341,11 +343,11 @@ impl Row {
     }
 
     /// What it is.
-    pub fn standing(&self) -> Standing {
+    pub fn reachability(&self) -> Reachability {
         match (&self.silence, &self.last) {
-            (Some(_), _) => Standing::Unreachable,
-            (None, Some(_)) => Standing::Up,
-            (None, None) => Standing::Unknown,
+            (Some(_), _) => Reachability::Unreachable,
+            (None, Some(_)) => Reachability::Up,
+            (None, None) => Reachability::Unknown,
         }
     }
 
@@ -533,7 +535,7 @@ pub(super) mod tests {
             board.trouble(Moment::at(Duration::from_secs(5))).as_deref(),
             Some("4 of 4 members do not answer")
         );
-        assert!(board.rows().iter().all(|row| row.standing() == Standing::Unreachable));
+        assert!(board.rows().iter().all(|row| row.reachability() == Reachability::Unreachable));
         assert_eq!(board.rows()[0].remark().as_deref(), Some("timed out"));
     }
 

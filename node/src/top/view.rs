@@ -17,7 +17,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, Sparkline, Wrap};
 
-use super::state::{Board, Headline, Row, Standing};
+use super::state::{Board, Headline, Reachability, Row};
 use crate::ops::view::GateDecision;
 
 /// The columns' widths; the last takes what is left.
@@ -116,15 +116,15 @@ fn titled(title: &str) -> Block<'static> {
 pub(super) fn cells(row: &Row) -> [String; 9] {
     let none = || "-".to_owned();
     let name = row.name().to_owned();
-    let standing = row.standing().as_str().to_owned();
+    let reachability = row.reachability().as_str().to_owned();
     let Some(answer) = row.answer() else {
-        return [name, standing, none(), none(), none(), none(), none(), none(), none()];
+        return [name, reachability, none(), none(), none(), none(), none(), none(), none()];
     };
     let status = &answer.status;
     let links = row.links().map_or_else(none, |(up, all)| format!("{up}/{all}"));
     [
         name,
-        standing,
+        reachability,
         status.height.to_string(),
         status.gate.to_string(),
         format!("{}/{}", status.healthy, status.members.len()),
@@ -139,10 +139,10 @@ fn member_lines(board: &Board, now: Moment, paint: Paint) -> Vec<Line<'static>> 
     let mut lines = Vec::new();
     for row in board.rows() {
         let gate = row.answer().map(|answer| answer.status.gate);
-        let style = |column: usize| match (column, row.standing(), gate) {
-            (1, Standing::Unreachable, _) | (3, _, Some(GateDecision::Closed)) => paint.bad(),
-            (1, Standing::Up, _) | (3, _, Some(GateDecision::Open)) => paint.good(),
-            (_, Standing::Unreachable, _) => Paint::soft(),
+        let style = |column: usize| match (column, row.reachability(), gate) {
+            (1, Reachability::Unreachable, _) | (3, _, Some(GateDecision::Closed)) => paint.bad(),
+            (1, Reachability::Up, _) | (3, _, Some(GateDecision::Open)) => paint.good(),
+            (_, Reachability::Unreachable, _) => Paint::soft(),
             _ => Style::new(),
         };
         let cell = |(column, (cell, (_, width))): (usize, (&String, &(&str, usize)))| {
@@ -151,8 +151,10 @@ fn member_lines(board: &Board, now: Moment, paint: Paint) -> Vec<Line<'static>> 
         };
         lines.push(cells(row).iter().zip(&COLUMNS).enumerate().map(cell).collect());
         if let Some(remark) = row.remark() {
-            let unheard = match (row.standing(), row.unheard(now)) {
-                (Standing::Unreachable, Some(unheard)) => format!("last heard {} ago; ", duration(unheard)),
+            let unheard = match (row.reachability(), row.unheard(now)) {
+                (Reachability::Unreachable, Some(unheard)) => {
+                    format!("last heard {} ago; ", duration(unheard))
+                }
                 _ => String::new(),
             };
             lines.push(Line::styled(format!("  └ {unheard}{remark}"), paint.of(Color::Yellow)));
@@ -209,7 +211,7 @@ fn draw_blocks(frame: &mut Frame<'_>, board: &Board, area: Rect, paint: Paint) {
 
 fn draw_events(frame: &mut Frame<'_>, board: &Board, area: Rect) {
     let room = usize::from(area.height.saturating_sub(1));
-    let line = |told: &super::state::Told| {
+    let line = |told: &super::state::ToldEvent| {
         let at = Span::styled(time_of_day(told.at_ms), Paint::soft());
         Line::from(vec![at, Span::raw(format!(" {:<10} {}", told.member, told.message))])
     };

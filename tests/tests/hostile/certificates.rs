@@ -183,12 +183,12 @@ async fn certificates_are_made_anew_in_running_members_without_a_link_lost() {
     let calm = Calm::of(&federation, &[0, 1, 2]).await;
     let mut former = Vec::new();
     for member in &federation.members {
-        let parts = member.node().parts();
-        former.push(parts.trust.certificate_pem().expect("a certificate"));
-        let later = WallTime(parts.clock.wall().0 + lifetime.as_millis() as u64 / 2 + 1_000);
+        let context = member.node().context();
+        former.push(context.trust.certificate_pem().expect("a certificate"));
+        let later = WallTime(context.clock.wall().0 + lifetime.as_millis() as u64 / 2 + 1_000);
         // The member may have looked at its clock itself, on a busy machine.
-        let made = parts.trust.rotate_if_due(later).expect("a new certificate");
-        let now = parts.trust.certificate_pem().expect("a certificate");
+        let made = context.trust.rotate_if_due(later).expect("a new certificate");
+        let now = context.trust.certificate_pem().expect("a certificate");
         assert!(made || Some(&now) != former.last(), "{} has a new one", member.name);
         assert_ne!(Some(&now), former.last());
     }
@@ -196,7 +196,7 @@ async fn certificates_are_made_anew_in_running_members_without_a_link_lost() {
 
     // Those who come now are shown the new one, and show theirs.
     let stopped = federation.members[3].take();
-    let away_pem = stopped.parts().trust.certificate_pem();
+    let away_pem = stopped.context().trust.certificate_pem();
     assert!(stopped.stop().await, "it stops in time");
     let away = Saboteur::of(&federation, 3);
     for (member, former) in federation.members[..3].iter().zip(&former) {
@@ -206,7 +206,7 @@ async fn certificates_are_made_anew_in_running_members_without_a_link_lost() {
     }
     federation.start_member(3).await;
     federation.members[3].linked().await;
-    assert_ne!(federation.members[3].node().parts().trust.certificate_pem(), away_pem);
+    assert_ne!(federation.members[3].node().context().trust.certificate_pem(), away_pem);
     calm.holds(&federation).await;
     federation.stop().await;
 }
@@ -218,7 +218,7 @@ async fn a_certificate_of_a_minute_is_replaced_in_time_by_the_member_itself() {
     let lifetime = Duration::from_mins(1);
     let federation = Federation::start("minute", |config| config.link.certificate_lifetime = lifetime).await;
     let calm = Calm::of(&federation, &[0, 1, 2, 3]).await;
-    let pem = |index: usize| federation.members[index].node().parts().trust.certificate_pem();
+    let pem = |index: usize| federation.members[index].node().context().trust.certificate_pem();
     let former: Vec<_> = (0..4).map(pem).collect();
     eventually(lifetime, "all have new ones", async || {
         let same: Vec<_> = (0..4).filter(|index| pem(*index) == former[*index]).collect();

@@ -21,10 +21,12 @@ use alys_cluster::trace::{ParentSpan, within, within_sync};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::byzantine::{Byzantine, ByzantineDrill, Delivery};
-use super::conductor::{Action, COPIED, Conductor, Decision, Departure, Input, Instant, Tools, shown};
+use super::height_driver::{
+    Action, COPIED, Decision, Departure, HeightDriver, Input, StepTime, Tools, shown,
+};
 use super::message::{Committed, ConsensusMessage, DrainResult, EngineRequest, StepTaken};
-use super::telling::Telling;
-use super::trace::{GateNote, Place, Rounds, Step};
+use super::round_traces::{GateNote, RoundPart, RoundPlace, RoundTraces};
+use super::round_tracing::RoundTracing;
 use crate::actors::chain::{ChainMessage, HeadReader, Reader};
 use crate::actors::engine::EngineMessage;
 use crate::consensus::context::Statement;
@@ -102,7 +104,7 @@ pub struct ConsensusActor {
 
 /// What a step works with. It goes to the storage thread and comes back with what follows.
 pub struct StepState {
-    conductor: Conductor,
+    driver: HeightDriver,
     signer: GuardedSigner,
     log: WriteAheadLog,
     received: Received,
@@ -127,7 +129,7 @@ pub struct ConsensusActorState {
     evidence: Evidence,
     /// How this member misbehaves, while a drill wants it to.
     byzantine: Option<Byzantine>,
-    telling: Telling,
+    round_tracing: RoundTracing,
     last_commit: Option<Moment>,
     /// Members that do not reach each other, and do reach this one.
     apart: BTreeSet<(NodeId, NodeId)>,
@@ -153,8 +155,8 @@ impl ConsensusActorState {
             return;
         }
         let step = self.step();
-        let head = step.conductor.head().height;
-        let farewell = match step.conductor.departure() {
+        let head = step.driver.head().height;
+        let farewell = match step.driver.departure() {
             Departure::Deciding(_) => return,
             Departure::Stuck(height) => DrainResult::GivenUp(height),
             // Begun before the gate closed, or before the last start.
@@ -194,10 +196,10 @@ impl Drop for Answering {
 }
 
 impl ConsensusActor {
-    fn instant(&self) -> Instant {
+    fn instant(&self) -> StepTime {
         let now = self.clock.now();
         let admits = |class| self.gate.admit(now, class).is_ok();
-        Instant {
+        StepTime {
             now,
             wall: self.clock.wall(),
             gate_open: admits(OperationClass::Vote),
@@ -208,15 +210,15 @@ impl ConsensusActor {
     /// Has the conductor take a step over an input, on the storage thread; [`Self::stepped`] does what follows.
     fn input(&self, me: &Me, shell: &mut ConsensusActorState, input: Input) {
         let at = self.instant();
-        self.tell_input(at, &mut shell.telling, &input);
+        self.tell_input(at, &mut shell.round_tracing, &input);
         let mut state = shell.step.take().expect("messages that lead to steps wait for the end of a step");
-        state.conductor.set_sync_latency(self.storage.disk().reading().latency);
+        state.driver.set_sync_latency(self.storage.disk().reading().latency);
         let storage = self.storage.clone();
         let step = async move {
             storage
                 .run(move || {
-                    let StepState { conductor, signer, log, received } = &mut *state;
-                    let actions = conductor.handle(at, &mut Tools { signer, log, received }, input);
+                    let StepState { driver, signer, log, received } = &mut *state;
+                    let actions = driver.handle(at, &mut Tools { signer, log, received }, input);
                     (state, actions)
                 })
                 .await
@@ -240,11 +242,11 @@ impl ConsensusActor {
         let StepTaken { began, state, actions } = taken;
         shell.taking = None;
         shell.step = Some(state);
-        shell.telling.step(|rounds, _| set_cause(rounds.context()));
+        shell.round_tracing.step(|rounds, _| set_cause(rounds.context()));
         let actions = actions.inspect_err(|_| self.storage.disk().suspect()).map_err(MemberFailure::of)?;
         for action in actions {
             if let Action::Commit(decision) = action {
-                shell.telling.step(|rounds, now| rounds.decided(began, now));
+                shell.round_tracing.step(|rounds, now| rounds.decided(began, now));
                 // The same height may be on its way as a block of a peer's: then that is what is committed.
                 if shell.committing.is_none() {
                     self.commit(me, shell, *decision, None);
@@ -256,8 +258,8 @@ impl ConsensusActor {
         if let Some((from, message)) = shell.carried.take() {
             self.carry(shell, &from, &message);
         }
-        let conductor = &shell.step().conductor;
-        let (health, due) = (conductor.health(self.clock.now()), conductor.due());
+        let driver = &shell.step().driver;
+        let (health, due) = (driver.health(self.clock.now()), driver.due());
         shell.health = health;
         if let Some(boundary) = due {
             self.slots.set(SlotTiming { boundary, block_time: self.genesis.block_time() });
@@ -273,7 +275,7 @@ impl ConsensusActor {
     fn health(&self, shell: &ConsensusActorState) -> HealthCheckResult {
         let disk = self.storage.disk().reading().health(self.genesis.block_time());
         let consensus = match &shell.step {
-            Some(step) => step.conductor.health(self.clock.now()),
+            Some(step) => step.driver.health(self.clock.now()),
             None => shell.health.clone(),
         };
         let is_worse = match disk.status {
@@ -285,8 +287,8 @@ impl ConsensusActor {
     }
 
     /// What an input means for the round as it is told.
-    fn tell_input(&self, at: Instant, telling: &mut Telling, input: &Input) {
-        telling.tell(|rounds, _| {
+    fn tell_input(&self, at: StepTime, round_tracing: &mut RoundTracing, input: &Input) {
+        round_tracing.tell(|rounds, _| {
             let now = at.now;
             let mut over = rounds.gate(now, self.gate_note(at));
             match input {
@@ -301,7 +303,7 @@ impl ConsensusActor {
         });
     }
 
-    fn gate_note(&self, at: Instant) -> GateNote {
+    fn gate_note(&self, at: StepTime) -> GateNote {
         let verdict = self.gate.verdict(at.now);
         let refusal = self.gate.admit(at.now, OperationClass::Vote).err();
         let reason = refusal.map_or_else(|| verdict.reason.clone(), |refusal| refusal.to_string());
@@ -312,16 +314,16 @@ impl ConsensusActor {
         let Some(action) = self.misbehave(me, shell, action) else { return };
         match action {
             Action::Send(message) => {
-                let part_of = shell.telling.step(|rounds, now| rounds.said(now, &message));
-                within_sync(shell.telling.cause(|_| part_of), || {
+                let part_of = shell.round_tracing.step(|rounds, now| rounds.said(now, &message));
+                within_sync(shell.round_tracing.cause(|_| part_of), || {
                     for peer in self.roster.peers() {
                         self.outbox.send(peer, message.clone());
                     }
                 });
             }
             Action::SendTo(peer, message) => {
-                let part_of = shell.telling.step(|rounds, now| rounds.said(now, &message));
-                within_sync(shell.telling.cause(|_| part_of), || self.outbox.send(&peer, message));
+                let part_of = shell.round_tracing.step(|rounds, now| rounds.said(now, &message));
+                within_sync(shell.round_tracing.cause(|_| part_of), || self.outbox.send(&peer, message));
             }
             Action::PassOn(peer, message) => within_sync(None, || match peer {
                 Some(peer) => self.outbox.send(&peer, message),
@@ -339,15 +341,17 @@ impl ConsensusActor {
                 send_self_after(me, after, ConsensusMessage::Timer(timer, generation));
             }
             Action::Build { round } => {
-                shell.telling.step(Rounds::building);
+                shell.round_tracing.step(RoundTraces::building);
                 self.request(me, shell, EngineRequest::Build { round });
             }
             Action::Check { block, round } => {
-                shell.telling.step(Rounds::executing);
+                shell.round_tracing.step(RoundTraces::executing);
                 self.request(me, shell, EngineRequest::Check { block, round });
             }
             Action::TellRound { height, round, proposer } => {
-                shell.telling.tell(|rounds, now| rounds.began(now, Place { height, round }, proposer));
+                shell
+                    .round_tracing
+                    .tell(|rounds, now| rounds.began(now, RoundPlace { height, round }, proposer));
                 self.tell(shell, ClusterEvent::RoundStarted { height: BlockHeight(height), round });
             }
             Action::TellAbstention { height, reason } => {
@@ -412,7 +416,7 @@ impl ConsensusActor {
 
     /// Tells an event of the round in hand.
     fn tell(&self, shell: &ConsensusActorState, event: ClusterEvent) {
-        within_sync(shell.telling.cause(Rounds::context), || self.events.tell(event));
+        within_sync(shell.round_tracing.cause(RoundTraces::context), || self.events.tell(event));
     }
 
     /// Carries what a member states to those whom it does not reach itself, one step and no further. Its
@@ -432,11 +436,11 @@ impl ConsensusActor {
 
     /// Asks the engine. What it can not give yet is asked for again a little later.
     fn request(&self, me: &Me, shell: &ConsensusActorState, request: EngineRequest) {
-        let head = shell.step().conductor.head();
+        let head = shell.step().driver.head();
         let height = head.height + 1;
         let step = match request {
-            EngineRequest::Build { .. } => Step::Propose,
-            EngineRequest::Check { .. } => Step::Execute,
+            EngineRequest::Build { .. } => RoundPart::Propose,
+            EngineRequest::Check { .. } => RoundPart::Execute,
         };
         let answer = Answering { me: me.clone(), retry: Some((height, request.clone())) };
         let message = match request {
@@ -450,7 +454,7 @@ impl ConsensusActor {
             ),
         };
         // A message that is not taken, or dies with the engine, is asked for again by its own end.
-        let cause = shell.telling.cause(|rounds| rounds.context_of(step));
+        let cause = shell.round_tracing.cause(|rounds| rounds.context_of(step));
         let _ = within_sync(cause, || self.engine.cast(message));
     }
 
@@ -461,7 +465,7 @@ impl ConsensusActor {
         let own = self.genesis.index_of(self.roster.own());
         let shown = own.and_then(|own| shown(own, &block, &certificate));
         let stored = Box::new(StoredBlock { block: block.clone(), certificate, observed });
-        let cause = shell.telling.cause(|rounds| rounds.context_of(Step::Commit));
+        let cause = shell.round_tracing.cause(|rounds| rounds.context_of(RoundPart::Commit));
         let (chain, me) = (self.chain.clone(), me.clone());
         let committing = tokio::spawn(async move {
             let result = loop {
@@ -617,7 +621,7 @@ impl Actor for ConsensusActor {
             self.clock.clone(),
         );
         let core = Box::new(MalachiteCore::new(&self.genesis, own, self.config));
-        let mut conductor = Conductor::new(
+        let mut driver = HeightDriver::new(
             core,
             self.config,
             self.roster.members().to_vec(),
@@ -627,14 +631,15 @@ impl Actor for ConsensusActor {
         );
         self.address.bind(me.clone());
         // What changes from here on is told.
-        conductor.begin_without(self.gate.lost());
+        driver.begin_without(self.gate.lost());
         send_self_after(&me, Duration::ZERO, ConsensusMessage::Tick);
         let members = || self.roster.members().iter().map(ToString::to_string).collect();
-        let telling =
-            Telling::new(&self.events, || Rounds::new(self.genesis.hash(), own, members(), head.height + 1));
+        let round_tracing = RoundTracing::new(&self.events, || {
+            RoundTraces::new(self.genesis.hash(), own, members(), head.height + 1)
+        });
         let received = Received::new(&self.genesis, own);
         Ok(ConsensusActorState {
-            step: Some(Box::new(StepState { conductor, signer, log, received })),
+            step: Some(Box::new(StepState { driver, signer, log, received })),
             taking: None,
             deferred: VecDeque::new(),
             health: HealthCheckResult::healthy(),
@@ -643,7 +648,7 @@ impl Actor for ConsensusActor {
             missed: None,
             evidence,
             byzantine: None,
-            telling,
+            round_tracing,
             last_commit: None,
             apart: BTreeSet::new(),
             farewells: Vec::new(),
@@ -738,7 +743,7 @@ impl ConsensusActor {
             }
             ConsensusMessage::Tick => {
                 send_self_after(me, TICK, ConsensusMessage::Tick);
-                let (stored, known) = (self.head.head().height, shell.step().conductor.head().height);
+                let (stored, known) = (self.head.head().height, shell.step().driver.head().height);
                 if shell.committing.is_none() && stored > known {
                     // Begun by an actor that has ended since.
                     return Err(format!("the chain is at height {stored}, and consensus at {known}").into());
@@ -748,7 +753,7 @@ impl ConsensusActor {
             ConsensusMessage::Committed(committed) => self.committed(me, shell, *committed)?,
             ConsensusMessage::Wire(from, message) => {
                 if let Some(cause) = cause {
-                    shell.telling.step(|rounds, _| rounds.heard(&message, cause.context));
+                    shell.round_tracing.step(|rounds, _| rounds.heard(&message, cause.context));
                 }
                 // A link is a member's: a sender is one of them.
                 let Some(place) = self.roster.members().iter().position(|member| *member == from) else {
@@ -765,7 +770,7 @@ impl ConsensusActor {
                 self.input(me, shell, Input::Timer(timer, generation));
             }
             ConsensusMessage::Built { height, round, payload } => {
-                if height != shell.step().conductor.head().height + 1 {
+                if height != shell.step().driver.head().height + 1 {
                     return Ok(());
                 }
                 let Some(payload) = payload else {
@@ -773,13 +778,13 @@ impl ConsensusActor {
                     send_self_after(me, RETRY, ConsensusMessage::Retry { height, request });
                     return Ok(());
                 };
-                let block = shell.step().conductor.assemble(self.clock.wall(), payload);
+                let block = shell.step().driver.assemble(self.clock.wall(), payload);
                 self.input(me, shell, Input::Built { round, block });
             }
             ConsensusMessage::Checked { block, round, status } => {
                 let valid = match status {
                     PayloadStatus::Valid => true,
-                    PayloadStatus::Syncing if block.parent == shell.step().conductor.head().hash => {
+                    PayloadStatus::Syncing if block.parent == shell.step().driver.head().hash => {
                         let (height, request) = (block.height, EngineRequest::Check { block, round });
                         send_self_after(me, RETRY, ConsensusMessage::Retry { height, request });
                         return Ok(());
@@ -797,7 +802,7 @@ impl ConsensusActor {
                 self.input(me, shell, Input::Checked { block, round, valid });
             }
             ConsensusMessage::Retry { height, request } => {
-                if height == shell.step().conductor.head().height + 1 {
+                if height == shell.step().driver.head().height + 1 {
                     self.request(me, shell, request);
                 }
             }
@@ -810,7 +815,7 @@ impl ConsensusActor {
                     drop(reply.send(Err("a block is being stored".to_owned())));
                     return Ok(());
                 }
-                let head = shell.step().conductor.head();
+                let head = shell.step().driver.head();
                 match self.adopt(head, block, certificate).await? {
                     Ok(decision) => self.commit(me, shell, decision, Some(reply)),
                     Err(reason) => drop(reply.send(Err(reason))),

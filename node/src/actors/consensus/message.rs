@@ -9,7 +9,7 @@ use alys_cluster::port::PeerChange;
 use ractor::RpcReplyPort;
 
 use super::actor::StepState;
-use super::conductor::Action;
+use super::height_driver::Action;
 use crate::consensus::context::Step;
 use crate::consensus::core::{CoreError, RoundTimer};
 use crate::consensus::evidence::Equivocation;

@@ -15,7 +15,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::byzantine::{Byzantine, Delivery, claimed};
-use super::conductor::{Action, Conductor, HeightLog, Input, Instant, Tools, shown};
+use super::height_driver::{Action, HeightDriver, HeightLog, Input, StepTime, Tools, shown};
 use crate::actors::sync::state::{self as sync, SyncState};
 use crate::consensus::context::{BlockVote, ConsensusHeight, MemberIndex, Statement, Step};
 use crate::consensus::core::MalachiteCore;
@@ -155,7 +155,7 @@ impl Signer for RecordingSigner {
 }
 
 pub(super) struct Member {
-    pub(super) conductor: Conductor,
+    pub(super) driver: HeightDriver,
     log: MemoryLog,
     signer: RecordingSigner,
     received: Received,
@@ -203,10 +203,10 @@ fn name(index: usize) -> NodeId {
     NodeId::new(&format!("node-{}", index + 1)).expect("a name")
 }
 
-fn conductor(genesis: &Genesis, own: usize, head: Head) -> Conductor {
+fn driver(genesis: &Genesis, own: usize, head: Head) -> HeightDriver {
     let config = ConsensusConfig::default();
     let core = Box::new(MalachiteCore::new(genesis, own, config));
-    Conductor::new(core, config, (0..MEMBERS).map(name).collect(), own, head, genesis.block_time())
+    HeightDriver::new(core, config, (0..MEMBERS).map(name).collect(), own, head, genesis.block_time())
 }
 
 impl Simulation {
@@ -214,7 +214,7 @@ impl Simulation {
         let genesis = genesis();
         let head = Head::genesis(genesis.hash());
         let member = |own: usize| Member {
-            conductor: conductor(&genesis, own, head),
+            driver: driver(&genesis, own, head),
             log: MemoryLog::default(),
             signer: RecordingSigner {
                 key: secret(own as u8),
@@ -322,7 +322,7 @@ impl Simulation {
 
     fn input(&mut self, index: usize, input: Input) {
         let gate_open = self.gate_open(index);
-        let at = Instant {
+        let at = StepTime {
             now: Moment::at(Duration::from_millis(self.now_ms)),
             wall: WallTime((10_000_000 + self.now_ms).saturating_add_signed(self.members[index].ahead_ms)),
             gate_open,
@@ -332,7 +332,7 @@ impl Simulation {
         member.signer.gate_open = gate_open;
         let (signer, log, received) = (&mut member.signer, &mut member.log, &mut member.received);
         let mut tools = Tools { signer, log, received };
-        let actions = member.conductor.handle(at, &mut tools, input).expect("the step holds");
+        let actions = member.driver.handle(at, &mut tools, input).expect("the step holds");
         for action in actions {
             self.act(index, at, action);
         }
@@ -371,7 +371,7 @@ impl Simulation {
         self.send(from, to.map(name).as_ref(), message);
     }
 
-    fn act(&mut self, index: usize, at: Instant, action: Action) {
+    fn act(&mut self, index: usize, at: StepTime, action: Action) {
         let deliveries = match (&mut self.members[index].byzantine, &action) {
             (Some(byzantine), Action::Send(message)) => Some(byzantine.say(None, message.clone())),
             (Some(byzantine), Action::SendTo(node, message)) => {
@@ -398,8 +398,8 @@ impl Simulation {
             }
             Action::Build { round } => {
                 let member = &mut self.members[index];
-                let payload = member.engine.get_payload(&member.conductor.head().hash).expect("on the head");
-                let block = member.conductor.assemble(at.wall, payload);
+                let payload = member.engine.get_payload(&member.driver.head().hash).expect("on the head");
+                let block = member.driver.assemble(at.wall, payload);
                 self.push(1, index, Event::Input(Box::new(Input::Built { round, block })));
             }
             Action::Check { block, round } => {
@@ -506,12 +506,12 @@ impl Simulation {
         let member = &mut self.members[index];
         let head =
             member.chain.last().map_or(Head::genesis(self.genesis.hash()), |(block, ..)| Head::of(block));
-        member.conductor = conductor(&self.genesis, index, head);
+        member.driver = driver(&self.genesis, index, head);
         member.engine = OrderingEngine::new(head);
         member.received = Received::new(&self.genesis, index);
         member.up = true;
         let lost = (0..MEMBERS).filter(|&other| !self.members[other].up).map(name).collect::<Vec<_>>();
-        self.members[index].conductor.begin_without(lost);
+        self.members[index].driver.begin_without(lost);
         self.push(0, index, Event::Tick);
         self.tell_others(index, |node| PeerChange::Up { node, incarnation: Incarnation(2) });
     }
@@ -790,13 +790,13 @@ fn a_member_that_lost_its_log_or_a_part_of_it_is_silent_until_the_others_have_de
         simulation.run_for(20);
         let member = &simulation.members[3];
         assert_eq!(member.signer.signed.len(), signed_before, "{kept} entries kept");
-        let health = member.conductor.health(Moment::at(Duration::from_millis(simulation.now_ms)));
+        let health = member.driver.health(Moment::at(Duration::from_millis(simulation.now_ms)));
         assert_eq!(health.status, HealthStatus::Unhealthy, "{kept} entries kept");
         simulation.run_for(10_000);
         simulation.assert_safe();
         let member = &simulation.members[3];
         assert!(member.signer.signed.len() > signed_before + 4, "it votes again");
-        let health = member.conductor.health(Moment::at(Duration::from_millis(simulation.now_ms)));
+        let health = member.driver.health(Moment::at(Duration::from_millis(simulation.now_ms)));
         assert_eq!(health.status, HealthStatus::Healthy);
     }
 }
@@ -925,7 +925,7 @@ fn an_open_gate_without_blocks_is_reported() {
     // Messages are lost although the detector sees everybody.
     simulation.loses_messages = true;
     simulation.run_for(20_000);
-    let health = simulation.members[0].conductor.health(Moment::at(Duration::from_millis(simulation.now_ms)));
+    let health = simulation.members[0].driver.health(Moment::at(Duration::from_millis(simulation.now_ms)));
     assert_eq!(health.status, HealthStatus::Degraded);
     assert!(health.reason.contains("no block was decided for"), "{}", health.reason);
 }

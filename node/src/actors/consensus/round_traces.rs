@@ -31,7 +31,7 @@ const EARLY_MAX: usize = 64;
 
 /// A part of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum RoundPart {
     /// Another member's proposal is waited for.
     WaitForProposal,
     /// This member's block is built, signed and sent.
@@ -48,7 +48,7 @@ pub enum Step {
     Commit,
 }
 
-impl Step {
+impl RoundPart {
     fn name(self) -> &'static str {
         match self {
             Self::WaitForProposal => "wait for proposal",
@@ -86,14 +86,14 @@ pub struct GateNote {
 
 /// Which round of which height.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct RoundPlace {
     /// The height.
     pub height: u64,
     /// The round.
     pub round: u32,
 }
 
-impl Place {
+impl RoundPlace {
     fn of(message: &ConsensusWire) -> Self {
         Self { height: message.height(), round: message.round() }
     }
@@ -112,12 +112,12 @@ impl Place {
 
 /// A round under way.
 struct Round {
-    place: Place,
+    place: RoundPlace,
     proposer: usize,
     whole: SpanBuilder,
-    open: Vec<(Step, SpanBuilder)>,
+    open: Vec<(RoundPart, SpanBuilder)>,
     /// Steps that began, over or not.
-    begun: Vec<(Step, TraceContext)>,
+    begun: Vec<(RoundPart, TraceContext)>,
     over: Vec<Span>,
     /// Precommits of others, by the spans that they are part of.
     precommits: Vec<TraceContext>,
@@ -132,7 +132,7 @@ fn ended(draft: SpanBuilder, now: Moment, error: Option<&str>) -> Span {
 
 impl Round {
     /// A step begins, unless it did already: what is said again is not done again.
-    fn begin(&mut self, now: Moment, step: Step) {
+    fn begin(&mut self, now: Moment, step: RoundPart) {
         if !self.begun.iter().any(|(begun, _)| *begun == step) {
             let draft = SpanBuilder::child(self.whole.context(), span_id(), step.name(), now);
             self.begun.push((step, draft.context()));
@@ -141,16 +141,16 @@ impl Round {
     }
 
     /// The span of a step that began, or the round's.
-    fn context_of(&self, step: Step) -> TraceContext {
+    fn context_of(&self, step: RoundPart) -> TraceContext {
         let begun = self.begun.iter().find(|(begun, _)| *begun == step);
         begun.map_or_else(|| self.whole.context(), |(_, context)| *context)
     }
 
-    fn draft(&mut self, step: Step) -> Option<&mut SpanBuilder> {
+    fn draft(&mut self, step: RoundPart) -> Option<&mut SpanBuilder> {
         self.open.iter_mut().find(|(open, _)| *open == step).map(|(_, draft)| draft)
     }
 
-    fn end(&mut self, now: Moment, step: Step) {
+    fn end(&mut self, now: Moment, step: RoundPart) {
         if let Some(index) = self.open.iter().position(|(open, _)| *open == step) {
             self.over.push(self.open.remove(index).1.end(now));
         }
@@ -165,7 +165,7 @@ impl Round {
     }
 
     /// It was not needed: nothing is told of it.
-    fn forget(&mut self, step: Step) {
+    fn forget(&mut self, step: RoundPart) {
         self.open.retain(|(open, _)| *open != step);
     }
 
@@ -192,19 +192,19 @@ fn note_gate(draft: &mut SpanBuilder, now: Moment, gate: &GateNote) {
 
 /// What was heard before its round began here.
 struct Early {
-    place: Place,
+    place: RoundPlace,
     is_proposal: bool,
     part_of: TraceContext,
 }
 
 /// The rounds of one member, as they are told. Methods that give spans give those that are over.
-pub struct Rounds {
+pub struct RoundTraces {
     genesis: [u8; 32],
     own: usize,
     members: Vec<String>,
     current: Option<Round>,
     /// Told up to where the gate closed, and not over; with its proposer.
-    halted: Option<(Place, usize)>,
+    halted: Option<(RoundPlace, usize)>,
     gate: Option<GateNote>,
     early: VecDeque<Early>,
     last: TraceContext,
@@ -212,7 +212,7 @@ pub struct Rounds {
     next: u64,
 }
 
-impl Rounds {
+impl RoundTraces {
     /// Rounds of the member at place `own` among `members`, from the height `next` on.
     pub fn new(genesis: [u8; 32], own: usize, members: Vec<String>, next: u64) -> Self {
         let (early, last) = (VecDeque::new(), TraceContext::default());
@@ -226,7 +226,7 @@ impl Rounds {
 
     /// A round begins, in which it is the turn of `proposer`.
     #[must_use]
-    pub fn began(&mut self, now: Moment, place: Place, proposer: usize) -> Vec<Span> {
+    pub fn began(&mut self, now: Moment, place: RoundPlace, proposer: usize) -> Vec<Span> {
         let over = self.current.take().map_or_else(Vec::new, |round| {
             let outcome = if round.place.height == place.height { "next round" } else { "left" };
             round.finish(now, outcome, None)
@@ -235,7 +235,7 @@ impl Rounds {
         over
     }
 
-    fn open(&mut self, now: Moment, place: Place, proposer: usize, resumed: bool) {
+    fn open(&mut self, now: Moment, place: RoundPlace, proposer: usize, resumed: bool) {
         let context = TraceContext::sampled(place.trace_id(self.genesis), span_id());
         let mut whole = SpanBuilder::root(context, "round", now)
             .with("alys.height", place.height)
@@ -266,7 +266,7 @@ impl Rounds {
         }
         match parent {
             Some(parent) => round.whole.adopt(parent),
-            None if proposer != self.own => round.begin(now, Step::WaitForProposal),
+            None if proposer != self.own => round.begin(now, RoundPart::WaitForProposal),
             None => {}
         }
         self.halted = None;
@@ -309,7 +309,7 @@ impl Rounds {
     /// The gate closed between two heights, where a member is most of the time: the round that does not begin is told, in
     /// the trace in which it begins later.
     fn halted_before(&mut self, now: Moment, gate: &GateNote) -> Span {
-        let place = Place { height: self.next, round: 0 };
+        let place = RoundPlace { height: self.next, round: 0 };
         let context = TraceContext::sampled(place.trace_id(self.genesis), span_id());
         let mut whole = SpanBuilder::root(context, "round", now)
             .with("alys.height", place.height)
@@ -323,31 +323,31 @@ impl Rounds {
     /// This member asked its engine for a block.
     pub fn building(&mut self, now: Moment) {
         if let Some(round) = &mut self.current {
-            round.begin(now, Step::Propose);
+            round.begin(now, RoundPart::Propose);
         }
     }
 
     /// This member asked its engine to execute a block.
     pub fn executing(&mut self, now: Moment) {
         if let Some(round) = &mut self.current {
-            round.end(now, Step::WaitForProposal);
-            round.begin(now, Step::Execute);
+            round.end(now, RoundPart::WaitForProposal);
+            round.begin(now, RoundPart::Execute);
         }
     }
 
     /// The engine answered.
     pub fn executed(&mut self, now: Moment, valid: bool) {
         if let Some(round) = &mut self.current {
-            if let Some(draft) = round.draft(Step::Execute) {
+            if let Some(draft) = round.draft(RoundPart::Execute) {
                 draft.set("alys.valid", valid);
             }
-            round.end(now, Step::Execute);
+            round.end(now, RoundPart::Execute);
         }
     }
 
     /// This member says something. Gives the span that what it says is part of.
     pub fn said(&mut self, now: Moment, message: &ConsensusWire) -> TraceContext {
-        let place = Place::of(message);
+        let place = RoundPlace::of(message);
         let Some(round) = self.current.as_mut().filter(|round| round.place == place) else {
             return TraceContext::default();
         };
@@ -357,24 +357,24 @@ impl Rounds {
         match message {
             ConsensusWire::Proposal(..) => {
                 // Built before, in an earlier round or before a restart.
-                round.begin(now, Step::Propose);
-                round.end(now, Step::Propose);
-                round.context_of(Step::Propose)
+                round.begin(now, RoundPart::Propose);
+                round.end(now, RoundPart::Propose);
+                round.context_of(RoundPart::Propose)
             }
             ConsensusWire::Vote(vote, _) => {
                 let step = match vote.kind {
-                    VoteType::Prevote => Step::Prevote,
-                    VoteType::Precommit => Step::Precommit,
+                    VoteType::Prevote => RoundPart::Prevote,
+                    VoteType::Precommit => RoundPart::Precommit,
                 };
                 // The core says its vote for its own block before the block.
-                round.end(now, Step::WaitForProposal);
-                round.end(now, Step::Propose);
-                if step == Step::Precommit {
-                    round.end(now, Step::Prevote);
+                round.end(now, RoundPart::WaitForProposal);
+                round.end(now, RoundPart::Propose);
+                if step == RoundPart::Precommit {
+                    round.end(now, RoundPart::Prevote);
                 }
                 // Where others' prevotes are there already, it says its precommit before its prevote, in one breath.
-                let precommit = round.draft(Step::Precommit).map(|draft| draft.started());
-                let is_over = step == Step::Prevote && precommit.is_some();
+                let precommit = round.draft(RoundPart::Precommit).map(|draft| draft.started());
+                let is_over = step == RoundPart::Prevote && precommit.is_some();
                 let begins = precommit.filter(|_| is_over).unwrap_or(now);
                 round.begin(begins, step);
                 if let Some(draft) = round.draft(step) {
@@ -391,7 +391,7 @@ impl Rounds {
 
     /// Another member says something, as part of the span that it names.
     pub fn heard(&mut self, message: &ConsensusWire, part_of: TraceContext) {
-        let place = Place::of(message);
+        let place = RoundPlace::of(message);
         // What is not of this round's trace is a mistake, or a lie.
         if !part_of.is_sampled() || part_of.trace_id != place.trace_id(self.genesis) {
             return;
@@ -422,21 +422,21 @@ impl Rounds {
     /// The round decided in a step that began at `began`.
     pub fn decided(&mut self, began: Moment, now: Moment) {
         let Some(round) = &mut self.current else { return };
-        round.end(began, Step::Prevote);
-        round.end(began, Step::Precommit);
-        round.begin(began, Step::Aggregate);
+        round.end(began, RoundPart::Prevote);
+        round.end(began, RoundPart::Precommit);
+        round.begin(began, RoundPart::Aggregate);
         let precommits = std::mem::take(&mut round.precommits);
-        if let Some(draft) = round.draft(Step::Aggregate) {
+        if let Some(draft) = round.draft(RoundPart::Aggregate) {
             for precommit in precommits {
                 draft.link(precommit);
             }
         }
-        round.end(now, Step::Aggregate);
-        round.begin(now, Step::Commit);
+        round.end(now, RoundPart::Aggregate);
+        round.begin(now, RoundPart::Commit);
     }
 
     /// The span of a step of the round in hand, or the round's.
-    pub fn context_of(&self, step: Step) -> TraceContext {
+    pub fn context_of(&self, step: RoundPart) -> TraceContext {
         self.current.as_ref().map_or_else(TraceContext::default, |round| round.context_of(step))
     }
 
@@ -451,7 +451,7 @@ impl Rounds {
         let round = self.current.take_if(|round| round.place.height <= height);
         round.map_or_else(Vec::new, |mut round| {
             if adopted {
-                round.forget(Step::WaitForProposal);
+                round.forget(RoundPart::WaitForProposal);
             }
             round.finish(now, outcome, None)
         })
@@ -477,7 +477,7 @@ mod tests {
     use crate::keys::{SIGNATURE_BYTES, Signature};
 
     const GENESIS: [u8; 32] = [7; 32];
-    const PLACE: Place = Place { height: 5, round: 1 };
+    const PLACE: RoundPlace = RoundPlace { height: 5, round: 1 };
 
     fn at(millis: u64) -> Moment {
         Moment::at(Duration::from_millis(millis))
@@ -500,9 +500,9 @@ mod tests {
     }
 
     /// Rounds of the first member, in a round of the second.
-    fn rounds() -> Rounds {
+    fn rounds() -> RoundTraces {
         let members = (1..=4).map(|number| format!("node-{number}")).collect();
-        let mut rounds = Rounds::new(GENESIS, 0, members, PLACE.height);
+        let mut rounds = RoundTraces::new(GENESIS, 0, members, PLACE.height);
         assert!(rounds.gate(at(0), gate(true, 4)).is_empty());
         assert!(rounds.began(at(10), PLACE, 1).is_empty());
         rounds
@@ -552,7 +552,7 @@ mod tests {
         assert_eq!(rounds.committed(at(20), PLACE.height, false).len(), 2);
         let told = rounds.gate(at(100), gate(false, 2));
         assert_eq!(shown(&told), [("round", 100, 100, true)]);
-        let next = Place { height: PLACE.height + 1, round: 0 };
+        let next = RoundPlace { height: PLACE.height + 1, round: 0 };
         assert_eq!(told[0].context.trace_id, next.trace_id(GENESIS));
         assert_eq!(told[0].error.as_deref(), Some("2 of 4 healthy; 3 required"));
         assert_eq!((told[0].links.as_slice(), told[0].events[0].name), (&[before][..], "gate closed"));
@@ -566,7 +566,7 @@ mod tests {
 
     #[test]
     fn a_member_that_starts_where_nothing_works_yet_has_not_halted() {
-        let mut rounds = Rounds::new(GENESIS, 0, Vec::new(), 1);
+        let mut rounds = RoundTraces::new(GENESIS, 0, Vec::new(), 1);
         assert!(rounds.gate(at(0), gate(false, 1)).is_empty());
     }
 
@@ -586,7 +586,7 @@ mod tests {
         let last = others.with_span([10; 8]);
         rounds.heard(&vote(VoteType::Precommit, 3), last);
         rounds.decided(at(50), at(52));
-        assert_ne!(rounds.context_of(Step::Commit), rounds.context());
+        assert_ne!(rounds.context_of(RoundPart::Commit), rounds.context());
         let told = rounds.committed(at(60), PLACE.height, false);
         let expected = [
             ("wait for proposal", 10, 20, false),
@@ -605,7 +605,7 @@ mod tests {
     #[test]
     fn what_was_heard_before_its_round_began_belongs_to_it() {
         let mut rounds = rounds();
-        let next = Place { height: PLACE.height + 1, round: PLACE.round };
+        let next = RoundPlace { height: PLACE.height + 1, round: PLACE.round };
         let [proposal, precommit] =
             [[7; 8], [8; 8]].map(|span| TraceContext::sampled(next.trace_id(GENESIS), span));
         let of_next = |message: ConsensusWire| match message {
@@ -639,7 +639,7 @@ mod tests {
 
     #[test]
     fn a_round_ends_with_the_next_with_a_fetched_block_and_with_its_actor() {
-        let next = Place { round: PLACE.round + 1, ..PLACE };
+        let next = RoundPlace { round: PLACE.round + 1, ..PLACE };
         let mut rounds = rounds();
         let first = rounds.context();
         assert_eq!(
@@ -651,7 +651,7 @@ mod tests {
         assert_eq!(shown(&adopted), [("round", 30, 40, false)]);
         assert_eq!(adopted[0].links, [first], "it follows from the round before");
         assert!(rounds.abandoned(at(41)).is_empty());
-        assert!(rounds.began(at(50), Place { height: 6, round: 0 }, 0).is_empty());
+        assert!(rounds.began(at(50), RoundPlace { height: 6, round: 0 }, 0).is_empty());
         rounds.building(at(51));
         assert_eq!(shown(&rounds.abandoned(at(60))), [("propose", 51, 60, true), ("round", 50, 60, true)]);
     }

@@ -73,7 +73,7 @@ const VOTE_SYNCS: u32 = 3;
 
 /// The time of an input, on both clocks, and whether the gate is open at that moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Instant {
+pub struct StepTime {
     /// Monotonic.
     pub now: Moment,
     /// For time stamps.
@@ -238,7 +238,7 @@ enum Stage {
 }
 
 /// The protocol with its pace, its gate and its timers.
-pub struct Conductor {
+pub struct HeightDriver {
     core: Box<dyn BftCore>,
     config: ConsensusConfig,
     members: Vec<NodeId>,
@@ -291,7 +291,7 @@ pub fn shown(own: usize, block: &Block, certificate: &Certificate) -> Option<Ste
     (usize::from(block.proposer) == own).then_some(Step::Proposal)
 }
 
-impl Conductor {
+impl HeightDriver {
     /// A conductor above `head`, waiting for the gate.
     pub fn new(
         core: Box<dyn BftCore>,
@@ -361,7 +361,7 @@ impl Conductor {
     /// What follows from `input`.
     pub fn handle(
         &mut self,
-        at: Instant,
+        at: StepTime,
         tools: &mut Tools<'_>,
         input: Input,
     ) -> Result<Vec<Action>, CoreError> {
@@ -379,7 +379,7 @@ impl Conductor {
     ) -> Result<(), CoreError> {
         match outcome {
             Err(CoreError::Signer(refusal)) if matches!(*refusal, Refusal::Gate(_)) => {
-                self.lay_down(refusal.to_string(), actions);
+                self.abort_height(refusal.to_string(), actions);
                 Ok(())
             }
             outcome => outcome,
@@ -388,7 +388,7 @@ impl Conductor {
 
     fn conduct(
         &mut self,
-        at: Instant,
+        at: StepTime,
         tools: &mut Tools<'_>,
         input: Input,
         actions: &mut Vec<Action>,
@@ -431,7 +431,7 @@ impl Conductor {
             Input::Missed(Statement { height, step, .. }) => {
                 if tools.signer.remembers(height) {
                     Self::forget(tools, height, step)?;
-                    self.lay_down(COPIED.to_owned(), actions);
+                    self.abort_height(COPIED.to_owned(), actions);
                 }
             }
             Input::PeersAt { height, heard } => {
@@ -477,7 +477,7 @@ impl Conductor {
 
     /// The gate closed in the middle of a step, of which nothing may leave. That is no failure: what led to the
     /// step is in the log, and replayed from there once the gate is open again, as after a crash.
-    fn lay_down(&mut self, reason: String, actions: &mut Vec<Action>) {
+    fn abort_height(&mut self, reason: String, actions: &mut Vec<Action>) {
         self.stage = Stage::Waiting;
         self.pacing = Pacing::new(self.pacing.block_time());
         self.timers.clear();
@@ -488,7 +488,7 @@ impl Conductor {
     /// Takes what a member sent, if it is signed by whom it names.
     fn hear(
         &mut self,
-        at: Instant,
+        at: StepTime,
         tools: &mut Tools<'_>,
         from: usize,
         message: ConsensusWire,
@@ -551,7 +551,7 @@ impl Conductor {
     /// Lets the core take a step, or holds the input until it may.
     fn take(
         &mut self,
-        at: Instant,
+        at: StepTime,
         tools: &mut Tools<'_>,
         input: CoreInput,
         actions: &mut Vec<Action>,
@@ -566,7 +566,7 @@ impl Conductor {
 
     fn begin(
         &mut self,
-        at: Instant,
+        at: StepTime,
         tools: &mut Tools<'_>,
         actions: &mut Vec<Action>,
     ) -> Result<(), CoreError> {
@@ -625,7 +625,7 @@ impl Conductor {
     /// The gate opened in the middle of a height.
     fn resume(
         &mut self,
-        at: Instant,
+        at: StepTime,
         tools: &mut Tools<'_>,
         actions: &mut Vec<Action>,
     ) -> Result<(), CoreError> {
@@ -635,7 +635,7 @@ impl Conductor {
 
     fn drain(
         &mut self,
-        at: Instant,
+        at: StepTime,
         tools: &mut Tools<'_>,
         actions: &mut Vec<Action>,
     ) -> Result<(), CoreError> {
@@ -653,7 +653,7 @@ impl Conductor {
 
     fn follow(
         &mut self,
-        at: Instant,
+        at: StepTime,
         tools: &mut Tools<'_>,
         effects: Vec<Effect>,
         actions: &mut Vec<Action>,
@@ -742,7 +742,7 @@ impl Conductor {
         self.said.push_back(message.clone());
     }
 
-    fn saw(&mut self, at: Instant, message: &ConsensusWire) {
+    fn saw(&mut self, at: StepTime, message: &ConsensusWire) {
         // Only what may be decided next counts, and a proposer that offers too much loses its own place: the map is
         // emptied with each height.
         if let ConsensusWire::Proposal(proposal, _) = message

@@ -4,30 +4,30 @@ use alys_cluster::clock::Moment;
 use alys_cluster::event::EventBus;
 use alys_cluster::trace::{ParentSpan, Span, TraceContext};
 
-use super::trace::Rounds;
+use super::round_traces::RoundTraces;
 
 /// The rounds under way, where somebody listens; nothing where nobody does. What is under way when this is dropped is
 /// told as abandoned.
-pub(super) struct Telling(Option<Told>);
+pub(super) struct RoundTracing(Option<TracedRounds>);
 
-struct Told {
-    rounds: Rounds,
+struct TracedRounds {
+    rounds: RoundTraces,
     events: EventBus,
 }
 
-impl Telling {
+impl RoundTracing {
     /// Tells `rounds` to whoever listens on `events`.
-    pub(super) fn new(events: &EventBus, rounds: impl FnOnce() -> Rounds) -> Self {
-        Self(events.tracer().is_on().then(|| Told { rounds: rounds(), events: events.clone() }))
+    pub(super) fn new(events: &EventBus, rounds: impl FnOnce() -> RoundTraces) -> Self {
+        Self(events.tracer().is_on().then(|| TracedRounds { rounds: rounds(), events: events.clone() }))
     }
 
     /// Lets the rounds take a step; gives what it gives.
-    pub(super) fn step<R: Default>(&mut self, step: impl FnOnce(&mut Rounds, Moment) -> R) -> R {
+    pub(super) fn step<R: Default>(&mut self, step: impl FnOnce(&mut RoundTraces, Moment) -> R) -> R {
         self.0.as_mut().map_or_else(R::default, |told| step(&mut told.rounds, told.events.clock().now()))
     }
 
     /// Lets the rounds take a step, and tells what is over by it.
-    pub(super) fn tell(&mut self, step: impl FnOnce(&mut Rounds, Moment) -> Vec<Span>) {
+    pub(super) fn tell(&mut self, step: impl FnOnce(&mut RoundTraces, Moment) -> Vec<Span>) {
         if let Some(told) = &mut self.0 {
             let over = step(&mut told.rounds, told.events.clock().now());
             told.events.tracer().record_all(over);
@@ -35,14 +35,14 @@ impl Telling {
     }
 
     /// What is worked on.
-    pub(super) fn cause(&self, context: impl FnOnce(&Rounds) -> TraceContext) -> Option<ParentSpan> {
+    pub(super) fn cause(&self, context: impl FnOnce(&RoundTraces) -> TraceContext) -> Option<ParentSpan> {
         let context = context(&self.0.as_ref()?.rounds);
         context.is_sampled().then(|| ParentSpan::local(context))
     }
 }
 
-impl Drop for Telling {
+impl Drop for RoundTracing {
     fn drop(&mut self) {
-        self.tell(Rounds::abandoned);
+        self.tell(RoundTraces::abandoned);
     }
 }
