@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const PRIORITIES: [ActorPriority; 4] =
     [ActorPriority::Critical, ActorPriority::High, ActorPriority::Normal, ActorPriority::Background];
 
-/// What a [`Patient`] is asked.
+/// What a [`PingedActor`] is asked.
 pub enum Question {
     /// Is it well?
     Ping(PingMessage, RpcReplyPort<PongMessage>),
@@ -30,12 +30,12 @@ pub enum Question {
 
 /// An actor that answers pings.
 #[derive(Clone)]
-pub struct Patient {
+pub struct PingedActor {
     address: Address<Question>,
     clock: Arc<dyn Clock>,
 }
 
-impl Actor for Patient {
+impl Actor for PingedActor {
     type Msg = Mail<Question>;
     type State = ();
     type Arguments = ();
@@ -76,16 +76,16 @@ impl Crowd {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let context = Context::new(prefix, clock.clone(), EventBus::new(clock.clone()));
         let name = |n: usize| ActorName::new(&format!("actor-{n}")).expect("a name");
-        let patient = |n| Patient { address: Address::new(name(n), 64), clock: clock.clone() };
+        let patient = |n| PingedActor { address: Address::new(name(n), 64), clock: clock.clone() };
         let patients: Vec<_> = (0..size).map(patient).collect();
-        let child = |(n, patient): (usize, &Patient)| {
+        let child = |(n, patient): (usize, &PingedActor)| {
             let patient = patient.clone();
             let child = ChildSpec::worker(prefix, &name(n), move || (patient.clone(), ()));
             let child = child.priority(PRIORITIES[n % 4]);
             if n == 0 { child } else { child.depends_on(&[&name(n / 2)]) }
         };
         let monitor = Address::new(ActorName::literal("health"), 64);
-        let pingable = |(n, patient): (usize, &Patient)| {
+        let pingable = |(n, patient): (usize, &PingedActor)| {
             Pingable::new(&patient.address, PRIORITIES[n % 4], Question::Ping)
         };
         let actor = HealthMonitor {

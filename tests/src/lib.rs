@@ -4,21 +4,21 @@
 //! [`eventually`] waits for a condition instead of a guess of how long something takes. [`federation`] runs
 //! four members in this process, over real loopback connections. [`client`] asks a member what anyone may ask
 //! it: its HTTP; [`collector`] takes its traces, [`raw`] sends what a decent client would not. [`process`] is a member that is a process, [`schema`] says
-//! whether JSON is what a document says it is. [`saboteur`] is a member that turned, [`meddler`] a wire that did, [`narrow`] one that
+//! whether JSON is what a document says it is. [`byzantine_peer`] is a member that turned, [`tampering_proxy`] a wire that did, [`throttling_proxy`] one that
 //! passes little. [`tree`] puts actors that do as they are told under the real supervisor. [`source`] reads the workspace's sources as the layer test sees them.
 //! [`wire`] links two members without sockets.
 
+pub mod byzantine_peer;
 pub mod client;
 pub mod collector;
 pub mod federation;
-pub mod meddler;
-pub mod narrow;
 pub mod process;
 pub mod raw;
-pub mod saboteur;
 pub mod schema;
 pub mod slow_disk;
 pub mod source;
+pub mod tampering_proxy;
+pub mod throttling_proxy;
 pub mod tree;
 pub mod wire;
 

@@ -42,7 +42,7 @@ impl Record {
     }
 }
 
-/// What a [`Puppet`] can be told.
+/// What a [`ScriptedActor`] can be told.
 pub enum Order {
     /// Say which start of the actor answers, from 1.
     Who(RpcReplyPort<u32>),
@@ -68,7 +68,7 @@ pub enum Order {
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
-/// How the starts of a [`Puppet`] go wrong.
+/// How the starts of a [`ScriptedActor`] go wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
     /// They do not.
@@ -98,7 +98,7 @@ pub enum Start {
 
 /// An actor that does as it is told.
 #[derive(Clone)]
-pub struct Puppet {
+pub struct ScriptedActor {
     /// Where it is reached.
     pub address: Address<Order>,
     start: Start,
@@ -126,7 +126,7 @@ impl Life {
     }
 }
 
-impl Actor for Puppet {
+impl Actor for ScriptedActor {
     type Msg = Mail<Order>;
     type State = Life;
     type Arguments = ();
@@ -218,13 +218,13 @@ impl Stage {
     }
 
     /// A puppet with this name.
-    pub fn puppet(&self, name: &'static str) -> Puppet {
+    pub fn puppet(&self, name: &'static str) -> ScriptedActor {
         self.puppet_of(ActorName::literal(name))
     }
 
     /// The same, for a name that is made at run time.
-    pub fn puppet_of(&self, name: ActorName) -> Puppet {
-        Puppet {
+    pub fn puppet_of(&self, name: ActorName) -> ScriptedActor {
+        ScriptedActor {
             address: Address::new(name, 16),
             start: Start::Well,
             clings: false,
@@ -236,7 +236,7 @@ impl Stage {
     }
 
     /// The puppet as a child.
-    pub fn child(&self, puppet: &Puppet) -> ChildSpec {
+    pub fn child(&self, puppet: &ScriptedActor) -> ChildSpec {
         let puppet = puppet.clone();
         ChildSpec::worker(&self.context.prefix, &puppet.address.name().clone(), move || (puppet.clone(), ()))
     }
@@ -313,7 +313,7 @@ impl Root {
     }
 }
 
-impl Puppet {
+impl ScriptedActor {
     /// The same puppet, whose starts go like this.
     #[must_use]
     pub fn starting(self, start: Start) -> Self {

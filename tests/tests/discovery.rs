@@ -322,7 +322,7 @@ impl Side {
 }
 
 /// Answers after as many milliseconds as it is told.
-fn echo(stage: &Stage) -> (alys_tests::tree::Puppet, Exports) {
+fn echo(stage: &Stage) -> (alys_tests::tree::ScriptedActor, Exports) {
     let puppet = stage.puppet("echo");
     let exports = Exports::default().with::<EchoProtocol, _>(
         puppet.address.name().clone(),

@@ -33,7 +33,7 @@ use tokio::sync::broadcast::Receiver;
 type Outcome = Result<(), ActorProcessingErr>;
 type Deed = Box<dyn FnOnce(ActorRef<Mail<Order>>) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send>;
 
-/// What a [`Patient`] can be told.
+/// What a [`FailingActor`] can be told.
 enum Order {
     /// Say which start answers, from 1.
     Who(RpcReplyPort<u32>),
@@ -63,7 +63,7 @@ fn takes(time: Duration) -> Deed {
     })
 }
 
-/// Where the second start of a [`Patient`] goes wrong.
+/// Where the second start of a [`FailingActor`] goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     None,
@@ -76,14 +76,14 @@ enum Trouble {
 
 /// An actor that fails in every way there is.
 #[derive(Clone)]
-struct Patient {
+struct FailingActor {
     starts: Arc<AtomicU32>,
     trouble: Trouble,
     /// Every start ends by itself with a panic.
     is_hopeless: bool,
 }
 
-impl Patient {
+impl FailingActor {
     fn new(trouble: Trouble) -> Self {
         Self { starts: Arc::default(), trouble, is_hopeless: false }
     }
@@ -101,7 +101,7 @@ impl Patient {
     }
 }
 
-impl Actor for Patient {
+impl Actor for FailingActor {
     type Msg = Mail<Order>;
     type State = u32;
     type Arguments = ();
@@ -157,7 +157,7 @@ impl Ward {
         Self { stage, root, events, table: *table }
     }
 
-    async fn admit(&self, config: SupervisedActorConfig, patient: Patient) -> Address<Order> {
+    async fn admit(&self, config: SupervisedActorConfig, patient: FailingActor) -> Address<Order> {
         let admitted = self.root.face.spawn_supervised(config, patient.factory()).await;
         admitted.expect("the patient starts")
     }
@@ -295,7 +295,7 @@ async fn an_actor_that_fails_in_a_way_that_may_pass_is_restarted_and_its_callers
         T::Error { error: text("something else") },
     ];
     let mut ward = Ward::open("transient", &EscalationTable::TIER).await;
-    let address = ward.admit(named("patient"), Patient::new(Trouble::None)).await;
+    let address = ward.admit(named("patient"), FailingActor::new(Trouble::None)).await;
     let mut start = 1;
     for kind in typed {
         order(&address, fails(kind.clone()));
@@ -389,7 +389,7 @@ async fn what_a_restart_would_only_repeat_stays_down_until_someone_starts_it_or_
     for (n, (act, kind, class)) in ways.into_iter().enumerate() {
         let mut ward = Ward::open(&format!("stays-down-{n}"), &EscalationTable::TIER).await;
         let background = SupervisedActorConfig { priority: ActorPriority::Background, ..named("patient") };
-        let address = ward.admit(background, Patient::new(Trouble::None)).await;
+        let address = ward.admit(background, FailingActor::new(Trouble::None)).await;
         order(&address, act());
         let record = ward.decided().await;
         assert_eq!((record.failure.kind(), record.failure.class()), (&kind, class), "{record}");
@@ -402,7 +402,7 @@ async fn what_a_restart_would_only_repeat_stays_down_until_someone_starts_it_or_
         ward.root.face.start_stopped(&ActorName::literal("patient")).await.expect("it starts");
         answers(&address, 2).await;
 
-        let normal = ward.admit(named("normal"), Patient::new(Trouble::None)).await;
+        let normal = ward.admit(named("normal"), FailingActor::new(Trouble::None)).await;
         order(&normal, act());
         let record = ward.decided().await;
         assert_eq!(record.decision.step, EscalationStep::RaiseToParent, "{record}");
@@ -413,7 +413,7 @@ async fn what_a_restart_would_only_repeat_stays_down_until_someone_starts_it_or_
 #[tokio::test(start_paused = true)]
 async fn a_panic_keeps_its_message_and_place_and_every_doubling_its_backtrace() {
     let mut ward = Ward::open("panics", &EscalationTable::TIER).await;
-    let address = ward.admit(named("patient"), Patient::new(Trouble::None)).await;
+    let address = ward.admit(named("patient"), FailingActor::new(Trouble::None)).await;
     let mut with_backtrace = Vec::new();
     for n in 1..=5 {
         let line = line!() + 1;
@@ -444,7 +444,7 @@ async fn a_panic_keeps_its_message_and_place_and_every_doubling_its_backtrace() 
 #[tokio::test(start_paused = true)]
 async fn a_panic_that_the_actor_caught_is_not_blamed_for_what_happens_later() {
     let mut ward = Ward::open("caught", &EscalationTable::TIER).await;
-    let address = ward.admit(named("patient"), Patient::new(Trouble::None)).await;
+    let address = ward.admit(named("patient"), FailingActor::new(Trouble::None)).await;
     let catches = || drop(catch_unwind(AssertUnwindSafe(|| panic!("caught"))));
     order(
         &address,
@@ -492,7 +492,7 @@ async fn a_restart_that_goes_wrong_anywhere_is_one_more_failure_with_its_own_rea
     ] {
         let mut ward = Ward::open(&format!("start-{trouble:?}").to_lowercase(), &EscalationTable::TIER).await;
         let config = SupervisedActorConfig { start_deadline: Duration::from_secs(3), ..named("patient") };
-        let address = ward.admit(config, Patient::new(trouble)).await;
+        let address = ward.admit(config, FailingActor::new(trouble)).await;
         address.target().expect("it runs").get_cell().kill();
         ward.decided_normal("killed").await;
         let record = ward.decided_normal(kind).await;
@@ -513,7 +513,7 @@ async fn a_restart_that_goes_wrong_anywhere_is_one_more_failure_with_its_own_rea
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_takes_longer_than_its_kind_of_message_may_is_a_timeout() {
     let mut ward = Ward::open("deadline", &EscalationTable::TIER).await;
-    let (name, patient) = (ActorName::literal("patient"), Patient::new(Trouble::None));
+    let (name, patient) = (ActorName::literal("patient"), FailingActor::new(Trouble::None));
     let address = Address::new(name.clone(), 16);
     let (second, bound) = (Duration::from_secs(1), address.clone());
     let watch = HandlerLimits::default()
@@ -533,7 +533,7 @@ async fn a_handler_that_takes_longer_than_its_kind_of_message_may_is_a_timeout()
 
     // The face sets one deadline for all.
     let config = SupervisedActorConfig { handler_deadline: Some(second), ..named("other") };
-    let other = ward.admit(config, Patient::new(Trouble::None)).await;
+    let other = ward.admit(config, FailingActor::new(Trouble::None)).await;
     other.cast(Order::DoAtLeisure(takes(second * 5))).expect("taken");
     ward.decided_normal("timeout").await;
     answers(&other, 2).await;
@@ -549,7 +549,7 @@ async fn an_actor_that_is_flooded_fails_sheds_what_waits_and_starts_with_an_empt
         handler_deadline: Some(SOON),
         ..named("patient")
     };
-    let address = ward.admit(config, Patient::new(Trouble::None)).await;
+    let address = ward.admit(config, FailingActor::new(Trouble::None)).await;
     let flood = async |refusals: u64| {
         order(&address, takes(Duration::from_secs(1)));
         eventually(SOON, "the actor is at work", async || seen(address.depth() == 0, address.depth())).await;
@@ -633,8 +633,10 @@ async fn an_actor_that_the_health_monitor_finds_hanging_is_reported_and_restarte
 async fn a_temporary_child_that_fails_is_not_wanted_back_and_one_that_just_ends_is_no_failure() {
     let mut ward = Ward::open("not-wanted", &EscalationTable::TIER).await;
     let of = |name, restart| SupervisedActorConfig { restart, ..named(name) };
-    let transient = ward.admit(of("transient", RestartType::Transient), Patient::new(Trouble::None)).await;
-    let temporary = ward.admit(of("temporary", RestartType::Temporary), Patient::new(Trouble::None)).await;
+    let transient =
+        ward.admit(of("transient", RestartType::Transient), FailingActor::new(Trouble::None)).await;
+    let temporary =
+        ward.admit(of("temporary", RestartType::Temporary), FailingActor::new(Trouble::None)).await;
     transient.target().expect("it runs").stop(Some("done".to_owned()));
     ward.phase("transient", ChildPhase::Stopped).await;
     order(&temporary, deed(|| panic!("not again")));
@@ -652,8 +654,8 @@ async fn a_temporary_child_that_fails_is_not_wanted_back_and_one_that_just_ends_
 async fn an_escalated_failure_takes_the_next_step_of_the_ladder() {
     let mut ward = Ward::open("escalated", &EscalationTable::TIER).await;
     let critical = |name| SupervisedActorConfig { priority: ActorPriority::Critical, ..named(name) };
-    let one = ward.admit(critical("one"), Patient::new(Trouble::None)).await;
-    let other = ward.admit(critical("other"), Patient::new(Trouble::None)).await;
+    let one = ward.admit(critical("one"), FailingActor::new(Trouble::None)).await;
+    let other = ward.admit(critical("other"), FailingActor::new(Trouble::None)).await;
     let failure = || ActorFailureType::NetworkFailure { peer_id: None, error: "again".into() };
     let name = ActorName::literal("one");
     let decision = ward.root.face.escalate_failure(&name, failure()).await.expect("it is decided");
@@ -677,8 +679,8 @@ async fn a_child_whose_attempts_are_used_up_takes_its_siblings_along_once_and_th
         strategy: RestartStrategy::ExponentialBackoff(backoff),
         ..named("patient")
     };
-    let sibling = ward.admit(named("sibling"), Patient::new(Trouble::None)).await;
-    let patient = ward.admit(config, Patient::new(Trouble::None)).await;
+    let sibling = ward.admit(named("sibling"), FailingActor::new(Trouble::None)).await;
+    let patient = ward.admit(config, FailingActor::new(Trouble::None)).await;
     let mut steps = Vec::new();
     for start in 1..=4 {
         answers(&patient, start).await;
@@ -709,7 +711,7 @@ async fn restarts_of_a_hopeless_tree(prefix: &str, bound: Option<u32>) -> (usize
         let within = Duration::from_hours(1);
         stage.context = stage.context.bound(RestartIntensity { max_restarts, within });
     }
-    let patient = Patient { is_hopeless: true, ..Patient::new(Trouble::None) };
+    let patient = FailingActor { is_hopeless: true, ..FailingActor::new(Trouble::None) };
     let name = ActorName::literal("patient");
     let child = ChildSpec::worker(&stage.context.prefix, &name, patient.factory());
     let mut events = stage.context.events.listen();
@@ -745,7 +747,7 @@ async fn a_child_that_misses_more_slots_than_allowed_is_raised() {
     let mut ward = Ward::with(stage, &EscalationTable::TIER, |spec| spec.slot_budget = budget).await;
     let slow = FixedDelayConfig { delay: Duration::from_millis(4_500), ..FixedDelayConfig::default() };
     let config = SupervisedActorConfig { strategy: RestartStrategy::FixedDelay(slow), ..named("patient") };
-    let address = ward.admit(config, Patient::new(Trouble::None)).await;
+    let address = ward.admit(config, FailingActor::new(Trouble::None)).await;
     let mut used = Vec::new();
     for start in 1..=3 {
         answers(&address, start).await;
@@ -764,7 +766,7 @@ async fn node(prefix: &str, halt: &RecordingHalt) -> (Ward, Address<Order>, Addr
     let address = Address::new(ActorName::literal("consensus"), 16);
     let bound = address.clone();
     let watch = HandlerLimits::default().started(move |actor| bound.bind(actor));
-    let patient = Patient::new(Trouble::None);
+    let patient = FailingActor::new(Trouble::None);
     let child = ChildSpec::watched(&stage.context.prefix, address.name(), watch, patient.factory());
     let tier = SupervisorSpec {
         escalation: EscalationTable::TIER,
@@ -777,7 +779,7 @@ async fn node(prefix: &str, halt: &RecordingHalt) -> (Ward, Address<Order>, Addr
         spec.halt_for = Duration::from_mins(1);
     })
     .await;
-    let beside = ward.admit(named("api"), Patient::new(Trouble::None)).await;
+    let beside = ward.admit(named("api"), FailingActor::new(Trouble::None)).await;
     (ward, address, beside)
 }
 
@@ -851,7 +853,7 @@ async fn a_halted_child_is_not_brought_back_by_the_restart_it_waited_for() {
         strategy: RestartStrategy::FixedDelay(FixedDelayConfig::default()),
         ..named("patient")
     };
-    let address = ward.admit(config, Patient::new(Trouble::None)).await;
+    let address = ward.admit(config, FailingActor::new(Trouble::None)).await;
     address.target().expect("it runs").get_cell().kill();
     ward.phase("patient", ChildPhase::Restarting).await;
     let failure = ActorFailureType::ConsensusFailure { error_code: "two-locks".into() };
@@ -874,7 +876,7 @@ async fn an_actor_that_repeats_itself_comes_back_later_and_later_and_then_after_
     let mut ward = Ward::with(stage, &EscalationTable::TIER, |_| {}).await;
     let delay = FixedDelayConfig { delay: Duration::from_millis(500), ..FixedDelayConfig::default() };
     let config = SupervisedActorConfig { strategy: RestartStrategy::FixedDelay(delay), ..named("patient") };
-    let address = ward.admit(config, Patient::new(Trouble::None)).await;
+    let address = ward.admit(config, FailingActor::new(Trouble::None)).await;
     let clock = ward.stage.context.clock.clone();
     let (mut away, mut happened): (Vec<u128>, Vec<Moment>) = (Vec::new(), Vec::new());
     for start in 1..=9 {
@@ -907,10 +909,10 @@ async fn an_actor_that_repeats_itself_comes_back_later_and_later_and_then_after_
 #[tokio::test(start_paused = true)]
 async fn a_failure_after_one_of_a_dependency_is_told_as_a_cascade_and_no_other() {
     let mut ward = Ward::open("cascade", &EscalationTable::TIER).await;
-    let engine = ward.admit(named("engine"), Patient::new(Trouble::None)).await;
+    let engine = ward.admit(named("engine"), FailingActor::new(Trouble::None)).await;
     let needs = SupervisedActorConfig { depends_on: vec![ActorName::literal("engine")], ..named("chain") };
-    let chain = ward.admit(needs, Patient::new(Trouble::None)).await;
-    let stranger = ward.admit(named("stranger"), Patient::new(Trouble::None)).await;
+    let chain = ward.admit(needs, FailingActor::new(Trouble::None)).await;
+    let stranger = ward.admit(named("stranger"), FailingActor::new(Trouble::None)).await;
     engine.target().expect("it runs").get_cell().kill();
     ward.decided_normal("killed").await;
     for address in [&chain, &stranger] {
@@ -939,7 +941,7 @@ async fn the_memory_of_failures_is_bounded_and_forgets_who_failed_longest_ago() 
     let memory = ward.stage.context.memory.clone();
     for n in 0..actors {
         let config = SupervisedActorConfig::new(ActorName::new(&format!("worker/{n}")).expect("a name"));
-        let address = ward.admit(config, Patient::new(Trouble::None)).await;
+        let address = ward.admit(config, FailingActor::new(Trouble::None)).await;
         address.target().expect("it runs").get_cell().kill();
         answers(&address, 2).await;
         // The last one fails more often than is remembered of one.

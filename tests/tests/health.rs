@@ -18,14 +18,14 @@ use alys_cluster::mailbox::{Address, Mail};
 use alys_cluster::supervision::{ChildSpec, HandlerLimits, RestartType, TreeRestartRequester};
 use alys_tests::eventually;
 use alys_tests::federation::SOON;
-use alys_tests::tree::{Order, Puppet, Root, Stage};
+use alys_tests::tree::{Order, Root, ScriptedActor, Stage};
 use tokio::sync::broadcast::error::TryRecvError;
 
 /// A critical and a background actor under a supervisor, and a monitor that watches both.
 struct Pair {
     stage: Stage,
-    chain: Puppet,
-    metrics: Puppet,
+    chain: ScriptedActor,
+    metrics: ScriptedActor,
     monitor: Address<HealthMessage>,
     summaries: Arc<Mutex<Vec<HealthCheckResult>>>,
     root: Root,
@@ -193,7 +193,7 @@ type MonitorWatch = HandlerLimits<Mail<HealthMessage>>;
 /// A crowd of actors of all tiers under one supervisor, with a monitor and a recovery agent beside them.
 struct Ward {
     stage: Stage,
-    actors: Vec<Puppet>,
+    actors: Vec<ScriptedActor>,
     monitor: Address<HealthMessage>,
     events: tokio::sync::broadcast::Receiver<Arc<Recorded>>,
     /// What the node said of itself, and when.
@@ -217,7 +217,8 @@ impl Ward {
         let actors: Vec<_> = names.iter().map(|name| stage.puppet(name)).collect();
         let tiers =
             [ActorPriority::Critical, ActorPriority::High, ActorPriority::Normal, ActorPriority::Background];
-        let pingable = |(puppet, tier): (&Puppet, _)| Pingable::new(&puppet.address, tier, Order::Ping);
+        let pingable =
+            |(puppet, tier): (&ScriptedActor, _)| Pingable::new(&puppet.address, tier, Order::Ping);
         let agent = Address::new(ActorName::literal("recovery"), 256);
         let follows = agent.clone();
         let summaries: Arc<Mutex<Vec<(Moment, HealthCheckResult)>>> = Arc::default();

@@ -9,10 +9,10 @@ use alys_cluster::transport::error::Unsent;
 use alys_cluster::transport::frame::Kind;
 use alys_cluster::transport::{Envelope, Lane};
 use alys_node::ops::view::HeadView;
+use alys_tests::byzantine_peer::{ByzantinePeer, RawPeer, RawSession, envelope, framed, header, roster_of};
 use alys_tests::federation::{Federation, SOON};
 use alys_tests::process::{Process, binary, listeners, resident_bytes};
 use alys_tests::raw::{ask, request, rest, send};
-use alys_tests::saboteur::{Puppet, Saboteur, Voice, envelope, framed, header, roster_of};
 use alys_tests::{eventually, seen, skip};
 use federation_sim::federation::Federation as _;
 use federation_sim::loopback::{Loopback, Options};
@@ -224,7 +224,7 @@ async fn what_a_turned_member_sends_without_end_costs_a_process_a_bounded_amount
     for member in &federation.members[1..3] {
         member.gate_open(3).await;
     }
-    let turned = Saboteur::of(&federation, 3);
+    let turned = ByzantinePeer::of(&federation, 3);
     let member = &federation.members[0];
     let height = federation.members[1].height();
     let before = target.resident_bytes();
@@ -232,7 +232,7 @@ async fn what_a_turned_member_sends_without_end_costs_a_process_a_bounded_amount
 
     // A hundred thousand actors, as fast as it may and faster; then control without sense; each again and again.
     for (round, batch) in [2_000u64, 100, 2_000, 100, 2_000].into_iter().enumerate() {
-        let puppet = Puppet::of(&turned, turned.meets(member).await, &turned.name).await;
+        let puppet = RawPeer::of(&turned, turned.meets(member).await, &turned.name).await;
         eventually(SOON, "the session stands", async || seen(puppet.is_ready(), "not yet")).await;
         let mut shown = 1_000_000;
         eventually(SOON, &format!("it is cut off in round {round}"), async || {
@@ -251,7 +251,7 @@ async fn what_a_turned_member_sends_without_end_costs_a_process_a_bounded_amount
     let refused = framed(Kind::Envelope, &envelope(1, b"root", &[7; 193])).repeat(1_000);
     let large = header(Kind::Envelope.body_max() as u32 + 1, Kind::Envelope);
     for round in 0..60 {
-        let mut voice = Voice::of(turned.meets(member).await);
+        let mut voice = RawSession::of(turned.meets(member).await);
         let bytes = if round % 2 == 0 { &undecodable } else { &refused };
         for _ in 0..4 {
             // It may be shown out in the midst of it.

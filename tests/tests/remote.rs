@@ -26,7 +26,7 @@ use alys_cluster::transport::{Bounds, Connection, InboundRouter, Lane, Routes};
 use alys_node::discovery::ChainProtocol;
 use alys_tests::collector::Memory;
 use alys_tests::federation::{Federation, Member, SOON, name};
-use alys_tests::tree::{Order, Puppet, Root, Stage};
+use alys_tests::tree::{Order, Root, ScriptedActor, Stage};
 use alys_tests::wire::{BOUNDS, End, Wire};
 use alys_tests::{eventually, seen};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -97,7 +97,7 @@ struct Pair {
     discovery: Discovery,
     other: End,
     stage: Stage,
-    puppet: Puppet,
+    puppet: ScriptedActor,
     root: Root,
     questions: Questions,
     router: Arc<InboundRouter>,

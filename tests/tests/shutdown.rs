@@ -23,14 +23,14 @@ use alys_node::ops::view::{FederationView, Problem, ReadyView, ShutdownView, Tre
 use alys_node::ports::BlockStore as _;
 use alys_node::store::RedbStore;
 use alys_tests::federation::{Federation, SOON};
-use alys_tests::tree::{Order, Puppet, Root, Stage};
+use alys_tests::tree::{Order, Root, ScriptedActor, Stage};
 use alys_tests::{eventually, seen};
 
 const PRIORITIES: [ActorPriority; 4] =
     [ActorPriority::Critical, ActorPriority::High, ActorPriority::Normal, ActorPriority::Background];
 
 /// A tree of `count` actors of all tiers, each of which needs the one with half its number.
-async fn crowd(stage: &Stage, count: usize, make: impl Fn(usize, Puppet) -> Puppet) -> Root {
+async fn crowd(stage: &Stage, count: usize, make: impl Fn(usize, ScriptedActor) -> ScriptedActor) -> Root {
     let name = |n: usize| ActorName::new(&format!("actor-{n}")).expect("a name");
     let child = |n: usize| {
         let puppet = make(n, stage.puppet_of(name(n)));

@@ -7,8 +7,8 @@ use alys_node::consensus::block::{BLOCK_BYTES_MAX, TRANSACTION_BYTES_MAX};
 use alys_node::ops::view::HeadView;
 use alys_tests::client::Client;
 use alys_tests::federation::{Federation, Member};
-use alys_tests::narrow::NarrowWire;
 use alys_tests::process::Process;
+use alys_tests::throttling_proxy::ThrottlingProxy;
 use alys_tests::{eventually, seen};
 use tokio::time::sleep;
 
@@ -60,7 +60,8 @@ async fn a_member_behind_links_of_1_mbit_a_second_catches_up_with_full_blocks() 
     .await;
     // It has the greatest name, and dials everybody.
     let peers = &mut federation.members[3].config.link.peers;
-    let wires: Vec<_> = peers.iter().map(|peer| NarrowWire::start(peer.address, BYTES_PER_SECOND)).collect();
+    let wires: Vec<_> =
+        peers.iter().map(|peer| ThrottlingProxy::start(peer.address, BYTES_PER_SECOND)).collect();
     for (peer, wire) in peers.iter_mut().zip(&wires) {
         peer.address = wire.address();
     }

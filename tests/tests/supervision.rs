@@ -6,11 +6,11 @@ use alys_cluster::registry::ActorLifecycleState;
 use alys_cluster::supervision::RestartType;
 use alys_cluster::supervision::child::ChildPhase;
 use alys_tests::federation::SOON;
-use alys_tests::tree::{Order, Puppet, Stage, Start};
+use alys_tests::tree::{Order, ScriptedActor, Stage, Start};
 use alys_tests::{eventually, seen};
 
 /// Waits until the start with this number answers.
-async fn answers(puppet: &Puppet, start: u32) {
+async fn answers(puppet: &ScriptedActor, start: u32) {
     eventually(SOON, &format!("start {start} of {:?} answers", puppet.address), async || {
         let who = puppet.who().await?;
         seen(who == start, format!("start {who}"))
@@ -55,11 +55,11 @@ async fn forgotten(stage: &Stage) {
 
 #[tokio::test]
 async fn a_child_that_panics_fails_is_killed_or_ends_comes_back_under_the_address_its_callers_hold() {
-    type End = fn(&Puppet);
+    type End = fn(&ScriptedActor);
     let ways: [(&str, End, &str); 4] = [
         ("panics", |puppet| puppet.order(Order::Panic), "panics on purpose"),
         ("fails", |puppet| puppet.order(Order::Fail), "fails on purpose"),
-        ("killed", Puppet::kill, "killed"),
+        ("killed", ScriptedActor::kill, "killed"),
         ("ends", |puppet| puppet.order(Order::End), "ends on purpose"),
     ];
     for (name, end, reason) in ways {

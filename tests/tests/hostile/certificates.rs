@@ -11,8 +11,8 @@ use alys_node::certificate_signer::LinkCertificateSigner;
 use alys_node::genesis::Genesis;
 use alys_node::keys::SecretKey;
 use alys_node::ops::view::FederationView;
+use alys_tests::byzantine_peer::{ByzantinePeer, Impostor, RawSession, certificate_of};
 use alys_tests::federation::{Federation, SOON, genesis, name};
-use alys_tests::saboteur::{Impostor, Saboteur, Voice, certificate_of};
 use alys_tests::{eventually, seen};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -43,7 +43,7 @@ async fn whoever_does_not_prove_to_be_the_member_it_should_be_is_refused_with_th
     let other = genesis("another", &names, &keys);
     let own = &federation.genesis;
     let now = SystemClock::default().wall();
-    let away = Saboteur::of(&federation, 3);
+    let away = ByzantinePeer::of(&federation, 3);
 
     let copied = certificate_of(&away.proves(&federation.members[1]).await);
     let stranger_key = issue(own, &names[3], key_of(4), now).key;
@@ -73,7 +73,7 @@ async fn whoever_does_not_prove_to_be_the_member_it_should_be_is_refused_with_th
 
     // Whoever has a member's key may say no more than that member.
     let hello = away.hello();
-    let stolen = Saboteur::of(&federation, 0);
+    let stolen = ByzantinePeer::of(&federation, 0);
     for (who, target, hello, reason) in [
         (
             &away,
@@ -93,7 +93,7 @@ async fn whoever_does_not_prove_to_be_the_member_it_should_be_is_refused_with_th
         let target = &federation.members[target];
         // Its own greeting may be over before it hears of the refusal.
         if let Ok(guest) = who.greets(target, hello).await {
-            assert!(Voice::of(guest).is_closed().await, "{reason}");
+            assert!(RawSession::of(guest).is_closed().await, "{reason}");
         }
         tells(target, "link_refused", &[reason]).await;
     }
@@ -104,7 +104,7 @@ async fn whoever_does_not_prove_to_be_the_member_it_should_be_is_refused_with_th
     // An earlier start of a member that was here.
     let early = Hello { incarnation: Incarnation(1), ..hello };
     let guest = away.greets(target, early).await.expect("it is who it says");
-    assert!(Voice::of(guest).is_closed().await, "it is shown out");
+    assert!(RawSession::of(guest).is_closed().await, "it is shown out");
     tells(target, "link_refused", &["incarnation 1 speaks after incarnation"]).await;
     calm.holds(&federation).await;
     federation.start_member(3).await;
@@ -113,7 +113,7 @@ async fn whoever_does_not_prove_to_be_the_member_it_should_be_is_refused_with_th
 }
 
 /// Answers whoever dials, and lets nobody stay.
-fn answer_all(listener: &Arc<TcpListener>, who: &Saboteur, hello: Hello) -> JoinHandle<()> {
+fn answer_all(listener: &Arc<TcpListener>, who: &ByzantinePeer, hello: Hello) -> JoinHandle<()> {
     let (listener, who) = (listener.clone(), who.clone());
     tokio::spawn(async move {
         loop {
@@ -136,14 +136,14 @@ async fn whoever_answers_in_place_of_a_member_is_refused_by_those_who_dialled_it
     let listener = Arc::new(listener);
 
     // Another member, with its own certificate.
-    let other = Saboteur::of(&federation, 1);
+    let other = ByzantinePeer::of(&federation, 1);
     let answering = answer_all(&listener, &other, other.hello());
     let expected = "the certificate names answers-node-2; expected answers-node-1, which was dialled";
     tells(dialler, "link_refused", &[expected]).await;
     answering.abort();
 
     // The member itself, which speaks other versions: both sides know why.
-    let newer = Saboteur::of(&federation, 0);
+    let newer = ByzantinePeer::of(&federation, 0);
     let hello = Hello { version_min: 3, version_max: 5, ..newer.hello() };
     eventually(SOON, "it knows why", async || {
         let refused = newer.is_met(&listener, hello.clone()).await.err().unwrap_or_default();
@@ -198,7 +198,7 @@ async fn certificates_are_made_anew_in_running_members_without_a_link_lost() {
     let stopped = federation.members[3].take();
     let away_pem = stopped.context().trust.certificate_pem();
     assert!(stopped.stop().await, "it stops in time");
-    let away = Saboteur::of(&federation, 3);
+    let away = ByzantinePeer::of(&federation, 3);
     for (member, former) in federation.members[..3].iter().zip(&former) {
         let shown = certificate_of(&away.proves(member).await);
         let former = identity::from_pem(former.as_bytes()).expect("a certificate");

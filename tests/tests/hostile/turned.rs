@@ -6,15 +6,15 @@ use alys_cluster::transport::Lane;
 use alys_cluster::transport::envelope::Body;
 use alys_cluster::transport::frame::Kind;
 use alys_node::ops::view::LinksView;
+use alys_tests::byzantine_peer::{ByzantinePeer, RawPeer, RawSession, envelope, framed, header, roster_of};
 use alys_tests::federation::{Federation, Member, SOON};
-use alys_tests::saboteur::{Puppet, Saboteur, Voice, envelope, framed, header, roster_of};
 use alys_tests::{eventually, seen};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{Calm, garbage, tells, told};
 
 /// Three members that work, and a fourth whose key a saboteur has.
-async fn without_the_fourth(tag: &str) -> (Federation, Saboteur) {
+async fn without_the_fourth(tag: &str) -> (Federation, ByzantinePeer) {
     let mut federation = Federation::prepare(tag, |_| {}).await;
     for index in 0..3 {
         federation.start_member(index).await;
@@ -22,7 +22,7 @@ async fn without_the_fourth(tag: &str) -> (Federation, Saboteur) {
     for member in &federation.members[..3] {
         member.gate_open(3).await;
     }
-    let turned = Saboteur::of(&federation, 3);
+    let turned = ByzantinePeer::of(&federation, 3);
     (federation, turned)
 }
 
@@ -64,7 +64,7 @@ async fn frames_that_a_member_may_not_send_end_its_connection_with_the_reason_an
     ] {
         // A session that is not ready in time, on a busy machine, may end the connection before it is heard.
         eventually(SOON, what, async || {
-            let mut voice = Voice::of(turned.meets(target).await);
+            let mut voice = RawSession::of(turned.meets(target).await);
             // What it says last may find the connection closed.
             let _ = voice.says(&bytes).await;
             seen(voice.is_closed().await, "it is not closed")?;
@@ -93,7 +93,7 @@ async fn frames_that_a_member_may_not_send_end_its_connection_with_the_reason_an
     // A thousand frames that never end: each takes the place of the one before.
     let mut last = None;
     for length in 0..1_000u32 {
-        let mut voice = Voice::of(turned.meets(target).await);
+        let mut voice = RawSession::of(turned.meets(target).await);
         let _ = voice.says(&header_and(1_000 + length, Kind::Envelope, &[7; 100])).await;
         last = Some(voice);
     }
@@ -118,7 +118,7 @@ async fn envelopes_that_nobody_takes_are_counted_told_at_a_bounded_rate_and_dist
     let calm = Calm::of(&federation, &[0, 1, 2]).await;
     let target = &federation.members[0];
     let guest = turned.meets(target).await;
-    let puppet = Puppet::of(&turned, guest, &turned.name).await;
+    let puppet = RawPeer::of(&turned, guest, &turned.name).await;
     eventually(SOON, "the session stands", async || seen(puppet.is_ready(), "not yet")).await;
     let mut sent = 0;
     let mut round = 0u64;
@@ -153,7 +153,7 @@ async fn envelopes_that_nobody_takes_are_counted_told_at_a_bounded_rate_and_dist
     ] {
         let bytes = framed(Kind::Envelope, &body).repeat(200);
         eventually(SOON, reason, async || {
-            let mut voice = Voice::of(turned.meets(target).await);
+            let mut voice = RawSession::of(turned.meets(target).await);
             voice.says(&bytes).await;
             told(target, "link_refused", &["envelopes-node-4", reason]).await
         })
@@ -173,7 +173,7 @@ async fn a_member_that_shows_a_hundred_thousand_actors_is_cut_off_whether_it_hur
     const TOO_MANY: &str = "actors; expected at most";
     // On a slow machine one in a hurry may be slow enough to be stopped by the count.
     for (batch, reasons) in [(2_000, &[TOO_FAST, TOO_MANY][..]), (100, &[TOO_MANY])] {
-        let puppet = Puppet::of(&turned, turned.meets(target).await, &turned.name).await;
+        let puppet = RawPeer::of(&turned, turned.meets(target).await, &turned.name).await;
         eventually(SOON, "the session stands", async || seen(puppet.is_ready(), "not yet")).await;
         let mut shown = 1_000_000;
         eventually(SOON, "it is cut off", async || {
@@ -207,7 +207,7 @@ async fn a_member_that_tells_ractor_cluster_another_s_name_ends_nobody_s_session
     let target = &federation.members[0];
     let claimed = federation.members[2].name.clone();
     for _ in 0..16 {
-        let puppet = Puppet::of(&turned, turned.meets(target).await, &claimed).await;
+        let puppet = RawPeer::of(&turned, turned.meets(target).await, &claimed).await;
         eventually(SOON, "it is shown out", async || {
             seen(puppet.connection.ended().is_some(), format!("authenticated {}", puppet.is_authenticated()))
         })

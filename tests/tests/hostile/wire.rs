@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use alys_node::ops::view::{FederationView, LinkView};
 use alys_tests::federation::{Federation, Member, SOON};
-use alys_tests::meddler::{Meddler, Trick};
+use alys_tests::tampering_proxy::{TamperingProxy, Trick};
 use alys_tests::{eventually, seen};
 
 use super::{Calm, tells};
@@ -20,14 +20,14 @@ async fn link(member: &Member, peer: &str) -> Result<LinkView, String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn bytes_changed_repeated_reordered_or_lost_on_the_way_end_a_connection_that_comes_back() {
-    let meddler = Meddler::start().await;
+    let tampering_proxy = TamperingProxy::start().await;
     let upstream = Mutex::new(None);
     let federation = Federation::start("wire", |config| {
         for peer in &mut config.link.peers {
             if config.identity.name.as_str() == "wire-node-4" && peer.name.as_str() == "wire-node-1" {
                 *upstream.lock().expect("one thread") = Some(peer.address);
-                meddler.lead(peer.address);
-                peer.address = meddler.address();
+                tampering_proxy.lead(peer.address);
+                peer.address = tampering_proxy.address();
             }
         }
     })
@@ -37,7 +37,7 @@ async fn bytes_changed_repeated_reordered_or_lost_on_the_way_end_a_connection_th
     let (dialled, dialler) = (&federation.members[0], &federation.members[3]);
     for (number, trick) in Trick::ALL.into_iter().cycle().take(15).enumerate() {
         let before = link(dialler, "wire-node-1").await.expect("a link").sessions;
-        meddler.play(trick);
+        tampering_proxy.play(trick);
         let mut since = Instant::now();
         eventually(
             SOON,
@@ -47,7 +47,7 @@ async fn bytes_changed_repeated_reordered_or_lost_on_the_way_end_a_connection_th
                 let is_back = now.sessions > before && now.state == "up";
                 // One played on the last bytes of a connection that was ending has hurt nobody.
                 if !is_back && since.elapsed() > AGAIN {
-                    meddler.play(trick);
+                    tampering_proxy.play(trick);
                     since = Instant::now();
                 }
                 seen(is_back, format!("{} {}", now.state, now.sessions))
@@ -56,7 +56,7 @@ async fn bytes_changed_repeated_reordered_or_lost_on_the_way_end_a_connection_th
         .await;
         dialled.linked().await;
     }
-    assert!(meddler.played() >= 15, "each was played");
+    assert!(tampering_proxy.played() >= 15, "each was played");
     // Which of the two finds it out first is chance.
     let told = ["decrypt", "handshake failed", "the connection failed"];
     eventually(SOON, "one of them tells why", async || {

@@ -17,7 +17,7 @@ async fn command(face: &EnhancedSupervision, what: &str, child: &ActorName) -> S
 }
 
 /// A root whose only child stands like this.
-async fn standing_like(stage: &Stage, phase: &str) -> (Root, Puppet) {
+async fn standing_like(stage: &Stage, phase: &str) -> (Root, ScriptedActor) {
     let slow = Start::Takes { after: 1, time: secs(5) };
     let puppet = match phase {
         "starting" => stage.puppet("x").starting(slow),

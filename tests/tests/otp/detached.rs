@@ -6,7 +6,7 @@ const SHUTDOWNS: [Shutdown; 3] =
     [Shutdown::Infinity, Shutdown::Within(Duration::from_millis(500)), Shutdown::BrutalKill];
 
 /// A child that unlinked itself from its supervisor.
-async fn detached(prefix: &str, shutdown: Shutdown) -> (Stage, Root, Puppet) {
+async fn detached(prefix: &str, shutdown: Shutdown) -> (Stage, Root, ScriptedActor) {
     let stage = Stage::new(prefix);
     let x = stage.puppet("x");
     let root = raise(&stage, OneForOne, 3, vec![stage.child(&x).shutdown(shutdown)]).await;

@@ -124,11 +124,11 @@ async fn no_child_that_ends_right_after_its_start_is_lost_among_many_that_start_
     for round in 0..20 {
         let stage = Stage::new(&format!("otp-nobody-lost-{round}"));
         let name = |n: usize| ActorName::new(&format!("x/{n}")).expect("a name");
-        let puppets: Vec<Puppet> =
+        let puppets: Vec<ScriptedActor> =
             (0..20).map(|n| stage.puppet_of(name(n)).starting(Start::EndsOn(2))).collect();
         let children = puppets.iter().map(|puppet| stage.child(puppet)).collect();
         let root = raise(&stage, OneForOne, 1_000, children).await;
-        puppets.iter().for_each(Puppet::kill);
+        puppets.iter().for_each(ScriptedActor::kill);
         for puppet in &puppets {
             eventually(secs(20), &format!("the third start of {:?} answers", puppet.address), async || {
                 let who = puppet.who().await?;

@@ -28,7 +28,7 @@ use alys_cluster::supervision::{
     ExponentialBackoffConfig, FixedDelayConfig, RestartIntensity, RestartStrategy, RestartType, Shutdown,
     SlotTiming, SupervisionStrategy, SupervisorSpec,
 };
-use alys_tests::tree::{Order, Puppet, Root, Stage, Start};
+use alys_tests::tree::{Order, Root, ScriptedActor, Stage, Start};
 use alys_tests::{eventually, seen};
 
 use RestartType::{Permanent, Temporary, Transient};
@@ -83,7 +83,7 @@ impl Exit {
     const ALL: [Self; 4] = [Self::End, Self::Fail, Self::Panic, Self::Kill];
 
     /// Makes it so.
-    fn befall(self, puppet: &Puppet) {
+    fn befall(self, puppet: &ScriptedActor) {
         match self {
             Self::End => puppet.order(Order::End),
             Self::Fail => puppet.order(Order::Fail),

@@ -85,7 +85,7 @@ async fn children_stop_in_order_when_their_parent_ends_by_hand_by_giving_up_or_i
 }
 
 /// A root whose second child is a tier that is being restarted: `c`, its last, takes three seconds to start.
-async fn restarting(prefix: &str, is_deep: bool, first: fn(Puppet) -> Puppet) -> (Stage, Root) {
+async fn restarting(prefix: &str, is_deep: bool, first: fn(ScriptedActor) -> ScriptedActor) -> (Stage, Root) {
     let stage = Stage::new(prefix);
     let first = first(stage.puppet("a"));
     let [b, y, z] = ["b", "y", "z"].map(|name| stage.puppet(name));
@@ -106,11 +106,11 @@ async fn restarting(prefix: &str, is_deep: bool, first: fn(Puppet) -> Puppet) ->
 
 #[tokio::test(start_paused = true)]
 async fn what_runs_of_a_tier_that_is_being_restarted_stops_in_order_and_in_time_with_everything_else() {
-    type Way = fn(Puppet) -> Puppet;
+    type Way = fn(ScriptedActor) -> ScriptedActor;
     let ways: [(&str, Way, &str, u64); 3] = [
         ("at-once", |a| a, "-z1 -b2 -a2 -y1", 0),
         ("slow", |a| a.stopping_in(secs(4)), "-z1 -b2 -a2 -y1", 4),
-        ("clinging", Puppet::clinging, "-z1 -b2 -y1", 5),
+        ("clinging", ScriptedActor::clinging, "-z1 -b2 -y1", 5),
     ];
     for (way, a, stops, took) in ways {
         for is_deep in [false, true] {

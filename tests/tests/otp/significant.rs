@@ -31,7 +31,7 @@ async fn the_supervisor_ends_with_any_or_all_of_them_as_it_is_told() {
         let puppets: Vec<_> = ["a", "b"][..children.len()].iter().map(|name| stage.puppet(name)).collect();
         // Behind them one that shows that whoever is left is stopped in order.
         let z = stage.puppet("z");
-        let spec = |(puppet, &(restart, is_significant)): (&Puppet, &(RestartType, bool))| {
+        let spec = |(puppet, &(restart, is_significant)): (&ScriptedActor, &(RestartType, bool))| {
             let child = stage.child(puppet).restart(restart);
             if is_significant { child.significant() } else { child }
         };

@@ -8,13 +8,13 @@ use alys_cluster::supervision::{
     AdminError, ChildSpec, EnhancedSupervision, RestartType, SupervisionStrategy, SupervisorSpec,
 };
 use alys_tests::federation::SOON;
-use alys_tests::tree::{Order, Puppet, Root, Stage, Start};
+use alys_tests::tree::{Order, Root, ScriptedActor, Stage, Start};
 use alys_tests::{eventually, seen};
 
 use super::*;
 
 /// The puppet as a child that is found by tag and reached by its orders.
-fn child(stage: &Stage, puppet: &Puppet) -> ChildSpec {
+fn child(stage: &Stage, puppet: &ScriptedActor) -> ChildSpec {
     stage.child(puppet).tags([tag("puppet")]).reached_at(&puppet.address)
 }
 
@@ -90,13 +90,13 @@ async fn an_actor_is_registered_with_its_start_and_followed_through_its_deaths()
     assert_eq!(hears(&mut changes, 2).await, [(Registering, 1), (Active, 1)]);
 
     // Found by type and tag, and reached through what was found.
-    let puppets = registry.by_type(&ActorType::of::<Puppet>());
+    let puppets = registry.by_type(&ActorType::of::<ScriptedActor>());
     assert_eq!(names(&puppets), ["worker"]);
     assert_eq!(puppets[0].registration().supervisor, Some(name("root")));
     let [found] = &registry.by_tag(&tag("puppet"))[..] else { panic!("one puppet") };
     let address = found.address::<Order>().expect("the right type");
 
-    let ways: [fn(&Puppet); 4] = [
+    let ways: [fn(&ScriptedActor); 4] = [
         |puppet| puppet.kill(),
         |puppet| puppet.order(Order::Panic),
         |puppet| puppet.order(Order::Fail),

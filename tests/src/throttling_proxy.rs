@@ -16,12 +16,12 @@ const CHUNK_BYTES: usize = 2_048;
 const HELD_BYTES: u32 = 8_192;
 
 /// The wire. It ends, with its connections, when this does.
-pub struct NarrowWire {
+pub struct ThrottlingProxy {
     address: SocketAddr,
     listening: JoinHandle<()>,
 }
 
-impl Drop for NarrowWire {
+impl Drop for ThrottlingProxy {
     fn drop(&mut self) {
         self.listening.abort();
     }
@@ -33,7 +33,7 @@ fn socket() -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-impl NarrowWire {
+impl ThrottlingProxy {
     /// A wire to `upstream`.
     ///
     /// # Panics

@@ -39,19 +39,19 @@ struct Shared {
 }
 
 /// The wire.
-pub struct Meddler {
+pub struct TamperingProxy {
     shared: Arc<Shared>,
     address: SocketAddr,
     listening: JoinHandle<()>,
 }
 
-impl Drop for Meddler {
+impl Drop for TamperingProxy {
     fn drop(&mut self) {
         self.listening.abort();
     }
 }
 
-impl Meddler {
+impl TamperingProxy {
     /// A wire that leads nowhere yet.
     ///
     /// # Panics

@@ -1,7 +1,7 @@
 //! A member that turned: it has a member's key of genesis, and says what it likes with it.
 //!
-//! It meets members as any member does, through the public [`Handshaker`]. From then on a [`Voice`] writes bytes of its
-//! own choice, and a [`Puppet`] lets a real `ractor_cluster` speak, whose frames it adds to.
+//! It meets members as any member does, through the public [`Handshaker`]. From then on a [`RawSession`] writes bytes of its
+//! own choice, and a [`RawPeer`] lets a real `ractor_cluster` speak, whose frames it adds to.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -51,7 +51,7 @@ use crate::federation::{Federation, Member, SOON};
 
 /// Whoever has a member's key.
 #[derive(Clone)]
-pub struct Saboteur {
+pub struct ByzantinePeer {
     /// Whose key it has.
     pub name: NodeId,
     /// What it proves that with.
@@ -61,7 +61,7 @@ pub struct Saboteur {
     incarnation: Incarnation,
 }
 
-impl Saboteur {
+impl ByzantinePeer {
     /// Has the key of a member that does not run.
     ///
     /// # Panics
@@ -152,9 +152,9 @@ pub fn certificate_of(stream: &SecureStream) -> Vec<u8> {
 }
 
 /// A connection on which anything can be said.
-pub struct Voice(Halves<SecureStream>);
+pub struct RawSession(Halves<SecureStream>);
 
-impl Voice {
+impl RawSession {
     /// Of whoever met a member.
     pub fn of(authenticated: AuthenticatedPeer) -> Self {
         let mut halves = authenticated.halves;
@@ -251,7 +251,7 @@ impl NodeEventSubscription for Seen {
 }
 
 /// A session of a real `ractor_cluster`, under a name of the saboteur's choice.
-pub struct Puppet {
+pub struct RawPeer {
     /// The saboteur's side of the connection.
     pub connection: Arc<Connection>,
     more: mpsc::UnboundedSender<Vec<u8>>,
@@ -261,14 +261,14 @@ pub struct Puppet {
     gateway: Option<ActorRef<alys_cluster::transport::message::GatewayMessage>>,
 }
 
-impl Puppet {
+impl RawPeer {
     /// Opens a session on a connection that `own` has with a member, and says in it that it is `claimed`. Only under
     /// its own name it shows a gateway.
     ///
     /// # Panics
     ///
     /// If its node server does not start.
-    pub async fn of(own: &Saboteur, authenticated: AuthenticatedPeer, claimed: &NodeId) -> Self {
+    pub async fn of(own: &ByzantinePeer, authenticated: AuthenticatedPeer, claimed: &NodeId) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let counters =
             Arc::new(Counters::new(RejectionLog::new(clock.clone(), EventBus::new(clock.clone()))));
