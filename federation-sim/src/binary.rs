@@ -21,7 +21,7 @@ pub fn locate(given: Option<&Path>, quiet: bool) -> Result<PathBuf, SetupError> 
     }
     let own = env::current_exe()
         .map_err(|error| SetupError::Binary(format!("this executable's own path is not known: {error}")))?;
-    let place = Place::of(&own);
+    let place = TargetLayout::of(&own);
     if let (Some(cargo), Some(manifest)) = (env::var_os("CARGO"), env::var_os("CARGO_MANIFEST_DIR")) {
         let mut command = Command::new(cargo);
         command.args(place.build(&Path::new(&manifest).join("Cargo.toml"), quiet));
@@ -46,12 +46,12 @@ pub fn locate(given: Option<&Path>, quiet: bool) -> Result<PathBuf, SetupError> 
 
 /// Where in cargo's target directory an executable lies.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct TargetLayout {
     /// `target/release`, or `target/TRIPLE/release`.
     profile_directory: PathBuf,
 }
 
-impl Place {
+impl TargetLayout {
     /// Test executables lie one level deeper, in `deps`.
     fn of(executable: &Path) -> Self {
         let mut directory = executable.parent().unwrap_or(Path::new("."));
@@ -117,7 +117,7 @@ mod tests {
         for (executable, expected) in table {
             let path = target.path().join(executable);
             std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
-            let arguments = Place::of(&path).build(Path::new("M"), false).join(" ");
+            let arguments = TargetLayout::of(&path).build(Path::new("M"), false).join(" ");
             assert_eq!(arguments, format!("build -p alys-node -p federation-sim --bin alys-node {expected}"));
         }
     }

@@ -78,12 +78,12 @@ pub struct MemberObservation {
     /// The member's name.
     pub name: String,
     /// What was found.
-    pub finding: Finding,
+    pub finding: PollResult,
 }
 
 /// What was found when a member was looked at.
 #[derive(Clone, Debug)]
-pub enum Finding {
+pub enum PollResult {
     /// It was not asked, for it is paused or down as it should be.
     Absent,
     /// It answered.

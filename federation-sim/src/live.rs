@@ -7,7 +7,7 @@ use std::io::Write as _;
 use alys_node::ops::view::GateDecision;
 
 use crate::record::{MemberRecord, Record};
-use crate::runner::{Failure, Watch};
+use crate::runner::{Failure, RunObserver};
 use crate::step::Step;
 
 /// Of a long step only so much is shown while it lasts: a line that the terminal breaks could not be written
@@ -77,7 +77,7 @@ impl Progress {
     }
 }
 
-impl Watch for Progress {
+impl RunObserver for Progress {
     fn step_begins(&mut self, number: usize, of: usize, step: &Step) {
         self.step = format!("[{number:>2}/{of}] {step}");
         if self.style == Style::Plain {

@@ -14,7 +14,8 @@ use tokio::time::sleep;
 use crate::attack;
 use crate::client::Client;
 use crate::clock;
-use crate::federation::{ActionError, Depth, Effect, Federation, Finding, MemberObservation, Observation};
+use crate::fault::FaultInjection;
+use crate::federation::{ActionError, Depth, Effect, Federation, MemberObservation, Observation, PollResult};
 use crate::guard::Guardian;
 use crate::link::Link;
 use crate::proc;
@@ -24,7 +25,6 @@ use crate::scenario::Scenario;
 use crate::seed;
 use crate::setup::{self, SetupError};
 use crate::step::{Action, FaultEnd};
-use crate::strike::Strike;
 use crate::topology::Topology;
 use crate::twin;
 
@@ -96,7 +96,7 @@ impl Loopback {
         let proxies = setup::start_proxies(&places).await?;
         setup::write_configs(&places, scenario, &proxies, &options.log_level)?;
         let guardian = options.guard.as_deref().map(Guardian::start).transpose();
-        let member = |place: &setup::Place| {
+        let member = |place: &setup::MemberPaths| {
             let member = Member::new(&place.name, place.config(), place.log(), place.ops, place.link)
                 .with_environment(&options.environment);
             if scenario.unread_logs.contains(&place.name) { member.unread() } else { member }
@@ -273,7 +273,7 @@ impl Loopback {
         };
         let member = self.members.iter().find(|member| member.name == name);
         let client = member.ok_or_else(|| error("no such member".to_owned()))?.client.clone();
-        let mut strike = Strike::new(actor, fault, until);
+        let mut strike = FaultInjection::new(actor, fault, until);
         let begun = clock::instant();
         loop {
             let client = client.clone();
@@ -427,12 +427,12 @@ impl Federation for Loopback {
         let mut asked = Vec::new();
         for member in &mut self.members {
             let question = if let Some(how) = member.ended() {
-                Err(Finding::Ended(how))
+                Err(PollResult::Ended(how))
             } else if member.is_active() {
                 let (client, cursor) = (member.client.clone(), member.cursor);
                 Ok(spawn_blocking(move || client.read(cursor, depth)))
             } else {
-                Err(Finding::Absent)
+                Err(PollResult::Absent)
             };
             asked.push(question);
         }
@@ -443,10 +443,10 @@ impl Federation for Loopback {
                 Ok(question) => match question.await {
                     Ok(Ok((answer, cursor))) => {
                         member.cursor = cursor;
-                        Finding::Answer(Box::new(answer))
+                        PollResult::Answer(Box::new(answer))
                     }
-                    Ok(Err(how)) => Finding::Silent(how),
-                    Err(panic) => Finding::Silent(panic.to_string()),
+                    Ok(Err(how)) => PollResult::Silent(how),
+                    Err(panic) => PollResult::Silent(panic.to_string()),
                 },
             };
             members.push(MemberObservation { name: member.name.clone(), finding });

@@ -11,10 +11,10 @@ use alys_node::top::{self, TopOptions};
 use clap::{ColorChoice, Parser as _};
 use federation_sim::live::{Progress, Style};
 use federation_sim::loopback::{Loopback, Options};
+use federation_sim::page_file::{PageFile, Unwritable};
 use federation_sim::report::Report;
 use federation_sim::scenario::{self, Scenario};
-use federation_sim::sheet::{Sheet, Unwritable};
-use federation_sim::{SetupError, binary, guard, now_ms, page, runner, whereabouts};
+use federation_sim::{SetupError, binary, discover, guard, now_ms, page, runner};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Cli, Command, Output, RunOptions, ScenarioCommand};
@@ -92,7 +92,7 @@ fn make_page(file: &Path, output: &Path) -> ExitCode {
         Ok(report) => report,
         Err(error) => return complain(USAGE, &format!("{} {error}", file.display())),
     };
-    match Sheet::open(output).and_then(|sheet| sheet.write(&page::page(&report))) {
+    match PageFile::open(output).and_then(|page_file| page_file.write(&page::page(&report))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain(SETUP, &error),
     }
@@ -100,7 +100,7 @@ fn make_page(file: &Path, output: &Path) -> ExitCode {
 
 /// Watches the federation whose directory this is.
 fn watch(directory: &Path, options: TopOptions) -> ExitCode {
-    let members = match whereabouts::members(directory) {
+    let members = match discover::members(directory) {
         Ok(members) => members,
         Err(error) => return complain(SETUP, &error),
     };
@@ -125,8 +125,8 @@ fn start(name: &str, options: &RunOptions) -> ExitCode {
         Ok(binary) => binary,
         Err(error) => return complain(SETUP, &error),
     };
-    let sheet = match options.report.as_deref().map(Sheet::open).transpose() {
-        Ok(sheet) => sheet,
+    let page_file = match options.report.as_deref().map(PageFile::open).transpose() {
+        Ok(page_file) => page_file,
         Err(error) => return complain(SETUP, &error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -139,7 +139,7 @@ fn start(name: &str, options: &RunOptions) -> ExitCode {
             Err(error) => return complain(SETUP, &error),
         };
         let directory = directory(options, &scenario, seed);
-        let run = Run { name, scenario: &scenario, seed, options, binary, directory: &directory, sheet };
+        let run = Run { name, scenario: &scenario, seed, options, binary, directory: &directory, page_file };
         let told = tokio::select! {
             told = run.tell() => told,
             code = interrupts.next() => Err(interrupted(code, &directory)),
@@ -165,7 +165,7 @@ struct Run<'a> {
     binary: PathBuf,
     directory: &'a Path,
     /// Where the page is to be written.
-    sheet: Option<Sheet>,
+    page_file: Option<PageFile>,
 }
 
 impl Run<'_> {
@@ -214,7 +214,7 @@ impl Run<'_> {
             eprintln!("logs      {}", self.directory.display());
             eprintln!("repeat    {}", options.repeat(self.name, self.seed));
         }
-        let paged = self.sheet.take().map_or(Ok(()), |sheet| sheet.write(&page::page(&report)));
+        let paged = self.page_file.take().map_or(Ok(()), |page_file| page_file.write(&page::page(&report)));
         if report.passed && options.dir.is_none() && !options.keep_running {
             // A directory in the system's temporary place that can not be removed harms nobody.
             let _ = std::fs::remove_dir_all(self.directory);

@@ -11,7 +11,7 @@ use alys_node::ops::view::{
     SignatureView,
 };
 
-use crate::federation::{Answer, Finding, Observation};
+use crate::federation::{Answer, Observation, PollResult};
 use crate::step::{Action, Step};
 
 /// Everything observed of a run.
@@ -59,7 +59,7 @@ pub struct MemberRecord {
     /// Failures of its actors and what its supervision decided, by time, actor and attempt.
     pub attempts: BTreeMap<(u64, String, u32), AttemptView>,
     /// Whether it answered, whenever that changed.
-    pub looks: Vec<Look>,
+    pub looks: Vec<Poll>,
     /// What it last said of itself.
     pub last: Option<Snapshot>,
     /// Why it did not answer, if it did not when last asked.
@@ -68,16 +68,16 @@ pub struct MemberRecord {
 
 /// What came of asking a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct Poll {
     /// When.
     pub at_ms: u64,
     /// What was found.
-    pub found: Found,
+    pub found: PollSummary,
 }
 
 /// Whether a member answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum PollSummary {
     /// It was not asked, for it is paused or down as it should be.
     Absent,
     /// It did.
@@ -201,10 +201,10 @@ impl Record {
             member.silence = None;
             member.look(observation.at_ms, &found.finding);
             match &found.finding {
-                Finding::Absent => {}
-                Finding::Answer(answer) => member.absorb(observation.at_ms, answer),
-                Finding::Silent(how) => member.silence = Some(how.clone()),
-                Finding::Ended(how) => {
+                PollResult::Absent => {}
+                PollResult::Answer(answer) => member.absorb(observation.at_ms, answer),
+                PollResult::Silent(how) => member.silence = Some(how.clone()),
+                PollResult::Ended(how) => {
                     member.silence = Some(how.clone());
                     ended.push((found.name.clone(), how.clone()));
                 }
@@ -217,7 +217,7 @@ impl Record {
     pub fn close(&mut self, observation: &Observation, connected: bool) {
         self.absorb(observation);
         let answers = observation.members.iter().filter_map(|member| match &member.finding {
-            Finding::Answer(answer) => Some((member.name.clone(), ClosingMember::from(answer.as_ref()))),
+            PollResult::Answer(answer) => Some((member.name.clone(), ClosingMember::from(answer.as_ref()))),
             _ => None,
         });
         self.closing = Some(Closing { connected, members: answers.collect() });
@@ -271,17 +271,17 @@ impl Record {
 }
 
 impl MemberRecord {
-    fn look(&mut self, at_ms: u64, finding: &Finding) {
+    fn look(&mut self, at_ms: u64, finding: &PollResult) {
         let found = match finding {
-            Finding::Absent => Found::Absent,
-            Finding::Answer(_) => Found::Answers,
-            Finding::Silent(how) => Found::Silent(how.clone()),
-            Finding::Ended(how) => Found::Ended(how.clone()),
+            PollResult::Absent => PollSummary::Absent,
+            PollResult::Answer(_) => PollSummary::Answers,
+            PollResult::Silent(how) => PollSummary::Silent(how.clone()),
+            PollResult::Ended(how) => PollSummary::Ended(how.clone()),
         };
         // How a member is silent may vary from look to look; that it is does not.
-        let same = |last: &Look| std::mem::discriminant(&last.found) == std::mem::discriminant(&found);
+        let same = |last: &Poll| std::mem::discriminant(&last.found) == std::mem::discriminant(&found);
         if !self.looks.last().is_some_and(same) {
-            self.looks.push(Look { at_ms, found });
+            self.looks.push(Poll { at_ms, found });
         }
     }
 

@@ -9,14 +9,14 @@ use alys_node::ops::view::GateDecision;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::bar::{self, Bar};
 use crate::clock;
-use crate::invariant::{self, Finding};
-use crate::lives::{self, LifeLine};
+use crate::invariant::{self, InvariantResult};
 use crate::record::{MemberRecord, Record};
-use crate::runner::{Failure, Outcome};
+use crate::runner::{Failure, RunOutcome};
 use crate::scenario::Scenario;
+use crate::slo::{self, Slo};
 use crate::step::{Action, Step};
+use crate::timeline::{self, LifeLine};
 use crate::timing::{Fault, Timings, percentile};
 use crate::topology::Topology;
 
@@ -248,13 +248,13 @@ pub struct InvariantLine {
 
 impl Report {
     /// Draws up the report of a run. Verifies every certificate, which takes about a millisecond each.
-    pub fn of(scenario: &Scenario, seed: u64, outcome: &Outcome, now_ms: u64) -> Self {
-        let Outcome { record, failure } = outcome;
+    pub fn of(scenario: &Scenario, seed: u64, outcome: &RunOutcome, now_ms: u64) -> Self {
+        let RunOutcome { record, failure } = outcome;
         let findings = invariant::check_all(record);
         let since = |at_ms: u64| at_ms.saturating_sub(record.started_ms);
         let timings = Timings::of(record);
         let expectations: Vec<_> =
-            scenario.bars.iter().map(|bar| ExpectationLine::of(bar, &timings)).collect();
+            scenario.bars.iter().map(|slo| ExpectationLine::of(slo, &timings)).collect();
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             scenario: scenario.name.clone(),
@@ -264,7 +264,7 @@ impl Report {
             block_time_ms: u64::try_from(scenario.block_time.as_millis()).unwrap_or(u64::MAX),
             seed,
             passed: failure.is_none()
-                && findings.iter().all(Finding::held)
+                && findings.iter().all(InvariantResult::held)
                 && expectations.iter().all(|line| line.held),
             duration_ms: since(now_ms),
             members: member_lines(record),
@@ -375,13 +375,13 @@ impl Report {
 }
 
 impl ExpectationLine {
-    fn of(bar: &Bar, timings: &Timings) -> Self {
-        let bar::Finding { value_ms, count, problem } = bar.judge(timings);
+    fn of(slo: &Slo, timings: &Timings) -> Self {
+        let slo::SloResult { value_ms, count, problem } = slo.evaluate(timings);
         let held = problem.is_none();
         Self {
-            expected: bar.to_string(),
-            timing: bar.timing.as_str().to_owned(),
-            after: bar.after.map(|after| after.as_str().to_owned()),
+            expected: slo.to_string(),
+            timing: slo.timing.as_str().to_owned(),
+            after: slo.after.map(|after| after.as_str().to_owned()),
             value_ms,
             count,
             held,
@@ -426,8 +426,8 @@ impl From<&Timings> for TimingLines {
 /// Violations an invariant lists in full; the rest is counted.
 const VIOLATIONS_LISTED: usize = 5;
 
-impl From<&Finding> for InvariantLine {
-    fn from(finding: &Finding) -> Self {
+impl From<&InvariantResult> for InvariantLine {
+    fn from(finding: &InvariantResult) -> Self {
         let mut violations: Vec<_> = finding.violations.iter().take(VIOLATIONS_LISTED).cloned().collect();
         if let Some(more) = finding.violations.len().checked_sub(VIOLATIONS_LISTED).filter(|more| *more > 0) {
             violations.push(format!("and {more} more"));
@@ -528,7 +528,7 @@ fn member_lines(record: &Record) -> Vec<MemberLine> {
             gate: last.map_or(GateDecision::Closed, |last| last.gate),
             incarnations: member.map_or(0, |member| member.incarnations.len()),
             reason: silence.or(last.map(|last| last.reason.clone())).unwrap_or("never seen".to_owned()),
-            lives: lives::of(record, name).into_iter().map(since).collect(),
+            lives: timeline::of(record, name).into_iter().map(since).collect(),
             blocks: member.map(|member| member_blocks(record, member)).unwrap_or_default(),
         }
     };
@@ -580,7 +580,7 @@ mod tests {
         let mut record = empty();
         give(&mut record, "node-1", block(1, 1));
         give(&mut record, "node-2", block(1, 2));
-        Report::of(&scenario, 42, &Outcome { record, failure }, 10_000)
+        Report::of(&scenario, 42, &RunOutcome { record, failure }, 10_000)
     }
 
     #[test]
@@ -647,12 +647,12 @@ mod tests {
     fn a_timing_that_breaks_its_bar_is_told_with_what_was_seen() {
         let mut scenario = Scenario::load("gating").expect("a shipped scenario");
         let text = "timing='proposal_to_certificate'\npercentile=50\nat_most='150ms'\nsamples=2";
-        let bar =
-            |text: &str| Bar::try_from(toml::from_str::<bar::Written>(text).expect("a bar")).expect("a bar");
-        scenario.bars = vec![bar(text), bar(&text.replace("\nsamples=2", ""))];
+        let slo =
+            |text: &str| Slo::try_from(toml::from_str::<slo::Written>(text).expect("a bar")).expect("a bar");
+        scenario.bars = vec![slo(text), slo(&text.replace("\nsamples=2", ""))];
         let mut record = empty();
         give(&mut record, "node-1", block(1, 1));
-        let report = Report::of(&scenario, 42, &Outcome { record, failure: None }, 10_000);
+        let report = Report::of(&scenario, 42, &RunOutcome { record, failure: None }, 10_000);
         assert!(!report.passed);
         assert_eq!(report.expectations.iter().map(|line| line.held).collect::<Vec<_>>(), [false, true]);
         assert_eq!(report.expectations[1].value_ms, Some(100));

@@ -6,13 +6,13 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
+use crate::assertion::{Assertion, AssertionOutcome};
 use crate::federation::{ActionError, Depth, Federation};
-use crate::judge::{Judge, Verdict};
 use crate::record::{Record, StepRecord};
 use crate::scenario::Scenario;
 use crate::seed;
 use crate::step::{Action, Check, Step};
-use crate::topology::{Life, Topology};
+use crate::topology::{ProcessState, Topology};
 
 /// Between two looks at the members.
 const POLL: Duration = Duration::from_millis(100);
@@ -21,7 +21,7 @@ const AIM: Duration = Duration::from_millis(5);
 
 /// What came of a story.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct RunOutcome {
     /// Everything observed.
     pub record: Record,
     /// The step that failed, if one did.
@@ -38,7 +38,7 @@ pub struct Failure {
 }
 
 /// Who wants to know how the story goes.
-pub trait Watch: Send {
+pub trait RunObserver: Send {
     /// A step begins.
     fn step_begins(&mut self, number: usize, of: usize, step: &Step);
     /// The members were looked at.
@@ -57,8 +57,8 @@ pub async fn run<F: Federation>(
     scenario: &Scenario,
     seed: u64,
     federation: &mut F,
-    watch: &mut dyn Watch,
-) -> Outcome {
+    watch: &mut dyn RunObserver,
+) -> RunOutcome {
     let started_ms = federation.now_ms();
     let timeout_ms = u64::try_from(scenario.timeout.as_millis()).unwrap_or(u64::MAX);
     let mut runner = Runner {
@@ -86,13 +86,13 @@ pub async fn run<F: Federation>(
         }
         runner.close().await;
     }
-    Outcome { record: runner.record, failure }
+    RunOutcome { record: runner.record, failure }
 }
 
 struct Runner<'a, F> {
     scenario: &'a Scenario,
     federation: &'a mut F,
-    watch: &'a mut dyn Watch,
+    watch: &'a mut dyn RunObserver,
     record: Record,
     topology: Topology,
     chance: StdRng,
@@ -138,14 +138,14 @@ impl<F: Federation> Runner<'_, F> {
             if check.members().is_empty() { self.topology.running() } else { check.members().to_vec() };
         // Heights are read before the check begins to count.
         self.look(Depth::News).await?;
-        let judge = Judge::new(check, members, &self.record, self.record.steps[number].at_ms);
+        let assertion = Assertion::new(check, members, &self.record, self.record.steps[number].at_ms);
         loop {
             let now_ms = self.federation.now_ms();
-            let seen = match judge.judge(&self.record, now_ms) {
-                Verdict::Met => break,
-                Verdict::Broken(seen) => seen,
-                Verdict::Pending(seen) if now_ms >= self.deadline_ms => self.too_late(&seen),
-                Verdict::Pending(_) => {
+            let seen = match assertion.assertion(&self.record, now_ms) {
+                AssertionOutcome::Met => break,
+                AssertionOutcome::Broken(seen) => seen,
+                AssertionOutcome::Pending(seen) if now_ms >= self.deadline_ms => self.too_late(&seen),
+                AssertionOutcome::Pending(_) => {
                     self.federation.sleep(POLL).await;
                     self.look(Depth::News).await?;
                     continue;
@@ -217,7 +217,7 @@ impl<F: Federation> Runner<'_, F> {
     fn leaves_nobody(&self, action: &Action) -> bool {
         let mut after = self.topology.clone();
         after.apply(action);
-        after.with(Life::Running).is_empty()
+        after.with(ProcessState::Running).is_empty()
     }
 
     /// Waits for a random moment after the next block: for one seed of two anywhere in the slot, for the
@@ -262,7 +262,7 @@ mod tests {
     use alys_node::ops::view::{FederationView, GateDecision, GateView, ReadyView};
 
     use super::*;
-    use crate::federation::{Answer, Effect, Finding, MemberObservation, Observation};
+    use crate::federation::{Answer, Effect, MemberObservation, Observation, PollResult};
 
     /// Members that make a block every two seconds of a clock that only sleeping moves, while three run.
     struct Fake {
@@ -341,9 +341,9 @@ mod tests {
             }
             let running = self.topology.running();
             let find = |name: &String| match self.ended {
-                Some(ended) if ended == name => Finding::Ended("signal 6".to_owned()),
-                _ if running.contains(name) => Finding::Answer(Box::new(self.answer(name))),
-                _ => Finding::Absent,
+                Some(ended) if ended == name => PollResult::Ended("signal 6".to_owned()),
+                _ if running.contains(name) => PollResult::Answer(Box::new(self.answer(name))),
+                _ => PollResult::Absent,
             };
             let names = (1..=4).map(|n| format!("node-{n}"));
             let members = names.map(|name| MemberObservation { finding: find(&name), name });
@@ -362,13 +362,13 @@ mod tests {
 
     struct Nobody;
 
-    impl Watch for Nobody {
+    impl RunObserver for Nobody {
         fn step_begins(&mut self, _: usize, _: usize, _: &Step) {}
         fn observed(&mut self, _: &Record) {}
         fn step_ends(&mut self, _: &Record, _: Option<&Failure>) {}
     }
 
-    async fn tell(fake: &mut Fake, steps: &str) -> Outcome {
+    async fn tell(fake: &mut Fake, steps: &str) -> RunOutcome {
         let text = format!("name='test'\ntimeout='60s'\nsteps=[{steps}]");
         let scenario = Scenario::parse("test", &text).expect("a scenario");
         run(&scenario, 1, fake, &mut Nobody).await

@@ -11,9 +11,9 @@ use rand::rngs::StdRng;
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::bar::{Bar, Written};
 use crate::chaos;
 use crate::seed;
+use crate::slo::{Slo, Written};
 use crate::step::{Action, Check, Step};
 use crate::topology::Topology;
 
@@ -78,7 +78,7 @@ pub struct Scenario {
     /// Its parts, in order, if some of it is repeated or left to chance; else none.
     pub trials: Vec<Trial>,
     /// What its timings must keep to.
-    pub bars: Vec<Bar>,
+    pub bars: Vec<Slo>,
 }
 
 /// A part of a story: one time of what is repeated, one fault left to chance, or what is between.
@@ -274,7 +274,7 @@ impl Scenario {
         }
         let bars = file.expect.into_iter().enumerate().map(|(index, written)| {
             let field = |field| format!("expect[{index}].{field}");
-            Bar::try_from(written)
+            Slo::try_from(written)
                 .map_err(|wrong| field_error(field(wrong.field), wrong.value, wrong.expected))
         });
         let scenario = Self {

@@ -79,14 +79,14 @@ pub enum SetupError {
 
 /// Where one member's things are.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct MemberPaths {
     pub(crate) name: String,
     pub(crate) directory: PathBuf,
     pub(crate) ops: SocketAddr,
     pub(crate) link: SocketAddr,
 }
 
-impl Place {
+impl MemberPaths {
     pub(crate) fn config(&self) -> PathBuf {
         self.directory.join("node.toml")
     }
@@ -133,7 +133,7 @@ pub(crate) fn write_identities(directory: &Path, scenario: &Scenario, seed: u64)
 }
 
 /// Chooses ports for every member.
-pub(crate) fn choose_places(directory: &Path, scenario: &Scenario) -> Result<Vec<Place>, SetupError> {
+pub(crate) fn choose_places(directory: &Path, scenario: &Scenario) -> Result<Vec<MemberPaths>, SetupError> {
     // Held until all are chosen, so that none is chosen twice.
     let mut taken = Vec::new();
     let mut places = Vec::new();
@@ -144,13 +144,13 @@ pub(crate) fn choose_places(directory: &Path, scenario: &Scenario) -> Result<Vec
             Ok(address)
         };
         let (ops, link) = (port()?, port()?);
-        places.push(Place { name: name.clone(), directory: directory.join(name), ops, link });
+        places.push(MemberPaths { name: name.clone(), directory: directory.join(name), ops, link });
     }
     Ok(places)
 }
 
 /// Starts a proxy for each pair: the greater name dials the lesser.
-pub(crate) async fn start_proxies(places: &[Place]) -> Result<Proxies, SetupError> {
+pub(crate) async fn start_proxies(places: &[MemberPaths]) -> Result<Proxies, SetupError> {
     let mut proxies = Proxies::default();
     for dialler in places {
         for target in places.iter().filter(|target| target.name < dialler.name) {
@@ -164,7 +164,7 @@ pub(crate) async fn start_proxies(places: &[Place]) -> Result<Proxies, SetupErro
 
 /// Writes every member's configuration, and forgets what an earlier start has left.
 pub(crate) fn write_configs(
-    places: &[Place],
+    places: &[MemberPaths],
     scenario: &Scenario,
     proxies: &Proxies,
     log_level: &str,
@@ -194,7 +194,12 @@ pub(crate) fn forget_link_version(path: &Path) -> io::Result<()> {
     fs::write(path, toml::to_string(&config).map_err(io::Error::other)?)
 }
 
-fn config(place: &Place, peers: &BTreeMap<&str, SocketAddr>, scenario: &Scenario, log_level: &str) -> Table {
+fn config(
+    place: &MemberPaths,
+    peers: &BTreeMap<&str, SocketAddr>,
+    scenario: &Scenario,
+    log_level: &str,
+) -> Table {
     let name = &place.name;
     let peers =
         peers.iter().map(|(name, address)| table([("name", *name), ("address", &address.to_string())]));

@@ -26,7 +26,7 @@ pub struct Timings {
     /// From a proposal to its certificate, at the proposer.
     pub proposal_to_certificate: Vec<u64>,
     /// Every gate that a step left too few healthy members.
-    pub halts: Vec<Halt>,
+    pub halts: Vec<GateClosing>,
     /// Every step that took healthy members away and left everybody enough of them, by its number from 1.
     pub without_halt: Vec<(usize, Fault)>,
     /// From the step that brings enough members together to the next block.
@@ -73,7 +73,7 @@ impl Fault {
 
 /// A gate that a step left too few healthy members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Halt {
+pub struct GateClosing {
     /// The step.
     pub after: Fault,
     /// From the step to the gate's closing; absent if it had not closed when the next step changed something.
@@ -218,11 +218,11 @@ fn proposals(record: &Record) -> Vec<u64> {
     own.filter_map(|(_, block)| Some(block.decided_at_ms.saturating_sub(block.proposal_at_ms?))).collect()
 }
 
-fn halt(record: &Record, fallen: &Fallen) -> Halt {
+fn halt(record: &Record, fallen: &Fallen) -> GateClosing {
     let gate = record.members.get(&fallen.member).map(|member| member.gate.values());
     let closed = gate.into_iter().flatten().filter(|decision| decision.decision == GateDecision::Closed);
     let first = closed.map(|decision| decision.at_ms).filter(|at_ms| fallen.when.contains(*at_ms)).min();
-    Halt { after: fallen.after, took_ms: first.map(|first| first - fallen.when.from_ms) }
+    GateClosing { after: fallen.after, took_ms: first.map(|first| first - fallen.when.from_ms) }
 }
 
 fn resumptions(decided: &BTreeMap<u64, u64>, returns: &[Stretch]) -> Vec<u64> {
@@ -364,7 +364,7 @@ mod tests {
         step(&mut record, "do='restart'", 5_000, 5_010);
         decide(&mut record, "node-1", 1, 2_000, GateDecision::Closed);
         decide(&mut record, "node-2", 1, 6_000, GateDecision::Closed);
-        let halt = |took_ms| Halt { after: Fault::Kill, took_ms };
+        let halt = |took_ms| GateClosing { after: Fault::Kill, took_ms };
         assert_eq!(Timings::of(&record).halts, [halt(Some(1_000)), halt(None)]);
     }
 

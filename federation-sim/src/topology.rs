@@ -10,7 +10,7 @@ use crate::step::{Action, Step};
 
 /// What became of a member's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub enum ProcessState {
     /// It runs.
     Running,
     /// It is stopped by SIGSTOP.
@@ -22,7 +22,7 @@ pub enum Life {
 /// Who runs, and which links carry.
 #[derive(Clone, Debug)]
 pub struct Topology {
-    members: BTreeMap<String, Life>,
+    members: BTreeMap<String, ProcessState>,
     cut: BTreeSet<Link>,
     delayed: BTreeSet<Link>,
 }
@@ -30,18 +30,18 @@ pub struct Topology {
 impl Topology {
     /// All members run, all links carry.
     pub fn new(roster: &[String]) -> Self {
-        let members = roster.iter().map(|name| (name.clone(), Life::Running)).collect();
+        let members = roster.iter().map(|name| (name.clone(), ProcessState::Running)).collect();
         Self { members, cut: BTreeSet::new(), delayed: BTreeSet::new() }
     }
 
     /// Members whose life is `life`.
-    pub fn with(&self, life: Life) -> Vec<String> {
+    pub fn with(&self, life: ProcessState) -> Vec<String> {
         self.members.iter().filter(|(_, found)| **found == life).map(|(name, _)| name.clone()).collect()
     }
 
     /// Members that run.
     pub fn running(&self) -> Vec<String> {
-        self.with(Life::Running)
+        self.with(ProcessState::Running)
     }
 
     /// The members `action` is about, defaults spelt out.
@@ -50,11 +50,11 @@ impl Topology {
             Action::Stop { members, .. } | Action::Clock { members, .. } if members.is_empty() => {
                 self.running()
             }
-            Action::Resume { members } if members.is_empty() => self.with(Life::Paused),
+            Action::Resume { members } if members.is_empty() => self.with(ProcessState::Paused),
             Action::Restart { members } | Action::Audit { members } | Action::Upgrade { members }
                 if members.is_empty() =>
             {
-                self.with(Life::Down)
+                self.with(ProcessState::Down)
             }
             Action::Disk { members, .. } if members.is_empty() => self.running(),
             Action::Pairs { .. } => self.running(),
@@ -111,8 +111,8 @@ impl Topology {
     }
 
     /// What became of `name`; one that nobody knows does not run.
-    pub fn life(&self, name: &str) -> Life {
-        self.members.get(name).copied().unwrap_or(Life::Down)
+    pub fn life(&self, name: &str) -> ProcessState {
+        self.members.get(name).copied().unwrap_or(ProcessState::Down)
     }
 
     /// Members from which `name` is cut, in one direction at least.
@@ -128,9 +128,9 @@ impl Topology {
     /// Follows an action.
     pub fn apply(&mut self, action: &Action) {
         let life = match action {
-            Action::Kill { .. } | Action::Stop { .. } => Some(Life::Down),
-            Action::Pause { .. } => Some(Life::Paused),
-            Action::Resume { .. } | Action::Restart { .. } => Some(Life::Running),
+            Action::Kill { .. } | Action::Stop { .. } => Some(ProcessState::Down),
+            Action::Pause { .. } => Some(ProcessState::Paused),
+            Action::Resume { .. } | Action::Restart { .. } => Some(ProcessState::Running),
             _ => None,
         };
         if let Some(life) = life {
@@ -161,13 +161,13 @@ impl Topology {
                 return Err(format!("names {name:?}; expected one of {}", self.names()));
             }
         }
-        let needed: &[Life] = match step {
-            Step::Act(Action::Kill { .. }) => &[Life::Running, Life::Paused],
-            Step::Act(Action::Resume { .. }) => &[Life::Paused],
+        let needed: &[ProcessState] = match step {
+            Step::Act(Action::Kill { .. }) => &[ProcessState::Running, ProcessState::Paused],
+            Step::Act(Action::Resume { .. }) => &[ProcessState::Paused],
             Step::Act(Action::Restart { .. } | Action::Audit { .. } | Action::Upgrade { .. }) => {
-                &[Life::Down]
+                &[ProcessState::Down]
             }
-            Step::Act(_) | Step::Check(_) => &[Life::Running],
+            Step::Act(_) | Step::Check(_) => &[ProcessState::Running],
         };
         let concerned = match step {
             Step::Act(action) => self.members_of(action),
@@ -232,7 +232,7 @@ fn across(links: &BTreeSet<Link>, name: &str) -> Vec<String> {
     others.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-impl Life {
+impl ProcessState {
     /// The life in a word.
     pub fn as_str(self) -> &'static str {
         match self {

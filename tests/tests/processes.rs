@@ -18,7 +18,7 @@ use federation_sim::federation::Federation as _;
 use federation_sim::loopback::{Loopback, Options};
 use federation_sim::record::Record;
 use federation_sim::report::Report;
-use federation_sim::runner::{self, Failure, Watch};
+use federation_sim::runner::{self, Failure, RunObserver};
 use federation_sim::scenario::Scenario;
 use federation_sim::step::Step;
 use tokio::io::AsyncWriteExt as _;
@@ -28,7 +28,7 @@ const GROWTH_BYTES_MAX: u64 = 64 << 20;
 
 struct Quiet;
 
-impl Watch for Quiet {
+impl RunObserver for Quiet {
     fn step_begins(&mut self, _: usize, _: usize, _: &Step) {}
     fn observed(&mut self, _: &Record) {}
     fn told(&mut self, text: &str) {

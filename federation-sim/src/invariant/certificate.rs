@@ -6,12 +6,12 @@ use alys_node::consensus::certificate::precommit_bytes;
 use alys_node::keys::{PublicKey, Signature};
 use alys_node::ops::view::{BlockView, GenesisView};
 
-use super::Finding;
+use super::InvariantResult;
 use crate::record::Record;
 
 /// Every certificate is for its block, and is signed by at least the required number of the members it
 /// names. Members agree on who the members are.
-pub(super) fn certificates_verify(record: &Record, finding: &mut Finding) {
+pub(super) fn certificates_verify(record: &Record, finding: &mut InvariantResult) {
     let mut books: BTreeMap<&str, Book> = BTreeMap::new();
     let mut genesis_hashes = BTreeSet::new();
     for (name, member) in &record.members {

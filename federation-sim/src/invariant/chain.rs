@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Finding;
+use super::InvariantResult;
 use crate::record::Record;
 
 /// No two members, and no member at two times, have different blocks at one height.
-pub(super) fn one_block_per_height(record: &Record, finding: &mut Finding) {
+pub(super) fn one_block_per_height(record: &Record, finding: &mut InvariantResult) {
     let mut first: BTreeMap<u64, (&str, &str)> = BTreeMap::new();
     for (name, block) in record.blocks() {
         let (other, hash) = *first.entry(block.height).or_insert((name, &block.hash));
@@ -17,7 +17,7 @@ pub(super) fn one_block_per_height(record: &Record, finding: &mut Finding) {
 }
 
 /// The height a member gives never falls, not across restarts either.
-pub(super) fn heights_never_go_back(record: &Record, finding: &mut Finding) {
+pub(super) fn heights_never_go_back(record: &Record, finding: &mut InvariantResult) {
     for (name, member) in &record.members {
         finding.observations += member.height_readings;
         for pair in member.heights.windows(2) {
@@ -33,7 +33,7 @@ pub(super) fn heights_never_go_back(record: &Record, finding: &mut Finding) {
 }
 
 /// Each block names the block below as its parent, and the first names the member's genesis.
-pub(super) fn chain_linked(record: &Record, finding: &mut Finding) {
+pub(super) fn chain_linked(record: &Record, finding: &mut InvariantResult) {
     for (name, member) in &record.members {
         for block in member.blocks.values().flatten() {
             let parents: Vec<&str> = match block.height.checked_sub(1) {
@@ -58,7 +58,7 @@ pub(super) fn chain_linked(record: &Record, finding: &mut Finding) {
 
 /// Whatever block any member ever had, every member read at the closing has, as far as its height goes; and
 /// the highest block ever seen is not above all of them.
-pub(super) fn no_finalised_block_lost(record: &Record, finding: &mut Finding) {
+pub(super) fn no_finalised_block_lost(record: &Record, finding: &mut InvariantResult) {
     let Some(closing) = record.closing.as_ref().filter(|closing| !closing.members.is_empty()) else {
         return;
     };
@@ -80,7 +80,7 @@ pub(super) fn no_finalised_block_lost(record: &Record, finding: &mut Finding) {
 }
 
 /// No chain holds a transaction twice.
-pub(super) fn transactions_at_most_once(record: &Record, finding: &mut Finding) {
+pub(super) fn transactions_at_most_once(record: &Record, finding: &mut InvariantResult) {
     for (name, member) in &record.members {
         let mut first: BTreeMap<&str, u64> = BTreeMap::new();
         // Of a height with contradicting blocks the first counts; the contradiction is another invariant's.
@@ -98,7 +98,7 @@ pub(super) fn transactions_at_most_once(record: &Record, finding: &mut Finding) 
 
 /// Those that run at the end have the same block at their common height, and unless a link was still cut
 /// none is more than one block ahead of another.
-pub(super) fn agreement_after_healing(record: &Record, finding: &mut Finding) {
+pub(super) fn agreement_after_healing(record: &Record, finding: &mut InvariantResult) {
     let Some(closing) = record.closing.as_ref().filter(|closing| !closing.members.is_empty()) else {
         return;
     };

@@ -18,7 +18,7 @@ use crate::step::{Action, Step};
 
 /// What came of one invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct InvariantResult {
     /// The invariant's name.
     pub name: &'static str,
     /// Facts it looked at.
@@ -27,7 +27,7 @@ pub struct Finding {
     pub violations: Vec<String>,
 }
 
-impl Finding {
+impl InvariantResult {
     /// Whether it looked at something and nothing contradicts it.
     pub fn held(&self) -> bool {
         self.observations > 0 && self.violations.is_empty()
@@ -47,7 +47,7 @@ struct Invariant {
     name: &'static str,
     /// Whether the scenario has what the invariant is about.
     applies: fn(&Record) -> bool,
-    look: fn(&Record, &mut Finding),
+    look: fn(&Record, &mut InvariantResult),
 }
 
 /// Every invariant, in the order of the report.
@@ -78,11 +78,12 @@ const ALL: [Invariant; 9] = [
 ];
 
 /// Looks at everything observed.
-pub fn check_all(record: &Record) -> Vec<Finding> {
+pub fn check_all(record: &Record) -> Vec<InvariantResult> {
     let applying = ALL.iter().filter(|invariant| (invariant.applies)(record));
     applying
         .map(|invariant| {
-            let mut finding = Finding { name: invariant.name, observations: 0, violations: Vec::new() };
+            let mut finding =
+                InvariantResult { name: invariant.name, observations: 0, violations: Vec::new() };
             (invariant.look)(record, &mut finding);
             finding
         })
@@ -103,7 +104,7 @@ pub(crate) mod tests {
     use crate::record::tests::{block, empty};
     use crate::record::{Closing, ClosingMember, StepRecord};
 
-    pub(crate) fn look(record: &Record, name: &str) -> Finding {
+    pub(crate) fn look(record: &Record, name: &str) -> InvariantResult {
         let finding = check_all(record).into_iter().find(|finding| finding.name == name);
         finding.unwrap_or_else(|| panic!("{name} does not apply"))
     }

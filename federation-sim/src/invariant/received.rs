@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use alys_node::ops::view::GateDecision;
 
-use super::Finding;
+use super::InvariantResult;
 use crate::record::{MemberRecord, Record};
 
 /// A statement that somebody received.
@@ -38,7 +38,7 @@ fn say(block: Option<&str>) -> &str {
 
 /// Nobody has received two different statements of one member for one height, round and step, nor one that contradicts
 /// the member's journal or is missing there; and nobody has evidence against a member that keeps to the protocol.
-pub(super) fn no_double_sign(record: &Record, finding: &mut Finding) {
+pub(super) fn no_double_sign(record: &Record, finding: &mut InvariantResult) {
     let mut first: BTreeMap<_, (&str, Option<&str>)> = BTreeMap::new();
     for Heard { by, author, place, block, .. } in heard(record) {
         let (height, round, step) = place;
@@ -100,7 +100,7 @@ fn signed_at_ms(
 /// author's gate   closed ───► open ─────────      may be
 ///                 closed ────────────────────     was signed while it was closed
 /// ```
-pub(super) fn no_signature_while_gate_closed(record: &Record, finding: &mut Finding) {
+pub(super) fn no_signature_while_gate_closed(record: &Record, finding: &mut InvariantResult) {
     // Times of clocks that a step set are in no order.
     if record.members.keys().any(|name| record.has_set_clock(name)) {
         return;

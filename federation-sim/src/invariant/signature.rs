@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use alys_node::ops::view::{GateDecision, GateRecord, SignatureView};
 
-use super::Finding;
+use super::InvariantResult;
 use crate::record::{MemberRecord, Record};
 
 /// A member signs only while its own gate is open: at the time of the signature, and by the decision the
@@ -21,7 +21,7 @@ use crate::record::{MemberRecord, Record};
 /// A member that was killed may have signed by a decision that was never read; such a signature is not
 /// counted. A member read at the closing has no such excuse. Of a member whose clock a step set, only the decisions
 /// count.
-pub(super) fn no_signature_while_gate_closed(record: &Record, finding: &mut Finding) {
+pub(super) fn no_signature_while_gate_closed(record: &Record, finding: &mut InvariantResult) {
     let byzantine = record.byzantine();
     for (name, member) in record.members.iter().filter(|(name, _)| !byzantine.contains(name.as_str())) {
         let closing = record.closing.as_ref().and_then(|closing| closing.members.get(name));
@@ -87,7 +87,7 @@ fn admission(
 }
 
 /// A member never signs two different things at the same height, round and step, not across crashes either.
-pub(super) fn no_double_sign(record: &Record, finding: &mut Finding) {
+pub(super) fn no_double_sign(record: &Record, finding: &mut InvariantResult) {
     let byzantine = record.byzantine();
     for (name, member) in record.members.iter().filter(|(name, _)| !byzantine.contains(name.as_str())) {
         let mut first: BTreeMap<_, &Option<String>> = BTreeMap::new();

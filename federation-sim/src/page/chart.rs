@@ -16,13 +16,13 @@ use std::fmt::{self, Write as _};
 
 use alys_node::ops::view::GateDecision;
 
-use crate::lives::Life;
 use crate::page::escape::Text;
 use crate::page::is_fault;
 use crate::page::label::{self, Wish};
 use crate::page::lane::{self, Kind, Stretch};
 use crate::page::scale::{Scale, seconds};
 use crate::report::{MemberLine, Report, StepLine};
+use crate::timeline::MemberState;
 
 const WIDTH: f64 = 1_220.0;
 /// The least room for names and the strips' labels, the most, and what the labels take of it.
@@ -62,7 +62,7 @@ pub(super) struct Chart<'a> {
 struct Event<'a> {
     x: f64,
     step: &'a StepLine,
-    place: Option<label::Place>,
+    place: Option<label::LabelPlace>,
 }
 
 /// The explanation of lanes, once for all drawings.
@@ -81,11 +81,11 @@ pub(super) fn legend(html: &mut String) -> fmt::Result {
     ));
     html.push_str(&pattern("p-bars", "<path d=\"M1 0V8M5 0V8\"/>"));
     html.push_str("</defs></svg>\n<ul class=\"legend\">");
-    for life in Life::ALL {
+    for life in MemberState::ALL {
         let name = life.as_str();
         let told = match life {
-            Life::Silent => "silent: no full answer",
-            Life::Ended => "ended by itself",
+            MemberState::Silent => "silent: no full answer",
+            MemberState::Ended => "ended by itself",
             _ => name,
         };
         write!(
@@ -143,7 +143,8 @@ impl Chart<'_> {
     fn description(&self) -> String {
         let lives = |member: &MemberLine| {
             let stretches = lane::lives(member, self.from_ms, self.to_ms);
-            let not_up = stretches.iter().filter(|stretch| stretch.kind != Kind::Life(Life::Up));
+            let not_up =
+                stretches.iter().filter(|stretch| stretch.kind != Kind::MemberState(MemberState::Up));
             let told: Vec<_> = not_up
                 .take(8)
                 .map(|stretch| format!("{} for {}", word(stretch.kind), seconds(stretch.length_ms())))
@@ -419,7 +420,7 @@ fn short(ms: u64) -> String {
 /// What holds, in a word or two.
 fn word(kind: Kind) -> &'static str {
     match kind {
-        Kind::Life(life) | Kind::Many(life) => life.as_str(),
+        Kind::MemberState(life) | Kind::Many(life) => life.as_str(),
         Kind::Gate(GateDecision::Open) | Kind::ManyGates(GateDecision::Open) => "open",
         Kind::Gate(GateDecision::Closed) | Kind::ManyGates(GateDecision::Closed) => "closed",
         Kind::NoGate => "none",
@@ -433,7 +434,7 @@ fn strip(html: &mut String, scale: Scale, stretch: &Stretch, y: f64, height: f64
     let width = (scale.x(stretch.to_ms) - x).max(1.0);
     let word = word(stretch.kind);
     let (class, top, tall) = match stretch.kind {
-        Kind::Life(_) | Kind::Many(_) => ("life", y, height),
+        Kind::MemberState(_) | Kind::Many(_) => ("life", y, height),
         Kind::Gate(GateDecision::Open) | Kind::ManyGates(GateDecision::Open) => {
             ("gate", y + height - 5.0, 5.0)
         }
@@ -460,13 +461,13 @@ fn strip(html: &mut String, scale: Scale, stretch: &Stretch, y: f64, height: f64
         )?;
     }
     let text = match stretch.kind {
-        Kind::Life(Life::Up)
+        Kind::MemberState(MemberState::Up)
         | Kind::Gate(GateDecision::Open)
         | Kind::ManyGates(_)
         | Kind::NoGate
         | Kind::Many(_) => None,
         _ if stretch.note.is_empty() => label::fit(word, SMALL, width - 10.0),
-        Kind::Life(_) => [stretch.note.as_str(), word]
+        Kind::MemberState(_) => [stretch.note.as_str(), word]
             .iter()
             .find_map(|text| (label::width(text, SMALL) <= width - 10.0).then(|| (*text).to_owned())),
         Kind::Gate(_) => label::fit(&stretch.note, SMALL, width - 10.0),

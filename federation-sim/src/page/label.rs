@@ -57,7 +57,7 @@ pub(super) struct Wish {
 
 /// Where a text stands.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Place {
+pub(super) struct LabelPlace {
     /// Which of its texts.
     pub(super) text: String,
     /// Its row, 0 closest to the axis.
@@ -67,8 +67,8 @@ pub(super) struct Place {
 /// Gives texts their places, in `rows` rows that end at `right`. Who finds none is left out.
 ///
 /// `wishes` are in order of `x`.
-pub(super) fn place(wishes: &[Wish], size: f64, rows: usize, right: f64) -> Vec<Option<Place>> {
-    let mut places: Vec<Option<Place>> = vec![None; wishes.len()];
+pub(super) fn place(wishes: &[Wish], size: f64, rows: usize, right: f64) -> Vec<Option<LabelPlace>> {
+    let mut places: Vec<Option<LabelPlace>> = vec![None; wishes.len()];
     for index in (0..wishes.len()).rev() {
         let wish = &wishes[index];
         let row_of = |text: &String| {
@@ -76,7 +76,7 @@ pub(super) fn place(wishes: &[Wish], size: f64, rows: usize, right: f64) -> Vec<
             let reached = (index + 1..wishes.len()).take_while(|other| wishes[*other].x < end);
             let above = reached.filter_map(|other| places[other].as_ref().map(|place| place.row + 1)).max();
             let row = above.unwrap_or(0);
-            (end <= right && row < rows).then(|| Place { text: text.clone(), row })
+            (end <= right && row < rows).then(|| LabelPlace { text: text.clone(), row })
         };
         places[index] = wish.texts.iter().find_map(row_of);
     }

@@ -2,20 +2,20 @@
 
 use alys_node::ops::view::GateDecision;
 
-use crate::lives::{Life, LifeLine};
 use crate::report::{GateLine, MemberLine, Report};
+use crate::timeline::{LifeLine, MemberState};
 
 /// What holds over a stretch of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The member's process.
-    Life(Life),
+    MemberState(MemberState),
     /// Its gate.
     Gate(GateDecision),
     /// No process runs that could have a gate, or it has not decided yet.
     NoGate,
     /// Too many changes to be told apart at this scale, the worst of which is this.
-    Many(Life),
+    Many(MemberState),
     /// The same of the gate.
     ManyGates(GateDecision),
 }
@@ -24,8 +24,8 @@ impl Kind {
     /// How much a reader must not miss it.
     fn weight(self) -> usize {
         match self {
-            Self::Life(life) | Self::Many(life) => {
-                Life::ALL.iter().position(|known| *known == life).unwrap_or(0)
+            Self::MemberState(life) | Self::Many(life) => {
+                MemberState::ALL.iter().position(|known| *known == life).unwrap_or(0)
             }
             Self::NoGate => 0,
             Self::Gate(decision) | Self::ManyGates(decision) => {
@@ -36,7 +36,7 @@ impl Kind {
 
     fn many(self) -> Self {
         match self {
-            Self::Life(life) => Self::Many(life),
+            Self::MemberState(life) => Self::Many(life),
             Self::Gate(decision) => Self::ManyGates(decision),
             other => other,
         }
@@ -61,7 +61,7 @@ impl Stretch {
 
 /// A time at which a gate was closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Halt {
+pub(super) struct ClosedStretch {
     pub(super) member: String,
     pub(super) from_ms: u64,
     pub(super) to_ms: u64,
@@ -72,8 +72,9 @@ pub(super) struct Halt {
 
 /// What a member was from `from_ms` to `to_ms`.
 pub(super) fn lives(member: &MemberLine, from_ms: u64, to_ms: u64) -> Vec<Stretch> {
-    let turns = member.lives.iter().map(|line| (line.at_ms, Kind::Life(line.state), line.note.clone()));
-    stretches(turns.collect(), (Kind::Life(Life::Up), String::new()), from_ms, to_ms)
+    let turns =
+        member.lives.iter().map(|line| (line.at_ms, Kind::MemberState(line.state), line.note.clone()));
+    stretches(turns.collect(), (Kind::MemberState(MemberState::Up), String::new()), from_ms, to_ms)
 }
 
 /// What a member's gate said from `from_ms` to `to_ms`. A member that stands still, or has not started, says nothing.
@@ -90,11 +91,12 @@ fn gate_turns(report: &Report, member: &MemberLine) -> Vec<(u64, Kind, String)> 
     let turn = |at_ms: u64| {
         let life = member.lives.iter().rfind(|line| line.at_ms <= at_ms);
         // A process that starts anew knows nothing of what the one before it decided.
-        let begins = member.lives.iter().rfind(|line| line.state == Life::Starting && line.at_ms <= at_ms);
+        let begins =
+            member.lives.iter().rfind(|line| line.state == MemberState::Starting && line.at_ms <= at_ms);
         let since = begins.map_or(0, |line| line.at_ms);
         let decision = decisions.iter().rfind(|line| (since..=at_ms).contains(&line.at_ms));
         let nothing = |note: &str| (at_ms, Kind::NoGate, note.to_owned());
-        match (life.map_or(Life::Up, |line| line.state), decision) {
+        match (life.map_or(MemberState::Up, |line| line.state), decision) {
             (life, _) if !life.has_gate() => {
                 nothing(&format!("none decides: the member is {}", life.as_str()))
             }
@@ -106,20 +108,21 @@ fn gate_turns(report: &Report, member: &MemberLine) -> Vec<(u64, Kind, String)> 
 }
 
 /// Every time a gate closed, in order. What a member begins its life with is no halt.
-pub(super) fn halts(report: &Report) -> Vec<Halt> {
+pub(super) fn halts(report: &Report) -> Vec<ClosedStretch> {
     let of_member = |member: &MemberLine| {
         let stretches = gates(report, member, 0, report.duration_ms);
-        let mut halts: Vec<Halt> = Vec::new();
+        let mut halts: Vec<ClosedStretch> = Vec::new();
         let mut was_open = false;
         for stretch in &stretches {
             let Kind::Gate(decision) = stretch.kind else {
                 let within = stretch.from_ms..=stretch.to_ms;
-                let begins = |line: &LifeLine| line.state == Life::Starting && within.contains(&line.at_ms);
+                let begins =
+                    |line: &LifeLine| line.state == MemberState::Starting && within.contains(&line.at_ms);
                 was_open &= !member.lives.iter().any(begins);
                 continue;
             };
             if decision == GateDecision::Closed && was_open {
-                halts.push(Halt {
+                halts.push(ClosedStretch {
                     member: member.name.clone(),
                     from_ms: stretch.from_ms,
                     to_ms: stretch.to_ms,
@@ -203,8 +206,8 @@ mod tests {
     use super::*;
     use crate::page::tests::report;
 
-    fn turn(at_ms: u64, life: Life) -> (u64, Kind, String) {
-        (at_ms, Kind::Life(life), String::new())
+    fn turn(at_ms: u64, life: MemberState) -> (u64, Kind, String) {
+        (at_ms, Kind::MemberState(life), String::new())
     }
 
     fn kinds(stretches: &[Stretch]) -> Vec<(u64, u64, Kind)> {
@@ -213,9 +216,14 @@ mod tests {
 
     #[test]
     fn a_range_begins_with_what_held_before_it() {
-        let turns = vec![turn(0, Life::Up), turn(1_000, Life::Dead), turn(5_000, Life::Starting)];
-        let found = stretches(turns, (Kind::Life(Life::Up), String::new()), 2_000, 6_000);
-        let (dead, starting) = (Kind::Life(Life::Dead), Kind::Life(Life::Starting));
+        let turns = vec![
+            turn(0, MemberState::Up),
+            turn(1_000, MemberState::Dead),
+            turn(5_000, MemberState::Starting),
+        ];
+        let found = stretches(turns, (Kind::MemberState(MemberState::Up), String::new()), 2_000, 6_000);
+        let (dead, starting) =
+            (Kind::MemberState(MemberState::Dead), Kind::MemberState(MemberState::Starting));
         assert_eq!(kinds(&found), [(2_000, 5_000, dead), (5_000, 6_000, starting)]);
     }
 
@@ -225,10 +233,10 @@ mod tests {
         let life = |at_ms, state| LifeLine { at_ms, state, note: String::new() };
         report.duration_ms = 10_000;
         report.members[0].lives = vec![
-            life(0, Life::Up),
-            life(2_000, Life::Dead),
-            life(4_000, Life::Starting),
-            life(5_000, Life::Up),
+            life(0, MemberState::Up),
+            life(2_000, MemberState::Dead),
+            life(4_000, MemberState::Starting),
+            life(5_000, MemberState::Up),
         ];
         let decide = |at_ms, decision| GateLine {
             at_ms,
@@ -257,14 +265,18 @@ mod tests {
 
     #[test]
     fn of_changes_too_short_to_be_drawn_the_worst_shows() {
-        let turns =
-            vec![turn(0, Life::Up), turn(1_000, Life::Cut), turn(1_010, Life::Dead), turn(1_020, Life::Up)];
-        let found = stretches(turns, (Kind::Life(Life::Up), String::new()), 0, 9_000);
+        let turns = vec![
+            turn(0, MemberState::Up),
+            turn(1_000, MemberState::Cut),
+            turn(1_010, MemberState::Dead),
+            turn(1_020, MemberState::Up),
+        ];
+        let found = stretches(turns, (Kind::MemberState(MemberState::Up), String::new()), 0, 9_000);
         let squeezed = squeeze(found, 100);
         let expected = [
-            (0, 1_000, Kind::Life(Life::Up)),
-            (1_000, 1_020, Kind::Many(Life::Dead)),
-            (1_020, 9_000, Kind::Life(Life::Up)),
+            (0, 1_000, Kind::MemberState(MemberState::Up)),
+            (1_000, 1_020, Kind::Many(MemberState::Dead)),
+            (1_020, 9_000, Kind::MemberState(MemberState::Up)),
         ];
         assert_eq!(kinds(&squeezed), expected);
     }
@@ -277,10 +289,10 @@ mod tests {
             length in 0_u64..60_000,
         ) {
             moments.sort_unstable();
-            let lives = Life::ALL.iter().cycle();
+            let lives = MemberState::ALL.iter().cycle();
             let turns = moments.into_iter().zip(lives).map(|(at_ms, life)| turn(at_ms, *life)).collect();
             let to_ms = from_ms + length;
-            let found = stretches(turns, (Kind::Life(Life::Up), String::new()), from_ms, to_ms);
+            let found = stretches(turns, (Kind::MemberState(MemberState::Up), String::new()), from_ms, to_ms);
             let squeezed = squeeze(found.clone(), 500);
             prop_assert!(squeezed.len() as u64 <= 2 * (length / 500) + 3);
             for lane in [found, squeezed] {

@@ -213,7 +213,12 @@ fn trials(html: &mut String, report: &Report) -> fmt::Result {
     Ok(())
 }
 
-fn write_part(html: &mut String, report: &Report, part: &Part<'_>, halts: &[lane::Halt]) -> fmt::Result {
+fn write_part(
+    html: &mut String,
+    report: &Report,
+    part: &Part<'_>,
+    halts: &[lane::ClosedStretch],
+) -> fmt::Result {
     let (name, from_ms) = (part.name(), part.begins_ms());
     let failed = part.failed();
     let (open, class) = if failed { (" open", "bad") } else { ("", "good") };

@@ -168,7 +168,7 @@ fn invariants(html: &mut String, report: &Report) -> fmt::Result {
 }
 
 fn halts(html: &mut String, report: &Report) -> fmt::Result {
-    let row = |halt: &lane::Halt| {
+    let row = |halt: &lane::ClosedStretch| {
         let took = seconds(halt.to_ms.saturating_sub(halt.from_ms));
         let took = if halt.is_open_ended { format!("{took}, to the end") } else { took };
         vec![moment(halt.from_ms), text(&halt.member), Cell::Number(took), text(&halt.reason)]

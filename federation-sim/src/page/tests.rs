@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::lives::{Life, LifeLine};
+use crate::timeline::{LifeLine, MemberState};
 
 /// A report of a run of `gating`, written down.
 pub(super) fn report() -> Report {
@@ -184,7 +184,7 @@ fn no_text_of_a_member_breaks_out_of_its_place() {
     let harm = |text: &mut String| HARMFUL.clone_into(text);
     for member in &mut report.members {
         harm(&mut member.reason);
-        member.lives.push(LifeLine { at_ms: 5_000, state: Life::Silent, note: HARMFUL.to_owned() });
+        member.lives.push(LifeLine { at_ms: 5_000, state: MemberState::Silent, note: HARMFUL.to_owned() });
     }
     report.members[0].name = HARMFUL.to_owned();
     for line in &mut report.gate {

@@ -10,7 +10,7 @@ use crate::step::{Action, Check, Expectation, Step};
 
 /// What a check has come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AssertionOutcome {
     /// It holds.
     Met,
     /// It does not hold yet; the text says what is missing.
@@ -21,14 +21,14 @@ pub enum Verdict {
 
 /// A check under way.
 #[derive(Clone, Debug)]
-pub struct Judge<'a> {
+pub struct Assertion<'a> {
     check: &'a Check,
     members: Vec<String>,
     since_ms: u64,
     heights: BTreeMap<String, u64>,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> Assertion<'a> {
     /// Begins to judge `check` on `members`, whose present heights are those in `record`.
     pub fn new(check: &'a Check, members: Vec<String>, record: &Record, now_ms: u64) -> Self {
         let heights = members.iter().map(|name| (name.clone(), record.height(name))).collect();
@@ -36,10 +36,10 @@ impl<'a> Judge<'a> {
     }
 
     /// Judges what is recorded by now.
-    pub fn judge(&self, record: &Record, now_ms: u64) -> Verdict {
+    pub fn evaluate(&self, record: &Record, now_ms: u64) -> AssertionOutcome {
         match self.check {
-            Check::Wait { duration } if now_ms >= self.after(*duration) => Verdict::Met,
-            Check::Wait { .. } => Verdict::Pending("the time is not over".to_owned()),
+            Check::Wait { duration } if now_ms >= self.after(*duration) => AssertionOutcome::Met,
+            Check::Wait { .. } => AssertionOutcome::Pending("the time is not over".to_owned()),
             Check::WaitBlocks { count, within, .. } => {
                 let missing = self.each(record, |name| {
                     let (height, target) = (record.height(name), self.heights[name] + count);
@@ -62,7 +62,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn expect(&self, facts: &Expectation, record: &Record, now_ms: u64) -> Verdict {
+    fn expect(&self, facts: &Expectation, record: &Record, now_ms: u64) -> AssertionOutcome {
         let missing = self.each(record, |name| {
             let gate = facts.gate.and_then(|decision| gate_differs(record, name, decision));
             let low = facts.min_height.filter(|least| record.height(name) < *least);
@@ -85,15 +85,15 @@ impl<'a> Judge<'a> {
         };
         let new = if facts.no_block_for.is_some() { self.new_block(record) } else { self.new_halt(record) };
         if let Some(new) = new {
-            return Verdict::Broken(new);
+            return AssertionOutcome::Broken(new);
         }
         let over = now_ms >= self.after(duration);
         match missing {
             // A slow answer is no proof; the last one must be one, though.
-            Some(missing) if self.all_answered(record) || over => Verdict::Broken(missing),
-            Some(missing) => Verdict::Pending(missing),
-            None if over => Verdict::Met,
-            None => Verdict::Pending("the time is not over".to_owned()),
+            Some(missing) if self.all_answered(record) || over => AssertionOutcome::Broken(missing),
+            Some(missing) => AssertionOutcome::Pending(missing),
+            None if over => AssertionOutcome::Met,
+            None => AssertionOutcome::Pending("the time is not over".to_owned()),
         }
     }
 
@@ -109,13 +109,13 @@ impl<'a> Judge<'a> {
         })
     }
 
-    fn until(&self, missing: Option<String>, within: Duration, now_ms: u64) -> Verdict {
+    fn until(&self, missing: Option<String>, within: Duration, now_ms: u64) -> AssertionOutcome {
         match missing {
-            None => Verdict::Met,
-            Some(missing) if now_ms < self.after(within) => Verdict::Pending(missing),
-            Some(missing) if within.is_zero() => Verdict::Broken(missing),
+            None => AssertionOutcome::Met,
+            Some(missing) if now_ms < self.after(within) => AssertionOutcome::Pending(missing),
+            Some(missing) if within.is_zero() => AssertionOutcome::Broken(missing),
             Some(missing) => {
-                Verdict::Broken(format!("after {}: {missing}", humantime::format_duration(within)))
+                AssertionOutcome::Broken(format!("after {}: {missing}", humantime::format_duration(within)))
             }
         }
     }
@@ -264,29 +264,29 @@ mod tests {
         let check = check("do='wait_blocks'\ncount=2\nwithin='5s'");
         let mut record = empty();
         both(&mut record, 0, [3, 4], GateDecision::Open);
-        let judge = Judge::new(&check, two(), &record, 1_000);
-        let pending = |text: &str| Verdict::Pending(text.to_owned());
-        assert_eq!(judge.judge(&record, 1_000), pending("node-1 has not answered (not asked yet)"));
+        let assertion = Assertion::new(&check, two(), &record, 1_000);
+        let pending = |text: &str| AssertionOutcome::Pending(text.to_owned());
+        assert_eq!(assertion.evaluate(&record, 1_000), pending("node-1 has not answered (not asked yet)"));
         both(&mut record, 1_000, [5, 5], GateDecision::Open);
-        assert_eq!(judge.judge(&record, 1_100), pending("node-2 has height 5, not yet 6"));
-        let broken = Verdict::Broken("after 5s: node-2 has height 5, not yet 6".to_owned());
-        assert_eq!(judge.judge(&record, 6_000), broken);
+        assert_eq!(assertion.evaluate(&record, 1_100), pending("node-2 has height 5, not yet 6"));
+        let broken = AssertionOutcome::Broken("after 5s: node-2 has height 5, not yet 6".to_owned());
+        assert_eq!(assertion.evaluate(&record, 6_000), broken);
         both(&mut record, 6_000, [5, 6], GateDecision::Open);
-        assert_eq!(judge.judge(&record, 6_000), Verdict::Met);
+        assert_eq!(assertion.evaluate(&record, 6_000), AssertionOutcome::Met);
     }
 
     #[test]
     fn a_gate_is_waited_for_on_every_member() {
         let check = check("do='wait_gate'\ndecision='closed'\nwithin='1s'");
         let mut record = empty();
-        let judge = Judge::new(&check, two(), &record, 0);
+        let assertion = Assertion::new(&check, two(), &record, 0);
         both(&mut record, 0, [1, 1], GateDecision::Open);
         assert!(
-            matches!(judge.judge(&record, 500), Verdict::Pending(text) if text.contains("node-1's gate is open"))
+            matches!(assertion.evaluate(&record, 500), AssertionOutcome::Pending(text) if text.contains("node-1's gate is open"))
         );
-        assert!(matches!(judge.judge(&record, 1_000), Verdict::Broken(_)));
+        assert!(matches!(assertion.evaluate(&record, 1_000), AssertionOutcome::Broken(_)));
         both(&mut record, 900, [1, 1], GateDecision::Closed);
-        assert_eq!(judge.judge(&record, 1_000), Verdict::Met);
+        assert_eq!(assertion.evaluate(&record, 1_000), AssertionOutcome::Met);
     }
 
     #[test]
@@ -294,12 +294,12 @@ mod tests {
         let check = check("do='expect'\nno_block_for='10s'\ngate='closed'");
         let mut record = empty();
         both(&mut record, 0, [3, 3], GateDecision::Closed);
-        let judge = Judge::new(&check, two(), &record, 0);
-        assert!(matches!(judge.judge(&record, 9_999), Verdict::Pending(_)));
-        assert_eq!(judge.judge(&record, 10_000), Verdict::Met);
+        let assertion = Assertion::new(&check, two(), &record, 0);
+        assert!(matches!(assertion.evaluate(&record, 9_999), AssertionOutcome::Pending(_)));
+        assert_eq!(assertion.evaluate(&record, 10_000), AssertionOutcome::Met);
         both(&mut record, 5_000, [3, 4], GateDecision::Closed);
-        let broken = Verdict::Broken("node-2 went from height 3 to 4".to_owned());
-        assert_eq!(judge.judge(&record, 5_000), broken);
+        let broken = AssertionOutcome::Broken("node-2 went from height 3 to 4".to_owned());
+        assert_eq!(assertion.evaluate(&record, 5_000), broken);
     }
 
     #[test]
@@ -307,7 +307,7 @@ mod tests {
         let check = check("do='expect'\nno_halt_for='10s'\nhealthy=2");
         let mut record = empty();
         both(&mut record, 1_000, [1, 1], GateDecision::Open);
-        let judge = Judge::new(&check, two(), &record, 1_000);
+        let assertion = Assertion::new(&check, two(), &record, 1_000);
         let decided = |sequence, at_ms| {
             let (decision, healthy, required) = (GateDecision::Closed, 2, 3);
             GateRecord { sequence, at_ms, decision, healthy, required, reason: "halted".to_owned() }
@@ -317,20 +317,26 @@ mod tests {
             member.gate.insert((1, sequence), decided(sequence, at_ms));
         };
         gate(&mut record, 1, 900);
-        assert!(matches!(judge.judge(&record, 5_000), Verdict::Pending(_)), "that was before");
-        assert_eq!(judge.judge(&record, 11_000), Verdict::Met);
+        assert!(
+            matches!(assertion.evaluate(&record, 5_000), AssertionOutcome::Pending(_)),
+            "that was before"
+        );
+        assert_eq!(assertion.evaluate(&record, 11_000), AssertionOutcome::Met);
         gate(&mut record, 2, 4_000);
-        assert_eq!(judge.judge(&record, 5_000), Verdict::Broken("node-2's gate closed: halted".to_owned()));
+        assert_eq!(
+            assertion.evaluate(&record, 5_000),
+            AssertionOutcome::Broken("node-2's gate closed: halted".to_owned())
+        );
     }
 
     #[test]
     fn another_fact_must_hold_all_the_time_without_blocks() {
         let check = check("do='expect'\nno_block_for='10s'\ngate='closed'");
         let mut record = empty();
-        let judge = Judge::new(&check, two(), &record, 0);
+        let assertion = Assertion::new(&check, two(), &record, 0);
         both(&mut record, 100, [3, 3], GateDecision::Open);
         assert!(
-            matches!(judge.judge(&record, 100), Verdict::Broken(_)),
+            matches!(assertion.evaluate(&record, 100), AssertionOutcome::Broken(_)),
             "heights were unknown, so were gates"
         );
     }
@@ -339,23 +345,27 @@ mod tests {
     fn a_silent_member_never_meets_an_expectation() {
         let check = check("do='expect'\nno_block_for='10s'");
         let mut record = empty();
-        let judge = Judge::new(&check, two(), &record, 1_000);
+        let assertion = Assertion::new(&check, two(), &record, 1_000);
         say(&mut record, "node-1", 1_000, 0, GateDecision::Closed);
-        assert!(matches!(judge.judge(&record, 5_000), Verdict::Pending(_)));
-        assert!(matches!(judge.judge(&record, 11_000), Verdict::Broken(text) if text.contains("node-2")));
+        assert!(matches!(assertion.evaluate(&record, 5_000), AssertionOutcome::Pending(_)));
+        assert!(
+            matches!(assertion.evaluate(&record, 11_000), AssertionOutcome::Broken(text) if text.contains("node-2"))
+        );
     }
 
     #[test]
     fn heads_are_equal_when_height_and_hash_are() {
         let check = check("do='expect'\nheights_equal=true");
         let mut record = empty();
-        let judge = Judge::new(&check, two(), &record, 0);
+        let assertion = Assertion::new(&check, two(), &record, 0);
         both(&mut record, 0, [1, 1], GateDecision::Open);
         give(&mut record, "node-1", block(1, 1));
         give(&mut record, "node-2", block(1, 2));
-        assert!(matches!(judge.judge(&record, 0), Verdict::Broken(text) if text.contains("heads differ")));
+        assert!(
+            matches!(assertion.evaluate(&record, 0), AssertionOutcome::Broken(text) if text.contains("heads differ"))
+        );
         give(&mut record, "node-2", block(1, 1));
-        assert_eq!(judge.judge(&record, 0), Verdict::Met);
+        assert_eq!(assertion.evaluate(&record, 0), AssertionOutcome::Met);
     }
 
     #[test]
@@ -366,13 +376,13 @@ mod tests {
         let verdict = |fault_ms: u64, times: &[u64], shown: u64| {
             let mut record = empty();
             record.steps.push(StepRecord { step: fault.clone(), at_ms: fault_ms, done_ms: None });
-            let judge = Judge::new(&check, vec!["node-1".to_owned()], &record, 0);
+            let assertion = Assertion::new(&check, vec!["node-1".to_owned()], &record, 0);
             say(&mut record, "node-1", 1, times.len() as u64, GateDecision::Open);
             for (height, timestamp_ms) in (1..).zip(times.iter().copied()).filter(|(n, _)| *n != shown) {
                 give(&mut record, "node-1", BlockView { timestamp_ms, ..block(height, 1) });
             }
-            match judge.judge(&record, 1) {
-                Verdict::Broken(text) => text,
+            match assertion.evaluate(&record, 1) {
+                AssertionOutcome::Broken(text) => text,
                 verdict => format!("{verdict:?}"),
             }
         };
@@ -390,12 +400,12 @@ mod tests {
         let check = check("do='expect'\ntransactions_included=true");
         let mut record = empty();
         record.submitted = vec!["aa".to_owned(), "bb".to_owned()];
-        let judge = Judge::new(&check, vec!["node-1".to_owned()], &record, 0);
+        let assertion = Assertion::new(&check, vec!["node-1".to_owned()], &record, 0);
         both(&mut record, 0, [1, 1], GateDecision::Open);
         give(&mut record, "node-1", BlockView { transactions: vec!["aa".to_owned()], ..block(1, 1) });
-        let broken = Verdict::Broken("node-1 lacks 1 of 2 transactions".to_owned());
-        assert_eq!(judge.judge(&record, 0), broken);
+        let broken = AssertionOutcome::Broken("node-1 lacks 1 of 2 transactions".to_owned());
+        assert_eq!(assertion.evaluate(&record, 0), broken);
         give(&mut record, "node-1", BlockView { transactions: vec!["bb".to_owned()], ..block(2, 1) });
-        assert_eq!(judge.judge(&record, 0), Verdict::Met);
+        assert_eq!(assertion.evaluate(&record, 0), AssertionOutcome::Met);
     }
 }

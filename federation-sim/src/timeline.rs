@@ -5,14 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Found, Look, Record, StepRecord};
+use crate::record::{Poll, PollSummary, Record, StepRecord};
 use crate::step::{Action, Step};
 use crate::topology::{self, Topology};
 
 /// What a member is at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Life {
+pub enum MemberState {
     /// It runs and its links carry.
     Up,
     /// Its process was started and has not answered yet.
@@ -35,7 +35,7 @@ pub enum Life {
     Ended,
 }
 
-impl Life {
+impl MemberState {
     /// Every life, those of a member that does well first.
     pub const ALL: [Self; 10] = [
         Self::Up,
@@ -83,7 +83,7 @@ pub struct LifeLine {
     /// Since when.
     pub at_ms: u64,
     /// What it is.
-    pub state: Life,
+    pub state: MemberState,
     /// More about it, such as whom it is cut from; may be empty.
     #[serde(default)]
     pub note: String,
@@ -110,11 +110,11 @@ pub fn of(record: &Record, name: &str) -> Vec<LifeLine> {
     lines
 }
 
-fn seen(base: &LifeLine, look: Option<&Look>) -> LifeLine {
+fn seen(base: &LifeLine, look: Option<&Poll>) -> LifeLine {
     let found = look.map(|look| &look.found);
     let (state, note) = match found {
-        Some(Found::Silent(how)) if base.state.should_answer() => (Life::Silent, how.clone()),
-        Some(Found::Ended(how)) if base.state.should_answer() => (Life::Ended, how.clone()),
+        Some(PollSummary::Silent(how)) if base.state.should_answer() => (MemberState::Silent, how.clone()),
+        Some(PollSummary::Ended(how)) if base.state.should_answer() => (MemberState::Ended, how.clone()),
         _ => (base.state, base.note.clone()),
     };
     LifeLine { at_ms: base.at_ms, state, note }
@@ -122,18 +122,18 @@ fn seen(base: &LifeLine, look: Option<&Look>) -> LifeLine {
 
 /// What the steps have made of `name`.
 fn done_to(record: &Record, name: &str) -> Vec<LifeLine> {
-    let mut lines = vec![LifeLine { at_ms: record.started_ms, state: Life::Up, note: String::new() }];
+    let mut lines = vec![LifeLine { at_ms: record.started_ms, state: MemberState::Up, note: String::new() }];
     let mut topology = Topology::new(&record.roster);
     // How a member that is down came to it: the topology does not tell.
-    let mut end = (Life::Dead, "killed");
+    let mut end = (MemberState::Dead, "killed");
     for step in &record.steps {
         let Step::Act(action) = &step.step else { continue };
         let concerned = topology.members_of(action).iter().any(|member| member == name);
         lines.extend(concerned.then(|| under_way(step, action)).flatten());
         if let (true, Action::Kill { .. } | Action::Stop { .. }) = (concerned, action) {
             end = match action {
-                Action::Kill { .. } => (Life::Dead, "killed"),
-                _ => (Life::Stopped, "stopped in order"),
+                Action::Kill { .. } => (MemberState::Dead, "killed"),
+                _ => (MemberState::Stopped, "stopped in order"),
             };
         }
         topology.apply(action);
@@ -152,21 +152,21 @@ fn done_to(record: &Record, name: &str) -> Vec<LifeLine> {
 
 fn under_way(step: &StepRecord, action: &Action) -> Option<LifeLine> {
     let (state, note) = match action {
-        Action::Stop { .. } => (Life::Leaving, "told to stop"),
-        Action::Restart { .. } => (Life::Starting, "its process was started"),
+        Action::Stop { .. } => (MemberState::Leaving, "told to stop"),
+        Action::Restart { .. } => (MemberState::Starting, "its process was started"),
         _ => return None,
     };
     Some(LifeLine { at_ms: step.at_ms, state, note: note.to_owned() })
 }
 
-fn standing(topology: &Topology, name: &str, end: (Life, &str)) -> LifeLine {
+fn standing(topology: &Topology, name: &str, end: (MemberState, &str)) -> LifeLine {
     let (state, note) = match topology.life(name) {
-        topology::Life::Down => (end.0, end.1.to_owned()),
-        topology::Life::Paused => (Life::Paused, "stopped by SIGSTOP".to_owned()),
-        topology::Life::Running => match (topology.cut_from(name), topology.slow_with(name)) {
-            (cut, _) if !cut.is_empty() => (Life::Cut, format!("cut from {}", cut.join(", "))),
-            (_, slow) if !slow.is_empty() => (Life::Slow, format!("delayed with {}", slow.join(", "))),
-            _ => (Life::Up, String::new()),
+        topology::MemberState::Down => (end.0, end.1.to_owned()),
+        topology::MemberState::Paused => (MemberState::Paused, "stopped by SIGSTOP".to_owned()),
+        topology::MemberState::Running => match (topology.cut_from(name), topology.slow_with(name)) {
+            (cut, _) if !cut.is_empty() => (MemberState::Cut, format!("cut from {}", cut.join(", "))),
+            (_, slow) if !slow.is_empty() => (MemberState::Slow, format!("delayed with {}", slow.join(", "))),
+            _ => (MemberState::Up, String::new()),
         },
     };
     LifeLine { at_ms: 0, state, note }
@@ -186,7 +186,7 @@ mod tests {
         record
     }
 
-    fn states(record: &Record, name: &str) -> Vec<(u64, Life)> {
+    fn states(record: &Record, name: &str) -> Vec<(u64, MemberState)> {
         of(record, name).into_iter().map(|line| (line.at_ms, line.state)).collect()
     }
 
@@ -202,17 +202,27 @@ mod tests {
             ("do='delay'\nlinks=['node-1>node-2']\nby='1s'", 7_000, Some(7_000)),
             ("do='stop'\nmembers=['node-1']", 8_000, Some(8_700)),
         ]);
-        let four = [(0, Life::Up), (1_000, Life::Dead), (4_000, Life::Starting), (4_500, Life::Up)];
+        let four = [
+            (0, MemberState::Up),
+            (1_000, MemberState::Dead),
+            (4_000, MemberState::Starting),
+            (4_500, MemberState::Up),
+        ];
         assert_eq!(states(&record, "node-4")[..4], four);
-        let three = [(0, Life::Up), (2_000, Life::Paused), (3_000, Life::Up), (5_000, Life::Cut)];
+        let three = [
+            (0, MemberState::Up),
+            (2_000, MemberState::Paused),
+            (3_000, MemberState::Up),
+            (5_000, MemberState::Cut),
+        ];
         assert_eq!(states(&record, "node-3")[..4], three);
         let one = [
-            (0, Life::Up),
-            (5_000, Life::Cut),
-            (6_000, Life::Up),
-            (7_000, Life::Slow),
-            (8_000, Life::Leaving),
-            (8_700, Life::Stopped),
+            (0, MemberState::Up),
+            (5_000, MemberState::Cut),
+            (6_000, MemberState::Up),
+            (7_000, MemberState::Slow),
+            (8_000, MemberState::Leaving),
+            (8_700, MemberState::Stopped),
         ];
         assert_eq!(states(&record, "node-1"), one);
         assert_eq!(of(&record, "node-1")[1].note, "cut from node-3, node-4");
@@ -222,7 +232,7 @@ mod tests {
     fn one_that_never_came_back_is_starting_to_the_end() {
         let kill = ("do='kill'\nmembers=['node-4']", 1_000, Some(1_010));
         let record = told(&[kill, ("do='restart'", 4_000, None)]);
-        let four = [(0, Life::Up), (1_000, Life::Dead), (4_000, Life::Starting)];
+        let four = [(0, MemberState::Up), (1_000, MemberState::Dead), (4_000, MemberState::Starting)];
         assert_eq!(states(&record, "node-4"), four);
     }
 
@@ -230,14 +240,19 @@ mod tests {
     fn silence_counts_where_an_answer_was_due_and_only_there() {
         let mut record = told(&[("do='pause'\nmembers=['node-2']", 2_000, Some(2_000))]);
         let looks = [
-            (500, Found::Answers),
-            (900, Found::Silent("timed out".to_owned())),
-            (1_400, Found::Answers),
-            (2_100, Found::Absent),
+            (500, PollSummary::Answers),
+            (900, PollSummary::Silent("timed out".to_owned())),
+            (1_400, PollSummary::Answers),
+            (2_100, PollSummary::Absent),
         ];
         let member = record.members.get_mut("node-2").expect("a member");
-        member.looks = looks.into_iter().map(|(at_ms, found)| Look { at_ms, found }).collect();
-        let two = [(0, Life::Up), (900, Life::Silent), (1_400, Life::Up), (2_000, Life::Paused)];
+        member.looks = looks.into_iter().map(|(at_ms, found)| Poll { at_ms, found }).collect();
+        let two = [
+            (0, MemberState::Up),
+            (900, MemberState::Silent),
+            (1_400, MemberState::Up),
+            (2_000, MemberState::Paused),
+        ];
         assert_eq!(states(&record, "node-2"), two);
         assert_eq!(of(&record, "node-2")[1].note, "timed out");
     }
@@ -245,8 +260,8 @@ mod tests {
     #[test]
     fn one_that_ended_by_itself_is_told_apart_from_one_that_was_killed() {
         let mut record = told(&[]);
-        let ended = Look { at_ms: 700, found: Found::Ended("signal 6".to_owned()) };
+        let ended = Poll { at_ms: 700, found: PollSummary::Ended("signal 6".to_owned()) };
         record.members.get_mut("node-2").expect("a member").looks = vec![ended];
-        assert_eq!(states(&record, "node-2"), [(0, Life::Up), (700, Life::Ended)]);
+        assert_eq!(states(&record, "node-2"), [(0, MemberState::Up), (700, MemberState::Ended)]);
     }
 }

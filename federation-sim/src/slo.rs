@@ -49,7 +49,7 @@ impl Timing {
 
 /// A bar for a timing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bar {
+pub struct Slo {
     /// What is timed.
     pub timing: Timing,
     /// After which faults only; all if `None`.
@@ -94,7 +94,7 @@ pub struct Wrong {
     pub expected: String,
 }
 
-impl TryFrom<Written> for Bar {
+impl TryFrom<Written> for Slo {
     type Error = Wrong;
 
     fn try_from(written: Written) -> Result<Self, Wrong> {
@@ -135,7 +135,7 @@ impl TryFrom<Written> for Bar {
 
 /// What a bar came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct SloResult {
     /// The percentile, in milliseconds; absent of no samples.
     pub value_ms: Option<u64>,
     /// How many samples.
@@ -144,10 +144,11 @@ pub struct Finding {
     pub problem: Option<String>,
 }
 
-impl Bar {
+impl Slo {
     /// Whether what a run has shown keeps to the bar.
-    pub fn judge(&self, timings: &Timings) -> Finding {
-        let of_fault = |halt: &&crate::timing::Halt| self.after.is_none_or(|after| halt.after == after);
+    pub fn evaluate(&self, timings: &Timings) -> SloResult {
+        let of_fault =
+            |halt: &&crate::timing::GateClosing| self.after.is_none_or(|after| halt.after == after);
         let halts = || timings.halts.iter().filter(of_fault);
         let (samples, missed) = match self.timing {
             Timing::BlockInterval => (timings.block_interval.clone(), 0),
@@ -160,7 +161,7 @@ impl Bar {
             ),
         };
         let (value_ms, count) = (percentile(&samples, self.percentile), samples.len());
-        Finding { value_ms, count, problem: self.problem(value_ms, (count, missed), timings) }
+        SloResult { value_ms, count, problem: self.problem(value_ms, (count, missed), timings) }
     }
 
     fn problem(
@@ -182,7 +183,7 @@ impl Bar {
     }
 }
 
-impl Bar {
+impl Slo {
     /// Where samples come from, or which steps gave none.
     fn why_few(&self, timings: &Timings) -> String {
         let waits = "between blocks after a `wait_…` that was met and before the next fault";
@@ -212,7 +213,7 @@ impl Bar {
     }
 }
 
-impl fmt::Display for Bar {
+impl fmt::Display for Slo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "p{} of {}", self.percentile, self.timing.as_str())?;
         if let Some(after) = self.after {
@@ -233,9 +234,9 @@ fn say(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timing::Halt;
+    use crate::timing::GateClosing;
 
-    fn read(text: &str) -> Result<Bar, Wrong> {
+    fn read(text: &str) -> Result<Slo, Wrong> {
         toml::from_str::<Written>(text).expect("the test's TOML has a bar's form").try_into()
     }
 
@@ -275,10 +276,10 @@ mod tests {
 
     #[test]
     fn a_bar_is_kept_between_its_ends_and_by_the_percentile_it_names() {
-        let bar =
+        let slo =
             read("timing='block_interval'\npercentile=50\nat_least='1950ms'\nat_most='2050ms'\nsamples=3");
-        let bar = bar.expect("a bar");
-        assert_eq!(bar.to_string(), "p50 of block_interval from 1s 950ms to 2s 50ms");
+        let slo = slo.expect("a bar");
+        assert_eq!(slo.to_string(), "p50 of block_interval from 1s 950ms to 2s 50ms");
         let table: [(&[u64], Option<&str>); 6] = [
             (&[2_000, 1_950, 9_000], None),
             (&[1_950, 1_950, 2_050], None),
@@ -294,7 +295,7 @@ mod tests {
         ];
         for (samples, problem) in table {
             let timings = Timings { block_interval: samples.to_vec(), ..Timings::default() };
-            assert_eq!(bar.judge(&timings).problem.as_deref(), problem, "{samples:?}");
+            assert_eq!(slo.evaluate(&timings).problem.as_deref(), problem, "{samples:?}");
         }
     }
 
@@ -306,18 +307,18 @@ mod tests {
         assert_eq!(pauses.to_string(), "p99 of fault_to_halt after pause at most 1s 500ms");
         let mut timings = Timings::default();
         let none = "0 of 1 samples: the story has no other step that takes members away";
-        assert_eq!(all.judge(&timings).problem.as_deref(), Some(none));
+        assert_eq!(all.evaluate(&timings).problem.as_deref(), Some(none));
         timings.without_halt = vec![(2, Fault::Kill), (5, Fault::Pause)];
         let enough =
             "0 of 1 samples: no gate had to close after pause (step 5), for enough members were left";
-        assert_eq!(pauses.judge(&timings).problem.as_deref(), Some(enough));
+        assert_eq!(pauses.evaluate(&timings).problem.as_deref(), Some(enough));
         timings.halts = vec![
-            Halt { after: Fault::Kill, took_ms: Some(1_600) },
-            Halt { after: Fault::Pause, took_ms: Some(900) },
+            GateClosing { after: Fault::Kill, took_ms: Some(1_600) },
+            GateClosing { after: Fault::Pause, took_ms: Some(900) },
         ];
-        assert_eq!(pauses.judge(&timings), Finding { value_ms: Some(900), count: 1, problem: None });
-        assert_eq!(all.judge(&timings).problem.as_deref(), Some("1s 600ms of 2 samples"));
-        timings.halts.push(Halt { after: Fault::Pause, took_ms: None });
-        assert_eq!(pauses.judge(&timings).problem.as_deref(), Some("1 of 2 gates that stayed open"));
+        assert_eq!(pauses.evaluate(&timings), SloResult { value_ms: Some(900), count: 1, problem: None });
+        assert_eq!(all.evaluate(&timings).problem.as_deref(), Some("1s 600ms of 2 samples"));
+        timings.halts.push(GateClosing { after: Fault::Pause, took_ms: None });
+        assert_eq!(pauses.evaluate(&timings).problem.as_deref(), Some("1 of 2 gates that stayed open"));
     }
 }

@@ -9,7 +9,7 @@ use thiserror::Error;
 /// A file that can be written. Until something is, one that was there before is as it was, and one that was not is
 /// taken away again.
 #[derive(Debug)]
-pub struct Sheet {
+pub struct PageFile {
     path: PathBuf,
     file: File,
     /// Made by us, and nothing was written to it yet.
@@ -25,7 +25,7 @@ pub struct Unwritable {
     source: io::Error,
 }
 
-impl Sheet {
+impl PageFile {
     /// Opens a file, or makes it.
     pub fn open(path: &Path) -> Result<Self, Unwritable> {
         let wrong = |source| Unwritable { what: "report page", path: path.to_owned(), source };
@@ -56,7 +56,7 @@ impl Sheet {
     }
 }
 
-impl Drop for Sheet {
+impl Drop for PageFile {
     fn drop(&mut self) {
         if self.is_blank {
             // An empty file that stays harms nobody.
@@ -73,12 +73,12 @@ mod tests {
     fn a_page_takes_the_place_of_what_was_there_and_only_when_it_is_written() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("out.html");
-        drop(Sheet::open(&path).expect("it can be written"));
+        drop(PageFile::open(&path).expect("it can be written"));
         assert!(!path.exists(), "nothing was written");
         std::fs::write(&path, "a longer text that was there").expect("a file");
-        drop(Sheet::open(&path).expect("it can be written"));
+        drop(PageFile::open(&path).expect("it can be written"));
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), "a longer text that was there");
-        Sheet::open(&path).expect("it can be written").write("new").expect("written");
+        PageFile::open(&path).expect("it can be written").write("new").expect("written");
         assert_eq!(std::fs::read_to_string(&path).expect("a file"), "new");
     }
 
@@ -86,7 +86,7 @@ mod tests {
     fn a_file_that_can_not_be_written_is_named() {
         let directory = tempfile::tempdir().expect("a directory");
         for path in [directory.path().to_owned(), directory.path().join("nowhere/out.html")] {
-            let error = Sheet::open(&path).expect_err("no file").to_string();
+            let error = PageFile::open(&path).expect_err("no file").to_string();
             assert!(
                 error.contains(&path.display().to_string()) && error.contains("expected a file"),
                 "{error}"

@@ -9,7 +9,7 @@ use crate::step::FaultEnd;
 
 /// A strike under way.
 #[derive(Debug)]
-pub(crate) struct Strike {
+pub(crate) struct FaultInjection {
     order: FaultRequest,
     until: FaultEnd,
     /// Recoveries before the first strike, once they were asked for.
@@ -24,7 +24,7 @@ pub(crate) struct Strike {
 /// Looks after which a strike counts as lost: with an actor that was stopped before it came to it.
 const LOST_AFTER: u32 = 100;
 
-impl Strike {
+impl FaultInjection {
     /// Nothing has been struck yet.
     pub(crate) fn new(actor: &str, fault: FaultKind, until: FaultEnd) -> Self {
         let order = FaultRequest { actor: actor.to_owned(), fault };
