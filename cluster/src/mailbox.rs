@@ -25,7 +25,7 @@ use crate::trace::{ParentSpan, current};
 pub struct Mail<M> {
     body: Body<M>,
     cause: Option<Box<ParentSpan>>,
-    _slot: Option<Slot>,
+    _slot: Option<MailboxSlot>,
     _permit: Option<Permit>,
 }
 
@@ -86,9 +86,9 @@ struct Gauge {
     handled: AtomicU64,
 }
 
-struct Slot(Arc<Gauge>);
+struct MailboxSlot(Arc<Gauge>);
 
-impl Drop for Slot {
+impl Drop for MailboxSlot {
     fn drop(&mut self) {
         self.0.depth.fetch_sub(1, Ordering::AcqRel);
         self.0.handled.fetch_add(1, Ordering::Relaxed);
@@ -433,7 +433,7 @@ impl<M: Send + 'static> Address<M> {
         tokio::time::timeout(deadline, asking).await.unwrap_or_else(late)
     }
 
-    fn take_slot(&self) -> Option<Slot> {
+    fn take_slot(&self) -> Option<MailboxSlot> {
         let gauge = &self.shared.gauge;
         gauge
             .depth
@@ -441,7 +441,7 @@ impl<M: Send + 'static> Address<M> {
                 (n < self.shared.capacity).then_some(n + 1)
             })
             .is_ok()
-            .then(|| Slot(gauge.clone()))
+            .then(|| MailboxSlot(gauge.clone()))
     }
 }
 

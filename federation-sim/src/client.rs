@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use ureq::Agent;
 use ureq::http::{Response, StatusCode};
 
-use crate::federation::{Answer, Depth};
+use crate::federation::{Depth, MemberReport};
 
 /// The longest one request may take. A member on a busy machine answers late, not never.
 const REQUEST: Duration = Duration::from_secs(2);
@@ -100,7 +100,7 @@ impl Client {
     }
 
     /// Reads what the member has beyond `cursor`, or everything. Returns it with the new cursor.
-    pub(crate) fn read(&self, cursor: Cursor, depth: Depth) -> Result<(Answer, Cursor), String> {
+    pub(crate) fn read(&self, cursor: Cursor, depth: Depth) -> Result<(MemberReport, Cursor), String> {
         let status: FederationView = self.get("/federation/status")?;
         let reborn = status.incarnation != cursor.incarnation;
         let known = if reborn { 0 } else { cursor.height };
@@ -146,7 +146,7 @@ impl Client {
         }
         let cursor = Cursor { incarnation: status.incarnation, height: last.max(known) };
         let answer =
-            Answer { status, gate, ready, genesis, blocks, signatures, received, evidence, attempts };
+            MemberReport { status, gate, ready, genesis, blocks, signatures, received, evidence, attempts };
         Ok((answer, cursor))
     }
 

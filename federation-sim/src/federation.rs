@@ -87,7 +87,7 @@ pub enum PollResult {
     /// It was not asked, for it is paused or down as it should be.
     Absent,
     /// It answered.
-    Answer(Box<Answer>),
+    Answer(Box<MemberReport>),
     /// It runs but did not answer; the text says how.
     Silent(String),
     /// It ended though nobody ended it; the text says how.
@@ -96,7 +96,7 @@ pub enum PollResult {
 
 /// What one member said.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct MemberReport {
     /// `GET /federation/status`
     pub status: FederationView,
     /// `GET /federation/gate`

@@ -11,7 +11,7 @@ use alys_node::ops::view::{
     SignatureView,
 };
 
-use crate::federation::{Answer, Observation, PollResult};
+use crate::federation::{MemberReport, Observation, PollResult};
 use crate::step::{Action, Step};
 
 /// Everything observed of a run.
@@ -285,7 +285,7 @@ impl MemberRecord {
         }
     }
 
-    fn absorb(&mut self, at_ms: u64, answer: &Answer) {
+    fn absorb(&mut self, at_ms: u64, answer: &MemberReport) {
         let incarnation = answer.status.incarnation;
         let height = answer.status.height;
         self.incarnations.insert(incarnation);
@@ -352,8 +352,8 @@ impl MemberRecord {
     }
 }
 
-impl From<&Answer> for ClosingMember {
-    fn from(answer: &Answer) -> Self {
+impl From<&MemberReport> for ClosingMember {
+    fn from(answer: &MemberReport) -> Self {
         Self {
             incarnation: answer.status.incarnation,
             height: answer.status.height,

@@ -262,7 +262,7 @@ mod tests {
     use alys_node::ops::view::{FederationView, GateDecision, GateView, ReadyView};
 
     use super::*;
-    use crate::federation::{Answer, Effect, MemberObservation, Observation, PollResult};
+    use crate::federation::{Effect, MemberObservation, MemberReport, Observation, PollResult};
 
     /// Members that make a block every two seconds of a clock that only sleeping moves, while three run.
     struct Fake {
@@ -282,7 +282,7 @@ mod tests {
             Self { now_ms: 0.into(), height: 0, next_ms: 2_000, ended: None, topology, lags_until_ms: 0 }
         }
 
-        fn answer(&self, name: &str) -> Answer {
+        fn answer(&self, name: &str) -> MemberReport {
             let healthy = self.topology.healthy_seen_by(name);
             let gate = if healthy >= 3 { GateDecision::Open } else { GateDecision::Closed };
             let (node, reason) = (name.to_owned(), String::new());
@@ -313,7 +313,7 @@ mod tests {
                 history: Vec::new(),
             };
             let ready = ReadyView { ready: gate.decision == GateDecision::Open, reasons: Vec::new() };
-            Answer {
+            MemberReport {
                 received: Vec::new(),
                 evidence: Vec::new(),
                 status,

@@ -48,7 +48,7 @@ mod tests {
 
     use alys_cluster::clock::WallTime;
     use alys_cluster::transport::IdentityError;
-    use alys_cluster::transport::identity::{Federation, check, issue};
+    use alys_cluster::transport::identity::{FederationId, check, issue};
 
     use super::*;
     use crate::genesis::tests::{genesis, secret};
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_certificate_is_proven_by_genesis_alone() {
         let genesis = genesis();
-        let (federation, day) = (Federation(genesis.hash()), Duration::from_hours(24));
+        let (federation, day) = (FederationId(genesis.hash()), Duration::from_hours(24));
         let members: Vec<_> = genesis.members().iter().map(|member| member.name.clone()).collect();
         let reader = LinkCertificateSigner::reader(&genesis);
         let whose = |signer: u8, named: usize| {

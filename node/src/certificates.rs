@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use alys_cluster::clock::{Clock as _, SystemClock};
-use alys_cluster::transport::identity::{self, Claim, Federation};
+use alys_cluster::transport::identity::{self, Claim, FederationId};
 use alys_node::certificate_signer::LinkCertificateSigner;
 use alys_node::config::NodeConfig;
 use alys_node::genesis::Genesis;
@@ -30,7 +30,7 @@ pub(crate) fn make(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     alys_node::check_key(&config, &genesis)?;
     let certificate_signer =
         LinkCertificateSigner::new(&genesis, SecretKey::read(&config.identity.key_file)?);
-    let (name, federation) = (&config.identity.name, Federation(genesis.hash()));
+    let (name, federation) = (&config.identity.name, FederationId(genesis.hash()));
     let now = SystemClock::default().wall();
     let issued =
         identity::issue(name, &federation, &certificate_signer, config.link.certificate_lifetime, now)?;
@@ -45,7 +45,7 @@ pub(crate) fn inspect(command: &Inspect) -> anyhow::Result<ExitCode> {
     let der = read(&command.file)?;
     let members: Vec<_> = genesis.members().iter().map(|member| member.name.clone()).collect();
     let (federation, certificate_signer) =
-        (Federation(genesis.hash()), LinkCertificateSigner::reader(&genesis));
+        (FederationId(genesis.hash()), LinkCertificateSigner::reader(&genesis));
     let now = SystemClock::default().wall();
     let outcome = der.and_then(|der| {
         print(&Claim::read(&der)?);

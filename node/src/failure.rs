@@ -5,7 +5,7 @@ use alys_cluster::supervision::{ActorFailureType, Failure};
 use thiserror::Error;
 
 use crate::consensus::core::CoreError;
-use crate::consensus::guard::{JournalError, Refusal};
+use crate::consensus::guard::{JournalError, SigningRefusal};
 use crate::consensus::log::LogError;
 use crate::ports::StoreError;
 
@@ -79,12 +79,14 @@ impl From<CoreError> for ActorFailureType {
         match error {
             CoreError::Log(error) => error.into(),
             CoreError::Signer(refusal) => match *refusal {
-                Refusal::Journal(error) => error.into(),
+                SigningRefusal::Journal(error) => error.into(),
                 // The conductor does not fail of it: it replays the height when the gate is open again.
-                refusal @ (Refusal::Gate(_) | Refusal::Demand(_)) => {
+                refusal @ (SigningRefusal::Gate(_) | SigningRefusal::Demand(_)) => {
                     Self::Error { error: refusal.to_string() }
                 }
-                refusal @ (Refusal::Conflict { .. } | Refusal::Regression(_) | Refusal::Memory { .. }) => {
+                refusal @ (SigningRefusal::Conflict { .. }
+                | SigningRefusal::Regression(_)
+                | SigningRefusal::Memory { .. }) => {
                     Self::ConsensusFailure { error_code: refusal.to_string() }
                 }
             },

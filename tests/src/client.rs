@@ -19,7 +19,7 @@ pub struct Client {
 
 /// What a member answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct HttpAnswer {
     /// The status.
     pub status: u16,
     /// The `content-type` header, empty if there is none.
@@ -52,7 +52,7 @@ impl Client {
         path: &str,
         content_type: &str,
         body: impl Into<Vec<u8>>,
-    ) -> Result<Answer, String> {
+    ) -> Result<HttpAnswer, String> {
         self.send_with(method, path, &[("content-type", content_type)], body).await
     }
 
@@ -63,7 +63,7 @@ impl Client {
         path: &str,
         headers: &[(&str, &str)],
         body: impl Into<Vec<u8>>,
-    ) -> Result<Answer, String> {
+    ) -> Result<HttpAnswer, String> {
         let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let request = request.body(body.into()).map_err(|error| error.to_string())?;
@@ -73,7 +73,7 @@ impl Client {
             let (content_type, allow) = (header("content-type"), header("allow"));
             let (content_type, allow) = (content_type.unwrap_or("").into(), allow.unwrap_or("").into());
             let status = response.status().as_u16();
-            Ok(Answer { status, content_type, allow, body: response.body_mut().read_to_string()? })
+            Ok(HttpAnswer { status, content_type, allow, body: response.body_mut().read_to_string()? })
         })
         .await
     }
@@ -91,7 +91,7 @@ impl Client {
     }
 
     /// Posts a JSON body.
-    pub async fn post(&self, path: &str, json: &str) -> Result<Answer, String> {
+    pub async fn post(&self, path: &str, json: &str) -> Result<HttpAnswer, String> {
         self.send("POST", path, "application/json", json).await
     }
 

@@ -12,7 +12,7 @@ use alys_cluster::health::HealthStatus;
 use alys_cluster::id::{ActorName, NodeId};
 use alys_cluster::supervision::EnhancedSupervision;
 use alys_node::consensus::context::{Statement, Step};
-use alys_node::consensus::guard::{self, GuardedSigner, Journal, JournalMark, Refusal, Signer as _};
+use alys_node::consensus::guard::{self, GuardedSigner, Journal, JournalMark, Signer as _, SigningRefusal};
 use alys_node::decisions::DecisionFile;
 use alys_node::decisions::line::DecisionLine;
 use alys_node::ops::view::{
@@ -322,7 +322,10 @@ async fn a_gate_that_closes_during_the_fsync_holds_the_signature_back_until_it_i
     let mut late = signer(Arc::new(slow));
     let signed = late.sign(&vote).map(drop);
     let held = if signed.is_ok() { late.flush() } else { signed };
-    assert!(matches!(&held, Err(Refusal::Gate(halt)) if halt.to_string().contains("ran out")), "{held:?}");
+    assert!(
+        matches!(&held, Err(SigningRefusal::Gate(halt)) if halt.to_string().contains("ran out")),
+        "{held:?}"
+    );
     assert_eq!(late.signed_at(1), [vote], "the journal has it");
     drop(late);
     let mut now = signer(context.clock.clone());

@@ -11,7 +11,7 @@ use alys_cluster::federation::Roster;
 use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::mailbox::{Address, Mail};
 use alys_cluster::transport::envelope::Body;
-use alys_cluster::transport::gateway::Answer;
+use alys_cluster::transport::gateway::PendingAnswer;
 use alys_cluster::transport::handshake::AuthenticatedPeer;
 use alys_cluster::transport::hello::VERSION;
 use alys_cluster::transport::{
@@ -93,7 +93,13 @@ struct Desk {
 }
 
 impl Answers for Desk {
-    fn answer(&self, _: &NodeId, _: &[u8], protocol: &[u8], question: &[u8]) -> Result<Answer, String> {
+    fn answer(
+        &self,
+        _: &NodeId,
+        _: &[u8],
+        protocol: &[u8],
+        question: &[u8],
+    ) -> Result<PendingAnswer, String> {
         if protocol == TOLD.as_bytes() {
             let told = Payload::new(0, 0);
             let told = Payload { number: self.told.load(Ordering::Relaxed), ..told };

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::clock::Moment;
 use crate::health::HealthStatus;
 use crate::id::{ActorName, ActorPriority, ActorType, Incarnation, Tag};
-use crate::registry::{ActorLifecycleState, ActorRegistryEntry, Profile, Registration, Standing};
+use crate::registry::{ActorLifecycleState, ActorRegistryEntry, EntryStatus, Profile, Registration};
 
 /// The most actors a member may publish.
 pub const ACTORS_MAX: usize = 1_024;
@@ -69,7 +69,7 @@ impl Advertised {
         let age = Duration::from_millis(for_ms);
         let since = Moment::at(now.since(Moment::ORIGIN).saturating_sub(age));
         let started = (state == ActorLifecycleState::Active).then_some(since);
-        let standing = Standing { state, health, incarnation, since, started, failures, version: 0 };
+        let standing = EntryStatus { state, health, incarnation, since, started, failures, version: 0 };
         (ActorRegistryEntry::new(registration, standing), protocol)
     }
 }

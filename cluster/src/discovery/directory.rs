@@ -13,7 +13,7 @@ use crate::registry::{ActorQuery, ActorRegistryEntry};
 
 /// What is known of one member that is up.
 #[derive(Clone, Debug)]
-struct Peer {
+struct KnownMember {
     incarnation: Incarnation,
     version: Option<u64>,
     actors: Arc<[(ActorRegistryEntry, Arc<str>)]>,
@@ -34,7 +34,7 @@ pub struct RemoteEntry {
 
 /// What the other members published. Shared; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Directory(Arc<RwLock<BTreeMap<NodeId, Peer>>>, watch::Sender<u64>);
+pub struct Directory(Arc<RwLock<BTreeMap<NodeId, KnownMember>>>, watch::Sender<u64>);
 
 impl Directory {
     /// A member came or was lost: what a lost one published is gone at once.
@@ -43,7 +43,7 @@ impl Directory {
         match change {
             PeerChange::Up { node, incarnation } => {
                 if peers.get(node).is_none_or(|peer| peer.incarnation < *incarnation) {
-                    let peer = Peer { incarnation: *incarnation, version: None, actors: Arc::new([]) };
+                    let peer = KnownMember { incarnation: *incarnation, version: None, actors: Arc::new([]) };
                     peers.insert(node.clone(), peer);
                 }
             }
@@ -82,7 +82,7 @@ impl Directory {
             let (entry, protocol) = actor.entry(now);
             (entry, protocol.into())
         });
-        *peer = Peer { incarnation, version: Some(version), actors: actors.collect() };
+        *peer = KnownMember { incarnation, version: Some(version), actors: actors.collect() };
         Ok(true)
     }
 
@@ -118,7 +118,7 @@ impl Directory {
         // A copy of few pointers, so that nobody waits for a long look.
         let peers = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut found = Vec::new();
-        for (node, Peer { incarnation, actors, .. }) in peers {
+        for (node, KnownMember { incarnation, actors, .. }) in peers {
             let holds =
                 |entry: &ActorRegistryEntry| query.matches(now, entry.registration(), &entry.standing);
             found.extend(actors.iter().filter(|(entry, _)| holds(entry)).map(|(entry, protocol)| {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::directory::{Directory, RemoteEntry};
 use super::exports::Protocol;
-use super::remote::{Caller, RemoteHandle};
+use super::remote::{RemoteCaller, RemoteHandle};
 use crate::clock::Moment;
 use crate::event::EventBus;
 use crate::id::{ActorName, NodeId};
@@ -19,7 +19,7 @@ pub struct Discovery {
     /// What the others published.
     pub directory: Directory,
     /// Asks them.
-    pub caller: Caller,
+    pub caller: RemoteCaller,
     versions: Arc<AtomicU64>,
 }
 
@@ -27,7 +27,7 @@ impl Discovery {
     /// Nobody is known yet.
     pub fn new(channels: PeerChannels) -> Self {
         let directory = Directory::default();
-        let caller = Caller::new(directory.clone(), channels);
+        let caller = RemoteCaller::new(directory.clone(), channels);
         Self { directory, caller, versions: Arc::default() }
     }
 

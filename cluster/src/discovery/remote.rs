@@ -67,13 +67,13 @@ pub enum RemoteError {
 
 /// Asks other members. Shared; cheap to clone.
 #[derive(Clone)]
-pub struct Caller {
+pub struct RemoteCaller {
     directory: Directory,
     channels: PeerChannels,
     events: Option<EventBus>,
 }
 
-impl Caller {
+impl RemoteCaller {
     /// Asks on `channels` who is in `directory`.
     pub fn new(directory: Directory, channels: PeerChannels) -> Self {
         Self { directory, channels, events: None }
@@ -161,7 +161,7 @@ impl Target {
 /// An actor of one incarnation of another member, asked in the protocol `P`.
 pub struct RemoteHandle<P> {
     target: Target,
-    caller: Caller,
+    caller: RemoteCaller,
     protocol: PhantomData<fn(P)>,
 }
 
@@ -180,7 +180,7 @@ impl<P> std::fmt::Debug for RemoteHandle<P> {
 
 impl<P: Protocol> RemoteHandle<P> {
     /// A handle of what was discovered; an error if that is asked in another protocol.
-    pub(super) fn of(found: &RemoteEntry, caller: Caller) -> Result<Self, LookupError> {
+    pub(super) fn of(found: &RemoteEntry, caller: RemoteCaller) -> Result<Self, LookupError> {
         let actor = found.entry.name().clone();
         if *found.protocol != *P::NAME {
             let (expected, asked) = (found.protocol.to_string(), P::NAME);
@@ -306,7 +306,7 @@ pub enum Down {
 /// A watch on an actor of another member, until it is down or this is dropped.
 pub struct Monitor {
     target: Target,
-    caller: Caller,
+    caller: RemoteCaller,
     life: Incarnation,
     watching: Watching,
 }

@@ -12,9 +12,11 @@ use super::exports::{Exports, shown};
 use crate::event::EventBus;
 use crate::id::{ActorName, Incarnation, NodeId};
 use crate::port::LastWords;
-use crate::registry::{ActorLifecycleState, ActorQuery, RegistryChange, Standing, ThreadSafeActorRegistry};
+use crate::registry::{
+    ActorLifecycleState, ActorQuery, EntryStatus, RegistryChange, ThreadSafeActorRegistry,
+};
 use crate::trace::{ParentSpan, SpanBuilder, SpanGuard, SpanKind, current, span_id, within, within_sync};
-use crate::transport::gateway::{Answer, Answers};
+use crate::transport::gateway::{Answers, PendingAnswer};
 
 /// Answers for the actors that are published.
 pub struct RequestHandler {
@@ -116,18 +118,18 @@ impl Asked {
 }
 
 /// Whether the actor leads no life at present.
-fn has_ended(standing: Standing) -> bool {
+fn has_ended(standing: EntryStatus) -> bool {
     use ActorLifecycleState::{Failed, Suspended, Terminated};
     [Failed, Terminated, Suspended].contains(&standing.state)
 }
 
 /// Whether that life is over.
-fn is_over(standing: Option<Standing>, life: Incarnation) -> bool {
+fn is_over(standing: Option<EntryStatus>, life: Incarnation) -> bool {
     standing.is_none_or(|standing| standing.incarnation != life || has_ended(standing))
 }
 
 /// Whether it was the last to end.
-fn ended_last(standing: Option<Standing>, life: Incarnation) -> bool {
+fn ended_last(standing: Option<EntryStatus>, life: Incarnation) -> bool {
     standing.is_none_or(|standing| match standing.incarnation.0.checked_sub(life.0) {
         Some(0) => true,
         Some(1) => !has_ended(standing),
@@ -136,7 +138,13 @@ fn ended_last(standing: Option<Standing>, life: Incarnation) -> bool {
 }
 
 impl Answers for RequestHandler {
-    fn answer(&self, from: &NodeId, to: &[u8], protocol: &[u8], question: &[u8]) -> Result<Answer, String> {
+    fn answer(
+        &self,
+        from: &NodeId,
+        to: &[u8],
+        protocol: &[u8],
+        question: &[u8],
+    ) -> Result<PendingAnswer, String> {
         let served = self.exports.one_more(from, question.len())?;
         let asked = Asked::of(&self.events, from, to);
         let cause = asked.as_ref().and_then(|asked| asked.cause);

@@ -1,7 +1,7 @@
 //! The gate's decision as a function of what it is decided from.
 //!
 //! [`decide`] is the only place where the gate is opened or closed. Everything it looks at is in its
-//! [`GateInputs`], and the same inputs give the same [`Outcome`], byte for byte: whoever holds a member's log
+//! [`GateInputs`], and the same inputs give the same [`GateOutcome`], byte for byte: whoever holds a member's log
 //! can take every decision again, on another machine and another day. No clock is read and no float compared;
 //! what time had to do with it is in the members' states and in the gates' counts of stable rounds.
 //!
@@ -227,7 +227,7 @@ pub struct ClassOutcome {
 /// What follows from the inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Outcome {
+pub struct GateOutcome {
     /// The gates as they are now, whatever holds them closed, and whoever watches them.
     pub gates: Gates,
     /// What was decided for the federation.
@@ -245,7 +245,7 @@ pub struct Outcome {
 }
 
 /// Decides. The same inputs give the same outcome, always.
-pub fn decide(inputs: &GateInputs) -> Outcome {
+pub fn decide(inputs: &GateInputs) -> GateOutcome {
     let healthy = inputs.healthy();
     let mut gates = inputs.gates.clone();
     gates.evaluate(inputs.evaluation, healthy);
@@ -274,7 +274,7 @@ pub fn decide(inputs: &GateInputs) -> Outcome {
         explain(inputs, &gates.federation, healthy)
     };
     let required = gates.federation.required();
-    Outcome { gates, decision, healthy, required, classes, reason, would_change }
+    GateOutcome { gates, decision, healthy, required, classes, reason, would_change }
 }
 
 fn held(holds: &BTreeMap<ActorName, String>) -> (String, String) {
@@ -346,7 +346,7 @@ pub(super) mod tests {
         }
     }
 
-    fn admitted(outcome: &Outcome) -> Vec<OperationClass> {
+    fn admitted(outcome: &GateOutcome) -> Vec<OperationClass> {
         let open = outcome.classes.iter().filter(|class| class.decision == Decision::Open);
         open.map(|class| class.class).collect()
     }

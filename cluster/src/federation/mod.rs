@@ -31,7 +31,7 @@ pub mod wire;
 
 pub use actor::FederationActor;
 pub use config::{DemandConfig, HeartbeatConfig};
-pub use decision::{GateInputs, OperationClass, Outcome, decide};
+pub use decision::{GateInputs, GateOutcome, OperationClass, decide};
 pub use departure::WISH_MAX;
 pub use gate::Decision;
 pub use message::{FederationMessage, FederationStatus, Staying};

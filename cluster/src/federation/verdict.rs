@@ -15,7 +15,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use super::decision::{
-    ClassOutcome, Evaluation, GateInputs, Gates, MemberFacts, MemberState, OperationClass, Outcome, decide,
+    ClassOutcome, Evaluation, GateInputs, GateOutcome, Gates, MemberFacts, MemberState, OperationClass,
+    decide,
 };
 use super::gate::Decision;
 use crate::clock::{Clock, Moment, WallTime};
@@ -46,7 +47,7 @@ pub struct Verdict {
     /// What the decision was taken from.
     pub inputs: Arc<GateInputs>,
     /// The whole decision.
-    pub outcome: Arc<Outcome>,
+    pub outcome: Arc<GateOutcome>,
 }
 
 impl Verdict {
@@ -109,7 +110,7 @@ pub struct GateRecord {
     /// What the decision was taken from.
     pub inputs: Arc<GateInputs>,
     /// The whole decision: [`decide`] of the inputs gives it again.
-    pub outcome: Arc<Outcome>,
+    pub outcome: Arc<GateOutcome>,
 }
 
 impl From<GateRecord> for ClusterEvent {

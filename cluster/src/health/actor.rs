@@ -13,7 +13,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use super::config::HealthConfig;
 use super::message::{HealthMessage, MemberReading, answer};
 use super::ping::{HealthCheckResult, HealthStatus, PingMessage, PongMessage};
-use super::state::{ActorHealth, Check, HealthBoard, Outcome, Reading, Receipt};
+use super::state::{ActorHealth, Check, CheckOutcome, HealthBoard, Reading, Receipt};
 use crate::clock::{Clock, Moment};
 use crate::event::{ClusterEvent, EventBus};
 use crate::id::{ActorName, ActorPriority, Incarnation};
@@ -143,7 +143,12 @@ impl HealthMonitor {
         });
     }
 
-    fn one(&self, me: &Me, board: &mut HealthBoard, index: usize) -> impl Future<Output = Outcome> + use<> {
+    fn one(
+        &self,
+        me: &Me,
+        board: &mut HealthBoard,
+        index: usize,
+    ) -> impl Future<Output = CheckOutcome> + use<> {
         let id = self.hooks.ids.fetch_add(1, Ordering::Relaxed) + 1;
         let actor = &self.actors[index];
         let asked = self.clock.now();
@@ -180,11 +185,11 @@ impl HealthMonitor {
                     Check::Silent(CallError::Deadline { name, deadline }.to_string())
                 }
             };
-            Outcome { index, id, check, reading: read() }
+            CheckOutcome { index, id, check, reading: read() }
         }
     }
 
-    fn checked(&self, me: &Me, shell: &mut HealthMonitorState, outcomes: Vec<Outcome>) {
+    fn checked(&self, me: &Me, shell: &mut HealthMonitorState, outcomes: Vec<CheckOutcome>) {
         let now = self.clock.now();
         let mut found = Vec::new();
         let mut is_critical = false;

@@ -7,7 +7,7 @@ use ractor::RpcReplyPort;
 
 use super::ping::{HealthCheckResult, PingMessage, PongMessage};
 use super::recovery::Stage;
-use super::state::{ActorHealth, Outcome, Trends};
+use super::state::{ActorHealth, CheckOutcome, Trends};
 use crate::clock::Clock;
 use crate::id::{ActorName, NodeId};
 
@@ -16,7 +16,7 @@ pub enum HealthMessage {
     /// Look who is due.
     Tick,
     /// Checks are over.
-    Checked(Vec<Outcome>),
+    Checked(Vec<CheckOutcome>),
     /// A pong that comes after its check was over, by the actor's place.
     Late(usize, PongMessage),
     /// The board, in the order of the actors.

@@ -17,7 +17,7 @@ use super::config::HealthConfig;
 use super::message::MemberReading;
 use super::ping::{HealthCheckResult, HealthStatus, PongMessage};
 use super::recovery::Stage;
-use super::status::{Signal, Standing};
+use super::status::{HealthRecord, Signal};
 use super::trend::{Summary, Trend, node_score};
 use crate::clock::Moment;
 use crate::id::{ActorName, ActorPriority, Incarnation, NodeId};
@@ -60,7 +60,7 @@ pub struct Reading {
 
 /// One check, when it is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub struct CheckOutcome {
     /// The actor's place.
     pub index: usize,
     /// The check's number.
@@ -118,7 +118,7 @@ pub struct Trends {
 /// What is remembered of one actor besides its health.
 #[derive(Clone, Debug)]
 struct CheckState {
-    standing: Standing,
+    standing: HealthRecord,
     /// Where in its interval its beat lies.
     offset: Duration,
     /// The check under way, and since when.
@@ -160,7 +160,7 @@ impl HealthBoard {
         let actors: Vec<_> = actors
             .into_iter()
             .map(|(name, priority)| {
-                let Standing { status, reason, failures, .. } = Standing::default();
+                let HealthRecord { status, reason, failures, .. } = HealthRecord::default();
                 ActorHealth {
                     name,
                     priority,
@@ -189,7 +189,7 @@ impl HealthBoard {
             };
             calendar.insert((Moment::ORIGIN + first, index));
             checks.push(CheckState {
-                standing: Standing::default(),
+                standing: HealthRecord::default(),
                 offset: share(interval),
                 under_way: None,
                 asked: Reading::default(),
@@ -317,8 +317,8 @@ impl HealthBoard {
     }
 
     /// Takes the outcome of a check; true if the status changed.
-    pub fn over(&mut self, now: Moment, outcome: Outcome) -> bool {
-        let Outcome { index, id, check, reading } = outcome;
+    pub fn over(&mut self, now: Moment, outcome: CheckOutcome) -> bool {
+        let CheckOutcome { index, id, check, reading } = outcome;
         if self.checks[index].under_way.is_none_or(|(number, _)| number != id) {
             return false;
         }
@@ -649,8 +649,12 @@ mod tests {
     #[test]
     fn a_busy_actor_is_told_from_a_dead_one_by_what_its_mailbox_shows() {
         let secs = |secs| Moment::at(Duration::from_secs(secs));
-        let silent =
-            |index, id, reading| Outcome { index, id, check: Check::Silent("no answer".into()), reading };
+        let silent = |index, id, reading| CheckOutcome {
+            index,
+            id,
+            check: Check::Silent("no answer".into()),
+            reading,
+        };
         let mut board = board();
         board.config.busy_max = Duration::from_mins(1);
         for (id, now) in (1..).zip([0, 5, 10, 15]) {
@@ -686,7 +690,8 @@ mod tests {
     #[test]
     fn a_critical_actor_that_does_not_answer_is_asked_again_at_once_until_it_is_unhealthy() {
         let at = |ms| Moment::at(Duration::from_millis(ms));
-        let silent = |id| Outcome { index: 0, id, check: Check::Silent("no".into()), reading: reading(7, 1) };
+        let silent =
+            |id| CheckOutcome { index: 0, id, check: Check::Silent("no".into()), reading: reading(7, 1) };
         let mut board = board();
         let ask = |board: &mut HealthBoard, now, id, handled| {
             assert!(board.due(at(now)).contains(&0), "due after {now} ms");
@@ -696,11 +701,11 @@ mod tests {
         board.over(at(300), silent(1));
         ask(&mut board, 300, 2, 7);
         // Its mailbox is full now: it is refused without waiting, and asked when it would have had to.
-        board.over(at(300), Outcome { reading: reading(8, 1), ..silent(2) });
+        board.over(at(300), CheckOutcome { reading: reading(8, 1), ..silent(2) });
         assert_eq!(board.actors()[0].status, HealthStatus::Degraded, "one message was taken out");
         assert_eq!(board.due(at(599)), [0_usize; 0]);
         ask(&mut board, 600, 3, 8);
-        board.over(at(900), Outcome { reading: reading(8, 1), ..silent(3) });
+        board.over(at(900), CheckOutcome { reading: reading(8, 1), ..silent(3) });
         assert_eq!((board.actors()[0].status, board.actors()[0].is_silent), (HealthStatus::Unhealthy, true));
         assert_eq!(board.due(at(999)), [0_usize; 0], "from here on at its beats");
         ask(&mut board, 1_000, 4, 8);
@@ -717,7 +722,7 @@ mod tests {
             let check = Check::Silent("no".into());
             board.over(
                 now + Duration::from_millis(300),
-                Outcome { index: 0, id, check, reading: reading(after, 9) },
+                CheckOutcome { index: 0, id, check, reading: reading(after, 9) },
             );
             (board.actors()[0].status, board.actors()[0].is_silent)
         };
@@ -755,7 +760,7 @@ mod tests {
             board.due(now);
             board.asked(now, 0, id, reading(7, 1));
             let check = Check::Silent("no answer".into());
-            board.over(now, Outcome { index: 0, id, check, reading: reading(7, 1) });
+            board.over(now, CheckOutcome { index: 0, id, check, reading: reading(7, 1) });
         }
         assert_eq!(board.actors()[0].status, HealthStatus::Unhealthy);
         assert_eq!(board.late(0, &pong(1, 4), own), (Receipt::Earlier, false));
@@ -772,7 +777,7 @@ mod tests {
         board.asked(Moment::ORIGIN, 0, 1, reading(0, 0));
         let woke = Moment::at(Duration::from_mins(1));
         let check = || Check::Silent("no answer".into());
-        assert!(!board.over(woke, Outcome { index: 0, id: 1, check: check(), reading: reading(0, 1) }));
+        assert!(!board.over(woke, CheckOutcome { index: 0, id: 1, check: check(), reading: reading(0, 1) }));
         assert_eq!(board.actors()[0].status, HealthStatus::Unknown, "its own time was lost");
         board.checked(woke, 1, check());
         assert_eq!(board.due(woke), [0_usize; 0], "their next beats come");

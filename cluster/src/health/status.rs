@@ -52,7 +52,7 @@ pub enum Signal {
 
 /// Where an actor stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct HealthRecord {
     /// What the checks say.
     pub status: HealthStatus,
     /// Why it is not healthy; empty when it is.
@@ -65,7 +65,7 @@ pub struct Standing {
     has_answered: bool,
 }
 
-impl Default for Standing {
+impl Default for HealthRecord {
     fn default() -> Self {
         Self {
             status: HealthStatus::Unknown,
@@ -77,7 +77,7 @@ impl Default for Standing {
     }
 }
 
-impl Standing {
+impl HealthRecord {
     /// Takes `signal` in; true if the status changed.
     pub fn take(&mut self, thresholds: Thresholds, signal: Signal) -> bool {
         use HealthStatus::{Degraded, Healthy, Recovering, ShuttingDown, Unhealthy};
@@ -189,7 +189,7 @@ mod tests {
             ("begun failed well begun", vec![Unknown, Unknown, Healthy, Healthy]),
             ("well stop well absent", vec![Healthy, ShuttingDown, ShuttingDown, ShuttingDown]),
         ] {
-            let mut standing = Standing::default();
+            let mut standing = HealthRecord::default();
             let found: Vec<_> = path
                 .split(' ')
                 .map(|name| {
@@ -209,7 +209,7 @@ mod tests {
                 1..40,
             ),
         ) {
-            let mut standing = Standing::default();
+            let mut standing = HealthRecord::default();
             for name in path {
                 let before = standing.status;
                 let changed = standing.take(LIMITS, signal(name));

@@ -10,7 +10,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::entry::{ActorRegistryEntry, Registration, Slot, Standing};
+use super::entry::{ActorRegistryEntry, EntryStatus, Registration, RegistrySlot};
 use super::error::{LookupError, RegistryError};
 use super::index::{Id, Indexes};
 use super::lifecycle::ActorLifecycleState;
@@ -62,9 +62,9 @@ pub struct RegistryStats {
 /// Every actor of a node (specification, Phase 3). Shared as a [`ThreadSafeActorRegistry`].
 pub struct ActorRegistry {
     actors_max: usize,
-    names: Map<ActorName, Arc<Slot>>,
+    names: Map<ActorName, Arc<RegistrySlot>>,
     /// By number.
-    slots: boxcar::Vec<Cell<Slot>>,
+    slots: boxcar::Vec<Cell<RegistrySlot>>,
     indexes: Indexes,
     writer: Mutex<Writer>,
     feed: ChangeFeed,
@@ -133,11 +133,11 @@ impl ActorRegistry {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn slot(&self, name: &ActorName) -> Option<Arc<Slot>> {
+    fn slot(&self, name: &ActorName) -> Option<Arc<RegistrySlot>> {
         self.names.get(name)
     }
 
-    fn known(&self, name: &ActorName) -> Result<(Arc<Slot>, Standing), RegistryError> {
+    fn known(&self, name: &ActorName) -> Result<(Arc<RegistrySlot>, EntryStatus), RegistryError> {
         let found = self.slot(name).and_then(|slot| {
             let standing = slot.standing()?;
             Some((slot, standing))
@@ -155,7 +155,7 @@ impl ActorRegistry {
     }
 
     /// Replaces the standing of a registered actor: the instant at which everybody sees it.
-    fn put(&self, slot: &Arc<Slot>, before: Option<ActorLifecycleState>, standing: Standing) {
+    fn put(&self, slot: &Arc<RegistrySlot>, before: Option<ActorLifecycleState>, standing: EntryStatus) {
         self.count(before, Some(standing.state));
         slot.set(standing);
         if before.is_none() {
@@ -187,7 +187,7 @@ impl ActorRegistry {
         self.registrations.fetch_add(1, Ordering::Relaxed);
         let version = turn.version;
         let Some((slot, standing)) = before else {
-            let standing = Standing::first(now, version);
+            let standing = EntryStatus::first(now, version);
             self.enter(&mut turn, registration, standing);
             return Ok(standing.incarnation);
         };
@@ -208,9 +208,9 @@ impl ActorRegistry {
     }
 
     /// Leads everybody to a new slot, then lets it be seen.
-    fn enter(&self, turn: &mut Writer, registration: Registration, standing: Standing) {
+    fn enter(&self, turn: &mut Writer, registration: Registration, standing: EntryStatus) {
         let id = turn.free.pop().unwrap_or_else(|| self.slots.push(Cell::new(None)) as Id);
-        let slot = Arc::new(Slot::new(id, registration));
+        let slot = Arc::new(RegistrySlot::new(id, registration));
         self.slots[id as usize].set(Some(slot.clone()));
         self.indexes.insert(&slot.registration, id);
         self.names.insert(slot.registration.name.clone(), slot.clone());
@@ -219,7 +219,7 @@ impl ActorRegistry {
     }
 
     /// Lets a slot be seen no more, then leads nobody to it.
-    fn leave(&self, turn: &mut Writer, slot: &Slot, state: ActorLifecycleState) {
+    fn leave(&self, turn: &mut Writer, slot: &RegistrySlot, state: ActorLifecycleState) {
         self.count(Some(state), None);
         self.actors.fetch_sub(1, Ordering::Relaxed);
         slot.vanish();
@@ -235,7 +235,7 @@ impl ActorRegistry {
         now: Moment,
         name: &ActorName,
         to: ActorLifecycleState,
-    ) -> Result<Standing, RegistryError> {
+    ) -> Result<EntryStatus, RegistryError> {
         let mut turn = self.turn();
         let (slot, standing) = self.known(name)?;
         standing.state.check(to).map_err(|source| RegistryError::Move { name: name.clone(), source })?;
@@ -253,7 +253,7 @@ impl ActorRegistry {
         if standing.health != health {
             turn.version += 1;
             let version = turn.version;
-            self.put(&slot, Some(standing.state), Standing { health, version, ..standing });
+            self.put(&slot, Some(standing.state), EntryStatus { health, version, ..standing });
         }
         Ok(())
     }
@@ -292,7 +292,7 @@ impl ActorRegistry {
     }
 
     /// Where the actor of this name stands.
-    pub fn standing(&self, name: &ActorName) -> Option<Standing> {
+    pub fn standing(&self, name: &ActorName) -> Option<EntryStatus> {
         self.names.read(name, |slot| slot?.standing())
     }
 
@@ -353,7 +353,7 @@ impl ActorRegistry {
     }
 
     fn visit(&self, now: Moment, query: &ActorQuery, take: &mut dyn FnMut(ActorRegistryEntry)) {
-        let mut look = |slot: Arc<Slot>| {
+        let mut look = |slot: Arc<RegistrySlot>| {
             if let Some(standing) = slot.standing()
                 && query.matches(now, &slot.registration, &standing)
             {
@@ -373,7 +373,7 @@ impl ActorRegistry {
         }
     }
 
-    fn look(&self, id: Id, look: &mut dyn FnMut(Arc<Slot>)) {
+    fn look(&self, id: Id, look: &mut dyn FnMut(Arc<RegistrySlot>)) {
         if let Some(cell) = self.slots.get(id as usize) {
             cell.get().into_iter().for_each(look);
         }

@@ -109,7 +109,7 @@ impl Registration {
 
 /// Where an actor stands now. Read and replaced as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct EntryStatus {
     /// In its life.
     pub state: ActorLifecycleState,
     /// What the health checks say of this incarnation.
@@ -126,7 +126,7 @@ pub struct Standing {
     pub version: u64,
 }
 
-impl Standing {
+impl EntryStatus {
     /// Of an actor that is registered for the first time.
     pub fn first(now: Moment, version: u64) -> Self {
         Self {
@@ -173,15 +173,15 @@ impl Standing {
 /// One actor in the registry: whether it is registered, what with, and where it stands. One piece of memory, for
 /// whoever looked up a name needs no more of it.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct RegistrySlot {
     pub(super) id: Id,
     /// The one word that says whether the actor is there.
     is_registered: AtomicBool,
     pub(super) registration: Registration,
-    standing: Cell<Standing>,
+    standing: Cell<EntryStatus>,
 }
 
-impl Slot {
+impl RegistrySlot {
     /// Of an actor that nobody sees yet.
     pub(super) fn new(id: Id, registration: Registration) -> Self {
         Self { id, is_registered: AtomicBool::new(false), registration, standing: Cell::new(None) }
@@ -199,11 +199,11 @@ impl Slot {
         self.is_registered.load(Ordering::Acquire)
     }
 
-    pub(super) fn set(&self, standing: Standing) {
+    pub(super) fn set(&self, standing: EntryStatus) {
         self.standing.set(Some(Arc::new(standing)));
     }
 
-    pub(super) fn standing(&self) -> Option<Standing> {
+    pub(super) fn standing(&self) -> Option<EntryStatus> {
         if self.is_registered() { self.standing.copied() } else { None }
     }
 }
@@ -211,23 +211,23 @@ impl Slot {
 /// One actor, as it stood when it was looked at.
 #[derive(Clone, Debug)]
 pub struct ActorRegistryEntry {
-    slot: Arc<Slot>,
+    slot: Arc<RegistrySlot>,
     /// Where it stood.
-    pub standing: Standing,
+    pub standing: EntryStatus,
 }
 
 impl ActorRegistryEntry {
     /// An actor of no registry here, that was registered like this and stands there.
-    pub fn new(registration: Registration, standing: Standing) -> Self {
-        Self::of(Arc::new(Slot::new(Id::MAX, registration)), standing)
+    pub fn new(registration: Registration, standing: EntryStatus) -> Self {
+        Self::of(Arc::new(RegistrySlot::new(Id::MAX, registration)), standing)
     }
 
-    pub(super) fn of(slot: Arc<Slot>, standing: Standing) -> Self {
+    pub(super) fn of(slot: Arc<RegistrySlot>, standing: EntryStatus) -> Self {
         Self { slot, standing }
     }
 
     /// Who is in this slot now.
-    pub(super) fn at(slot: Arc<Slot>) -> Option<Self> {
+    pub(super) fn at(slot: Arc<RegistrySlot>) -> Option<Self> {
         let standing = slot.standing()?;
         Some(Self { slot, standing })
     }

@@ -27,7 +27,7 @@ pub mod subscription;
 mod sync;
 
 pub use actor_registry::{ActorRegistry, RegistryStats, ThreadSafeActorRegistry};
-pub use entry::{ActorRegistryEntry, Profile, Registration, Standing};
+pub use entry::{ActorRegistryEntry, EntryStatus, Profile, Registration};
 pub use error::{LookupError, RegistryError};
 pub use lifecycle::{ActorLifecycleState, IllegalMove};
 pub use page::{Cursor, Order, Page, QueryPage};

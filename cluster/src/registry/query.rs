@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::entry::{Registration, Standing};
+use super::entry::{EntryStatus, Registration};
 use super::lifecycle::ActorLifecycleState;
 use super::pattern::Pattern;
 use crate::clock::Moment;
@@ -148,7 +148,7 @@ impl ActorQuery {
     }
 
     /// Whether it holds for an actor that was registered like this and stands there.
-    pub fn matches(&self, now: Moment, actor: &Registration, standing: &Standing) -> bool {
+    pub fn matches(&self, now: Moment, actor: &Registration, standing: &EntryStatus) -> bool {
         let profile = &actor.profile;
         match self {
             Self::All => true,

@@ -18,7 +18,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use super::child::{ChildKey, ChildPhase};
 use super::command::Command;
 use super::context::Context;
-use super::decision::{Decision, DecisionRecord};
+use super::decision::{DecisionRecord, RestartDecision};
 use super::failure::{ActorFailureType, Exit, Failure};
 use super::message::{AdminError, ChildCounts, ChildInfo, Report, SupervisorMessage};
 use super::panic;
@@ -49,7 +49,7 @@ pub struct Supervisor {
 enum Waiting {
     Runs(Reply<()>),
     IsDown(Reply<()>),
-    Decided(Option<Reply<Decision>>),
+    Decided(Option<Reply<RestartDecision>>),
 }
 
 /// The shell's memory: the decisions' state, and which actor each child is now.
@@ -630,7 +630,7 @@ impl Waiting {
         }
     }
 
-    fn decided(&mut self, decision: &Decision) {
+    fn decided(&mut self, decision: &RestartDecision) {
         if let Self::Decided(reply) = self
             && let Some(reply) = reply.take()
         {

@@ -100,7 +100,7 @@ impl fmt::Display for DecisionInputs {
 
 /// What follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct RestartDecision {
     /// What is done.
     pub step: EscalationStep,
     /// Whether consensus operations are halted besides.
@@ -151,7 +151,7 @@ pub struct DecisionRecord {
     /// What the decision depends on.
     pub inputs: DecisionInputs,
     /// The decision.
-    pub decision: Decision,
+    pub decision: RestartDecision,
 }
 
 impl fmt::Display for DecisionRecord {
@@ -251,7 +251,7 @@ fn plan(inputs: &DecisionInputs, step: EscalationStep) -> Option<Plan> {
 
 impl DecisionInputs {
     /// The time by which an open circuit makes the restart that was decided later. Its slots are not charged.
-    pub fn pause(&self, decision: &Decision) -> Option<(Moment, Moment)> {
+    pub fn pause(&self, decision: &RestartDecision) -> Option<(Moment, Moment)> {
         let plan = plan(self, decision.step)?;
         (plan.freely < plan.due).then_some((plan.freely, plan.due))
     }
@@ -273,9 +273,10 @@ fn obstacle(inputs: &DecisionInputs, plan: Plan) -> Option<Obstacle> {
 }
 
 /// What follows from a failure under these circumstances.
-pub fn decide(inputs: &DecisionInputs) -> Decision {
+pub fn decide(inputs: &DecisionInputs) -> RestartDecision {
     let now = inputs.now;
-    let mut decision = Decision { step: EscalationStep::StayDown, halts: false, due: now, obstacle: None };
+    let mut decision =
+        RestartDecision { step: EscalationStep::StayDown, halts: false, due: now, obstacle: None };
     // Only halting does not depend on whether the child is wanted back: what it broke is broken for all.
     let wanted = inputs.comes_back || inputs.ladder.first() == Some(&EscalationStep::HaltConsensus);
     if !wanted {
@@ -288,7 +289,7 @@ pub fn decide(inputs: &DecisionInputs) -> Decision {
             EscalationStep::Restart | EscalationStep::RestartSiblings if !inputs.comes_back => {}
             EscalationStep::Restart | EscalationStep::RestartSiblings => {
                 match plan(inputs, step).map(|plan| (plan.due, obstacle(inputs, plan))) {
-                    Some((due, None)) => return Decision { step, due, obstacle: None, ..decision },
+                    Some((due, None)) => return RestartDecision { step, due, obstacle: None, ..decision },
                     Some((_, obstacle)) => decision.obstacle = obstacle,
                     None if step == EscalationStep::RestartSiblings => {}
                     None => decision.obstacle = Some(Obstacle::Attempts),
@@ -296,7 +297,7 @@ pub fn decide(inputs: &DecisionInputs) -> Decision {
             }
             EscalationStep::HaltConsensus => decision.halts = true,
             EscalationStep::RaiseToParent | EscalationStep::StayDown | EscalationStep::StopNode => {
-                return Decision { step, ..decision };
+                return RestartDecision { step, ..decision };
             }
         }
     }
@@ -340,7 +341,7 @@ mod tests {
     fn decided(change: impl FnOnce(&mut DecisionInputs)) -> (EscalationStep, bool, Moment, Option<Obstacle>) {
         let mut inputs = inputs();
         change(&mut inputs);
-        let Decision { step, halts, due, obstacle } = decide(&inputs);
+        let RestartDecision { step, halts, due, obstacle } = decide(&inputs);
         (step, halts, due, obstacle)
     }
 

@@ -10,7 +10,7 @@ use ractor::{Actor, RpcReplyPort};
 use super::actor::{Supervisor, start_failure};
 use super::command::Command;
 use super::context::Context;
-use super::decision::Decision;
+use super::decision::RestartDecision;
 use super::failure::{ActorFailureType, Failure};
 use super::message::{AdminError, ChildCounts, ChildInfo, Report, SupervisorMessage};
 use super::spec::{ChildSpec, RestartType, Shutdown, SupervisorSpec};
@@ -179,7 +179,7 @@ impl EnhancedSupervision {
         &self,
         actor: &ActorName,
         failure: ActorFailureType,
-    ) -> Result<Decision, AdminError> {
+    ) -> Result<RestartDecision, AdminError> {
         self.report(actor, Report::Failed(Failure::new(failure))).await
     }
 
@@ -188,7 +188,7 @@ impl EnhancedSupervision {
         &self,
         actor: &ActorName,
         failure: ActorFailureType,
-    ) -> Result<Decision, AdminError> {
+    ) -> Result<RestartDecision, AdminError> {
         self.report(actor, Report::Escalated(Failure::new(failure))).await
     }
 
@@ -255,7 +255,7 @@ impl EnhancedSupervision {
         }
     }
 
-    async fn report(&self, child: &ActorName, report: Report) -> Result<Decision, AdminError> {
+    async fn report(&self, child: &ActorName, report: Report) -> Result<RestartDecision, AdminError> {
         self.ask(|reply| SupervisorMessage::Report(child.clone(), report, reply)).await?
     }
 

@@ -12,7 +12,7 @@ use super::decision::DecisionRecord;
 use super::decision::RestartThrottle;
 use super::escalation::EscalationStep;
 use super::failure::Failure;
-use super::pattern::{Evidence, FailurePatternDetector, Finding, PatternConfig};
+use super::pattern::{DetectedPattern, Evidence, FailurePatternDetector, PatternConfig};
 use crate::clock::{Moment, WallTime};
 use crate::id::ActorName;
 
@@ -151,7 +151,7 @@ impl SupervisionMemory {
     }
 
     /// The patterns of late, those seen last first.
-    pub fn findings(&self, now: Moment) -> Vec<Finding> {
+    pub fn findings(&self, now: Moment) -> Vec<DetectedPattern> {
         self.inner().detector.findings(now)
     }
 

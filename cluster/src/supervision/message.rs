@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use super::child::{Child, ChildKey, ChildPhase};
 use super::command::{Command, CommandError};
-use super::decision::Decision;
+use super::decision::RestartDecision;
 use super::failure::Failure;
 use super::spec::{ChildSpec, RestartType};
 use super::state::Wakeup;
@@ -29,7 +29,7 @@ pub enum SupervisorMessage {
     /// Something about a child; answered when it is done.
     Command(ActorName, Command, RpcReplyPort<Result<(), AdminError>>),
     /// A child failed, as someone else found; answered with what was decided.
-    Report(ActorName, Report, RpcReplyPort<Result<Decision, AdminError>>),
+    Report(ActorName, Report, RpcReplyPort<Result<RestartDecision, AdminError>>),
     /// The children, in start order.
     List(RpcReplyPort<Vec<ChildInfo>>),
     /// How many children there are.

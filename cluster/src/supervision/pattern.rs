@@ -170,7 +170,7 @@ impl Pattern {
 
 /// A pattern, how often it was seen, and the failures that show it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Finding {
+pub struct DetectedPattern {
     /// The pattern.
     pub pattern: Pattern,
     /// How often it was seen.
@@ -190,7 +190,7 @@ pub struct FailurePatternDetector {
     recent: VecDeque<Evidence>,
     times: LruCache<Signature, VecDeque<Moment>>,
     together: LruCache<(ActorName, ActorName), VecDeque<Moment>>,
-    findings: LruCache<Pattern, Finding>,
+    findings: LruCache<Pattern, DetectedPattern>,
 }
 
 impl FailurePatternDetector {
@@ -206,8 +206,8 @@ impl FailurePatternDetector {
     }
 
     /// The patterns of the last window, those seen last first.
-    pub fn findings(&self, now: Moment) -> Vec<Finding> {
-        let recent = |finding: &&Finding| {
+    pub fn findings(&self, now: Moment) -> Vec<DetectedPattern> {
+        let recent = |finding: &&DetectedPattern| {
             finding.evidence.back().is_some_and(|last| now.since(last.at) <= self.config.window)
         };
         self.findings.iter().map(|(_, finding)| finding).filter(recent).cloned().collect()
@@ -294,7 +294,7 @@ impl FailurePatternDetector {
         seen: &Evidence,
         tightening: RestartThrottle,
     ) {
-        let finding = self.findings.get_or_insert_mut_ref(pattern, || Finding {
+        let finding = self.findings.get_or_insert_mut_ref(pattern, || DetectedPattern {
             pattern: pattern.clone(),
             times: 0,
             evidence: VecDeque::new(),
@@ -346,7 +346,8 @@ mod tests {
 
     fn found(detector: &FailurePatternDetector, at_ms: u64) -> Vec<(Pattern, u64, Vec<u64>)> {
         let findings = detector.findings(Moment::at(Duration::from_millis(at_ms)));
-        let times = |finding: &Finding| finding.evidence.iter().map(|evidence| evidence.wall.0).collect();
+        let times =
+            |finding: &DetectedPattern| finding.evidence.iter().map(|evidence| evidence.wall.0).collect();
         findings.iter().map(|f| (f.pattern.clone(), f.times, times(f))).collect()
     }
 

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 
 use super::child::ChildPhase;
 use super::context::Context;
-use super::decision::Decision;
+use super::decision::RestartDecision;
 use super::enhanced::EnhancedSupervision;
 use super::failure::ActorFailureType;
 use super::message::AdminError;
@@ -33,7 +33,7 @@ impl TreeRestartRequester {
     }
 }
 
-fn remedy(answer: Result<Decision, AdminError>) -> RestartOutcome {
+fn remedy(answer: Result<RestartDecision, AdminError>) -> RestartOutcome {
     match answer {
         Ok(decision) if decision.step.is_restart() => RestartOutcome::Restarts,
         Ok(decision) => RestartOutcome::Otherwise(decision.step.as_str().to_owned()),

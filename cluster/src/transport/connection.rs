@@ -612,7 +612,7 @@ impl Connection {
                     }
                 }
                 Kind::Pong => self.pong(frame.body),
-                Kind::Refusal => {
+                Kind::ConnectionRefusal => {
                     let reason = String::from_utf8_lossy(&frame.body);
                     inbound.refused(self.peer(), &reason);
                     break Ok(format!("the peer refused: {reason}"));

@@ -16,7 +16,7 @@ pub enum Kind {
     /// Who speaks, and which versions it speaks. The first frame of each side, and no other.
     Hello = 0,
     /// Why the connection is about to be closed.
-    Refusal = 1,
+    ConnectionRefusal = 1,
     /// Bytes of `ractor_cluster`'s own stream.
     Control = 2,
     /// To be answered with the same body.
@@ -30,13 +30,20 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 7] =
-        [Self::Hello, Self::Refusal, Self::Control, Self::Ping, Self::Pong, Self::Envelope, Self::Identity];
+    const ALL: [Self; 7] = [
+        Self::Hello,
+        Self::ConnectionRefusal,
+        Self::Control,
+        Self::Ping,
+        Self::Pong,
+        Self::Envelope,
+        Self::Identity,
+    ];
 
     /// The largest body, in bytes.
     pub const fn body_max(self) -> usize {
         match self {
-            Self::Hello | Self::Refusal | Self::Identity => 1_024,
+            Self::Hello | Self::ConnectionRefusal | Self::Identity => 1_024,
             Self::Control => 64 * 1_024,
             Self::Ping | Self::Pong => 8,
             Self::Envelope => MESSAGE_BYTES_MAX + 1_024,

@@ -157,12 +157,18 @@ impl Routes {
 }
 
 /// What an actor answers, sooner or later.
-pub type Answer = BoxFuture<'static, Result<Vec<u8>, String>>;
+pub type PendingAnswer = BoxFuture<'static, Result<Vec<u8>, String>>;
 
 /// Answers questions of other members, and watches actors for them.
 pub trait Answers: Send + Sync + 'static {
     /// The answer to `question`, or why there is none.
-    fn answer(&self, from: &NodeId, to: &[u8], protocol: &[u8], question: &[u8]) -> Result<Answer, String>;
+    fn answer(
+        &self,
+        from: &NodeId,
+        to: &[u8],
+        protocol: &[u8],
+        question: &[u8],
+    ) -> Result<PendingAnswer, String>;
     /// Why this life of `to` has ended, when it has; an error if it may not be watched.
     fn watch(
         &self,
@@ -184,7 +190,7 @@ impl InboundRouter {
     fn ask(
         from: &Arc<Connection>,
         id: u64,
-        answer: Result<Answer, String>,
+        answer: Result<PendingAnswer, String>,
         patience: Duration,
     ) -> Result<(), String> {
         // An order is not answered. An asker that is gone, or has no room for the answer, asks again.

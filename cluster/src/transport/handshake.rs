@@ -17,7 +17,7 @@ use super::duplicates::Duplicates;
 use super::frame::{self, Frame, Kind};
 use super::hello::{Hello, PeerInfo};
 use super::presence::{Identity, Presence};
-use super::tls::{Refusal, SecureStream, Trust};
+use super::tls::{ConnectionRefusal, SecureStream, Trust};
 use crate::federation::Roster;
 use crate::id::NodeId;
 
@@ -80,7 +80,7 @@ impl AuthenticatedPeer {
         let write = &mut self.halves.write;
         let refuse = async {
             // Whether it hears why does not matter here.
-            let _ = send(write, Kind::Refusal, reason.as_bytes()).await;
+            let _ = send(write, Kind::ConnectionRefusal, reason.as_bytes()).await;
             let _ = write.shutdown().await;
         };
         let _ = tokio::time::timeout(patience, refuse).await;
@@ -113,7 +113,7 @@ impl Handshaker {
             stream.set_nodelay(true).map_err(unreached)?;
             let (stream, proven) =
                 self.trust.connect(stream, peer).await.map_err(|refusal| match refusal {
-                    Refusal::Io(_) => HandshakeError::Unreached(refusal.to_string()),
+                    ConnectionRefusal::Io(_) => HandshakeError::Unreached(refusal.to_string()),
                     _ => HandshakeError::Refused(refusal.to_string()),
                 })?;
             self.greet(stream, proven.as_ref(), |info| info == peer).await.map_err(HandshakeError::Refused)
@@ -143,7 +143,7 @@ impl Handshaker {
                 Frame { kind: Kind::Hello, body } => {
                     Hello::decode(body).and_then(|theirs| self.hello.meet(&theirs, proven))
                 }
-                Frame { kind: Kind::Refusal, body } => {
+                Frame { kind: Kind::ConnectionRefusal, body } => {
                     return Err(format!("it refused: {}", String::from_utf8_lossy(&body)));
                 }
                 Frame { kind, .. } => Err(format!("it sent {kind:?} before its greeting")),
@@ -157,7 +157,7 @@ impl Handshaker {
             Ok(info) => Ok(AuthenticatedPeer { info, halves: Halves { read, write } }),
             Err(reason) => {
                 // Whether it hears why does not matter here.
-                let _ = send(&mut write, Kind::Refusal, reason.as_bytes()).await;
+                let _ = send(&mut write, Kind::ConnectionRefusal, reason.as_bytes()).await;
                 let _ = write.shutdown().await;
                 Err(reason)
             }

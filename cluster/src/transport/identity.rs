@@ -82,9 +82,9 @@ impl fmt::Display for Seconds {
 
 /// The beginning of a federation's number, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Federation(pub [u8; 32]);
+pub struct FederationId(pub [u8; 32]);
 
-impl fmt::Display for Federation {
+impl fmt::Display for FederationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
         f.write_str("…")
@@ -137,9 +137,9 @@ pub enum IdentityError {
     #[error("the certificate is of the federation {found}; expected {expected}")]
     OtherFederation {
         /// What it says.
-        found: Federation,
+        found: FederationId,
         /// This member's.
-        expected: Federation,
+        expected: FederationId,
     },
     /// Genesis does not name the member.
     #[error("the certificate names {0}, which is no member of this federation")]
@@ -194,7 +194,13 @@ pub enum IdentityError {
 }
 
 /// What a member signs about its TLS key: every field at its place, those of no fixed size after their length.
-fn statement(federation: &Federation, member: &NodeId, key: &[u8], from: Seconds, until: Seconds) -> Vec<u8> {
+fn statement(
+    federation: &FederationId,
+    member: &NodeId,
+    key: &[u8],
+    from: Seconds,
+    until: Seconds,
+) -> Vec<u8> {
     let mut bytes = DOMAIN.to_vec();
     bytes.extend(federation.0);
     for part in [member.as_str().as_bytes(), key] {
@@ -212,7 +218,7 @@ pub struct Claim {
     /// Whose it says it is.
     pub member: NodeId,
     /// Of which federation.
-    pub federation: Federation,
+    pub federation: FederationId,
     /// Since when it holds.
     pub not_before: Seconds,
     /// Until when.
@@ -265,7 +271,7 @@ impl Claim {
     /// Compares what it says with what is known here: the federation, its members, the time.
     pub fn compare(
         &self,
-        federation: &Federation,
+        federation: &FederationId,
         members: &[NodeId],
         now: WallTime,
     ) -> Result<(), IdentityError> {
@@ -304,7 +310,7 @@ impl Claim {
 /// Whose certificate this is, in DER: the member's, certainly, if whoever presents it has its key too.
 pub fn check(
     der: &[u8],
-    federation: &Federation,
+    federation: &FederationId,
     members: &[NodeId],
     signer: &dyn CertificateSigner,
     now: WallTime,
@@ -325,7 +331,7 @@ fn oid() -> Oid<'static> {
     Oid::from(OID).expect("the numbers of the extension are those of an object identifier")
 }
 
-fn read_extension(bytes: &[u8]) -> Result<(Federation, NodeId, Vec<u8>), IdentityError> {
+fn read_extension(bytes: &[u8]) -> Result<(FederationId, NodeId, Vec<u8>), IdentityError> {
     let refuse = |field, value: String, expected| IdentityError::Extension { field, value, expected };
     let short = || refuse("length", bytes.len().to_string(), "a federation, a name and a signature");
     let (version, rest) = bytes.split_first().ok_or_else(short)?;
@@ -343,7 +349,7 @@ fn read_extension(bytes: &[u8]) -> Result<(Federation, NodeId, Vec<u8>), Identit
         let found = format!("{} bytes long", signature.len());
         return Err(refuse("a signature", found, "at most 128 bytes"));
     }
-    Ok((Federation(*federation), name, signature.to_vec()))
+    Ok((FederationId(*federation), name, signature.to_vec()))
 }
 
 /// A certificate with its key, just made.
@@ -362,7 +368,7 @@ pub struct Issued {
 /// in whole seconds.
 pub fn issue(
     member: &NodeId,
-    federation: &Federation,
+    federation: &FederationId,
     signer: &dyn CertificateSigner,
     lifetime: Duration,
     now: WallTime,
@@ -389,7 +395,7 @@ fn subject_key(key: &KeyPair) -> Vec<u8> {
     key.subject_public_key_info()
 }
 
-fn extension(federation: &Federation, member: &NodeId, signature: &[u8]) -> Vec<u8> {
+fn extension(federation: &FederationId, member: &NodeId, signature: &[u8]) -> Vec<u8> {
     let name = member.as_str().as_bytes();
     [&[VERSION], &federation.0[..], &[name.len() as u8], name, signature].concat()
 }
@@ -428,7 +434,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
     use rcgen::{Issuer, PKCS_ECDSA_P256_SHA256};
 
-    pub(in crate::transport) const HERE: Federation = Federation([7; 32]);
+    pub(in crate::transport) const HERE: FederationId = FederationId([7; 32]);
     const DAY: u64 = 86_400_000;
     const NOW: WallTime = WallTime(20_000 * DAY);
     const WEEK: Duration = Duration::from_hours(7 * 24);
@@ -470,7 +476,7 @@ pub(super) mod tests {
     /// A certificate of node-2's key, with what is wrong with it done before it is signed.
     struct Sham {
         key: KeyPair,
-        federation: Federation,
+        federation: FederationId,
         member: NodeId,
         not_before: Seconds,
         not_after: Seconds,

@@ -1,4 +1,4 @@
-//! The link to one peer as an actor: it does what [`Peer`] says about connections and sessions, and tells the
+//! The link to one peer as an actor: it does what [`PeerLink`] says about connections and sessions, and tells the
 //! [`PeerChannel`] which connection to take.
 //!
 //! Envelopes do not pass through it: they go from the line to the connection, and a link that is being restarted
@@ -16,7 +16,7 @@ use super::channel::PeerChannel;
 use super::config::LinkConfig;
 use super::duplicates::Duplicates;
 use super::message::{GatewayMessage, LinkMessage, LinkStatus, NetworkMessage, Session};
-use super::peer::{Effect, Input, Peer, SessionId};
+use super::peer::{Effect, Input, PeerLink, SessionId};
 use super::statistics::Count;
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};
@@ -58,7 +58,7 @@ pub struct LinkActor {
 
 /// The actor's state.
 pub struct LinkActorState {
-    peer: Peer,
+    peer: PeerLink,
     sessions: HashMap<SessionId, Session>,
     gateways: HashMap<ActorId, SessionId>,
     channel: Arc<PeerChannel>,
@@ -164,7 +164,7 @@ impl Actor for LinkActor {
         // Sessions that the link's predecessor knew are made anew. Without a network actor there are none.
         let _ = self.network.cast(NetworkMessage::LinkStarted(self.channel.peer().clone()));
         Ok(LinkActorState {
-            peer: Peer::new(self.dials, &self.config, self.clock.now(), rand::random()),
+            peer: PeerLink::new(self.dials, &self.config, self.clock.now(), rand::random()),
             sessions: HashMap::new(),
             gateways: HashMap::new(),
             channel: self.channel.clone(),

@@ -9,7 +9,7 @@ use ractor_cluster::{NodeSessionMessage, RactorClusterMessage};
 
 use super::connection::Connection;
 use super::handshake::AuthenticatedPeer;
-use super::peer::{Phase, SessionId};
+use super::peer::{LinkPhase, SessionId};
 use crate::health::{PingMessage, PongMessage};
 use crate::id::{Incarnation, NodeId};
 
@@ -81,7 +81,7 @@ pub struct LinkStatus {
     /// To whom.
     pub peer: NodeId,
     /// Where it stands.
-    pub phase: Phase,
+    pub phase: LinkPhase,
     /// Whether this member dials.
     pub dials: bool,
     /// Why it was last lost.

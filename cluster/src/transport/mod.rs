@@ -55,5 +55,5 @@ pub use message::{LinkMessage, LinkStatus, NetworkMessage};
 pub use network::NetworkActor;
 pub use peer_channel::{PeerChannel, PeerChannels};
 pub use rejection_log::RejectionLog;
-pub use tls::{Refusal, SecureStream, Trust};
+pub use tls::{ConnectionRefusal, SecureStream, Trust};
 pub use typed_sender::TypedSender;

@@ -24,7 +24,7 @@ pub type SessionId = u64;
 
 /// Where the link stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum LinkPhase {
     /// No session. The dialler dials again at the given moment.
     Idle(Moment),
     /// A connection is being made; it is given up at the given moment.
@@ -35,7 +35,7 @@ pub enum Phase {
     Up(SessionId),
 }
 
-impl Phase {
+impl LinkPhase {
     /// The name in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -92,25 +92,25 @@ pub enum Effect {
 
 /// The link to one peer.
 #[derive(Clone, Debug)]
-pub struct Peer {
+pub struct PeerLink {
     dials: bool,
     handshake_timeout: Duration,
     redial: (Duration, Duration),
-    phase: Phase,
+    phase: LinkPhase,
     attempt: u64,
     pause: Duration,
     up_since: Moment,
     last_loss: String,
 }
 
-impl Peer {
+impl PeerLink {
     /// No session yet. `jitter` between 0 and 1 spreads the first dials of members started together.
     pub fn new(dials: bool, config: &LinkConfig, now: Moment, jitter: f64) -> Self {
         Self {
             dials,
             handshake_timeout: config.handshake_timeout,
             redial: (config.redial_min, config.redial_max),
-            phase: Phase::Idle(now + config.redial_min.mul_f64(jitter.clamp(0.0, 1.0))),
+            phase: LinkPhase::Idle(now + config.redial_min.mul_f64(jitter.clamp(0.0, 1.0))),
             attempt: 0,
             pause: config.redial_min,
             up_since: now,
@@ -124,7 +124,7 @@ impl Peer {
     }
 
     /// Where the link stands.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> LinkPhase {
         self.phase
     }
 
@@ -136,58 +136,60 @@ impl Peer {
     /// What follows from `input`.
     pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Effect> {
         match (self.phase, input) {
-            (Phase::Idle(at), Input::Tick) if self.dials && now >= at => {
+            (LinkPhase::Idle(at), Input::Tick) if self.dials && now >= at => {
                 self.attempt += 1;
-                self.phase = Phase::Dialling(now + self.handshake_timeout);
+                self.phase = LinkPhase::Dialling(now + self.handshake_timeout);
                 vec![Effect::Dial { attempt: self.attempt }]
             }
-            (Phase::Dialling(until), Input::Tick) if now >= until => {
+            (LinkPhase::Dialling(until), Input::Tick) if now >= until => {
                 self.idle(now, format!("no connection within {:?}", self.handshake_timeout));
                 vec![]
             }
-            (Phase::Dialling(_), Input::DialFailed { attempt, reason }) if attempt == self.attempt => {
+            (LinkPhase::Dialling(_), Input::DialFailed { attempt, reason }) if attempt == self.attempt => {
                 self.idle(now, reason);
                 vec![]
             }
             // The members have met; the session's own round trips have the same time once more.
-            (Phase::Dialling(_), Input::Opened { attempt, session }) if attempt == self.attempt => {
-                self.phase = Phase::Awaiting(session, now + self.handshake_timeout);
+            (LinkPhase::Dialling(_), Input::Opened { attempt, session }) if attempt == self.attempt => {
+                self.phase = LinkPhase::Awaiting(session, now + self.handshake_timeout);
                 vec![]
             }
             // The connection of an attempt that was given up.
             (_, Input::Opened { session, .. }) => vec![Effect::StopSession(session, "too late")],
-            (Phase::Awaiting(session, until), Input::Tick) if now >= until => {
+            (LinkPhase::Awaiting(session, until), Input::Tick) if now >= until => {
                 self.idle(now, format!("no handshake within {:?}", self.handshake_timeout));
                 vec![Effect::StopSession(session, "no handshake in time")]
             }
-            (Phase::Awaiting(session, _), Input::Closed(closed, reason)) if session == closed => {
+            (LinkPhase::Awaiting(session, _), Input::Closed(closed, reason)) if session == closed => {
                 self.idle(now, reason);
                 vec![]
             }
-            (Phase::Up(session), Input::Closed(closed, reason)) if session == closed => {
+            (LinkPhase::Up(session), Input::Closed(closed, reason)) if session == closed => {
                 self.idle(now, reason.clone());
                 vec![Effect::Down(reason)]
             }
-            (Phase::Awaiting(session, _), Input::GatewayGone(gone)) if session == gone => {
+            (LinkPhase::Awaiting(session, _), Input::GatewayGone(gone)) if session == gone => {
                 self.idle(now, "the peer's gateway is gone".to_owned());
                 vec![Effect::StopSession(session, "gateway gone")]
             }
-            (Phase::Up(session), Input::GatewayGone(gone)) if session == gone => {
+            (LinkPhase::Up(session), Input::GatewayGone(gone)) if session == gone => {
                 let reason = "the peer's gateway is gone".to_owned();
                 self.idle(now, reason.clone());
                 vec![Effect::StopSession(session, "gateway gone"), Effect::Down(reason)]
             }
-            (Phase::Up(session), Input::Ready(ready)) if session == ready => vec![],
+            (LinkPhase::Up(session), Input::Ready(ready)) if session == ready => vec![],
             // ractor_cluster elected this session over the one known so far.
             (phase, Input::Ready(session)) => {
-                self.phase = Phase::Up(session);
+                self.phase = LinkPhase::Up(session);
                 self.up_since = now;
                 let mut effects = match phase {
-                    Phase::Up(old) => vec![
+                    LinkPhase::Up(old) => vec![
                         Effect::StopSession(old, "replaced"),
                         Effect::Down("replaced by a new session".to_owned()),
                     ],
-                    Phase::Awaiting(old, _) if old != session => vec![Effect::StopSession(old, "replaced")],
+                    LinkPhase::Awaiting(old, _) if old != session => {
+                        vec![Effect::StopSession(old, "replaced")]
+                    }
                     _ => vec![],
                 };
                 effects.push(Effect::Up(session));
@@ -201,10 +203,10 @@ impl Peer {
 
     fn idle(&mut self, now: Moment, reason: String) {
         // Two that take a link from each other in turn do so less and less often.
-        if matches!(self.phase, Phase::Up(_)) && now.since(self.up_since) >= STEADY {
+        if matches!(self.phase, LinkPhase::Up(_)) && now.since(self.up_since) >= STEADY {
             self.pause = self.redial.0;
         }
-        self.phase = Phase::Idle(now + self.pause);
+        self.phase = LinkPhase::Idle(now + self.pause);
         self.pause = (self.pause * 2).min(self.redial.1);
         self.last_loss = reason;
     }
@@ -224,17 +226,17 @@ mod tests {
         Moment::at(Duration::from_millis(ms))
     }
 
-    fn peer(dials: bool) -> Peer {
+    fn peer(dials: bool) -> PeerLink {
         let listen = "127.0.0.1:1".parse().expect("an address");
         let config = LinkConfig {
             redial_min: Duration::from_millis(50),
             redial_max: Duration::from_millis(400),
             ..LinkConfig::new(listen, vec![])
         };
-        Peer::new(dials, &config, at(0), 0.0)
+        PeerLink::new(dials, &config, at(0), 0.0)
     }
 
-    fn up(session: SessionId) -> Peer {
+    fn up(session: SessionId) -> PeerLink {
         let mut peer = peer(true);
         peer.handle(at(0), TICK);
         peer.handle(at(1), Input::Opened { attempt: 1, session });
@@ -315,6 +317,6 @@ mod tests {
         ];
         assert_eq!(effects, expected);
         assert_eq!(peer.handle(at(101), closed(5)), []);
-        assert_eq!(peer.phase(), Phase::Up(6));
+        assert_eq!(peer.phase(), LinkPhase::Up(6));
     }
 }

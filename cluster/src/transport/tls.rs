@@ -45,7 +45,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::identity::{
-    self, BACKDATED, CertificateSigner, Claim, Federation, IdentityError, Issued, Seconds,
+    self, BACKDATED, CertificateSigner, Claim, FederationId, IdentityError, Issued, Seconds,
 };
 use crate::clock::{Clock, WallTime};
 use crate::federation::Roster;
@@ -60,7 +60,7 @@ const SERVER_NAME: &str = "member.invalid";
 
 /// Why a connection is not accepted, or leads nowhere. It is closed.
 #[derive(Debug, Error)]
-pub enum Refusal {
+pub enum ConnectionRefusal {
     /// The peer's certificate does not make it the member it should be.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -78,7 +78,7 @@ pub enum Refusal {
     CertificateSigner(String),
 }
 
-impl From<io::Error> for Refusal {
+impl From<io::Error> for ConnectionRefusal {
     fn from(error: io::Error) -> Self {
         let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
             return Self::Io(error);
@@ -117,7 +117,7 @@ impl Trust {
         let judge = Arc::new(Judge {
             own: roster.own().clone(),
             members: roster.members().to_vec(),
-            federation: Federation(federation),
+            federation: FederationId(federation),
             signer,
             clock,
             algorithms: provider().signature_verification_algorithms,
@@ -136,7 +136,10 @@ impl Trust {
     /// Shakes hands with whoever connected, and says which member it is; `None` without TLS.
     ///
     /// Waits for the peer without a deadline: the caller sets one, which also ends it safely at any point.
-    pub async fn accept(&self, stream: TcpStream) -> Result<(SecureStream, Option<NodeId>), Refusal> {
+    pub async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> Result<(SecureStream, Option<NodeId>), ConnectionRefusal> {
         let Some(secured) = &self.0 else {
             return Ok((SecureStream::Plain(stream), None));
         };
@@ -153,7 +156,7 @@ impl Trust {
         &self,
         stream: TcpStream,
         peer: &NodeId,
-    ) -> Result<(SecureStream, Option<NodeId>), Refusal> {
+    ) -> Result<(SecureStream, Option<NodeId>), ConnectionRefusal> {
         let Some(secured) = &self.0 else {
             return Ok((SecureStream::Plain(stream), None));
         };
@@ -283,7 +286,7 @@ fn provider() -> CryptoProvider {
 struct Judge {
     own: NodeId,
     members: Vec<NodeId>,
-    federation: Federation,
+    federation: FederationId,
     signer: Arc<dyn CertificateSigner>,
     clock: Arc<dyn Clock>,
     algorithms: WebPkiSupportedAlgorithms,
@@ -318,10 +321,10 @@ impl Judge {
         stream: &TlsStream<TcpStream>,
         dialled: Option<&NodeId>,
         bound: Option<&Arc<Semaphore>>,
-    ) -> Result<NodeId, Refusal> {
+    ) -> Result<NodeId, ConnectionRefusal> {
         let (_, connection) = stream.get_ref();
         if connection.alpn_protocol() != Some(PROTOCOL) {
-            return Err(Refusal::Protocol);
+            return Err(ConnectionRefusal::Protocol);
         }
         let der = match connection.peer_certificates() {
             Some([der]) => der.to_vec(),
@@ -344,7 +347,7 @@ impl Judge {
             known.insert(claim.member.clone(), der);
             Ok(claim.member)
         });
-        proof.await.map_err(|error| Refusal::CertificateSigner(error.to_string()))?
+        proof.await.map_err(|error| ConnectionRefusal::CertificateSigner(error.to_string()))?
     }
 }
 
@@ -539,7 +542,7 @@ mod tests {
     const DAY: Duration = Duration::from_hours(24);
     const WEEK: Duration = Duration::from_hours(7 * 24);
 
-    type Outcome = Result<(SecureStream, Option<NodeId>), Refusal>;
+    type Outcome = Result<(SecureStream, Option<NodeId>), ConnectionRefusal>;
 
     /// Counts what it is asked, and how often at once.
     struct Counted {
@@ -571,7 +574,7 @@ mod tests {
         clock
     }
 
-    fn trust_in(federation: Federation, n: usize, clock: &Arc<ManualClock>) -> Trust {
+    fn trust_in(federation: FederationId, n: usize, clock: &Arc<ManualClock>) -> Trust {
         let roster = Roster::new(members(), &node(n)).expect("a member");
         let signer = Arc::new(NameVoucher(node(n)));
         Trust::tls(&roster, federation.0, signer, WEEK, clock.clone()).expect("a certificate")
@@ -718,7 +721,7 @@ mod tests {
     #[tokio::test]
     async fn another_federation_is_refused_by_both() {
         let clock = clock();
-        let elsewhere = Federation([9; 32]);
+        let elsewhere = FederationId([9; 32]);
         let (dialled, accepted) = meet(&trust_in(elsewhere, 2, &clock), &node(1), &trust(1, &clock)).await;
         assert!(refusal(dialled).contains("is of the federation 0707070707070707…; expected 0909"));
         assert!(accepted.is_err(), "told by the dialler");
@@ -895,7 +898,9 @@ mod tests {
         let one = trust(1, &clock);
         let shown = || Some(certified(vec![honest.certificate.der().to_vec()], &honest.key));
         let old = attack(&one, client(&TLS12, &[PROTOCOL], shown())).await;
-        let Err(Refusal::Tls(rustls::Error::PeerIncompatible(found))) = old else { panic!("TLS 1.2") };
+        let Err(ConnectionRefusal::Tls(rustls::Error::PeerIncompatible(found))) = old else {
+            panic!("TLS 1.2")
+        };
         assert_eq!(found, PeerIncompatible::Tls12NotOfferedOrEnabled);
         let told = refusal(attack(&one, client(&TLS13, &[b"h2"], shown())).await);
         assert!(told.contains("protocol"), "{told}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alys_cluster::clock::{Clock as _, SystemClock};
 use alys_node::ops::summary::SummaryView;
-use alys_node::top::state::Answer;
+use alys_node::top::state::MemberAnswer;
 use alys_node::top::{self, Board};
 use clap::{Args, ValueEnum};
 
@@ -54,7 +54,7 @@ pub(crate) fn run(command: &Status) -> anyhow::Result<ExitCode> {
             print!("{}", text(&answer, headline, board.trouble(clock.now()).as_deref(), &events));
         }
         Output::Json => {
-            let Answer { status, ready, restarts, version, events, .. } = *answer;
+            let MemberAnswer { status, ready, restarts, version, events, .. } = *answer;
             let headline = headline.to_owned();
             let view = SummaryView { headline, version, restarts, ready, federation: status, events };
             println!("{}", view.to_json());
@@ -63,7 +63,7 @@ pub(crate) fn run(command: &Status) -> anyhow::Result<ExitCode> {
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(exit::UNHEALTHY) })
 }
 
-fn text(answer: &Answer, headline: &str, trouble: Option<&str>, events: &[(u64, &str)]) -> String {
+fn text(answer: &MemberAnswer, headline: &str, trouble: Option<&str>, events: &[(u64, &str)]) -> String {
     let status = &answer.status;
     let seconds = |ms: u64| humantime::format_duration(Duration::from_secs(ms / 1_000)).to_string();
     let mut lines = vec![format!("{} of {}: {headline}", status.node, status.chain_id)];

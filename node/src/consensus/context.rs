@@ -74,7 +74,7 @@ impl Value for Block {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoPart;
 
-impl ProposalPart<Federation> for NoPart {
+impl ProposalPart<ConsensusContext> for NoPart {
     fn is_first(&self) -> bool {
         true
     }
@@ -99,7 +99,7 @@ pub struct BlockProposal {
     pub proposer: MemberIndex,
 }
 
-impl Proposal<Federation> for BlockProposal {
+impl Proposal<ConsensusContext> for BlockProposal {
     fn height(&self) -> ConsensusHeight {
         self.height
     }
@@ -140,7 +140,7 @@ pub struct BlockVote {
     pub voter: MemberIndex,
 }
 
-impl Vote<Federation> for BlockVote {
+impl Vote<ConsensusContext> for BlockVote {
     fn height(&self) -> ConsensusHeight {
         self.height
     }
@@ -166,15 +166,15 @@ impl Vote<Federation> for BlockVote {
     }
 
     // Vote extensions are not used: the policy given to Malachite forbids them.
-    fn extension(&self) -> Option<&SignedExtension<Federation>> {
+    fn extension(&self) -> Option<&SignedExtension<ConsensusContext>> {
         None
     }
 
-    fn take_extension(&mut self) -> Option<SignedExtension<Federation>> {
+    fn take_extension(&mut self) -> Option<SignedExtension<ConsensusContext>> {
         None
     }
 
-    fn extend(self, _: SignedExtension<Federation>) -> Self {
+    fn extend(self, _: SignedExtension<ConsensusContext>) -> Self {
         self
     }
 }
@@ -214,7 +214,7 @@ pub struct FederationMember {
     public_key: PublicKey,
 }
 
-impl Validator<Federation> for FederationMember {
+impl Validator<ConsensusContext> for FederationMember {
     fn address(&self) -> &MemberIndex {
         &self.index
     }
@@ -247,7 +247,7 @@ impl MemberSet {
     }
 }
 
-impl ValidatorSet<Federation> for MemberSet {
+impl ValidatorSet<ConsensusContext> for MemberSet {
     fn count(&self) -> usize {
         self.0.len()
     }
@@ -267,9 +267,9 @@ impl ValidatorSet<Federation> for MemberSet {
 
 /// The federation, for Malachite.
 #[derive(Clone, Debug)]
-pub struct Federation;
+pub struct ConsensusContext;
 
-impl Context for Federation {
+impl Context for ConsensusContext {
     type Address = MemberIndex;
     type Height = ConsensusHeight;
     type ProposalPart = NoPart;

@@ -41,9 +41,9 @@ use super::block::{Block, BlockHash};
 use super::certificate::Certificate;
 use super::config::ConsensusConfig;
 use super::context::{
-    BlockVote, ConsensusHeight, Federation, MemberIndex, MemberSet, Statement, proposer_index,
+    BlockVote, ConsensusContext, ConsensusHeight, MemberIndex, MemberSet, Statement, proposer_index,
 };
-use super::guard::{Refusal, Signer};
+use super::guard::{Signer, SigningRefusal};
 use super::log::{LogError, MessageLog};
 use super::message::{ConsensusWire, LogEntry};
 use super::received::Received;
@@ -133,7 +133,7 @@ pub enum CoreError {
     Log(#[from] LogError),
     /// The signer's journal could not be written, or the gate closed in the middle of the step.
     #[error("nothing could be signed: {0}")]
-    Signer(Box<Refusal>),
+    Signer(Box<SigningRefusal>),
     /// Malachite found itself in a state it can not go on from.
     #[error("the consensus core failed: {0}")]
     Protocol(String),
@@ -171,7 +171,7 @@ pub trait BftCore: Send {
 
 /// [`BftCore`] by Malachite.
 pub struct MalachiteCore {
-    state: State<Federation>,
+    state: State<ConsensusContext>,
     host: Host,
 }
 
@@ -216,7 +216,8 @@ impl MalachiteCore {
             enabled: true,
         };
         let height = ConsensusHeight(1);
-        let state = State::new(Federation, height, members.clone(), params, FUTURE_HEIGHTS, FUTURE_MESSAGES);
+        let state =
+            State::new(ConsensusContext, height, members.clone(), params, FUTURE_HEIGHTS, FUTURE_MESSAGES);
         let host = Host {
             chain_id: genesis.chain_id().to_owned(),
             members,
@@ -235,9 +236,9 @@ impl MalachiteCore {
         Self { state, host }
     }
 
-    fn process(&mut self, ports: &mut Ports<'_>, input: Input<Federation>) -> Result<(), CoreError> {
+    fn process(&mut self, ports: &mut Ports<'_>, input: Input<ConsensusContext>) -> Result<(), CoreError> {
         let Self { state, host } = self;
-        let outcome: Result<(), malachite::Error<Federation>> =
+        let outcome: Result<(), malachite::Error<ConsensusContext>> =
             process!(input: input, state: state, metrics: &(), with: effect => host.handle(ports, effect));
         match (host.failure.take(), outcome) {
             (Some(failure), _) => Err(failure),
@@ -294,7 +295,7 @@ impl MalachiteCore {
         }
     }
 
-    fn start_input(&self, is_restart: bool) -> Input<Federation> {
+    fn start_input(&self, is_restart: bool) -> Input<ConsensusContext> {
         Input::StartHeight(
             ConsensusHeight(self.host.height),
             self.host.members.clone(),
@@ -384,12 +385,16 @@ impl BftCore for MalachiteCore {
     }
 }
 
-type HandlerResult = Result<Resume<Federation>, &'static str>;
+type HandlerResult = Result<Resume<ConsensusContext>, &'static str>;
 
 impl Host {
     /// Does what Malachite asks within a step. An `Err` is only seen by a log line of Malachite's; what counts
     /// is `failure`, and that an effect that wants an answer gets none.
-    fn handle(&mut self, ports: &mut Ports<'_>, effect: malachite::Effect<Federation>) -> HandlerResult {
+    fn handle(
+        &mut self,
+        ports: &mut Ports<'_>,
+        effect: malachite::Effect<ConsensusContext>,
+    ) -> HandlerResult {
         use malachite::Effect as E;
         if self.failure.is_some() {
             return Err("the step has failed");
@@ -469,12 +474,12 @@ impl Host {
         }
     }
 
-    fn emit(&mut self, effect: Effect) -> Resume<Federation> {
+    fn emit(&mut self, effect: Effect) -> Resume<ConsensusContext> {
         self.effects.push(effect);
         Resume::Continue
     }
 
-    fn publish(&mut self, message: ConsensusWire) -> Resume<Federation> {
+    fn publish(&mut self, message: ConsensusWire) -> Resume<ConsensusContext> {
         let abstention = matches!(
             &message,
             ConsensusWire::Vote(_, signature) | ConsensusWire::Proposal(_, signature) if *signature == NULL_SIGNATURE
@@ -502,14 +507,14 @@ impl Host {
         }
         match ports.signer.sign(statement) {
             Ok(signature) => Ok(signature),
-            Err(failure @ (Refusal::Journal(_) | Refusal::Gate(_))) => {
+            Err(failure @ (SigningRefusal::Journal(_) | SigningRefusal::Gate(_))) => {
                 Err(self.fail(CoreError::Signer(Box::new(failure))))
             }
             Err(
-                refusal @ (Refusal::Conflict { .. }
-                | Refusal::Regression(_)
-                | Refusal::Memory { .. }
-                | Refusal::Demand(_)),
+                refusal @ (SigningRefusal::Conflict { .. }
+                | SigningRefusal::Regression(_)
+                | SigningRefusal::Memory { .. }
+                | SigningRefusal::Demand(_)),
             ) => {
                 self.effects.push(Effect::Abstained(refusal.to_string()));
                 Ok(NULL_SIGNATURE)
@@ -517,7 +522,7 @@ impl Host {
         }
     }
 
-    fn append(&mut self, ports: &mut Ports<'_>, input: Input<Federation>) -> Result<(), &'static str> {
+    fn append(&mut self, ports: &mut Ports<'_>, input: Input<ConsensusContext>) -> Result<(), &'static str> {
         self.note(&input);
         let Some(entry) = LogEntry::of(input) else {
             return Ok(());
@@ -542,7 +547,7 @@ impl Host {
 
     /// Remembers the blocks of this height. A proposal that reaches the log is one whose signature held: now
     /// its block is worth executing.
-    fn note(&mut self, input: &Input<Federation>) {
+    fn note(&mut self, input: &Input<ConsensusContext>) {
         match input {
             Input::Proposal(proposal) => {
                 let proposal = &proposal.message;
@@ -570,7 +575,7 @@ impl Host {
         }
     }
 
-    fn decide(&mut self, certificate: &CommitCertificate<Federation>) -> Result<(), &'static str> {
+    fn decide(&mut self, certificate: &CommitCertificate<ConsensusContext>) -> Result<(), &'static str> {
         let decision = |reason: String| CoreError::Decision { height: certificate.height.0, reason };
         let Some(block) = self.blocks.get(&certificate.value_id).cloned() else {
             return Err(self.fail(decision(format!("block {} was never seen", certificate.value_id))));
@@ -599,8 +604,8 @@ impl Host {
     fn verify_commit(
         &self,
         received: &Received,
-        certificate: &CommitCertificate<Federation>,
-    ) -> Result<(), CertificateError<Federation>> {
+        certificate: &CommitCertificate<ConsensusContext>,
+    ) -> Result<(), CertificateError<ConsensusContext>> {
         let votes = certificate.commit_signatures.iter().map(|commit| {
             let vote = BlockVote {
                 height: certificate.height,
@@ -617,17 +622,17 @@ impl Host {
     fn verify_polka(
         &self,
         received: &Received,
-        certificate: &PolkaCertificate<Federation>,
-    ) -> Result<(), CertificateError<Federation>> {
-        let votes = certificate.votes(&Federation).map(|vote| (vote.message, vote.signature));
+        certificate: &PolkaCertificate<ConsensusContext>,
+    ) -> Result<(), CertificateError<ConsensusContext>> {
+        let votes = certificate.votes(&ConsensusContext).map(|vote| (vote.message, vote.signature));
         self.verify_votes(received, votes, self.quorum())
     }
 
     fn verify_round(
         &self,
         received: &Received,
-        certificate: &RoundCertificate<Federation>,
-    ) -> Result<(), CertificateError<Federation>> {
+        certificate: &RoundCertificate<ConsensusContext>,
+    ) -> Result<(), CertificateError<ConsensusContext>> {
         let required = match certificate.cert_type {
             RoundCertificateType::Precommit => {
                 let prevote = certificate.round_signatures.iter().find(|s| s.vote_type == VoteType::Prevote);
@@ -639,7 +644,7 @@ impl Host {
             // More than a third: one of them is honest.
             RoundCertificateType::Skip => self.members.count() / 3 + 1,
         };
-        let votes = certificate.votes(&Federation).map(|vote| (vote.message, vote.signature));
+        let votes = certificate.votes(&ConsensusContext).map(|vote| (vote.message, vote.signature));
         self.verify_votes(received, votes, required)
     }
 
@@ -648,7 +653,7 @@ impl Host {
         received: &Received,
         votes: impl Iterator<Item = (BlockVote, Signature)>,
         required: usize,
-    ) -> Result<(), CertificateError<Federation>> {
+    ) -> Result<(), CertificateError<ConsensusContext>> {
         let mut seen = 0u64;
         for (vote, signature) in votes {
             let Some(member) = self.members.get_by_address(&vote.voter) else {
@@ -677,7 +682,7 @@ impl Host {
     }
 }
 
-fn aggregate(certificate: &CommitCertificate<Federation>) -> Result<Certificate, String> {
+fn aggregate(certificate: &CommitCertificate<ConsensusContext>) -> Result<Certificate, String> {
     let round = certificate.round.as_u32().ok_or("it has no round")?;
     let precommits: Vec<_> =
         certificate.commit_signatures.iter().map(|commit| (commit.address, commit.signature)).collect();
@@ -711,7 +716,7 @@ mod tests {
     /// What the signer and the log of a test do and have done.
     #[derive(Default)]
     struct Desk {
-        refuse: Option<fn(Statement) -> Refusal>,
+        refuse: Option<fn(Statement) -> SigningRefusal>,
         log_fails: bool,
         appended: usize,
         durable: usize,
@@ -736,7 +741,7 @@ mod tests {
     }
 
     impl Signer for Tools {
-        fn sign(&mut self, statement: &Statement) -> Result<Signature, Refusal> {
+        fn sign(&mut self, statement: &Statement) -> Result<Signature, SigningRefusal> {
             let mut desk = self.desk();
             desk.not_durable_when_signing += desk.appended - desk.durable;
             if let Some(refuse) = desk.refuse {
@@ -747,7 +752,7 @@ mod tests {
             Ok(secret(0).sign(&statement.bytes(genesis().chain_id())))
         }
 
-        fn flush(&mut self) -> Result<(), Refusal> {
+        fn flush(&mut self) -> Result<(), SigningRefusal> {
             let mut desk = self.desk();
             desk.signed = 0;
             desk.order.push("journal durable");
@@ -908,7 +913,7 @@ mod tests {
     #[test]
     fn a_refused_contradiction_is_an_abstention_and_nothing_of_it_leaves() {
         let mut fixture = Fixture::new();
-        fixture.tools.desk().refuse = Some(Refusal::Regression);
+        fixture.tools.desk().refuse = Some(SigningRefusal::Regression);
         let effects = fixture.check(true).expect("goes on");
         assert_eq!(votes(&effects), []);
         assert!(effects.iter().any(|effect| matches!(effect, Effect::Abstained(_))), "{effects:?}");
@@ -917,8 +922,9 @@ mod tests {
     #[test]
     fn a_gate_that_closes_in_the_middle_of_a_step_fails_it() {
         let mut fixture = Fixture::new();
-        fixture.tools.desk().refuse =
-            Some(|_| Refusal::Gate(GateClosed { class: OperationClass::Vote, reason: "closed".into() }));
+        fixture.tools.desk().refuse = Some(|_| {
+            SigningRefusal::Gate(GateClosed { class: OperationClass::Vote, reason: "closed".into() })
+        });
         let outcome = fixture.check(true);
         assert!(matches!(outcome, Err(CoreError::Signer(_))), "{outcome:?}");
     }

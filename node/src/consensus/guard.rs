@@ -271,7 +271,7 @@ pub enum JournalError {
 
 /// Why a statement was not signed.
 #[derive(Debug, Error)]
-pub enum Refusal {
+pub enum SigningRefusal {
     /// The gate is closed.
     #[error(transparent)]
     Gate(GateClosed),
@@ -491,7 +491,7 @@ impl Journal {
     }
 
     /// Whether `statement` may be signed, and whether it already was.
-    fn check(&self, statement: &Statement) -> Result<bool, Refusal> {
+    fn check(&self, statement: &Statement) -> Result<bool, SigningRefusal> {
         let key = |s: &Statement| (s.height, s.round, s.step);
         for record in self.records.iter().rev() {
             let signed = &record.statement;
@@ -499,7 +499,11 @@ impl Journal {
                 return if signed == statement {
                     Ok(true)
                 } else {
-                    Err(Refusal::Conflict { at: *statement, signed: signed.block, asked: statement.block })
+                    Err(SigningRefusal::Conflict {
+                        at: *statement,
+                        signed: signed.block,
+                        asked: statement.block,
+                    })
                 };
             }
             if key(signed) < key(statement) {
@@ -507,7 +511,9 @@ impl Journal {
             }
         }
         match self.records.back() {
-            Some(last) if key(&last.statement) > key(statement) => Err(Refusal::Regression(*statement)),
+            Some(last) if key(&last.statement) > key(statement) => {
+                Err(SigningRefusal::Regression(*statement))
+            }
             _ => Ok(false),
         }
     }
@@ -583,10 +589,10 @@ pub fn missing_blocks(last: Option<&SignedStatement>, height: u64) -> Option<Str
 /// Signs statements, or refuses.
 pub trait Signer: Send {
     /// The signature over `statement`, or why there is none. It may leave the member only after [`Self::flush`].
-    fn sign(&mut self, statement: &Statement) -> Result<Signature, Refusal>;
+    fn sign(&mut self, statement: &Statement) -> Result<Signature, SigningRefusal>;
     /// Makes the journal durable of everything signed so far, if there is one. An error means that nothing of it may
     /// leave.
-    fn flush(&mut self) -> Result<(), Refusal> {
+    fn flush(&mut self) -> Result<(), SigningRefusal> {
         Ok(())
     }
     /// Everything ever signed for `height`.
@@ -596,7 +602,7 @@ pub trait Signer: Send {
         Some(0)
     }
     /// Keeps a floor, durably.
-    fn set_floor(&mut self, floor: u64) -> Result<(), Refusal> {
+    fn set_floor(&mut self, floor: u64) -> Result<(), SigningRefusal> {
         let _ = floor;
         Ok(())
     }
@@ -612,7 +618,7 @@ pub trait Signer: Send {
     }
     /// From here on nothing that was signed before is remembered, durably: the floor is not known, but is no less than
     /// `height`, at which this key has signed.
-    fn forget(&mut self, height: u64) -> Result<(), Refusal> {
+    fn forget(&mut self, height: u64) -> Result<(), SigningRefusal> {
         let _ = height;
         Ok(())
     }
@@ -649,12 +655,12 @@ impl GuardedSigner {
     }
 
     /// The number of the gate's decision that admits `statement`.
-    fn admit(&self, statement: &Statement) -> Result<u64, Refusal> {
+    fn admit(&self, statement: &Statement) -> Result<u64, SigningRefusal> {
         let now = self.clock.now();
         let (class, vote) = (operation(statement.step), OperationClass::Vote);
         self.gate.admit(now, class).map_err(|halt| {
             let is_open_to_votes = class != vote && self.gate.admit(now, vote).is_ok();
-            if is_open_to_votes { Refusal::Demand(halt) } else { Refusal::Gate(halt) }
+            if is_open_to_votes { SigningRefusal::Demand(halt) } else { SigningRefusal::Gate(halt) }
         })
     }
 }
@@ -668,12 +674,12 @@ fn operation(step: Step) -> OperationClass {
 }
 
 impl Signer for GuardedSigner {
-    fn sign(&mut self, statement: &Statement) -> Result<Signature, Refusal> {
+    fn sign(&mut self, statement: &Statement) -> Result<Signature, SigningRefusal> {
         let at = self.clock.wall();
         let gate_sequence = self.admit(statement)?;
         let (height, floor) = (statement.height, self.journal.header.floor);
         if height <= floor {
-            return Err(Refusal::Memory { height, floor });
+            return Err(SigningRefusal::Memory { height, floor });
         }
         let signed_before = self.journal.check(statement)?;
         if !signed_before {
@@ -685,13 +691,13 @@ impl Signer for GuardedSigner {
         Ok(self.key.sign(&statement.bytes(&self.chain_id)))
     }
 
-    fn flush(&mut self) -> Result<(), Refusal> {
+    fn flush(&mut self) -> Result<(), SigningRefusal> {
         self.journal.flush()?;
         // A disk takes its time, and the gate does not wait: what was signed meanwhile under a gate that has closed
         // does not leave, and is signed again when the step is taken again.
         for statement in std::mem::take(&mut self.unflushed) {
             self.admit(&statement).map_err(|refusal| match refusal {
-                Refusal::Demand(halt) => Refusal::Gate(halt),
+                SigningRefusal::Demand(halt) => SigningRefusal::Gate(halt),
                 refusal => refusal,
             })?;
         }
@@ -707,7 +713,7 @@ impl Signer for GuardedSigner {
         self.journal.floor()
     }
 
-    fn set_floor(&mut self, floor: u64) -> Result<(), Refusal> {
+    fn set_floor(&mut self, floor: u64) -> Result<(), SigningRefusal> {
         Ok(self.journal.set_floor(floor)?)
     }
 
@@ -719,7 +725,7 @@ impl Signer for GuardedSigner {
         self.journal.remembers(height)
     }
 
-    fn forget(&mut self, height: u64) -> Result<(), Refusal> {
+    fn forget(&mut self, height: u64) -> Result<(), SigningRefusal> {
         Ok(self.journal.forget(height)?)
     }
 }
@@ -747,7 +753,7 @@ mod tests {
         Journal::open(path, OWN, height, JournalMark::default())
     }
 
-    fn sign(journal: &mut Journal, statement: Statement) -> Result<(), Refusal> {
+    fn sign(journal: &mut Journal, statement: Statement) -> Result<(), SigningRefusal> {
         if !journal.check(&statement)? {
             journal.append(record(statement))?;
         }
@@ -764,14 +770,14 @@ mod tests {
         sign(&mut journal, statement(1, 0, Prevote, Some(1))).expect("the same again");
         for conflict in [Some(2), None] {
             let refusal = sign(&mut journal, statement(1, 0, Prevote, conflict));
-            assert!(matches!(refusal, Err(Refusal::Conflict { .. })), "{refusal:?}");
+            assert!(matches!(refusal, Err(SigningRefusal::Conflict { .. })), "{refusal:?}");
         }
         sign(&mut journal, statement(1, 2, Precommit, None)).expect("a later round");
         let refusal = sign(&mut journal, statement(1, 1, Prevote, Some(1)));
-        assert!(matches!(refusal, Err(Refusal::Regression(_))), "{refusal:?}");
+        assert!(matches!(refusal, Err(SigningRefusal::Regression(_))), "{refusal:?}");
         sign(&mut journal, statement(2, 0, Prevote, Some(9))).expect("a later height");
         let refusal = sign(&mut journal, statement(1, 7, Precommit, Some(1)));
-        assert!(matches!(refusal, Err(Refusal::Regression(_))), "{refusal:?}");
+        assert!(matches!(refusal, Err(SigningRefusal::Regression(_))), "{refusal:?}");
         sign(&mut journal, statement(1, 2, Precommit, None)).expect("an old one repeated");
         assert_eq!(journal.records().count(), 4);
     }
@@ -785,7 +791,7 @@ mod tests {
         drop(journal);
         let mut journal = open(&path, 0).expect("opens again");
         let refusal = sign(&mut journal, statement(4, 1, Step::Precommit, Some(2)));
-        assert!(matches!(refusal, Err(Refusal::Conflict { .. })), "{refusal:?}");
+        assert!(matches!(refusal, Err(SigningRefusal::Conflict { .. })), "{refusal:?}");
         assert_eq!(
             journal.records().copied().collect::<Vec<_>>(),
             Journal::read(&path, OWN).expect("reads").1
@@ -981,7 +987,7 @@ mod tests {
         let size = std::fs::metadata(&path).expect("exists").len();
         assert_eq!(size, (HEADER_BYTES + RECORDS_KEPT * RECORD_BYTES) as u64);
         let refusal = sign(&mut journal, statement(count, 0, Step::Prevote, Some(2)));
-        assert!(matches!(refusal, Err(Refusal::Conflict { .. })), "{refusal:?}");
+        assert!(matches!(refusal, Err(SigningRefusal::Conflict { .. })), "{refusal:?}");
         sign(&mut journal, statement(count + 1, 0, Step::Prevote, Some(2))).expect("goes on");
         let second = open(&path, 0);
         assert!(matches!(second, Err(JournalError::InUse { .. })), "the new file is locked too: {second:?}");

@@ -8,7 +8,7 @@ use malachite_types::{
 use serde::{Deserialize, Serialize};
 
 use super::block::{Block, BlockHash};
-use super::context::{BlockProposal, BlockVote, ConsensusHeight, Federation, MemberIndex, Statement};
+use super::context::{BlockProposal, BlockVote, ConsensusContext, ConsensusHeight, MemberIndex, Statement};
 use super::evidence::Signed;
 use crate::keys::Signature;
 
@@ -120,7 +120,7 @@ impl ConsensusWire {
         }
     }
 
-    pub(super) fn into_input(self) -> Input<Federation> {
+    pub(super) fn into_input(self) -> Input<ConsensusContext> {
         match self {
             Self::Vote(vote, signature) => Input::Vote(SignedMessage::new(vote, signature)),
             Self::Proposal(proposal, signature) => Input::Proposal(SignedMessage::new(proposal, signature)),
@@ -148,8 +148,8 @@ impl ConsensusWire {
     }
 }
 
-impl From<SignedConsensusMsg<Federation>> for ConsensusWire {
-    fn from(message: SignedConsensusMsg<Federation>) -> Self {
+impl From<SignedConsensusMsg<ConsensusContext>> for ConsensusWire {
+    fn from(message: SignedConsensusMsg<ConsensusContext>) -> Self {
         match message {
             SignedConsensusMsg::Vote(vote) => Self::Vote(vote.message, vote.signature),
             SignedConsensusMsg::Proposal(proposal) => Self::Proposal(proposal.message, proposal.signature),
@@ -157,8 +157,8 @@ impl From<SignedConsensusMsg<Federation>> for ConsensusWire {
     }
 }
 
-impl From<PolkaCertificate<Federation>> for ConsensusWire {
-    fn from(certificate: PolkaCertificate<Federation>) -> Self {
+impl From<PolkaCertificate<ConsensusContext>> for ConsensusWire {
+    fn from(certificate: PolkaCertificate<ConsensusContext>) -> Self {
         Self::Polka {
             height: certificate.height,
             round: certificate.round,
@@ -168,8 +168,8 @@ impl From<PolkaCertificate<Federation>> for ConsensusWire {
     }
 }
 
-impl From<RoundCertificate<Federation>> for ConsensusWire {
-    fn from(certificate: RoundCertificate<Federation>) -> Self {
+impl From<RoundCertificate<ConsensusContext>> for ConsensusWire {
+    fn from(certificate: RoundCertificate<ConsensusContext>) -> Self {
         Self::Round {
             height: certificate.height,
             round: certificate.round,
@@ -183,8 +183,8 @@ impl From<RoundCertificate<Federation>> for ConsensusWire {
     }
 }
 
-impl From<LivenessMsg<Federation>> for ConsensusWire {
-    fn from(message: LivenessMsg<Federation>) -> Self {
+impl From<LivenessMsg<ConsensusContext>> for ConsensusWire {
+    fn from(message: LivenessMsg<ConsensusContext>) -> Self {
         match message {
             LivenessMsg::Vote(vote) => Self::Vote(vote.message, vote.signature),
             LivenessMsg::PolkaCertificate(certificate) => certificate.into(),
@@ -219,7 +219,7 @@ pub enum LogEntry {
 
 impl LogEntry {
     /// The entry for an input, if it is one that Malachite asks to log.
-    pub(super) fn of(input: Input<Federation>) -> Option<Self> {
+    pub(super) fn of(input: Input<ConsensusContext>) -> Option<Self> {
         match input {
             Input::Vote(vote) => Some(Self::Message(SignedConsensusMsg::Vote(vote).into())),
             Input::Proposal(proposal) => Some(Self::Message(SignedConsensusMsg::Proposal(proposal).into())),
@@ -240,7 +240,7 @@ impl LogEntry {
         }
     }
 
-    pub(super) fn into_input(self) -> Input<Federation> {
+    pub(super) fn into_input(self) -> Input<ConsensusContext> {
         match self {
             Self::Message(message) => message.into_input(),
             Self::Timeout(timeout) => Input::TimeoutElapsed(timeout),

@@ -205,15 +205,15 @@ mod tests {
     use super::*;
     use crate::consensus::BlockHash;
     use crate::consensus::context::{BlockVote, ConsensusHeight, MemberIndex};
-    use crate::consensus::guard::Refusal;
+    use crate::consensus::guard::SigningRefusal;
     use crate::genesis::tests::{genesis, secret};
 
     /// Has signed these, and signs nothing.
     struct Journalled(Vec<Statement>);
 
     impl Signer for Journalled {
-        fn sign(&mut self, statement: &Statement) -> Result<Signature, Refusal> {
-            Err(Refusal::Regression(*statement))
+        fn sign(&mut self, statement: &Statement) -> Result<Signature, SigningRefusal> {
+            Err(SigningRefusal::Regression(*statement))
         }
 
         fn signed_at(&self, height: u64) -> Vec<Statement> {

@@ -1,6 +1,6 @@
 //! One decision as a line of the log, and what is wrong with one.
 
-use alys_cluster::federation::{GateInputs, GateRecord, Outcome, decide};
+use alys_cluster::federation::{GateInputs, GateOutcome, GateRecord, decide};
 use alys_cluster::id::Incarnation;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -20,7 +20,7 @@ pub struct DecisionLine {
     /// Everything it was taken from.
     pub inputs: GateInputs,
     /// Everything that was decided.
-    pub outcome: Outcome,
+    pub outcome: GateOutcome,
 }
 
 /// What is wrong with a line.

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 
 use super::extract::{Admitted, Body, NoQuery};
-use super::router::{Answer, DEADLINE, Ops};
+use super::router::{DEADLINE, JsonAnswer, Ops};
 use super::view::{
     BlockView, CertificateView, GenesisMemberView, GenesisView, HeadView, Problem, TransactionReceipt,
     TransactionRequest,
@@ -80,7 +80,7 @@ pub(super) async fn chain_block(
     State(ops): State<Ops>,
     height: Result<Path<String>, PathRejection>,
     _: NoQuery,
-) -> Answer<BlockView> {
+) -> JsonAnswer<BlockView> {
     let Path(height) = height.map_err(|rejection| {
         Problem::new(rejection.status(), format!("field `height`: {}", rejection.body_text()))
     })?;

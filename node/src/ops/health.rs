@@ -10,7 +10,7 @@ use axum::Json;
 use axum::extract::State;
 
 use super::extract::NoQuery;
-use super::router::{Answer, DEADLINE, Ops};
+use super::router::{DEADLINE, JsonAnswer, Ops};
 use super::view::{ActorHealthView, HealthView, TrendView, TrendsView};
 
 fn millis(duration: Duration) -> u64 {
@@ -75,7 +75,7 @@ fn trends(node: String, trends: Trends) -> TrendsView {
     tag = "health",
     responses((status = OK, description = "Every actor's health", body = HealthView))
 )]
-pub(super) async fn health_status(State(ops): State<Ops>, _: NoQuery) -> Answer<HealthView> {
+pub(super) async fn health_status(State(ops): State<Ops>, _: NoQuery) -> JsonAnswer<HealthView> {
     let actors = ops.context().addresses.health.call(DEADLINE, HealthMessage::Board).await?;
     Ok(Json(status(ops.node(), actors)))
 }
@@ -87,7 +87,7 @@ pub(super) async fn health_status(State(ops): State<Ops>, _: NoQuery) -> Answer<
     tag = "health",
     responses((status = OK, description = "How the checks develop", body = TrendsView))
 )]
-pub(super) async fn health_trends(State(ops): State<Ops>, _: NoQuery) -> Answer<TrendsView> {
+pub(super) async fn health_trends(State(ops): State<Ops>, _: NoQuery) -> JsonAnswer<TrendsView> {
     let checked = ops.context().addresses.health.call(DEADLINE, HealthMessage::Trends).await?;
     Ok(Json(trends(ops.node(), checked)))
 }

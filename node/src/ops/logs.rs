@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::extract::{Authorised, Body, NoQuery};
-use super::router::{Answer, Ops};
+use super::router::{JsonAnswer, Ops};
 use super::view::{LogLevelRequest, LogLevelView, Problem};
 use crate::logs::LogControl;
 
@@ -40,7 +40,7 @@ fn show(ops: &Ops, control: &LogControl) -> LogLevelView {
         (status = CONFLICT, description = "The log is not the member's", body = Problem, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn log_level(State(ops): State<Ops>, _: NoQuery) -> Answer<LogLevelView> {
+pub(super) async fn log_level(State(ops): State<Ops>, _: NoQuery) -> JsonAnswer<LogLevelView> {
     Ok(Json(show(&ops, control(&ops)?)))
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn set_log_level(
     _: Authorised,
     _: NoQuery,
     Body(request): Body<LogLevelRequest>,
-) -> Answer<LogLevelView> {
+) -> JsonAnswer<LogLevelView> {
     let control = control(&ops)?;
     let wrong = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
     let lasts = request.lasts.as_deref().map(|text| {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::extract::{Asked, NoQuery};
-use super::router::{Answer, Ops};
+use super::router::{JsonAnswer, Ops};
 use super::view::{
     ActorView, ActorsView, CountView, MailboxView, Problem, PublishedView, RegistryStatsView, Scope,
 };
@@ -203,7 +203,7 @@ fn stats(context: &NodeContext) -> RegistryStatsView {
 pub(super) async fn registry_actors(
     State(ops): State<Ops>,
     Asked(parameters): Asked<Parameters>,
-) -> Answer<ActorsView> {
+) -> JsonAnswer<ActorsView> {
     actors(ops.context(), parameters).map(Json)
 }
 

@@ -33,7 +33,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(1);
 const ANSWERING: Duration = Duration::from_secs(10);
 
 /// What handlers answer with.
-pub(super) type Answer<T> = Result<Json<T>, Problem>;
+pub(super) type JsonAnswer<T> = Result<Json<T>, Problem>;
 
 /// What the paths work with.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 
 use super::chain::height_of;
 use super::extract::{Asked, NoQuery};
-use super::router::{Answer, DEADLINE, Ops};
+use super::router::{DEADLINE, JsonAnswer, Ops};
 use super::view::{
     EquivocationView, EvidenceView, ReceivedStatementView, ReceivedView, SignatureView, SignaturesView,
     SignedView,
@@ -36,7 +36,7 @@ pub(super) struct FromHeight {
 pub(super) async fn consensus_signatures(
     State(ops): State<Ops>,
     Asked(FromHeight { from_height }): Asked<FromHeight>,
-) -> Answer<SignaturesView> {
+) -> JsonAnswer<SignaturesView> {
     let from_height = from_height.map_or(Ok(0), |text| height_of("from_height", &text))?;
     let ask = |reply| ConsensusMessage::Signatures(from_height, reply);
     let signed = ops.context().addresses.consensus.call(DEADLINE, ask).await?;
@@ -65,7 +65,7 @@ pub(super) async fn consensus_signatures(
 pub(super) async fn consensus_received(
     State(ops): State<Ops>,
     Asked(FromHeight { from_height }): Asked<FromHeight>,
-) -> Answer<ReceivedView> {
+) -> JsonAnswer<ReceivedView> {
     let from_height = from_height.map_or(Ok(0), |text| height_of("from_height", &text))?;
     let ask = |reply| ConsensusMessage::Received(from_height, reply);
     let received = ops.context().addresses.consensus.call(DEADLINE, ask).await?;
@@ -93,7 +93,7 @@ pub(super) async fn consensus_received(
     tag = "chain",
     responses((status = OK, description = "At most 16 pieces for each member, oldest first", body = EvidenceView))
 )]
-pub(super) async fn consensus_evidence(State(ops): State<Ops>, _: NoQuery) -> Answer<EvidenceView> {
+pub(super) async fn consensus_evidence(State(ops): State<Ops>, _: NoQuery) -> JsonAnswer<EvidenceView> {
     let kept = ops.context().addresses.consensus.call(DEADLINE, ConsensusMessage::Evidence).await?;
     let evidence = kept.into_iter().map(|equivocation| {
         let (height, round, step) = equivocation.first.statement.place();

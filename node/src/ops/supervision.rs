@@ -14,7 +14,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::extract::NoQuery;
-use super::router::{Answer, Ops};
+use super::router::{JsonAnswer, Ops};
 use super::view::{
     ActorStatsView, AttemptView, BudgetView, FailureView, HistoryView, PatternView, PatternsView, Problem,
     SupervisionMemoryView, SupervisionStatsView, TreeView,
@@ -169,7 +169,7 @@ fn memory(node: String, context: &Context) -> SupervisionMemoryView {
     tag = "supervision",
     responses((status = OK, description = "The tree below the root", body = TreeView))
 )]
-pub(super) async fn supervision_tree(State(ops): State<Ops>, _: NoQuery) -> Answer<TreeView> {
+pub(super) async fn supervision_tree(State(ops): State<Ops>, _: NoQuery) -> JsonAnswer<TreeView> {
     let starting = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the supervision tree is starting");
     tree(&ops.context().supervision, &ActorName::literal("root")).map(Json).ok_or_else(starting)
 }

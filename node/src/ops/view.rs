@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use alys_cluster::federation::{GateInputs, Outcome};
+use alys_cluster::federation::{GateInputs, GateOutcome};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -113,7 +113,7 @@ pub struct DecisionView {
     pub inputs: GateInputs,
     /// Everything that was decided.
     #[schema(value_type = Object)]
-    pub outcome: Outcome,
+    pub outcome: GateOutcome,
 }
 
 /// What this member thinks of one member of the roster.

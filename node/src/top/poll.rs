@@ -9,7 +9,7 @@ use std::time::Duration;
 use alys_cluster::clock::{Clock as _, SystemClock};
 use serde::de::DeserializeOwned;
 
-use super::state::{Answer, Block, Heard};
+use super::state::{Block, Heard, MemberAnswer};
 use super::target::Target;
 use crate::ops::view::{BlockView, EventView, FederationView, GenesisView, Problem, TreeView};
 
@@ -23,7 +23,7 @@ const EVENTS_EVERY: u64 = 2;
 const NAP: Duration = Duration::from_millis(50);
 
 /// Asks one member once, or says why there is no answer.
-pub fn ask(target: &Target) -> Result<Box<Answer>, String> {
+pub fn ask(target: &Target) -> Result<Box<MemberAnswer>, String> {
     Watcher::new(target.clone()).look()
 }
 
@@ -96,7 +96,7 @@ impl Watcher {
         Self { target, agent: config.into(), clock: SystemClock::default(), looks: 0, known: None }
     }
 
-    fn look(&mut self) -> Result<Box<Answer>, String> {
+    fn look(&mut self) -> Result<Box<MemberAnswer>, String> {
         let status: FederationView = self.get("/federation/status")?;
         let known = self.known.take().filter(|known| known.incarnation == status.incarnation);
         let mut known = match known {
@@ -116,7 +116,7 @@ impl Watcher {
         let (version, block_time) = (known.version.clone(), known.block_time);
         self.known = Some(known);
         let restarts = restarts(&tree);
-        let answer = Answer { status, ready, restarts, version, block_time, block_age, blocks, events };
+        let answer = MemberAnswer { status, ready, restarts, version, block_time, block_age, blocks, events };
         Ok(Box::new(answer))
     }
 

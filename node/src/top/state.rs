@@ -22,7 +22,7 @@ const ROUTINE: [&str; 2] = ["height_committed", "round_started"];
 
 /// What one member answered.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct MemberAnswer {
     /// `GET /federation/status`
     pub status: FederationView,
     /// `GET /readyz`
@@ -60,7 +60,7 @@ pub struct Heard {
     /// Which, by its place among the targets.
     pub member: usize,
     /// Its answer, or why there is none.
-    pub outcome: Result<Box<Answer>, String>,
+    pub outcome: Result<Box<MemberAnswer>, String>,
 }
 
 /// One member as it is shown.
@@ -68,7 +68,7 @@ pub struct Heard {
 pub struct Row {
     target: Target,
     /// What it last said.
-    last: Option<Box<Answer>>,
+    last: Option<Box<MemberAnswer>>,
     /// When it said so.
     at: Moment,
     /// Why it did not answer, if it did not when last asked.
@@ -174,7 +174,7 @@ impl Board {
     }
 
     /// One member that has answered, alone.
-    pub fn of_one(target: Target, answer: Box<Answer>, now: Moment) -> Self {
+    pub fn of_one(target: Target, answer: Box<MemberAnswer>, now: Moment) -> Self {
         let mut board = Self::new(vec![target]);
         board.absorb(now, Heard { member: 0, outcome: Ok(answer) });
         board
@@ -286,8 +286,8 @@ impl Board {
     }
 
     /// A member with an open gate that hears no more healthy members than are required.
-    fn without_spare(&self) -> Option<&Answer> {
-        let is_open = |answer: &&Answer| answer.status.gate == GateDecision::Open;
+    fn without_spare(&self) -> Option<&MemberAnswer> {
+        let is_open = |answer: &&MemberAnswer| answer.status.gate == GateDecision::Open;
         self.answers().filter(is_open).find(|answer| answer.status.healthy <= answer.status.required)
     }
 
@@ -331,7 +331,7 @@ impl Board {
     }
 
     /// What the members that answer have said.
-    fn answers(&self) -> impl Iterator<Item = &Answer> {
+    fn answers(&self) -> impl Iterator<Item = &MemberAnswer> {
         self.rows.iter().filter_map(Row::answer)
     }
 }
@@ -352,7 +352,7 @@ impl Row {
     }
 
     /// What it says, while it answers.
-    pub fn answer(&self) -> Option<&Answer> {
+    pub fn answer(&self) -> Option<&MemberAnswer> {
         self.last.as_deref().filter(|_| self.silence.is_none())
     }
 
@@ -438,9 +438,9 @@ pub(super) mod tests {
     }
 
     /// A member that answers.
-    pub(in crate::top) fn answer(name: &str, height: u64, gate: GateDecision, reason: &str) -> Answer {
+    pub(in crate::top) fn answer(name: &str, height: u64, gate: GateDecision, reason: &str) -> MemberAnswer {
         let open = gate == GateDecision::Open;
-        Answer {
+        MemberAnswer {
             status: FederationView {
                 node: name.to_owned(),
                 chain_id: "alys-testnet".to_owned(),
@@ -475,7 +475,7 @@ pub(super) mod tests {
     }
 
     /// Lets a member have answered, or not.
-    pub(in crate::top) fn hear(board: &mut Board, member: usize, outcome: Result<Answer, &str>) {
+    pub(in crate::top) fn hear(board: &mut Board, member: usize, outcome: Result<MemberAnswer, &str>) {
         let outcome = outcome.map(Box::new).map_err(str::to_owned);
         board.absorb(Moment::at(Duration::from_secs(5)), Heard { member, outcome });
     }
@@ -558,8 +558,10 @@ pub(super) mod tests {
         assert_eq!(trouble, "node-1: 3 healthy, 3 required, so that one more failure halts; node-4: silent");
         assert!(board.headline(at(6)).works() && !board.headline(at(60)).works());
         // At one look, the age of the last block counts.
-        let aged =
-            Answer { block_age: Some(Duration::from_secs(9)), ..answer("node-1", 9, GateDecision::Open, "") };
+        let aged = MemberAnswer {
+            block_age: Some(Duration::from_secs(9)),
+            ..answer("node-1", 9, GateDecision::Open, "")
+        };
         let board = Board::of_one("127.0.0.1:3001".parse().expect("an address"), Box::new(aged), at(0));
         assert_eq!(board.headline(at(0)), Headline::Stalled);
         let halted = answer("node-1", 9, GateDecision::Closed, "2 of 4");
@@ -574,7 +576,7 @@ pub(super) mod tests {
         let blocks =
             [vec![block(1, 1_000), block(2, 3_010), block(4, 9_000)], vec![block(2, 3_000), block(3, 5_500)]];
         for (member, blocks) in blocks.into_iter().enumerate() {
-            hear(&mut board, member, Ok(Answer { blocks, ..answer("x", 4, GateDecision::Open, "") }));
+            hear(&mut board, member, Ok(MemberAnswer { blocks, ..answer("x", 4, GateDecision::Open, "") }));
         }
         let millis: Vec<_> = board.intervals().iter().map(Duration::as_millis).collect();
         assert_eq!(millis, [2_000, 2_500, 3_500]);

@@ -252,7 +252,7 @@ mod tests {
     use super::*;
     use crate::ops::view::EventView;
     use crate::top::state::tests::{answer, board, hear};
-    use crate::top::state::{Answer, Block as Decided};
+    use crate::top::state::{Block as Decided, MemberAnswer};
 
     fn frame(board: &Board, width: u16, height: u16, colour: bool) -> Terminal<TestBackend> {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
@@ -297,7 +297,7 @@ mod tests {
                 },
             ];
             let blocks = vec![block(40, 1_000), block(41, 3_000)];
-            let given = Answer { blocks, events, ..answer(&name, 41, GateDecision::Closed, reason) };
+            let given = MemberAnswer { blocks, events, ..answer(&name, 41, GateDecision::Closed, reason) };
             hear(&mut board, member, Ok(given));
         }
         hear(&mut board, 2, Ok(answer("node-3", 40, GateDecision::Open, "")));

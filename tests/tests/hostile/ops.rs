@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alys_node::ops::view::{Problem, TransactionReceipt, TreeView};
-use alys_tests::client::Answer;
+use alys_tests::client::HttpAnswer;
 use alys_tests::federation::Federation;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -31,7 +31,7 @@ fn bad_get<'a>(path: &'a str, status: u16, detail: &'a [&'a str]) -> Bad<'a> {
 }
 
 /// What is wrong with an answer, if anything.
-fn complaint(bad: &Bad<'_>, answer: &Answer) -> Option<String> {
+fn complaint(bad: &Bad<'_>, answer: &HttpAnswer) -> Option<String> {
     let problem: Result<Problem, _> = serde_json::from_str(&answer.body);
     let fault = match problem {
         _ if answer.status != bad.status => format!("status {}; expected {}", answer.status, bad.status),

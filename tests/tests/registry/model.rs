@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use alys_cluster::health::HealthStatus;
 use alys_cluster::id::Incarnation;
 use alys_cluster::registry::{
-    ActorLifecycleState, LookupError, Order, Page, RegistryChange, RegistryError, Standing, Subscription,
+    ActorLifecycleState, EntryStatus, LookupError, Order, Page, RegistryChange, RegistryError, Subscription,
     ThreadSafeActorRegistry,
 };
 use futures::FutureExt as _;
@@ -96,7 +96,7 @@ pub(super) fn arb_query() -> impl Strategy<Value = ActorQuery> {
 /// What the registry says of itself, done plainly.
 #[derive(Default)]
 struct Naive {
-    actors: BTreeMap<ActorName, (Registration, Standing)>,
+    actors: BTreeMap<ActorName, (Registration, EntryStatus)>,
     version: u64,
 }
 
@@ -107,7 +107,7 @@ impl Naive {
             let known = supervisor.as_ref().and_then(|name| self.actors.get(name));
             known.is_some_and(|(_, standing)| standing.state != ActorLifecycleState::Terminated)
         };
-        let is_other = |holder: &Registration, standing: &Standing| {
+        let is_other = |holder: &Registration, standing: &EntryStatus| {
             let is_free = standing.state == ActorLifecycleState::Terminated && !lives(&holder.supervisor);
             holder.supervisor != actor.supervisor && !is_free
         };
@@ -123,7 +123,7 @@ impl Naive {
             None => 1,
         };
         self.version += 1;
-        let standing = Standing {
+        let standing = EntryStatus {
             state: ActorLifecycleState::Registering,
             health: HealthStatus::Unknown,
             incarnation: Incarnation(incarnation),
@@ -139,7 +139,7 @@ impl Naive {
     fn change(
         &mut self,
         name: &ActorName,
-        change: impl FnOnce(&mut Standing) -> Result<bool, RegistryError>,
+        change: impl FnOnce(&mut EntryStatus) -> Result<bool, RegistryError>,
     ) -> Result<(), RegistryError> {
         let unknown = || RegistryError::Unknown { name: name.clone() };
         let (_, standing) = self.actors.get_mut(name).ok_or_else(unknown)?;
@@ -184,19 +184,19 @@ impl Naive {
         Ok(())
     }
 
-    fn select(&self, now: Moment, query: &ActorQuery) -> Vec<(ActorName, Standing)> {
+    fn select(&self, now: Moment, query: &ActorQuery) -> Vec<(ActorName, EntryStatus)> {
         let actors = self.actors.values().filter(|(actor, standing)| query.matches(now, actor, standing));
         actors.map(|(actor, standing)| (actor.name.clone(), *standing)).collect()
     }
 }
 
-fn plain(entries: &[ActorRegistryEntry]) -> Vec<(ActorName, Standing)> {
+fn plain(entries: &[ActorRegistryEntry]) -> Vec<(ActorName, EntryStatus)> {
     entries.iter().map(|entry| (entry.name().clone(), entry.standing)).collect()
 }
 
 /// What a subscriber knows from what it was told.
 #[derive(Default)]
-struct Replay(BTreeMap<ActorName, Standing>);
+struct Replay(BTreeMap<ActorName, EntryStatus>);
 
 impl Replay {
     fn hear(&mut self, change: RegistryChange) {
@@ -250,7 +250,7 @@ proptest! {
                     prop_assert_eq!(advanced, naive.advance(now, &name, to));
                 }
                 Step::Health(name, health) => {
-                    let change = |standing: &mut Standing| {
+                    let change = |standing: &mut EntryStatus| {
                         let is_new = standing.health != health;
                         standing.health = health;
                         Ok(is_new)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::peer::Peer;
+use super::peer::MemberHealth;
 use super::{Coordinator, Effect, MemberState};
 use crate::clock::{Moment, WallTime};
 use crate::federation::attestation::{Checks, SignedAttestation, Taken};
@@ -21,16 +21,16 @@ impl Coordinator {
     pub(super) fn send_probes(&mut self, now: Moment, wall: WallTime, effects: &mut Vec<Effect>) {
         let pause = self.config.acceptable_pause;
         let has_greeted = self.has_greeted(now);
-        let is_silent = |peer: &Peer| match peer.state {
+        let is_silent = |peer: &MemberHealth| match peer.state {
             MemberState::Unknown => has_greeted,
             MemberState::Up => (peer.silence(now) > pause || peer.link_ended.is_some()) && !peer.is_leaving(),
             MemberState::Left => false,
             _ => true,
         };
-        let due = |(_, peer): &(&NodeId, &Peer)| is_silent(peer) && now >= peer.next_probe;
+        let due = |(_, peer): &(&NodeId, &MemberHealth)| is_silent(peer) && now >= peer.next_probe;
         let targets: Vec<_> = self.peers.iter().filter(due).map(|(node, _)| node.clone()).collect();
         // One that may only seem silent is asked as well: if this member alone is slow, all seem so.
-        let can_carry = |peer: &Peer| matches!(peer.state, MemberState::Up | MemberState::Suspected);
+        let can_carry = |peer: &MemberHealth| matches!(peer.state, MemberState::Up | MemberState::Suspected);
         let carriers: Vec<_> =
             self.peers.iter().filter(|(_, peer)| can_carry(peer)).map(|(node, _)| node.clone()).collect();
         for target in targets {
@@ -145,8 +145,9 @@ impl Coordinator {
     /// break and be made anew.
     pub(super) fn suspect_unlinked(&mut self, now: Moment) {
         let grace = self.config.interval;
-        let is_linked =
-            |peer: &Peer| peer.state == MemberState::Up && peer.link_ended.is_none() && !peer.is_leaving();
+        let is_linked = |peer: &MemberHealth| {
+            peer.state == MemberState::Up && peer.link_ended.is_none() && !peer.is_leaving()
+        };
         let linked: Vec<_> =
             self.peers.iter().filter(|(_, peer)| is_linked(peer)).map(|(node, _)| node.clone()).collect();
         for (node, peer) in &mut self.peers {

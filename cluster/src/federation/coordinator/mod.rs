@@ -56,7 +56,7 @@ use crate::federation::wire::FederationWire;
 use crate::health::HealthCheckResult;
 use crate::id::{BlockHeight, Incarnation, NodeId};
 use crate::port::{PeerChange, Signer};
-use peer::Peer;
+use peer::MemberHealth;
 
 /// How long a member that has just begun waits for peers it never heard of to come by themselves: links that
 /// are being made are not links that are cut.
@@ -155,7 +155,7 @@ pub struct Coordinator {
     incarnation: Incarnation,
     config: HeartbeatConfig,
     signer: Arc<dyn Signer>,
-    peers: BTreeMap<NodeId, Peer>,
+    peers: BTreeMap<NodeId, MemberHealth>,
     own: Option<(HealthCheckResult, Moment)>,
     /// The chain's height as of the last tick. The health monitor's report does not know it.
     height: BlockHeight,
@@ -186,7 +186,7 @@ impl Coordinator {
         config: HeartbeatConfig,
         signer: Arc<dyn Signer>,
     ) -> Self {
-        let peers = roster.peers().map(|node| (node.clone(), Peer::new(config))).collect();
+        let peers = roster.peers().map(|node| (node.clone(), MemberHealth::new(config))).collect();
         let gates = config.gates(&roster);
         let attestations = Attestations::new(roster.own().clone(), incarnation);
         Self {
@@ -253,7 +253,7 @@ impl Coordinator {
         effects
     }
 
-    fn peer(&mut self, node: &NodeId) -> &mut Peer {
+    fn peer(&mut self, node: &NodeId) -> &mut MemberHealth {
         self.peers.get_mut(node).expect("every peer of the roster has an entry")
     }
 
@@ -424,8 +424,9 @@ impl Coordinator {
 
     /// The peers that are up, stay, and have not confirmed yet that this member leaves.
     pub fn unaware(&self) -> Vec<NodeId> {
-        let stays = |peer: &Peer| peer.state == MemberState::Up && !peer.is_leaving();
-        let is_unaware = |(node, peer): &(&NodeId, &Peer)| stays(peer) && !self.departure.is_aware(node);
+        let stays = |peer: &MemberHealth| peer.state == MemberState::Up && !peer.is_leaving();
+        let is_unaware =
+            |(node, peer): &(&NodeId, &MemberHealth)| stays(peer) && !self.departure.is_aware(node);
         self.peers.iter().filter(is_unaware).map(|(node, _)| node.clone()).collect()
     }
 

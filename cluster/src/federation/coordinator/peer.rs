@@ -20,7 +20,7 @@ const SILENCES_MAX: usize = 64;
 
 /// A peer, and what is known of it.
 #[derive(Clone, Debug)]
-pub(super) struct Peer {
+pub(super) struct MemberHealth {
     pub(super) state: MemberState,
     pub(super) incarnation: Option<Incarnation>,
     pub(super) detector: PhiAccrual,
@@ -48,7 +48,7 @@ pub(super) struct Peer {
     pub(super) clock: PeerClock,
 }
 
-impl Peer {
+impl MemberHealth {
     pub(super) fn new(config: HeartbeatConfig) -> Self {
         Self {
             state: MemberState::Unknown,

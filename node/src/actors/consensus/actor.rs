@@ -22,7 +22,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::byzantine::{Byzantine, ByzantineDrill, Delivery};
 use super::height_driver::{
-    Action, COPIED, Decision, Departure, HeightDriver, Input, StepTime, Tools, shown,
+    Action, COPIED, DecidedBlock, Departure, HeightDriver, Input, StepTime, Tools, shown,
 };
 use super::message::{Committed, ConsensusMessage, DrainResult, EngineRequest, StepTaken};
 use super::round_traces::{GateNote, RoundPart, RoundPlace, RoundTraces};
@@ -459,8 +459,14 @@ impl ConsensusActor {
     }
 
     /// Has a decided block stored; [`Self::committed`] does what follows. `adopter` waits for it.
-    fn commit(&self, me: &Me, shell: &mut ConsensusActorState, decision: Decision, adopter: Option<Adopter>) {
-        let Decision { block, certificate, observed, deciding } = decision;
+    fn commit(
+        &self,
+        me: &Me,
+        shell: &mut ConsensusActorState,
+        decision: DecidedBlock,
+        adopter: Option<Adopter>,
+    ) {
+        let DecidedBlock { block, certificate, observed, deciding } = decision;
         let round = certificate.round;
         let own = self.genesis.index_of(self.roster.own());
         let shown = own.and_then(|own| shown(own, &block, &certificate));
@@ -549,7 +555,7 @@ impl ConsensusActor {
         head: Head,
         block: Block,
         certificate: Certificate,
-    ) -> Result<Result<Decision, String>, ActorProcessingErr> {
+    ) -> Result<Result<DecidedBlock, String>, ActorProcessingErr> {
         if (block.height, block.parent) != (head.height + 1, head.hash) {
             return Ok(Err(format!("block {} does not follow height {}", block.height, head.height)));
         }
@@ -579,7 +585,7 @@ impl ConsensusActor {
             PayloadStatus::Syncing => return Ok(Err("the engine is not at the head".to_owned())),
         }
         let observed = Observed { proposal_at_ms: None, decided_at_ms: self.clock.wall().0, adopted: true };
-        Ok(Ok(Decision { block, certificate, observed, deciding: None }))
+        Ok(Ok(DecidedBlock { block, certificate, observed, deciding: None }))
     }
 }
 

@@ -40,7 +40,7 @@ use crate::consensus::core::{
     BftCore, CoreError, CoreInput, Effect, Ports, RoundTimer, needs_proposer, waits_for_proposal,
 };
 use crate::consensus::evidence::Equivocation;
-use crate::consensus::guard::{Refusal, Signer};
+use crate::consensus::guard::{Signer, SigningRefusal};
 use crate::consensus::log::{LogError, MessageLog};
 use crate::consensus::message::{ConsensusWire, LogEntry};
 use crate::consensus::pacing::Pacing;
@@ -191,7 +191,7 @@ pub enum Action {
         round: u32,
     },
     /// Write a decided block to the chain.
-    Commit(Box<Decision>),
+    Commit(Box<DecidedBlock>),
     /// Tell that a round began.
     TellRound {
         /// The height.
@@ -217,7 +217,7 @@ pub enum Action {
 
 /// A decided block and what was observed of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct DecidedBlock {
     /// The block.
     pub block: Block,
     /// Its proof.
@@ -378,7 +378,7 @@ impl HeightDriver {
         actions: &mut Vec<Action>,
     ) -> Result<(), CoreError> {
         match outcome {
-            Err(CoreError::Signer(refusal)) if matches!(*refusal, Refusal::Gate(_)) => {
+            Err(CoreError::Signer(refusal)) if matches!(*refusal, SigningRefusal::Gate(_)) => {
                 self.abort_height(refusal.to_string(), actions);
                 Ok(())
             }
@@ -704,7 +704,7 @@ impl HeightDriver {
                     };
                     self.pacing.decided(at.now, certificate.round, seen.map(|(moment, _)| moment));
                     let deciding = seen.map(|(moment, _)| at.now.since(moment));
-                    actions.push(Action::Commit(Box::new(Decision {
+                    actions.push(Action::Commit(Box::new(DecidedBlock {
                         block,
                         certificate,
                         observed,

@@ -20,7 +20,7 @@ use crate::actors::sync::state::{self as sync, SyncState};
 use crate::consensus::context::{BlockVote, ConsensusHeight, MemberIndex, Statement, Step};
 use crate::consensus::core::MalachiteCore;
 use crate::consensus::evidence::Equivocation;
-use crate::consensus::guard::{Refusal, Signer};
+use crate::consensus::guard::{Signer, SigningRefusal};
 use crate::consensus::log::{LogError, MessageLog};
 use crate::consensus::message::{ConsensusWire, LogEntry};
 use crate::consensus::received::Received;
@@ -86,18 +86,18 @@ struct RecordingSigner {
 }
 
 impl Signer for RecordingSigner {
-    fn sign(&mut self, statement: &Statement) -> Result<Signature, Refusal> {
+    fn sign(&mut self, statement: &Statement) -> Result<Signature, SigningRefusal> {
         if self.closes > 0 {
             self.closes -= 1;
             self.closed += 1;
-            return Err(Refusal::Gate(GateClosed {
+            return Err(SigningRefusal::Gate(GateClosed {
                 class: OperationClass::Vote,
                 reason: "the lease ran out".into(),
             }));
         }
         let (height, floor) = (statement.height, self.floor.unwrap_or(u64::MAX));
         if height <= floor {
-            return Err(Refusal::Memory { height, floor });
+            return Err(SigningRefusal::Memory { height, floor });
         }
         self.signed_while_closed += usize::from(!self.gate_open);
         let key = (statement.height, statement.round, statement.step);
@@ -105,7 +105,7 @@ impl Signer for RecordingSigner {
         if signed != statement.block {
             if self.guarded && self.copy.as_ref().is_none_or(|copy| copy.contains(&key)) {
                 self.refusals += 1;
-                return Err(Refusal::Conflict { at: *statement, signed, asked: statement.block });
+                return Err(SigningRefusal::Conflict { at: *statement, signed, asked: statement.block });
             }
             self.conflicts += 1;
         }
@@ -132,7 +132,7 @@ impl Signer for RecordingSigner {
         self.floor
     }
 
-    fn set_floor(&mut self, floor: u64) -> Result<(), Refusal> {
+    fn set_floor(&mut self, floor: u64) -> Result<(), SigningRefusal> {
         self.floor = Some(floor.max(self.least_floor));
         Ok(())
     }
@@ -147,7 +147,7 @@ impl Signer for RecordingSigner {
         self.floor.is_some_and(|floor| height > floor)
     }
 
-    fn forget(&mut self, height: u64) -> Result<(), Refusal> {
+    fn forget(&mut self, height: u64) -> Result<(), SigningRefusal> {
         self.floor = None;
         self.least_floor = self.least_floor.max(height);
         Ok(())

@@ -198,7 +198,7 @@ mod tests {
 
         async fn ask<T: Send + 'static>(
             &self,
-            ask: impl FnOnce(super::super::message::Answer<T>) -> EngineMessage,
+            ask: impl FnOnce(super::super::message::Responder<T>) -> EngineMessage,
         ) -> T {
             let (sender, receiver) = ractor::concurrency::oneshot();
             let answer = Box::new(move |given| drop(sender.send(given)));

@@ -16,14 +16,14 @@ pub enum EngineWire {
 }
 
 /// Takes an answer; called once, must not wait.
-pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
+pub type Responder<T> = Box<dyn FnOnce(T) + Send>;
 
 /// What the engine is told and asked.
 pub enum EngineMessage {
     /// Build a payload on this parent; `None` if the engine does not know it.
-    Build(BlockHash, Answer<Option<Payload>>),
+    Build(BlockHash, Responder<Option<Payload>>),
     /// Execute this block.
-    Check(Block, Answer<PayloadStatus>),
+    Check(Block, Responder<PayloadStatus>),
     /// This block is final.
     Committed(Box<Block>),
     /// A client submits a transaction; the answer is how many wait.

@@ -115,7 +115,7 @@ impl SyncActor {
             }
             None => Ok(Err("it is empty".to_owned())),
         };
-        let Answer { from, id, blocks, .. } = &answer;
+        let OfferedBlocks { from, id, blocks, .. } = &answer;
         let (from, id) = (from.clone(), *id);
         let input = match outcome {
             Ok(Ok(())) if !blocks.is_empty() => {
@@ -142,11 +142,11 @@ impl SyncActor {
 /// The state, and the answer that is being worked on.
 pub struct SyncActorState {
     sync: SyncState,
-    adopting: Option<Answer>,
+    adopting: Option<OfferedBlocks>,
 }
 
 /// What is left of an answer.
-struct Answer {
+struct OfferedBlocks {
     from: NodeId,
     id: u64,
     /// The height with which it must begin, before its first block is worked on.
@@ -185,7 +185,8 @@ impl Actor for SyncActor {
                 // One answer at a time; it is worked on before another is asked for.
                 if let Some(asked) = shell.sync.expects(&from, id).filter(|_| shell.adopting.is_none()) {
                     shell.sync.handle(self.clock.now(), Input::Arrived { from: from.clone(), id });
-                    shell.adopting = Some(Answer { from, id, asked: Some(asked), blocks: blocks.into() });
+                    shell.adopting =
+                        Some(OfferedBlocks { from, id, asked: Some(asked), blocks: blocks.into() });
                     self.adopt(&me, shell).await;
                 }
             }
