@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use alys_benches::registry::{BareMap, LockedMap, Names, Ours, each, lookups, name};
 use alys_benches::report::{Pairs, Plan, line, note};
-use alys_benches::supervision::registry_sync::resident_kb;
+use alys_benches::supervision::census::resident_kb;
 use alys_cluster::clock::Moment;
 use alys_cluster::id::{ActorName, Tag};
 use alys_cluster::registry::{ActorQuery, Page};

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use alys_benches::report::{Pairs, Plan, line, note, percentile, rate};
+use alys_benches::supervision::census::{self, Census, Who};
 use alys_benches::supervision::core::{BLOCK_TIME, Core, Forgetful, backoffs, failures, inputs, learnt};
-use alys_benches::supervision::registry_sync::{self, Census, Who};
 use alys_benches::supervision::tree::{
     Asked, Bare, Supervised, Tree, Way, calls, casts, decisions, run, spawns, storm,
 };

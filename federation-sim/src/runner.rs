@@ -141,7 +141,7 @@ impl<F: Federation> Runner<'_, F> {
         let assertion = Assertion::new(check, members, &self.record, self.record.steps[number].at_ms);
         loop {
             let now_ms = self.federation.now_ms();
-            let seen = match assertion.assertion(&self.record, now_ms) {
+            let seen = match assertion.evaluate(&self.record, now_ms) {
                 AssertionOutcome::Met => break,
                 AssertionOutcome::Broken(seen) => seen,
                 AssertionOutcome::Pending(seen) if now_ms >= self.deadline_ms => self.too_late(&seen),

@@ -161,9 +161,9 @@ fn under_way(step: &StepRecord, action: &Action) -> Option<LifeLine> {
 
 fn standing(topology: &Topology, name: &str, end: (MemberState, &str)) -> LifeLine {
     let (state, note) = match topology.life(name) {
-        topology::MemberState::Down => (end.0, end.1.to_owned()),
-        topology::MemberState::Paused => (MemberState::Paused, "stopped by SIGSTOP".to_owned()),
-        topology::MemberState::Running => match (topology.cut_from(name), topology.slow_with(name)) {
+        topology::ProcessState::Down => (end.0, end.1.to_owned()),
+        topology::ProcessState::Paused => (MemberState::Paused, "stopped by SIGSTOP".to_owned()),
+        topology::ProcessState::Running => match (topology.cut_from(name), topology.slow_with(name)) {
             (cut, _) if !cut.is_empty() => (MemberState::Cut, format!("cut from {}", cut.join(", "))),
             (_, slow) if !slow.is_empty() => (MemberState::Slow, format!("delayed with {}", slow.join(", "))),
             _ => (MemberState::Up, String::new()),

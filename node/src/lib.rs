@@ -427,7 +427,7 @@ fn context(
         incarnation,
         federation: genesis_hash,
         tolerated: roster.members().len() - roster.required(),
-        certificate_signer: certificate_signer.clone(),
+        signer: certificate_signer.clone(),
         halt: supervision.halt.clone(),
     };
     let duplicates = Duplicates::new(holder, clock.clone(), events.clone());

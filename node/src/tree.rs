@@ -464,7 +464,7 @@ impl NodeContext {
         let link = |peer: &alys_cluster::transport::PeerConfig| {
             let actor = LinkActor {
                 address: self.addresses.links[&peer.name].clone(),
-                line: self.channels[&peer.name].clone(),
+                channel: self.channels[&peer.name].clone(),
                 peer_address: peer.address,
                 dials: *self.roster.own() > peer.name,
                 duplicates: self.duplicates.clone(),

@@ -297,7 +297,7 @@ impl Side {
             registry: stage.context.registry.clone(),
             exports,
             discovery: Discovery::new(channels),
-            refusals: RejectionLog::new(clock.clone(), events.clone()),
+            rejections: RejectionLog::new(clock.clone(), events.clone()),
             clock,
         };
         Actor::spawn(None, actor.clone(), ()).await.expect("it starts");
@@ -512,7 +512,7 @@ async fn what_is_published_follows_the_actor_and_a_liar_is_refused_with_an_event
     // One that goes on lying does not fill the log with it.
     lies(50);
     eventually(SOON, "all are refused", async || {
-        let refused = asker.actor.refusals.total();
+        let refused = asker.actor.rejections.total();
         seen(refused == 51, refused)
     })
     .await;

@@ -179,7 +179,7 @@ impl Supervisor {
         };
         let effects = self.decide(shell, input)?;
         if let Some(key) = key {
-            self.register(shell, key, failed);
+            self.sync_registry(shell, key, failed);
         }
         for effect in effects {
             self.apply(me, shell, effect);
@@ -195,7 +195,7 @@ impl Supervisor {
     }
 
     /// Tells the registry where a child stands now.
-    fn register(&self, shell: &SupervisorActorState, key: ChildKey, failed: bool) {
+    fn sync_registry(&self, shell: &SupervisorActorState, key: ChildKey, failed: bool) {
         if let Some(spec) = shell.specs.get(&key) {
             self.context.follow(&shell.spec.name, spec.name(), shell.state().child(key), failed);
         }
@@ -203,8 +203,8 @@ impl Supervisor {
 
     /// Has a child in the registry that is about to be started.
     fn register(&self, shell: &SupervisorActorState, spec: &ChildSpec, key: ChildKey) -> Result<(), Failure> {
-        let enrolled = self.context.register(&shell.spec.name, spec, shell.state().child(key));
-        enrolled.map_err(|error| {
+        let registered = self.context.register(&shell.spec.name, spec, shell.state().child(key));
+        registered.map_err(|error| {
             let (field, value) = ("name".to_owned(), spec.name().to_string());
             let failure = Failure::new(ActorFailureType::ConfigurationError { field, value });
             failure.in_words(error.to_string()).at_start()
@@ -219,7 +219,7 @@ impl Supervisor {
         match effect {
             Effect::Start(key) => self.start(me, shell, key),
             Effect::Stop(key) => {
-                self.register(shell, key, false);
+                self.sync_registry(shell, key, false);
                 Self::stop(me, shell, key);
             }
             Effect::CancelStart(key) => {
@@ -258,12 +258,12 @@ impl Supervisor {
     fn start(&self, me: &Me, shell: &mut SupervisorActorState, key: ChildKey) {
         let Some(spec) = shell.specs.get(&key).cloned() else { return };
         let is_dynamic = shell.spec.is_dynamic;
-        let enrolled = self.register(shell, &spec, key);
+        let registered = self.register(shell, &spec, key);
         spec.exit.start.begin();
         shell.restarts.starting(key);
         let cell = me.get_cell();
         let mut attempt = Box::pin(async move {
-            enrolled?;
+            registered?;
             attempt(spec, cell).await
         });
         // Of children by the thousand, most start without waiting for anything: they need no task. One that fails

@@ -12,11 +12,11 @@ use std::time::Duration;
 use ractor::rpc::CallResult;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::channel::PeerChannel;
 use super::config::LinkConfig;
 use super::duplicates::Duplicates;
 use super::message::{GatewayMessage, LinkMessage, LinkStatus, NetworkMessage, Session};
 use super::peer::{Effect, Input, PeerLink, SessionId};
+use super::peer_channel::PeerChannel;
 use super::statistics::Count;
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};

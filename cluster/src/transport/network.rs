@@ -21,13 +21,13 @@ use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
-use super::channel::PeerChannels;
 use super::connection::{Bounds, Connection, Inbound};
 use super::duplicates::{Duplicates, Identified};
 use super::gateway::GATEWAY;
 use super::handshake::{AuthenticatedPeer, HandshakeError, Handshaker};
 use super::message::{LinkMessage, NetworkMessage, Session, SessionEvent};
 use super::peer::SessionId;
+use super::peer_channel::PeerChannels;
 use super::presence::Identity;
 use super::rejection_log::RejectionLog;
 use super::tls;

@@ -40,7 +40,7 @@ async fn ask(ops: &Ops) -> Result<FederationStatus, Problem> {
 async fn link_views(ops: &Ops) -> Vec<LinkView> {
     let context = ops.context();
     let asked = context.addresses.links.iter().map(|(peer, link)| async move {
-        let (line, dials) = (&context.lines[peer], context.roster.own() > peer);
+        let (line, dials) = (&context.channels[peer], context.roster.own() > peer);
         match link.call(DEADLINE, LinkMessage::Status).await {
             Ok(status) => links::view(line, status.phase.as_str(), dials, status.last_loss),
             Err(error) => links::view(line, "unknown", dials, error.to_string()),
@@ -132,7 +132,7 @@ fn member_view(member: MemberStatus, published: &[(NodeId, Incarnation, usize)])
     responses((status = OK, description = "Every link of this member", body = LinksView))
 )]
 pub(super) async fn federation_links(State(ops): State<Ops>, _: NoQuery) -> Json<LinksView> {
-    let refusals = ops.context().refusals.total();
+    let refusals = ops.context().rejections.total();
     Json(LinksView { node: ops.node(), links: link_views(&ops).await, refusals })
 }
 

@@ -92,7 +92,7 @@ pub(super) async fn shut_down(
             StatusCode::CONFLICT,
             format!("{refusal}; expected `force` where that is meant"),
         )),
-        ShutdownAnswer::Begun | Reply::Runs(_) | Reply::Forced(_) => {
+        ShutdownAnswer::Begun | ShutdownAnswer::Runs(_) | ShutdownAnswer::Forced(_) => {
             let status = if wait { StatusCode::OK } else { StatusCode::ACCEPTED };
             if wait {
                 // Its own deadline ends it, by force if need be.

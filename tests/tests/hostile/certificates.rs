@@ -22,7 +22,7 @@ use super::{Calm, tells};
 
 fn issue(genesis: &Genesis, name: &NodeId, key: SecretKey, now: WallTime) -> Issued {
     let (federation, certificate_signer) =
-        (identity::Federation(genesis.hash()), LinkCertificateSigner::new(genesis, key));
+        (identity::FederationId(genesis.hash()), LinkCertificateSigner::new(genesis, key));
     identity::issue(name, &federation, &certificate_signer, Duration::from_hours(1), now)
         .expect("a certificate")
 }
