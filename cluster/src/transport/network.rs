@@ -505,7 +505,7 @@ impl Actor for NetworkActor {
                 }
             }
             NetworkMessage::Connected { authenticated, attempt, alone } => {
-                self.connected(&me, shell, *authenticated, attempt, alone)
+                self.connected(&me, shell, *authenticated, attempt, alone);
             }
             NetworkMessage::Dial { peer, address, attempt } => {
                 let (handshaker, me, link) = (self.handshaker.clone(), me.clone(), self.links[&peer].clone());

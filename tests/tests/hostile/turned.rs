@@ -166,11 +166,11 @@ async fn envelopes_that_nobody_takes_are_counted_told_at_a_bounded_rate_and_dist
 /// Remote actors are made for every actor that a peer shows, and nobody but the link asks how many there are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_that_shows_a_hundred_thousand_actors_is_cut_off_whether_it_hurries_or_not() {
+    const TOO_FAST: &str = "it sends control faster than";
+    const TOO_MANY: &str = "actors; expected at most";
     let (federation, turned) = without_the_fourth("roster").await;
     let calm = Calm::of(&federation, &[0, 1, 2]).await;
     let target = &federation.members[0];
-    const TOO_FAST: &str = "it sends control faster than";
-    const TOO_MANY: &str = "actors; expected at most";
     // On a slow machine one in a hurry may be slow enough to be stopped by the count.
     for (batch, reasons) in [(2_000, &[TOO_FAST, TOO_MANY][..]), (100, &[TOO_MANY])] {
         let puppet = RawPeer::of(&turned, turned.meets(target).await, &turned.name).await;
