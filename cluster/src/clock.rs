@@ -1,8 +1,8 @@
-//! Time, as a port: the only file that reads a clock.
+//! Time, as a port; no other file reads a clock.
 //!
-//! Policies take a [`Moment`] and never ask for one. A [`Clock`] gives two readings that must not be mixed:
-//! the monotonic one, which measures, and the wall clock, which labels what people and other members read, and
-//! says whether a certificate is in its time.
+//! Policies take a [`Moment`] as an argument and never read a clock. A [`Clock`] has two readings that must not be
+//! mixed. The monotonic reading measures durations. The wall clock produces timestamps for people and other members,
+//! and decides whether a certificate is currently valid.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// A point on one process's monotonic clock: the time since that clock's origin. Moments of different
-/// processes can not be compared.
+/// A point on one process's monotonic clock: the time since that clock's origin. Moments of different processes cannot
+/// be compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(Duration);
 
@@ -20,7 +20,7 @@ impl Moment {
     /// The clock's origin.
     pub const ORIGIN: Self = Self(Duration::ZERO);
 
-    /// The moment `since_origin` after the origin.
+    /// The moment that is `since_origin` after the origin.
     pub const fn at(since_origin: Duration) -> Self {
         Self(since_origin)
     }
@@ -39,9 +39,9 @@ impl std::ops::Add<Duration> for Moment {
     }
 }
 
-/// Milliseconds since the Unix epoch on a wall clock, which may be wrong and may jump. It labels blocks, says whether a
-/// proposal's label is credible, whether a certificate is valid, and how high the number of a start may be; how long
-/// something takes is measured with [`Moment`] only.
+/// Milliseconds since the Unix epoch on a wall clock, which may be wrong and may jump. It is the timestamp of blocks
+/// and bounds credible timestamps of proposals, the validity of certificates, and incarnation numbers. Durations are
+/// measured with [`Moment`] only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WallTime(pub u64);
 
@@ -51,19 +51,19 @@ impl fmt::Display for WallTime {
     }
 }
 
-/// What reads time.
+/// Reads the time.
 pub trait Clock: Send + Sync + 'static {
-    /// The monotonic reading. It goes on while the process is stopped by a signal.
+    /// The monotonic reading. It continues while the process is stopped by a signal.
     fn now(&self) -> Moment;
     /// The wall clock's reading.
     fn wall(&self) -> WallTime;
-    /// The same as finely as it can be read: the time since the Unix epoch. Labels only.
+    /// The wall clock at its finest resolution: the time since the Unix epoch. For timestamps only.
     fn since_epoch(&self) -> Duration {
         Duration::from_millis(self.wall().0)
     }
 }
 
-/// The machine's clocks. The monotonic one is tokio's, so that a paused runtime makes it virtual.
+/// The machine's clocks. The monotonic one is tokio's, so it is virtual in a paused runtime.
 #[derive(Debug)]
 pub struct SystemClock {
     origin: tokio::time::Instant,
@@ -89,19 +89,19 @@ impl Clock for SystemClock {
     }
 }
 
-/// Another clock, with a wall clock that can be set apart from it: for drills.
+/// Wraps another clock and shifts its wall clock by an offset: for fault injection.
 pub struct OffsetClock {
     clock: Arc<dyn Clock>,
     ahead_ms: AtomicI64,
 }
 
 impl OffsetClock {
-    /// The same time as `clock`, so far.
+    /// Starts with the same time as `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, ahead_ms: AtomicI64::new(0) }
     }
 
-    /// Sets how far the wall clock is ahead of the other's, in milliseconds; negative puts it behind.
+    /// Sets how far the wall clock is ahead of the wrapped clock, in milliseconds; negative if it is behind.
     pub fn set_ahead(&self, milliseconds: i64) {
         self.ahead_ms.store(milliseconds, Ordering::SeqCst);
     }
@@ -117,7 +117,7 @@ impl Clock for OffsetClock {
     }
 }
 
-/// A clock that moves when told, for tests.
+/// A clock that only moves when a test advances it.
 #[derive(Debug, Default)]
 pub struct ManualClock {
     millis: AtomicU64,

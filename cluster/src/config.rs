@@ -1,20 +1,20 @@
-//! What every configuration section has in common: how it says that a value is wrong.
+//! Validation shared by all configuration sections: how an invalid value is reported.
 
 use std::time::Duration;
 
-/// A value outside its range, or one that contradicts another.
+/// A value outside its range, or one that contradicts another value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}` is {value}; expected {expected}")]
 pub struct FieldError {
-    /// The field within its section.
+    /// Name of the field within its section.
     pub field: &'static str,
-    /// The value found.
+    /// Value that was found.
     pub value: String,
-    /// What would be accepted.
+    /// Description of the accepted values.
     pub expected: &'static str,
 }
 
-/// `Ok` if `holds`, else an error naming the field, its value and what was expected.
+/// `Ok` if `holds`; otherwise an error with the field, its value and the expected values.
 pub fn require(
     holds: bool,
     field: &'static str,
@@ -24,7 +24,7 @@ pub fn require(
     if holds { Ok(()) } else { Err(FieldError { field, value: format!("{value:?}"), expected }) }
 }
 
-/// [`require`]s that `value` lies between two durations.
+/// [`require`]s that `value` lies within an inclusive range of durations.
 pub fn require_between(
     field: &'static str,
     value: Duration,
@@ -34,7 +34,7 @@ pub fn require_between(
     require((least..=most).contains(&value), field, value, expected)
 }
 
-/// Socket addresses in configuration: a wrong one is repeated in its error.
+/// (De)serializes socket addresses in configuration; the error for an invalid address repeats it.
 pub mod socket_address {
     use std::net::SocketAddr;
 

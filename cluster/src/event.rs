@@ -1,7 +1,6 @@
-//! Every fact worth telling, one closed enum, and the bus that carries it to whoever tells.
+//! Every event of the cluster, as one closed enum, and the bus that delivers events to subscribers.
 //!
-//! Events are told, never asked for: no decision waits for one, and a listener that is slow misses some and
-//! is told how many.
+//! Events only report: no decision waits for one. A slow subscriber loses events and learns how many.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,240 +14,241 @@ use crate::id::{ActorName, BlockHeight, Incarnation, NodeId};
 use crate::supervision::decision::DecisionRecord;
 use crate::trace::{SpanBuilder, SpanGuard, TraceContext, Tracer, current_context};
 
-/// Events a slow listener may lag behind before it loses the oldest.
+/// Number of events a slow subscriber may lag behind before it loses the oldest.
 const BUS_CAPACITY: usize = 4096;
 
-/// A fact.
+/// Something that happened on this node.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClusterEvent {
-    /// A child runs.
+    /// A child started.
     ChildStarted {
-        /// Its supervisor.
+        /// Supervisor of the child.
         supervisor: ActorName,
-        /// The child.
+        /// Child that started.
         child: ActorName,
-        /// Automatic restarts so far; 0 for the first start.
+        /// Number of automatic restarts so far; 0 for the first start.
         restarts: u64,
     },
     /// A child ended, or failed to start.
     ChildEnded {
-        /// Its supervisor.
+        /// Supervisor of the child.
         supervisor: ActorName,
-        /// The child.
+        /// Child that ended.
         child: ActorName,
-        /// Why.
+        /// Reason of the exit.
         reason: String,
     },
-    /// A supervisor decided about a failure. With its inputs, so that the decision can be replayed.
+    /// A supervisor decided about a failure. The event includes the inputs, so the decision can be replayed.
     RestartDecided {
-        /// The supervisor.
+        /// Supervisor that decided.
         supervisor: ActorName,
-        /// What happened, what the decision depends on, and the decision.
+        /// The failure, the inputs of the decision, and the decision.
         record: Arc<DecisionRecord>,
-        /// How long deciding took.
+        /// Time the decision took.
         took: Duration,
     },
-    /// A supervisor restarted too often and ends itself.
+    /// A supervisor exceeded its restart limits and ends itself.
     SupervisorGaveUp {
-        /// The supervisor.
+        /// Supervisor that ends.
         supervisor: ActorName,
-        /// Why.
+        /// Why it gave up.
         reason: String,
     },
     /// An actor's health changed.
     ActorHealthChanged {
-        /// The actor.
+        /// Actor whose health changed.
         actor: ActorName,
-        /// What it is now.
+        /// New health status.
         status: HealthStatus,
-        /// Why; empty when healthy.
+        /// Reason of the change; empty when healthy.
         reason: String,
     },
-    /// The recovery of an actor that did not answer its checks went on.
+    /// The recovery of an actor that failed its health checks entered a new stage.
     RecoveryChanged {
-        /// The actor.
+        /// Actor being recovered.
         actor: ActorName,
-        /// `begun`, `recovered`, `failed` or `gave_up`.
+        /// New stage: `begun`, `recovered`, `failed` or `gave_up`.
         stage: &'static str,
-        /// What happened.
+        /// Description of what happened.
         note: String,
     },
-    /// The shutdown of this node went on.
+    /// The shutdown of this node entered a new state.
     ShutdownChanged {
-        /// The state it is in now, in `snake_case`.
+        /// New state, in `snake_case`.
         state: &'static str,
-        /// Why it began.
+        /// Why the shutdown began.
         reason: String,
     },
-    /// The node was asked to shut down and stays.
+    /// A request to shut down was refused; the node keeps running.
     ShutdownRefused {
-        /// Why.
+        /// Why the request was refused.
         reason: String,
     },
-    /// A task of the shutdown is over.
+    /// A shutdown task ended.
     ShutdownTaskEnded {
-        /// Its phase.
+        /// Shutdown phase of the task.
         phase: &'static str,
-        /// Which.
+        /// Name of the task.
         task: String,
-        /// Whether it is done; otherwise it failed, or was given up.
+        /// Whether the task completed; otherwise it failed or was abandoned.
         is_done: bool,
-        /// What became of it; may be empty.
+        /// Details of the outcome; may be empty.
         note: String,
     },
     /// A member answers heartbeats.
     PeerUp {
-        /// The member.
+        /// Member that is up.
         node: NodeId,
-        /// Its incarnation.
+        /// Incarnation of the member.
         incarnation: Incarnation,
     },
     /// A member is lost.
     PeerDown {
-        /// The member.
+        /// Member that is down.
         node: NodeId,
-        /// Why.
+        /// Why the member counts as lost.
         reason: String,
     },
-    /// A member that does not answer attests its health through another.
+    /// A member does not answer, but another member relays its health attestation.
     PeerAttested {
-        /// The member.
+        /// Member that does not answer.
         node: NodeId,
-        /// Who brought its word.
+        /// Member that relayed the attestation.
         through: NodeId,
     },
-    /// A statement of health was refused.
+    /// A health attestation was rejected.
     AttestationRefused {
-        /// Whose it is said to be.
+        /// Member that the attestation claims to be from.
         member: NodeId,
-        /// Who brought it.
+        /// Member that delivered it.
         from: NodeId,
-        /// Why.
+        /// Why it was rejected.
         reason: String,
     },
-    /// This member hears none of its peers, and doubts itself before it calls them lost; or it is over that.
+    /// This member receives nothing from any peer and suspects itself before it reports them lost, or it no longer
+    /// suspects itself.
     SelfDoubted {
-        /// Whether the doubt begins.
+        /// Whether the suspicion begins or ends.
         begins: bool,
-        /// Why.
+        /// Reason of the change.
         reason: String,
     },
-    /// This member's clock is wrong by the median of its peers' clocks, or is right again.
+    /// This member's clock deviates from the median of its peers' clocks, or agrees with it again.
     ClockJudged {
-        /// Whether it is wrong.
+        /// Whether the clock is wrong.
         is_wrong: bool,
-        /// How far it is ahead, in milliseconds; negative if it is behind.
+        /// Deviation in milliseconds; negative if this member's clock is behind.
         error_ms: i64,
     },
-    /// A member that said it was leaving is gone.
+    /// A member that announced its leave is gone.
     PeerLeft {
-        /// The member.
+        /// Member that left.
         node: NodeId,
-        /// Why it left, in its own words.
+        /// Reason that the member gave.
         reason: String,
     },
-    /// The gate decided anew, or the number of healthy members changed.
+    /// The gate made a new decision, or the number of healthy members changed.
     VerdictChanged {
-        /// Counts this incarnation's decisions from 1.
+        /// Number of the decision in this incarnation, from 1.
         sequence: u64,
-        /// Whether the federation may work.
+        /// Whether the gate is open: the federation may operate.
         open: bool,
-        /// Healthy members.
+        /// Number of healthy members.
         healthy: usize,
-        /// Healthy members required.
+        /// Number of healthy members required.
         required: usize,
-        /// Why.
+        /// Reason of the decision.
         reason: String,
     },
-    /// A link carries envelopes.
+    /// A link is ready for envelopes.
     LinkUp {
-        /// To whom.
+        /// Member at the other end of the link.
         peer: NodeId,
     },
     /// A link was lost.
     LinkDown {
-        /// To whom.
+        /// Member at the other end of the link.
         peer: NodeId,
-        /// Why.
+        /// Why the link was lost.
         reason: String,
     },
-    /// A connection or an envelope was refused.
+    /// A connection or an envelope was rejected.
     LinkRefused {
-        /// Whose, as far as known.
+        /// Sender of the connection or envelope, as far as known.
         peer: String,
-        /// Why.
+        /// Why it was rejected.
         reason: String,
     },
     /// A height is final on this node.
     HeightCommitted {
-        /// The height.
+        /// Height that was committed.
         height: BlockHeight,
-        /// The round that decided it.
+        /// Round that decided the height.
         round: u32,
-        /// Whether it was fetched from a peer instead of decided here.
+        /// Whether the block was fetched from a peer instead of decided on this node.
         adopted: bool,
-        /// Since the height before was committed, where this process saw it.
+        /// Time since the previous height was committed; `None` if this process did not see that commit.
         interval: Option<Duration>,
-        /// From seeing the proposal to the decision, where this process saw both.
+        /// Time from the proposal to the decision; `None` unless this process saw both.
         deciding: Option<Duration>,
     },
-    /// A round of a height began on this node.
+    /// This node entered a round of a height.
     RoundStarted {
-        /// The height.
+        /// Height of the round.
         height: BlockHeight,
-        /// The round.
+        /// Round that was entered.
         round: u32,
     },
-    /// Two processes hold one member's key at the same time.
+    /// Two processes use one member's key at the same time.
     DuplicateMember {
-        /// The member.
+        /// Member whose key is used twice.
         member: NodeId,
-        /// What is known of them, and which of them goes on.
+        /// What is known of both processes, and which of them continues.
         reason: String,
     },
-    /// A signature was asked for and refused.
+    /// A requested signature was refused.
     SignatureRefused {
-        /// The height.
+        /// Height of the statement to be signed.
         height: BlockHeight,
-        /// Why.
+        /// Why it was refused.
         reason: String,
     },
-    /// A member has signed two different things for the same height, round and step.
+    /// A member has signed two different statements for the same height, round and step.
     Equivocated {
-        /// Whose signatures they are.
+        /// Member that signed both.
         member: NodeId,
-        /// The height.
+        /// Height of both statements.
         height: BlockHeight,
-        /// The round.
+        /// Round of both statements.
         round: u32,
-        /// `proposal`, `prevote` or `precommit`.
+        /// Step of both statements: `proposal`, `prevote` or `precommit`.
         step: &'static str,
     },
-    /// Another member sent what this member's key has signed, and the signer's journal does not know it: somebody else
-    /// has the key, or the journal is not whole.
+    /// Another member sent a statement with this member's valid signature that is not in the signer's journal: either
+    /// someone else has the key, or the journal is incomplete.
     SignatureUnknown {
-        /// The height.
+        /// Height of the statement.
         height: BlockHeight,
-        /// The round.
+        /// Round of the statement.
         round: u32,
-        /// `proposal`, `prevote` or `precommit`.
+        /// Step of the statement: `proposal`, `prevote` or `precommit`.
         step: &'static str,
     },
-    /// What this member logs is another than before.
+    /// The log filter of this member changed.
     LogLevelChanged {
-        /// The directives before.
+        /// Directives before the change.
         from: String,
-        /// The directives now.
+        /// Directives after the change.
         to: String,
-        /// How long they hold, if not until somebody changes them.
+        /// Time until the new directives expire; `None` if they hold until the next change.
         lasts: Option<Duration>,
-        /// Who changed them: a caller, or the end of the time that others were for.
+        /// Cause of the change: a caller, or the expiry of temporary directives.
         by: &'static str,
     },
 }
 
 impl ClusterEvent {
-    /// Every kind there is.
+    /// All event kinds.
     pub const KINDS: &[&str] = &[
         "child_started",
         "child_ended",
@@ -279,7 +279,7 @@ impl ClusterEvent {
         "log_level_changed",
     ];
 
-    /// The kind, in `snake_case`; one of [`Self::KINDS`].
+    /// Kind of the event, in `snake_case`; one of [`Self::KINDS`].
     pub fn kind(&self) -> &'static str {
         match self {
             Self::ChildStarted { .. } => "child_started",
@@ -312,8 +312,8 @@ impl ClusterEvent {
         }
     }
 
-    /// Whether it is remembered when many routine events have come since: everything but blocks, rounds, and what links
-    /// and strangers can cause without end.
+    /// Whether the event is kept when many routine events follow: everything except blocks, rounds, and events that
+    /// links or unauthenticated peers can cause in any number.
     pub fn is_failure_or_decision(&self) -> bool {
         !matches!(
             self,
@@ -327,7 +327,7 @@ impl ClusterEvent {
         )
     }
 
-    /// Whether an operator should look at it.
+    /// Whether an operator should look at the event.
     pub fn is_warning(&self) -> bool {
         match self {
             Self::ChildEnded { .. }
@@ -445,18 +445,18 @@ impl fmt::Display for ClusterEvent {
     }
 }
 
-/// An event and when it was observed.
+/// An event with its time and trace context.
 #[derive(Clone, Debug)]
 pub struct Recorded {
-    /// On this node's wall clock.
+    /// Time of the event on this node's wall clock.
     pub at: WallTime,
-    /// The fact.
+    /// The event.
     pub event: ClusterEvent,
-    /// What it was part of; all zeros for nothing that is traced.
+    /// Trace context the event belongs to; all zeros if it is not traced.
     pub trace: TraceContext,
 }
 
-/// Where events are told, and spans. Cheap to clone; telling never waits.
+/// Publishes events and spans. Cheap to clone; publishing never waits.
 #[derive(Clone)]
 pub struct EventBus {
     clock: Arc<dyn Clock>,
@@ -465,41 +465,41 @@ pub struct EventBus {
 }
 
 impl EventBus {
-    /// A bus without listeners.
+    /// A bus without subscribers.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, sender: broadcast::Sender::new(BUS_CAPACITY), tracer: Tracer::default() }
     }
 
-    /// The same bus, with somebody who takes spans.
+    /// The same bus with an exporter for spans.
     #[must_use]
     pub fn traced(mut self, tracer: Tracer) -> Self {
         self.tracer = tracer;
         self
     }
 
-    /// Where spans are told.
+    /// The tracer that records spans.
     pub fn tracer(&self) -> &Tracer {
         &self.tracer
     }
 
-    /// Something that is told when it is over.
+    /// Starts a span, which is recorded when the guard ends.
     pub fn begin(&self, draft: SpanBuilder) -> SpanGuard {
         SpanGuard::new(draft, self.tracer.clone(), self.clock.clone())
     }
 
-    /// Reads the time of what is told.
+    /// The clock for the timestamps of events and spans.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 
-    /// Tells every listener there is.
+    /// Sends `event` to every subscriber.
     pub fn tell(&self, event: ClusterEvent) {
-        // An error only says that nobody listens.
+        // An error only means that there are no subscribers.
         let _ =
             self.sender.send(Arc::new(Recorded { at: self.clock.wall(), event, trace: current_context() }));
     }
 
-    /// Hears everything told from now on.
+    /// Subscribes to all events from now on.
     pub fn listen(&self) -> broadcast::Receiver<Arc<Recorded>> {
         self.sender.subscribe()
     }

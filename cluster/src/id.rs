@@ -1,4 +1,4 @@
-//! Names and numbers that everything else refers to.
+//! Identifiers and numbers shared by all modules.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use thiserror::Error;
 /// Longest accepted name in bytes.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// A name that was refused.
+/// A rejected name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{name:?} is no name; expected {expected}")]
 pub struct NameError {
@@ -29,7 +29,7 @@ fn checked(name: &str) -> Result<Arc<str>, NameError> {
     }
 }
 
-/// A Rust type's name without its path and parameters, or a name given by hand.
+/// Checks a Rust type's name without its path and parameters, or a name given explicitly.
 fn checked_type(name: &str) -> Result<Arc<str>, NameError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
@@ -106,35 +106,35 @@ macro_rules! name_type {
 }
 
 name_type! {
-    /// A member of the federation, by the name genesis gives it.
+    /// Name of a federation member, as given in the genesis file.
     NodeId
 }
 name_type! {
-    /// An actor within one node; the same on every node (`chain`, `link/node-2`).
+    /// Name of an actor within one node; the same on every node (`chain`, `link/node-2`).
     ActorName
 }
 name_type! {
-    /// A word that actors are found by (specification, Phase 3), such as `consensus-critical`.
+    /// Label for finding actors (specification, Phase 3), such as `consensus-critical`.
     Tag
 }
 name_type! {
-    /// What an actor is one of (specification, Phase 3): its Rust type's name, such as `ChainActor`.
+    /// Type of an actor (specification, Phase 3): the name of its Rust type, such as `ChainActor`.
     ActorType, checked_type
 }
 
 impl Tag {
-    /// A tag known when the program was written.
+    /// Makes a tag from a string literal.
     ///
     /// # Panics
     ///
-    /// If it does not have the form of a name.
+    /// If `tag` is not a valid name.
     pub fn literal(tag: &'static str) -> Self {
         Self::new(tag).expect("a literal tag has the form of a name")
     }
 }
 
 impl ActorType {
-    /// The type of the actors made of `A`: its name without path and parameters.
+    /// The type of actors implemented by `A`: its name without path and parameters.
     pub fn of<A: ?Sized>() -> Self {
         let path = std::any::type_name::<A>();
         let path = path.split('<').next().unwrap_or(path);
@@ -144,23 +144,23 @@ impl ActorType {
 }
 
 impl ActorName {
-    /// A name known when the program was written.
+    /// Makes a name from a string literal.
     ///
     /// # Panics
     ///
-    /// If the name does not have the form of a name.
+    /// If `name` is not a valid name.
     pub fn literal(name: &'static str) -> Self {
         Self::new(name).expect("a literal name has the form of a name")
     }
 
-    /// What it is one of: the part before the first `/` (`link` of `link/node-2`), a label with few values.
+    /// Kind of the actor: the part before the first `/` (`link` of `link/node-2`). As a metric label it has few values.
     pub fn kind(&self) -> &str {
         self.as_str().split('/').next().unwrap_or_default()
     }
 }
 
-/// Which start of a member, or of an actor, this is: a number that grows with each. What an earlier incarnation of
-/// a member said is refused.
+/// Number of one start of a member or of an actor; each start has a higher number than the one before. Statements by an
+/// earlier incarnation of a member are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);
 
@@ -175,7 +175,7 @@ impl fmt::Display for Incarnation {
 pub struct BlockHeight(pub u64);
 
 impl BlockHeight {
-    /// The height above.
+    /// The next height.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
@@ -188,23 +188,23 @@ impl fmt::Display for BlockHeight {
     }
 }
 
-/// How much depends on an actor, most first. Tiers of the supervision tree, health intervals and the order
-/// of shutdown follow it.
+/// How much depends on an actor, most important first. It determines the tiers of the supervision tree, the health
+/// check intervals and the shutdown order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActorPriority {
-    /// Without it the member does not count as healthy.
+    /// The member does not count as healthy without it.
     Critical,
     /// Consensus waits for it.
     High,
     /// Serves the links between members.
     Normal,
-    /// Tells, and is not waited for.
+    /// Only reports; no other actor waits for it.
     Background,
 }
 
 impl ActorPriority {
-    /// All of them, most important first.
+    /// All priorities, most important first.
     pub const ALL: [Self; 4] = [Self::Critical, Self::High, Self::Normal, Self::Background];
 
     /// The name in lower case.

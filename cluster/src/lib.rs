@@ -1,20 +1,20 @@
-//! The actor cluster: supervised actors, their health, the links between members, and the gate that says
-//! whether the federation may work. It knows no blockchain but heights and rounds.
+//! The actor cluster: supervised actors, their health checks, the links between members, and the gate that decides
+//! whether the federation may operate. Of blockchains it knows only heights and rounds.
 //!
-//! Layers, each using only those above it:
+//! Layers; each uses only the layers above it:
 //!
-//! 1. ground: [`id`], [`clock`], [`config`], [`trace`], [`event`], [`port`], [`mailbox`]
-//! 2. policies: pure, told what time it is (`supervision::intensity`, `health::accrual`, `federation::gate`,
-//!    `transport::queue`, …)
-//! 3. state: one per subsystem, `handle(now, Input)` giving effects (`supervision::state`, `health::state`,
+//! 1. base: [`id`], [`clock`], [`config`], [`trace`], [`event`], [`port`], [`mailbox`]
+//! 2. policies: pure functions that take the current time as an argument (`supervision::intensity`, `health::accrual`,
+//!    `federation::gate`, `transport::queue`, …)
+//! 3. state machines: one per subsystem; `handle(now, Input)` returns effects (`supervision::state`, `health::state`,
 //!    `federation::coordinator`, `transport::peer`)
-//! 4. actors: thin shells that read the clock, call the state and apply its effects
-//! 5. [`transport`]: the links, over `ractor_cluster`; [`discovery`]: actors of other members, over the links;
-//!    [`telemetry`]: told of every event
+//! 4. actors: thin shells that read the clock, call the state machine and apply its effects
+//! 5. [`transport`]: links between members, over `ractor_cluster`; [`discovery`]: finds actors of other members over
+//!    the links; [`telemetry`]: receives every event
 //!
-//! The [`registry`] is a shared structure that everyone may read and supervisors write.
+//! The [`registry`] is a shared structure: any code may read it, only supervisors write it.
 //!
-//! Start with [`federation`], which says what all this is for.
+//! Start with [`federation`], which explains the purpose of the crate.
 
 pub mod clock;
 pub mod config;

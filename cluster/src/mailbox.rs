@@ -1,12 +1,12 @@
 //! Bounded mailboxes and addresses that outlive the actor.
 //!
-//! A ractor mailbox has no bound and no depth. Here every message between actors travels as [`Mail`], which
-//! holds a slot of its mailbox until it is handled or dropped, and an [`Address`] refuses new mail when all
-//! slots are taken. The address is made before the actor and stays valid when a supervisor restarts it: the
-//! new actor binds itself to the same address, so that callers keep what they hold.
+//! A ractor mailbox is unbounded and does not report its depth. Here every message between actors travels as [`Mail`],
+//! which occupies a slot of its mailbox until it is handled or dropped; an [`Address`] rejects new mail when all slots
+//! are occupied. The address is created before the actor and stays valid across restarts: the new actor binds itself to
+//! the same address, so callers keep their address.
 //!
-//! The road not taken is ractor's name registry: it is global to the process, so that two nodes in one
-//! process share it, and it knows no message types.
+//! The alternative was ractor's name registry. It is global to the process, so two nodes in one process would share it,
+//! and it knows no message types.
 
 use std::any::{Any, type_name};
 use std::pin::pin;
@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use crate::id::ActorName;
 use crate::trace::{ParentSpan, current};
 
-/// A message that holds a slot of its mailbox until dropped.
+/// A message that occupies a slot of its mailbox until it is dropped.
 pub struct Mail<M> {
     body: Body<M>,
     cause: Option<Box<ParentSpan>>,
@@ -29,7 +29,7 @@ pub struct Mail<M> {
     _permit: Option<Permit>,
 }
 
-/// Anything that is to be dropped with a message.
+/// A value that is dropped together with a message.
 type Permit = Box<dyn Any + Send>;
 
 enum Body<M> {
@@ -39,17 +39,17 @@ enum Body<M> {
 }
 
 impl<M> Mail<M> {
-    /// A message an actor sends itself: it takes no slot, for refusing it would stop the actor's clockwork.
-    /// An actor has at most one of them waiting for each timer it set.
+    /// A message that an actor sends to itself. It takes no slot, because a rejected timer message would stop the
+    /// actor's timers. An actor has at most one of them waiting per timer it set.
     pub fn to_self(body: M) -> Self {
         Self { body: Body::Message(body), cause: None, _slot: None, _permit: None }
     }
 
-    /// The message; its slot is free from here on.
+    /// Takes the message out and frees its slot.
     ///
     /// # Panics
     ///
-    /// If it is a fault: see [`Address::inject_panic`] and [`Address::inject_hang`].
+    /// If it is an injected fault: see [`Address::inject_panic`] and [`Address::inject_hang`].
     pub fn open(self) -> M {
         match self.body {
             Body::Message(message) => message,
@@ -58,7 +58,7 @@ impl<M> Mail<M> {
         }
     }
 
-    /// The message, if it is one.
+    /// The message; `None` if it is an injected fault.
     pub fn peek(&self) -> Option<&M> {
         match &self.body {
             Body::Message(message) => Some(message),
@@ -66,12 +66,12 @@ impl<M> Mail<M> {
         }
     }
 
-    /// What it was sent for, if that is traced.
+    /// Trace context of the sender, if it is traced.
     pub fn cause(&self) -> Option<ParentSpan> {
         self.cause.as_deref().copied()
     }
 
-    /// Whether its handler is to wait for ever: see [`Address::inject_hang`].
+    /// Whether its handler must wait forever: see [`Address::inject_hang`].
     pub fn is_hang(&self) -> bool {
         matches!(self.body, Body::Hang)
     }
@@ -79,7 +79,7 @@ impl<M> Mail<M> {
 
 impl<M: Send + 'static> ractor::Message for Mail<M> {}
 
-/// What can be seen of a mailbox from outside.
+/// Mailbox counters that can be read from outside.
 #[derive(Default)]
 struct Gauge {
     depth: AtomicUsize,
@@ -95,24 +95,24 @@ impl Drop for MailboxSlot {
     }
 }
 
-/// Why mail was not taken. The message is dropped.
+/// Why mail was rejected. The message is dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MailError {
-    /// No actor is bound: it is not started, has ended, or is being restarted.
+    /// No actor is bound: it has not started, has ended, or is being restarted.
     #[error("actor {0} is not running")]
     Absent(ActorName),
-    /// Every slot is taken.
+    /// Every slot is occupied.
     #[error("the mailbox of actor {name} is full ({capacity} messages)")]
     Full {
-        /// Whose mailbox.
+        /// Actor that owns the mailbox.
         name: ActorName,
-        /// Its slots.
+        /// Number of slots of the mailbox.
         capacity: usize,
     },
 }
 
 impl MailError {
-    /// Whose mailbox.
+    /// The actor that owns the mailbox.
     pub fn name(&self) -> &ActorName {
         match self {
             Self::Absent(name) | Self::Full { name, .. } => name,
@@ -120,27 +120,27 @@ impl MailError {
     }
 }
 
-/// Why a call has no answer. Whether the message was handled is not known, except for [`CallError::Mail`].
+/// Why a call has no answer. It is unknown whether the message was handled, except for [`CallError::Mail`]: it was not.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CallError {
-    /// The message was not taken.
+    /// The message was rejected.
     #[error(transparent)]
     Mail(#[from] MailError),
-    /// The deadline passed.
+    /// The deadline passed without an answer.
     #[error("actor {name} did not answer within {deadline:?}")]
     Deadline {
-        /// Who was asked.
+        /// Actor that was called.
         name: ActorName,
         /// How long the caller waited.
         deadline: Duration,
     },
-    /// The actor dropped the question, or ended while it held it.
+    /// The actor dropped the request, or ended while it held it.
     #[error("actor {0} ended without an answer")]
     Dropped(ActorName),
 }
 
 impl CallError {
-    /// Who was asked.
+    /// The actor that was called.
     pub fn name(&self) -> &ActorName {
         match self {
             Self::Mail(error) => error.name(),
@@ -149,28 +149,28 @@ impl CallError {
     }
 }
 
-/// How full a mailbox is.
+/// Usage counters of a mailbox.
 pub trait MailboxStats: Send + Sync {
-    /// Its slots.
+    /// Number of slots.
     fn capacity(&self) -> usize;
-    /// Messages waiting or being handled.
+    /// Number of messages that wait or are being handled.
     fn depth(&self) -> usize;
-    /// Messages refused since it was made because every slot was taken.
+    /// Number of messages rejected since the mailbox was created because every slot was occupied.
     fn refused(&self) -> u64;
-    /// Messages taken out since it was made, to be handled or dropped: a number that stands still while messages
-    /// wait tells how old the one in hand is at least.
+    /// Number of messages taken out since the mailbox was created, whether handled or dropped. If it does not change
+    /// while messages wait, the time since its last change is the minimum age of the message in the handler.
     fn handled(&self) -> u64;
 }
 
-/// An actor that can be hurt, for drills.
+/// An actor that faults can be injected into.
 pub trait FaultTarget: Send + Sync {
-    /// Its name.
+    /// Name of the actor.
     fn name(&self) -> &ActorName;
-    /// Makes it panic in its handler: see [`Address::inject_panic`].
+    /// Makes its handler panic: see [`Address::inject_panic`].
     fn panic(&self, reason: &str) -> Result<(), MailError>;
-    /// Makes its handler wait for ever: see [`Address::inject_hang`].
+    /// Makes its handler wait forever: see [`Address::inject_hang`].
     fn hang(&self) -> Result<(), MailError>;
-    /// Kills it: it ends at its next await, without its `post_stop`.
+    /// Kills the actor: it ends at its next await, without running its `post_stop`.
     fn kill(&self) -> Result<(), MailError>;
 }
 
@@ -239,12 +239,12 @@ impl<M: Send + 'static> AnyShared for Shared<M> {
     }
 }
 
-/// An [`Address`] whose message type only its holders know: what a registry of all actors can keep.
+/// An [`Address`] with its message type erased, so that the registry can store the addresses of all actors.
 #[derive(Clone)]
 pub struct AnyAddress(Arc<dyn AnyShared>);
 
 impl AnyAddress {
-    /// The address, if it takes messages of type `M`.
+    /// The typed address, if it takes messages of type `M`.
     pub fn downcast<M: Send + 'static>(&self) -> Option<Address<M>> {
         let any: Arc<dyn Any + Send + Sync> = self.0.clone();
         any.downcast().ok().map(|shared| Address { shared })
@@ -255,7 +255,7 @@ impl AnyAddress {
         std::ptr::addr_eq(Arc::as_ptr(&self.0), Arc::as_ptr(&other.0))
     }
 
-    /// The type of the messages it takes.
+    /// Type of the messages that the address takes.
     pub fn message_type(&self) -> &'static str {
         self.0.message_type()
     }
@@ -285,7 +285,7 @@ impl std::fmt::Debug for AnyAddress {
     }
 }
 
-/// Where an actor is reached, whichever incarnation of it runs.
+/// Address of an actor; it stays the same for every incarnation of the actor.
 pub struct Address<M> {
     shared: Arc<Shared<M>>,
 }
@@ -312,7 +312,7 @@ impl<M> std::fmt::Debug for Address<M> {
 }
 
 impl<M: Send + 'static> Address<M> {
-    /// An address with `capacity` slots and nobody behind it yet.
+    /// An address with `capacity` slots that no actor is bound to yet.
     pub fn new(name: ActorName, capacity: usize) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -331,55 +331,55 @@ impl<M: Send + 'static> Address<M> {
         &self.shared.name
     }
 
-    /// The same address for those who do not know its message type.
+    /// The same address with its message type erased.
     pub fn any(&self) -> AnyAddress {
         AnyAddress(self.shared.clone())
     }
 
-    /// Messages waiting or being handled.
+    /// Number of messages that wait or are being handled.
     pub fn depth(&self) -> usize {
         self.shared.depth()
     }
 
-    /// Messages taken out of the mailbox since the address was made.
+    /// Number of messages taken out of the mailbox since the address was created.
     pub fn handled(&self) -> u64 {
         self.shared.handled()
     }
 
-    /// Messages refused since the address was made because the mailbox was full.
+    /// Number of messages rejected since the address was created because the mailbox was full.
     pub fn refused(&self) -> u64 {
         self.shared.refused()
     }
 
-    /// Puts `actor` behind this address. An actor does this first thing when it starts.
+    /// Binds `actor` to this address. An actor calls this first when it starts.
     pub fn bind(&self, actor: ActorRef<Mail<M>>) {
         *self.shared.target.write().unwrap_or_else(PoisonError::into_inner) = Some(actor);
         self.shared.bound.notify_waiters();
     }
 
-    /// The actor behind this address now, if one was ever bound; it may have ended.
+    /// The actor bound last, if there is one; it may have ended.
     pub fn target(&self) -> Option<ActorRef<Mail<M>>> {
         self.shared.target.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sends `body`, or says why not.
+    /// Sends `body`, or returns why it was rejected.
     pub fn cast(&self, body: M) -> Result<(), MailError> {
         self.send(Body::Message(body), None)
     }
 
-    /// Sends `body`, and holds `permit` until it is handled or dropped: what it takes of something else than the mailbox.
+    /// Sends `body` and holds `permit`, a quota taken from another resource, until the message is handled or dropped.
     pub fn cast_holding(&self, body: M, permit: impl Any + Send) -> Result<(), MailError> {
         self.send(Body::Message(body), Some(Box::new(permit)))
     }
 
-    /// Sends a fault: the actor panics with `reason` when it opens it, in its own handler, as any actor may. For
-    /// drills.
+    /// Injects a fault: the actor panics with `reason` in its own handler when it opens the message, as after any other
+    /// panic in a handler.
     pub fn inject_panic(&self, reason: &str) -> Result<(), MailError> {
         self.send(Body::Fault(reason.to_owned()), None)
     }
 
-    /// Sends a fault: the actor's handler waits for ever over it, if its watch knows of drills
-    /// ([`HandlerLimits::fault_injectable`](crate::supervision::HandlerLimits::fault_injectable)); otherwise it panics. For drills.
+    /// Injects a fault: the actor's handler waits forever, if its limits allow fault injection
+    /// ([`HandlerLimits::fault_injectable`](crate::supervision::HandlerLimits::fault_injectable)); otherwise it panics.
     pub fn inject_hang(&self) -> Result<(), MailError> {
         self.send(Body::Hang, None)
     }
@@ -396,7 +396,7 @@ impl<M: Send + 'static> Address<M> {
         target.cast(Mail { body, cause, _slot: Some(slot), _permit: permit }).map_err(|_| absent())
     }
 
-    /// Asks, and waits for the answer until the deadline.
+    /// Sends a request and waits for the answer until the deadline.
     pub async fn call<R: Send + 'static>(
         &self,
         deadline: Duration,
@@ -411,8 +411,8 @@ impl<M: Send + 'static> Address<M> {
         }
     }
 
-    /// The same, of whichever incarnation answers: an actor that is absent, or ends over the question, is asked
-    /// again as soon as it is back. So the question must be one that may be asked twice.
+    /// Like `call`, but retries until the deadline: if the actor is absent or ends before it answers, the request is
+    /// sent again as soon as a new incarnation is bound. So the request must be idempotent.
     pub async fn call_retrying<R: Send + 'static>(
         &self,
         deadline: Duration,
@@ -421,7 +421,7 @@ impl<M: Send + 'static> Address<M> {
         let asking = async {
             loop {
                 let mut bound = pin!(self.shared.bound.notified());
-                // From here on no return is missed.
+                // Register before the call, so that a bind during the call is not missed.
                 bound.as_mut().enable();
                 match self.call(deadline, &question).await {
                     Err(CallError::Mail(MailError::Absent(_)) | CallError::Dropped(_)) => bound.await,
@@ -445,10 +445,10 @@ impl<M: Send + 'static> Address<M> {
     }
 }
 
-/// Sends `body` to `actor` itself after `delay`. Dropping the handle does not cancel it; a message that
-/// comes too late is recognised by what it carries.
+/// Sends `body` to `actor` itself after `delay`. The timer cannot be cancelled; the receiver recognises an outdated
+/// message by its content.
 pub fn send_self_after<M: Send + 'static>(actor: &ActorRef<Mail<M>>, delay: Duration, body: M) {
-    // The handle only serves to abort; the reminder ends by itself when the actor has ended.
+    // The handle would only serve to abort; the timer ends by itself when the actor has ended.
     drop(actor.send_after(delay, move || Mail::to_self(body)));
 }
 
@@ -515,7 +515,7 @@ mod tests {
     async fn a_retrying_call_is_answered_by_the_successor_of_an_actor_that_died_over_its_question() {
         let address = Address::new(ActorName::literal("echo"), 4);
         let first = echo(&address).await;
-        // Behind this the question waits, and is dropped with the mailbox.
+        // The request waits behind this message and is dropped with the mailbox.
         let (_never, permit) = tokio::sync::oneshot::channel();
         address.cast(Question::Hold(permit)).expect("taken");
         let asking = {

@@ -1,5 +1,5 @@
-//! What the cluster asks of the outside, and what its subsystems ask of each other without knowing who
-//! answers.
+//! Interfaces (ports) that the cluster needs from outside, and that its subsystems use to call each other without
+//! depending on the implementation.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use futures::future::BoxFuture;
 
 use crate::id::{ActorName, BlockHeight, Incarnation, NodeId};
 
-/// Says why an actor ended last, if that is known. Must not wait.
+/// Returns the reason of an actor's last exit, if it is known. Must not block.
 pub type LastWords = Arc<dyn Fn(&ActorName) -> Option<String> + Send + Sync>;
 
-/// Takes messages of one kind to the same actor on another member.
+/// Sends messages of one kind to the same actor on another member.
 ///
-/// Sending is at most once and never waits: a message is dropped when the link is down or its queue is full.
-/// Whoever needs an answer asks again.
+/// Delivery is at most once and sending never waits: a message is dropped when the link is down or its queue is full.
+/// Callers that need an answer retry.
 pub trait Outbox<W>: Send + Sync + 'static {
-    /// Hands `message` over for `to`.
+    /// Queues `message` for the member `to`.
     fn send(&self, to: &NodeId, message: W);
 }
 
@@ -25,114 +25,114 @@ impl<W, T: Outbox<W>> Outbox<W> for Arc<T> {
     }
 }
 
-/// What became of a member.
+/// A change in the status of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerChange {
-    /// It answers heartbeats.
+    /// The member answers heartbeats.
     Up {
-        /// The member.
+        /// Member that changed.
         node: NodeId,
-        /// Its incarnation.
+        /// Current incarnation of the member.
         incarnation: Incarnation,
     },
-    /// It is lost; told once for each loss.
+    /// The member is lost; reported once per loss.
     Down {
-        /// The member.
+        /// Member that changed.
         node: NodeId,
-        /// Why.
+        /// Why the member counts as lost.
         reason: String,
     },
-    /// Whether it is there is not known, for a reason that lies with this member: it stood still, or its federation
-    /// actor was restarted. Followed by `Up`, `Indirect` or, after a while, `Down`.
+    /// The status of the member is unknown, for a reason on this member's side: its process was paused, or its
+    /// federation actor was restarted. Followed by `Up`, `Indirect` or, after a while, `Down`.
     Unknown {
-        /// The member.
+        /// Member that changed.
         node: NodeId,
-        /// Why.
+        /// Why the status is unknown.
         reason: String,
     },
-    /// It does not answer, but attests through a third that it lives.
+    /// The member does not answer heartbeats, but a third member relays its signed health attestation.
     Indirect {
-        /// The member.
+        /// Member that changed.
         node: NodeId,
-        /// Who brought its word.
+        /// Member that relayed the attestation.
         through: NodeId,
-        /// Whether what it sends arrives here nevertheless.
+        /// Whether messages from the member still arrive here.
         heard: bool,
     },
-    /// Two other members, both linked with this one, do not reach each other.
+    /// Two other members, both linked to this one, cannot reach each other.
     Apart {
-        /// Who asks for `other` through this member.
+        /// Member that asks for the attestation of `other` through this member.
         one: NodeId,
-        /// Whom it does not reach.
+        /// Member that `one` cannot reach.
         other: NodeId,
     },
     /// `one` no longer asks for `other` through this member.
     Together {
-        /// Who asked.
+        /// Member that asked.
         one: NodeId,
-        /// For whom.
+        /// Member it asked for.
         other: NodeId,
     },
-    /// It is gone, as it had said it would be: no failure of its.
+    /// The member left as announced; this is not a failure.
     Left {
-        /// The member.
+        /// Member that left.
         node: NodeId,
-        /// Why, in its own words.
+        /// Reason that the member gave.
         reason: String,
     },
 }
 
-/// Hears of every change of every member. Must not wait.
+/// Receives every status change of every member. Must not block.
 pub type PeerWatcher = Arc<dyn Fn(&PeerChange) + Send + Sync>;
 
-/// Signs what this member states about itself, and checks what others state about themselves.
+/// Signs this member's statements about itself, and verifies those of other members.
 pub trait Signer: Send + Sync + 'static {
     /// This member's signature over `statement`.
     fn sign(&self, statement: &[u8]) -> Vec<u8>;
-    /// Whether `signature` is `member`'s over `statement`. May cost a millisecond.
+    /// Whether `signature` is `member`'s signature over `statement`. May take a millisecond.
     fn verify(&self, member: &NodeId, statement: &[u8], signature: &[u8]) -> bool;
 }
 
-/// How far this node's chain has come.
+/// Reads the height of this node's chain.
 pub trait Progress: Send + Sync + 'static {
     /// The height of the last committed block.
     fn height(&self) -> BlockHeight;
 }
 
-/// What became of a request for a restart.
+/// Outcome of a request for a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RestartOutcome {
     /// The supervisor stops the actor and starts it again.
     Restarts,
-    /// It decided otherwise.
+    /// The supervisor decided not to restart it; holds its decision.
     Otherwise(String),
-    /// It did not decide: it restarts or stops the actor already, or does not answer.
+    /// The supervisor made no decision: it is already restarting or stopping the actor, or does not answer.
     NotNow(String),
 }
 
-/// Asks whoever supervises an actor to restart it.
+/// Asks an actor's supervisor to restart it.
 pub trait RestartRequester: Send + Sync + 'static {
-    /// The actor failed this many health checks in a row: it is to be restarted.
+    /// Asks for a restart, because the actor failed `failures` health checks in a row.
     fn restart(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, RestartOutcome>;
-    /// Restarting it alone is not the answer.
+    /// Asks to escalate, because restarting the actor alone does not help.
     fn escalate(&self, actor: &ActorName, failures: u32) -> BoxFuture<'static, RestartOutcome>;
 }
 
-/// Has a supervised actor fail with one that it can not be without.
+/// Makes a supervised actor fail together with an actor it depends on.
 pub trait LinkTarget: Send + Sync + 'static {
-    /// `partner` of `actor` is down, for this reason: `actor` fails as well.
+    /// Makes `actor` fail because its `partner` is down for `reason`.
     fn fail(&self, actor: &ActorName, partner: String, reason: String) -> BoxFuture<'static, RestartOutcome>;
 }
 
-/// Stops consensus operations on this member, whatever the members' health says.
+/// Halts consensus operations on this member, regardless of the members' health.
 pub trait ConsensusHalt: Send + Sync + 'static {
-    /// Halts in the name of `by`, for `reason`, until the same name resumes.
+    /// Halts on behalf of `by`, for `reason`, until the same actor resumes.
     fn halt(&self, by: &ActorName, reason: &str);
-    /// What `by` halted it for is over; without a halt in that name nothing happens.
+    /// Ends the halt on behalf of `by`; does nothing if there is none.
     fn resume(&self, by: &ActorName);
 }
 
-/// Nothing to halt.
+/// Does nothing: for nodes without consensus.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoConsensus;
 

@@ -1,4 +1,4 @@
-//! One child as its supervisor knows it: what was told of it, where it stands, and what is to become of it.
+//! A child's state, as its supervisor knows it: its policy, its phase, and pending actions.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::slot::Spared;
 use super::spec::ChildPolicy;
 use crate::clock::Moment;
 
-/// Which child, for the life of its supervisor; later children have greater keys.
+/// Key of a child, unique during its supervisor's incarnation; later children have greater keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChildKey(u64);
 
@@ -17,27 +17,27 @@ impl ChildKey {
     }
 }
 
-/// Where a child stands.
+/// Phase of a child's life cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildPhase {
-    /// It is being started.
+    /// The start is in progress.
     Starting,
-    /// It runs.
+    /// The child runs.
     Running,
-    /// It was asked to stop.
+    /// The child was asked to stop.
     Stopping,
-    /// It ended and is going to be started again.
+    /// The child ended and waits to be restarted.
     Restarting,
-    /// It ended and stays so, until someone starts it or its siblings cycle.
+    /// The child ended and stays down until someone starts it or a restart cycle does.
     Stopped,
-    /// It was stopped until someone resumes it; cycles leave it alone.
+    /// The child was stopped until someone resumes it; restart cycles skip it.
     Suspended,
-    /// It failed, and consensus is halted until someone starts it.
+    /// The child failed, and consensus is halted until someone starts it.
     Halted,
 }
 
 impl ChildPhase {
-    /// Whether the child does not run, and is not about to: one that waits for its restart does neither.
+    /// Whether the child does not run and no start is in progress; a child that waits for its restart is down.
     pub fn is_down(self) -> bool {
         matches!(self, Self::Halted | Self::Restarting | Self::Stopped | Self::Suspended)
     }
@@ -56,7 +56,7 @@ impl ChildPhase {
     }
 }
 
-/// What follows when a child that was asked to stop has ended.
+/// Action after a child that was asked to stop has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum After {
     Rest,
@@ -67,43 +67,43 @@ pub(super) enum After {
     Cycle,
 }
 
-/// What a cycle still has to do with a child.
+/// Action that a restart cycle still has to take on a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     Stop,
     Start,
 }
 
-/// Who wanted a start.
+/// Cause of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     Asked,
     Restart,
 }
 
-/// One child as its supervisor knows it.
+/// State of one child, as its supervisor knows it.
 #[derive(Clone, Debug)]
 pub struct Child {
-    /// What was told of it.
+    /// Policy of the child.
     pub policy: Arc<ChildPolicy>,
-    /// Where it stands.
+    /// Current phase.
     pub phase: ChildPhase,
-    /// Automatic restarts, failed attempts included.
+    /// Number of automatic restarts, including failed attempts.
     pub restarts: u64,
-    /// Why it last ended, if it ever did.
+    /// Last failure; `None` if it never failed.
     pub last_failure: Option<Failure>,
-    /// Why it last ended, also when it was asked to.
+    /// Last exit, including requested ones.
     pub last_exit: Option<Failure>,
-    /// It never ran yet.
+    /// Whether it never ran.
     pub(super) is_new: bool,
-    /// It was halted, and has not run since.
+    /// Whether it was halted and has not run since.
     pub(super) is_halted: bool,
-    /// Counts starts and waits, so that what belongs to an earlier one is recognised.
+    /// Counter of starts and waits, to recognise messages that belong to an earlier one.
     pub(super) generation: u64,
     pub(super) attempt: u32,
-    /// Since when it runs, or is away.
+    /// Moment since which it runs or is down.
     pub(super) since: Moment,
-    /// Slots of its being away that are not charged.
+    /// Slots missed while down that are not charged.
     pub(super) spared: Spared,
     pub(super) after: Option<After>,
     pub(super) mark: Option<Mark>,
@@ -131,7 +131,7 @@ impl Child {
         }
     }
 
-    /// Why it last ended; empty if it never did.
+    /// Last failure as text; empty if it never failed.
     pub fn last_failure(&self) -> String {
         self.last_failure.as_ref().map(ToString::to_string).unwrap_or_default()
     }

@@ -1,60 +1,60 @@
-//! What can be asked of a supervisor about a child, and how it is refused.
+//! Requests to a supervisor about one of its children, and their errors.
 
 use thiserror::Error;
 
 use super::failure::Failure;
 use crate::id::ActorName;
 
-/// What can be asked of a supervisor about a child.
+/// A request to a supervisor about a child.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Start it; it must not run.
+    /// Start the child; it must not be running.
     Start,
-    /// Stop it; it keeps its place.
+    /// Stop the child; the supervisor keeps its spec unless it is temporary.
     Stop,
-    /// Stop it if it runs, and start it. Costs no budget.
+    /// Stop the child if it runs, then start it. Not charged to the restart budget.
     Restart,
-    /// Stop it, and leave it so until it is resumed.
+    /// Stop the child and keep it stopped until it is resumed.
     Suspend,
-    /// Start it again after a suspension.
+    /// Start the child after a suspension.
     Resume,
-    /// Forget it; it must not run.
+    /// Delete the child's spec; it must not be running.
     Delete,
-    /// It failed, as someone else found: stop it, and decide as if it had failed by itself.
+    /// Treat the child as failed, as found by someone else: stop it and decide as if it had failed by itself.
     Fail(Failure),
-    /// The same, but without another restart: take the next step of the escalation.
+    /// Like [`Self::Fail`], but skip another restart and take the next escalation step.
     Escalate(Failure),
 }
 
-/// Why a command was refused. Nothing was changed.
+/// Why a command was refused. A refused command changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CommandError {
-    /// There is no such child.
+    /// The supervisor has no such child.
     #[error("supervisor {supervisor} has no child {child}")]
     Unknown {
-        /// Who was asked.
+        /// Supervisor that received the command.
         supervisor: ActorName,
-        /// For whom.
+        /// Child named in the command.
         child: ActorName,
     },
-    /// There is one of this name already.
+    /// The supervisor already has a child of this name.
     #[error("supervisor {supervisor} has a child {child} already, which is {phase}")]
     Known {
-        /// Who was asked.
+        /// Supervisor that received the command.
         supervisor: ActorName,
-        /// For whom.
+        /// Name of the existing child.
         child: ActorName,
-        /// Where the child stands.
+        /// Current phase of the child.
         phase: &'static str,
     },
-    /// The child's state does not allow it.
+    /// The child's phase does not allow the command.
     #[error("child {child} is {phase}; expected {expected}")]
     Phase {
-        /// Which child.
+        /// Child named in the command.
         child: ActorName,
-        /// Where it stands.
+        /// Current phase of the child.
         phase: &'static str,
-        /// Where it would have to stand.
+        /// Phases in which the command is allowed.
         expected: &'static str,
     },
 }

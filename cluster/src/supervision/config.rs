@@ -1,4 +1,4 @@
-//! The supervision of a node, as configured.
+//! Supervision settings of a node.
 
 use std::time::Duration;
 
@@ -13,28 +13,28 @@ use crate::config::{FieldError, require_between};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SupervisionConfig {
-    /// Restarts allowed to each supervisor within `within`, for children of each priority; one more, and it gives up. 0 to
-    /// 1,000. Default 3.
+    /// Number of restarts allowed to each supervisor within `within`, for children of each priority; with one more it
+    /// gives up. 0 to 1,000. Default 3.
     pub max_restarts: u32,
-    /// The window of `max_restarts`. 1 s to 1 h. Default 10 s.
+    /// Window of `max_restarts`. 1 s to 1 h. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub within: Duration,
-    /// How many slots may begin while children of one supervisor are away.
+    /// Number of slots that may begin while children of one supervisor are down.
     pub slots: SlotBudget,
-    /// Restarts allowed in the whole tree to actors of each priority, whatever is left to each supervisor: their
-    /// budgets multiply from level to level. Default 10 within a minute.
+    /// Restarts allowed in the whole tree for actors of each priority, in addition to the budget of each supervisor:
+    /// those budgets multiply from level to level. Default 10 within a minute.
     pub bound: RestartIntensity,
-    /// How long after a slot's beginning the members propose and vote; restarts that respect consensus stay
-    /// out of it. Up to 1 min. Default 600 ms, the time-out for a proposal.
+    /// Time after the start of a slot in which the members propose and vote; restarts that respect consensus timing
+    /// stay outside it. Up to 1 min. Default 600 ms, the timeout for a proposal.
     #[serde(with = "humantime_serde")]
     pub consensus_window: Duration,
-    /// How long a member stays up with consensus halted, so that one can read why, before it stops. Up to
-    /// 24 h; 0 stops at once. Default 10 min.
+    /// Time a member stays up with consensus halted before it stops, so that an operator can read the reason. Up to 24
+    /// h; 0 stops at once. Default 10 min.
     #[serde(with = "humantime_serde")]
     pub halt_for: Duration,
-    /// How restarts of consensus, sync and the links' actors are spaced.
+    /// Backoff between restarts of the consensus, sync and link actors.
     pub backoff: ExponentialBackoffConfig,
-    /// What counts as a pattern of failures, and how careful it makes restarts.
+    /// Which failures count as a pattern, and how patterns delay restarts.
     pub patterns: PatternConfig,
 }
 
@@ -59,12 +59,12 @@ impl Default for SupervisionConfig {
 }
 
 impl SupervisionConfig {
-    /// The budget of each supervisor.
+    /// The restart budget of each supervisor.
     pub fn intensity(&self) -> RestartIntensity {
         RestartIntensity { max_restarts: self.max_restarts, within: self.within }
     }
 
-    /// Checks ranges and relations. Errors name the section within this one, too.
+    /// Checks ranges and relations. Errors carry the name of the subsection, if any.
     pub fn validate(&self) -> Result<(), (&'static str, FieldError)> {
         let (minute, day) = (Duration::from_mins(1), Duration::from_hours(24));
         let none = Duration::ZERO;

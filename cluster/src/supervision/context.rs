@@ -1,4 +1,4 @@
-//! What every supervisor of a node shares.
+//! State and services shared by all supervisors of a node.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,43 +18,43 @@ use crate::id::ActorPriority;
 use crate::port::{ConsensusHalt, NoConsensus};
 use crate::registry::ThreadSafeActorRegistry;
 
-/// Gives numbers from 0 to 1.
+/// Source of random numbers from 0 to 1.
 pub type Chance = Arc<dyn Fn() -> f64 + Send + Sync>;
 
-/// What every supervisor of a node shares. Cheap to clone.
+/// State and services shared by all supervisors of a node. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    /// Begins the ractor name of every actor of the node.
+    /// Prefix of the ractor name of every actor of the node.
     pub prefix: Arc<str>,
-    /// Reads time.
+    /// Clock of the node.
     pub clock: Arc<dyn Clock>,
-    /// Hears of starts, exits and decisions.
+    /// Bus for events about starts, exits and decisions.
     pub events: EventBus,
-    /// Shows the tree.
+    /// Read-only view of the supervision tree.
     pub tree: TreeReader,
-    /// Knows every actor of the node.
+    /// Registry of every actor of the node.
     pub registry: ThreadSafeActorRegistry,
-    /// Remembers failures.
+    /// History of failures and restarts.
     pub memory: SupervisionMemory,
-    /// Where slots begin.
+    /// Start times of the slots.
     pub slots: SlotReader,
-    /// The time between two blocks.
+    /// Time between two blocks.
     pub block_time: Duration,
-    /// How long after a slot's beginning the members propose and vote.
+    /// Time after the start of a slot in which the members propose and vote.
     pub consensus_window: Duration,
     /// Halts consensus operations.
     pub halt: Arc<dyn ConsensusHalt>,
-    /// Where jitter comes from.
+    /// Random source for jitter.
     pub chance: Chance,
-    /// By priority.
+    /// Restarts in the whole tree, by priority.
     bound: Arc<Mutex<[RestartWindow; ActorPriority::ALL.len()]>>,
-    /// Held by who takes a supervisor's place, or leaves it.
+    /// Held while a supervisor takes over a name in the tree, or gives it up.
     pub(super) places: Arc<Mutex<()>>,
 }
 
 /// The specification's block time.
 const BLOCK_TIME: Duration = Duration::from_secs(2);
-/// No more restarts than this in the whole tree, unless it is told otherwise: no bound.
+/// Default limit for restarts in the whole tree: practically unlimited.
 const UNBOUND: RestartIntensity = RestartIntensity { max_restarts: u32::MAX, within: Duration::from_secs(1) };
 
 fn windows(bound: RestartIntensity) -> Arc<Mutex<[RestartWindow; ActorPriority::ALL.len()]>> {
@@ -62,8 +62,8 @@ fn windows(bound: RestartIntensity) -> Arc<Mutex<[RestartWindow; ActorPriority::
 }
 
 impl Context {
-    /// A node without consensus, without a bound across its supervisors, and with patterns found but not acted
-    /// upon. The public fields change the rest.
+    /// A context without consensus and without a limit across supervisors; failure patterns are detected but do not
+    /// delay restarts. The public fields change the rest.
     pub fn new(prefix: &str, clock: Arc<dyn Clock>, events: EventBus) -> Self {
         Self {
             prefix: prefix.into(),
@@ -82,15 +82,15 @@ impl Context {
         }
     }
 
-    /// The same, where all supervisors together restart children of each priority no more often than this. Budgets
-    /// multiply from level to level; this does not.
+    /// Sets how often all supervisors together may restart children of each priority. Budgets of supervisors multiply
+    /// from level to level; this one does not.
     #[must_use]
     pub fn bound(mut self, bound: RestartIntensity) -> Self {
         self.bound = windows(bound);
         self
     }
 
-    /// What is left of the bound across all supervisors, for the priority that has the least left.
+    /// What is left of the limit across all supervisors, for the priority that has the least left.
     pub fn bound_left(&self) -> Budget {
         let now = self.clock.now();
         let mut windows = self.bound.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
-//! One decision over one failure: everything it depends on, and what follows, as plain data.
+//! One decision about one failure: all its inputs and its result, as plain data.
 //!
-//! [`decide`] is the only place where a restart is granted or refused. Its inputs are told with the decision as
-//! an event, so that every restart can be replayed on paper: the same inputs give the same decision.
+//! [`decide`] is the only place where a restart is granted or refused. An event reports the inputs together with the
+//! decision, so every restart can be reproduced: the same inputs give the same decision.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,62 +14,63 @@ use super::strategy::RestartStrategy;
 use crate::clock::Moment;
 use crate::id::ActorName;
 
-/// How much more careful recent patterns of failure make a restart: see [`super::pattern`].
+/// How recent failure patterns delay a restart: see [`super::pattern`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RestartThrottle {
-    /// The strategy's delay is multiplied by this; 1 or more.
+    /// Factor that the strategy's delay is multiplied by; 1 or more.
     pub factor: f64,
-    /// The circuit is open: no restart before this moment.
+    /// Moment until which an open circuit breaker forbids a restart; `None` if it is closed.
     pub open_until: Option<Moment>,
 }
 
 impl RestartThrottle {
-    /// Nothing recent.
+    /// No throttling.
     pub const NONE: Self = Self { factor: 1.0, open_until: None };
 }
 
-/// Everything a decision depends on.
+/// All inputs of a decision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecisionInputs {
-    /// When it is taken.
+    /// Time of the decision.
     pub now: Moment,
-    /// Since when the child is away: `now`, or earlier if this is a start that failed.
+    /// Moment since which the child is down: `now`, or earlier if this is a failed start.
     pub away_since: Moment,
-    /// Whether the child's restart type wants it back after such an exit.
+    /// Whether the child's restart type asks for a restart after such an exit.
     pub comes_back: bool,
-    /// What the failure calls for. With what ran out, even a restart at once is put off for a moment.
+    /// Class of the failure. After [`FailureClass::Exhausted`], even an immediate restart is delayed.
     pub class: FailureClass,
-    /// The steps for its tier and class.
+    /// Escalation steps for its tier and class.
     pub ladder: EscalationPath,
-    /// How its restarts are spaced.
+    /// Delay between its restarts.
     pub strategy: RestartStrategy,
-    /// Whether it starts at the next slot boundary only.
+    /// Whether it is restarted only at the next slot boundary.
     pub at_boundary: bool,
-    /// Which restart in a row this would be, from 1.
+    /// Number of this restart in a row, from 1.
     pub attempt: u32,
-    /// From 0 to 1, for the jitter.
+    /// Random number from 0 to 1, for the jitter.
     pub random: f64,
-    /// Where slots begin, if known; without it nothing is aligned to a moment.
+    /// Start times of the slots, if known; otherwise nothing is aligned to slots.
     pub slots: Option<SlotTiming>,
-    /// The block time, for rounding delays.
+    /// Block time, for rounding delays.
     pub block_time: Duration,
-    /// How long after a slot's beginning the members propose and vote.
+    /// Time after the start of a slot in which the members propose and vote.
     pub consensus_window: Duration,
-    /// Restarts by this supervisor.
+    /// Budget of restarts by this supervisor.
     pub restarts: Budget,
-    /// Slots missed by its restarts.
+    /// Budget of slots missed by its restarts.
     pub slots_missed: Budget,
-    /// Slots missed so far because a circuit was open, which are not charged: see [`DecisionInputs::pause`].
+    /// Number of slots missed so far because a circuit breaker was open, which are not charged: see
+    /// [`DecisionInputs::pause`].
     pub slots_spared: u64,
-    /// Restarts in the whole tree.
+    /// Budget of restarts in the whole tree.
     pub bound: Budget,
-    /// Whether all siblings were restarted already within the supervisor's window.
+    /// Whether all siblings were already restarted within the supervisor's window.
     pub siblings_restarted: bool,
-    /// What patterns of failure ask for.
+    /// Throttling due to failure patterns.
     pub tightening: RestartThrottle,
 }
 
-/// Everything, field by field; times are counted from the origin of the process's clock.
+/// Writes every field; times are relative to the origin of the process's clock.
 impl fmt::Display for DecisionInputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since_origin = |moment: Moment| moment.since(Moment::ORIGIN);
@@ -98,33 +99,33 @@ impl fmt::Display for DecisionInputs {
     }
 }
 
-/// What follows.
+/// Result of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartDecision {
-    /// What is done.
+    /// Escalation step to take.
     pub step: EscalationStep,
-    /// Whether consensus operations are halted besides.
+    /// Whether consensus operations are also halted.
     pub halts: bool,
-    /// For a restart: not before this moment; else the moment of the decision.
+    /// For a restart: the earliest moment for it; otherwise the time of the decision.
     pub due: Moment,
-    /// What stood in the way of a restart, if something did.
+    /// What prevented a restart, if anything did.
     pub obstacle: Option<Obstacle>,
 }
 
-/// What stands in the way of a restart.
+/// Reason that prevents a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// The restart type does not want the child back.
+    /// The restart type does not ask for a restart.
     NotWanted,
-    /// The ladder has no restart for this class.
+    /// The escalation path of this class has no restart.
     Class,
     /// The strategy allows no more restarts in a row.
     Attempts,
-    /// The supervisor restarted too often.
+    /// The supervisor exceeded its restart intensity.
     Intensity,
     /// Too many slots were missed, or would be.
     Slots,
-    /// The whole tree restarted too often.
+    /// The whole tree exceeded its restart budget.
     Bound,
 }
 
@@ -141,16 +142,16 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// One decision: over what, from what, and which.
+/// A decision with the failure and its inputs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DecisionRecord {
-    /// The child.
+    /// Child that failed.
     pub child: ActorName,
-    /// What happened to it.
+    /// Failure that was decided about.
     pub failure: Failure,
-    /// What the decision depends on.
+    /// Inputs of the decision.
     pub inputs: DecisionInputs,
-    /// The decision.
+    /// Result of the decision.
     pub decision: RestartDecision,
 }
 
@@ -176,7 +177,7 @@ impl fmt::Display for DecisionRecord {
             [("restarts", on.restarts), ("slots missed", on.slots_missed), ("in the whole tree", on.bound)]
         {
             match budget.most {
-                // A budget that is not there in practice reads better without its number.
+                // A practically unlimited budget reads better without its number.
                 most if most >= u64::from(u32::MAX) => write!(f, ", {} {name}", budget.used)?,
                 most => write!(f, ", {} of {most} {name}", budget.used)?,
             }
@@ -194,7 +195,7 @@ impl fmt::Display for DecisionRecord {
     }
 }
 
-/// Not before when the restart could take place; `None` if the strategy allows none.
+/// The earliest moment for a restart; `None` if the strategy allows none.
 fn due(inputs: &DecisionInputs) -> Option<Moment> {
     let delay = inputs.strategy.delay(inputs.attempt, inputs.random, inputs.block_time)?;
     let delay = if inputs.class == FailureClass::Exhausted {
@@ -203,7 +204,7 @@ fn due(inputs: &DecisionInputs) -> Option<Moment> {
         delay
     };
     let delay = if inputs.tightening.factor > 1.0 {
-        // Beyond what a duration holds, it is as long as one can be.
+        // A delay too large for a duration becomes the maximum.
         Duration::try_from_secs_f64(delay.as_secs_f64() * inputs.tightening.factor).unwrap_or(Duration::MAX)
     } else {
         delay
@@ -211,12 +212,12 @@ fn due(inputs: &DecisionInputs) -> Option<Moment> {
     Some(inputs.now + delay)
 }
 
-/// How long something that ran out is given at least: 500 ms, twice as long with each restart in a row, up to 8 s.
+/// Minimum delay after a resource ran out: 500 ms, doubled with each restart in a row, up to 8 s.
 fn exhausted_pause(attempt: u32) -> Duration {
     Duration::from_millis(500) * 2u32.pow(attempt.saturating_sub(1).min(4))
 }
 
-/// `due`, or later: when the consensus window is over, the slot begins.
+/// Moves `due` past the consensus window, or to the next slot boundary, as the inputs require.
 fn aligned(inputs: &DecisionInputs, mut due: Moment) -> Moment {
     if let Some(slots) = inputs.slots {
         if inputs.strategy.respects_consensus_timing() {
@@ -229,16 +230,16 @@ fn aligned(inputs: &DecisionInputs, mut due: Moment) -> Moment {
     due
 }
 
-/// When a step would restart.
+/// When a step would restart the child.
 #[derive(Clone, Copy)]
 struct Plan {
     due: Moment,
-    /// The same if no circuit were open. The budget of missed slots is asked for this one: an open circuit makes a
-    /// restart later, and never refuses one.
+    /// The same without an open circuit breaker. The budget of missed slots is checked against this moment, because an
+    /// open breaker delays a restart but never refuses one.
     freely: Moment,
 }
 
-/// When `step` would restart; `None` if it does not.
+/// When `step` would restart the child; `None` if it would not.
 fn plan(inputs: &DecisionInputs, step: EscalationStep) -> Option<Plan> {
     let due = match step {
         EscalationStep::Restart => due(inputs)?,
@@ -250,14 +251,14 @@ fn plan(inputs: &DecisionInputs, step: EscalationStep) -> Option<Plan> {
 }
 
 impl DecisionInputs {
-    /// The time by which an open circuit makes the restart that was decided later. Its slots are not charged.
+    /// The period by which an open circuit breaker delays the decided restart. Slots missed in it are not charged.
     pub fn pause(&self, decision: &RestartDecision) -> Option<(Moment, Moment)> {
         let plan = plan(self, decision.step)?;
         (plan.freely < plan.due).then_some((plan.freely, plan.due))
     }
 }
 
-/// What stands in the way of a restart.
+/// The first reason that prevents a restart.
 fn obstacle(inputs: &DecisionInputs, plan: Plan) -> Option<Obstacle> {
     let missed = inputs.slots.map_or(0, |slots| slots.missed(inputs.away_since, plan.freely));
     let missed = missed.saturating_sub(inputs.slots_spared);
@@ -272,12 +273,12 @@ fn obstacle(inputs: &DecisionInputs, plan: Plan) -> Option<Obstacle> {
     }
 }
 
-/// What follows from a failure under these circumstances.
+/// Decides what follows from a failure.
 pub fn decide(inputs: &DecisionInputs) -> RestartDecision {
     let now = inputs.now;
     let mut decision =
         RestartDecision { step: EscalationStep::StayDown, halts: false, due: now, obstacle: None };
-    // Only halting does not depend on whether the child is wanted back: what it broke is broken for all.
+    // A halt does not depend on the restart type, because the failure may affect all members.
     let wanted = inputs.comes_back || inputs.ladder.first() == Some(&EscalationStep::HaltConsensus);
     if !wanted {
         decision.obstacle = Some(Obstacle::NotWanted);
@@ -428,10 +429,10 @@ mod tests {
     #[test]
     fn slots_that_an_open_circuit_makes_a_child_miss_are_not_charged() {
         use EscalationStep::{RaiseToParent, Restart};
-        // Ten boundaries lie in between, and three are allowed.
+        // Ten slot boundaries lie in between; three missed slots are allowed.
         let open = |i: &mut DecisionInputs| i.tightening.open_until = Some(at(31_000));
         assert_eq!(decided(open), (Restart, false, at(31_000), None));
-        // Away for four boundaries, three of which an open circuit made it miss; then it failed to start.
+        // Down for four boundaries, three of them because of an open circuit breaker; then it failed to start.
         let again = |spared| {
             move |i: &mut DecisionInputs| {
                 i.away_since = at(3_000);

@@ -1,33 +1,33 @@
-//! What is done when restarting is not the answer, as data: per tier and per class of failure.
+//! Escalation steps for when a restart does not help, as data: per tier and failure class.
 //!
-//! A ladder is climbed from its first step to the first that applies. [`EscalationStep::Restart`] applies while
-//! the child's strategy and every budget allow it; [`EscalationStep::RestartSiblings`] while the budgets do, once
-//! in a window; [`EscalationStep::HaltConsensus`] is done and the climb goes on; the others end it.
+//! An escalation path (ladder) is followed from its first step to the first one that applies.
+//! [`EscalationStep::Restart`] applies while the child's strategy and every budget allow it;
+//! [`EscalationStep::RestartSiblings`] applies while the budgets allow it, once per window;
+//! [`EscalationStep::HaltConsensus`] is executed and the path continues; every other step ends it.
 
 use super::failure::FailureClass;
 use crate::id::ActorPriority;
 
-/// One step of a ladder.
+/// One step of an escalation path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EscalationStep {
-    /// Restart the child, and whom its group's strategy names.
+    /// Restart the child, and the siblings that the supervision strategy includes.
     Restart,
     /// Restart every child of the supervisor.
     RestartSiblings,
-    /// Halt consensus operations through the gate, until the child runs again by an operator's word. The climb
-    /// goes on.
+    /// Halt consensus operations through the gate, until an operator starts the child again. The path continues.
     HaltConsensus,
     /// Stop all children and end as a shutdown; the parent decides.
     RaiseToParent,
-    /// The child stays stopped, the others go on.
+    /// Leave the child stopped; its siblings continue.
     StayDown,
-    /// Stop the node in order; after [`super::spec::SupervisorSpec::halt_for`] if the ladder halted consensus,
-    /// so that an operator can read why. The same as raising, for the root; below it, the parent decides.
+    /// Shut the node down; after [`super::spec::SupervisorSpec::halt_for`] if the path halted consensus, so that an
+    /// operator can read the reason. For the root this is the same as raising; below the root, the parent decides.
     StopNode,
 }
 
 impl EscalationStep {
-    /// Whether the child comes back by it.
+    /// Whether the step restarts the child.
     pub fn is_restart(self) -> bool {
         matches!(self, Self::Restart | Self::RestartSiblings)
     }
@@ -45,10 +45,10 @@ impl EscalationStep {
     }
 }
 
-/// The steps for one class in one tier.
+/// Escalation steps for one class in one tier.
 pub type EscalationPath = &'static [EscalationStep];
 
-/// Ladders by tier (critical, high, normal, background) and by class, in the order of [`FailureClass::ALL`].
+/// Escalation paths by tier (critical, high, normal, background) and by class, in the order of [`FailureClass::ALL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EscalationTable(pub [[EscalationPath; 5]; 4]);
 
@@ -64,10 +64,11 @@ const HALT: EscalationPath = &[HaltConsensus, StopNode];
 const LEAVE: EscalationPath = &[StayDown];
 
 impl EscalationTable {
-    /// Erlang/OTP's: restart within the budget, then raise; what a restart would only repeat is raised at once.
+    /// Erlang/OTP's escalation: restart within the budget, then raise; failures that a restart would only repeat are
+    /// raised at once.
     pub const OTP: Self = Self([[RETRY, RETRY, RAISE, RAISE, HALT_AND_RAISE]; 4]);
 
-    /// The tiers of a node.
+    /// Escalation in the tiers of a node.
     ///
     /// | | transient, exhausted | corrupt, configuration | consensus-fatal |
     /// | --- | --- | --- | --- |
@@ -81,7 +82,7 @@ impl EscalationTable {
         [RETRY, RETRY, LEAVE, LEAVE, HALT_AND_RAISE],
     ]);
 
-    /// The root of a node, whose children are the tiers.
+    /// Escalation at the root of a node, whose children are the tiers.
     ///
     /// | | transient, exhausted | corrupt, configuration | consensus-fatal |
     /// | --- | --- | --- | --- |
@@ -94,7 +95,7 @@ impl EscalationTable {
         [RETRY_OR_LEAVE, RETRY_OR_LEAVE, LEAVE, LEAVE, HALT],
     ]);
 
-    /// The ladder for a child of this tier that failed in this class.
+    /// The escalation path for a child of this tier that failed in this class.
     pub fn ladder(&self, tier: ActorPriority, class: FailureClass) -> EscalationPath {
         self.0[tier as usize][class as usize]
     }

@@ -1,5 +1,5 @@
-//! What is remembered of failures and restarts: of each actor the last ones and their sums, and the patterns
-//! among them. Bounded: the actor that failed longest ago is forgotten first.
+//! Bounded history of failures and restarts: the last ones and the totals of each actor, and the patterns among them.
+//! When it is full, the actor that failed longest ago is dropped first.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -16,61 +16,61 @@ use super::pattern::{DetectedPattern, Evidence, FailurePatternDetector, PatternC
 use crate::clock::{Moment, WallTime};
 use crate::id::ActorName;
 
-/// Actors remembered.
+/// Maximum number of actors in the history.
 pub const ACTORS_MAX: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
-/// Failures remembered of each.
+/// Maximum number of failures kept per actor.
 pub const ATTEMPTS_MAX: usize = 16;
 
-/// One failure and what was decided about it.
+/// One failure and the decision about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RestartAttemptInfo {
-    /// When.
+    /// Time of the decision.
     pub at: WallTime,
-    /// What happened.
+    /// Failure that occurred.
     pub failure: Failure,
-    /// What was decided.
+    /// Escalation step that was taken.
     pub step: EscalationStep,
-    /// Which restart in a row it was, from 1.
+    /// Number of this restart in a row, from 1.
     pub attempt: u32,
-    /// How long the restart was put off.
+    /// Delay before the restart.
     pub delay: Duration,
-    /// How long the actor was away, once it runs again.
+    /// Downtime of the actor; `None` until it runs again.
     pub away: Option<Duration>,
 }
 
-/// Sums over everything that was seen of an actor since it was last forgotten.
+/// Totals of an actor since it entered the history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RestartStatistics {
-    /// Failures.
+    /// Number of failures.
     pub failures: u64,
-    /// Restarts decided.
+    /// Number of restarts decided.
     pub restarts: u64,
-    /// Decisions other than a restart.
+    /// Number of decisions other than a restart.
     pub escalations: u64,
-    /// Restarts after which it ran.
+    /// Number of restarts after which the actor ran.
     pub recoveries: u64,
-    /// Time away before those.
+    /// Total downtime before those recoveries.
     pub away: Duration,
 }
 
-/// What is remembered of one actor.
+/// History of one actor.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ActorHistory {
-    /// Its sums.
+    /// Totals.
     pub statistics: RestartStatistics,
-    /// Its last failures, oldest first.
+    /// Last failures, oldest first.
     pub attempts: VecDeque<RestartAttemptInfo>,
     failed_at: Option<Moment>,
 }
 
-/// How much is remembered.
+/// Size of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryUse {
-    /// Actors remembered.
+    /// Number of actors in the history.
     pub actors: usize,
-    /// Failures remembered of all of them.
+    /// Number of failures kept for all actors together.
     pub attempts: usize,
-    /// Actors forgotten to make room.
+    /// Number of actors dropped to make room.
     pub forgotten: u64,
 }
 
@@ -81,12 +81,12 @@ struct Inner {
     detector: FailurePatternDetector,
 }
 
-/// The memory of all supervisors of a node. Cheap to clone; everyone sees the same.
+/// Failure history of all supervisors of a node. Cheap to clone; all clones share one history.
 #[derive(Clone, Debug)]
 pub struct SupervisionMemory(Arc<Mutex<Inner>>);
 
 impl SupervisionMemory {
-    /// An empty memory that looks for these patterns.
+    /// An empty history with a detector for `patterns`.
     pub fn new(patterns: PatternConfig) -> Self {
         let (histories, detector) = (LruCache::new(ACTORS_MAX), FailurePatternDetector::new(patterns));
         Self(Arc::new(Mutex::new(Inner { histories, forgotten: 0, detector })))
@@ -96,12 +96,12 @@ impl SupervisionMemory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows a failure to the pattern detector.
+    /// Passes a failure to the pattern detector.
     pub fn observe(&self, seen: Evidence, depends_on: &[ActorName]) -> RestartThrottle {
         self.inner().detector.observe(seen, depends_on)
     }
 
-    /// Remembers a decision.
+    /// Records a decision.
     pub fn decided(&self, at: WallTime, record: &DecisionRecord) {
         let mut inner = self.inner();
         if inner.histories.len() == ACTORS_MAX.get() && !inner.histories.contains(&record.child) {
@@ -127,7 +127,7 @@ impl SupervisionMemory {
         });
     }
 
-    /// The actor runs again.
+    /// Records that the actor runs again.
     pub fn recovered(&self, now: Moment, actor: &ActorName) {
         let mut inner = self.inner();
         let Some(history) = inner.histories.peek_mut(actor) else { return };
@@ -140,22 +140,22 @@ impl SupervisionMemory {
         }
     }
 
-    /// Every actor remembered, those that failed last first.
+    /// The history of every actor, most recently failed first.
     pub fn histories(&self) -> Vec<(ActorName, ActorHistory)> {
         self.inner().histories.iter().map(|(name, history)| (name.clone(), history.clone())).collect()
     }
 
-    /// What is remembered of one actor.
+    /// The history of one actor.
     pub fn history(&self, actor: &ActorName) -> Option<ActorHistory> {
         self.inner().histories.peek(actor).cloned()
     }
 
-    /// The patterns of late, those seen last first.
+    /// The patterns within the window, most recently seen first.
     pub fn findings(&self, now: Moment) -> Vec<DetectedPattern> {
         self.inner().detector.findings(now)
     }
 
-    /// How much is remembered.
+    /// The current size of the history.
     pub fn usage(&self) -> MemoryUse {
         let inner = self.inner();
         MemoryUse {

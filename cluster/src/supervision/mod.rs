@@ -1,15 +1,17 @@
-//! Supervision: every failure is classified, answered by policy, restarted for real, and explained.
+//! Supervision: classifies every failure, decides by policy, restarts the actor, and explains each decision.
 //!
-//! It decides: what a failure is ([`failure`]), whether and when the child comes back ([`strategy`], [`slot`],
-//! [`intensity`]), with whom ([`spec::SupervisionStrategy`]), and what is done when restarting is not the answer
-//! ([`escalation`]). The semantics are those of Erlang/OTP's `supervisor`. It never looks into what a child does,
-//! and never sleeps: what is for later is a message to itself.
+//! It decides what a failure is ([`failure`]), whether and when the child is restarted ([`strategy`], [`slot`],
+//! [`intensity`]), which siblings restart with it ([`spec::SupervisionStrategy`]), and what to do when a restart does
+//! not help ([`escalation`]). The semantics are those of Erlang/OTP's `supervisor`. It never inspects what a child does
+//! and never sleeps: for later work it sends itself a delayed message.
 //!
-//! Reading order: [`failure`], [`strategy`], [`slot`], [`intensity`], [`escalation`] (the policies), [`decision`]
-//! (one failure, one decision, as plain data), [`spec`] (what a child is, as data), [`child`] and [`command`] (what is known of it, and asked),
-//! [`state`] (who starts and stops when), `registry_sync` (what the registry is told of it),
-//! [`pattern`] and [`memory`] (what is remembered), [`mod@panic`] and [`supervised_actor`] (what stands around every actor),
-//! [`actor`] (the shell on ractor), [`tree`] (the tree from outside), [`enhanced`] (the face), [`restart_requester`] (the face for whoever watches health).
+//! Reading order: [`failure`], [`strategy`], [`slot`], [`intensity`], [`escalation`] (the policies); [`decision`] (one
+//! decision about one failure, as plain data); [`spec`] (specifications of children and supervisors, as data);
+//! [`child`] and [`command`] (a child's state, and requests about it); [`state`] (who starts and stops when);
+//! `registry_sync` (keeps the registry in step with the children); [`pattern`] and [`memory`] (failure history);
+//! [`mod@panic`] and [`supervised_actor`] (the wrapper around every actor); [`actor`] (the supervisor as a ractor
+//! actor); [`tree`] (read-only view of the tree); [`enhanced`] (the public API); [`restart_requester`] (the API for
+//! health monitoring).
 
 pub mod actor;
 pub mod child;

@@ -1,9 +1,9 @@
-//! Block time as supervision sees it: where the slots begin, and two ways to align a restart to them.
+//! Slot timing for supervision: when slots begin, and two ways to align a restart to them.
 //!
-//! The specification rounds a *delay* up to whole block intervals ([`align_delay_to_block_boundary`]): a delay
-//! of 100 ms becomes one block time, whenever it begins. That keeps restarts a whole slot apart, but they still
-//! fall anywhere in a slot. [`SlotTiming::next_boundary`] aligns the *moment* instead: the restart happens when
-//! the chain's next slot begins.
+//! The specification rounds a *delay* up to whole block intervals ([`align_delay_to_block_boundary`]): a delay of 100
+//! ms becomes one block time, whenever it begins. This keeps restarts at least one slot apart, but they can fall
+//! anywhere in a slot. [`SlotTiming::next_boundary`] aligns the *moment* instead: the restart happens when the chain's
+//! next slot begins.
 //!
 //! ```text
 //!   fails            slot begins                     slot begins
@@ -12,19 +12,19 @@
 //!     |- delay rounded up to 2 s ------->|
 //! ```
 //!
-//! The consensus window is the part of a slot in which the members propose and vote. A restart exactly at the
-//! boundary is outside: the actor is there when the window opens.
+//! The consensus window is the part of a slot in which the members propose and vote. A restart exactly at the boundary
+//! lies outside the window: the actor is back when the window opens.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// Rounds `delay` up to whole block intervals; zero stays zero. A delay of more milliseconds than 64 bits count
-/// stays as it is, and so does every delay if the block time is below 1 ms.
+/// Rounds `delay` up to whole block intervals; zero stays zero. The delay is unchanged if its milliseconds exceed 64
+/// bits or the block time is below 1 ms.
 ///
-/// The specification's `align_delay_to_block_boundary`, which counts in milliseconds; a part of one counts as a
-/// whole.
+/// This is the specification's `align_delay_to_block_boundary`, which counts in milliseconds; a fraction of one is
+/// rounded up.
 pub fn align_delay_to_block_boundary(delay: Duration, block_time: Duration) -> Duration {
     let block_ms = u64::try_from(block_time.as_millis()).unwrap_or(u64::MAX);
     let delay_ms = u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
@@ -34,17 +34,17 @@ pub fn align_delay_to_block_boundary(delay: Duration, block_time: Duration) -> D
     }
 }
 
-/// Where slots begin on this process's clock.
+/// Start times of the slots on this process's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotTiming {
-    /// Any beginning of a slot, past or future.
+    /// Start of any slot, past or future.
     pub boundary: Moment,
-    /// The length of a slot; more than zero.
+    /// Length of a slot; more than zero.
     pub block_time: Duration,
 }
 
 fn nanos(duration: Duration) -> u64 {
-    // 584 years fit.
+    // Enough for 584 years.
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -60,7 +60,7 @@ impl SlotTiming {
         Moment::at(Duration::from_nanos(next))
     }
 
-    /// The boundaries after `from` and before `to`: slots that begin while an actor is away from `from` to `to`.
+    /// Number of boundaries after `from` and before `to`: slots that begin while an actor is down from `from` to `to`.
     pub fn missed(&self, from: Moment, to: Moment) -> u64 {
         let first = self.next_boundary(from + Duration::from_nanos(1));
         match nanos(to.since(Moment::ORIGIN)).checked_sub(nanos(first.since(Moment::ORIGIN))) {
@@ -69,28 +69,28 @@ impl SlotTiming {
         }
     }
 
-    /// `at`, or the end of the consensus window that `at` lies in. The window is open at both ends.
+    /// `at`, or the end of the consensus window that contains `at`. The window is open at both ends.
     pub fn after_window(&self, at: Moment, window: Duration) -> Moment {
         let (moment, block, phase) = (nanos(at.since(Moment::ORIGIN)), nanos(self.block_time), self.phase());
-        // Before the first boundary since the origin: the slot that holds the origin began before it.
+        // Before the first boundary since the origin: the current slot began before the origin.
         let into = if moment >= phase { (moment - phase) % block } else { block - (phase - moment) };
         let window = nanos(window).min(block);
         if into > 0 && into < window { at + Duration::from_nanos(window - into) } else { at }
     }
 }
 
-/// The slots a child misses because a pattern keeps it away, beyond those its restart would miss anyway. They are
-/// not charged to the budget of missed slots: a pattern makes a restart later, and never refuses one.
+/// Slots a child misses because a failure pattern delays its restart, beyond those the restart would miss anyway. They
+/// are not charged to the budget of missed slots: a pattern delays a restart but never refuses one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Spared {
-    /// Slots of pauses before the last one.
+    /// Number of slots in the pauses before the last one.
     before: u64,
     from: Moment,
     until: Moment,
 }
 
 impl Spared {
-    /// How many of the slots missed from `away` to `to` are spared.
+    /// Number of slots missed from `away` to `to` that are not charged.
     pub(super) fn count(&self, slots: &SlotTiming, away: Moment, to: Moment) -> u64 {
         let until = self.until.min(to);
         let from = self.from.min(until);
@@ -98,7 +98,7 @@ impl Spared {
         self.before.min(slots.missed(away, from)) + last
     }
 
-    /// With another pause, of one that is away since `away`. Pauses that overlap count once.
+    /// Adds a pause of a child that is down since `away`. Overlapping pauses count once.
     pub(super) fn and(self, slots: &SlotTiming, away: Moment, (from, until): (Moment, Moment)) -> Self {
         let from = from.max(self.until);
         if until <= from {
@@ -108,18 +108,18 @@ impl Spared {
     }
 }
 
-/// Where slots begin, as the chain's actor last said it; nobody knows before the first slot.
+/// Slot timing as last set by the chain actor; unknown before the first slot.
 #[derive(Clone, Debug, Default)]
 pub struct SlotReader(Arc<RwLock<Option<SlotTiming>>>);
 
 impl SlotReader {
-    /// What is known.
+    /// The current timing, if known.
     pub fn timing(&self) -> Option<SlotTiming> {
-        // Slots without a length begin nowhere.
+        // Slots of zero length have no boundaries.
         self.0.read().unwrap_or_else(PoisonError::into_inner).filter(|timing| !timing.block_time.is_zero())
     }
 
-    /// Says where slots begin.
+    /// Sets the slot timing.
     pub fn set(&self, timing: SlotTiming) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(timing);
     }
@@ -182,7 +182,7 @@ mod tests {
             (vec![pause(3_000, 9_000)], 5_000, 9_000, 2),
             (vec![pause(3_000, 9_000)], 9_500, 15_000, 0),
             (vec![pause(3_000, 9_000)], 1_000, 7_000, 2),
-            // At a boundary, which the restart would have met anyway.
+            // The pause begins at a boundary, which the restart would have met anyway.
             (vec![pause(2_000, 8_000)], 1_000, 8_001, 3),
             (vec![pause(3_000, 9_000), pause(5_000, 9_000)], 1_000, 9_000, 3),
             (vec![pause(3_000, 9_000), pause(5_000, 11_000)], 1_000, 11_000, 4),

@@ -1,4 +1,4 @@
-//! What a child and a supervisor are, as data.
+//! Specifications of children and supervisors, as data.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,15 +23,15 @@ use crate::id::{ActorName, ActorPriority, ActorType, Tag};
 use crate::mailbox::{Address, AnyAddress};
 use crate::registry::{Profile, Registration};
 
-/// Whether an ended child is started again.
+/// Whether a child is restarted after it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestartType {
     /// Always.
     Permanent,
     /// Only when it ended abnormally: by an error, a panic or a kill.
     Transient,
-    /// Never by itself; its spec is dropped with it, and it is not brought back when its siblings cycle. While it runs its
-    /// spec is kept, for it can be restarted, or suspended and resumed, when somebody asks for that.
+    /// Never automatically. Its spec is dropped when it ends, and a restart cycle of its siblings does not restart it.
+    /// While it runs, its spec is kept, because it can be restarted, or suspended and resumed, on request.
     Temporary,
 }
 
@@ -49,24 +49,24 @@ impl RestartType {
 /// How a child is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
-    /// At once, without its `post_stop`.
+    /// Kill at once, without running its `post_stop`.
     BrutalKill,
-    /// In order, and killed if that takes longer.
+    /// Stop gracefully; kill if that takes longer than this.
     Within(Duration),
-    /// In order, however long it takes: for supervisors, whose children have deadlines of their own.
+    /// Stop gracefully without a deadline: for supervisors, whose children have their own deadlines.
     Infinity,
 }
 
-/// Which children are restarted when one fails (Erlang/OTP's strategies). A cycle of many looks at all of them for
-/// each step: for tens of children, not for thousands.
+/// Which children are restarted when one fails (Erlang/OTP's strategies). Each step of a restart cycle scans all
+/// children of the supervisor, so group strategies suit tens of children, not thousands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SupervisionStrategy {
-    /// The one that failed.
+    /// The failed child only.
     #[default]
     OneForOne,
-    /// All of them.
+    /// All children.
     OneForAll,
-    /// The one that failed and those started after it.
+    /// The failed child and the children started after it.
     RestForOne,
 }
 
@@ -84,109 +84,109 @@ impl SupervisionStrategy {
 /// Whether a supervisor ends itself when significant children have ended by themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AutoShutdown {
-    /// No; then no child may be significant.
+    /// Never; then no child may be significant.
     #[default]
     Never,
-    /// With the first of them.
+    /// When the first significant child has ended.
     AnySignificant,
-    /// With the last of them.
+    /// When the last significant child has ended.
     AllSignificant,
 }
 
 /// Starts a child under the given supervisor.
 pub type Starter = Arc<dyn Fn(ActorCell) -> BoxFuture<'static, Result<ActorCell, SpawnErr>> + Send + Sync>;
 
-/// What a child leaves behind for its supervisor, and what is asked of one that cannot be reached yet.
+/// Exit facts of a child that ractor's event cannot carry, and the cancellation of a start, for a supervisor that has
+/// no mailbox yet.
 #[derive(Debug, Default)]
 pub struct ExitChannel {
-    /// The panic that ended it.
+    /// Panic that ended the child.
     pub panic: Arc<PanicSlot>,
-    /// Why it gave up, if it is a supervisor.
+    /// Failure a supervisor gave up for.
     raised: Mutex<Option<Failure>>,
-    /// For whom it halted consensus, if it is a supervisor.
+    /// Actors on whose behalf a supervisor halted consensus.
     halted: Mutex<Vec<ActorName>>,
-    /// Calls it back while it starts, if it is a supervisor.
+    /// Cancels the start of a supervisor.
     pub start: StartCancellation,
 }
 
 impl ExitChannel {
-    /// Leaves the failure a supervisor gives up for.
+    /// Stores the failure that a supervisor gives up for.
     pub fn raise(&self, failure: Failure) {
         *self.raised.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
     }
 
-    /// Remembers that consensus was halted in this child's name.
+    /// Records that consensus was halted on behalf of `child`.
     pub fn halted(&self, child: ActorName) {
         self.halted.lock().unwrap_or_else(PoisonError::into_inner).push(child);
     }
 
-    /// Takes the names it was halted in.
+    /// Takes the actors on whose behalf consensus was halted.
     pub fn take_halted(&self) -> Vec<ActorName> {
         std::mem::take(&mut self.halted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes it.
+    /// Takes the failure that the supervisor gave up for.
     pub fn take_raised(&self) -> Option<Failure> {
         self.raised.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// What the decisions know of a child.
+/// The part of a child's specification that restart decisions depend on.
 #[derive(Clone, Debug)]
 pub struct ChildPolicy {
-    /// Unique under its supervisor.
+    /// Name of the child, unique under its supervisor.
     pub name: ActorName,
-    /// Whether it is started again.
+    /// Whether the child is restarted after it ended.
     pub restart: RestartType,
-    /// How its restarts are spaced.
+    /// Delay between its restarts.
     pub strategy: RestartStrategy,
-    /// Whether it starts again at the next slot boundary only: the alignment of the *moment*, see
-    /// [`super::slot`].
+    /// Whether it is restarted only at the next slot boundary: this aligns the *moment*, see [`super::slot`].
     pub at_boundary: bool,
-    /// Whether its end can end its supervisor: see [`AutoShutdown`].
+    /// Whether its exit can end its supervisor: see [`AutoShutdown`].
     pub significant: bool,
-    /// Whether it supervises others.
+    /// Whether the child is a supervisor.
     pub is_supervisor: bool,
-    /// Its tier.
+    /// Tier of the child.
     pub priority: ActorPriority,
-    /// Whom it needs, in the whole node: a failure that follows one of theirs is told as a cascade.
+    /// Actors of the node that it depends on: a failure that follows one of theirs is reported as a cascade.
     pub depends_on: Arc<[ActorName]>,
 }
 
-/// One child: how it is started, whether and when it is restarted, how it is stopped.
+/// One child: how to start it, whether and when to restart it, and how to stop it.
 #[derive(Clone)]
 pub struct ChildSpec {
-    /// What the decisions know.
+    /// Inputs for restart decisions.
     pub policy: Arc<ChildPolicy>,
-    /// How long it may take to start. One that takes longer counts as failed.
+    /// Maximum time to start. A start that takes longer counts as failed.
     pub start_deadline: Duration,
-    /// How it is stopped.
+    /// How the child is stopped.
     pub shutdown: Shutdown,
-    /// What the registry says of it.
+    /// Type, tags and metadata in the registry.
     pub profile: Arc<Profile>,
-    /// Where it is reached by those who find it in the registry, if anybody may.
+    /// Address that the registry hands out; `None` if the child is not reachable through the registry.
     pub address: Option<AnyAddress>,
     pub(super) start: Starter,
     pub(super) exit: Arc<ExitChannel>,
 }
 
-/// The longest a worker may take to start, unless its spec says otherwise.
+/// Default maximum time for a worker to start.
 const WORKER_START_DEADLINE: Duration = Duration::from_secs(10);
-/// The longest a worker may take to stop before it is killed, unless its spec says otherwise: half a slot.
+/// Default maximum time for a worker to stop before it is killed: half a slot.
 const WORKER_SHUTDOWN: Shutdown = Shutdown::Within(Duration::from_secs(1));
-/// Slots of a supervisor's mailbox for what it is asked; what it tells itself takes none.
+/// Slots of a supervisor's mailbox for requests; messages to itself take none.
 const MAILBOX: usize = 1_024;
-/// The longest an orphan is waited for.
+/// Maximum time to wait for an orphan to end.
 const ORPHAN_DEADLINE: Duration = Duration::from_secs(1);
 
-/// The last actor a spec started.
+/// The last actor that a spec started.
 ///
-/// When a supervisor is killed its children are killed too, but later: a successor that starts meanwhile would
-/// find their names, files and ports taken.
+/// When a supervisor is killed, its children are killed too, but only later. A successor that starts in between would
+/// find their names, files and ports still in use.
 #[derive(Clone, Default)]
 struct LastIncarnation(Arc<futures::lock::Mutex<Option<Predecessor>>>);
 
-/// An actor, and the task it runs in.
+/// An actor and the task that it runs in.
 type Predecessor = (ActorCell, JoinHandle<()>);
 
 impl LastIncarnation {
@@ -196,8 +196,9 @@ impl LastIncarnation {
         if orphan.get_status() != ActorStatus::Stopped {
             orphan.kill();
         }
-        // Its end is told before its state is dropped, and with it files and ports; its task ends after both. One
-        // that does not even yield to a kill makes the start fail, which tells more, and is waited for again.
+        // ractor reports the exit before it drops the actor's state, and with it files and ports; the task ends after
+        // both. If the orphan does not yield even to a kill, the start fails with a more specific error, and the next
+        // start waits for the orphan again.
         if ractor::concurrency::timeout(ORPHAN_DEADLINE, task).await.is_ok() {
             *last = None;
         }
@@ -210,8 +211,8 @@ impl LastIncarnation {
 }
 
 impl ChildSpec {
-    /// A permanent worker that is restarted at once. `make` gives a fresh actor and its arguments for every
-    /// start; the actor's ractor name is `prefix/name`, for the registry of names spans the process.
+    /// A permanent worker that is restarted immediately. `make` returns a new actor and its arguments for every start.
+    /// The actor's ractor name is `prefix/name`, because ractor's name registry is global to the process.
     pub fn worker<A: Actor>(
         prefix: &str,
         name: &ActorName,
@@ -220,7 +221,7 @@ impl ChildSpec {
         Self::watched(prefix, name, HandlerLimits::default(), make)
     }
 
-    /// The same, with deadlines for its handlers and limits for its mailbox.
+    /// Like [`Self::worker`], with deadlines for its handlers and limits for its mailbox.
     pub fn watched<A: Actor>(
         prefix: &str,
         name: &ActorName,
@@ -230,7 +231,7 @@ impl ChildSpec {
         Self::build(prefix, name, limits, Arc::default(), make)
     }
 
-    /// A permanent supervisor with its own children, in the tier they are in.
+    /// A permanent supervisor with its own children, in the tier of `spec`.
     pub fn supervisor(spec: SupervisorSpec, context: Context) -> Self {
         let (name, priority, address) = (spec.name.clone(), spec.priority, spec.address.any());
         let start_deadline = spec.start_deadline();
@@ -239,7 +240,7 @@ impl ChildSpec {
         let make = move || (Supervisor::raising_to(context.clone(), left.clone()), spec.clone());
         let worker = Self::build(&prefix, &name, HandlerLimits::default(), exit, make);
         let policy = Arc::new(ChildPolicy { is_supervisor: true, priority, ..(*worker.policy).clone() });
-        // Each of its children has a deadline, also those that are added later.
+        // Each of its children has a deadline, including those added later.
         Self { policy, start_deadline, shutdown: Shutdown::Infinity, address: Some(address), ..worker }
     }
 
@@ -289,90 +290,90 @@ impl ChildSpec {
         self
     }
 
-    /// The same child with another restart type.
+    /// Sets the restart type.
     #[must_use]
     pub fn restart(self, restart: RestartType) -> Self {
         self.with(|policy| policy.restart = restart)
     }
 
-    /// The same child, whose restarts are spaced like this.
+    /// Sets the delay between restarts.
     #[must_use]
     pub fn strategy(self, strategy: RestartStrategy) -> Self {
         self.with(|policy| policy.strategy = strategy)
     }
 
-    /// The same child, which starts again at the next slot boundary only.
+    /// Restarts the child only at the next slot boundary.
     #[must_use]
     pub fn at_boundary(self) -> Self {
         self.with(|policy| policy.at_boundary = true)
     }
 
-    /// The same child, whose end can end its supervisor.
+    /// Lets the exit of the child end its supervisor.
     #[must_use]
     pub fn significant(self) -> Self {
         self.with(|policy| policy.significant = true)
     }
 
-    /// The same child, stopped like this.
+    /// Sets how the child is stopped.
     #[must_use]
     pub fn shutdown(mut self, shutdown: Shutdown) -> Self {
         self.shutdown = shutdown;
         self
     }
 
-    /// The same child, which may take this long to start.
+    /// Sets the maximum time to start.
     #[must_use]
     pub fn start_deadline(mut self, deadline: Duration) -> Self {
         self.start_deadline = deadline;
         self
     }
 
-    /// The same child, which needs these.
+    /// Sets the actors that the child depends on.
     #[must_use]
     pub fn depends_on(self, names: &[&ActorName]) -> Self {
         self.with(|policy| policy.depends_on = names.iter().map(|&name| name.clone()).collect())
     }
 
-    /// The same child in this tier.
+    /// Sets the tier.
     #[must_use]
     pub fn priority(self, priority: ActorPriority) -> Self {
         self.with(|policy| policy.priority = priority)
     }
 
-    /// The same child, found in the registry by this type instead of its Rust type.
+    /// Sets the type in the registry, instead of the Rust type.
     #[must_use]
     pub fn actor_type(mut self, actor_type: ActorType) -> Self {
         Arc::make_mut(&mut self.profile).actor_type = actor_type;
         self
     }
 
-    /// The same child, found in the registry by these tags too.
+    /// Adds tags to find the child by in the registry.
     #[must_use]
     pub fn tags(mut self, tags: impl IntoIterator<Item = Tag>) -> Self {
         Arc::make_mut(&mut self.profile).tags.extend(tags);
         self
     }
 
-    /// The same child, of which the registry says this too.
+    /// Adds a metadata entry to the registry.
     #[must_use]
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.profile).metadata.insert(key.into(), value.into());
         self
     }
 
-    /// The same child, reached here by those who find it in the registry.
+    /// Sets the address that the registry hands out.
     #[must_use]
     pub fn reached_at<M: Send + 'static>(mut self, address: &Address<M>) -> Self {
         self.address = Some(address.any());
         self
     }
 
-    /// Its name.
+    /// Name of the child.
     pub fn name(&self) -> &ActorName {
         &self.policy.name
     }
 
-    /// What it is registered with under `supervisor`.
+    /// The registration of the child under `supervisor`.
     pub(super) fn registration(&self, supervisor: &ActorName) -> Registration {
         Registration {
             name: self.policy.name.clone(),
@@ -384,35 +385,35 @@ impl ChildSpec {
     }
 }
 
-/// A supervisor: its children in start order, who is restarted with whom, and its budgets.
+/// A supervisor: its children in start order, its restart strategy and its budgets.
 #[derive(Clone)]
 pub struct SupervisorSpec {
-    /// Unique in the node.
+    /// Name of the supervisor, unique in the node.
     pub name: ActorName,
-    /// Where the supervisor is reached, whichever incarnation of it runs.
+    /// Address of the supervisor; it stays the same across restarts.
     pub address: Address<SupervisorMessage>,
-    /// In start order; they stop in reverse.
+    /// Children in start order; they stop in reverse order.
     pub children: Vec<ChildSpec>,
-    /// Who is restarted when one fails.
+    /// Which children are restarted when one fails.
     pub group: SupervisionStrategy,
-    /// Restarts allowed before it gives up.
+    /// Number of restarts allowed before the supervisor gives up.
     pub intensity: RestartIntensity,
-    /// Slots its restarts may miss before it gives up.
+    /// Number of slots its restarts may miss before it gives up.
     pub slot_budget: SlotBudget,
-    /// What significant children mean.
+    /// Whether it ends itself when significant children have ended.
     pub auto_shutdown: AutoShutdown,
-    /// What is done about failures.
+    /// Escalation steps by tier and failure class.
     pub escalation: EscalationTable,
-    /// How long the node stays up with consensus halted before [`super::EscalationStep::StopNode`] stops it.
+    /// Time the node stays up with consensus halted before [`super::EscalationStep::StopNode`] stops it.
     pub halt_for: Duration,
-    /// The tier its children are in.
+    /// Tier of the supervisor and of its children.
     pub priority: ActorPriority,
-    /// Whether its children stop all at once and are forgotten when they end for good: for children by the
-    /// thousand, which come and go.
+    /// Whether its children stop all at once and are forgotten when they end for good: for thousands of short-lived
+    /// children.
     pub is_dynamic: bool,
 }
 
-/// The longest any sum of deadlines comes to.
+/// Upper limit for a sum of deadlines.
 const SUM_MAX: Duration = Duration::from_hours(24);
 
 fn sum(deadlines: impl Iterator<Item = Duration>) -> Duration {
@@ -420,8 +421,7 @@ fn sum(deadlines: impl Iterator<Item = Duration>) -> Duration {
 }
 
 impl SupervisorSpec {
-    /// A one-for-one supervisor of these children with the default budgets, Erlang/OTP's escalation and the
-    /// normal tier.
+    /// A one-for-one supervisor of `children` with the default budgets, Erlang/OTP's escalation and normal priority.
     pub fn new(name: ActorName, children: Vec<ChildSpec>) -> Self {
         let address = Address::new(name.clone(), MAILBOX);
         Self {
@@ -439,14 +439,15 @@ impl SupervisorSpec {
         }
     }
 
-    /// A one-for-one supervisor without children yet, for children by the thousand.
+    /// A one-for-one supervisor without initial children, for thousands of dynamic ones.
     pub fn dynamic(name: ActorName) -> Self {
         Self { is_dynamic: true, ..Self::new(name, Vec::new()) }
     }
 
-    /// Checks what types do not: names are unique, budgets have a window, and significant children mean something.
+    /// Checks what the types do not: child names are unique, budget windows are not empty, children are significant
+    /// only where auto-shutdown is set, and a dynamic supervisor is one-for-one.
     ///
-    /// Ranges are for those who configure: a library's user may well want more than 1,000 restarts.
+    /// The ranges of the configuration do not apply: a library user may want more than 1,000 restarts.
     pub fn validate(&self) -> Result<(), FieldError> {
         let mut names = HashSet::new();
         for child in &self.children {
@@ -454,7 +455,7 @@ impl SupervisorSpec {
             require(is_first, "children.name", child.name(), "each name once under a supervisor")?;
             self.validate_child(child)?;
         }
-        // A budget whose window is over at once is none.
+        // With an empty window the budget would never be exceeded.
         let within = self.intensity.within;
         require(!within.is_zero(), "intensity.within", within, "more than 0")?;
         let within_slots = self.slot_budget.within_slots;
@@ -463,7 +464,7 @@ impl SupervisorSpec {
         require(alone || !self.is_dynamic, "group", self.group, "one-for-one for a dynamic supervisor")
     }
 
-    /// The same for one child.
+    /// Checks the spec of one child.
     pub fn validate_child(&self, child: &ChildSpec) -> Result<(), FieldError> {
         child.policy.strategy.validate()?;
         child.profile.validate()?;
@@ -473,7 +474,7 @@ impl SupervisorSpec {
         require(may || !significant, "significant", significant, expected)
     }
 
-    /// The longest its children may take to start one after the other, and a little for itself.
+    /// Maximum time to start all children one after the other, plus one second for the supervisor itself.
     pub fn start_deadline(&self) -> Duration {
         sum(self.children.iter().map(|child| child.start_deadline)) + Duration::from_secs(1)
     }

@@ -1,13 +1,13 @@
-//! Cancels the start of a supervisor: ractor gives an actor no mailbox before its start is over.
+//! Cancels the start of a supervisor. A message cannot: ractor gives an actor no mailbox before its start is over.
 
 use tokio::sync::watch;
 
-/// Whether the start in progress is still wanted.
+/// Whether the start in progress is cancelled.
 #[derive(Debug, Default)]
 pub struct StartCancellation(watch::Sender<bool>);
 
 impl StartCancellation {
-    /// Marks the start that begins as wanted.
+    /// Begins a new start that is not cancelled.
     pub fn begin(&self) {
         self.0.send_replace(false);
     }
@@ -19,7 +19,7 @@ impl StartCancellation {
 
     /// Completes when the start is cancelled.
     pub async fn cancelled(&self) {
-        // The sender lives as long as this does.
+        // This cannot fail: the sender lives as long as `self`.
         let _ = self.0.subscribe().wait_for(|cancelled| *cancelled).await;
     }
 }
