@@ -1,7 +1,7 @@
-//! The supervisor as an actor: it hears of exits, asks [`SupervisorState`] and does what it says.
+//! The supervisor as an actor: receives exits, passes them to [`SupervisorState`] and applies its effects.
 //!
-//! Starts run in tasks of their own, so that a supervisor answers and obeys a stop while a child takes its time;
-//! only at boot it waits, for it has not started before its children have.
+//! Starts run in their own tasks, so that a supervisor can answer and stop during a slow start. Only at boot does it
+//! wait for each start, because its own start includes the starts of its children.
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
@@ -29,11 +29,11 @@ use crate::event::ClusterEvent;
 use crate::mailbox::{Mail, send_self_after};
 use crate::trace::{ParentSpan, TraceContext, within_sync};
 
-/// What ractor says of an actor that was killed.
+/// ractor's exit reason of a killed actor.
 const KILLED: &str = "killed";
-/// What it says of one that was killed while it started.
+/// ractor's error for an actor killed during its start.
 const KILLED_AT_START: &str = "Actor killed during startup";
-/// The longest a killed actor is waited for: nothing more can be done about one that does not even yield to that.
+/// Maximum time to wait for a killed actor; one that does not yield to a kill cannot be ended.
 const KILL_GRACE: Duration = Duration::from_millis(200);
 
 type Me = ActorRef<Mail<SupervisorMessage>>;
@@ -45,14 +45,14 @@ pub struct Supervisor {
     exit: Arc<ExitChannel>,
 }
 
-/// Someone who waits until a child is where it was asked to be.
+/// A caller that waits until a child reaches the requested phase.
 enum Waiting {
     Runs(Reply<()>),
     IsDown(Reply<()>),
     Decided(Option<Reply<RestartDecision>>),
 }
 
-/// The shell's memory: the decisions' state, and which actor each child is now.
+/// State of the actor: the state machine, and the current actor of each child.
 pub struct SupervisorActorState {
     context: Context,
     spec: SupervisorSpec,
@@ -60,20 +60,20 @@ pub struct SupervisorActorState {
     specs: HashMap<ChildKey, ChildSpec>,
     cells: BTreeMap<ChildKey, ActorCell>,
     keys: HashMap<ActorId, ChildKey>,
-    /// Attempts whose outcome was not heard yet; a task is over before its word is.
+    /// Start tasks whose outcome was not handled yet; the task itself may be over.
     attempts: BTreeMap<ChildKey, Attempt>,
-    /// Those, and the ones that needed no task.
+    /// Number of start attempts whose outcome was not handled yet, including those without a task.
     unheard: usize,
-    /// Exits that came before the word that the child had started.
+    /// Exits that arrived before the outcome of the child's start.
     early: HashMap<ActorId, SupervisionEvent>,
     waiting: HashMap<ChildKey, Vec<Waiting>>,
-    /// Restarts that are not over, as they are told.
+    /// Traces of the restarts in progress.
     restarts: Restarts,
-    /// Reminders of stop deadlines; over when the child is.
+    /// Timers of stop deadlines; aborted when the child ends.
     reminders: HashMap<ChildKey, AbortHandle>,
 }
 
-/// An attempt to start a child. It ends with the supervisor.
+/// An attempt to start a child. It is aborted with the supervisor.
 struct Attempt(JoinHandle<Option<ActorCell>>);
 
 impl Drop for Attempt {
@@ -83,8 +83,8 @@ impl Drop for Attempt {
 }
 
 impl Drop for SupervisorActorState {
-    /// However the supervisor ended, its children ended with it. One without a parent that was killed, or panicked, has
-    /// nobody else to say so.
+    /// However the supervisor ended, its children ended with it. If it has no parent and was killed or panicked,
+    /// nothing else updates the registry.
     fn drop(&mut self) {
         self.state().ended();
         let children = self.specs.values().map(ChildSpec::name);
@@ -98,7 +98,7 @@ impl SupervisorActorState {
     }
 }
 
-/// A child failed to start at boot. The type of its failure is the source, so that the parent recognises it.
+/// A child failed to start at boot. The error's source is the failure type, so that the parent recognises it.
 #[derive(Debug)]
 struct NotBooted(Failure);
 
@@ -114,14 +114,14 @@ impl std::error::Error for NotBooted {
     }
 }
 
-/// One attempt to start a child. A factory that panics is a failed start like any other.
+/// Tries to start a child. A factory that panics counts as a failed start.
 async fn attempt(spec: ChildSpec, supervisor: ActorCell) -> Result<ActorCell, Failure> {
     let slot = spec.exit.panic.clone();
     let starting = panic::watched(slot.clone(), async { (spec.start)(supervisor).await });
     let mut starting = pin!(AssertUnwindSafe(starting).catch_unwind());
     let outcome = tokio::time::timeout(spec.start_deadline, &mut starting).await;
     if outcome.is_err() && spec.policy.is_supervisor {
-        // Dropped half done, it would leave those of its children that run to be killed.
+        // Dropping a half-started supervisor would kill its running children; it must stop them instead.
         spec.exit.start.cancel();
         if let Ok(Ok(cell)) = starting.await {
             return Ok(cell);
@@ -140,7 +140,7 @@ async fn attempt(spec: ChildSpec, supervisor: ActorCell) -> Result<ActorCell, Fa
     Err(failure.at_start())
 }
 
-/// The failure behind an error: a panic if the actor left one that says the same.
+/// The failure behind an error: the captured panic, if its message is the same.
 fn failure_of(error: &(dyn std::error::Error + Send + Sync + 'static), exit: &ExitChannel) -> Failure {
     let text = error.to_string();
     match exit.panic.take(&text) {
@@ -150,7 +150,7 @@ fn failure_of(error: &(dyn std::error::Error + Send + Sync + 'static), exit: &Ex
     }
 }
 
-/// Why an actor did not start, in its own words: ractor calls every failure to start a panic.
+/// Why an actor did not start, in its own words; ractor would report every failed start as a panic.
 pub fn start_failure(error: SpawnErr) -> String {
     match error {
         SpawnErr::StartupFailed(reason) => reason.to_string(),
@@ -164,13 +164,13 @@ impl Supervisor {
         Self::raising_to(context, Arc::default())
     }
 
-    /// A supervisor that leaves its reason to give up where its parent looks.
+    /// A supervisor that stores its reason to give up in `exit`, where its parent reads it.
     pub(super) fn raising_to(context: Context, exit: Arc<ExitChannel>) -> Self {
         panic::install();
         Self { context, exit }
     }
 
-    /// Tells the state, and does what follows.
+    /// Passes `input` to the state machine and applies the effects.
     fn input(&self, me: &Me, shell: &mut SupervisorActorState, input: Input) -> Result<(), AdminError> {
         let (key, failed) = match &input {
             Input::Started(key) | Input::Command(key, _) => (Some(*key), false),
@@ -194,14 +194,14 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Tells the registry where a child stands now.
+    /// Updates the registry state of a child.
     fn sync_registry(&self, shell: &SupervisorActorState, key: ChildKey, failed: bool) {
         if let Some(spec) = shell.specs.get(&key) {
             self.context.follow(&shell.spec.name, spec.name(), shell.state().child(key), failed);
         }
     }
 
-    /// Has a child in the registry that is about to be started.
+    /// Registers a child that is about to be started.
     fn register(&self, shell: &SupervisorActorState, spec: &ChildSpec, key: ChildKey) -> Result<(), Failure> {
         let registered = self.context.register(&shell.spec.name, spec, shell.state().child(key));
         registered.map_err(|error| {
@@ -254,7 +254,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts a child in a task of its own, so that a start which takes its time keeps nobody waiting.
+    /// Starts a child in its own task, so that a slow start does not block the supervisor.
     fn start(&self, me: &Me, shell: &mut SupervisorActorState, key: ChildKey) {
         let Some(spec) = shell.specs.get(&key).cloned() else { return };
         let is_dynamic = shell.spec.is_dynamic;
@@ -266,8 +266,8 @@ impl Supervisor {
             registered?;
             attempt(spec, cell).await
         });
-        // Of children by the thousand, most start without waiting for anything: they need no task. One that fails
-        // takes the long way, so that between attempts the supervisor answers.
+        // Most children of a dynamic supervisor start without waiting, so they need no task. A failed start is still
+        // reported through the mailbox, so that the supervisor can answer between attempts.
         let outcome = if is_dynamic { attempt.as_mut().now_or_never() } else { None };
         match outcome {
             Some(Ok(cell)) => return self.started(me, shell, key, cell),
@@ -277,7 +277,7 @@ impl Supervisor {
                 let task = tokio::spawn(async move {
                     let outcome = attempt.await;
                     let cell = outcome.as_ref().ok().cloned();
-                    // A supervisor that ends meanwhile does not read it: it waits for the task.
+                    // A supervisor that is ending does not read this; it awaits the task instead.
                     let _ = me.cast(Mail::to_self(SupervisorMessage::Attempted(key, outcome)));
                     cell
                 });
@@ -287,7 +287,7 @@ impl Supervisor {
         shell.unheard += 1;
     }
 
-    /// Asks a child to stop, and sees to it that it does.
+    /// Asks a child to stop, and kills it at its deadline.
     fn stop(me: &Me, shell: &mut SupervisorActorState, key: ChildKey) {
         let (Some(cell), Some(spec)) = (shell.cells.get(&key), shell.specs.get(&key)) else { return };
         let (id, reason) = (cell.get_id(), || Some("its supervisor stops it".to_owned()));
@@ -308,8 +308,8 @@ impl Supervisor {
         shell.reminders.insert(key, Self::wait_for(me, cell.clone(), key, deadline, then));
     }
 
-    /// Waits for the end of a child that was told to stop, and says `then` at the deadline. A child that is not linked
-    /// to its supervisor any more tells it nothing; of one that is linked, ractor has told before.
+    /// Waits for the end of a child that was asked to stop, and sends `then` at the deadline. For a child that is no
+    /// longer linked to its supervisor ractor reports no exit; for a linked one, ractor's event arrives first.
     fn wait_for(
         me: &Me,
         cell: ActorCell,
@@ -321,7 +321,7 @@ impl Supervisor {
         let waiting = tokio::spawn(async move {
             let has_ended = cell.wait(Some(deadline)).await.is_ok();
             let told = if has_ended { SupervisorMessage::Gone(key, id) } else { then };
-            // A supervisor that ends meanwhile waits for its children itself.
+            // A supervisor that is ending waits for its children itself.
             let _ = me.cast(Mail::to_self(told));
         });
         waiting.abort_handle()
@@ -350,7 +350,7 @@ impl Supervisor {
         shell.cells.insert(key, cell);
         let Some(name) = shell.specs.get(&key).map(|spec| spec.name().clone()) else { return };
         self.context.halt.resume(&name);
-        // What its former incarnation halted, also for children it does not have any more.
+        // Also ends the halts of its former incarnation, including those for children that no longer exist.
         let before = shell.specs.get(&key).map(|spec| spec.exit.take_halted()).unwrap_or_default();
         for child in &before {
             self.context.halt.resume(child);
@@ -358,7 +358,7 @@ impl Supervisor {
         self.context.memory.recovered(self.context.clock.now(), &name);
         // Only a command can be refused.
         let _ = self.input(me, shell, Input::Started(key));
-        // Before anything else happens to it.
+        // Answer before the phase can change again.
         Self::answer(shell, key);
         let restarts = shell.state().child(key).map_or(0, |child| child.restarts);
         let supervisor = shell.spec.name.clone();
@@ -369,7 +369,7 @@ impl Supervisor {
         }
     }
 
-    /// The actor with this number ended.
+    /// Handles the end of the actor with this id.
     fn ended(&self, me: &Me, shell: &mut SupervisorActorState, id: ActorId, exit: Exit) {
         let Some(key) = shell.keys.remove(&id) else { return };
         shell.cells.remove(&key);
@@ -377,7 +377,7 @@ impl Supervisor {
             reminder.abort();
         }
         if let Some(spec) = shell.specs.get(&key).filter(|spec| spec.policy.is_supervisor) {
-            // One that was killed could not say what became of its own.
+            // If it was killed, it could not update its children in the registry.
             self.context.orphan(spec.name());
         }
         self.child_ended(me, shell, key, exit);
@@ -393,19 +393,20 @@ impl Supervisor {
         let _ = self.input(me, shell, Input::Ended(key, exit));
     }
 
-    /// How an actor ended, from what ractor tells.
+    /// The exit that a ractor event describes.
     fn exit_of(shell: &SupervisorActorState, event: SupervisionEvent) -> Option<(ActorId, Exit)> {
         let exit = |cell: &ActorCell| {
             shell.keys.get(&cell.get_id()).and_then(|key| shell.specs.get(key)).map(|spec| &spec.exit)
         };
-        // Whatever ended a supervisor that had given up, it had given up.
+        // A supervisor that gave up counts as such, whatever ended it.
         if let SupervisionEvent::ActorTerminated(cell, ..) | SupervisionEvent::ActorFailed(cell, _) = &event
             && let Some(failure) = exit(cell).and_then(|exit| exit.take_raised())
         {
             return Some((cell.get_id(), Exit::raised(failure)));
         }
         Some(match event {
-            // ractor reports a kill as an end with this reason, and an actor whose task was dropped without a state.
+            // ractor reports a kill as a termination with this reason, and an actor whose task was dropped as one
+            // without a state.
             SupervisionEvent::ActorTerminated(cell, state, reason)
                 if state.is_none() || reason.as_deref() == Some(KILLED) =>
             {
@@ -448,7 +449,7 @@ impl Supervisor {
         command: Command,
         waiting: Waiting,
     ) {
-        // Before the command, for its effects may be what is waited for.
+        // Add it first, because the command's effects may already satisfy it.
         shell.waiting.entry(key).or_default().push(waiting);
         match self.input(me, shell, Input::Command(key, command)) {
             Ok(()) => Self::answer(shell, key),
@@ -460,7 +461,7 @@ impl Supervisor {
         }
     }
 
-    /// Answers those for whom `key` stands where they want it.
+    /// Answers the callers whose requested phase `key` has reached.
     fn answer(shell: &mut SupervisorActorState, key: ChildKey) {
         let Some(waiting) = shell.waiting.remove(&key) else { return };
         let phase = shell.state().child(key).map(|child| child.phase);
@@ -470,7 +471,7 @@ impl Supervisor {
         }
     }
 
-    /// A child failed to start: whoever waits for it to run waits in vain.
+    /// Handles a failed start, and returns the error to the callers that wait for the child to run.
     fn failed_to_start(&self, me: &Me, shell: &mut SupervisorActorState, key: ChildKey, failure: Failure) {
         if let (Some(waiting), Some(spec)) = (shell.waiting.remove(&key), shell.specs.get(&key)) {
             let error = AdminError::Start { child: spec.name().clone(), failure: failure.clone() };
@@ -486,9 +487,9 @@ impl Supervisor {
         self.child_ended(me, shell, key, Exit::abnormal(failure));
     }
 
-    /// Stops the children in reverse start order, each within its own deadline; those of a dynamic supervisor
-    /// all at once. Whoever exceeds its deadline is killed. A worker that is being started is dropped, for it has
-    /// nothing to stop yet; a supervisor then has children, and is waited for until it has stopped them.
+    /// Stops the children in reverse start order, each within its own deadline; those of a dynamic supervisor all at
+    /// once. A child that exceeds its deadline is killed. The start of a worker is aborted, because it has nothing to
+    /// stop yet; the start of a supervisor is cancelled and awaited, because it may have children to stop.
     async fn stop_children(&self, shell: &mut SupervisorActorState) {
         let reason = || Some("its supervisor stops".to_owned());
         for (key, attempt) in &shell.attempts {
@@ -515,7 +516,7 @@ impl Supervisor {
             if let Some(spec) = shell.specs.get(&key) {
                 self.context.stops(&shell.spec.name, spec.name());
             }
-            // Deadlines of those that were asked together run together.
+            // Children that were asked at the same time share the elapsed time.
             let spent =
                 if shell.spec.is_dynamic { self.context.clock.now().since(begun) } else { Duration::ZERO };
             let in_time = match shutdown {
@@ -543,7 +544,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes the last child that runs, once those behind it that are being started have ended.
+    /// Takes the last running child, once the pending starts after it have ended.
     async fn last_child(shell: &mut SupervisorActorState) -> Option<(ChildKey, ActorCell)> {
         while let Some((key, mut attempt)) = shell.attempts.pop_last() {
             if shell.cells.last_key_value().is_some_and(|(last, _)| *last > key) {
@@ -553,7 +554,7 @@ impl Supervisor {
             if let Some(spec) = shell.specs.get(&key) {
                 spec.exit.start.cancel();
             }
-            // One that was quicker is stopped like any other.
+            // A start that completed first is stopped like any other child.
             if let Ok(Some(cell)) = (&mut attempt.0).await {
                 shell.cells.insert(key, cell);
             }
@@ -561,7 +562,7 @@ impl Supervisor {
         shell.cells.pop_last()
     }
 
-    /// Tells the registry what became of every child, for the supervisor ends.
+    /// Marks every child as ended in the registry, because the supervisor ends.
     fn close(&self, shell: &SupervisorActorState, failed: bool) {
         for spec in shell.specs.values() {
             self.context.ends(&shell.spec.name, spec.name(), failed);
@@ -569,7 +570,7 @@ impl Supervisor {
         self.context.root_ends(&shell.spec.name, failed);
     }
 
-    /// Starts every child in order, and waits for each.
+    /// Starts every child in order, waiting for each.
     async fn boot(&self, me: &Me, shell: &mut SupervisorActorState) -> Result<(), Failure> {
         for spec in std::mem::take(&mut shell.spec.children) {
             let name = spec.name().clone();
@@ -577,7 +578,7 @@ impl Supervisor {
             let now = self.context.clock.now();
             let key = shell.state().add(now, spec.policy.clone()).map_err(|e| refused(e.into()))?;
             shell.specs.insert(key, spec.clone());
-            // Nothing else is under way: what follows is this one start.
+            // There is no other effect than this start, which happens below.
             self.decide(shell, Input::Command(key, Command::Start)).map_err(refused)?;
             let named = |failure: Failure| failure.in_words(format!("child {name} {}", failure.message()));
             self.register(shell, &spec, key).map_err(named)?;
@@ -587,8 +588,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Starts one child at boot, unless the start of this supervisor is not wanted any more: then neither is the
-    /// child's.
+    /// Starts one child at boot. If the start of this supervisor is cancelled, so is the child's.
     async fn boot_child(&self, spec: ChildSpec, me: ActorCell) -> Result<ActorCell, Failure> {
         spec.exit.start.begin();
         let (exit, is_supervisor) = (spec.exit.clone(), spec.policy.is_supervisor);
@@ -610,17 +610,17 @@ impl Supervisor {
 }
 
 impl Waiting {
-    /// Answers if this is what was waited for; else it goes on.
+    /// Answers if `phase` satisfies the caller; otherwise returns `self`.
     fn seen(self, phase: Option<ChildPhase>) -> Option<Self> {
         match (self, phase) {
             (Self::Runs(reply), Some(ChildPhase::Running))
             | (Self::IsDown(reply), None | Some(ChildPhase::Stopped | ChildPhase::Suspended)) => {
-                // A caller that gave up no longer listens, which is its own affair.
+                // An error means that the caller no longer waits.
                 let _ = reply.send(Ok(()));
                 None
             }
-            // Answered before, or somebody else wanted it otherwise meanwhile: then this caller hears that nobody
-            // answers.
+            // Answered before, or another request changed the child's course. Dropping the reply port tells the caller
+            // that there is no answer.
             (Self::Decided(None), _)
             | (
                 Self::Runs(_),
@@ -640,7 +640,7 @@ impl Waiting {
 
     fn refused(self, error: AdminError) {
         match self {
-            // A caller that gave up no longer listens, which is its own affair.
+            // An error means that the caller no longer waits.
             Self::Runs(reply) | Self::IsDown(reply) => drop(reply.send(Err(error))),
             Self::Decided(Some(reply)) => drop(reply.send(Err(error))),
             Self::Decided(None) => {}
@@ -653,8 +653,7 @@ impl Actor for Supervisor {
     type State = SupervisorActorState;
     type Arguments = SupervisorSpec;
 
-    /// Starts every child in order. If one fails, those before it are stopped and the supervisor fails to
-    /// start.
+    /// Starts every child in order. If one fails, the children before it are stopped and the supervisor fails to start.
     async fn pre_start(
         &self,
         me: Me,
@@ -792,7 +791,7 @@ impl Actor for Supervisor {
                     Self::answer(shell, key);
                 }
             }
-            // Either the word that it started is still under way, or it is no child any more.
+            // Either the outcome of its start is not handled yet, or it is no longer a child.
             None if shell.unheard > 0 => drop(shell.early.insert(id, event)),
             None => {}
         }
@@ -800,9 +799,9 @@ impl Actor for Supervisor {
     }
 
     async fn post_stop(&self, me: Me, shell: &mut SupervisorActorState) -> Result<(), ActorProcessingErr> {
-        // ractor would kill them without their `post_stop`.
+        // ractor would kill them without running their `post_stop`.
         self.stop_children(shell).await;
-        // One that started so late that nobody heard of it.
+        // Children that started so late that their outcome was never handled.
         let late = Some("its supervisor stops".to_owned());
         me.stop_children_and_wait(late, Some(KILL_GRACE)).await;
         shell.state().ended();

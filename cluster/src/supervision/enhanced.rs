@@ -1,4 +1,4 @@
-//! The face of supervision: actors are spawned under it, reported to it, and administered through it.
+//! The public API of supervision: spawns actors, accepts reports of failures, and administers children.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,43 +21,43 @@ use crate::id::{ActorName, ActorPriority, ActorType, Tag};
 use crate::mailbox::{Address, CallError, Mail};
 use crate::registry::Profile;
 
-/// The longest an administrative call waits: a stop and a start with their longest usual deadlines.
+/// Maximum time an administrative call waits: enough for a stop and a start with their longest usual deadlines.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How one actor is supervised.
+/// Supervision settings of one actor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SupervisedActorConfig {
-    /// Unique in the node.
+    /// Name of the actor, unique in the node.
     pub name: ActorName,
-    /// Its tier, which with the class of a failure picks what is done about it. Default normal.
+    /// Tier; together with the failure class it selects the escalation path. Default normal.
     pub priority: ActorPriority,
-    /// Whether it is started again. Default permanent.
+    /// Whether it is restarted after it ended. Default permanent.
     pub restart: RestartType,
-    /// How its restarts are spaced. Default at once.
+    /// Delay between its restarts. Default immediate.
     pub strategy: RestartStrategy,
-    /// Whether it starts again at the next slot boundary only. Default false.
+    /// Whether it is restarted only at the next slot boundary. Default false.
     pub at_boundary: bool,
-    /// Slots of its mailbox, 1 to 1,000,000; the newest message is refused when all are taken. Default 1,024.
+    /// Number of mailbox slots, 1 to 1,000,000; new messages are rejected when all are occupied. Default 1,024.
     pub mailbox: usize,
-    /// Refused messages after which it fails and its mailbox is emptied. Looked at after each message: with it
-    /// goes a `handler_deadline`, which finds an actor that hangs over one. Default never.
+    /// Number of rejected messages after which the actor fails and its mailbox is emptied. It is checked after each
+    /// message, so it requires a `handler_deadline`, which detects a hanging handler. Default never.
     pub overflow_after: Option<u64>,
-    /// The longest it may take to start, 1 ms to 1 h. Default 10 s.
+    /// Maximum time to start, 1 ms to 1 h. Default 10 s.
     pub start_deadline: Duration,
-    /// The longest it may take to stop before it is killed, up to 1 h; 0 kills at once. Default 1 s.
+    /// Maximum time to stop before it is killed, up to 1 h; 0 kills at once. Default 1 s.
     pub stop_deadline: Duration,
-    /// The longest it may take over one message, 1 ms to 1 h. Default as long as it likes.
+    /// Maximum time to handle one message, 1 ms to 1 h. Default unlimited.
     pub handler_deadline: Option<Duration>,
-    /// Whom it needs: failures that follow theirs are told as cascades. Default nobody.
+    /// Actors that it depends on: failures that follow theirs are reported as cascades. Default none.
     pub depends_on: Vec<ActorName>,
-    /// The words it is found by in the registry, at most 16. Default none.
+    /// Tags in the registry, at most 16. Default none.
     pub tags: Vec<Tag>,
-    /// What else the registry says of it, at most 16 pieces. Default nothing.
+    /// Metadata in the registry, at most 16 entries. Default none.
     pub metadata: BTreeMap<String, String>,
 }
 
 impl SupervisedActorConfig {
-    /// The defaults, under this name.
+    /// The default settings for an actor called `name`.
     pub fn new(name: ActorName) -> Self {
         Self {
             name,
@@ -102,7 +102,7 @@ impl SupervisedActorConfig {
     }
 }
 
-/// A supervisor, seen by those who use it. Cheap to clone; valid across restarts of the supervisor.
+/// Handle to a supervisor. Cheap to clone; valid across restarts of the supervisor.
 #[derive(Clone)]
 pub struct EnhancedSupervision {
     address: Address<SupervisorMessage>,
@@ -110,7 +110,7 @@ pub struct EnhancedSupervision {
 }
 
 impl EnhancedSupervision {
-    /// Starts a supervisor without a parent. The handle ends with it.
+    /// Starts a supervisor without a parent. The join handle completes when it ends.
     pub async fn start(spec: SupervisorSpec, context: Context) -> Result<(Self, JoinHandle<()>), String> {
         let (name, address) = (format!("{}/{}", context.prefix, spec.name), spec.address.clone());
         let (_, ended) =
@@ -118,23 +118,23 @@ impl EnhancedSupervision {
         Ok((Self { address, context }, ended))
     }
 
-    /// The face of a supervisor that someone else starts.
+    /// A handle to a supervisor that is started elsewhere.
     pub fn of(spec: &SupervisorSpec, context: Context) -> Self {
         Self { address: spec.address.clone(), context }
     }
 
-    /// The face of the supervisor that is reached at `address`.
+    /// A handle to the supervisor at `address`.
     pub fn at(address: Address<SupervisorMessage>, context: Context) -> Self {
         Self { address, context }
     }
 
-    /// What this supervisor shares with all others.
+    /// The state shared by all supervisors of the node.
     pub fn context(&self) -> &Context {
         &self.context
     }
 
-    /// Starts an actor under this supervisor. `factory` makes a fresh one with its arguments for every start;
-    /// the address returned reaches whichever of them runs.
+    /// Starts an actor under this supervisor. `factory` returns a new actor and its arguments for every start; the
+    /// returned address stays the same for every incarnation.
     pub async fn spawn_supervised<A, M>(
         &self,
         config: SupervisedActorConfig,
@@ -173,8 +173,8 @@ impl EnhancedSupervision {
         Ok(address)
     }
 
-    /// Someone else found that a running actor failed: it is stopped, and what follows is decided as if it had
-    /// failed by itself. Answers with the decision.
+    /// Reports a failure of a running actor that someone else found: the actor is stopped, and the supervisor decides
+    /// as if it had failed by itself. Returns the decision.
     pub async fn handle_actor_failure(
         &self,
         actor: &ActorName,
@@ -183,7 +183,8 @@ impl EnhancedSupervision {
         self.report(actor, Report::Failed(Failure::new(failure))).await
     }
 
-    /// The same, when restarting the actor alone is not the answer: the next step of the escalation is taken.
+    /// Like [`Self::handle_actor_failure`], when restarting the actor alone does not help: takes the next escalation
+    /// step.
     pub async fn escalate_failure(
         &self,
         actor: &ActorName,
@@ -203,27 +204,27 @@ impl EnhancedSupervision {
         config.delay(attempt, random, self.context.block_time)
     }
 
-    /// Adds a child behind the others and starts it.
+    /// Adds a child after the existing ones and starts it.
     pub async fn start_child(&self, child: ChildSpec) -> Result<(), AdminError> {
         self.ask(|reply| SupervisorMessage::StartChild(Box::new(child), reply)).await?
     }
 
-    /// Starts a child that was stopped, or is down; a halt of consensus over it ends.
+    /// Starts a child that is stopped or halted, and ends a halt of consensus on its behalf.
     pub async fn start_stopped(&self, child: &ActorName) -> Result<(), AdminError> {
         self.command(child, Command::Start).await
     }
 
-    /// Stops a child, which keeps its place. A temporary one is forgotten.
+    /// Stops a child; the supervisor keeps its spec, unless the child is temporary.
     pub async fn stop_child(&self, child: &ActorName) -> Result<(), AdminError> {
         self.command(child, Command::Stop).await
     }
 
-    /// Stops a child if it runs, and starts it. Costs no budget.
+    /// Stops a child if it runs, then starts it. Not charged to the restart budget.
     pub async fn restart_child(&self, child: &ActorName) -> Result<(), AdminError> {
         self.command(child, Command::Restart).await
     }
 
-    /// Stops a child until it is resumed: neither its own failure nor its siblings' brings it back.
+    /// Stops a child until it is resumed: neither its own failure nor its siblings' failures restart it.
     pub async fn suspend_child(&self, child: &ActorName) -> Result<(), AdminError> {
         self.command(child, Command::Suspend).await
     }
@@ -233,22 +234,22 @@ impl EnhancedSupervision {
         self.command(child, Command::Resume).await
     }
 
-    /// Forgets a child that is down.
+    /// Deletes a child that is down.
     pub async fn delete_child(&self, child: &ActorName) -> Result<(), AdminError> {
         self.command(child, Command::Delete).await
     }
 
-    /// The children, in start order.
+    /// Lists the children, in start order.
     pub async fn list_children(&self) -> Result<Vec<ChildInfo>, AdminError> {
         self.ask(SupervisorMessage::List).await
     }
 
-    /// How many children there are.
+    /// Counts the children.
     pub async fn count_children(&self) -> Result<ChildCounts, AdminError> {
         self.ask(SupervisorMessage::Count).await
     }
 
-    /// Asks the supervisor to stop its children in reverse start order, and then itself.
+    /// Asks the supervisor to stop its children in reverse start order, then itself.
     pub fn stop(&self) {
         if let Some(supervisor) = self.address.target() {
             supervisor.stop(Some("shutdown".to_owned()));

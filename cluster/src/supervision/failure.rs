@@ -1,8 +1,8 @@
-//! What went wrong, as the specification names it, and which class of action it calls for.
+//! Failure types as the specification names them, and the class of action each calls for.
 //!
-//! An actor says what happened by returning an [`ActorFailureType`] as its error; a supervisor learns the rest
-//! from facts: a panic, a kill, a start that took too long. [`Failure::of_error`] turns an error into a failure
-//! by its type, never by its text.
+//! An actor reports a failure by returning an [`ActorFailureType`] as its error; a supervisor derives the others from
+//! facts: a panic, a kill, a start that took too long. [`Failure::of_error`] classifies an error by its type, never by
+//! its text.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,96 +13,96 @@ use thiserror::Error;
 use crate::config::FieldError;
 use crate::mailbox::{CallError, MailError};
 
-/// What went wrong (specification, "Failure Classification System"). The last four are facts the specification
-/// has no name for.
+/// What went wrong (specification, "Failure Classification System"). The last four variants are not in the
+/// specification.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum ActorFailureType {
     /// The actor panicked.
     #[error("it panicked")]
     Panic {
-        /// Where, if it was captured: see [`mod@super::panic`].
+        /// Backtrace, if it was captured: see [`mod@super::panic`].
         backtrace: Option<String>,
     },
-    /// A handler, or the start, took longer than it may.
+    /// A handler or the start exceeded its deadline.
     #[error("it took longer than {duration:?}")]
     Timeout {
-        /// The deadline.
+        /// Deadline that was exceeded.
         duration: Duration,
     },
-    /// More messages were refused than the actor's watch allows.
+    /// The mailbox rejected more messages than the actor's limits allow.
     #[error("its mailbox overflowed: {pending} of {capacity} messages wait")]
     MailboxOverflow {
-        /// Slots of the mailbox.
+        /// Number of slots of the mailbox.
         capacity: usize,
-        /// Messages waiting.
+        /// Number of messages waiting.
         pending: usize,
     },
     /// A resource ran out.
     #[error("{resource_type} is exhausted ({:.0} % used)", usage * 100.0)]
     ResourceExhaustion {
-        /// Which: `storage`, `memory`, `descriptors`.
+        /// Resource that ran out: `storage`, `memory`, `descriptors`.
         resource_type: String,
-        /// The share in use, from 0 to 1.
+        /// Fraction in use, from 0 to 1.
         usage: f64,
     },
-    /// The protocol can not go on safely.
+    /// The consensus protocol cannot continue safely.
     #[error("consensus failed: {error_code}")]
     ConsensusFailure {
-        /// What failed.
+        /// Code of the failure.
         error_code: String,
     },
-    /// The network, or one peer, failed.
+    /// The network or one peer failed.
     #[error("the network failed{}: {error}", peer_id.as_ref().map(|peer| format!(" towards {peer}")).unwrap_or_default())]
     NetworkFailure {
-        /// The peer, if it was one.
+        /// Peer that failed; `None` if it was the network.
         peer_id: Option<String>,
-        /// Why.
+        /// Error text.
         error: String,
     },
-    /// A governance event could not be handled.
+    /// Handling a governance event failed.
     #[error("governance event {event_type} failed: {error}")]
     GovernanceFailure {
-        /// Which.
+        /// Type of the event.
         event_type: String,
-        /// Why.
+        /// Error text.
         error: String,
     },
-    /// An operation of the federation failed.
+    /// A federation operation failed.
     #[error("federation operation {operation} failed: {error}")]
     FederationFailure {
-        /// Which.
+        /// Name of the operation.
         operation: String,
-        /// Why.
+        /// Error text.
         error: String,
     },
     /// The actor failed its health checks.
     #[error("it failed {consecutive_failures} health checks in a row")]
     HealthCheckFailure {
-        /// How many in a row.
+        /// Number of failed checks in a row.
         consecutive_failures: u32,
     },
-    /// A configured value can not be worked with.
+    /// A configured value is unusable.
     #[error("configuration field `{field}` is {value}")]
     ConfigurationError {
-        /// The field.
+        /// Name of the field.
         field: String,
-        /// The value found.
+        /// Value that was found.
         value: String,
     },
-    /// Something this actor needs does not serve.
+    /// A dependency of the actor is unavailable.
     #[error("{service} does not serve: {error}")]
     DependencyFailure {
-        /// Who.
+        /// Name of the dependency.
         service: String,
-        /// How.
+        /// Error text.
         error: String,
     },
-    /// What the actor keeps contradicts itself: a restart would find the same.
+    /// The actor's stored state is inconsistent; a restart would find the same state.
     #[error("the state of {component} is corrupt: {error}")]
     CorruptState {
-        /// What.
+        /// Component whose state is corrupt.
         component: String,
-        /// How.
+        /// Description of the inconsistency.
         error: String,
     },
     /// The actor was killed.
@@ -111,29 +111,29 @@ pub enum ActorFailureType {
     /// The actor ended by itself, without an error.
     #[error("{reason}")]
     Ended {
-        /// Why, in its own words.
+        /// Reason that the actor gave.
         reason: String,
     },
-    /// An error of a type that says nothing more.
+    /// An error of an unclassified type.
     #[error("{error}")]
     Error {
-        /// Its text.
+        /// Error text.
         error: String,
     },
 }
 
-/// What an actor's failure calls for.
+/// The kind of reaction that a failure calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FailureClass {
-    /// It may go well the next time: back off and try.
+    /// The next attempt may succeed: restart with backoff.
     Transient,
-    /// Something ran out: back off, and shed what waits (a restarted actor begins with an empty mailbox).
+    /// A resource ran out: restart with backoff and drop waiting messages (a restarted actor has an empty mailbox).
     Exhausted,
-    /// What it keeps is wrong: a restart would loop.
+    /// The stored state is wrong: restarts would loop.
     Corrupt,
-    /// What it was told is wrong: a restart would loop.
+    /// The configuration is wrong: restarts would loop.
     Configuration,
-    /// Going on could break the agreement of the members: halt consensus first.
+    /// Continuing could break agreement between the members: halt consensus first.
     ConsensusFatal,
 }
 
@@ -161,7 +161,7 @@ impl fmt::Display for FailureClass {
 }
 
 impl ActorFailureType {
-    /// The variant in `snake_case`: a label with few values.
+    /// Name of the variant in `snake_case`; as a metric label it has few values.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Panic { .. } => "panic",
@@ -182,7 +182,7 @@ impl ActorFailureType {
         }
     }
 
-    /// What it calls for.
+    /// The class of the failure.
     pub fn class(&self) -> FailureClass {
         match self {
             Self::Panic { .. }
@@ -203,7 +203,7 @@ impl ActorFailureType {
     }
 }
 
-/// A failure as its supervisor knows it. Cheap to clone.
+/// A failure with its class, message and location. Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure(Arc<Facts>);
 
@@ -217,21 +217,21 @@ struct Facts {
 }
 
 impl Failure {
-    /// A failure that says itself.
+    /// A failure described by its type alone.
     pub fn new(kind: ActorFailureType) -> Self {
         let (class, message) = (kind.class(), kind.to_string());
         Self(Arc::new(Facts { kind, class, message, location: None, at_start: false }))
     }
 
-    /// A panic with its message and its place in the source.
+    /// A panic with its message, source location and backtrace.
     pub fn panic(message: String, location: String, backtrace: Option<String>) -> Self {
         let kind = ActorFailureType::Panic { backtrace };
         let (class, location) = (kind.class(), Some(location));
         Self(Arc::new(Facts { kind, class, message, location, at_start: false }))
     }
 
-    /// The failure that `error` stands for: an [`ActorFailureType`], a mailbox's refusal (a dependency does not
-    /// serve), a refused configuration value, storage that is full, also where another error wraps it.
+    /// Classifies `error`, following its sources: an [`ActorFailureType`], a mailbox or call error (a dependency is
+    /// unavailable), a rejected configuration value, or an I/O error for exhausted storage or memory.
     pub fn of_error(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Self {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
         while let Some(found) = cause {
@@ -244,13 +244,13 @@ impl Failure {
         Self::new(ActorFailureType::Error { error: error.to_string() })
     }
 
-    /// The same, while the actor was being started.
+    /// The same failure, marked as a failed start.
     #[must_use]
     pub fn at_start(&self) -> Self {
         self.told(format!("failed to start: {}", self.0.message), true)
     }
 
-    /// The same failure, told in other words, as a supervisor does that gives up for it.
+    /// The same failure with another message, for example by a supervisor that gives up because of it.
     #[must_use]
     pub fn in_words(&self, message: String) -> Self {
         self.told(message, self.0.at_start)
@@ -261,27 +261,27 @@ impl Failure {
         Self(Arc::new(Facts { kind, class, message, location, at_start }))
     }
 
-    /// What went wrong.
+    /// The failure type.
     pub fn kind(&self) -> &ActorFailureType {
         &self.0.kind
     }
 
-    /// What it calls for.
+    /// The failure class.
     pub fn class(&self) -> FailureClass {
         self.0.class
     }
 
-    /// What it says, as text.
+    /// The failure message.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The place in the source, for a panic.
+    /// The source location of a panic.
     pub fn location(&self) -> Option<&str> {
         self.0.location.as_deref()
     }
 
-    /// Whether the actor had not started yet.
+    /// Whether the actor failed to start.
     pub fn is_at_start(&self) -> bool {
         self.0.at_start
     }
@@ -322,29 +322,29 @@ fn recognised(error: &(dyn std::error::Error + 'static)) -> Option<ActorFailureT
     Some(ActorFailureType::ResourceExhaustion { resource_type: ran_out.to_owned(), usage: 1.0 })
 }
 
-/// How a child ended.
+/// Exit of a child.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exit {
-    /// Why.
+    /// Reason of the exit.
     pub failure: Failure,
-    /// By an error, a panic, a kill, or by failing to start; not by itself, and not as a supervisor that gave
-    /// up. A transient child comes back after an abnormal exit only.
+    /// Whether it ended by an error, a panic, a kill or a failed start, as opposed to ending by itself or as a
+    /// supervisor that gave up. A transient child is restarted after an abnormal exit only.
     pub is_abnormal: bool,
 }
 
 impl Exit {
-    /// It ended by itself, or because it was asked to.
+    /// The child ended by itself, or on request.
     pub fn normal(reason: impl Into<String>) -> Self {
         let failure = Failure::new(ActorFailureType::Ended { reason: reason.into() });
         Self { failure, is_abnormal: false }
     }
 
-    /// It failed.
+    /// The child failed.
     pub fn abnormal(failure: Failure) -> Self {
         Self { failure, is_abnormal: true }
     }
 
-    /// A supervisor gave up over `failure`: a shutdown, which is no crash.
+    /// A supervisor gave up because of `failure`: a shutdown, not a crash.
     pub fn raised(failure: Failure) -> Self {
         Self { failure, is_abnormal: false }
     }

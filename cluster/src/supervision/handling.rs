@@ -1,4 +1,4 @@
-//! A span for each message that a traced message's actor handles: it names the actor, and tells how long it took.
+//! Creates a span for each traced message that an actor handles, with the actor's name and the duration.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use crate::id::ActorName;
 use crate::mailbox::Mail;
 use crate::trace::{ParentSpan, SpanBuilder, SpanGuard, SpanKind, TraceContext, span_id};
 
-/// What a message was sent for.
+/// Reads the parent span from a message.
 type CauseOf<M> = fn(&M) -> Option<ParentSpan>;
 
-/// Tells of the messages that an actor handles.
+/// Creates spans for the messages of one actor.
 pub(super) struct Traced<M> {
     actor: ActorName,
     events: EventBus,
@@ -25,8 +25,8 @@ impl<M: Send + 'static> Traced<Mail<M>> {
 }
 
 impl<M> Traced<M> {
-    /// What the handler of `message` works on, and the span that tells of it. What another member sent is its actor's
-    /// to tell of: that knows what it means.
+    /// The parent span for the handler of `message`, and the span to record. A message from another member gets no span
+    /// here: its actor creates one, because only the actor knows the meaning of the message.
     pub(super) fn begin(
         &self,
         message: &M,

@@ -1,8 +1,8 @@
-//! How often a supervisor restarts before it gives up: Erlang/OTP's restart intensity.
+//! Limits how often a supervisor restarts children before it gives up: Erlang/OTP's restart intensity.
 //!
-//! A supervisor gives up when its restarts within the period **exceed** the maximum, so that 0 means that the
-//! first failure ends it. The window slides: a restart counts until it is older than the period. Resetting a
-//! counter after a quiet gap instead would let a slow crash loop run for ever.
+//! A supervisor gives up when its restarts within the period **exceed** the maximum; with a maximum of 0 the first
+//! failure ends it. The window slides: a restart counts until it is older than the period. Resetting a counter after a
+//! quiet gap instead would let a slow crash loop run forever.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Moment;
 use crate::config::{FieldError, require, require_between};
 
-/// The budget: at most `max_restarts` within any `within`.
+/// Restart budget: at most `max_restarts` within any period of length `within`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RestartIntensity {
-    /// Restarts allowed, failed attempts to start included. 0 to 1,000. Default 3.
+    /// Number of restarts allowed, including failed attempts to start. 0 to 1,000. Default 3.
     pub max_restarts: u32,
-    /// The window. 1 s to 1 h. Default 10 s: five block times, so that a child failing in every slot ends it.
+    /// Length of the window. 1 s to 1 h. Default 10 s: five block times, so a child that fails in every slot exceeds
+    /// it.
     #[serde(with = "humantime_serde")]
     pub within: Duration,
 }
@@ -38,7 +39,7 @@ impl RestartIntensity {
     }
 }
 
-/// The restarts still inside the window.
+/// Restarts inside the sliding window.
 #[derive(Clone, Debug)]
 pub struct RestartWindow {
     intensity: RestartIntensity,
@@ -51,7 +52,7 @@ impl RestartWindow {
         Self { intensity, restarts: VecDeque::new() }
     }
 
-    /// What is left at `now`.
+    /// The state of the budget at `now`.
     pub fn budget(&mut self, now: Moment) -> Budget {
         while self.restarts.front().is_some_and(|&oldest| now.since(oldest) > self.intensity.within) {
             self.restarts.pop_front();
@@ -65,37 +66,37 @@ impl RestartWindow {
     }
 }
 
-/// How much of a budget is used.
+/// Usage of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// Used inside the window.
+    /// Amount used inside the window.
     pub used: u64,
-    /// The most that may be used.
+    /// Maximum amount.
     pub most: u64,
 }
 
 impl Budget {
-    /// Nothing used of a budget without end.
+    /// No limit.
     pub const UNLIMITED: Self = Self { used: 0, most: u64::MAX };
 
-    /// Whether `more` can be used: a budget is exceeded, not reached.
+    /// Whether `more` can be used. Reaching the maximum is allowed, exceeding it is not.
     pub fn allows(&self, more: u64) -> bool {
         self.used.saturating_add(more) <= self.most
     }
 
-    /// What can still be used.
+    /// The amount that can still be used.
     pub fn left(&self) -> u64 {
         self.most.saturating_sub(self.used)
     }
 }
 
-/// The budget in blocks: how many slots may begin while children are away being restarted.
+/// Slot budget: how many slots may begin while children are down for a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SlotBudget {
-    /// Slots missed that are allowed. 0 to 10,000. Default 5.
+    /// Number of missed slots allowed. 0 to 10,000. Default 5.
     pub max_missed: u32,
-    /// Among how many slots. 1 to 100,000. Default 30: a minute of 2-second slots.
+    /// Window of `max_missed`, in slots. 1 to 100,000. Default 30: one minute of 2-second slots.
     pub within_slots: u32,
 }
 
@@ -114,7 +115,7 @@ impl SlotBudget {
     }
 }
 
-/// The slots missed, and when.
+/// Missed slots inside the sliding window.
 #[derive(Clone, Debug)]
 pub struct SlotWindow {
     budget: SlotBudget,
@@ -127,7 +128,7 @@ impl SlotWindow {
         Self { budget, missed: VecDeque::new() }
     }
 
-    /// What is left at `now`, with slots this long.
+    /// The state of the budget at `now`, for slots of length `block_time`.
     pub fn budget(&mut self, now: Moment, block_time: Duration) -> Budget {
         let within = block_time.saturating_mul(self.budget.within_slots);
         while self.missed.front().is_some_and(|&(at, _)| now.since(at) > within) {
@@ -137,7 +138,7 @@ impl SlotWindow {
         Budget { used, most: self.budget.max_missed.into() }
     }
 
-    /// Counts slots that began while a child was away, until `now`.
+    /// Counts `slots` that began while a child was down until `now`.
     pub fn spend(&mut self, now: Moment, slots: u64) {
         if slots > 0 {
             self.missed.push_back((now, slots));

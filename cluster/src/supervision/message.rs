@@ -1,4 +1,4 @@
-//! What a supervisor is told and asked.
+//! Messages of a supervisor and their replies.
 
 use ractor::{ActorCell, ActorId, RpcReplyPort};
 use thiserror::Error;
@@ -12,79 +12,79 @@ use super::state::Wakeup;
 use crate::config::FieldError;
 use crate::id::ActorName;
 
-/// What a supervisor is told and asked.
+/// Message to a supervisor.
 pub enum SupervisorMessage {
-    /// An attempt to start a child is over.
+    /// An attempt to start a child completed.
     Attempted(ChildKey, Result<ActorCell, Failure>),
-    /// Something is due.
+    /// A timer fired.
     Wake(Wakeup),
-    /// A child's deadline to stop has passed.
+    /// The stop deadline of a child passed.
     Kill(ChildKey, ActorId),
-    /// A child that was told to stop has ended.
+    /// A child that was asked to stop has ended.
     Gone(ChildKey, ActorId),
-    /// A child did not even yield to a kill.
+    /// A killed child did not end.
     Abandon(ChildKey, ActorId),
-    /// A new last child; answered when it runs or failed to start.
+    /// Adds a last child; answered when it runs or failed to start.
     StartChild(Box<ChildSpec>, RpcReplyPort<Result<(), AdminError>>),
-    /// Something about a child; answered when it is done.
+    /// A command about a child; answered when it is done.
     Command(ActorName, Command, RpcReplyPort<Result<(), AdminError>>),
-    /// A child failed, as someone else found; answered with what was decided.
+    /// Someone else found that a child failed; answered with the decision.
     Report(ActorName, Report, RpcReplyPort<Result<RestartDecision, AdminError>>),
-    /// The children, in start order.
+    /// Lists the children, in start order.
     List(RpcReplyPort<Vec<ChildInfo>>),
-    /// How many children there are.
+    /// Counts the children.
     Count(RpcReplyPort<ChildCounts>),
 }
 
-/// What someone else found of a child.
+/// A failure of a child that someone else found.
 #[derive(Clone, Debug)]
 pub enum Report {
-    /// It failed: decide as if it had by itself.
+    /// The child failed: decide as if it had failed by itself.
     Failed(Failure),
-    /// The same, but without another restart of it alone.
+    /// The child failed, and restarting it alone does not help: take the next escalation step.
     Escalated(Failure),
 }
 
-/// Why an administrative call was refused, or failed.
+/// Why an administrative call was refused or failed.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum AdminError {
-    /// Nothing was changed.
+    /// The command was refused; nothing was changed.
     #[error(transparent)]
     Refused(#[from] CommandError),
-    /// A value of the child's spec is wrong; nothing was changed.
+    /// The child's spec contains an invalid value; nothing was changed.
     #[error(transparent)]
     Spec(#[from] FieldError),
-    /// The child was to start, and did not.
+    /// The child failed to start.
     #[error("child {child} {failure}")]
     Start {
-        /// Which child.
+        /// Child that failed to start.
         child: ActorName,
-        /// Why.
+        /// Failure of the start.
         failure: Failure,
     },
-    /// The supervisor does not answer: it ended, is being restarted, or has too much to do. Whether anything was
-    /// changed is not known.
+    /// The supervisor does not answer: it ended, is being restarted, or is overloaded. It is unknown whether anything
+    /// was changed.
     #[error("supervisor {supervisor} does not answer: {reason}")]
     Silent {
-        /// Who was asked.
+        /// Supervisor that was called.
         supervisor: ActorName,
-        /// How it fails to answer.
+        /// Error of the call.
         reason: String,
     },
 }
 
-/// One child, as `list` shows it.
+/// One child in the answer to `list`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChildInfo {
-    /// Its name.
+    /// Name of the child.
     pub name: ActorName,
-    /// Where it stands.
+    /// Current phase.
     pub phase: ChildPhase,
-    /// Whether it is started again.
+    /// Whether it is restarted after it ended.
     pub restart: RestartType,
-    /// Whether it supervises others.
+    /// Whether it is a supervisor.
     pub is_supervisor: bool,
-    /// Automatic restarts.
+    /// Number of automatic restarts.
     pub restarts: u64,
 }
 
@@ -100,16 +100,16 @@ impl From<&Child> for ChildInfo {
     }
 }
 
-/// How many children there are (Erlang/OTP's `count_children`).
+/// Numbers of children (Erlang/OTP's `count_children`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChildCounts {
-    /// All of them.
+    /// Number of all children.
     pub specs: usize,
-    /// Those that run.
+    /// Number of running children.
     pub active: usize,
-    /// Those that supervise others.
+    /// Number of children that are supervisors.
     pub supervisors: usize,
-    /// The others.
+    /// Number of children that are not supervisors.
     pub workers: usize,
 }
 

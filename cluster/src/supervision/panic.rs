@@ -1,11 +1,11 @@
-//! Keeps what a panic says, where it happened and how it came to it, for the supervisor of the actor.
+//! Captures the message, location and backtrace of a panic for the actor's supervisor.
 //!
-//! ractor hands a supervisor the text of a panic only. A hook, installed once for the process, notices a panic
-//! inside a watched future and leaves a [`PanicReport`] in that actor's slot; any other panic goes to the
-//! hook that was there before. The supervisor tells of the panic, so nothing is printed here.
+//! ractor passes only the text of a panic to a supervisor. A panic hook, installed once per process, detects a panic
+//! inside a watched future and stores a [`PanicReport`] in that actor's slot; for any other panic it calls the previous
+//! hook. The supervisor reports the panic, so the hook prints nothing.
 //!
-//! A backtrace costs milliseconds. Of the panics at one place of the source, the 1st, 2nd, 4th, 8th and so on
-//! are kept with one, so that a storm of panics does not stop the process.
+//! Capturing a backtrace takes milliseconds. Per source location, only the 1st, 2nd, 4th, 8th, … panic is captured with
+//! a backtrace, so that a storm of panics does not stall the process.
 
 use std::any::Any;
 use std::backtrace::Backtrace;
@@ -20,42 +20,42 @@ use tokio::task::futures::TaskLocalFuture;
 use super::failure::Failure;
 use crate::trace::TraceContext;
 
-/// Places of the source whose panics are counted; further ones are told without a backtrace.
+/// Number of source locations whose panics are counted; panics at further ones are reported without a backtrace.
 const PLACES_MAX: usize = 256;
-/// The most of a backtrace that is kept, in bytes.
+/// Maximum length of a backtrace, in bytes.
 const BACKTRACE_BYTES_MAX: usize = 16 * 1024;
-/// What ractor says of a panic without a text.
+/// ractor's text for a panic without a message.
 const WITHOUT_TEXT: &str = "Unknown panic occurred which couldn't be coerced to a string";
 
-/// A panic.
+/// A captured panic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PanicReport {
-    /// What it said.
+    /// Panic message.
     pub message: String,
     /// File, line and column.
     pub location: String,
-    /// How it came to it, if this panic was one of those that are captured.
+    /// Backtrace, if one was captured for this panic.
     pub backtrace: Option<String>,
 }
 
 impl PanicReport {
-    /// The panic as a failure.
+    /// Converts the report into a failure.
     pub(super) fn into_failure(self) -> Failure {
         Failure::panic(self.message, self.location, self.backtrace)
     }
 }
 
-/// Where an actor's last panic is left.
+/// Holds the last panic of an actor.
 #[derive(Debug, Default)]
 pub struct PanicSlot {
     report: Mutex<Option<PanicReport>>,
-    /// What it worked on last, as far as that is traced.
+    /// Trace context of the message that the actor handled last, if it was traced.
     cause: Mutex<TraceContext>,
     has_cause: AtomicBool,
 }
 
 impl PanicSlot {
-    /// Notes what its actor works on from here on. Costs nothing as long as that is nothing.
+    /// Stores the trace context of the message the actor handles. Takes no lock while nothing is traced.
     pub(super) fn set_cause(&self, cause: TraceContext) {
         if cause.is_sampled() || self.has_cause.load(Ordering::Relaxed) {
             *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = cause;
@@ -63,18 +63,18 @@ impl PanicSlot {
         }
     }
 
-    /// What its actor worked on last.
+    /// Takes the trace context of the message that the actor handled last.
     pub(super) fn take_cause(&self) -> TraceContext {
         self.has_cause.store(false, Ordering::Relaxed);
         std::mem::take(&mut *self.cause.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes the panic that says `message`. Another one was caught by the actor itself, and is not why it ended.
+    /// Takes the panic whose message is `message`. A different one was caught by the actor itself and did not end it.
     pub fn take(&self, message: &str) -> Option<PanicReport> {
         self.take_any().filter(|report| report.message == message)
     }
 
-    /// Takes whatever panic was left.
+    /// Takes the stored panic, whatever its message.
     pub(super) fn take_any(&self) -> Option<PanicReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -84,20 +84,20 @@ tokio::task_local! {
     static WATCHED: Arc<PanicSlot>;
 }
 
-/// Runs `future`; a panic inside is left in `slot`.
+/// Runs `future` and stores a panic inside it in `slot`.
 ///
-/// No async function of its own: that would store the future once more, and move it for every message.
+/// Not an async function: that would store the future a second time and move it for every message.
 pub(super) fn watched<F: Future>(slot: Arc<PanicSlot>, future: F) -> TaskLocalFuture<Arc<PanicSlot>, F> {
     WATCHED.scope(slot, future)
 }
 
-/// The actor whose handler this is works on `cause` from here on: should it fail, that is why it was at work.
+/// Sets the trace context of the message that the current actor handles, as the cause to report if the actor fails.
 pub fn set_cause(cause: TraceContext) {
-    // Nobody asks about an actor that is not supervised.
+    // An error means that the actor is not supervised; then there is no slot.
     let _ = WATCHED.try_with(|slot| slot.set_cause(cause));
 }
 
-/// Installs the hook, once for the process. Calls again do nothing.
+/// Installs the hook once per process. Further calls do nothing.
 pub fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {

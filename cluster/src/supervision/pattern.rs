@@ -1,8 +1,8 @@
-//! Finds patterns in failures: repeats, cascades along dependencies, and failures that keep coming together.
+//! Detects patterns in failures: repeats, cascades along dependencies, and correlated failures.
 //!
-//! A pattern is told with its evidence, the failures themselves. A repeat may also make the next restart more
-//! careful, within stated limits: a longer delay first, then an open circuit, which is a pause without attempts.
-//! A budget ends a loop that is quick; this slows one down that a budget would let pass.
+//! A pattern is reported with its evidence, the failures themselves. A repeat may also throttle the next restart,
+//! within configured limits: first by a longer delay, then by an open circuit breaker, which pauses all attempts. The
+//! restart budget ends fast crash loops; patterns slow down loops that are slow enough to stay within the budget.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -17,44 +17,44 @@ use crate::clock::{Moment, WallTime};
 use crate::config::{FieldError, require, require_between};
 use crate::id::ActorName;
 
-/// Failures looked back at.
+/// Number of recent failures kept.
 const RECENT_MAX: usize = 256;
-/// Failures before one that are searched for its neighbours.
+/// Number of failures before the current one that are searched for neighbours.
 const LOOK_BACK_MAX: usize = 32;
-/// Neighbours a failure is compared with: in a storm everything fails together, and that says nothing.
+/// Number of neighbours a failure is compared with. In a failure storm everything fails together, which proves nothing.
 const NEIGHBOURS_MAX: usize = 4;
-/// Patterns remembered; the one that was seen longest ago is forgotten first.
+/// Number of patterns kept; the one seen longest ago is dropped first.
 const PATTERNS_MAX: NonZeroUsize = NonZeroUsize::new(128).unwrap();
-/// Kinds of failure that are counted; the one that was seen longest ago is forgotten first.
+/// Number of failure signatures counted; the one seen longest ago is dropped first.
 const SIGNATURES_MAX: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
-/// Failures shown as evidence of a pattern: the last ones.
+/// Number of failures kept as evidence of a pattern: the last ones.
 const EVIDENCE_MAX: usize = 8;
-/// Times of one kind of failure that are remembered.
+/// Number of occurrences kept per failure signature.
 const TIMES_MAX: usize = 1_000;
 
-/// What counts as a pattern, and what follows from it.
+/// What counts as a pattern, and how patterns throttle restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PatternConfig {
-    /// How long a failure counts. 1 s to 1 h. Default 1 min.
+    /// Time for which a failure counts. 1 s to 1 h. Default 1 min.
     #[serde(with = "humantime_serde")]
     pub window: Duration,
-    /// The same failure of one actor this often is a repeat. 2 to 1,000. Default 3.
+    /// Number of equal failures of one actor that make a repeat. 2 to 1,000. Default 3.
     pub repeat_after: u32,
-    /// A failure this soon after one of a dependency is a cascade. Up to 1 min. Default 1 s.
+    /// Maximum time between the failure of a dependency and a failure in its cascade. Up to 1 min. Default 1 s.
     #[serde(with = "humantime_serde")]
     pub cascade_within: Duration,
-    /// Failures of two actors this close to each other are together. Up to 1 min. Default 200 ms.
+    /// Maximum time between failures of two actors that count as joint. Up to 1 min. Default 200 ms.
     #[serde(with = "humantime_serde")]
     pub together_within: Duration,
-    /// Together this often, they are correlated. 2 to 1,000. Default 3.
+    /// Number of joint failures that make a correlation. 2 to 1,000. Default 3.
     pub correlated_after: u32,
-    /// A repeat doubles the delay of a restart with each further failure, up to this factor. 1 to 100; 1 changes
-    /// nothing. Default 4.
+    /// A repeat doubles the restart delay with each further failure, up to this factor. 1 to 100; 1 changes nothing.
+    /// Default 4.
     pub factor_max: f64,
-    /// The same failure this often opens the circuit. 2 to 1,000. Default 8.
+    /// Number of equal failures that open the circuit breaker. 2 to 1,000. Default 8.
     pub circuit_after: u32,
-    /// How long an open circuit keeps a child from being restarted. Up to 1 h; 0 opens none. Default 10 s.
+    /// Time for which an open circuit breaker prevents a restart. Up to 1 h; 0 disables the breaker. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub cool_down: Duration,
 }
@@ -75,7 +75,7 @@ impl Default for PatternConfig {
 }
 
 impl PatternConfig {
-    /// Finds patterns and changes nothing.
+    /// Detects patterns but never throttles restarts.
     pub const WATCH_ONLY: Self = Self {
         window: Duration::from_mins(1),
         repeat_after: 3,
@@ -107,46 +107,46 @@ impl PatternConfig {
 /// One failure, as evidence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
-    /// When, on this process's clock.
+    /// Time on this process's monotonic clock.
     pub at: Moment,
-    /// When, on the wall clock.
+    /// Time on the wall clock.
     pub wall: WallTime,
-    /// Whose.
+    /// Actor that failed.
     pub actor: ActorName,
-    /// Which.
+    /// Failure that occurred.
     pub failure: Failure,
 }
 
-/// A pattern.
+/// A pattern among failures.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Pattern {
-    /// One actor fails in the same way again and again.
+    /// One actor repeatedly fails in the same way.
     Repeat {
-        /// Which actor.
+        /// Actor that fails.
         actor: ActorName,
-        /// Which kind of failure.
+        /// Kind of the failure.
         kind: &'static str,
-        /// Where, for a panic.
+        /// Source location, for a panic.
         location: Option<String>,
     },
-    /// An actor fails right after one it depends on.
+    /// An actor fails right after one of its dependencies.
     Cascade {
-        /// Who failed first.
+        /// Actor that failed first.
         from: ActorName,
-        /// Who followed.
+        /// Actor that failed next.
         to: ActorName,
     },
-    /// Two actors that do not depend on each other keep failing together: something else is behind it.
+    /// Two independent actors repeatedly fail together, which suggests a common cause.
     Correlation {
-        /// One of them, the first by name.
+        /// First of the two actors, by name.
         one: ActorName,
-        /// The other.
+        /// Second of the two actors.
         other: ActorName,
     },
 }
 
 impl Pattern {
-    /// Every kind there is.
+    /// All pattern kinds.
     pub const KINDS: [&'static str; 3] = ["repeat", "cascade", "correlation"];
 
     /// The kind of pattern in lower case.
@@ -158,7 +158,7 @@ impl Pattern {
         }
     }
 
-    /// Who is in it.
+    /// The actors in the pattern.
     pub fn actors(&self) -> Vec<&ActorName> {
         match self {
             Self::Repeat { actor, .. } => vec![actor],
@@ -168,22 +168,22 @@ impl Pattern {
     }
 }
 
-/// A pattern, how often it was seen, and the failures that show it.
+/// A pattern with its number of occurrences and its evidence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DetectedPattern {
-    /// The pattern.
+    /// Pattern that was detected.
     pub pattern: Pattern,
-    /// How often it was seen.
+    /// Number of occurrences.
     pub times: u64,
-    /// The last failures of it.
+    /// Last failures that belong to it.
     pub evidence: VecDeque<Evidence>,
-    /// What it last asked for.
+    /// Throttling it last caused.
     pub tightening: RestartThrottle,
 }
 
 type Signature = (ActorName, &'static str, Option<String>);
 
-/// Finds patterns in what it is shown.
+/// Detects patterns in a stream of failures.
 #[derive(Debug)]
 pub struct FailurePatternDetector {
     config: PatternConfig,
@@ -194,7 +194,7 @@ pub struct FailurePatternDetector {
 }
 
 impl FailurePatternDetector {
-    /// A detector that has seen nothing.
+    /// A detector without history.
     pub fn new(config: PatternConfig) -> Self {
         Self {
             config,
@@ -205,7 +205,7 @@ impl FailurePatternDetector {
         }
     }
 
-    /// The patterns of the last window, those seen last first.
+    /// The patterns within the window, most recently seen first.
     pub fn findings(&self, now: Moment) -> Vec<DetectedPattern> {
         let recent = |finding: &&DetectedPattern| {
             finding.evidence.back().is_some_and(|last| now.since(last.at) <= self.config.window)
@@ -213,7 +213,7 @@ impl FailurePatternDetector {
         self.findings.iter().map(|(_, finding)| finding).filter(recent).cloned().collect()
     }
 
-    /// Looks at a failure of an actor that needs `depends_on`; says how careful its restart must be.
+    /// Evaluates a failure of an actor that depends on `depends_on`; returns the throttling of its restart.
     pub fn observe(&mut self, seen: Evidence, depends_on: &[ActorName]) -> RestartThrottle {
         let tightening = self.repeat(&seen);
         self.neighbours(&seen, depends_on);
@@ -238,7 +238,7 @@ impl FailurePatternDetector {
             open_until: is_open.then(|| seen.at + self.config.cool_down),
         };
         let (actor, kind, location) = signature;
-        // The failures before the one that made it a pattern are its evidence too.
+        // The failures before the one that completed the pattern are evidence too.
         let like_it = |evidence: &&Evidence| {
             evidence.actor == actor
                 && evidence.failure.kind().kind() == kind
@@ -256,7 +256,8 @@ impl FailurePatternDetector {
         let farthest = self.config.cascade_within.max(self.config.together_within);
         let mut others: [Option<usize>; NEIGHBOURS_MAX] = [None; NEIGHBOURS_MAX];
         let mut count = 0;
-        // The nearest failure of each of the nearest actors. Indexes, for copies would cost more than the search.
+        // Collects the nearest failure of each of the nearest actors. Indexes, because copies would cost more than the
+        // search.
         for (index, other) in self.recent.iter().enumerate().rev().take(LOOK_BACK_MAX) {
             if seen.at.since(other.at) > farthest || count == NEIGHBOURS_MAX {
                 break;
@@ -311,7 +312,7 @@ impl FailurePatternDetector {
     }
 }
 
-/// Counts one more of `key` at `now`; how many there are within the window.
+/// Counts one more occurrence of `key` at `now`; returns the number within the window.
 fn count_of<K: std::hash::Hash + Eq>(
     counts: &mut LruCache<K, VecDeque<Moment>>,
     key: K,

@@ -1,7 +1,7 @@
-//! What the registry is told of a child, so that where it stands there is where its supervisor has it.
+//! Keeps the registry in step with a supervisor's children.
 //!
-//! A supervisor knows phases, the registry the specification's states; a phase that is reached by a step may be
-//! several moves away. Nothing here asks the actor, and nothing is swept: the supervisor's word is all there is.
+//! A supervisor knows phases, the registry knows the specification's states; one phase change may take several state
+//! transitions. Nothing here asks the actor, and there is no periodic cleanup: the supervisor is the only source.
 
 use std::sync::PoisonError;
 
@@ -15,8 +15,8 @@ use crate::registry::ActorLifecycleState::{
 };
 use crate::registry::{Profile, Registration, RegistryError};
 
-/// The moves from where the registry has a child to where its supervisor has it, `failed` if it just ended
-/// abnormally. A child that is forgotten has no phase.
+/// The transitions from a child's registry state to the state that its supervisor reports; `failed` if it just ended
+/// abnormally. A child that was forgotten has no phase.
 pub(super) fn moves(
     from: ActorLifecycleState,
     child: Option<&Child>,
@@ -25,7 +25,7 @@ pub(super) fn moves(
     let Some(child) = child else { return end(from, failed) };
     match child.phase {
         ChildPhase::Starting => match from {
-            // Only its supervisor's predecessor can have left it so.
+            // Left behind by the supervisor's previous incarnation.
             Active => &[Failed],
             ShuttingDown => &[Terminated],
             Registering | Suspended | Failed | Terminated => &[],
@@ -34,7 +34,7 @@ pub(super) fn moves(
             Registering | Suspended | Failed => &[Active],
             Active | ShuttingDown | Terminated => &[],
         },
-        // What it is going to be shows when it has ended.
+        // The registry shows its next state only after it has ended.
         ChildPhase::Stopping
             if matches!(child.after, Some(After::Suspend | After::Fail(_) | After::Escalate(_))) =>
         {
@@ -59,7 +59,7 @@ pub(super) fn moves(
     }
 }
 
-/// It ended and is wanted again.
+/// The transitions for a child that ended and is to be restarted.
 pub(super) fn lost(from: ActorLifecycleState) -> &'static [ActorLifecycleState] {
     match from {
         Registering | Active | Suspended => &[Failed],
@@ -68,7 +68,7 @@ pub(super) fn lost(from: ActorLifecycleState) -> &'static [ActorLifecycleState] 
     }
 }
 
-/// It ended for good.
+/// The transitions for a child that ended for good.
 fn end(from: ActorLifecycleState, failed: bool) -> &'static [ActorLifecycleState] {
     match from {
         Active if !failed => &[ShuttingDown, Terminated],
@@ -79,7 +79,7 @@ fn end(from: ActorLifecycleState, failed: bool) -> &'static [ActorLifecycleState
 }
 
 impl Context {
-    /// Where the registry has the actor `name` of `supervisor`. Another's of the same name is none of its business.
+    /// Registry state of the actor `name` under `supervisor`; `None` if the name belongs to another supervisor.
     fn standing(&self, supervisor: Option<&ActorName>, name: &ActorName) -> Option<ActorLifecycleState> {
         let entry = self.registry.entry(name)?;
         (entry.registration().supervisor.as_ref() == supervisor).then_some(entry.standing.state)
@@ -88,14 +88,14 @@ impl Context {
     fn advance(&self, name: &ActorName, moves: &[ActorLifecycleState]) {
         for to in moves {
             if let Err(error) = self.registry.advance(self.clock.now(), name, *to) {
-                // The table of moves above is wrong, or somebody else moves what is a supervisor's to move.
+                // The table of transitions above is wrong, or other code moved an entry that belongs to a supervisor.
                 tracing::error!(%error, "the registry was not told where an actor stands");
                 debug_assert!(false, "{error}");
             }
         }
     }
 
-    /// Tells the registry where a child of `supervisor` stands now, `failed` if it just ended abnormally.
+    /// Updates the registry state of a child of `supervisor`; `failed` if it just ended abnormally.
     pub(super) fn follow(
         &self,
         supervisor: &ActorName,
@@ -108,14 +108,14 @@ impl Context {
         }
     }
 
-    /// A child of `supervisor` is asked to stop.
+    /// Marks a child of `supervisor` as shutting down.
     pub(super) fn stops(&self, supervisor: &ActorName, name: &ActorName) {
         if self.standing(Some(supervisor), name) == Some(Active) {
             self.advance(name, &[ShuttingDown]);
         }
     }
 
-    /// A child of `supervisor` is about to be started.
+    /// Registers a child of `supervisor` before it is started.
     pub(super) fn register(
         &self,
         supervisor: &ActorName,
@@ -131,7 +131,7 @@ impl Context {
         }
     }
 
-    /// A supervisor ended, perhaps without a word about its children. They ended with it.
+    /// Marks the children of a supervisor that ended, perhaps without updating the registry. They ended with it.
     pub(super) fn orphan(&self, supervisor: &ActorName) {
         for name in self.tree.children(supervisor).into_iter().flatten() {
             let Some(from) = self.standing(Some(supervisor), &name) else { continue };
@@ -140,7 +140,7 @@ impl Context {
         }
     }
 
-    /// A child of `supervisor` ended with it, and so did its own.
+    /// Marks a child of `supervisor`, and its own children, as terminated together with the supervisor.
     pub(super) fn ends(&self, supervisor: &ActorName, name: &ActorName, failed: bool) {
         let Some(from) = self.standing(Some(supervisor), name) else { return };
         for child in self.tree.children(name).into_iter().flatten() {
@@ -149,9 +149,9 @@ impl Context {
         self.advance(name, end(from, failed));
     }
 
-    /// A child of `supervisor` is no longer known, nor are its own.
+    /// Removes a child of `supervisor`, and its own children.
     pub(super) fn deregister(&self, supervisor: &ActorName, name: &ActorName) {
-        // Another's child of the same name is none of its business, and neither are that one's children.
+        // If the name belongs to another supervisor, leave that child and its children alone.
         let Some(from) = self.standing(Some(supervisor), name) else { return };
         for child in self.tree.children(name).into_iter().flatten() {
             self.deregister(name, &child);
@@ -164,7 +164,7 @@ impl Context {
         }
     }
 
-    /// A supervisor is about to start its children, and is shown with `state` from now on.
+    /// Registers a supervisor that is about to start its children, and publishes `state` as its state.
     pub(super) fn take_place(&self, spec: &SupervisorSpec, state: &Shared) -> Result<(), RegistryError> {
         let _place = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         self.enroll_supervisor(spec)?;
@@ -172,10 +172,10 @@ impl Context {
         Ok(())
     }
 
-    /// One without a parent has nobody else to register it.
+    /// Registers a supervisor without a parent; nothing else would.
     fn enroll_supervisor(&self, spec: &SupervisorSpec) -> Result<(), RegistryError> {
         let now = self.clock.now();
-        // Children that were added to its predecessor are gone with that.
+        // Children that were added to the previous incarnation ended with it.
         for name in self.tree.children(&spec.name).into_iter().flatten() {
             if spec.children.iter().all(|child| *child.name() != name) {
                 self.deregister(&spec.name, &name);
@@ -198,22 +198,23 @@ impl Context {
         self.registry.register(now, registration).map(drop)
     }
 
-    /// A supervisor without a parent runs.
+    /// Marks a supervisor without a parent as active.
     pub(super) fn root_runs(&self, name: &ActorName) {
         if self.standing(None, name).is_some() {
             self.advance(name, &[Active]);
         }
     }
 
-    /// A supervisor without a parent ended.
+    /// Marks a supervisor without a parent as ended.
     pub(super) fn root_ends(&self, name: &ActorName, failed: bool) {
         if let Some(from) = self.standing(None, name) {
             self.advance(name, end(from, failed));
         }
     }
 
-    /// Of a supervisor that had `state` nothing is left. If it has no parent and was killed, nobody has told the registry;
-    /// meanwhile another may have taken its place, for ractor frees the name of an actor before its state is dropped.
+    /// Updates the registry after the last trace of the supervisor with `state` is dropped. If it has no parent and was
+    /// killed, nothing else has updated the registry. A successor may already have taken over its name, because ractor
+    /// frees an actor's name before it drops the actor's state.
     pub(super) fn root_is_gone<'a>(
         &self,
         name: &ActorName,
@@ -280,7 +281,7 @@ mod tests {
                         assert_eq!(at.check(*to), Ok(()), "{from} to {phase:?}");
                         at = *to;
                     }
-                    // A child that stops or runs was started, which leaves these two behind.
+                    // A child that stops or runs was started, and a start leaves these two states.
                     let is_impossible =
                         matches!(phase, Running | Stopping) && matches!(from, ShuttingDown | Terminated);
                     assert!(goals.contains(&at) || is_impossible, "{from} to {phase:?} ends {at}");

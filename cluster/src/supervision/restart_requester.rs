@@ -1,7 +1,6 @@
-//! Tells the supervisor of an actor that was found not to serve, or whose partner is down, that it failed.
+//! Reports an actor as failed to its supervisor, because of failed health checks or because a linked partner is down.
 //!
-//! It looks first where the actor stands: one that is being started, restarted or stopped is its supervisor's
-//! already, and is left to it.
+//! It first checks the actor's phase: an actor that is being started, restarted or stopped is left to its supervisor.
 
 use futures::future::BoxFuture;
 
@@ -14,10 +13,10 @@ use super::message::AdminError;
 use crate::id::ActorName;
 use crate::port::{LinkTarget, RestartOutcome, RestartRequester};
 
-/// Finds each actor's supervisor on the board of the tree.
+/// Finds each actor's supervisor in the tree view and requests a restart.
 #[derive(Clone)]
 pub struct TreeRestartRequester {
-    /// What all supervisors of the node share.
+    /// State shared by all supervisors of the node.
     pub context: Context,
 }
 

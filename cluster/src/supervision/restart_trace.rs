@@ -1,5 +1,5 @@
-//! Traces of restarts: one for each decision, from the failure until the child runs again, linked to what the child
-//! was at work on when it failed.
+//! Traces restarts: one trace per decision, from the failure until the child runs again, linked to the span that the
+//! child was handling when it failed.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,14 @@ use crate::event::EventBus;
 use crate::id::ActorName;
 use crate::trace::{Span, SpanBuilder, TraceContext, new_trace, span_id};
 
-/// Restarts under way, at most one of each child. Those that are not over when this is dropped are told as failed.
+/// Restarts in progress, at most one per child. Those still in progress on drop are recorded as failed.
 pub(super) struct Restarts {
     events: EventBus,
     under_way: HashMap<ChildKey, Restart>,
     last: TraceContext,
 }
 
-/// A restart that was decided and is not over.
+/// A restart that was decided and is in progress.
 struct Restart {
     whole: SpanBuilder,
     part: SpanBuilder,
@@ -43,7 +43,7 @@ impl Restarts {
         self.events.clock().now()
     }
 
-    /// A failure was decided about. Gives the trace of what follows.
+    /// Begins the trace of a decision. Returns its context.
     pub(super) fn decided(
         &mut self,
         key: ChildKey,
@@ -71,7 +71,7 @@ impl Restarts {
         }
         whole.link(cause);
         if let Some(before) = self.under_way.remove(&key) {
-            // It did not come to run: this one follows from that one.
+            // The previous restart failed before the child ran: link this one to it.
             whole.link(before.whole.context());
             self.events.tracer().record_all(before.end(self.now(), Some(failure.to_string())));
         }
@@ -85,7 +85,7 @@ impl Restarts {
         self.last
     }
 
-    /// A child is about to be started.
+    /// Ends the wait before a start and begins the start itself.
     pub(super) fn starting(&mut self, key: ChildKey) {
         let now = self.now();
         if let Some(restart) = self.under_way.get_mut(&key) {
@@ -95,7 +95,7 @@ impl Restarts {
         }
     }
 
-    /// It runs. Gives the trace in which it was brought back, if it was.
+    /// Ends the restart because the child runs. Returns the context of its trace, if it was restarted.
     pub(super) fn started(&mut self, key: ChildKey) -> TraceContext {
         let Some(restart) = self.under_way.remove(&key) else { return TraceContext::default() };
         let context = restart.whole.context();
@@ -103,14 +103,14 @@ impl Restarts {
         context
     }
 
-    /// It does not come back by itself, for it is `phase` now.
+    /// Ends the restart as failed: the child is `phase` and is not restarted automatically.
     pub(super) fn given_up(&mut self, key: ChildKey, phase: &str) {
         if let Some(restart) = self.under_way.remove(&key) {
             self.events.tracer().record_all(restart.end(self.now(), Some(format!("the child is {phase}"))));
         }
     }
 
-    /// The last decision.
+    /// Trace context of the last decision.
     pub(super) fn last(&self) -> TraceContext {
         self.last
     }

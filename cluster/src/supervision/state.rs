@@ -1,4 +1,4 @@
-//! The decisions of a supervisor: which child is started, stopped and restarted when.
+//! The state machine of a supervisor: decides when each child is started, stopped and restarted.
 //!
 //! ```text
 //!              Started                 failed, decided: restart
@@ -9,9 +9,9 @@
 //!      └───────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A *cycle* restarts several children: they stop in reverse order, one after the other, wait until the restart is
-//! due, and start in order. A child that fails to start in a cycle is one more failure: with rest-for-one the next
-//! attempt goes on at that child, with one-for-all it stops and starts all of them again, as in Erlang/OTP.
+//! A *cycle* restarts several children: they stop in reverse order, one after the other, wait until the restart is due,
+//! and start in order. A child that fails to start in a cycle counts as another failure: with rest-for-one the next
+//! attempt continues at that child; with one-for-all it stops and starts all of them again, as in Erlang/OTP.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -34,79 +34,79 @@ struct Cycle {
     generation: u64,
 }
 
-/// Something the supervisor wants to be reminded of.
+/// Timer of a supervisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wakeup {
-    /// A child's restart is due.
+    /// The restart of a child is due.
     Child(ChildKey, u64),
-    /// The cycle's starts are due.
+    /// The starts of the cycle are due.
     Cycle(u64),
-    /// A node with a halted child has waited long enough.
+    /// The time that the node stays up with a halted child is over.
     Linger(ChildKey, u64),
 }
 
-/// What a supervisor learns.
+/// Input of the state machine.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The child runs.
+    /// The child started.
     Started(ChildKey),
     /// The child ended or failed to start.
     Ended(ChildKey, Exit),
-    /// What was set under this is due.
+    /// This timer fired.
     Wake(Wakeup),
-    /// Someone asks for something.
+    /// A command about the child arrived.
     Command(ChildKey, Command),
 }
 
-/// What is to be done.
+/// Effect that the actor must apply.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// Start the child.
     Start(ChildKey),
     /// Stop the child, within its deadline.
     Stop(ChildKey),
-    /// A supervisor is being started and not wanted any more: it stops what it has started.
+    /// Cancel the start of a supervisor that is no longer wanted; it stops what it has started.
     CancelStart(ChildKey),
-    /// Say so after this time.
+    /// Set this timer.
     Wake(Wakeup, Duration),
-    /// Tell what was decided about the child, and why.
+    /// Report the decision about the child and its inputs.
     Tell(ChildKey, Box<DecisionRecord>),
-    /// Halt consensus operations in this child's name.
+    /// Halt consensus operations on behalf of this child.
     Halt(ChildKey, Failure),
-    /// What consensus was halted for in this child's name is over.
+    /// End the halt of consensus on behalf of this child.
     Release(ChildKey),
-    /// The child is forgotten.
+    /// Forget the child.
     Forget(ChildKey),
     /// Stop every child in reverse order, then end as a shutdown.
     GiveUp(Failure),
 }
 
-/// What lies outside one supervisor and is shared by all.
+/// Inputs from outside one supervisor, shared by all supervisors.
 pub trait Environment {
-    /// Where slots begin, if known.
+    /// Start times of the slots, if known.
     fn slots(&self) -> Option<SlotTiming>;
-    /// The block time, and how much of it the members propose and vote in.
+    /// Block time, and the part of it in which the members propose and vote.
     fn block_time(&self) -> (Duration, Duration);
-    /// From 0 to 1.
+    /// Random number from 0 to 1.
     fn random(&mut self) -> f64;
-    /// Restarts of children of this priority in the whole tree.
+    /// Budget of restarts of children of this priority in the whole tree.
     fn bound(&mut self, now: Moment, priority: ActorPriority) -> Budget;
-    /// Counts one more of them; `false`, and nothing is counted, if others took the last meanwhile.
+    /// Charges one restart to that budget; `false`, without a charge, if other supervisors have used it up meanwhile.
     fn spend(&mut self, now: Moment, priority: ActorPriority) -> bool;
-    /// Remembers a failure; says how careful the patterns it is part of make its restart.
+    /// Records a failure; returns the throttling by the patterns it belongs to.
     fn observe(&mut self, now: Moment, child: &ChildPolicy, failure: &Failure) -> RestartThrottle;
 }
 
-/// What children of one priority have spent.
+/// Budget usage of the children of one priority.
 #[derive(Debug)]
 struct Ledger {
     window: RestartWindow,
     missed: SlotWindow,
-    /// Slots up to here are in `missed`.
+    /// Moment up to which slots are counted in `missed`.
     counted_until: Moment,
 }
 
-/// A supervisor's memory.
+/// State of a supervisor.
 #[derive(Debug)]
 pub struct SupervisorState {
     name: ActorName,
@@ -119,7 +119,7 @@ pub struct SupervisorState {
     children: BTreeMap<ChildKey, Child>,
     names: HashMap<ActorName, ChildKey>,
     last_key: u64,
-    /// By priority: what fails without end spends nothing of what matters more.
+    /// One ledger per priority, so that a crash loop does not use up the budget of more important children.
     ledgers: [Ledger; ActorPriority::ALL.len()],
     siblings_restarted: Option<Moment>,
     cycle: Option<Cycle>,
@@ -128,7 +128,7 @@ pub struct SupervisorState {
 }
 
 impl SupervisorState {
-    /// Before the first start; the children of `spec` are not in it yet.
+    /// The state before the first start, without the children of `spec`.
     pub fn new(spec: &SupervisorSpec) -> Self {
         let ledger = |_| Ledger {
             window: RestartWindow::new(spec.intensity),
@@ -154,33 +154,33 @@ impl SupervisorState {
         }
     }
 
-    /// The children in start order.
+    /// All children, in start order.
     pub fn children(&self) -> impl DoubleEndedIterator<Item = (ChildKey, &Child)> + ExactSizeIterator {
         self.children.iter().map(|(key, child)| (*key, child))
     }
 
-    /// One child.
+    /// The child with this key.
     pub fn child(&self, key: ChildKey) -> Option<&Child> {
         self.children.get(&key)
     }
 
-    /// The child of this name.
+    /// The key of the child with this name.
     pub fn key(&self, name: &ActorName) -> Result<ChildKey, CommandError> {
         let unknown = || CommandError::Unknown { supervisor: self.name.clone(), child: name.clone() };
         self.names.get(name).copied().ok_or_else(unknown)
     }
 
-    /// Why it gave up, if it did.
+    /// Why the supervisor gave up, if it did.
     pub fn gave_up(&self) -> Option<&Failure> {
         self.gave_up.as_ref()
     }
 
-    /// Who is restarted when one fails.
+    /// Which children are restarted when one fails.
     pub fn group(&self) -> SupervisionStrategy {
         self.group
     }
 
-    /// The restart budget as configured.
+    /// The configured restart budget.
     pub fn intensity(&self) -> RestartIntensity {
         self.intensity
     }
@@ -191,12 +191,12 @@ impl SupervisorState {
         budgets.min_by_key(Budget::left).unwrap_or(Budget::UNLIMITED)
     }
 
-    /// Whether children end together and are forgotten.
+    /// Whether all children stop at once, and ended ones are forgotten.
     pub fn is_dynamic(&self) -> bool {
         self.is_dynamic
     }
 
-    /// A new last child, to be started by a [`Command::Start`]. If that fails it is forgotten.
+    /// Adds a last child, to be started by a [`Command::Start`]. If that start fails, the child is forgotten.
     pub fn add(&mut self, now: Moment, policy: Arc<ChildPolicy>) -> Result<ChildKey, CommandError> {
         if let Some(known) = self.names.get(&policy.name).and_then(|key| self.children.get(key)) {
             let (supervisor, child) = (self.name.clone(), policy.name.clone());
@@ -209,7 +209,7 @@ impl SupervisorState {
         Ok(key)
     }
 
-    /// Every child is gone, for the supervisor ends.
+    /// Marks every child as ended, because the supervisor ends.
     pub fn ended(&mut self) {
         self.children.values_mut().for_each(|child| {
             if !matches!(child.phase, ChildPhase::Halted | ChildPhase::Suspended) {
@@ -218,7 +218,7 @@ impl SupervisorState {
         });
     }
 
-    /// What follows from `input`. Only a [`Input::Command`] can be refused; what comes too late is ignored.
+    /// The effects of `input`. Only an [`Input::Command`] can be refused; outdated inputs are ignored.
     pub fn handle(
         &mut self,
         now: Moment,
@@ -246,7 +246,7 @@ impl SupervisorState {
         if child.origin == Origin::Restart
             && let Some(slots) = turn.around.slots()
         {
-            // Children that were away together missed the same slots.
+            // Children that were down together missed the same slots, which are counted once.
             let ledger = &mut self.ledgers[child.policy.priority as usize];
             let from = child.since.max(ledger.counted_until);
             let spared = child.spared.count(&slots, from, turn.now);
@@ -255,7 +255,7 @@ impl SupervisorState {
         }
         child.since = turn.now;
         child.spared = Spared::default();
-        // Whoever wanted it stopped while it was being started.
+        // Someone asked to stop it while it was starting.
         if child.after.is_some() || child.mark == Some(Mark::Stop) {
             child.after.get_or_insert(After::Cycle);
             child.phase = ChildPhase::Stopping;
@@ -281,8 +281,7 @@ impl SupervisorState {
                     self.forget(turn, key);
                 }
             }
-            // Its cycle was about to stop it: that it went first costs nothing more, unless a restart would only
-            // repeat it.
+            // Its cycle was about to stop it, so its own exit is not charged, unless the failure forbids a restart.
             (ChildPhase::Running, None)
                 if child.mark == Some(Mark::Stop)
                     && self
@@ -385,7 +384,7 @@ impl SupervisorState {
             slots_spared: turn.around.slots().map_or(0, |slots| child.spared.count(&slots, child.since, now)),
             bound: turn.around.bound(now, policy.priority),
             siblings_restarted: self.siblings_restarted.is_some_and(recently),
-            // A supervisor that gives up is not one more failure: its child's was seen.
+            // A supervisor that gives up is no new failure: its child's failure was already observed.
             tightening: if policy.is_supervisor && !exit.is_abnormal {
                 RestartThrottle::NONE
             } else {
@@ -401,7 +400,7 @@ impl SupervisorState {
             }
             return;
         }
-        // An end that nobody minds is no failure, and nothing is decided about it.
+        // An exit after which no restart is wanted is no failure, so there is nothing to decide.
         let is_end = !exit.is_abnormal && matches!(exit.failure.kind(), ActorFailureType::Ended { .. });
         if let Some(child) = self.children.get_mut(&key)
             && is_end
@@ -423,7 +422,7 @@ impl SupervisorState {
         let failure = exit.failure;
         child.last_failure = Some(failure.clone());
         child.phase = ChildPhase::Stopped;
-        // A cycle it waited in goes on without it, unless this decision puts it into one again.
+        // A cycle it waited for continues without it, unless this decision adds it again.
         child.mark = None;
         if decision.step.is_restart() {
             child.restarts += 1;
@@ -485,7 +484,7 @@ impl SupervisorState {
         }
     }
 
-    /// The slots that begin in `pause` are not charged to the child.
+    /// Marks the slots that begin in `pause` as not charged to the child.
     fn spare(&mut self, turn: &Turn<'_>, key: ChildKey, pause: Option<(Moment, Moment)>) {
         if let (Some(pause), Some(slots)) = (pause, turn.around.slots())
             && let Some(child) = self.children.get_mut(&key)
@@ -494,7 +493,7 @@ impl SupervisorState {
         }
     }
 
-    /// The child stays down, and the supervisor up for a while.
+    /// Keeps the child down, and the supervisor up for the configured time.
     fn halt(&mut self, turn: &mut Turn<'_>, key: ChildKey) {
         if let Some(child) = self.children.get_mut(&key) {
             child.phase = ChildPhase::Halted;
@@ -552,7 +551,7 @@ impl SupervisorState {
                 }
                 ChildPhase::Running | ChildPhase::Starting => child.mark = Some(Mark::Stop),
                 ChildPhase::Restarting | ChildPhase::Stopped => {
-                    // A wait of its own is over: the cycle starts it.
+                    // Its own delay is cancelled: the cycle starts it.
                     child.generation += 1;
                     child.mark = Some(Mark::Start);
                     child.phase = ChildPhase::Restarting;
@@ -592,7 +591,7 @@ impl SupervisorState {
             self.cycle = None;
             return;
         };
-        // Order is start order: one before it that is being started, also on request, is waited for.
+        // Children start in order: wait for an earlier one whose start is pending, including a requested start.
         let comes = |child: &Child| match child.phase {
             ChildPhase::Starting => true,
             ChildPhase::Stopping => matches!(child.after, Some(After::Start)),
@@ -614,7 +613,7 @@ impl SupervisorState {
                 }
             }
             Wakeup::Cycle(generation) => {
-                // What is due is due, also where a timer is early by less than a clock can show.
+                // The cycle is due even if the timer fired early by less than the clock's resolution.
                 if let Some(cycle) = self.cycle.as_mut().filter(|cycle| cycle.generation == generation) {
                     cycle.due = cycle.due.min(turn.now);
                 }
@@ -645,7 +644,7 @@ impl SupervisorState {
             (Command::Start | Command::Restart, Stopped | Halted) | (Command::Resume, Suspended) => {
                 self.start(turn, key, Origin::Asked);
             }
-            // A child that is wanted does not stay down because a start by hand failed.
+            // This counts as an automatic restart, so that the child does not stay down if it fails.
             (Command::Restart, Restarting) => self.start(turn, key, Origin::Restart),
             (Command::Start, _) => return refused("stopped or halted"),
             (Command::Resume, _) => return refused("suspended"),
@@ -669,7 +668,7 @@ impl SupervisorState {
                 self.forget(turn, key);
             }
             (Command::Delete, _) => return refused("stopped, suspended or halted"),
-            // A halted child is started or deleted; otherwise nobody would ever end its halt.
+            // A halted child can only be started or deleted; a stop would leave consensus halted forever.
             (Command::Stop, _) => return refused("running, starting, restarting or stopped"),
             (Command::Suspend, Stopping | Halted) => return refused("neither stopping nor halted"),
             (Command::Restart, Starting | Stopping | Suspended) => {
@@ -679,7 +678,7 @@ impl SupervisorState {
         Ok(())
     }
 
-    /// A child that is still being started stops as soon as it has; a supervisor does not go on starting.
+    /// Stops the child. One that is starting stops when its start is over; a supervisor cancels its start.
     fn ask_to_stop(turn: &mut Turn<'_>, key: ChildKey, child: &mut Child, after: After) {
         child.after = Some(after);
         child.mark = None;
@@ -691,9 +690,9 @@ impl SupervisorState {
         }
     }
 
-    /// Whether everything fits together; for debug builds and tests.
+    /// Whether the state is consistent; for debug builds and tests.
     fn validate(&self) -> bool {
-        // For thousands of children this would cost more than what it checks.
+        // For thousands of children the check would cost more than it is worth.
         let is_small = self.children.len() <= 64;
         !is_small
             || self.children.iter().all(|(key, child)| {
@@ -705,7 +704,7 @@ impl SupervisorState {
     }
 }
 
-/// Whether the restart type wants a child back after such an exit.
+/// Whether the restart type asks for a restart after such an exit.
 fn comes_back(restart: RestartType, exit: &Exit) -> bool {
     match restart {
         RestartType::Permanent => true,

@@ -1,5 +1,5 @@
-//! Stands around every supervised actor: its panics leave a report, its handlers have deadlines, and one whose
-//! mailbox overflows fails instead of falling ever further behind.
+//! Wraps every supervised actor: its panics are captured, its handlers have deadlines, and an actor whose mailbox
+//! overflows fails instead of falling further behind.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::id::ActorName;
 use crate::mailbox::{Mail, MailboxStats};
 use crate::trace::within;
 
-/// The longest a handler may take with this message; `None` for as long as it likes.
+/// Deadline of the handler for a message; `None` for no deadline.
 pub type Deadline<M> = Arc<dyn Fn(&M) -> Option<Duration> + Send + Sync>;
 
-/// What is watched of an actor besides its panics. By default nothing.
+/// Limits and observations of an actor's handlers, besides its panics. By default there are none.
 pub struct HandlerLimits<M> {
     slot: Arc<PanicSlot>,
     deadline: Option<Deadline<M>>,
@@ -35,7 +35,7 @@ type Started<M> = Box<dyn Fn(ActorRef<M>) + Send + Sync>;
 struct Overflow {
     mailbox: Arc<dyn MailboxStats>,
     refusals_max: u64,
-    /// Refusals when this incarnation started.
+    /// Rejected messages when this incarnation started.
     before: AtomicU64,
 }
 
@@ -53,17 +53,17 @@ impl<M> Default for HandlerLimits<M> {
 }
 
 impl<M> HandlerLimits<M> {
-    /// Handlers that take longer than `deadline` says fail with [`ActorFailureType::Timeout`]: at their next
-    /// await, for nothing interrupts a loop that never yields.
+    /// Handlers that exceed `deadline` fail with [`ActorFailureType::Timeout`] at their next await; a loop that never
+    /// yields cannot be interrupted.
     #[must_use]
     pub fn deadline(mut self, deadline: impl Fn(&M) -> Option<Duration> + Send + Sync + 'static) -> Self {
         self.deadline = Some(Arc::new(deadline));
         self
     }
 
-    /// An incarnation whose `mailbox` refused more than `refusals_max` messages fails with
-    /// [`ActorFailureType::MailboxOverflow`] after the message at hand. What waited is dropped with it; the
-    /// mailbox itself refuses the newest.
+    /// An incarnation whose `mailbox` rejected more than `refusals_max` messages fails with
+    /// [`ActorFailureType::MailboxOverflow`] after the current message. The waiting messages are dropped with the
+    /// actor; until then, the mailbox rejects the newest messages.
     #[must_use]
     pub fn overflow(mut self, mailbox: impl MailboxStats + 'static, refusals_max: u64) -> Self {
         self.overflow =
@@ -71,7 +71,7 @@ impl<M> HandlerLimits<M> {
         self
     }
 
-    /// Calls `started` with every incarnation, once its `pre_start` went well and before it handles a message.
+    /// Calls `started` for every incarnation, after its `pre_start` succeeded and before it handles a message.
     #[must_use]
     pub fn started(mut self, started: impl Fn(ActorRef<M>) + Send + Sync + 'static) -> Self {
         self.started = Some(Box::new(started));
@@ -94,20 +94,20 @@ impl<M> HandlerLimits<M> {
     }
 }
 
-/// A state whose panic, should it panic when it is dropped, ends there.
+/// A state that catches a panic of its own drop.
 ///
-/// ractor drops the state of an actor wherever its end is heard of, or is not: in its supervisor, for one.
+/// ractor drops an actor's state where it handles the exit, for example inside the supervisor, which must not panic.
 pub struct Contained<S>(Option<S>);
 
 impl<S> Drop for Contained<S> {
     fn drop(&mut self) {
         let state = self.0.take();
-        // The hook has told of it, and nothing is left that it could be said of.
+        // The hook has reported the panic, and the actor has already ended.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(state)));
     }
 }
 
-/// What `handling` gives, if it does so within `deadline`.
+/// The result of `handling`, or a timeout after `deadline`.
 async fn in_time(
     deadline: Option<Duration>,
     handling: impl Future<Output = Result<(), ActorProcessingErr>>,
@@ -121,22 +121,22 @@ async fn in_time(
     }
 }
 
-/// An actor with its watch. To ractor and to the actor's callers it is the actor.
+/// An actor with its limits. To ractor and to callers it behaves like the actor itself.
 pub struct SupervisedActor<A: Actor> {
     actor: A,
     limits: Arc<HandlerLimits<A::Msg>>,
 }
 
 impl<M: Send + 'static> HandlerLimits<Mail<M>> {
-    /// Handlers wait for ever over the mail that says so: an endless await, on order. Deadlines hold for it as for any.
+    /// Lets an injected fault hang a handler (an endless await). Deadlines apply to it as to any message.
     #[must_use]
     pub fn fault_injectable(mut self) -> Self {
         self.is_hang = Some(Mail::is_hang);
         self
     }
 
-    /// What the actor `name` does for something that is traced is told to `events`, and what it sends meanwhile carries
-    /// it on.
+    /// Records spans for traced messages of the actor `name` on `events`, and passes the trace on to the messages that
+    /// the handler sends.
     #[must_use]
     pub fn traced(mut self, name: &ActorName, events: &EventBus) -> Self {
         self.traced = events.tracer().is_on().then(|| Traced::new(name.clone(), events.clone()));
@@ -145,7 +145,7 @@ impl<M: Send + 'static> HandlerLimits<Mail<M>> {
 }
 
 impl<A: Actor> SupervisedActor<A> {
-    /// `actor` under `limits`.
+    /// Wraps `actor` with `limits`.
     pub fn new(actor: A, limits: Arc<HandlerLimits<A::Msg>>) -> Self {
         Self { actor, limits }
     }
@@ -202,7 +202,7 @@ impl<A: Actor> Actor for SupervisedActor<A> {
         let (cause, span) = traced.map_or((None, None), |traced| traced.begin(&message, &self.limits.slot));
         let handling = async {
             if is_hang {
-                // As any message that is opened, it holds no slot any more.
+                // An opened message no longer occupies a mailbox slot.
                 drop(message);
                 return std::future::pending().await;
             }

@@ -1,7 +1,7 @@
-//! What the supervision tree looks like from outside.
+//! A read-only view of the supervision tree.
 //!
-//! Each supervisor's state hangs here from its start on; readers take a copy of what they need and never wait
-//! for a supervisor, so that the tree can be read while one of them hangs.
+//! Each supervisor's state is available here from its start on. Readers copy what they need and never wait for a
+//! supervisor, so the tree can be read while one of them hangs.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -19,45 +19,45 @@ use crate::mailbox::Address;
 /// A supervisor and its children, in start order.
 #[derive(Clone, Debug)]
 pub struct SupervisorRow {
-    /// Who is restarted with whom.
+    /// Which children are restarted when one fails.
     pub group: SupervisionStrategy,
-    /// Its budget.
+    /// Restart budget.
     pub intensity: RestartIntensity,
-    /// The first of its children.
+    /// First children, up to the requested number.
     pub children: Vec<Child>,
-    /// How many there are.
+    /// Number of all children.
     pub count: usize,
-    /// Why it gave up, if it did.
+    /// Why the supervisor gave up; `None` if it did not.
     pub gave_up: Option<String>,
 }
 
-/// An actor that supervises nobody, and where its supervisor is reached.
+/// An actor that is not a supervisor, and its supervisor's address.
 #[derive(Clone, Debug)]
 pub struct Worker {
-    /// What was told of it.
+    /// Policy of the actor.
     pub policy: Arc<ChildPolicy>,
-    /// Where it stands.
+    /// Current phase.
     pub phase: ChildPhase,
-    /// Automatic restarts, failed attempts included.
+    /// Number of automatic restarts, including failed attempts.
     pub restarts: u64,
-    /// Why it last ended, if it ever did.
+    /// Last exit; `None` if it never ended.
     pub last_exit: Option<Failure>,
-    /// Its supervisor.
+    /// Address of its supervisor.
     pub supervisor: Address<SupervisorMessage>,
 }
 
 pub(super) type Shared = Arc<Mutex<SupervisorState>>;
 type Row = (Shared, Address<SupervisorMessage>);
 
-/// Every supervisor's state and address, by its name.
+/// State and address of every supervisor, by name.
 #[derive(Clone, Debug, Default)]
 pub struct TreeReader {
     supervisors: Arc<RwLock<BTreeMap<ActorName, Row>>>,
-    /// Children killed because they did not stop in time, since somebody asked.
+    /// Children killed because they did not stop in time, since the last read.
     killed: Arc<Mutex<VecDeque<ActorName>>>,
 }
 
-/// Killed children remembered; the oldest is forgotten.
+/// Maximum number of killed children kept; the oldest is dropped.
 const KILLED_MAX: usize = 1_024;
 
 fn read<T>(shared: &Shared, look: impl FnOnce(&mut SupervisorState) -> T) -> T {
@@ -65,18 +65,18 @@ fn read<T>(shared: &Shared, look: impl FnOnce(&mut SupervisorState) -> T) -> T {
 }
 
 impl TreeReader {
-    /// Shows the state of `supervisor`, which is reached at `address`, from now on.
+    /// Publishes the state and address of `supervisor`.
     pub(super) fn show(&self, supervisor: &ActorName, state: Shared, address: &Address<SupervisorMessage>) {
         let mut supervisors = self.supervisors.write().unwrap_or_else(PoisonError::into_inner);
         supervisors.insert(supervisor.clone(), (state, address.clone()));
     }
 
-    /// Whether this is the state that is shown of `supervisor`: nobody has taken its place.
+    /// Whether `state` is the published state of `supervisor`, and no successor has replaced it.
     pub(super) fn shows(&self, supervisor: &ActorName, state: &Shared) -> bool {
         self.shared(supervisor).is_some_and(|shown| Arc::ptr_eq(&shown, state))
     }
 
-    /// `child` did not stop in time and is killed.
+    /// Records that `child` did not stop in time and is killed.
     pub(super) fn note_killed(&self, child: &ActorName) {
         let mut killed = self.killed.lock().unwrap_or_else(PoisonError::into_inner);
         if killed.len() == KILLED_MAX {
@@ -85,19 +85,19 @@ impl TreeReader {
         killed.push_back(child.clone());
     }
 
-    /// Children killed because they did not stop in time, since this was last asked; at most 1,024, the oldest
+    /// Takes the children that were killed because they did not stop in time since the last call; at most 1,024, oldest
     /// first.
     pub fn take_killed(&self) -> Vec<ActorName> {
         self.killed.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
     }
 
-    /// The names of its children as far as is known, also when it has ended; `None` for one that is no supervisor.
+    /// The last known names of its children, even after it ended; `None` if `supervisor` is no supervisor.
     pub(super) fn children(&self, supervisor: &ActorName) -> Option<Vec<ActorName>> {
         let shared = self.shared(supervisor)?;
         Some(read(&shared, |state| state.children().map(|(_, child)| child.policy.name.clone()).collect()))
     }
 
-    /// No longer shows a supervisor that was forgotten.
+    /// Removes a supervisor that was forgotten.
     pub(super) fn deregister(&self, supervisor: &ActorName) {
         self.supervisors.write().unwrap_or_else(PoisonError::into_inner).remove(supervisor);
     }
@@ -117,7 +117,7 @@ impl TreeReader {
         supervisors.iter().map(row).collect()
     }
 
-    /// Every actor of the tree that supervises nobody.
+    /// Every actor of the tree that is not a supervisor.
     pub fn workers(&self) -> Vec<Worker> {
         let mut workers = Vec::new();
         for (_, state, supervisor) in self.all() {
@@ -129,7 +129,7 @@ impl TreeReader {
         workers
     }
 
-    /// The actor with this name, if it supervises nobody: what its supervisor knows of it at this moment.
+    /// The current state of the actor `name` as its supervisor knows it; `None` if it is a supervisor or unknown.
     pub fn worker(&self, name: &ActorName) -> Option<Worker> {
         self.all().into_iter().find_map(|(_, state, supervisor)| {
             read(&state, |state| {
@@ -139,12 +139,12 @@ impl TreeReader {
         })
     }
 
-    /// Why the actor with this name last ended, if that is known. Known before the registry says that it ended.
+    /// Reason of the actor's last exit, if known. It is available before the registry reports the exit.
     pub fn last_words(&self, name: &ActorName) -> Option<String> {
         self.worker(name)?.last_exit.map(|exit| exit.to_string())
     }
 
-    /// The row of `supervisor` with at most `children_max` of its children, if it ever started.
+    /// The row of `supervisor` with at most `children_max` of its children; `None` if it never started.
     pub fn row(&self, supervisor: &ActorName, children_max: usize) -> Option<SupervisorRow> {
         let shared = self.shared(supervisor)?;
         Some(read(&shared, |state| SupervisorRow {
@@ -156,7 +156,7 @@ impl TreeReader {
         }))
     }
 
-    /// Every supervisor and what is left of its restart budget.
+    /// Every supervisor with its restart budget at `now`.
     pub fn budgets(&self, now: Moment) -> Vec<(ActorName, Budget)> {
         let budget =
             |(name, shared, _): (ActorName, Shared, _)| (name, read(&shared, |state| state.budget(now)));
