@@ -1,12 +1,12 @@
-//! Every actor of a node: found by name, type, tag and priority, while others come and go.
+//! Finds every actor of a node by name, type, tag and priority, while other actors are added and removed concurrently.
 //!
-//! **An actor is registered when its own slot says so**, in one word that is set and cleared at one instant; names and
-//! indexes only lead to slots. So an actor appears in all of them at once, and vanishes from all of them at once: they
-//! can not disagree, whatever a reader uses and whenever it looks. Where an actor stands is one value too, replaced as a
-//! whole. What a query finds is what was registered throughout; an actor that comes or goes meanwhile
-//! may be in the answer or not.
+//! **An actor is registered when its own slot says so**, in one flag that is set and cleared atomically; names and
+//! indexes only lead to slots. So an actor appears in all of them at once and disappears from all of them at once: they
+//! cannot disagree, whichever of them a reader uses. The status of an actor is also one value, replaced as a whole. A
+//! query finds every actor that was registered throughout; actors added or removed during the query may or may not be
+//! in the answer.
 //!
-//! Readers never wait: not for writers, not for each other. Writers take turns.
+//! Readers never wait, neither for writers nor for each other. Writers are serialized by a lock.
 
 use std::sync::{Arc, PoisonError};
 
@@ -24,38 +24,38 @@ use crate::health::HealthStatus;
 use crate::id::{ActorName, ActorPriority, ActorType, Incarnation, Tag};
 use crate::mailbox::Address;
 
-/// The most actors, unless it is told otherwise: far more than any node has, and less than memory would take.
+/// Default maximum number of actors: far more than any node has, and few enough for memory.
 pub const ACTORS_MAX: usize = 2_000_000;
 
-/// What only the one who writes may touch.
+/// State that only the current writer may access.
 #[derive(Default)]
 struct Writer {
-    /// Numbers of actors that were removed.
+    /// Ids of removed actors, free for reuse.
     free: Vec<Id>,
-    /// Grows with every change.
+    /// Version of the registry; grows with every change.
     version: u64,
 }
 
-/// The registry's numbers.
+/// Statistics of the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegistryStats {
-    /// Actors registered.
+    /// Number of registered actors.
     pub actors: usize,
-    /// Actors by where they stand.
+    /// Number of actors per state.
     pub by_state: [(ActorLifecycleState, u64); ActorLifecycleState::ALL.len()],
-    /// Actors by their priority.
+    /// Number of actors per priority.
     pub by_priority: [(ActorPriority, usize); ActorPriority::ALL.len()],
-    /// Types that any of them has.
+    /// Number of distinct types.
     pub types: usize,
-    /// Tags that any of them has.
+    /// Number of distinct tags.
     pub tags: usize,
-    /// Who is told of changes.
+    /// Number of subscriptions to changes.
     pub subscriptions: usize,
-    /// Registrations since it was made, those of actors that came back included.
+    /// Number of registrations since the registry was created, including repeated ones.
     pub registrations: u64,
-    /// Removals since it was made.
+    /// Number of removals since the registry was created.
     pub removals: u64,
-    /// Moves from one state to another since it was made.
+    /// Number of state transitions since the registry was created.
     pub moves: u64,
 }
 
@@ -63,12 +63,12 @@ pub struct RegistryStats {
 pub struct ActorRegistry {
     actors_max: usize,
     names: Map<ActorName, Arc<RegistrySlot>>,
-    /// By number.
+    /// Slots by id.
     slots: boxcar::Vec<Cell<RegistrySlot>>,
     indexes: Indexes,
     writer: Mutex<Writer>,
     feed: ChangeFeed,
-    /// How many there are. The counts by state move one after the other, and do not add up at every instant.
+    /// Number of actors. The counts by state are updated one after the other and may not add up at every instant.
     actors: AtomicU64,
     by_state: [AtomicU64; ActorLifecycleState::ALL.len()],
     registrations: AtomicU64,
@@ -76,7 +76,7 @@ pub struct ActorRegistry {
     moves: AtomicU64,
 }
 
-/// The registry, shared. Cheap to clone.
+/// Shared handle to the registry. Cheap to clone.
 #[derive(Clone)]
 pub struct ThreadSafeActorRegistry(Arc<ActorRegistry>);
 
@@ -101,7 +101,7 @@ impl std::ops::Deref for ThreadSafeActorRegistry {
 }
 
 impl ThreadSafeActorRegistry {
-    /// A registry of at most `actors_max` actors, empty.
+    /// An empty registry for at most `actors_max` actors.
     pub fn new(actors_max: usize) -> Self {
         Self(Arc::new(ActorRegistry {
             actors_max: actors_max.min(Id::MAX as usize),
@@ -118,7 +118,7 @@ impl ThreadSafeActorRegistry {
         }))
     }
 
-    /// A listing of the actors that `query` holds for, then every change to it.
+    /// Subscribes to the actors that match `query`: first a listing, then every change.
     pub fn subscribe(&self, query: ActorQuery) -> Result<Subscription, QueryError> {
         query.validate()?;
         if query.depends_on_time() {
@@ -154,7 +154,7 @@ impl ActorRegistry {
         }
     }
 
-    /// Replaces the standing of a registered actor: the instant at which everybody sees it.
+    /// Replaces the status of a registered actor; from this instant on every reader sees the new one.
     fn put(&self, slot: &Arc<RegistrySlot>, before: Option<ActorLifecycleState>, standing: EntryStatus) {
         self.count(before, Some(standing.state));
         slot.set(standing);
@@ -164,15 +164,15 @@ impl ActorRegistry {
         self.feed.tell(|| FeedItem::Changed(ActorRegistryEntry::of(slot.clone(), standing)));
     }
 
-    /// Registers an actor that is about to be started: it is [`ActorLifecycleState::Registering`]. One that is
-    /// terminated is registered anew by the same supervisor, or by another if its own is terminated too, as the next
-    /// incarnation.
+    /// Registers an actor that is about to be started; its state is [`ActorLifecycleState::Registering`]. A terminated
+    /// actor can be registered again as the next incarnation by the same supervisor, or by another one if its own
+    /// supervisor is terminated too.
     pub fn register(&self, now: Moment, registration: Registration) -> Result<Incarnation, RegistryError> {
         let field = |source| RegistryError::Field { name: registration.name.clone(), source };
         registration.profile.validate().map_err(field)?;
         let mut turn = self.turn();
         let before = self.known(&registration.name).ok();
-        // A supervisor that keeps a stopped child's place keeps its name too, for as long as it lives itself.
+        // The name of a stopped child stays reserved until its supervisor is terminated.
         if let Some((slot, standing)) = &before
             && (standing.state != ActorLifecycleState::Terminated
                 || slot.registration.supervisor != registration.supervisor
@@ -201,13 +201,13 @@ impl ActorRegistry {
         Ok(again.incarnation)
     }
 
-    /// Whether a supervisor may start a child that it has stopped.
+    /// Whether the supervisor may still start a child that it has stopped.
     fn lives(&self, supervisor: Option<&ActorName>) -> bool {
         let known = supervisor.and_then(|name| self.known(name).ok());
         known.is_some_and(|(_, standing)| standing.state != ActorLifecycleState::Terminated)
     }
 
-    /// Leads everybody to a new slot, then lets it be seen.
+    /// Adds a new slot to all indexes, then makes it visible.
     fn enter(&self, turn: &mut Writer, registration: Registration, standing: EntryStatus) {
         let id = turn.free.pop().unwrap_or_else(|| self.slots.push(Cell::new(None)) as Id);
         let slot = Arc::new(RegistrySlot::new(id, registration));
@@ -218,7 +218,7 @@ impl ActorRegistry {
         self.put(&slot, None, standing);
     }
 
-    /// Lets a slot be seen no more, then leads nobody to it.
+    /// Hides a slot, then removes it from all indexes.
     fn leave(&self, turn: &mut Writer, slot: &RegistrySlot, state: ActorLifecycleState) {
         self.count(Some(state), None);
         self.actors.fetch_sub(1, Ordering::Relaxed);
@@ -229,7 +229,7 @@ impl ActorRegistry {
         turn.free.push(slot.id);
     }
 
-    /// Moves an actor to another state, if the table of moves allows it.
+    /// Changes the state of an actor, if the transition table allows it.
     pub fn advance(
         &self,
         now: Moment,
@@ -246,7 +246,7 @@ impl ActorRegistry {
         Ok(moved)
     }
 
-    /// Notes what the health checks say of an actor.
+    /// Records the result of an actor's health checks.
     pub fn record_health(&self, name: &ActorName, health: HealthStatus) -> Result<(), RegistryError> {
         let mut turn = self.turn();
         let (slot, standing) = self.known(name)?;
@@ -258,7 +258,7 @@ impl ActorRegistry {
         Ok(())
     }
 
-    /// Removes an actor that is terminated. Whoever takes its name later begins at the first incarnation.
+    /// Removes a terminated actor. An actor registered under its name later begins at incarnation 1.
     pub fn remove(&self, name: &ActorName) -> Result<(), RegistryError> {
         let mut turn = self.turn();
         let (slot, standing) = self.known(name)?;
@@ -276,7 +276,7 @@ impl ActorRegistry {
         &self.feed
     }
 
-    /// How many actors are registered.
+    /// Number of registered actors.
     pub fn len(&self) -> usize {
         self.actors.load(Ordering::Relaxed) as usize
     }
@@ -286,18 +286,18 @@ impl ActorRegistry {
         self.len() == 0
     }
 
-    /// The actor of this name.
+    /// The actor with this name.
     pub fn entry(&self, name: &ActorName) -> Option<ActorRegistryEntry> {
         self.names.get(name).and_then(ActorRegistryEntry::at)
     }
 
-    /// Where the actor of this name stands.
+    /// The status of the actor with this name.
     pub fn standing(&self, name: &ActorName) -> Option<EntryStatus> {
         self.names.read(name, |slot| slot?.standing())
     }
 
-    /// Where the actor of this name takes messages of type `M`. The address follows it from incarnation to
-    /// incarnation; while it is away, messages are refused with [`crate::mailbox::MailError::Absent`].
+    /// The address of the actor with this name, for messages of type `M`. It stays the same for every incarnation;
+    /// while no incarnation runs, messages are rejected with [`crate::mailbox::MailError::Absent`].
     pub fn find<M: Send + 'static>(&self, name: &ActorName) -> Result<Address<M>, LookupError> {
         self.names.read(name, |slot| {
             let slot = slot.filter(|slot| slot.is_registered());
@@ -306,46 +306,46 @@ impl ActorRegistry {
         })
     }
 
-    /// Everybody of this type, by name.
+    /// All actors of this type, by name.
     pub fn by_type(&self, actor_type: &ActorType) -> Vec<ActorRegistryEntry> {
         self.select(Moment::ORIGIN, &ActorQuery::Type(actor_type.clone()))
     }
 
-    /// Everybody with this tag, by name.
+    /// All actors with this tag, by name.
     pub fn by_tag(&self, tag: &Tag) -> Vec<ActorRegistryEntry> {
         self.select(Moment::ORIGIN, &ActorQuery::Tag(tag.clone()))
     }
 
-    /// Everybody of this priority, by name.
+    /// All actors of this priority, by name.
     pub fn by_priority(&self, priority: ActorPriority) -> Vec<ActorRegistryEntry> {
         self.select(Moment::ORIGIN, &ActorQuery::Priority(priority))
     }
 
-    /// Everybody for whom `query` holds, by name. The answer may be as long as the registry: for those who know
-    /// that theirs is not. Others take a page.
+    /// All actors that match `query`, by name. The result may be as large as the registry; callers that cannot rule
+    /// this out request a page.
     pub fn select(&self, now: Moment, query: &ActorQuery) -> Vec<ActorRegistryEntry> {
         let mut found = Vec::new();
         self.visit(now, query, &mut |entry| found.push(entry));
-        // Whoever left and came back meanwhile may have been met twice; the later one stands.
+        // An actor removed and registered again meanwhile may be found twice; the later entry counts.
         let version = |entry: &ActorRegistryEntry| std::cmp::Reverse(entry.standing.version);
         found.sort_unstable_by(|a, b| a.name().cmp(b.name()).then(version(a).cmp(&version(b))));
         found.dedup_by(|later, first| later.name() == first.name());
         found
     }
 
-    /// A page of those for whom `query` holds.
+    /// One page of the actors that match `query`.
     pub fn query(&self, now: Moment, query: &ActorQuery, page: &Page) -> QueryPage {
         let mut turn = page.turn();
         self.visit(now, query, &mut |entry| turn.take(entry));
         turn.end()
     }
 
-    /// Several queries at once.
+    /// Answers several queries.
     pub fn query_batch(&self, now: Moment, queries: &[(ActorQuery, Page)]) -> Vec<QueryPage> {
         queries.iter().map(|(query, page)| self.query(now, query, page)).collect()
     }
 
-    /// How `query` would be answered.
+    /// Explains how `query` would be executed.
     pub fn explain(&self, query: &ActorQuery) -> Plan {
         let actors = self.len();
         let path = AccessPath::of(query, &self.indexes, actors);
@@ -361,7 +361,7 @@ impl ActorRegistry {
             }
         };
         match AccessPath::of(query, &self.indexes, self.len()) {
-            // No number comes twice in one set.
+            // Within one set there are no duplicate ids.
             path @ AccessPath::Sets(_) => self.follow(&path, &mut |id| self.look(id, &mut look)),
             path => {
                 let mut ids = roaring::RoaringBitmap::new();
@@ -381,7 +381,7 @@ impl ActorRegistry {
 
     fn follow(&self, path: &AccessPath, take: &mut dyn FnMut(Id)) {
         match path {
-            // Everybody has one priority.
+            // Every actor has exactly one priority.
             AccessPath::FullScan => {
                 for priority in ActorPriority::ALL {
                     self.indexes.priority(priority).get().iter().for_each(&mut *take);
@@ -401,7 +401,7 @@ impl ActorRegistry {
         }
     }
 
-    /// The registry's numbers.
+    /// Current statistics.
     pub fn stats(&self) -> RegistryStats {
         let count = |state: ActorLifecycleState| self.by_state[state as usize].load(Ordering::Relaxed);
         RegistryStats {

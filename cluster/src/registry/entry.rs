@@ -1,4 +1,4 @@
-//! One actor as the registry knows it: what was said of it once, and where it stands now.
+//! One actor in the registry: its constant registration and its current status.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use crate::health::HealthStatus;
 use crate::id::{ActorName, ActorPriority, ActorType, Incarnation, Tag};
 use crate::mailbox::{Address, AnyAddress};
 
-/// The most tags of one actor.
+/// Maximum number of tags of one actor.
 pub const TAGS_MAX: usize = 16;
-/// The most pieces of metadata of one actor.
+/// Maximum number of metadata entries of one actor.
 pub const METADATA_MAX: usize = 16;
-/// The longest key or value of metadata, in bytes.
+/// Maximum length of a metadata key or value, in bytes.
 pub const METADATA_BYTES_MAX: usize = 128;
 
-/// What actors of one kind have in common.
+/// Type, tags and metadata of an actor; actors of one kind can share them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// What they are.
+    /// Type of the actor.
     pub actor_type: ActorType,
-    /// The words they are found by.
+    /// Tags to find the actor by.
     pub tags: BTreeSet<Tag>,
-    /// Anything else worth knowing.
+    /// Additional information, as keys and values.
     pub metadata: BTreeMap<String, String>,
 }
 
@@ -38,7 +38,7 @@ impl Profile {
         Self { actor_type, tags: BTreeSet::new(), metadata: BTreeMap::new() }
     }
 
-    /// Checks numbers and lengths.
+    /// Checks numbers and lengths of tags and metadata.
     pub fn validate(&self) -> Result<(), FieldError> {
         require(self.tags.len() <= TAGS_MAX, "tags", self.tags.len(), "at most 16")?;
         require(self.metadata.len() <= METADATA_MAX, "metadata", self.metadata.len(), "at most 16")?;
@@ -55,23 +55,23 @@ impl Profile {
     }
 }
 
-/// What an actor is registered with. It stays the same for all its incarnations.
+/// The data an actor is registered with. It stays the same for all its incarnations.
 #[derive(Clone, Debug)]
 pub struct Registration {
-    /// Unique in the node.
+    /// Name of the actor, unique in the node.
     pub name: ActorName,
-    /// What it shares with others of its kind.
+    /// Type, tags and metadata.
     pub profile: Arc<Profile>,
-    /// How much depends on it.
+    /// Priority of the actor.
     pub priority: ActorPriority,
-    /// Who supervises it; nobody supervises the root.
+    /// Supervisor of the actor; `None` for the root.
     pub supervisor: Option<ActorName>,
-    /// Where it is reached, if anybody may.
+    /// Address of the actor; `None` if it cannot be reached through the registry.
     pub address: Option<AnyAddress>,
 }
 
 impl Registration {
-    /// An actor of this kind in the normal tier, supervised and reached by nobody.
+    /// A registration with normal priority, without a supervisor and an address.
     pub fn new(name: ActorName, profile: Profile) -> Self {
         Self {
             name,
@@ -82,7 +82,7 @@ impl Registration {
         }
     }
 
-    /// Whether an actor registered like this can take the place of one registered like `other`.
+    /// Whether an actor with this registration can reuse the slot of one with `other`.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let address = match (&self.address, &other.address) {
             (Some(mine), Some(others)) => mine.is_same(others),
@@ -107,27 +107,27 @@ impl Registration {
     }
 }
 
-/// Where an actor stands now. Read and replaced as a whole.
+/// Current status of an actor. Read and replaced as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryStatus {
-    /// In its life.
+    /// Current lifecycle state.
     pub state: ActorLifecycleState,
-    /// What the health checks say of this incarnation.
+    /// Result of the health checks of this incarnation.
     pub health: HealthStatus,
-    /// Which of its lives this is, counted from 1: it grows when it is active again, or is registered anew.
+    /// Number of the incarnation, from 1: it grows when the actor becomes active again or is registered again.
     pub incarnation: Incarnation,
-    /// When it came to this state.
+    /// Moment it entered this state.
     pub since: Moment,
-    /// When this incarnation began to be active, if it ever was.
+    /// Moment it became active; `None` if it has not been active since its registration.
     pub started: Option<Moment>,
-    /// Times it failed: ended abnormally, or did not start.
+    /// Number of failures: abnormal exits and failed starts.
     pub failures: u64,
-    /// The registry's version when this was written.
+    /// Version of the registry when this status was written.
     pub version: u64,
 }
 
 impl EntryStatus {
-    /// Of an actor that is registered for the first time.
+    /// The status of an actor that is registered for the first time.
     pub fn first(now: Moment, version: u64) -> Self {
         Self {
             state: ActorLifecycleState::Registering,
@@ -140,14 +140,14 @@ impl EntryStatus {
         }
     }
 
-    /// Of an actor that was terminated and is registered anew.
+    /// The status of a terminated actor that is registered again.
     #[must_use]
     pub fn again(self, now: Moment, version: u64) -> Self {
         let first = Self::first(now, version);
         Self { incarnation: Incarnation(self.incarnation.0 + 1), failures: self.failures, ..first }
     }
 
-    /// After a legal move.
+    /// The status after a legal transition to `to`.
     #[must_use]
     pub fn moved(self, now: Moment, to: ActorLifecycleState, version: u64) -> Self {
         let is_new = self.state.begins_incarnation(to);
@@ -158,31 +158,31 @@ impl EntryStatus {
             incarnation: Incarnation(self.incarnation.0 + u64::from(is_new)),
             since: now,
             started: if to == ActorLifecycleState::Active { Some(now) } else { self.started },
-            // One that was suspended does not run, and has nothing to fail with.
+            // A suspended actor does not run, so its transition is not counted as a failure.
             failures: self.failures + u64::from(to == ActorLifecycleState::Failed && !was_suspended),
             version,
         }
     }
 
-    /// How long it has been active; `None` for one that is not.
+    /// Time since it became active; `None` if it is not active.
     pub fn uptime(&self, now: Moment) -> Option<Duration> {
         (self.state == ActorLifecycleState::Active).then(|| now.since(self.since))
     }
 }
 
-/// One actor in the registry: whether it is registered, what with, and where it stands. One piece of memory, for
-/// whoever looked up a name needs no more of it.
+/// One actor in the registry: whether it is registered, its registration and its status. One allocation, so that a
+/// lookup by name needs no other memory.
 #[derive(Debug)]
 pub(super) struct RegistrySlot {
     pub(super) id: Id,
-    /// The one word that says whether the actor is there.
+    /// Whether the actor is registered; the single source of this fact.
     is_registered: AtomicBool,
     pub(super) registration: Registration,
     standing: Cell<EntryStatus>,
 }
 
 impl RegistrySlot {
-    /// Of an actor that nobody sees yet.
+    /// A slot that is not visible yet.
     pub(super) fn new(id: Id, registration: Registration) -> Self {
         Self { id, is_registered: AtomicBool::new(false), registration, standing: Cell::new(None) }
     }
@@ -208,16 +208,16 @@ impl RegistrySlot {
     }
 }
 
-/// One actor, as it stood when it was looked at.
+/// A snapshot of one actor.
 #[derive(Clone, Debug)]
 pub struct ActorRegistryEntry {
     slot: Arc<RegistrySlot>,
-    /// Where it stood.
+    /// Status at the time of the snapshot.
     pub standing: EntryStatus,
 }
 
 impl ActorRegistryEntry {
-    /// An actor of no registry here, that was registered like this and stands there.
+    /// An entry that belongs to no local registry.
     pub fn new(registration: Registration, standing: EntryStatus) -> Self {
         Self::of(Arc::new(RegistrySlot::new(Id::MAX, registration)), standing)
     }
@@ -226,36 +226,35 @@ impl ActorRegistryEntry {
         Self { slot, standing }
     }
 
-    /// Who is in this slot now.
+    /// The actor that is in this slot now.
     pub(super) fn at(slot: Arc<RegistrySlot>) -> Option<Self> {
         let standing = slot.standing()?;
         Some(Self { slot, standing })
     }
 
-    /// Its name.
+    /// Name of the actor.
     pub fn name(&self) -> &ActorName {
         &self.slot.registration.name
     }
 
-    /// What it was registered with.
+    /// Registration of the actor.
     pub fn registration(&self) -> &Registration {
         &self.slot.registration
     }
 
-    /// Its tags.
+    /// Tags of the actor.
     pub fn tags(&self) -> &BTreeSet<Tag> {
         &self.slot.registration.profile.tags
     }
 
-    /// Where it is reached with messages of type `M`. The address follows the actor from incarnation to
-    /// incarnation.
+    /// The actor's address for messages of type `M`. It stays the same for every incarnation.
     pub fn address<M: Send + 'static>(&self) -> Result<Address<M>, LookupError> {
         self.slot.registration.reach()
     }
 }
 
 impl PartialEq for ActorRegistryEntry {
-    /// Whether both are the same actor at the same point of its life.
+    /// Whether both are the same actor with the same status.
     fn eq(&self, other: &Self) -> bool {
         self.name() == other.name() && self.standing == other.standing
     }

@@ -1,4 +1,4 @@
-//! Why the registry refuses.
+//! Errors of the registry.
 
 use thiserror::Error;
 
@@ -6,97 +6,97 @@ use super::lifecycle::{ActorLifecycleState, IllegalMove};
 use crate::config::FieldError;
 use crate::id::{ActorName, NodeId};
 
-/// Why the registry was not changed.
+/// Why a change of the registry was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RegistryError {
-    /// The name is taken.
+    /// The name is already registered.
     #[error(
         "actor {name} is registered already and {state}; expected a name of its own, or one of the same \
          supervisor that is terminated"
     )]
     Duplicate {
-        /// The name.
+        /// Name that is already registered.
         name: ActorName,
-        /// Where its holder stands.
+        /// State of the actor with this name.
         state: ActorLifecycleState,
     },
-    /// Nobody has this name.
+    /// No actor has this name.
     #[error("no actor {name} is registered")]
     Unknown {
-        /// The name.
+        /// Name that was requested.
         name: ActorName,
     },
-    /// The actor can not go there.
+    /// The state transition is illegal.
     #[error("actor {name}: {source}")]
     Move {
-        /// The actor.
+        /// Actor whose state was to change.
         name: ActorName,
-        /// From where to where.
+        /// Current and requested state.
         #[source]
         source: IllegalMove,
     },
-    /// An actor is removed when it is terminated, not before.
+    /// Only a terminated actor can be removed.
     #[error("actor {name} is {state} and can not be removed; expected it to be terminated")]
     Alive {
-        /// The actor.
+        /// Actor that was to be removed.
         name: ActorName,
-        /// Where it stands.
+        /// Current state of the actor.
         state: ActorLifecycleState,
     },
-    /// There is no room.
+    /// The registry is full.
     #[error("{actors} actors are registered; expected fewer than {actors_max}")]
     Full {
-        /// How many there are.
+        /// Number of registered actors.
         actors: usize,
-        /// How many there may be.
+        /// Maximum number of actors.
         actors_max: usize,
     },
-    /// A value of the registration is wrong.
+    /// A value of the registration is invalid.
     #[error("registration of actor {name}: {source}")]
     Field {
-        /// The actor.
+        /// Actor that was to be registered.
         name: ActorName,
-        /// Which value.
+        /// Field and value that are invalid.
         #[source]
         source: FieldError,
     },
 }
 
-/// Why an actor is not reached.
+/// Why a lookup returned no address.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LookupError {
-    /// Nobody has this name.
+    /// No actor has this name.
     #[error("no actor {name} is registered")]
     Unknown {
-        /// The name.
+        /// Name that was requested.
         name: ActorName,
     },
-    /// It takes other messages.
+    /// The actor takes messages of another type.
     #[error("actor {name} takes messages of type {expected}; asked for {asked}")]
     WrongType {
-        /// The actor.
+        /// Actor that was found.
         name: ActorName,
-        /// What it takes.
+        /// Message type of the actor.
         expected: &'static str,
-        /// What was asked for.
+        /// Message type that was requested.
         asked: &'static str,
     },
-    /// It is asked otherwise.
+    /// The remote actor uses another protocol.
     #[error("actor {name} of {node} is asked in {expected}; asked for {asked}")]
     WrongProtocol {
-        /// The actor.
+        /// Actor that was found.
         name: ActorName,
-        /// Its member.
+        /// Member that runs the actor.
         node: NodeId,
-        /// How it is asked.
+        /// Protocol of the actor.
         expected: String,
-        /// What was asked for.
+        /// Protocol that was requested.
         asked: &'static str,
     },
-    /// It takes messages from nobody.
+    /// The actor has no address in the registry.
     #[error("actor {name} is registered without an address")]
     Unreachable {
-        /// The actor.
+        /// Actor that was found.
         name: ActorName,
     },
 }

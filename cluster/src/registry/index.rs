@@ -1,9 +1,10 @@
-//! Who has a type, a tag, a priority: sets of numbers that lead to actors.
+//! Indexes by type, tag, kind and priority: sets of actor ids.
 //!
-//! An index only leads: whether an actor is registered, its own slot says (see [`super::actor_registry`]). So a set may
-//! hold a number a moment longer, or get it a moment earlier, than the actor is there, and no reader sees it.
+//! An index only yields candidates; the actor's own slot decides whether it is registered (see
+//! [`super::actor_registry`]). So a set may contain an id slightly before or after the actor is registered, and no
+//! reader notices.
 //!
-//! A set is replaced as a whole, sharing what did not change: readers keep what they hold, and never wait.
+//! A set is replaced as a whole and shares its unchanged parts: readers keep their copy and never wait.
 
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -15,13 +16,13 @@ use super::entry::Registration;
 use super::sync::{Cell, Map};
 use crate::id::{ActorPriority, ActorType, Tag};
 
-/// The number of an actor within the registry; free for another once the actor is removed.
+/// Number of an actor within the registry; reused after the actor is removed.
 pub(super) type Id = u32;
 
-/// Numbers in one part of a set: as many as one of its containers holds.
+/// Bits of an id within one part of a set: a part is as large as one container of a bitmap.
 const PART_BITS: u32 = 16;
 
-/// A set of numbers, cheap to copy with one more or one fewer: only the part that changes is copied.
+/// A set of ids that is cheap to copy with one id more or less: only the part that changes is copied.
 #[derive(Clone, Debug, Default)]
 pub(super) struct IdSet {
     parts: Vec<Option<Arc<RoaringBitmap>>>,
@@ -61,7 +62,7 @@ impl IdSet {
         }
     }
 
-    /// From the least to the greatest.
+    /// All ids in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Id> + '_ {
         let parts = self.parts.iter().enumerate();
         parts.flat_map(|(part, bitmap)| {
@@ -71,7 +72,7 @@ impl IdSet {
     }
 }
 
-/// A set of numbers that is replaced as a whole.
+/// A set of ids that is replaced as a whole.
 pub(super) struct Posting(Cell<IdSet>);
 
 impl Posting {
@@ -79,7 +80,7 @@ impl Posting {
         Self(Cell::new(None))
     }
 
-    /// The set as it is now.
+    /// The current set.
     pub(super) fn get(&self) -> Arc<IdSet> {
         self.0.get().unwrap_or_default()
     }
@@ -93,7 +94,7 @@ impl Posting {
     }
 }
 
-/// A set of numbers for each key.
+/// A set of ids for each key.
 pub(super) struct Index<K>(Map<K, Arc<Posting>>);
 
 impl<K: Hash + Eq + Clone> Index<K> {
@@ -101,7 +102,7 @@ impl<K: Hash + Eq + Clone> Index<K> {
         Self(Map::new())
     }
 
-    /// The numbers with this key as they are now.
+    /// The current ids with this key.
     pub(super) fn get<Q>(&self, key: &Q) -> Arc<IdSet>
     where
         K: Borrow<Q>,
@@ -110,7 +111,7 @@ impl<K: Hash + Eq + Clone> Index<K> {
         self.0.read(key, |posting| posting.map(|posting| posting.get()).unwrap_or_default())
     }
 
-    /// Keys that anybody has.
+    /// Number of keys with at least one id.
     pub(super) fn keys(&self) -> usize {
         self.0.len()
     }
@@ -140,7 +141,7 @@ impl<K: Hash + Eq + Clone> Index<K> {
     }
 }
 
-/// Every index but that of names.
+/// Every index except the one of names.
 pub(super) struct Indexes {
     pub(super) types: Index<ActorType>,
     pub(super) tags: Index<Tag>,
@@ -163,7 +164,7 @@ impl Indexes {
         &self.priorities[priority as usize]
     }
 
-    /// Makes every index lead to `id`. For the one writer only.
+    /// Adds `id` to every index. Only the writer may call this.
     pub(super) fn insert(&self, actor: &Registration, id: Id) {
         let actor_type = &actor.profile.actor_type;
         self.types.insert(actor_type, || actor_type.clone(), id);
@@ -175,7 +176,7 @@ impl Indexes {
         self.priority(actor.priority).change(|set| set.insert(id));
     }
 
-    /// Makes no index lead to `id` any more. For the one writer only.
+    /// Removes `id` from every index. Only the writer may call this.
     pub(super) fn remove(&self, actor: &Registration, id: Id) {
         self.types.remove(&actor.profile.actor_type, id);
         for tag in &actor.profile.tags {

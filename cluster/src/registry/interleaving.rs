@@ -1,4 +1,4 @@
-//! The registry under a scheduler that tries the orders in which threads can take their steps.
+//! Tests the registry under a scheduler that explores thread interleavings.
 //!
 //! `cargo test -p alys-cluster --features shuttle --lib registry::interleaving`
 
@@ -11,7 +11,7 @@ use crate::clock::Moment;
 use crate::id::{ActorName, ActorPriority, ActorType, Incarnation, Tag};
 
 const NOW: Moment = Moment::ORIGIN;
-/// Orders that are tried; a few hundred find a step that is out of place.
+/// Number of interleavings to try; a few hundred are enough to detect a misordered step.
 const ORDERS: usize = 3_000;
 
 fn name() -> ActorName {
@@ -24,7 +24,7 @@ fn actor(tag: &'static str) -> Registration {
     Registration { priority: ActorPriority::High, ..Registration::new(name(), profile) }
 }
 
-/// Whether each way to find the actor finds it, asked one after the other in the order that `first` begins.
+/// For each way to find the actor, whether it finds it; the ways are tried in cyclic order, starting with `first`.
 fn seen(registry: &ThreadSafeActorRegistry, first: usize) -> Vec<bool> {
     let ways: [&dyn Fn() -> bool; 5] = [
         &|| registry.entry(&name()).is_some(),
@@ -113,7 +113,7 @@ fn a_name_that_changes_hands_has_one_holder_at_most() {
                 heir.remove(&name()).expect("removes");
                 heir.register(NOW, actor("b")).expect("registers");
             });
-            // One of the two, or for a moment nobody; never both.
+            // There is one of the two, or none for a moment, but never both.
             let both = registry.select(NOW, &ActorQuery::any_tag(["a", "b"].map(Tag::literal)));
             assert!(both.len() <= 1, "{both:?}");
             heir.join().expect("no panic");

@@ -1,4 +1,4 @@
-//! Where an actor stands in its life, and where it can go from there (specification, Phase 3).
+//! Lifecycle states of an actor and the legal transitions between them (specification, Phase 3).
 //!
 //! ```text
 //!   registering ──► active ──► shutting down ──► terminated ──► (removed, or registered anew)
@@ -9,38 +9,38 @@
 //!                   └────────────────────────────────┘
 //! ```
 //!
-//! An actor that becomes active again is a new one behind the old name: its next incarnation.
+//! An actor that becomes active again is a new incarnation under the same name.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Where an actor stands in its life.
+/// Lifecycle state of an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorLifecycleState {
-    /// Known, and being started.
+    /// Registered, and being started.
     Registering,
-    /// It runs.
+    /// Running.
     Active,
-    /// It was stopped until someone resumes it.
+    /// Stopped until someone resumes it.
     Suspended,
-    /// It was asked to stop.
+    /// Asked to stop.
     ShuttingDown,
-    /// It ended abnormally, or did not start.
+    /// Ended abnormally, or failed to start.
     Failed,
-    /// It ended, and nobody starts it by itself.
+    /// Ended, and not restarted automatically.
     Terminated,
 }
 
-/// A move that the specification does not know. Nothing was changed.
+/// A transition that the specification does not allow. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("an actor that is {from} can not become {to}; expected {}", Expected(*.from))]
 pub struct IllegalMove {
-    /// Where it stands.
+    /// Current state.
     pub from: ActorLifecycleState,
-    /// Where it was to go.
+    /// Requested state.
     pub to: ActorLifecycleState,
 }
 
@@ -60,7 +60,7 @@ impl fmt::Display for Expected {
 }
 
 impl ActorLifecycleState {
-    /// Every state.
+    /// All states.
     pub const ALL: [Self; 6] = [
         Self::Registering,
         Self::Active,
@@ -70,7 +70,7 @@ impl ActorLifecycleState {
         Self::Terminated,
     ];
 
-    /// The table of moves: where it can go from here.
+    /// The transition table: the states reachable from this one.
     pub const fn moves(self) -> &'static [Self] {
         match self {
             Self::Registering | Self::Suspended => &[Self::Active, Self::Failed],
@@ -81,12 +81,12 @@ impl ActorLifecycleState {
         }
     }
 
-    /// Whether the table knows the move.
+    /// Checks that the transition to `to` is in the table.
     pub fn check(self, to: Self) -> Result<(), IllegalMove> {
         if self.moves().contains(&to) { Ok(()) } else { Err(IllegalMove { from: self, to }) }
     }
 
-    /// Whether going to `to` from here begins a new incarnation.
+    /// Whether the transition to `to` begins a new incarnation.
     pub fn begins_incarnation(self, to: Self) -> bool {
         matches!(self, Self::Failed | Self::Suspended) && to == Self::Active
     }

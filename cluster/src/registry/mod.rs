@@ -1,14 +1,15 @@
-//! The registry: every actor of a node, what it is, where it stands in its life, and how it is found.
+//! The registry: every actor of a node, its type, its lifecycle state, and lookups for it.
 //!
-//! It decides which moves an actor's life can make ([`lifecycle`]) and who is found by what ([`query`], [`plan`],
-//! [`page`]). It never starts, stops or watches an actor: supervisors tell it what becomes of theirs, and nothing
-//! in it is swept or polled. It is a shared structure and no actor, for it is read in nanoseconds.
+//! It decides which state transitions an actor can make ([`lifecycle`]) and which actors a query finds ([`query`],
+//! [`plan`], [`page`]). It never starts, stops or monitors an actor: supervisors report the state of their children,
+//! and the registry never polls or cleans up. It is a shared structure and not an actor, because reads take
+//! nanoseconds.
 //!
-//! A handle follows: an [`Address`](crate::mailbox::Address) found here reaches whichever incarnation of the actor
-//! runs. A handle to an actor of another member does not: it is refused once that member has started anew.
+//! A handle survives restarts: an [`Address`](crate::mailbox::Address) found here reaches the current incarnation of
+//! the actor. A handle to an actor of another member does not: it is rejected once that member has restarted.
 //!
-//! Reading order: [`lifecycle`], [`entry`] (one actor), [`query`] and [`pattern`] (which actors), [`parse`] (the same
-//! as text), [`plan`] (where a query begins), [`page`] (order and pages), [`actor_registry`] (the structure),
+//! Reading order: [`lifecycle`], [`entry`] (one actor), [`query`] and [`pattern`] (which actors), [`parse`] (queries as
+//! text), [`plan`] (access path of a query), [`page`] (order and pages), [`actor_registry`] (the structure),
 //! [`subscription`] (changes).
 
 pub mod actor_registry;

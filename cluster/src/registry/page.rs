@@ -1,4 +1,4 @@
-//! Answers in order, a page at a time.
+//! Sorts and paginates the results of queries.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -11,27 +11,27 @@ use super::lifecycle::ActorLifecycleState;
 use crate::clock::Moment;
 use crate::id::ActorName;
 
-/// The longest page.
+/// Maximum size of a page.
 pub const LIMIT_MAX: usize = 1_000;
-/// The page of those who do not say how long it should be.
+/// Default size of a page.
 pub const LIMIT: usize = 100;
 
-/// Which actors come first. Those that are equal in this are in the order of their names.
+/// Sort order of actors; ties are sorted by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// By name.
     #[default]
     Name,
-    /// The most important first.
+    /// Most important first.
     Priority,
-    /// Those that have been active longest first, those that are not active last.
+    /// Longest active first, inactive actors last.
     Uptime,
-    /// Those that failed most often first.
+    /// Most failures first.
     Failures,
 }
 
 impl Order {
-    /// All of them.
+    /// All orders.
     pub const ALL: [Self; 4] = [Self::Name, Self::Priority, Self::Uptime, Self::Failures];
 
     /// The name in lower case.
@@ -44,13 +44,13 @@ impl Order {
         }
     }
 
-    /// What is compared before the name; the least comes first.
+    /// Primary sort key; the smallest comes first.
     fn rank(self, entry: &ActorRegistryEntry) -> u64 {
         let standing = &entry.standing;
         match self {
             Self::Name => 0,
             Self::Priority => entry.registration().priority as u64,
-            // That it does not change as time passes keeps the pages in order.
+            // The start time, which unlike the uptime does not change, so the pages stay consistent.
             Self::Uptime if standing.state == ActorLifecycleState::Active => {
                 standing.since.since(Moment::ORIGIN).as_millis() as u64
             }
@@ -69,30 +69,30 @@ impl FromStr for Order {
     }
 }
 
-/// A page that was refused.
+/// Why a page request was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PageError {
-    /// There is no such order.
+    /// The order is unknown.
     #[error("the order is {found:?}; expected name, priority, uptime or failures")]
     Order {
-        /// What was asked for.
+        /// Requested order.
         found: String,
     },
-    /// The page is too long, or empty.
+    /// The limit is zero or too large.
     #[error("the limit is {limit}; expected 1 to {LIMIT_MAX}")]
     Limit {
-        /// What was asked for.
+        /// Requested limit.
         limit: usize,
     },
-    /// The cursor is none.
+    /// The cursor is invalid.
     #[error("the cursor is {found:?}; expected one that an earlier page ended with")]
     Cursor {
-        /// What was given.
+        /// Given cursor.
         found: String,
     },
 }
 
-/// Where a page ended. It stays valid when the actor it ended with is gone.
+/// Position at the end of a page. It stays valid when the actor at this position is removed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     rank: u64,
@@ -117,14 +117,14 @@ impl FromStr for Cursor {
     }
 }
 
-/// Which part of an answer.
+/// A page request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Who comes first.
+    /// Sort order.
     pub order: Order,
-    /// How many at most, 1 to [`LIMIT_MAX`].
+    /// Maximum number of entries, 1 to [`LIMIT_MAX`].
     pub limit: usize,
-    /// Where the page before ended.
+    /// Cursor of the previous page.
     pub after: Option<Cursor>,
 }
 
@@ -141,12 +141,12 @@ impl Page {
         if (1..=LIMIT_MAX).contains(&limit) { Ok(()) } else { Err(PageError::Limit { limit }) }
     }
 
-    /// Takes entries, in any order, and keeps those of this page.
+    /// Starts filling this page with entries in any order.
     pub(super) fn turn(&self) -> PageTurn<'_> {
         PageTurn { page: self, kept: BTreeMap::new(), matched: 0, is_more: false }
     }
 
-    /// This page of `entries`, which come in any order.
+    /// This page of `entries`, which can be in any order.
     pub fn of(&self, entries: impl IntoIterator<Item = ActorRegistryEntry>) -> QueryPage {
         let mut turn = self.turn();
         entries.into_iter().for_each(|entry| turn.take(entry));
@@ -154,10 +154,10 @@ impl Page {
     }
 }
 
-/// A page being filled.
+/// A page that is being filled.
 pub(super) struct PageTurn<'a> {
     page: &'a Page,
-    /// In order; the last leaves when a better one comes.
+    /// Entries in order; the last one is dropped when the page overflows.
     kept: BTreeMap<Cursor, ActorRegistryEntry>,
     matched: usize,
     is_more: bool,
@@ -170,7 +170,7 @@ impl PageTurn<'_> {
         if self.page.after.as_ref().is_some_and(|after| place <= *after) {
             return;
         }
-        // Whoever left and came back meanwhile may be met twice, and counts once on a page by name.
+        // An actor removed and registered again meanwhile may come twice; a page by name keeps one of them.
         self.kept.insert(place, entry);
         if self.kept.len() > self.page.limit {
             self.is_more = true;
@@ -186,13 +186,13 @@ impl PageTurn<'_> {
     }
 }
 
-/// A part of an answer.
+/// One page of a result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueryPage {
-    /// The actors, in order.
+    /// Actors on this page, in order.
     pub entries: Vec<ActorRegistryEntry>,
-    /// How many the query holds for, on all pages together.
+    /// Number of matching actors on all pages together.
     pub matched: usize,
-    /// Where the next page begins, if there is one.
+    /// Cursor for the next page; `None` on the last page.
     pub next: Option<Cursor>,
 }

@@ -1,4 +1,4 @@
-//! Queries as text: what people write in a URL and on a command line.
+//! Parses queries from text, as used in URLs and on the command line.
 //!
 //! ```text
 //!   query  = either { "or" either }
@@ -9,8 +9,8 @@
 //!          | "uptime" (">=" | "<") duration
 //! ```
 //!
-//! Several values after one `=` mean any of them. A value with blanks, parentheses or quotes stands in `"…"`, where
-//! `\"` and `\\` stand for `"` and `\`.
+//! Several values after one `=` mean any of them. A value with blanks, parentheses or quotes is written as `"…"`, with
+//! the escapes `\"` and `\\`.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -23,29 +23,29 @@ use super::query::{ActorQuery, DEPTH_MAX};
 use crate::health::HealthStatus;
 use crate::id::{ActorPriority, NameError};
 
-/// The longest query, in bytes.
+/// Maximum length of a query, in bytes.
 pub const QUERY_BYTES_MAX: usize = 4_096;
 
-/// A text that is no query.
+/// Why a text is not a valid query.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ParseError {
-    /// It is too long.
+    /// The text is too long.
     #[error("the query is {bytes} bytes long; expected at most {QUERY_BYTES_MAX}")]
     Long {
-        /// How long it is.
+        /// Length of the text.
         bytes: usize,
     },
-    /// It is wrong at some place.
+    /// There is a syntax error.
     #[error("at character {at}: {what}")]
     At {
-        /// Characters before the place.
+        /// Number of characters before the error.
         at: usize,
-        /// What is wrong, and what was expected.
+        /// Description of the error and what was expected.
         what: String,
     },
 }
 
-/// Gives names to queries: `@name` stands for one.
+/// Looks up the query that `@name` stands for.
 pub type NamedQueries<'a> = &'a dyn Fn(&str) -> Option<ActorQuery>;
 
 impl FromStr for ActorQuery {
@@ -56,7 +56,7 @@ impl FromStr for ActorQuery {
     }
 }
 
-/// Reads a query; `named` knows those that have a name.
+/// Parses a query; `named` looks up named queries.
 pub fn parse(text: &str, named: NamedQueries<'_>) -> Result<ActorQuery, ParseError> {
     if text.len() > QUERY_BYTES_MAX {
         return Err(ParseError::Long { bytes: text.len() });
@@ -71,7 +71,7 @@ pub fn parse(text: &str, named: NamedQueries<'_>) -> Result<ActorQuery, ParseErr
     Ok(query)
 }
 
-/// Whether `c` can stand in a value without quotes.
+/// Whether `c` may appear in a value without quotes.
 pub(super) fn is_word(c: char) -> bool {
     !c.is_whitespace() && !c.is_control() && !r#"()"=~<>,\"#.contains(c)
 }
@@ -85,7 +85,7 @@ enum Token {
     End,
 }
 
-/// What can stand between a key and its value, and around parts. Longer ones first.
+/// Operators and delimiters. Longer ones first.
 const SIGNS: [&str; 7] = [">=", "<", "=", "~", "(", ")", ","];
 
 struct Reader<'a> {
@@ -103,7 +103,7 @@ impl Reader<'_> {
         self.at = self.text.len() - self.rest().trim_start().len();
     }
 
-    /// The next token; the place after it is the new one.
+    /// Reads the next token and advances past it.
     fn token(&mut self) -> Token {
         self.skip_blanks();
         let rest = &self.text[self.at..];
@@ -182,7 +182,7 @@ impl Reader<'_> {
         })
     }
 
-    /// One or more, with `between` between them.
+    /// Parses one or more terms separated by the keyword `between`.
     fn chain(
         &mut self,
         between: &str,
@@ -304,12 +304,12 @@ impl Reader<'_> {
     }
 }
 
-/// A name's error as text: what closures that make conditions give.
+/// Parses a name and returns an error as text, as the callers need it.
 fn named<T: FromStr<Err = NameError>>(value: &str) -> Result<T, String> {
     value.parse().map_err(|error: NameError| error.to_string())
 }
 
-/// Enough of a text to recognise it by.
+/// The first 64 characters, for error messages.
 fn short(text: &str) -> String {
     text.chars().take(64).collect()
 }

@@ -1,45 +1,45 @@
-//! Patterns over texts: exact, glob or regular expression, compiled once.
+//! Text patterns: exact, glob or regular expression, compiled once.
 //!
-//! Both kinds run in time linear in the text, whatever the pattern; what a pattern compiles to is bounded.
+//! Globs and regular expressions run in time linear in the text, and the size of a compiled pattern is bounded.
 
 use std::fmt;
 
 use regex::{Regex, RegexBuilder};
 use thiserror::Error;
 
-/// The longest pattern, in bytes.
+/// Maximum length of a pattern, in bytes.
 pub const PATTERN_BYTES_MAX: usize = 256;
-/// The largest compiled pattern, in bytes: enough for any use of the characters above but counted repetition of
+/// Maximum size of a compiled pattern, in bytes: enough for any use of [`PATTERN_BYTES_MAX`] bytes except nested
 /// counted repetitions.
 const COMPILED_BYTES_MAX: usize = 256 * 1024;
 
-/// A pattern that was refused.
+/// Why a pattern was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PatternError {
-    /// It is too long.
+    /// The pattern is too long.
     #[error("the pattern is {bytes} bytes long; expected at most {PATTERN_BYTES_MAX}")]
     Long {
-        /// How long it is.
+        /// Length of the pattern.
         bytes: usize,
     },
-    /// It is no regular expression, or compiles to too much.
+    /// The pattern is not a valid regular expression, or its compiled form is too large.
     #[error("{pattern:?} is no regular expression that can be used: {reason}")]
     Regex {
-        /// The pattern.
+        /// Pattern that was rejected.
         pattern: String,
-        /// Why.
+        /// Error text.
         reason: String,
     },
 }
 
-/// What a text must look like.
+/// Pattern that a text must match.
 #[derive(Clone, Debug)]
 pub enum Pattern {
-    /// The text itself.
+    /// Exactly this text.
     Exact(String),
-    /// `*` stands for any characters, `?` for one.
+    /// A glob: `*` matches any characters, `?` matches one.
     Glob(String, Regex),
-    /// Found anywhere in the text, unless anchored.
+    /// A regular expression, which may match anywhere in the text unless it is anchored.
     Regex(String, Regex),
 }
 
@@ -47,7 +47,7 @@ fn compile(source: &str, pattern: &str) -> Result<Regex, PatternError> {
     let refused = |error: regex::Error| {
         let reason = match error {
             regex::Error::CompiledTooBig(limit) => format!("it compiles to more than {limit} bytes"),
-            // The message points into the pattern over several lines; its last says what is wrong.
+            // The message spans several lines and points into the pattern; only the last line states the error.
             other => other.to_string().lines().last().unwrap_or_default().trim().to_owned(),
         };
         PatternError::Regex { pattern: pattern.to_owned(), reason }
@@ -65,7 +65,7 @@ fn checked(pattern: &str) -> Result<&str, PatternError> {
 }
 
 impl Pattern {
-    /// The text itself if `pattern` holds no `*` and no `?`, else a glob.
+    /// An exact text if `pattern` contains neither `*` nor `?`, otherwise a glob.
     pub fn glob(pattern: &str) -> Result<Self, PatternError> {
         let pattern = checked(pattern)?;
         if !pattern.contains(['*', '?']) {
@@ -89,7 +89,7 @@ impl Pattern {
         Ok(Self::Regex(pattern.to_owned(), compile(pattern, pattern)?))
     }
 
-    /// Whether `text` looks like this.
+    /// Whether `text` matches.
     pub fn matches(&self, text: &str) -> bool {
         match self {
             Self::Exact(exact) => exact == text,
@@ -97,8 +97,7 @@ impl Pattern {
         }
     }
 
-    /// What every text that looks like this begins with, as far as it is plain: for a glob, what stands before the
-    /// first `*` or `?`.
+    /// Literal prefix of every matching text: for a glob, the part before the first `*` or `?`.
     pub fn prefix(&self) -> &str {
         match self {
             Self::Exact(exact) => exact,
@@ -107,7 +106,7 @@ impl Pattern {
         }
     }
 
-    /// The pattern as it was written.
+    /// The source text of the pattern.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Exact(text) | Self::Glob(text, _) | Self::Regex(text, _) => text,
@@ -158,7 +157,7 @@ mod tests {
         assert!(bomb.contains("it compiles to more than"), "{bomb}");
         let open = Pattern::regex("(chain").expect_err("open").to_string();
         assert!(open.contains("\"(chain\"") && open.contains("unclosed group"), "{open}");
-        // Exponential for an engine that tries one way after the other.
+        // Takes exponential time in a backtracking engine.
         let slow = Pattern::regex("^(a+)+$").expect("linear here");
         assert!(!slow.matches(&format!("{}b", "a".repeat(10_000))));
     }

@@ -1,8 +1,8 @@
-//! Where a query begins: with the index that leads to the fewest actors.
+//! Plans a query: starts with the index that yields the fewest actors.
 //!
-//! Of conditions that all must hold, the most selective one leads; the others are looked up in their indexes
-//! before the actor itself is looked at. Conditions of which any may hold lead together, if each of them can. What
-//! no index knows (state, health, uptime, metadata) is checked on the actors that are left.
+//! For conditions that must all hold, the most selective index is scanned and the others are intersected before the
+//! actors themselves are read. For conditions of which any may hold, the union of their indexes is scanned, if each of
+//! them has one. Conditions without an index (state, health, uptime, metadata) are checked on the remaining actors.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use super::index::{IdSet, Indexes};
 use super::pattern::Pattern;
 use super::query::ActorQuery;
 
-/// What leads to the actors a query may be about.
+/// Access path to the candidates of a query.
 #[derive(Clone, Debug)]
 pub(super) enum AccessPath {
-    /// Everybody.
+    /// All actors.
     FullScan,
-    /// One name.
+    /// The actor with this name.
     Name(String),
-    /// Sets, the smallest first: who is in all of them.
+    /// Intersection of sets, the smallest first.
     Sets(Vec<(String, Arc<IdSet>)>),
-    /// Who is in any of these.
+    /// Union of these paths.
     Any(Vec<AccessPath>),
 }
 
 impl AccessPath {
-    /// The most actors it leads to, of `everybody`.
+    /// Upper limit for the number of candidates; `everybody` is the number of all actors.
     pub(super) fn most(&self, everybody: usize) -> usize {
         match self {
             Self::FullScan => everybody,
@@ -37,7 +37,7 @@ impl AccessPath {
         }
     }
 
-    /// The best lead to the actors of `query`, of `everybody`.
+    /// The best access path for `query`; `everybody` is the number of all actors.
     pub(super) fn of(query: &ActorQuery, indexes: &Indexes, everybody: usize) -> Self {
         let set = |name: String, set: Arc<IdSet>| Self::Sets(vec![(name, set)]);
         match query {
@@ -64,7 +64,8 @@ impl AccessPath {
         }
     }
 
-    /// Of two leads that both hold, the better one; with the other to check, where that is cheap.
+    /// Combines two access paths that must both hold: the more selective one, intersected with the other where that is
+    /// cheap.
     fn with(self, other: Self, everybody: usize) -> Self {
         let (best, second) =
             if other.most(everybody) < self.most(everybody) { (other, self) } else { (self, other) };
@@ -106,16 +107,16 @@ impl fmt::Display for AccessPath {
     }
 }
 
-/// How a query is answered, for people.
+/// Explanation of a query's execution, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Where it begins.
+    /// Access path.
     pub path: String,
-    /// The most actors that are looked at.
+    /// Maximum number of actors that are read.
     pub candidates: usize,
-    /// How many there are.
+    /// Number of registered actors.
     pub actors: usize,
-    /// What is checked on each of them.
+    /// Condition that is checked on each of them.
     pub filter: String,
 }
 

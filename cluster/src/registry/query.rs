@@ -1,4 +1,4 @@
-//! What is asked of the registry, as data: which actors, in words that can be combined.
+//! Registry queries as data: combinable conditions on actors.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,80 +12,80 @@ use crate::clock::Moment;
 use crate::health::HealthStatus;
 use crate::id::{ActorName, ActorPriority, ActorType, Tag};
 
-/// The most parts of a query, counted with those that combine others.
+/// Maximum number of parts of a query, including the combining ones.
 pub const PARTS_MAX: usize = 256;
-/// The most patterns of a query: each is a program of its own.
+/// Maximum number of patterns of a query; each is compiled separately.
 pub const PATTERNS_MAX: usize = 16;
-/// How deep a query may be nested.
+/// Maximum nesting depth of a query.
 pub const DEPTH_MAX: usize = 32;
 
-/// Which actors (specification, Phase 3). Combine with [`ActorQuery::and`], [`ActorQuery::or`] and `!`.
+/// Condition on actors (specification, Phase 3). Combine with [`ActorQuery::and`], [`ActorQuery::or`] and `!`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ActorQuery {
-    /// All of them.
+    /// All actors.
     All,
-    /// Whose name looks like this.
+    /// Actors whose name matches the pattern.
     Name(Pattern),
-    /// Of this type.
+    /// Actors of this type.
     Type(ActorType),
-    /// With this tag.
+    /// Actors with this tag.
     Tag(Tag),
-    /// Of this priority.
+    /// Actors of this priority.
     Priority(ActorPriority),
-    /// Who stand here in their life.
+    /// Actors in this lifecycle state.
     State(ActorLifecycleState),
-    /// Whose health checks say this.
+    /// Actors with this health status.
     Health(HealthStatus),
-    /// Active for at least this long.
+    /// Actors that have been active for at least this long.
     UptimeAtLeast(Duration),
-    /// Active, for less than this.
+    /// Actors that have been active for less than this.
     UptimeBelow(Duration),
-    /// Supervised by this one.
+    /// Actors with this supervisor.
     Supervisor(ActorName),
-    /// With this piece of metadata, whose value looks like this.
+    /// Actors with a metadata entry for the key whose value matches the pattern.
     Metadata(String, Pattern),
-    /// For whom all of these hold; for all, if there are none.
+    /// Actors that match all of these; all actors if the list is empty.
     And(Vec<ActorQuery>),
-    /// For whom any of these holds; for nobody, if there are none.
+    /// Actors that match any of these; no actor if the list is empty.
     Or(Vec<ActorQuery>),
-    /// For whom this does not hold.
+    /// Actors that do not match this.
     Not(Box<ActorQuery>),
 }
 
-/// A query that was refused.
+/// Why a query was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum QueryError {
-    /// It has too many parts.
+    /// The query has too many parts.
     #[error("the query has more than {PARTS_MAX} parts; expected at most {PARTS_MAX}")]
     Parts,
-    /// It has too many patterns.
+    /// The query has too many patterns.
     #[error("the query has more than {PATTERNS_MAX} patterns; expected at most {PATTERNS_MAX}")]
     Patterns,
-    /// It is nested too deep.
+    /// The query is nested too deep.
     #[error("the query is nested more than {DEPTH_MAX} deep; expected at most {DEPTH_MAX}")]
     Depth,
-    /// Its answer changes with time alone, so that nothing would tell a subscriber.
+    /// The result changes with time alone, so no event would notify a subscriber.
     #[error("a subscription can not ask for an uptime; expected a query whose answer changes by events only")]
     Time,
 }
 
 impl ActorQuery {
-    /// Whoever has at least one of these tags.
+    /// Actors with at least one of these tags.
     pub fn any_tag(tags: impl IntoIterator<Item = Tag>) -> Self {
         Self::Or(tags.into_iter().map(Self::Tag).collect())
     }
 
-    /// Whoever has all of these tags.
+    /// Actors with all of these tags.
     pub fn all_tags(tags: impl IntoIterator<Item = Tag>) -> Self {
         Self::And(tags.into_iter().map(Self::Tag).collect())
     }
 
-    /// Whoever has none of these tags.
+    /// Actors with none of these tags.
     pub fn no_tag(tags: impl IntoIterator<Item = Tag>) -> Self {
         !Self::any_tag(tags)
     }
 
-    /// For whom this and `other` hold.
+    /// Actors that match both `self` and `other`.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match self {
@@ -97,7 +97,7 @@ impl ActorQuery {
         }
     }
 
-    /// For whom this or `other` holds.
+    /// Actors that match `self` or `other`.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         match self {
@@ -109,7 +109,7 @@ impl ActorQuery {
         }
     }
 
-    /// Checks that answering it takes a bounded amount of work for each actor.
+    /// Checks that evaluating the query takes a bounded amount of work per actor.
     pub fn validate(&self) -> Result<(), QueryError> {
         let mut patterns = 0;
         self.measure(1, &mut 0, &mut patterns)?;
@@ -137,7 +137,7 @@ impl ActorQuery {
         }
     }
 
-    /// Whether its answer changes with time alone.
+    /// Whether the result changes with time alone.
     pub fn depends_on_time(&self) -> bool {
         match self {
             Self::UptimeAtLeast(_) | Self::UptimeBelow(_) => true,
@@ -147,7 +147,7 @@ impl ActorQuery {
         }
     }
 
-    /// Whether it holds for an actor that was registered like this and stands there.
+    /// Whether an actor with this registration and status matches.
     pub fn matches(&self, now: Moment, actor: &Registration, standing: &EntryStatus) -> bool {
         let profile = &actor.profile;
         match self {
@@ -168,7 +168,7 @@ impl ActorQuery {
         }
     }
 
-    /// Whether it asks for what a member does not tell others of its actors: who supervises them, and metadata.
+    /// Whether it uses data that a member does not publish about its actors: supervisor and metadata.
     pub fn is_of_one_member(&self) -> bool {
         match self {
             Self::Supervisor(_) | Self::Metadata(..) => true,
@@ -190,7 +190,7 @@ impl std::ops::Not for ActorQuery {
     }
 }
 
-/// The value in quotes if it would not be read back as one word.
+/// The value, in quotes if it would not parse as one word.
 struct Quoted<'a>(&'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -216,7 +216,7 @@ fn write_all(f: &mut fmt::Formatter<'_>, queries: &[ActorQuery], between: &str, 
     f.write_str(")")
 }
 
-/// In the words that [`ActorQuery::from_str`](std::str::FromStr) reads.
+/// In the syntax that [`ActorQuery::from_str`](std::str::FromStr) parses.
 impl fmt::Display for ActorQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,6 +1,6 @@
-//! A listing, then every change to it: so that nobody polls.
+//! Subscriptions to registry changes: a listing, then every change, so that no reader has to poll.
 //!
-//! A subscriber that falls too far behind loses no change unnoticed: it is given a fresh listing.
+//! A subscriber that lags too far behind does not silently lose changes: it receives a new listing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,31 +14,31 @@ use super::query::ActorQuery;
 use crate::clock::Moment;
 use crate::id::ActorName;
 
-/// Changes a subscriber may lag behind before it is given a fresh listing.
+/// Number of changes a subscriber may lag behind before it receives a new listing.
 const BACKLOG: usize = 1_024;
 
-/// What happened to the actors a subscriber asked for.
+/// A change to the actors of a subscription.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RegistryChange {
-    /// All of them, by name: what was known before is void. The first that is told, and again after a lag.
+    /// All matching actors, by name; replaces everything known before. Sent first, and again after a lag.
     Listing(Vec<ActorRegistryEntry>),
-    /// One more.
+    /// An actor that now matches.
     Added(ActorRegistryEntry),
-    /// One of them stands elsewhere, or its health changed.
+    /// A matching actor whose state or health changed.
     Changed(ActorRegistryEntry),
-    /// One fewer: it was removed, or is no longer what was asked for.
+    /// An actor that was removed or no longer matches.
     Removed(ActorName),
 }
 
-/// What the registry tells everybody who subscribed.
+/// Change that is sent to every subscription.
 #[derive(Clone, Debug)]
 pub(super) enum FeedItem {
     Changed(ActorRegistryEntry),
-    /// As of this version.
+    /// Actor that was removed, and the version of the registry at the removal.
     Removed(ActorName, u64),
 }
 
-/// Tells subscribers.
+/// Publishes changes to subscriptions.
 pub(super) struct ChangeFeed(Sender<Arc<FeedItem>>);
 
 impl ChangeFeed {
@@ -52,7 +52,7 @@ impl ChangeFeed {
 
     pub(super) fn tell(&self, told: impl FnOnce() -> FeedItem) {
         if self.0.receiver_count() > 0 {
-            // Whoever left meanwhile has nothing to lose.
+            // An error only means that the last subscriber has left.
             let _ = self.0.send(Arc::new(told()));
         }
     }
@@ -62,13 +62,13 @@ impl ChangeFeed {
     }
 }
 
-/// Changes to the actors that a query holds for.
+/// Stream of changes to the actors that match a query.
 pub struct Subscription {
     registry: ThreadSafeActorRegistry,
     query: ActorQuery,
-    /// Nothing until the first listing, and after a lag.
+    /// Receiver of changes; `None` before the first listing and after a lag.
     changes: Option<Receiver<Arc<FeedItem>>>,
-    /// Whom the subscriber knows, and as of which version.
+    /// Actors known to the subscriber, with the version of each.
     known: HashMap<ActorName, u64>,
 }
 
@@ -77,7 +77,7 @@ impl Subscription {
         Self { registry, query, changes: None, known: HashMap::new() }
     }
 
-    /// The next change. Safe to drop and to ask again.
+    /// Waits for the next change. Cancel-safe.
     pub async fn next(&mut self) -> RegistryChange {
         loop {
             let Some(changes) = &mut self.changes else { return self.listing() };
@@ -92,10 +92,11 @@ impl Subscription {
         }
     }
 
-    /// Listens first and looks then: what changes in between is told, and known to be old.
+    /// Subscribes before it reads the registry: changes in between arrive too, and their version shows that they are
+    /// old.
     fn listing(&mut self) -> RegistryChange {
         self.changes = Some(self.registry.feed().listen());
-        // Queries that depend on time are refused at the door.
+        // Queries that depend on time are rejected on subscription.
         let listing = self.registry.select(Moment::ORIGIN, &self.query);
         self.known = listing.iter().map(|entry| (entry.name().clone(), entry.standing.version)).collect();
         RegistryChange::Listing(listing)
@@ -103,7 +104,7 @@ impl Subscription {
 
     fn change(&mut self, told: &FeedItem) -> Option<RegistryChange> {
         match told {
-            // What the listing already knew of its name's next holder was not removed.
+            // A removal older than the known entry concerns an earlier actor of this name.
             FeedItem::Removed(name, version) => {
                 let is_meant = self.known.get(name).is_some_and(|known| known < version);
                 is_meant.then(|| {

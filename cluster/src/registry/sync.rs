@@ -1,8 +1,8 @@
-//! What the registry shares between threads: the only parts of it whose order of steps matters.
+//! Synchronization primitives of the registry; only their order of operations matters for concurrency.
 //!
-//! They are thin, so that with the feature `shuttle` each is the same thing under a scheduler that tries the orders
-//! in which threads can take their steps. A map or a cell is then one lock: that `papaya` and `arc-swap` do each
-//! operation at one instant is theirs to show; what is tried is what the registry makes of them.
+//! They are thin wrappers, so that with the feature `shuttle` the same code runs under a scheduler that explores thread
+//! interleavings. There, a map or a cell is one lock: the tests assume that each operation of `papaya` and `arc-swap`
+//! is atomic and check how the registry combines the operations.
 
 #[cfg(not(feature = "shuttle"))]
 mod real {
@@ -15,7 +15,7 @@ mod real {
     pub(in super::super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     pub(in super::super) use std::sync::{Mutex, MutexGuard};
 
-    /// A value that is replaced as a whole, and read without waiting.
+    /// A value that is replaced as a whole and read without waiting.
     #[derive(Debug)]
     pub(in super::super) struct Cell<T>(ArcSwapOption<T>);
 
