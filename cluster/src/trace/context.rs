@@ -1,5 +1,5 @@
-//! Trace context as it travels: W3C trace-context, as 25 bytes between members and as the header `traceparent`
-//! over HTTP.
+//! Encodes and decodes the trace context: W3C trace-context, as 25 bytes between members and as the header
+//! `traceparent` over HTTP.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,53 +7,53 @@ use std::str::FromStr;
 use bytes::Bytes;
 use thiserror::Error;
 
-/// The flag of W3C trace-context that says that the trace is recorded.
+/// W3C trace flag of a trace that is recorded.
 const SAMPLED: u8 = 1;
 
-/// Which trace and span something belongs to. All zeros: none.
+/// Trace id and span id. All zeros means no trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TraceContext {
-    /// The trace.
+    /// Id of the trace.
     pub trace_id: [u8; 16],
-    /// The span.
+    /// Id of the span.
     pub span_id: [u8; 8],
     /// W3C trace flags; bit 0 means sampled.
     pub flags: u8,
 }
 
-/// Why a header is none.
+/// Why a text is not a valid `traceparent` header.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("traceparent is {0:?}; expected 00-<32 hex digits>-<16 hex digits>-<2 hex digits>, ids not all zero")]
 pub struct NotATraceParent(String);
 
 impl TraceContext {
-    /// A span of a trace that is recorded.
+    /// The context of a span in a recorded trace.
     pub fn sampled(trace_id: [u8; 16], span_id: [u8; 8]) -> Self {
         Self { trace_id, span_id, flags: SAMPLED }
     }
 
-    /// Whether it is one, and its trace is recorded.
+    /// Whether it is valid and its trace is recorded.
     pub fn is_sampled(self) -> bool {
         self.trace_id != [0; 16] && self.span_id != [0; 8] && self.flags & SAMPLED != 0
     }
 
-    /// Another span of the same trace.
+    /// The context of another span in the same trace.
     #[must_use]
     pub fn with_span(self, span_id: [u8; 8]) -> Self {
         Self { span_id, ..self }
     }
 
-    /// The trace's name, 32 hexadecimal digits.
+    /// Trace id as 32 hexadecimal digits.
     pub fn trace_hex(self) -> String {
         format!("{:032x}", u128::from_be_bytes(self.trace_id))
     }
 
-    /// The span's name, 16 hexadecimal digits.
+    /// Span id as 16 hexadecimal digits.
     pub fn span_hex(self) -> String {
         format!("{:016x}", u64::from_be_bytes(self.span_id))
     }
 
-    /// Its 25 bytes; none for no trace.
+    /// Encodes the context as 25 bytes; no bytes for no trace.
     pub fn to_bytes(self) -> Bytes {
         if self == Self::default() {
             return Bytes::new();
@@ -65,7 +65,7 @@ impl TraceContext {
         Bytes::copy_from_slice(&bytes)
     }
 
-    /// The trace in these bytes.
+    /// Decodes a context from `bytes`.
     pub fn of_bytes(bytes: &[u8]) -> Result<Self, String> {
         match bytes.split_first_chunk::<16>() {
             None if bytes.is_empty() => Ok(Self::default()),
@@ -78,14 +78,14 @@ impl TraceContext {
     }
 }
 
-/// The header `traceparent`.
+/// Writes the `traceparent` header.
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "00-{}-{}-{:02x}", self.trace_hex(), self.span_hex(), self.flags)
     }
 }
 
-/// From the header `traceparent`. Versions after 00 may have more fields, which are ignored, as W3C has it.
+/// Parses the `traceparent` header. Versions after 00 may have additional fields, which are ignored, as W3C specifies.
 impl FromStr for TraceContext {
     type Err = NotATraceParent;
 
@@ -112,7 +112,7 @@ fn parse(text: &str) -> Option<TraceContext> {
     })
 }
 
-/// So many lower-case hexadecimal digits.
+/// Parses exactly `count` lower-case hexadecimal digits.
 fn number(digits: &str, count: usize) -> Option<u128> {
     let is_hex = digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     if is_hex && digits.len() == count { u128::from_str_radix(digits, 16).ok() } else { None }
@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(header.parse(), Ok(context));
         assert_eq!(TraceContext::of_bytes(&context.to_bytes()), Ok(context));
         assert!(context.is_sampled());
-        // A version to come may say more.
+        // A future version may have more fields.
         assert_eq!(format!("01{}-more", &header[2..]).parse(), Ok(context));
     }
 

@@ -1,7 +1,7 @@
-//! What the present task does, and for which span.
+//! The parent span of the current task.
 //!
-//! Mail that is sent meanwhile carries it, and so does what goes to other members and what is told on the event bus.
-//! What an actor sends itself does not: its clockwork is nobody's consequence, and would carry a trace for ever.
+//! Messages sent by the task carry it, and so do envelopes to other members and events on the bus. Messages that an
+//! actor sends to itself do not: timers are not a consequence of the current message, and would carry a trace forever.
 
 use std::future::Future;
 
@@ -9,19 +9,19 @@ use tokio::task::futures::TaskLocalFuture;
 
 use super::context::TraceContext;
 
-/// The span that is worked on, and whence it comes.
+/// Span that the current work belongs to, and its origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParentSpan {
-    /// The span.
+    /// Context of the span.
     pub context: TraceContext,
-    /// Whether another member brought it.
+    /// Whether the span came from another member.
     pub is_remote: bool,
-    /// How many actors have passed it on.
+    /// Number of actors that have passed it on.
     pub hops: u8,
 }
 
-/// A cause is passed on by so many actors and no more: two that answer each other for ever do not carry a trace for
-/// ever.
+/// Maximum number of actors that pass on a parent span, so that two actors that answer each other endlessly do not
+/// carry a trace forever.
 const HOPS_MAX: u8 = 16;
 
 impl ParentSpan {
@@ -30,18 +30,18 @@ impl ParentSpan {
         Self { context, is_remote: false, hops: 0 }
     }
 
-    /// A span that another member brought.
+    /// A span from another member.
     pub fn remote(context: TraceContext) -> Self {
         Self { context, is_remote: true, hops: 0 }
     }
 
-    /// What an actor that handles a message of this cause works on: `context`; none if it has come far enough.
+    /// The parent span for a handler that records the span `context`; `None` if the limit of hops is reached.
     #[must_use]
     pub fn passed_on(self, context: TraceContext) -> Option<Self> {
         Some(Self { context, is_remote: false, ..self.handed_on()? })
     }
 
-    /// The same, of an actor whose work is no span: what it sends comes from as far, and one further.
+    /// The parent span for a handler that records no span: the same span with one more hop.
     #[must_use]
     pub fn handed_on(self) -> Option<Self> {
         (self.hops < HOPS_MAX).then_some(Self { hops: self.hops + 1, ..self })
@@ -52,25 +52,25 @@ tokio::task_local! {
     static CURRENT: Option<ParentSpan>;
 }
 
-/// What the present task works on, if that is recorded.
+/// The parent span of the current task, if it is traced.
 pub fn current() -> Option<ParentSpan> {
     CURRENT.try_with(|cause| *cause).ok().flatten()
 }
 
-/// The span that the present task works on; the zero context for none.
+/// The context of the current task's parent span; all zeros if there is none.
 pub fn current_context() -> TraceContext {
     current().map_or_else(TraceContext::default, |cause| cause.context)
 }
 
-/// Runs `future` for `cause`.
+/// Runs `future` with `cause` as its parent span.
 pub fn within<F: Future>(cause: Option<ParentSpan>, future: F) -> TaskLocalFuture<Option<ParentSpan>, F> {
     CURRENT.scope(cause, future)
 }
 
-/// Runs `work` for `cause`.
+/// Runs `work` with `cause` as its parent span.
 pub fn within_sync<R>(cause: Option<ParentSpan>, work: impl FnOnce() -> R) -> R {
     match (cause, current()) {
-        // The usual case, which costs nothing.
+        // The usual case, without overhead.
         (None, None) => work(),
         _ => CURRENT.sync_scope(cause, work),
     }

@@ -1,8 +1,8 @@
-//! Traces: which span something belongs to, how that travels, and where spans are told.
+//! Tracing: spans, propagation of the trace context, and the sink for finished spans.
 //!
-//! A span is a record that is handed over when it is over ([`span`]); who began it holds it until then. So none lives
-//! as long as an actor, none is forgotten open, and telling them is not instrumenting the telling. The road not taken
-//! is `tracing`'s spans: see `docs/adr/0007-traces.md`.
+//! A span is a record that is passed to the sink when it ends ([`span`]); until then its creator holds it. So no span
+//! lives as long as an actor, none is left open, and exporting spans is not traced itself. The alternative was
+//! `tracing`'s spans: see `docs/adr/0007-traces.md`.
 
 pub mod context;
 pub mod current;

@@ -1,25 +1,25 @@
-//! A span as a record: made when something begins, handed over whole when it is over.
+//! A span as a record: built when the work begins, and recorded as a whole when it ends.
 //!
-//! Nothing is told of a span before its end, so that none can stay open: what is never ended is never told.
+//! Nothing is recorded before the end, so no span can leak: a span that never ends is never recorded.
 
 use std::borrow::Cow;
 
 use super::context::TraceContext;
 use crate::clock::Moment;
 
-/// The most bytes of a text in a span.
+/// Maximum length of a text in a span, in bytes.
 const TEXT_BYTES_MAX: usize = 512;
-/// The most attributes, links and notes of a span, of each.
+/// Maximum number of attributes, of links and of events in a span.
 const PARTS_MAX: usize = 32;
 
-/// What an attribute says.
+/// Value of an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// Text, cut to 512 bytes.
+    /// A text, truncated to 512 bytes.
     Text(Cow<'static, str>),
-    /// A number.
+    /// An integer.
     Number(i64),
-    /// Yes or no.
+    /// A boolean.
     Flag(bool),
 }
 
@@ -60,66 +60,66 @@ impl From<bool> for Value {
     }
 }
 
-/// Names and values.
+/// Names and values of attributes.
 pub type Attributes = Vec<(&'static str, Value)>;
 
-/// Which end of a message the span is, as OpenTelemetry has it.
+/// Role of the span in a message exchange, as OpenTelemetry defines it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpanKind {
-    /// Neither.
+    /// Neither sends nor handles a message.
     Internal,
-    /// It answers a question.
+    /// Handles a request.
     Server,
-    /// It asks one.
+    /// Sends a request and waits for the answer.
     Client,
-    /// It sends a message.
+    /// Sends a message.
     Producer,
-    /// It handles a message.
+    /// Handles a message.
     Consumer,
 }
 
-/// Something that happened within a span.
+/// An event within a span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpanEvent {
-    /// When.
+    /// Time of the event.
     pub at: Moment,
-    /// What.
+    /// Name of the event.
     pub name: &'static str,
-    /// More of it.
+    /// Attributes of the event.
     pub attributes: Attributes,
 }
 
-/// Something that took a while and is over.
+/// A finished span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Its trace and its own id.
+    /// Trace id and span id.
     pub context: TraceContext,
-    /// The span it is part of; none for the first of a trace.
+    /// Id of the parent span; `None` for the root span of a trace.
     pub parent: Option<[u8; 8]>,
-    /// What it is, of a bounded set.
+    /// Name of the operation, from a bounded set.
     pub name: Cow<'static, str>,
-    /// Which end of a message.
+    /// Role in a message exchange.
     pub kind: SpanKind,
-    /// When it began.
+    /// Start of the span.
     pub started: Moment,
-    /// When it ended: not before it began.
+    /// End of the span, not before `started`.
     pub ended: Moment,
-    /// More of it.
+    /// Attributes of the span.
     pub attributes: Attributes,
-    /// Spans that it follows from without being part of them.
+    /// Spans that caused it but are not its parent.
     pub links: Vec<TraceContext>,
-    /// What happened within it.
+    /// Events within the span.
     pub events: Vec<SpanEvent>,
-    /// Why it failed, if it did.
+    /// Reason of the failure; `None` if it succeeded.
     pub error: Option<String>,
 }
 
-/// A span that is not over.
+/// A span in progress.
 #[derive(Clone, Debug)]
 pub struct SpanBuilder(Span);
 
 impl SpanBuilder {
-    /// A span that begins now, as the first of its trace.
+    /// Starts the root span of a trace.
     pub fn root(context: TraceContext, name: impl Into<Cow<'static, str>>, started: Moment) -> Self {
         Self(Span {
             context,
@@ -135,7 +135,7 @@ impl SpanBuilder {
         })
     }
 
-    /// A span that begins now, as part of `parent`.
+    /// Starts a child span of `parent`.
     pub fn child(
         parent: TraceContext,
         span_id: [u8; 8],
@@ -147,31 +147,31 @@ impl SpanBuilder {
         draft
     }
 
-    /// Its trace and its own id.
+    /// Trace id and span id.
     pub fn context(&self) -> TraceContext {
         self.0.context
     }
 
-    /// When it began.
+    /// Start of the span.
     pub fn started(&self) -> Moment {
         self.0.started
     }
 
-    /// Which end of a message it is.
+    /// Sets the role in a message exchange.
     #[must_use]
     pub fn kind(mut self, kind: SpanKind) -> Self {
         self.0.kind = kind;
         self
     }
 
-    /// One attribute more.
+    /// Adds an attribute.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.set(name, value);
         self
     }
 
-    /// One attribute more, or another value of it.
+    /// Sets an attribute, replacing an existing value.
     pub fn set(&mut self, name: &'static str, value: impl Into<Value>) {
         let attributes = &mut self.0.attributes;
         match attributes.iter().position(|(other, _)| *other == name) {
@@ -181,34 +181,34 @@ impl SpanBuilder {
         }
     }
 
-    /// It is part of `parent`, of the same trace.
+    /// Makes it a child of `parent`, which must belong to the same trace.
     pub fn adopt(&mut self, parent: TraceContext) {
         debug_assert_eq!(parent.trace_id, self.0.context.trace_id);
         self.0.parent = Some(parent.span_id);
     }
 
-    /// It follows from that one, if that is one.
+    /// Adds a link to `cause`, if that is a recorded span.
     pub fn link(&mut self, cause: TraceContext) {
         if cause.is_sampled() && self.0.links.len() < PARTS_MAX && !self.0.links.contains(&cause) {
             self.0.links.push(cause);
         }
     }
 
-    /// Something happened.
+    /// Adds an event.
     pub fn event(&mut self, at: Moment, name: &'static str, attributes: Attributes) {
         if self.0.events.len() < PARTS_MAX {
             self.0.events.push(SpanEvent { at, name, attributes });
         }
     }
 
-    /// It is over.
+    /// Ends the span.
     #[must_use]
     pub fn end(mut self, at: Moment) -> Span {
         self.0.ended = at.max(self.0.started);
         self.0
     }
 
-    /// It is over, and failed.
+    /// Ends the span as failed.
     #[must_use]
     pub fn fail(mut self, at: Moment, mut reason: String) -> Span {
         reason.truncate(reason.floor_char_boundary(TEXT_BYTES_MAX));

@@ -1,4 +1,4 @@
-//! A span whose end is told whatever ends it.
+//! A span guard that records its span however the work ends.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use super::span::SpanBuilder;
 use super::tracer::Tracer;
 use crate::clock::Clock;
 
-/// Something that is under way. Told when it is over, also when that is because it panics, is killed or is given up: what
-/// took too long is what one looks for.
+/// A span in progress. It is recorded when it ends, including by a panic, a kill or a timeout, because these are the
+/// cases to investigate.
 pub struct SpanGuard {
     draft: Option<SpanBuilder>,
     tracer: Tracer,
@@ -16,22 +16,22 @@ pub struct SpanGuard {
 }
 
 impl SpanGuard {
-    /// What `draft` began.
+    /// Wraps the span in progress.
     pub fn new(draft: SpanBuilder, tracer: Tracer, clock: Arc<dyn Clock>) -> Self {
         Self { draft: Some(draft), tracer, clock }
     }
 
-    /// Its span.
+    /// Context of the span.
     pub fn context(&self) -> TraceContext {
         self.draft.as_ref().map_or_else(TraceContext::default, SpanBuilder::context)
     }
 
-    /// It is over; `error` is why it failed, if it did.
+    /// Ends the span; `error` is the reason if it failed.
     pub fn over(self, error: Option<String>) {
         self.over_with(|draft| draft, error);
     }
 
-    /// The same, with what is known only now.
+    /// Ends the span after `last` has added data known only now.
     pub fn over_with(mut self, last: impl FnOnce(SpanBuilder) -> SpanBuilder, error: Option<String>) {
         self.draft = self.draft.take().map(last);
         self.tell(error);

@@ -1,4 +1,4 @@
-//! Where spans are told.
+//! The tracer, which passes finished spans to a sink.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use super::context::TraceContext;
 use super::span::Span;
 
-/// Takes spans that are over. Must not wait: what there is no room for is dropped and counted.
+/// Receives finished spans. Must not block: spans that exceed its capacity are dropped and counted.
 pub trait SpanSink: Send + Sync + 'static {
-    /// Takes spans that belong together.
+    /// Records spans of one trace.
     fn record(&self, spans: Vec<Span>);
 }
 
-/// Where spans are told, if anywhere. Whoever makes spans asks [`Tracer::is_on`] first, so that nothing is made where
-/// nobody listens. Cheap to clone.
+/// Passes spans to a sink, if there is one. Callers check [`Tracer::is_on`] before they create spans, so that none are
+/// created without a sink. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Tracer(Option<Arc<dyn SpanSink>>);
 
@@ -24,22 +24,22 @@ impl fmt::Debug for Tracer {
 }
 
 impl Tracer {
-    /// A tracer that tells `sink`.
+    /// A tracer that records to `sink`.
     pub fn to(sink: Arc<dyn SpanSink>) -> Self {
         Self(Some(sink))
     }
 
-    /// Whether anybody listens.
+    /// Whether there is a sink.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Tells one span.
+    /// Records one span.
     pub fn record(&self, span: Span) {
         self.record_all(vec![span]);
     }
 
-    /// Tells spans that belong together.
+    /// Records spans of one trace.
     pub fn record_all(&self, spans: Vec<Span>) {
         if let Some(sink) = self.0.as_ref().filter(|_| !spans.is_empty()) {
             sink.record(spans);
@@ -47,12 +47,12 @@ impl Tracer {
     }
 }
 
-/// A new span's id: random, and not all zeros.
+/// A random span id that is not all zeros.
 pub fn span_id() -> [u8; 8] {
     rand::random_range(1..=u64::MAX).to_be_bytes()
 }
 
-/// The first span of a new trace.
+/// The context of the root span of a new trace.
 pub fn new_trace() -> TraceContext {
     TraceContext::sampled(rand::random_range(1..=u128::MAX).to_be_bytes(), span_id())
 }
