@@ -1,7 +1,7 @@
-//! Makes metrics, and gives all of them in Prometheus' text format.
+//! Creates metrics and renders all of them in Prometheus' text format.
 //!
-//! One whose labels have no values yet is still declared there, with help and type: whoever reads it sees what there
-//! is before it first happens.
+//! A metric whose labels have no values yet is still declared there, with help and type, so that readers see every
+//! metric before its first value.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -29,7 +29,7 @@ pub(super) struct Families {
 }
 
 impl Families {
-    /// What the process itself shows, and nothing else.
+    /// Metrics of the process only.
     pub(super) fn new(node: &NodeId) -> Self {
         let labels = [("node".to_owned(), node.to_string())].into();
         let registry = Registry::new_custom(None, Some(labels)).expect("a label of the right form");
@@ -83,7 +83,7 @@ impl Families {
         self.add(name, help, "histogram", Histogram::with_opts(options))
     }
 
-    /// Everything, those without a value last.
+    /// Renders all metrics, those without a value last.
     pub(super) fn render(&self) -> String {
         let gathered = self.registry.gather();
         let mut text = Vec::new();

@@ -1,4 +1,4 @@
-//! What gauges show is read when it is asked for: an event that was missed must not leave it wrong.
+//! Values of gauges, read on request, so that a missed event cannot leave a gauge wrong.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,108 +6,108 @@ use std::time::Duration;
 use crate::id::{ActorName, NodeId};
 use crate::registry::RegistryStats;
 
-/// What can be read without waiting for anybody.
+/// Values that can be read without waiting for another actor.
 #[derive(Clone, Debug)]
 pub struct Gauges {
-    /// What is left of each supervisor's restart budget.
+    /// Restarts left in each supervisor's budget.
     pub budgets: Vec<(ActorName, u64)>,
-    /// Patterns of failures found of late, by kind; every kind is there.
+    /// Number of failure patterns within the window, by kind; includes every kind.
     pub patterns: Vec<(&'static str, usize)>,
-    /// The registry's numbers.
+    /// Statistics of the registry.
     pub registry: RegistryStats,
-    /// Actors that each peer published.
+    /// Number of actors that each peer published.
     pub remote_actors: Vec<(NodeId, usize)>,
-    /// The weighted mean of the actors' statuses, in thousandths.
+    /// Weighted mean of the actors' health, in thousandths.
     pub health_score: u64,
     /// The height of the last committed block.
     pub height: u64,
-    /// Its time stamp since the epoch; 0 before the first block.
+    /// Timestamp of the last committed block, since the epoch; 0 before the first block.
     pub head_time: Duration,
-    /// Since the last block was committed, or the chain opened, on the monotonic clock.
+    /// Time since the last block was committed, or the chain was opened, on the monotonic clock.
     pub head_age: Duration,
     /// Whether the gate is open.
     pub gate_open: bool,
-    /// Healthy members.
+    /// Number of healthy members.
     pub healthy: usize,
-    /// Healthy members required.
+    /// Number of healthy members required.
     pub required: usize,
-    /// Every class of operations: its name, how many healthy members it demands, whether it is admitted.
+    /// Operation classes: name, number of healthy members required, and whether operations are admitted.
     pub classes: Vec<(&'static str, usize, bool)>,
-    /// The links.
+    /// Statistics of the links.
     pub links: Vec<LinkReading>,
-    /// Until when, since the epoch, this member's certificate for links holds, and how long one does; none for links
-    /// without.
+    /// Expiry of this member's link certificate, since the epoch, and the lifetime of a certificate; `None` for links
+    /// without certificates.
     pub certificate: Option<(Duration, Duration)>,
-    /// The disk under the data directory.
+    /// State of the disk with the data directory.
     pub storage: StorageReading,
-    /// Spans that a collector took.
+    /// Number of spans that a collector accepted.
     pub spans_exported: u64,
-    /// Spans that were lost, by reason; every reason is there.
+    /// Number of lost spans, by reason; includes every reason.
     pub spans_lost: [(&'static str, u64); 4],
-    /// Lines of the log that could not be written, by reason; every reason is there.
+    /// Number of log lines that could not be written, by reason; includes every reason.
     pub log_lines_lost: [(&'static str, u64); 2],
 }
 
-/// What the member's syncs say of its disk.
+/// Disk metrics, measured on the member's syncs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StorageReading {
-    /// The median of the last syncs.
+    /// Median duration of the last syncs.
     pub sync_latency: Duration,
-    /// How long the write in hand has made no progress; zero if there is none.
+    /// Time for which the current write has made no progress; zero if there is none.
     pub stuck: Duration,
-    /// Syncs since the process started.
+    /// Number of syncs since the process started.
     pub syncs: u64,
-    /// Bytes free on the file system, and taken by the data directory, if that can be told.
+    /// Free bytes on the file system and bytes used by the data directory; `None` if unknown.
     pub room: Option<(u64, u64)>,
 }
 
-/// Reads the gauges. Must not wait.
+/// Reads the gauges. Must not block.
 pub type ReadGauges = Arc<dyn Fn() -> Gauges + Send + Sync>;
 
-/// What another actor had to be asked for: the other members; `None` if nobody watches them.
+/// Readings about the other members, provided by the federation actor; `None` if it did not answer.
 pub type Asked = Option<Vec<PeerReading>>;
 
-/// Another member.
+/// Readings about another member.
 #[derive(Clone, Debug)]
 pub struct PeerReading {
-    /// Which.
+    /// Name of the member.
     pub peer: String,
-    /// Its state in `snake_case`, one of [`PEER_STATES`].
+    /// State in `snake_case`, one of [`PEER_STATES`].
     pub state: &'static str,
-    /// Suspicion.
+    /// Suspicion level of the phi accrual failure detector.
     pub phi: f64,
-    /// How far its clock is ahead of this member's, in milliseconds.
+    /// How far its clock is ahead of this member's clock, in milliseconds; `None` if unknown.
     pub clock_offset_ms: Option<i64>,
-    /// Since its last answer.
+    /// Time since its last answer; `None` if it never answered.
     pub silence: Option<Duration>,
-    /// Its height, as last heard.
+    /// Last known height; `None` if unknown.
     pub height: Option<u64>,
 }
 
-/// Every state a peer can be in.
+/// All states of a peer.
 pub const PEER_STATES: [&str; 6] = ["unknown", "up", "attested", "suspected", "down", "left"];
 
-/// A link's numbers since the process started.
+/// Statistics of a link since the process started.
 #[derive(Clone, Debug, Default)]
 pub struct LinkReading {
-    /// To whom.
+    /// Name of the member at the other end.
     pub peer: String,
-    /// Times this member dialled.
+    /// Number of times this member dialled.
     pub dials: u64,
-    /// Sessions that became usable.
+    /// Number of sessions that became usable.
     pub sessions: u64,
-    /// Envelopes waiting, and their bytes.
+    /// Number of queued envelopes, and their bytes.
     pub queued: (u64, u64),
-    /// Envelopes written, and bytes.
+    /// Number of sent envelopes, and their bytes.
     pub sent: (u64, u64),
-    /// Envelopes that arrived, and bytes.
+    /// Number of received envelopes, and their bytes.
     pub received: (u64, u64),
-    /// Envelopes that arrived and were refused.
+    /// Number of received envelopes that were rejected.
     pub refused: u64,
-    /// Envelopes that a full queue dropped or refused, by class.
+    /// Number of envelopes dropped or rejected because a queue was full, by class.
     pub dropped: Vec<(&'static str, u64)>,
-    /// Envelopes lost for want of a link.
+    /// Number of envelopes lost because there was no link.
     pub lost: u64,
-    /// How long the last ping took.
+    /// Round-trip time of the last ping; `None` before the first.
     pub round_trip: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! The last events, each with its number: whoever reads them keeps its own place.
+//! Keeps the last events with their numbers; every reader keeps its own position.
 //!
 //! ```text
 //!   numbers    … 7   8   9   10   11   12 …
@@ -6,12 +6,12 @@
 //!   a reader at 5: two are gone (6, 7), then 8 and on
 //! ```
 //!
-//! A reader takes what came after its place when it has room for it. So one ring is everybody's queue: a reader that is
-//! slow costs nobody anything, and learns how many it was too slow for. The road not taken is a queue for each reader,
-//! which would hold every event once for each of them, and need somebody who fills them all.
+//! A reader takes the events after its position when it has capacity for them. So all readers share one ring: a slow
+//! reader has no effect on others and learns how many events it missed. The alternative was a queue per reader, which
+//! would store every event once per reader and need a task to fill all queues.
 //!
-//! Failures and decisions are remembered in a second ring as well, so that the two events of every block do not push
-//! them out: a list is of both rings, a reader that keeps its place reads the first.
+//! Failures and decisions are also kept in a second ring, so that the two events of every block do not displace them. A
+//! listing covers both rings; a reader with a position reads the first.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,10 +20,10 @@ use tokio::sync::watch;
 
 use crate::event::Recorded;
 
-/// Events remembered, and failures and decisions remembered besides.
+/// Maximum number of events in each of the two rings.
 const HISTORY_MAX: usize = 1024;
 
-/// The events remembered. They outlive a restart of the actor that writes them. Cheap to clone.
+/// The stored events. They survive a restart of the actor that writes them. Cheap to clone.
 #[derive(Clone)]
 pub struct History(Arc<Inner>);
 
@@ -34,18 +34,18 @@ struct Inner {
 
 struct Entries {
     list: VecDeque<(u64, Arc<Recorded>)>,
-    /// Failures and decisions; its newest are in `list` too.
+    /// Failures and decisions; the newest of them are also in `list`.
     failures: VecDeque<(u64, Arc<Recorded>)>,
-    /// The number of the last event that was told, whether it is remembered or not.
+    /// Number of the last event, whether it is stored or not.
     last: u64,
 }
 
-/// What a reader finds after its place.
+/// Events after a reader's position.
 #[derive(Clone, Debug, Default)]
 pub struct Slice {
-    /// Events after its place that are no longer remembered, or never were.
+    /// Number of events after the position that are no longer stored, or never were.
     pub missed: u64,
-    /// What comes next, with numbers, without a gap.
+    /// Next events with their numbers, without a gap.
     pub events: Vec<(u64, Arc<Recorded>)>,
 }
 
@@ -61,7 +61,7 @@ impl History {
         self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers one more, and forgets the oldest if there are too many.
+    /// Stores an event and drops the oldest one if the ring is full.
     pub fn push(&self, recorded: Arc<Recorded>) {
         let mut entries = self.entries();
         entries.last += 1;
@@ -74,12 +74,12 @@ impl History {
         self.0.last.send_replace(last);
     }
 
-    /// So many were told, and nobody wrote them down.
+    /// Counts events that occurred but were not stored.
     pub fn skip(&self, missed: u64) {
         self.entries().last += missed;
     }
 
-    /// All that are remembered with their numbers, oldest first.
+    /// All stored events with their numbers, oldest first.
     pub fn all(&self) -> Vec<(u64, Arc<Recorded>)> {
         let entries = self.entries();
         let oldest = entries.list.front().map_or(0, |(number, _)| *number);
@@ -87,12 +87,12 @@ impl History {
         older.chain(&entries.list).cloned().collect()
     }
 
-    /// The number of the last event; 0 before the first.
+    /// Number of the last event; 0 before the first.
     pub fn last(&self) -> u64 {
         self.entries().last
     }
 
-    /// At most `max` of those after number `place`.
+    /// At most `max` events after number `place`.
     pub fn after(&self, place: u64, max: usize) -> Slice {
         let entries = self.entries();
         let begin = entries.list.partition_point(|(number, _)| *number <= place);
@@ -105,13 +105,13 @@ impl History {
         }
     }
 
-    /// Changes with every event that is remembered.
+    /// Notifies of every stored event.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.last.subscribe()
     }
 }
 
-/// Adds one to a ring, and drops its oldest if there are too many.
+/// Appends to a ring and drops its oldest entry if it is full.
 fn push_bounded(ring: &mut VecDeque<(u64, Arc<Recorded>)>, entry: (u64, Arc<Recorded>)) {
     if ring.len() == HISTORY_MAX {
         ring.pop_front();
@@ -166,7 +166,7 @@ mod tests {
         let all = history.all();
         assert_eq!((all.len(), all[0].0, all[1].0), (HISTORY_MAX + 1, 1, 2 * HISTORY_MAX as u64 + 2));
         assert_eq!(history.after(1, 1).missed, 2 * HISTORY_MAX as u64, "a reader reads the ring of all");
-        // Bounded as well, and none is listed twice.
+        // This ring is bounded too, and no event is listed twice.
         (0..3 * HISTORY_MAX as u64).for_each(|n| history.push(failure(n)));
         let all = history.all();
         assert_eq!(all.len(), HISTORY_MAX);

@@ -1,4 +1,4 @@
-//! Writes every event to the log, and remembers the last ones for whoever asks.
+//! Writes every event to the log and keeps the last ones for queries.
 
 use std::sync::Arc;
 
@@ -15,18 +15,18 @@ use crate::id::NodeId;
 use crate::mailbox::{Address, Mail};
 use crate::trace::{ParentSpan, within_sync};
 
-/// What the logger works with.
+/// Configuration of the logger.
 #[derive(Clone)]
 pub struct LoggingActor {
-    /// Where it is reached.
+    /// Address of the logger.
     pub address: Address<LoggingMessage>,
-    /// What it remembers.
+    /// Store of the last events.
     pub history: History,
-    /// This member, named in every line.
+    /// Name of this member, written to every line.
     pub node: NodeId,
-    /// Reads time.
+    /// Clock for health checks.
     pub clock: Arc<dyn Clock>,
-    /// What it hears.
+    /// Source of events.
     pub event_receiver: EventReceiver,
 }
 
@@ -43,7 +43,7 @@ impl LoggingActor {
     }
 
     fn remember(&self, recorded: Arc<Recorded>) {
-        // The line belongs to what the event was part of, not to what this actor is at.
+        // The log line belongs to the event's trace, not to the message that this actor handles.
         let cause = recorded.trace.is_sampled().then(|| ParentSpan::local(recorded.trace));
         within_sync(cause, || self.write(&recorded.event));
         self.history.push(recorded);

@@ -1,4 +1,4 @@
-//! What the listeners are told and asked.
+//! Messages of the telemetry actors.
 
 use std::sync::Arc;
 
@@ -8,22 +8,22 @@ use super::gauges::Asked;
 use crate::event::Recorded;
 use crate::health::{PingMessage, PongMessage};
 
-/// What the logger is told and asked.
+/// Message to the logger.
 pub enum LoggingMessage {
-    /// An event, or how many were missed; answered when it was dealt with.
+    /// An event, or the number of missed events; answered when it was handled.
     Event(Result<Arc<Recorded>, u64>, RpcReplyPort<()>),
-    /// The events remembered with their numbers, oldest first.
+    /// Asks for the stored events with their numbers, oldest first.
     History(RpcReplyPort<Vec<(u64, Arc<Recorded>)>>),
-    /// Is the actor itself well?
+    /// Health check of the actor itself.
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
-/// What the collector is told and asked.
+/// Message to the metrics collector.
 pub enum MetricsMessage {
-    /// An event, or how many were missed; answered when it was dealt with.
+    /// An event, or the number of missed events; answered when it was handled.
     Event(Result<Arc<Recorded>, u64>, RpcReplyPort<()>),
-    /// Everything in Prometheus' text format, with what was asked of others for it.
+    /// Asks for all metrics in Prometheus' text format, given the readings of other actors.
     Render(Asked, RpcReplyPort<String>),
-    /// Is the actor itself well?
+    /// Health check of the actor itself.
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }

@@ -1,4 +1,4 @@
-//! Counts events as Prometheus metrics. Labels are bounded: member, actor, decision; never a text or a hash.
+//! Counts events as Prometheus metrics. Label values are bounded: member, actor, decision; never a text or a hash.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use crate::health::message::answer;
 use crate::id::NodeId;
 use crate::mailbox::{Address, Mail};
 
-/// Buckets around the 2 s slot, in seconds.
+/// Buckets around the 2 s slot time, in seconds.
 const INTERVAL_BUCKETS: [f64; 11] = [0.5, 1.0, 1.5, 1.8, 1.9, 1.95, 2.05, 2.1, 2.3, 3.0, 10.0];
-/// Buckets for the time to a decision, in seconds.
+/// Buckets for the time from a proposal to its decision, in seconds.
 const DECIDING_BUCKETS: [f64; 9] = [0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0];
-/// Buckets for a decision of a supervisor, in seconds.
+/// Buckets for the duration of a supervisor's decision, in seconds.
 const DECISION_BUCKETS: [f64; 8] = [1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 1e-3, 1e-2];
 
 /// The metrics of a node.
@@ -65,7 +65,7 @@ pub struct Metrics {
     actors: ActorMetrics,
 }
 
-/// What is counted of the actors in the registry, and of those that peers published.
+/// Metrics of the actors in the registry, and of those that peers published.
 #[derive(Clone)]
 struct ActorMetrics {
     by_state: IntGaugeVec,
@@ -104,7 +104,7 @@ impl ActorMetrics {
         ] {
             raise(counter, total);
         }
-        // A lost peer publishes nothing.
+        // A lost peer publishes no actors.
         self.remote.reset();
         for (peer, actors) in &gauges.remote_actors {
             self.remote.with_label_values(&[peer.as_str()]).set(*actors as i64);
@@ -112,7 +112,7 @@ impl ActorMetrics {
     }
 }
 
-/// What is counted of the other members.
+/// Metrics of the other members.
 #[derive(Clone)]
 struct MemberMetrics {
     up: IntGaugeVec,
@@ -183,7 +183,7 @@ impl MemberMetrics {
     }
 
     fn show(&self, peers: Option<&[PeerReading]>) {
-        // What is not known is not shown.
+        // Unknown values are not exported.
         self.by_state.reset();
         self.phi.reset();
         self.silence.reset();
@@ -211,7 +211,7 @@ impl MemberMetrics {
     }
 }
 
-/// What the gate shows.
+/// Metrics of the gate.
 #[derive(Clone)]
 struct GateMetrics {
     open: IntGauge,
@@ -261,7 +261,7 @@ impl GateMetrics {
     }
 }
 
-/// What is counted of the links.
+/// Metrics of the links.
 #[derive(Clone)]
 struct LinkMetrics {
     up: IntGaugeVec,
@@ -353,13 +353,13 @@ impl LinkMetrics {
     }
 }
 
-/// Raises a counter to what somebody else has counted, who outlives the collector.
+/// Raises a counter to a total that is counted elsewhere and survives restarts of the collector.
 fn raise(counter: &IntCounter, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 impl Metrics {
-    /// Every metric at zero, labelled with the member's name.
+    /// Creates every metric at zero, labelled with the member's name.
     #[expect(clippy::too_many_lines, reason = "a list")]
     pub fn new(node: &NodeId, peers: &[NodeId]) -> Self {
         let mut families = Families::new(node);
@@ -567,7 +567,7 @@ impl Metrics {
         }
     }
 
-    /// Sets what was read.
+    /// Updates the gauges from the values that were read.
     fn show(&self, gauges: &Gauges, asked: &Asked) {
         for (supervisor, left) in &gauges.budgets {
             self.budget_left.with_label_values(&[supervisor.as_str()]).set(*left as i64);
@@ -605,18 +605,18 @@ impl Metrics {
     }
 }
 
-/// What the collector works with. The metrics outlive a restart of the actor, so that counters do not fall.
+/// Configuration of the metrics collector. The metrics survive a restart of the actor, so counters do not decrease.
 #[derive(Clone)]
 pub struct MetricsActor {
-    /// Where it is reached.
+    /// Address of the collector.
     pub address: Address<MetricsMessage>,
-    /// What it counts into.
+    /// Metrics to update.
     pub metrics: Metrics,
-    /// Reads what is shown as it is now.
+    /// Reads the gauges.
     pub gauges: ReadGauges,
-    /// Reads time.
+    /// Clock for health checks.
     pub clock: Arc<dyn Clock>,
-    /// What it hears.
+    /// Source of events.
     pub event_receiver: EventReceiver,
 }
 

@@ -1,7 +1,7 @@
-//! Telemetry: told of every event, asked for nothing by anyone who decides.
+//! Telemetry: receives every event; no decision depends on it.
 //!
-//! [`metrics`] counts, and shows what [`gauges`] was read; [`logging`] writes, and remembers in [`history`]. Both hear
-//! the same [`EventBus`].
+//! [`metrics`] counts events and reads [`gauges`]; [`logging`] writes events to the log and keeps them in [`history`].
+//! Both subscribe to the same [`EventBus`].
 
 mod families;
 pub mod gauges;
@@ -27,30 +27,30 @@ use tokio::task::AbortHandle;
 use crate::event::{EventBus, Recorded};
 use crate::mailbox::{Address, CallError, MailError};
 
-/// Hears events for an actor, whichever incarnation of it runs: what is told while it is being restarted waits
-/// here, so that the restart of a listener is told, too.
+/// Receives events for an actor across its restarts: events sent while the actor restarts wait here, so the actor also
+/// receives the events of its own restart.
 #[derive(Clone)]
 pub struct EventReceiver(Arc<Mutex<Heard>>);
 
 struct Heard {
     receiver: broadcast::Receiver<Arc<Recorded>>,
-    /// What no incarnation has dealt with yet.
+    /// Event that no incarnation has finished handling.
     under_way: Option<Result<Arc<Recorded>, u64>>,
-    /// How often a listener ended over it.
+    /// Number of incarnations that ended while handling it.
     deaths: u32,
 }
 
-/// How often a listener may end over one event before the event is dropped, and counts as missed.
+/// Number of incarnations that may end over one event before the event is dropped and counted as missed.
 const DEATHS_MAX: u32 = 2;
 
 impl EventReceiver {
-    /// Hears everything told from now on.
+    /// Subscribes to all events from now on.
     pub fn new(events: &EventBus) -> Self {
         Self(Arc::new(Mutex::new(Heard { receiver: events.listen(), under_way: None, deaths: 0 })))
     }
 }
 
-/// Forwards events to an actor until dropped.
+/// Forwards events to an actor until it is dropped.
 pub struct EventSubscription(AbortHandle);
 
 impl Drop for EventSubscription {
@@ -59,11 +59,12 @@ impl Drop for EventSubscription {
     }
 }
 
-/// The longest one event may take; a listener that is slower misses it.
+/// Maximum time to handle one event; a slower actor misses it.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Forwards what `event_receiver` hears to `address`, one after the other. What the listener was too slow for comes as a count;
-/// what it died over comes to its successor once, and is then dropped and counted as missed.
+/// Forwards events from `event_receiver` to `address`, one after the other. Events that the actor was too slow for
+/// arrive as a count. An event that an incarnation ended over is delivered once more to the next incarnation, then
+/// dropped and counted as missed.
 fn forward<M: Send + 'static>(
     event_receiver: &EventReceiver,
     address: Address<M>,
@@ -71,11 +72,11 @@ fn forward<M: Send + 'static>(
 ) -> EventSubscription {
     let event_receiver = event_receiver.clone();
     let task = tokio::spawn(async move {
-        // The incarnation before lets go of it when it ends.
+        // The previous incarnation releases the lock when it ends.
         let mut heard = event_receiver.0.lock().await;
         loop {
             let event = match heard.under_way.take() {
-                // The incarnation before ended over it.
+                // The previous incarnation ended over this event.
                 Some(Ok(recorded)) if heard.deaths + 1 >= DEATHS_MAX => {
                     let (listener, kind) = (address.name().as_str(), recorded.event.kind());
                     tracing::error!(listener, kind, "an event was dropped: its listener ended over it twice");
@@ -123,7 +124,7 @@ mod tests {
         Event(Result<Arc<Recorded>, u64>, RpcReplyPort<()>),
     }
 
-    /// A listener that panics on height 13, in every life.
+    /// A subscriber that panics on height 13, in every incarnation.
     #[derive(Clone)]
     struct Fragile {
         address: Address<Order>,

@@ -1,15 +1,15 @@
-//! What became of spans.
+//! Counts exported and lost spans.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why spans did not reach a collector.
+/// Reason why spans did not reach a collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
-    /// Too many waited.
+    /// The export queue was full.
     QueueFull,
-    /// The collector did not take them, however often it was asked.
+    /// The collector did not accept them after all retries.
     Unreachable,
-    /// It said that it does not take these, and would not later either.
+    /// The collector rejected them permanently.
     Refused,
     /// The process ended before they were sent.
     Ended,
@@ -30,7 +30,7 @@ impl Lost {
     }
 }
 
-/// Counts spans.
+/// Counters of exported and lost spans.
 #[derive(Debug, Default)]
 pub struct SpanCounters {
     exported: AtomicU64,
@@ -38,22 +38,22 @@ pub struct SpanCounters {
 }
 
 impl SpanCounters {
-    /// A collector took so many.
+    /// Counts spans that a collector accepted.
     pub fn exported(&self, count: u64) {
         self.exported.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// So many were lost.
+    /// Counts lost spans.
     pub fn lost(&self, why: Lost, count: u64) {
         self.lost[why as usize].fetch_add(count, Ordering::Relaxed);
     }
 
-    /// What a collector took.
+    /// Number of spans that a collector accepted.
     pub fn exported_total(&self) -> u64 {
         self.exported.load(Ordering::Relaxed)
     }
 
-    /// What was lost, by reason.
+    /// Number of lost spans, by reason.
     pub fn lost_total(&self) -> [(&'static str, u64); 4] {
         Lost::ALL.map(|why| (why.as_str(), self.lost[why as usize].load(Ordering::Relaxed)))
     }
