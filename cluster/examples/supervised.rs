@@ -1,4 +1,4 @@
-//! A counter that panics on 13, dies, and comes back under the address its callers hold.
+//! A counter panics on 13 and is restarted by its supervisor; callers keep the same address.
 //!
 //! `cargo run -p alys-cluster --example supervised`
 
@@ -12,7 +12,7 @@ use alys_cluster::mailbox::Mail;
 use alys_cluster::supervision::{Context, EnhancedSupervision, SupervisedActorConfig, SupervisorSpec};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
-/// Adds a number, and answers with the sum.
+/// Adds a number and answers with the sum.
 type Add = (u64, RpcReplyPort<u64>);
 
 struct Counter;
@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok(sum) => println!("added {number}: the sum is {sum}"),
             Err(error) => {
                 println!("could not add {number}: {error}");
-                // Asking for nothing waits until the counter is back.
+                // Adding 0 waits until the counter has restarted.
                 counter.call_retrying(Duration::from_secs(1), |reply| (0, reply)).await?;
             }
         }
