@@ -217,7 +217,7 @@ fn exhausted_pause(attempt: u32) -> Duration {
     Duration::from_millis(500) * 2u32.pow(attempt.saturating_sub(1).min(4))
 }
 
-/// Moves `due` past the consensus window, or to the next slot boundary, as the inputs require.
+/// Moves `due` out of the consensus window, then to the next slot boundary, as the inputs require.
 fn aligned(inputs: &DecisionInputs, mut due: Moment) -> Moment {
     if let Some(slots) = inputs.slots {
         if inputs.strategy.respects_consensus_timing() {

@@ -79,7 +79,7 @@ fn end(from: ActorLifecycleState, failed: bool) -> &'static [ActorLifecycleState
 }
 
 impl Context {
-    /// Registry state of the actor `name` under `supervisor`; `None` if the name belongs to another supervisor.
+    /// Registry state of the actor `name` under `supervisor`; `None` if it is not registered there.
     fn standing(&self, supervisor: Option<&ActorName>, name: &ActorName) -> Option<ActorLifecycleState> {
         let entry = self.registry.entry(name)?;
         (entry.registration().supervisor.as_ref() == supervisor).then_some(entry.standing.state)
@@ -212,7 +212,7 @@ impl Context {
         }
     }
 
-    /// Updates the registry after the last trace of the supervisor with `state` is dropped. If it has no parent and was
+    /// Updates the registry when the actor state of the supervisor with `state` is dropped. If it has no parent and was
     /// killed, nothing else has updated the registry. A successor may already have taken over its name, because ractor
     /// frees an actor's name before it drops the actor's state.
     pub(super) fn root_is_gone<'a>(
