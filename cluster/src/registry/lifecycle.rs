@@ -1,7 +1,7 @@
 //! Lifecycle states of an actor and the legal transitions between them (specification, Phase 3).
 //!
 //! ```text
-//!   registering ──► active ──► shutting down ──► terminated ──► (removed, or registered anew)
+//!   registering ──► active ──► shutting down ──► terminated ──► (removed, or registered again)
 //!        │          ▲ │ │ ▲                          ▲
 //!        │          │ │ │ └─── suspended             │
 //!        │          │ │ └─────────▲ │                │
