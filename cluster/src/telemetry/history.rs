@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   numbers    … 7   8   9   10   11   12 …
-//!                    └── remembered ──┘
-//!   a reader at 5: two are gone (6, 7), then 8 and on
+//!                    └──── stored ────┘
+//!   a reader at 5 has missed two (6, 7) and continues with 8
 //! ```
 //!
 //! A reader takes the events after its position when it has capacity for them. So all readers share one ring: a slow
