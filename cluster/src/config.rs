@@ -41,12 +41,12 @@ pub mod socket_address {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    /// Writes `address` as text.
+    /// Serializes `address` as text.
     pub fn serialize<S: Serializer>(address: &SocketAddr, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(address)
     }
 
-    /// Reads an address and a port.
+    /// Parses an IP address and a port.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
         let text = String::deserialize(deserializer)?;
         let expected = "an IP address and a port, such as 127.0.0.1:4001";

@@ -47,7 +47,7 @@ pub enum ClusterEvent {
         /// Time the decision took.
         took: Duration,
     },
-    /// A supervisor exceeded its restart limits and ends itself.
+    /// A supervisor gave up and ends itself.
     SupervisorGaveUp {
         /// Supervisor that ends.
         supervisor: ActorName,
@@ -470,7 +470,7 @@ impl EventBus {
         Self { clock, sender: broadcast::Sender::new(BUS_CAPACITY), tracer: Tracer::default() }
     }
 
-    /// The same bus with an exporter for spans.
+    /// The same bus with a tracer that records spans.
     #[must_use]
     pub fn traced(mut self, tracer: Tracer) -> Self {
         self.tracer = tracer;

@@ -372,7 +372,7 @@ impl<M: Send + 'static> Address<M> {
         self.send(Body::Message(body), Some(Box::new(permit)))
     }
 
-    /// Injects a fault: the actor panics with `reason` in its own handler when it opens the message, as after any other
+    /// Injects a fault: the actor panics with `reason` in its own handler when it opens the message, as with any other
     /// panic in a handler.
     pub fn inject_panic(&self, reason: &str) -> Result<(), MailError> {
         self.send(Body::Fault(reason.to_owned()), None)
