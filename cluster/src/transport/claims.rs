@@ -1,9 +1,11 @@
-//! Which later start of this member is believed, of those that peers say they know.
+//! Decides which later incarnation of this member to believe in, given what peers claim.
 //!
-//! More peers than may lie are believed at once: one of them has met a later start, so that this process runs on an older copy
-//! of what that one wrote. Fewer are believed only after a while, and seldom, and only as far as the number goes: a copy of this
-//! member that one peer alone admitted has this process refused there for ever. They may be lying, so this member keeps its
-//! memory: else one liar could have every other member sign nothing for some heights, and the federation halt.
+//! If more peers claim one than may be faulty, the claim is accepted at once: at least one honest peer has met a later
+//! incarnation, so this process runs on an older copy of that incarnation's data. A claim by fewer peers is accepted
+//! only after a delay, rarely, and only for the incarnation number. It can not be ignored: a peer that alone admitted a
+//! copy of this member refuses this process for ever. Because such a claim may be a lie, this member keeps its signing
+//! memory; otherwise one lying peer could stop every other member from signing for some heights and halt the
+//! federation.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,22 +14,23 @@ use crate::clock::{Moment, WallTime};
 use crate::federation::believed;
 use crate::id::{Incarnation, NodeId};
 
-/// How far ahead of the wall clock the number of a start may be that fewer peers claim than may lie, in seconds: a lie must not
-/// use up the numbers that are left. More are believed whatever they claim, for one of them has met that start.
+/// Maximum lead, in seconds, of a claimed incarnation over the wall clock if no more peers claim it than may be faulty:
+/// a lie must not use up the remaining incarnation numbers. Claims by more peers have no such limit, because at least
+/// one of those peers has met that incarnation.
 const DAY_SECS: u64 = 24 * 60 * 60;
-/// How long fewer must go on claiming the same.
+/// How long a peer must repeat the same claim before it is accepted without being certain.
 const INSISTED: Duration = Duration::from_mins(1);
-/// A claim that is not repeated for so long begins anew.
+/// A claim not repeated for this long starts over.
 const FORGOTTEN: Duration = Duration::from_mins(2);
-/// How long this process must have run before fewer are believed.
+/// Minimum uptime of this process before claims that are not certain are accepted.
 const SETTLED: Duration = Duration::from_mins(10);
 
-/// A later start of this member.
+/// A later incarnation of this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaterStart {
-    /// Its number.
+    /// Incarnation number.
     pub incarnation: Incarnation,
-    /// Whether one of those who claim it is honest for certain.
+    /// Whether at least one honest peer claims it.
     pub is_certain: bool,
 }
 
@@ -37,7 +40,7 @@ struct Claim {
     repeated: Moment,
 }
 
-/// What peers claim.
+/// Claims of peers about later incarnations of this member.
 pub(super) struct Claims {
     own: Incarnation,
     tolerated: usize,
@@ -46,13 +49,13 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// None yet, of a process that is start `own` and began at `started`. `tolerated` peers may lie.
+    /// Creates an empty set for incarnation `own`, which started at `started`. Up to `tolerated` peers may be faulty.
     pub(super) fn new(own: Incarnation, tolerated: usize, started: Moment) -> Self {
         Self { own, tolerated, started, of: BTreeMap::new() }
     }
 
-    /// A peer refused this process, for it knows `newest`: gives the start that is believed, if one is. Claims that were not
-    /// repeated for two minutes count no more.
+    /// Records that `peer` refused this process because it knows `newest`; returns the accepted later incarnation, if
+    /// any. Claims not repeated for two minutes are ignored.
     pub(super) fn hear(
         &mut self,
         now: Moment,

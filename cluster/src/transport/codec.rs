@@ -1,7 +1,7 @@
-//! The only place that knows wire bytes: bincode 2, standard configuration.
+//! Encodes and decodes messages with bincode 2, standard configuration; no other module depends on the wire encoding.
 //!
-//! Decoding never panics, refuses more than [`MESSAGE_BYTES_MAX`], and must consume every byte. bincode is
-//! no longer developed; `docs/adr/0002-bincode.md` says why it is used and how to leave it.
+//! Decoding never panics, rejects more than [`MESSAGE_BYTES_MAX`], and must consume every byte. bincode is no longer
+//! developed; `docs/adr/0002-bincode.md` explains why it is used and how to replace it.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,36 +10,36 @@ use thiserror::Error;
 /// Largest encoded value accepted or produced, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Why bytes are no message, or a message has no bytes.
+/// Why a value could not be encoded or decoded.
 #[derive(Debug, Error)]
 pub enum CodecError {
-    /// The value is larger than a message may be.
+    /// The encoded value exceeds [`MESSAGE_BYTES_MAX`].
     #[error("the message has {bytes} bytes; expected at most {MESSAGE_BYTES_MAX}")]
     TooLarge {
-        /// Its encoded size.
+        /// Size of the encoded value, in bytes.
         bytes: usize,
     },
-    /// The value has no encoding.
+    /// The value can not be encoded.
     #[error("the message could not be encoded: {0}")]
     Encode(#[from] bincode::error::EncodeError),
-    /// The bytes are not this type's.
+    /// The bytes do not encode a value of the requested type.
     #[error("the message could not be decoded: {0}")]
     Decode(#[from] bincode::error::DecodeError),
-    /// The same value has other, shorter bytes.
+    /// The bytes are not the shortest encoding of the value.
     #[error("the message is not written as short as it can be")]
     NotCanonical,
-    /// Bytes are left over.
+    /// Bytes follow the encoded value.
     #[error("the message ends after {used} of {bytes} bytes")]
     Trailing {
-        /// Bytes consumed.
+        /// Number of bytes consumed.
         used: usize,
-        /// Bytes given.
+        /// Number of bytes given.
         bytes: usize,
     },
 }
 
-/// The value that `bytes` stand for, if that value has no other bytes: for what is hashed or signed, so that one
-/// statement has one encoding.
+/// Decodes `bytes` and rejects any encoding but the canonical one. Use it for values that are hashed or signed, so that
+/// each has exactly one encoding.
 pub fn decode_canonical<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let value = decode(bytes)?;
     if encode(&value)? == bytes { Ok(value) } else { Err(CodecError::NotCanonical) }
@@ -49,7 +49,7 @@ fn config() -> impl bincode::config::Config {
     bincode::config::standard().with_limit::<MESSAGE_BYTES_MAX>()
 }
 
-/// The bytes of `value`.
+/// Encodes `value`.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     let bytes = bincode::serde::encode_to_vec(value, config())?;
     if bytes.len() > MESSAGE_BYTES_MAX {
@@ -58,7 +58,7 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
     Ok(bytes)
 }
 
-/// The value that `bytes`, all of them, stand for.
+/// Decodes one value from `bytes` and rejects trailing bytes.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if bytes.len() > MESSAGE_BYTES_MAX {
         return Err(CodecError::TooLarge { bytes: bytes.len() });
@@ -73,7 +73,7 @@ mod tests {
     use proptest::prelude::*;
     use serde::Deserialize;
 
-    /// A bit of everything that is sent.
+    /// Covers the kinds of fields that messages have.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     enum Sample {
         Nothing,

@@ -1,4 +1,4 @@
-//! Where peers are, and how links behave.
+//! Configures peer addresses and link behaviour.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,55 +10,55 @@ use crate::config::{FieldError, require, require_between};
 use crate::id::NodeId;
 use crate::transport::identity::LIFETIME_MAX;
 
-/// One peer's address.
+/// Address of one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PeerConfig {
-    /// The peer's name in genesis.
+    /// Name of the peer in genesis.
     pub name: NodeId,
-    /// Where its link listens. Dialled by the member with the greater name only.
+    /// Address where the peer's link listens. Only the member with the greater name dials it.
     #[serde(with = "crate::config::socket_address")]
     pub address: SocketAddr,
 }
 
-/// The links of one member.
+/// Link configuration of one member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkConfig {
-    /// Where this member listens for the others, who prove with their genesis keys who they are. No default.
+    /// Address where this member listens for peers, which authenticate with their genesis keys. No default.
     #[serde(with = "crate::config::socket_address")]
     pub listen: SocketAddr,
-    /// Every other member of genesis. No default.
+    /// Every other member in genesis. No default.
     pub peers: Vec<PeerConfig>,
-    /// Envelopes that wait for one peer before some are dropped. 16 to 65,536. Default 4,096.
+    /// Maximum number of envelopes queued for one peer before some are dropped. 16 to 65,536. Default 4,096.
     #[serde(default = "default_queue")]
     pub queue: usize,
-    /// Bytes of envelopes that wait for one peer before some are dropped: what a peer that takes nothing can cost.
-    /// 4 MiB, which is two of the largest envelopes, to 1 GiB. Default 16 MiB.
+    /// Maximum bytes of envelopes queued for one peer before some are dropped: the memory that a peer which reads
+    /// nothing can cost. 4 MiB (two of the largest envelopes) to 1 GiB. Default 16 MiB.
     #[serde(default = "default_queue_bytes")]
     pub queue_bytes: usize,
-    /// How long connecting and meeting may take together, and making a session after that. 50 ms to 5 s. Default
-    /// 1 s.
+    /// Timeout for connecting and authenticating together, and again for establishing a session after that. 50 ms to 5
+    /// s. Default 1 s.
     #[serde(default = "default_handshake", with = "humantime_serde")]
     pub handshake_timeout: Duration,
-    /// How long a peer may be silent before its connection is given up; it is pinged four times within. 500 ms to
-    /// 10 min. Default 4 s: longer than any suspicion of the failure detector, shorter than TCP's own patience.
+    /// Idle time after which a connection is closed; the peer is pinged four times within it. 500 ms to 10 min. Default
+    /// 4 s: longer than any suspicion of the failure detector, shorter than TCP's own timeouts.
     #[serde(default = "default_stale", with = "humantime_serde")]
     pub stale_after: Duration,
-    /// Pause before the first redial; it doubles up to `redial_max`. 10 ms to 10 s. Default 50 ms.
+    /// Delay before the first redial; it doubles up to `redial_max`. 10 ms to 10 s. Default 50 ms.
     #[serde(default = "default_redial_min", with = "humantime_serde")]
     pub redial_min: Duration,
-    /// Longest pause between two dials. From `redial_min` to 60 s. Default 400 ms: a peer that returns is
-    /// linked well within a slot.
+    /// Longest delay between two dials. `redial_min` to 60 s. Default 400 ms: a returning peer is linked well within a
+    /// slot.
     #[serde(default = "default_redial_max", with = "humantime_serde")]
     pub redial_max: Duration,
-    /// The newest version of the link that is spoken: the older one until every member has been replaced, for a
-    /// careful upgrade. Default: the newest known.
+    /// Newest link version to offer. For a careful upgrade, keep the older one until every member has been replaced.
+    /// Default: the newest known.
     #[serde(default = "default_version")]
     pub version: u32,
-    /// How long a certificate of this member serves from when it is made; a new one is made when half of that is
-    /// over, and links that stand notice nothing. 1 min to 90 d. Default 7 d: a member whose clock is wrong by a
-    /// day still speaks with everybody. Below 2 d, members bear no more than half of it.
+    /// Lifetime of this member's certificates, from their creation. A new one is made when half of it has passed;
+    /// established links are not affected. 1 min to 90 d. Default 7 d: a member whose clock is off by a day can still
+    /// connect to all others. Below 2 d, members tolerate a clock error of at most half the lifetime.
     #[serde(default = "default_certificate", with = "humantime_serde")]
     pub certificate_lifetime: Duration,
 }
@@ -96,7 +96,7 @@ fn default_certificate() -> Duration {
 }
 
 impl LinkConfig {
-    /// The defaults, for a member that listens here and has these peers.
+    /// Creates the default configuration for a member that listens on `listen` and has these peers.
     pub fn new(listen: SocketAddr, peers: Vec<PeerConfig>) -> Self {
         Self {
             listen,

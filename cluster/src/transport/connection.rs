@@ -1,17 +1,19 @@
-//! One connection to one start of one member: two tasks, a bounded queue, and the questions under way.
+//! Runs one connection to one incarnation of a peer: its tasks, a bounded send queue, and the pending requests.
 //!
-//! It carries two things in frames of their own: `ractor_cluster`'s stream, which owns the session, and envelopes,
-//! which take the short way from the sender's thread to the socket and from the socket to the addressed actor.
-//! `ractor_cluster`'s own way takes six tasks and unbounded queues (`docs/adr/0006-two-planes.md`).
+//! A connection carries two streams in separate frames: that of `ractor_cluster`, which owns the session, and
+//! envelopes, which take the short path from the sender's thread to the socket and from the socket to the addressed
+//! actor. `ractor_cluster`'s own path takes six tasks and unbounded queues (`docs/adr/0006-two-planes.md`).
 //!
 //! ```text
-//!   Line::send ─► SendQueue ─► writer ─► socket ─► reader ─► Inbound (Door) ─► the actor addressed
+//!   PeerChannel::send ─► SendQueue ─► writer ─► socket ─► reader ─► Inbound (InboundRouter) ─► the addressed actor
 //!   NodeSession ◄── duplex ──► writer / reader ◄── control frames ──► the peer's NodeSession
 //! ```
 //!
-//! Watches and their ends wait beside the queue, where nothing displaces them: nobody would send them again.
+//! Watches and their notifications are queued separately, where nothing displaces them, because nobody would resend
+//! them.
 //!
-//! Frames that wait are written together; nothing waits for more to come. Silence for the idle time ends it.
+//! Queued frames are written together; nothing is delayed to form a larger batch. Silence for the idle time ends the
+//! connection.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind};
@@ -46,51 +48,51 @@ use super::statistics::{Count, Counters};
 use crate::clock::{Clock, Moment};
 use crate::id::{Incarnation, NodeId};
 
-/// Bytes that are written together, unless one frame has more.
+/// Maximum bytes written at once, unless a single frame is larger.
 const WRITE_BYTES_MAX: usize = 128 * 1024;
-/// Bytes that are read together.
+/// Maximum bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
-/// Bytes of `ractor_cluster`'s stream that lie between it and the socket.
+/// Size of the buffer between `ractor_cluster`'s stream and the socket, in bytes.
 const CONTROL_BYTES: usize = 64 * 1024;
-/// What a peer may send to `ractor_cluster` at once, whose queues have no bound: greetings and a roster of one remotable
-/// actor are less than a kilobyte, and every five bytes may show one more.
+/// Burst of control bytes a peer may send to `ractor_cluster`, whose queues are unbounded: handshake messages and the
+/// list of one remotable actor take less than a kilobyte, and every five bytes may advertise one more actor.
 const CONTROL_BURST: u64 = 16 * 1024;
-/// What it may send in a second beyond that: pings, and the roster's changes.
+/// Sustained rate of control bytes beyond the burst, per second: pings and changes of remotable actors.
 const CONTROL_PER_SECOND: u64 = 1024;
-/// Answers to pings that wait to be written; a peer that sends more is answered later, or not.
+/// Maximum number of queued pongs; further pings are answered later or not at all.
 const PONGS_MAX: usize = 8;
-/// The longest that ending a connection in order may take.
+/// Timeout of an orderly shutdown of the connection.
 const FAREWELL: Duration = Duration::from_millis(200);
-/// Silences of a fourth of the idle time after which the peer is given up.
+/// Number of silent quarters of the idle time after which the connection is closed.
 const SILENCES_MAX: u32 = 4;
-/// Questions and watches under way at once.
+/// Maximum number of pending requests and watches.
 pub const UNDER_WAY_MAX: usize = 4_096;
-/// Watches, their ends and what else may not be dropped, waiting to be written: a peer that takes none of them is
-/// given up, for then its watches mean nothing any more.
+/// Maximum number of queued notices: watches, their notifications, and other frames that must not be dropped. If a peer
+/// reads none of them, the connection is closed, because its watches can no longer be relied on.
 pub const NOTICES_MAX: usize = 4_096;
-/// The longest reason in one of them, in bytes.
+/// Maximum length of the reason in a notice, in bytes.
 const REASON_BYTES_MAX: usize = 1_024;
 
-/// Takes what a peer sends.
+/// Receives what a peer sends.
 pub trait Inbound: Send + Sync + 'static {
-    /// Takes one envelope to whom it is for, without waiting, or says why not.
+    /// Delivers one envelope to its recipient without waiting, or returns why not.
     fn take(&self, from: &Arc<Connection>, envelope: Envelope) -> Result<(), String>;
-    /// The peer ends the connection, for this reason.
+    /// Called when the peer ends the connection with this reason.
     fn refused(&self, _: &NodeId, _reason: &str) {}
-    /// Takes what the peer says of which process holds a member's key.
+    /// Handles a frame about which process holds a member's key.
     fn identity(&self, _: &Arc<Connection>, _: Bytes) -> Result<(), String> {
         Ok(())
     }
 }
 
-/// The bounds of a connection.
+/// Limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Frames that may wait.
+    /// Maximum number of queued frames.
     pub frames_max: usize,
-    /// Bytes that may wait.
+    /// Maximum number of queued bytes.
     pub bytes_max: usize,
-    /// Silence after which the peer is given up.
+    /// Silence after which the connection is closed.
     pub idle: Duration,
 }
 
@@ -99,16 +101,16 @@ enum Waiting {
     Down(oneshot::Sender<Ending>),
 }
 
-/// How a watch ended, while its connection stood.
+/// How a watch ended while its connection was open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The actor ended, for this reason.
+    /// The actor stopped, for this reason.
     Down(String),
-    /// The peer does not let it be watched, for this reason.
+    /// The peer refused the watch, for this reason.
     Refused(String),
 }
 
-/// A connection. Ends once, for one reason; then nothing is sent any more and every question is over.
+/// A connection. It ends once, for one reason; then nothing is sent any more and every pending request fails.
 pub struct Connection {
     info: PeerInfo,
     bounds: Bounds,
@@ -121,22 +123,22 @@ pub struct Connection {
     ping: Mutex<Option<(u64, Moment)>>,
     ping_due: AtomicBool,
     under_way: Mutex<HashMap<u64, Waiting, FixedState>>,
-    /// Answers to the peer's questions, for the task that waits for them.
+    /// Answers to the peer's requests, for the task that polls them.
     serves: UnboundedSender<BoxFuture<'static, ()>>,
-    /// How many that task waits for.
+    /// Number of answers that task is polling.
     serving: AtomicUsize,
-    /// Watches of the peer on this member's actors.
+    /// The peer's watches on this member's actors.
     served: Mutex<HashMap<u64, AbortHandle>>,
     last_id: AtomicU64,
     end: CancellationToken,
     reason: OnceLock<String>,
 }
 
-/// Both halves of a stream on which the members have met, with what was read beyond the greeting.
+/// Both halves of an authenticated stream, including bytes read beyond the hello.
 pub struct Halves<S> {
-    /// Finds frames.
+    /// Read half, split into frames.
     pub read: FramedRead<ReadHalf<S>, LengthDelimitedCodec>,
-    /// Takes frames.
+    /// Write half.
     pub write: WriteHalf<S>,
 }
 
@@ -145,14 +147,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<S: AsyncRead + AsyncWrite> Halves<S> {
-    /// The halves of a stream on which nothing was said yet.
+    /// Splits a stream on which nothing was sent yet.
     pub fn new(stream: S) -> Self {
         let (read, write) = tokio::io::split(stream);
         Self { read: FramedRead::new(read, frame::lengths(Kind::Hello)), write }
     }
 }
 
-/// Why nothing can be written. The end that closes a connection in order may be met while writing, before it is read.
+/// Describes a write error. An orderly close by the peer may show up as a write error before it is read.
 fn why(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::BrokenPipe => "the connection was closed".to_owned(),
@@ -160,13 +162,13 @@ fn why(error: &io::Error) -> String {
     }
 }
 
-/// The beginning of `reason`, as much of it as is told.
+/// Truncates `reason` to the length that is sent.
 fn cut(reason: &str) -> String {
     let end = reason.floor_char_boundary(REASON_BYTES_MAX);
     reason[..end].to_owned()
 }
 
-/// Forgets a question that nobody waits for any more.
+/// Removes a pending request when its caller stops waiting.
 struct Question<'a>(&'a Connection, u64);
 
 impl Drop for Question<'_> {
@@ -175,7 +177,7 @@ impl Drop for Question<'_> {
     }
 }
 
-/// A watch on an actor of the peer; it ends when this is dropped.
+/// A watch on an actor of the peer; dropping it ends the watch.
 pub struct Watching {
     connection: Arc<Connection>,
     id: u64,
@@ -183,7 +185,7 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// Waits for the actor's end and says why it ended; `None` if the connection ended first.
+    /// Waits for the actor to stop and returns the reason; `None` if the connection ended first.
     pub async fn down(&mut self) -> Option<Ending> {
         (&mut self.down).await.ok()
     }
@@ -192,13 +194,13 @@ impl Watching {
 impl Drop for Watching {
     fn drop(&mut self) {
         if locked(&self.connection.under_way).remove(&self.id).is_some() {
-            // On a connection that ends the watch ends as well.
+            // If the connection is ending, so is the watch.
             let _ = self.connection.notify(Body::Unwatch { id: self.id });
         }
     }
 }
 
-/// Lets `ractor_cluster` have what it may; see [`CONTROL_BURST`].
+/// Rate limiter for control bytes; see [`CONTROL_BURST`].
 struct ControlBudget {
     left: u64,
     since: Moment,
@@ -217,7 +219,7 @@ impl ControlBudget {
     }
 }
 
-/// Ends the connection with whoever holds this, should it panic.
+/// Ends the connection if the task that holds this panics.
 struct EndOnDrop(Arc<Connection>);
 
 impl Drop for EndOnDrop {
@@ -227,7 +229,7 @@ impl Drop for EndOnDrop {
 }
 
 impl Connection {
-    /// Starts both tasks on `halves`; the other end is `ractor_cluster`'s.
+    /// Starts the tasks on `halves`; returns the connection and `ractor_cluster`'s end of the control stream.
     pub fn start<S>(
         info: PeerInfo,
         halves: Halves<S>,
@@ -262,7 +264,7 @@ impl Connection {
         let (near, far) = tokio::io::duplex(CONTROL_BYTES);
         let (control_out, control_in) = tokio::io::split(near);
         let Halves { read, write } = halves;
-        // What was read beyond the greeting moves to a buffer of another size.
+        // Bytes read beyond the hello move to a buffer of another size.
         let rest = read.read_buffer().clone();
         let mut read = FramedRead::with_capacity(
             Counted::new(read.into_inner()),
@@ -289,22 +291,22 @@ impl Connection {
         (connection, far)
     }
 
-    /// The member it reaches.
+    /// Peer at the other end.
     pub fn peer(&self) -> &NodeId {
         &self.info.peer
     }
 
-    /// Which start of it.
+    /// Incarnation of the peer.
     pub fn incarnation(&self) -> Incarnation {
         self.info.incarnation
     }
 
-    /// Which process of it, if it says so.
+    /// Process of the peer, if it identified itself.
     pub fn instance(&self) -> Option<Instance> {
         self.info.instance
     }
 
-    /// Says something about who holds a member's key, to a peer that understands it.
+    /// Sends a frame about who holds a member's key, if the peer supports it.
     pub(super) fn identify(&self, identity: &Identity) {
         if self.info.instance.is_none() || self.ended().is_some() {
             return;
@@ -312,29 +314,29 @@ impl Connection {
         let mut frame = BytesMut::new();
         frame::put(Kind::Identity, &identity.encode(), &mut frame);
         let mut notices = locked(&self.notices);
-        // A peer that takes nothing is given up by those who send it more than this.
+        // A full queue is not an error here: `notify` closes the connection of a peer that reads nothing.
         if notices.len() < NOTICES_MAX {
             notices.push_back(frame.freeze());
             self.wake.notify_one();
         }
     }
 
-    /// The version both speak.
+    /// Version agreed with the peer.
     pub fn version(&self) -> u32 {
         self.info.version
     }
 
-    /// Why it has ended, if it has.
+    /// Reason the connection ended; `None` while it is open.
     pub fn ended(&self) -> Option<&str> {
         self.reason.get().map(String::as_str)
     }
 
-    /// Waits until it has ended.
+    /// Waits until the connection has ended.
     pub async fn has_ended(&self) {
         self.end.cancelled().await;
     }
 
-    /// Ends it; the first reason stays.
+    /// Ends the connection; the first reason is kept.
     pub fn end(&self, reason: &str) {
         if self.reason.set(reason.to_owned()).is_err() {
             return;
@@ -348,22 +350,22 @@ impl Connection {
         *queue = SendQueue::new(0, 0);
     }
 
-    /// Whoever waits for an answer waits in vain: the member is lost, though the connection may not know it.
+    /// Fails all pending requests: the peer is lost, although the connection may not have noticed.
     pub fn give_up_questions(&self) {
         locked(&self.under_way).retain(|_, waiting| matches!(waiting, Waiting::Down(_)));
     }
 
-    /// Questions and watches under way.
+    /// Number of pending requests and watches.
     pub fn questions(&self) -> usize {
         locked(&self.under_way).len()
     }
 
-    /// Watches of the peer on this member's actors.
+    /// Number of the peer's watches on this member's actors.
     pub fn watched(&self) -> usize {
         locked(&self.served).len()
     }
 
-    /// Frames and bytes that wait; watches and their ends, which have a bound of their own, not counted.
+    /// Queued frames and bytes, without notices, which have their own limit.
     pub fn waiting(&self) -> (usize, usize) {
         let queue = locked(&self.queue);
         (queue.len(), queue.bytes())
@@ -382,7 +384,7 @@ impl Connection {
         envelope.frame().map_err(Unsent::TooLarge)
     }
 
-    /// Queues what nothing may displace, for nobody would send it again: see [`NOTICES_MAX`].
+    /// Queues a notice, which nothing displaces because nobody would resend it; see [`NOTICES_MAX`].
     fn notify(&self, body: Body) -> Result<(), Unsent> {
         let frame = self.frame(Envelope::new(body))?;
         let mut notices = locked(&self.notices);
@@ -399,7 +401,7 @@ impl Connection {
         Err(Unsent::NoLink(self.info.peer.clone()))
     }
 
-    /// Tells the peer how a watch of its ended. A connection that has ended has told it already.
+    /// Reports to the peer how its watch ended. If the connection has ended, the peer already knows.
     pub(super) fn tell_ending(&self, id: u64, ending: &Ending) {
         let _ = self.notify(match ending {
             Ending::Down(reason) => Body::Down { id, reason: cut(reason) },
@@ -407,7 +409,7 @@ impl Connection {
         });
     }
 
-    /// The same, with its trace.
+    /// Queues one envelope with its trace context; never waits.
     pub fn send_envelope(&self, lane: Lane, envelope: Envelope) -> Result<(), Unsent> {
         let frame = self.frame(envelope)?;
         let mut queue = locked(&self.queue);
@@ -433,7 +435,7 @@ impl Connection {
     fn under_way(&self, waiting: Waiting) -> Result<u64, Unsent> {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let mut under_way = locked(&self.under_way);
-        // After the end nobody would clear it any more.
+        // After the connection's end nothing would clear the entry.
         if self.ended().is_some() {
             return Err(Unsent::NoLink(self.info.peer.clone()));
         }
@@ -444,7 +446,7 @@ impl Connection {
         Ok(id)
     }
 
-    /// Asks `to`, and waits for the answer until the deadline.
+    /// Sends a request to `to` and waits for the answer until the deadline.
     pub async fn ask(
         &self,
         to: Bytes,
@@ -465,7 +467,7 @@ impl Connection {
         }
     }
 
-    /// Watches this life of `to` until it ends or the watch is dropped.
+    /// Watches this incarnation of `to` until it stops or the watch is dropped.
     pub fn watch(self: &Arc<Self>, to: Bytes, incarnation: Incarnation) -> Result<Watching, Unsent> {
         let (tell, down) = oneshot::channel();
         let id = self.under_way(Waiting::Down(tell))?;
@@ -474,19 +476,19 @@ impl Connection {
         Ok(watching)
     }
 
-    /// Lets `answer` be worked on, until it is done or the connection has ended. All of a connection's are worked on
-    /// by one task, so that what is ready together is sent together. One that panics ends the connection.
+    /// Polls `answer` until it completes or the connection ends. One task polls all answers of a connection, so that
+    /// answers ready together are sent together. A panic in one ends the connection.
     pub(super) fn serve(&self, answer: impl Future<Output = ()> + Send + 'static) -> Result<(), String> {
         if self.serving.fetch_add(1, Ordering::Relaxed) >= UNDER_WAY_MAX {
             self.serving.fetch_sub(1, Ordering::Relaxed);
             return Err(format!("{UNDER_WAY_MAX} questions are under way; expected fewer"));
         }
         let mut answer = answer.boxed();
-        // It begins here and now, without waiting for that task, which wakes when there is something to wait for.
+        // Poll once here: the task wakes only for answers that are not ready at once.
         if (&mut answer).now_or_never().is_some() {
             self.serving.fetch_sub(1, Ordering::Relaxed);
         } else {
-            // After the end nobody waits for an answer.
+            // After the connection's end nobody waits for the answer.
             let _ = self.serves.send(answer);
         }
         Ok(())
@@ -505,7 +507,7 @@ impl Connection {
         }
     }
 
-    /// Lets `watch` wait for what the peer watches under this number, until that is over or the connection is.
+    /// Runs `watch` for the peer's watch `id` until it completes or the connection ends.
     pub(super) fn serve_watch(
         self: &Arc<Self>,
         id: u64,
@@ -515,12 +517,12 @@ impl Connection {
         if served.len() >= UNDER_WAY_MAX {
             return Err(format!("{UNDER_WAY_MAX} watches stand; expected fewer"));
         }
-        // After the end nobody would clear it any more.
+        // After the connection's end nothing would clear the entry.
         if self.ended().is_none() {
             let connection = self.clone();
             let task = tokio::spawn(async move {
                 watch.await;
-                // Under the same number another may stand meanwhile.
+                // A newer watch may use the same id by now.
                 let mut served = locked(&connection.served);
                 if served.get(&id).is_some_and(|watch| watch.id() == tokio::task::id()) {
                     served.remove(&id);
@@ -533,7 +535,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The peer no longer watches.
+    /// Removes a watch of the peer.
     pub(super) fn unwatch(&self, id: u64) {
         if let Some(watch) = locked(&self.served).remove(&id) {
             watch.abort();
@@ -552,16 +554,16 @@ impl Connection {
         let mut silences = 0;
         let mut heard_before = 0;
         let mut ended = pin!(self.end.cancelled());
-        // What it may not do, or how the connection was lost.
+        // `Err`: the peer violated the protocol. `Ok`: the connection was lost.
         let reason: Result<String, String> = loop {
             if self.ended().is_some() {
                 return;
             }
             let frame = tokio::select! {
                 biased;
-                // Before frames: whoever sends without end is pinged as well.
+                // Before frames, so that a flooding peer is pinged as well.
                 _ = ticks.tick() => {
-                    // Part of a frame is heard as well: on a slow link a large one takes longer than the idle time.
+                    // Part of a frame counts as activity: on a slow link a large one takes longer than the idle time.
                     let heard = frames.get_ref().bytes();
                     silences = if heard == heard_before { silences + 1 } else { 1 };
                     heard_before = heard;
@@ -657,7 +659,7 @@ impl Connection {
         }
     }
 
-    /// One that nobody waits for any more is late, not wrong; one that does not fit what was asked answers nothing.
+    /// Handles an answer. One that nobody waits for is late, not wrong; one of the wrong kind is ignored.
     fn answered(&self, id: u64, outcome: Result<Bytes, String>) {
         let mut under_way = locked(&self.under_way);
         match (under_way.remove(&id), outcome) {
@@ -679,7 +681,7 @@ impl Connection {
         }
     }
 
-    /// Moves everything that is to be written next behind `out`.
+    /// Appends everything to be written next to `out`.
     fn fill(&self, out: &mut BytesMut) {
         if self.ping_due.swap(false, Ordering::Relaxed) {
             let mut ping = locked(&self.ping);
@@ -703,7 +705,7 @@ impl Connection {
         self.counters.add(Count::EnvelopesSent, taken as u64);
     }
 
-    /// Writes all of `bytes`. The idle time is for each piece that is taken: a slow link takes as long as it needs.
+    /// Writes all of `bytes`. The idle time applies to each partial write: a slow link takes as long as it needs.
     async fn write_all(
         &self,
         socket: &mut (impl AsyncWrite + Unpin),
@@ -734,7 +736,7 @@ impl Connection {
                 break Some("its session ended".to_owned());
             }
             loop {
-                // Whoever sends without end does not keep `ractor_cluster` from speaking.
+                // Read control bytes here too, so that a flooding sender can not starve `ractor_cluster`.
                 if chunk.is_empty() {
                     let _ = control.read_buf(&mut chunk).now_or_never();
                 }
@@ -747,7 +749,7 @@ impl Connection {
                     break;
                 }
                 self.counters.add(Count::BytesSent, out.len() as u64);
-                // A peer that speaks and does not listen is never silent, and `ractor_cluster` answers it without end.
+                // A peer that sends but does not read is never silent, and `ractor_cluster` keeps answering it.
                 let written = tokio::select! {
                     biased;
                     written = self.write_all(&mut socket, &out) => written,
@@ -763,7 +765,7 @@ impl Connection {
                 }
                 out.clear();
             }
-            // Encryption keeps what it has not written yet; a peer that reads nothing lets this wait for ever.
+            // TLS buffers what it has not written yet; if the peer reads nothing, flushing would wait for ever.
             let flushed = tokio::select! {
                 biased;
                 flushed = tokio::time::timeout(self.bounds.idle, socket.flush()) => flushed,
@@ -778,7 +780,8 @@ impl Connection {
         if let Some(reason) = reason {
             self.end(&reason);
         }
-        // The peer hears that this is the end, and not a line that broke; one that takes nothing is not waited for.
+        // Tells the peer that this is an orderly close and not a broken connection; the timeout covers one that does
+        // not read.
         let _ = tokio::time::timeout(FAREWELL, socket.shutdown()).await;
     }
 }
@@ -800,14 +803,14 @@ mod tests {
 
     const IDLE: Duration = Duration::from_millis(400);
 
-    /// A connection, the peer's end of it, and that of `ractor_cluster`.
+    /// A connection, the peer's end of its stream, and `ractor_cluster`'s end.
     fn connection(rejections: &RejectionLog) -> (Arc<Connection>, DuplexStream, DuplexStream) {
         let (near, far) = tokio::io::duplex(256);
         let (connection, control) = connection_on(near, rejections);
         (connection, far, control)
     }
 
-    /// A connection on this stream, and the end of `ractor_cluster`.
+    /// A connection on this stream, and `ractor_cluster`'s end.
     fn connection_on<S>(stream: S, rejections: &RejectionLog) -> (Arc<Connection>, DuplexStream)
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
@@ -838,7 +841,7 @@ mod tests {
         let answers = tokio::spawn(async move { while control.write_all(&[7; 64]).await.is_ok() {} });
         let ping = framed(Kind::Ping, &[0; 8]);
         while connection.ended().is_none() {
-            // It fails when the connection has ended meanwhile.
+            // Fails once the connection has ended.
             let _ = peer.write_all(&ping).await;
             tokio::time::sleep(IDLE / 16).await;
         }
@@ -846,7 +849,7 @@ mod tests {
         answers.abort();
     }
 
-    /// A stream that takes everything and never hands it on, as encryption may over a socket that is full.
+    /// A stream that accepts all writes and never flushes, as TLS may over a full socket.
     struct Hoard(DuplexStream);
 
     impl AsyncRead for Hoard {
@@ -889,7 +892,7 @@ mod tests {
         let (connection, _control) = connection_on(Hoard(near), &rejections());
         let ping = framed(Kind::Ping, &[0; 8]);
         for _ in 0..64 {
-            // It fails when the connection has ended meanwhile.
+            // Fails once the connection has ended.
             let _ = peer.write_all(&ping).await;
             tokio::time::sleep(IDLE / 16).await;
         }
@@ -904,7 +907,7 @@ mod tests {
         let (to, protocol) = (Bytes::from_static(b"chain"), Bytes::from_static(b"chain/1"));
         let ask = Body::Ask { id: 1, to, protocol, question: message, patience: Duration::from_mins(1) };
         one.send(Lane::Request, ask).expect("there is room");
-        // 256 bytes a tick: the frame takes many times the idle time.
+        // 256 bytes per tick: the frame takes many times the idle time.
         let mut passed = 0;
         let (mut piece, mut back) = ([0; 256], [0; 256]);
         while passed < 1 << 20 {
@@ -916,7 +919,7 @@ mod tests {
                     far.write_all(&piece[..read]).await.expect("it takes");
                     passed += read;
                 }
-                // Pings and their answers.
+                // Pings and their pongs.
                 read = far.read(&mut back) => {
                     near.write_all(&back[..read.expect("it sends")]).await.expect("it takes");
                 }
@@ -940,7 +943,7 @@ mod tests {
             tokio::spawn(
                 async move { while control.read(&mut [0; 4_096]).await.is_ok_and(|read| read > 0) {} },
             );
-            // What comes after the frame that ends it finds it closed.
+            // Bytes after the frame that ends the connection find it closed.
             let _ = tokio::time::timeout(IDLE, peer.write_all(&bytes)).await;
             connection.has_ended().await;
             assert_eq!((connection.ended(), rejections.total()), (Some(reason), 1));

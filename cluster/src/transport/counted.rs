@@ -1,4 +1,4 @@
-//! Counts what is read, so that part of a frame is known to have come.
+//! Counts the bytes that were read, so that partly received frames count as activity.
 
 use std::io;
 use std::pin::Pin;
@@ -6,14 +6,14 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// A reader, and how many bytes it has read.
+/// A reader that counts the bytes it has read.
 pub(super) struct Counted<R> {
     reader: R,
     bytes: u64,
 }
 
 impl<R> Counted<R> {
-    /// Nothing read yet.
+    /// Wraps `reader`; the count starts at zero.
     pub(super) fn new(reader: R) -> Self {
         Self { reader, bytes: 0 }
     }

@@ -1,14 +1,15 @@
-//! Finds two processes that hold one member's key, and stops the younger.
+//! Detects two processes that hold one member's key, and halts the younger one.
 //!
 //! ```text
-//!   node-4 (linked)          node-1                node-4 (a copy, greets)
+//!   node-4 (linked)          node-1                node-4 (a copy, connects)
 //!      │ ◄──── question ────── │ ◄───────────────────── │
 //!      │ ───── presence ─────► │ ────── presence ─────► │  proof for the copy
 //!      │ ◄──── presence ────── │ ◄───── presence ────── │
-//!      │ proof for the first   │ tells, keeps the elder │ halts if it is the younger
+//!      │ proof for the first   │ reports, keeps elder   │  halts if it is the younger
 //! ```
 //!
-//! What is said and who is the younger: [`presence`](super::presence). Here it is asked, answered and told.
+//! [`presence`](super::presence) defines the messages and which process is younger. This module exchanges them and
+//! reports the outcome.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -29,34 +30,34 @@ use crate::event::{ClusterEvent, EventBus};
 use crate::id::{ActorName, Incarnation, NodeId};
 use crate::port::ConsensusHalt;
 
-/// In whose name a member whose key has an older holder is halted.
+/// Actor name used as the source when a member halts because an older process holds its key.
 pub const IDENTITY: &str = "identity";
-/// How long after it was told of a member's two processes it is told again, if it lasts.
+/// Minimum interval between two reports of the same member's duplicate processes.
 const TOLD_EVERY: Duration = Duration::from_secs(30);
-/// Presences signed or checked within a second: each costs about a millisecond, and peers ask for them.
+/// Maximum number of presences signed or verified per second: each costs about a millisecond, and peers trigger them.
 const WORK_MAX: usize = 32;
 
-/// Who this process is, and how it proves that.
+/// Identity of this process and the means to prove it.
 pub struct Holder {
-    /// The member.
+    /// Name of the member.
     pub member: NodeId,
-    /// Which start of it.
+    /// Incarnation of the member.
     pub incarnation: Incarnation,
-    /// The hash of its genesis.
+    /// Hash of the member's genesis.
     pub federation: [u8; 32],
-    /// How many of its peers may lie.
+    /// Number of peers that may be faulty.
     pub tolerated: usize,
-    /// Signs with its key.
+    /// Signs with the member's key.
     pub signer: Arc<dyn CertificateSigner>,
-    /// Halts it.
+    /// Halts the member's consensus.
     pub halt: Arc<dyn ConsensusHalt>,
 }
 
-/// What this process knows of others that hold its member's key or a peer's. Cheap to clone.
+/// What this process knows of other processes that hold its member's key or a peer's. Cheap to clone.
 #[derive(Clone)]
 pub struct Duplicates(Arc<Shared>);
 
-/// Those who wait for one process's word.
+/// Callers that wait for a presence of one process.
 type Waiting = Vec<oneshot::Sender<Presence>>;
 
 struct Shared {
@@ -66,11 +67,11 @@ struct Shared {
     clock: Arc<dyn Clock>,
     events: EventBus,
     halted: OnceLock<String>,
-    /// Who waits for a peer's word, by the process it is asked about.
+    /// Waiting callers, by peer and by the instance that the peer was asked about.
     asked: Mutex<BTreeMap<(NodeId, Instance), Waiting>>,
     told: Mutex<BTreeMap<NodeId, Moment>>,
     claims: Mutex<Claims>,
-    /// The later start that peers are believed to know.
+    /// Later incarnation that peers are believed to know.
     outdated: watch::Sender<Option<LaterStart>>,
     work: Mutex<VecDeque<Moment>>,
 }
@@ -80,7 +81,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Duplicates {
-    /// Of a process that starts now.
+    /// Creates the state for a process that starts now.
     pub fn new(holder: Holder, clock: Arc<dyn Clock>, events: EventBus) -> Self {
         let (instance, started) = (Instance::draw(), clock.now());
         let claims = Claims::new(holder.incarnation, holder.tolerated, started);
@@ -99,25 +100,25 @@ impl Duplicates {
         }))
     }
 
-    /// This process.
+    /// Instance of this process.
     pub fn instance(&self) -> Instance {
         self.0.instance
     }
 
-    /// Why this process may not go on, if an older one holds its member's key.
+    /// Why this process was halted, if an older one holds its member's key.
     pub fn halted(&self) -> Option<&str> {
         self.0.halted.get().map(String::as_str)
     }
 
-    /// Waits until peers that are believed have refused this start of the member, because they know a later one, or another
-    /// one of its number: gives the latest that they know.
+    /// Waits until credible peers have refused this incarnation because they know a later one, or another process of
+    /// the same incarnation; returns the latest that they know.
     pub async fn outdated(&self) -> LaterStart {
         let mut outdated = self.0.outdated.subscribe();
         let found = outdated.wait_for(Option::is_some).await.ok().and_then(|found| *found);
         found.expect("the sender is this object's own")
     }
 
-    /// A peer refused this process.
+    /// Records that a peer refused this process.
     fn refused(&self, peer: &NodeId, reason: &str) {
         let own = self.0.holder.incarnation;
         let Some(outdated) = Outdated::parse(reason).filter(|outdated| outdated.incarnation == own) else {
@@ -129,12 +130,12 @@ impl Duplicates {
         }
     }
 
-    /// What this process says first.
+    /// Adds this process's instance to `hello`.
     pub(super) fn greeting(&self, hello: &Hello) -> Hello {
         Hello { instance: Some(self.0.instance), ..hello.clone() }
     }
 
-    /// What this process says beside another one.
+    /// Creates and signs this process's presence beside another one.
     fn presence(&self, beside: Instance) -> Presence {
         let Shared { holder, instance, started, clock, .. } = &*self.0;
         let mut presence = Presence {
@@ -149,13 +150,13 @@ impl Duplicates {
         presence
     }
 
-    /// Whether `presence` is its member's own word.
+    /// Whether `presence` is signed by its member.
     pub(super) fn is_signed(&self, presence: &Presence) -> bool {
         let Holder { signer, federation, .. } = &self.0.holder;
         signer.verify(&presence.member, &presence.statement(federation), &presence.signature)
     }
 
-    /// Whether there is time for one more signature.
+    /// Takes one unit of the signature budget; false if it is spent.
     fn may_work(&self) -> bool {
         let now = self.0.clock.now();
         let mut work = locked(&self.0.work);
@@ -167,7 +168,7 @@ impl Duplicates {
         may
     }
 
-    /// Asks the process at the other end of `connection` whether it lives beside `other`, a process of the same member.
+    /// Asks the process at the other end of `connection` for its presence beside `other`, a process of the same member.
     pub(super) async fn ask(
         &self,
         connection: &Connection,
@@ -181,7 +182,7 @@ impl Duplicates {
             answered = tokio::time::timeout(patience, answered) => answered.ok()?.ok(),
             () = connection.has_ended() => None,
         };
-        // Of those who waited longer than they wanted to.
+        // Removes callers that have timed out.
         locked(&self.0.asked).retain(|_, waiting| {
             waiting.retain(|waiting| !waiting.is_closed());
             !waiting.is_empty()
@@ -189,7 +190,7 @@ impl Duplicates {
         presence
     }
 
-    /// Two processes of `member` live at the same time.
+    /// Reports that two processes of `member` run at the same time.
     pub(super) fn tell(&self, member: &NodeId, stays: &Presence, goes: &str) {
         let reason = format!("{goes} is refused; {stays} stays");
         self.tell_once(member, reason);
@@ -207,7 +208,7 @@ impl Duplicates {
         self.0.events.tell(ClusterEvent::DuplicateMember { member, reason });
     }
 
-    /// What a frame of identity means, and what is answered.
+    /// Handles an identity frame and answers it.
     fn take(&self, from: &Connection, body: Bytes) -> Result<(), String> {
         match Identity::decode(body)? {
             Identity::Question(beside) if beside == self.0.instance => Ok(()),
@@ -240,7 +241,7 @@ impl Duplicates {
                 if !self.is_signed(&presence) {
                     return Err("it shows a presence that its key has not signed".to_owned());
                 }
-                // Whoever stopped waiting asks again when it matters.
+                // A caller that has timed out asks again when it needs to.
                 for waiting in waiting {
                     drop(waiting.send(presence.clone()));
                 }
@@ -250,7 +251,7 @@ impl Duplicates {
         }
     }
 
-    /// Another process holds this member's key: one of the two goes on.
+    /// Decides which of two processes with this member's key continues: this one or `other`.
     fn judge(&self, own: &Presence, other: &Presence) {
         let member = &self.0.holder.member;
         if own.is_younger_than(other) {
@@ -273,7 +274,7 @@ impl Duplicates {
     }
 }
 
-/// Takes frames of identity, and lets everything else through.
+/// Handles identity frames and passes everything else on.
 pub(super) struct Identified {
     pub(super) duplicates: Option<Duplicates>,
     pub(super) inner: Arc<dyn Inbound>,

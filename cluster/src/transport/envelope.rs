@@ -1,7 +1,7 @@
-//! What travels between members, and how it is written.
+//! Defines the envelopes sent between members, and their encoding.
 //!
-//! Protocol buffers: a field that is not known is ignored, so that fields can be added within a version. A kind that
-//! is not known is refused. Who sends, and which start of it, is the connection's matter and not repeated.
+//! Envelopes are protocol buffers: unknown fields are ignored, so that fields can be added within a version. Unknown
+//! kinds are rejected. The connection knows the sender and its incarnation, so envelopes do not repeat them.
 
 use std::time::Duration;
 
@@ -13,64 +13,64 @@ use super::frame::{self, Kind};
 use super::hello::VERSION_WATCH;
 use crate::trace::{TraceContext, current_context};
 
-/// One message to another member. Names are text as it came: whoever looks them up finds them or not.
+/// A message to another member. Names are unchecked text as received; looking them up validates them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    /// What it is.
+    /// Content of the envelope.
     pub body: Body,
-    /// Which trace it belongs to.
+    /// Trace context of the sender.
     pub trace: TraceContext,
 }
 
-/// What an envelope carries.
+/// Content of an envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
     /// A message to an actor.
     Tell {
-        /// To whom.
+        /// Name of the recipient.
         to: Bytes,
-        /// In its actor's encoding.
+        /// Message in the recipient's encoding.
         payload: Bytes,
     },
-    /// A question to an actor, or an order: one that is not answered has `id` 0.
+    /// A request to an actor, or a command: one that needs no answer has `id` 0.
     Ask {
-        /// Repeated in the answer; 0 if none is wanted.
+        /// Id repeated in the answer; 0 if none is wanted.
         id: u64,
-        /// Whom.
+        /// Name of the recipient.
         to: Bytes,
-        /// How the question is written.
+        /// Protocol in which the request is encoded.
         protocol: Bytes,
-        /// The question.
+        /// Encoded request.
         question: Bytes,
-        /// How long the asker waits. Zero: it does not say.
+        /// How long the caller waits. Zero: unspecified.
         patience: Duration,
     },
-    /// What an actor answers, or why it does not.
+    /// The answer to a request, or why there is none.
     Answer {
-        /// Of the question.
+        /// Id of the request.
         id: u64,
-        /// See above.
+        /// Encoded answer, or the reason why there is none.
         outcome: Result<Bytes, String>,
     },
-    /// Tell me once when this actor ends. Answered only to say why it may not be watched.
+    /// Asks for one notification when an actor stops. Answered only if the watch is refused.
     Watch {
-        /// Repeated when it does.
+        /// Id repeated in the notification.
         id: u64,
-        /// Whom.
+        /// Name of the actor to watch.
         to: Bytes,
-        /// Which of its lives; one that is over has ended.
+        /// Incarnation of the actor to watch; an earlier one counts as stopped.
         incarnation: u64,
     },
-    /// It need not be told any more.
+    /// Cancels a watch.
     Unwatch {
-        /// Of the watch.
+        /// Id of the watch.
         id: u64,
     },
-    /// A watched actor has ended.
+    /// A watched actor has stopped.
     Down {
-        /// Of the watch.
+        /// Id of the watch.
         id: u64,
-        /// Why.
+        /// Reason why it stopped.
         reason: String,
     },
 }
@@ -106,7 +106,7 @@ const UNWATCH: u32 = 6;
 const DOWN: u32 = 7;
 
 impl Body {
-    /// The first version that has it.
+    /// First link version that supports this kind.
     pub fn version(&self) -> u32 {
         match self {
             Self::Tell { .. } | Self::Ask { .. } | Self::Answer { .. } => super::hello::VERSION_MIN,
@@ -119,7 +119,7 @@ impl Body {
         match self {
             Self::Tell { to, payload } => Wire { kind: TELL, to, payload, ..wire },
             Self::Ask { id, to, protocol, question, patience } => {
-                // Rounded up: 0 would say nothing.
+                // Rounded up: 0 would mean unspecified.
                 let patience_ms = patience.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u32::MAX);
                 Wire { kind: ASK, id, to, protocol, payload: question, patience_ms, ..wire }
             }
@@ -150,12 +150,12 @@ impl Body {
 }
 
 impl Envelope {
-    /// For what the present task works on.
+    /// Creates an envelope with the trace context of the current task.
     pub fn new(body: Body) -> Self {
         Self { body, trace: current_context() }
     }
 
-    /// Its frame, ready to be sent; an error that names its size if it is larger than an envelope may be.
+    /// Encodes the frame to send; fails with the size if it exceeds the limit.
     pub fn frame(self) -> Result<Bytes, String> {
         let mut wire = self.body.wire();
         wire.trace = self.trace.to_bytes();
@@ -171,7 +171,7 @@ impl Envelope {
         Ok(frame.freeze())
     }
 
-    /// The envelope in the body of a frame, of a connection of this version.
+    /// Decodes the envelope in a frame body received on a connection of this version.
     pub fn decode(bytes: Bytes, version: u32) -> Result<Self, String> {
         let wire = Wire::decode(bytes).map_err(|error| format!("an envelope can not be read: {error}"))?;
         let trace = TraceContext::of_bytes(&wire.trace)?;
@@ -184,35 +184,35 @@ impl Envelope {
     }
 }
 
-/// How much a message matters when not all can be sent, most first.
+/// Priority of an envelope when not all can be sent, highest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
-    /// Heartbeats: a member whose heartbeats wait looks dead.
+    /// Heartbeats: a member whose heartbeats are delayed seems dead.
     Heartbeat,
     /// Proposals and votes.
     Consensus,
-    /// Questions, answers, watches.
+    /// Requests, answers, watches.
     Request,
-    /// Blocks for who is behind, transactions.
+    /// Blocks for members that lag behind; transactions.
     Bulk,
 }
 
-/// What a full queue does with one more, when it holds nothing that matters less.
+/// What a full queue does with one more envelope when it holds nothing of lower priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
-    /// The oldest of its class goes: a new one is worth more.
+    /// Drop the oldest of the same lane: newer ones are worth more.
     DropOldest,
-    /// The new one goes, and nobody is told: it is sent again by whoever misses it.
+    /// Drop the new one without an error: receivers that need it cause it to be sent again.
     DropNewest,
-    /// The new one goes, and its sender is told.
+    /// Refuse the new one with an error to the sender.
     Refuse,
 }
 
 impl Lane {
-    /// Every class, most important first.
+    /// Every lane, highest priority first.
     pub const ALL: [Self; 4] = [Self::Heartbeat, Self::Consensus, Self::Request, Self::Bulk];
 
-    /// Its name, a label.
+    /// Name of the lane, used as a metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Heartbeat => "heartbeat",
@@ -222,7 +222,7 @@ impl Lane {
         }
     }
 
-    /// What becomes of one more when the queue is full.
+    /// Policy of the lane when the queue is full.
     pub fn when_full(self) -> WhenFull {
         match self {
             Self::Heartbeat | Self::Consensus => WhenFull::DropOldest,

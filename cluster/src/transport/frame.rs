@@ -1,7 +1,7 @@
-//! The frames of a connection: `length: u32 | kind: u8 | body`, the length in network order and without itself.
+//! Splits a connection into frames: `length: u32 | kind: u8 | body`, the length in network order and excluding itself.
 //!
-//! A kind has a limit of its own, and before the greeting only a greeting's bytes are read at all. Frames of a kind
-//! that the agreed version does not know end the connection: what may be left out is a field, never a frame.
+//! Each kind has its own size limit, and before the hello at most a hello's size is read. A frame kind that the agreed
+//! version does not know ends the connection: only fields are optional, frames never are.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use thiserror::Error;
@@ -9,23 +9,23 @@ use tokio_util::codec::LengthDelimitedCodec;
 
 use super::codec::MESSAGE_BYTES_MAX;
 
-/// What a frame is.
+/// Kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
-    /// Who speaks, and which versions it speaks. The first frame of each side, and no other.
+    /// Identity and supported versions of the sender. The first frame of each side, and only the first.
     Hello = 0,
-    /// Why the connection is about to be closed.
+    /// Reason why the sender is about to close the connection.
     ConnectionRefusal = 1,
     /// Bytes of `ractor_cluster`'s own stream.
     Control = 2,
-    /// To be answered with the same body.
+    /// Asks for a [`Self::Pong`] with the same body.
     Ping = 3,
-    /// The answer.
+    /// Answer to a ping.
     Pong = 4,
     /// One envelope.
     Envelope = 5,
-    /// Whether two processes hold one member's key. Sent only to those whose greeting names their process.
+    /// Messages about two processes that hold one member's key. Sent only to peers whose hello names their instance.
     Identity = 6,
 }
 
@@ -40,7 +40,7 @@ impl Kind {
         Self::Identity,
     ];
 
-    /// The largest body, in bytes.
+    /// Maximum size of the body, in bytes.
     pub const fn body_max(self) -> usize {
         match self {
             Self::Hello | Self::ConnectionRefusal | Self::Identity => 1_024,
@@ -51,39 +51,39 @@ impl Kind {
     }
 }
 
-/// Bytes before the body.
+/// Number of bytes before the body.
 pub const HEADER_BYTES: usize = 5;
 
-/// Why bytes are no frame.
+/// Why bytes are not a valid frame.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum FrameError {
-    /// Not even a kind.
+    /// The frame has no kind.
     #[error("an empty frame; expected a kind and a body")]
     Empty,
-    /// No such kind.
+    /// The kind is unknown.
     #[error("a frame of kind {0}; expected 0 to 6")]
     Kind(u8),
-    /// More than this kind may have.
+    /// The body exceeds the kind's limit.
     #[error("a {kind:?} frame of {bytes} bytes; expected at most {} bytes", kind.body_max())]
     TooLarge {
-        /// The kind.
+        /// Kind of the frame.
         kind: Kind,
-        /// Its body's bytes.
+        /// Size of its body, in bytes.
         bytes: usize,
     },
 }
 
-/// A frame as it came.
+/// A received frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// What it is.
+    /// Kind of the frame.
     pub kind: Kind,
-    /// The rest.
+    /// Body of the frame.
     pub body: Bytes,
 }
 
 impl Frame {
-    /// The frame in these bytes, which have no length any more.
+    /// Parses a frame without its length prefix.
     pub fn parse(mut bytes: BytesMut) -> Result<Self, FrameError> {
         if bytes.is_empty() {
             return Err(FrameError::Empty);
@@ -111,7 +111,8 @@ pub fn put(kind: Kind, body: &[u8], into: &mut BytesMut) {
     into.extend_from_slice(body);
 }
 
-/// Finds frames in a stream; refuses a length above what `largest` may have before a byte of it is kept.
+/// Creates a codec that splits a stream into frames, and rejects a length above the limit of `largest` before buffering
+/// its body.
 pub fn lengths(largest: Kind) -> LengthDelimitedCodec {
     LengthDelimitedCodec::builder().max_frame_length(largest.body_max() + 1).new_codec()
 }

@@ -1,10 +1,9 @@
-//! The door through which other members reach this one's actors, and the one actor of a node that
-//! `ractor_cluster` shows to them.
+//! Routes messages from other members to local actors, and defines the only actor that `ractor_cluster` exposes.
 //!
-//! `ractor_cluster` advertises every remotable actor to every peer, and any peer may message it; so there is one, the
-//! [`Gateway`], and all it does is to say which start of the node it belongs to: a link is up when the peer's gateway
-//! has answered, and down when it has ended. Envelopes go through the [`InboundRouter`], which lets a message pass to the
-//! actors on its list, from the members on that actor's list.
+//! `ractor_cluster` advertises every remotable actor to every peer, and any peer may message it. So there is exactly
+//! one, the [`Gateway`], and all it does is report its node's incarnation: a link is up once the peer's gateway has
+//! answered, and down once the gateway has stopped. Envelopes go through the [`InboundRouter`], which delivers only to
+//! listed actors, and only from the members listed for that actor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
@@ -26,33 +25,33 @@ use crate::id::{ActorName, Incarnation, NAME_BYTES_MAX, NodeId};
 use crate::mailbox::Address;
 use crate::trace::{ParentSpan, within_sync};
 
-/// The gateway's name within its node.
+/// Name of the gateway within its node.
 pub const GATEWAY: &str = "gateway";
-/// The longest a question is worked on.
+/// Maximum time to work on one request.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The most that one member may have waiting with one actor.
+/// Maximum load that one member may have queued at one actor.
 pub const SHARE: Load = Load { messages: 256, bytes: 4 * 1024 * 1024 };
-/// The fewest messages it may: several rounds of consensus.
+/// Lower bound of the message count in a quota: several rounds of consensus.
 const SHARE_MIN: usize = 64;
 
-/// The slots of the mailbox of an actor that so many peers may reach, at least `least`, and what each of them may have waiting
-/// there. All their shares together leave a quarter of it to the actor's own node, whose checks they would else keep out while
-/// the actor waits.
+/// Returns the mailbox capacity, at least `least`, of an actor that `peers` peers may reach, and the quota of each
+/// peer. All quotas together leave a quarter of the mailbox to the actor's own node; otherwise peers could crowd out
+/// its health checks while the actor is blocked.
 pub fn mailbox(least: usize, peers: usize) -> (usize, Load) {
     let messages = (least / 4 * 3 / peers.max(1)).clamp(SHARE_MIN, SHARE.messages);
     (least.max((messages * peers).div_ceil(3) * 4), Load { messages, ..SHARE })
 }
 
-/// Takes an envelope's payload to a local actor, or says why not.
+/// Delivers an envelope's payload to a local actor, or returns why not.
 pub type Route = Arc<dyn Fn(NodeId, &[u8]) -> Result<(), String> + Send + Sync>;
 
-/// Who may reach an actor.
+/// Members that may reach an actor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admits {
     /// Every other member.
     Members,
-    /// These only.
+    /// Only these members.
     Only(BTreeSet<NodeId>),
 }
 
@@ -65,14 +64,14 @@ impl Admits {
     }
 }
 
-/// Which local actors may be reached from outside, and by whom.
+/// Local actors that are reachable from other members, and by whom.
 #[derive(Clone, Default)]
 pub struct Routes {
     routes: BTreeMap<ActorName, (Admits, Route)>,
 }
 
 impl Routes {
-    /// Adds a route that every member may take: `take` gets the sender and the decoded message.
+    /// Adds a route open to every member: `take` receives the sender and the decoded message.
     #[must_use]
     pub fn with<W: DeserializeOwned + 'static>(
         self,
@@ -82,8 +81,8 @@ impl Routes {
         self.admitting(Admits::Members, destination, take)
     }
 
-    /// Adds a route that every member may take with messages that are hashed or signed: one that is not written in
-    /// the one way its value is written is refused.
+    /// Adds a route open to every member, for messages that are hashed or signed: any encoding but the canonical one is
+    /// rejected.
     #[must_use]
     pub fn canonical<W: Serialize + DeserializeOwned + 'static>(
         self,
@@ -93,8 +92,8 @@ impl Routes {
         self.decoding(Admits::Members, destination, codec::decode_canonical, take)
     }
 
-    /// Adds a route to the actor at `address`, where each member may have `share` waiting: whoever sends without end
-    /// keeps neither the others nor the actor's own node out.
+    /// Adds a route to the actor at `address`, where each member may have `share` queued: a flooding member starves
+    /// neither the others nor the actor's own node.
     #[must_use]
     pub fn to<W: 'static, M: Send + 'static>(
         mut self,
@@ -116,7 +115,7 @@ impl Routes {
         self
     }
 
-    /// Adds a route for some.
+    /// Adds a route open to the members in `admits`.
     #[must_use]
     pub fn admitting<W: DeserializeOwned + 'static>(
         self,
@@ -145,7 +144,7 @@ impl Routes {
     fn take(&self, from: &NodeId, to: &[u8], payload: &[u8]) -> Result<(), String> {
         let name = std::str::from_utf8(to).unwrap_or_default();
         let Some((admits, route)) = self.routes.get(name) else {
-            // As long as an envelope may be, if the sender likes; a name is shorter.
+            // The sender may use a name as long as an envelope; valid names are shorter.
             let shown = String::from_utf8_lossy(&to[..to.len().min(NAME_BYTES_MAX)]);
             return Err(format!("{shown:?} takes nothing from outside"));
         };
@@ -156,12 +155,12 @@ impl Routes {
     }
 }
 
-/// What an actor answers, sooner or later.
+/// Future answer of an actor.
 pub type PendingAnswer = BoxFuture<'static, Result<Vec<u8>, String>>;
 
-/// Answers questions of other members, and watches actors for them.
+/// Answers requests of other members, and watches actors for them.
 pub trait Answers: Send + Sync + 'static {
-    /// The answer to `question`, or why there is none.
+    /// Returns the answer to `question`, or why there is none.
     fn answer(
         &self,
         from: &NodeId,
@@ -169,7 +168,7 @@ pub trait Answers: Send + Sync + 'static {
         protocol: &[u8],
         question: &[u8],
     ) -> Result<PendingAnswer, String>;
-    /// Why this life of `to` has ended, when it has; an error if it may not be watched.
+    /// Resolves with the reason once this incarnation of `to` has stopped; fails if it may not be watched.
     fn watch(
         &self,
         from: &NodeId,
@@ -178,11 +177,11 @@ pub trait Answers: Send + Sync + 'static {
     ) -> Result<BoxFuture<'static, String>, String>;
 }
 
-/// Lets messages of other members in.
+/// Delivers messages of other members to local actors.
 pub struct InboundRouter {
-    /// Where they may go.
+    /// Reachable actors.
     pub routes: Routes,
-    /// Who answers questions.
+    /// Answers requests.
     pub answers: Arc<dyn Answers>,
 }
 
@@ -193,7 +192,7 @@ impl InboundRouter {
         answer: Result<PendingAnswer, String>,
         patience: Duration,
     ) -> Result<(), String> {
-        // An order is not answered. An asker that is gone, or has no room for the answer, asks again.
+        // Commands are not answered. A caller that is gone, or has no room for the answer, sends the request again.
         let send = move |connection: &Connection, outcome: Result<Vec<u8>, String>| {
             if id != 0 {
                 let outcome = outcome.map(Into::into);
@@ -256,10 +255,10 @@ impl InboundRouter {
     }
 }
 
-/// The one remotable actor.
+/// The only remotable actor of a node.
 #[derive(Clone, Copy, Debug)]
 pub struct Gateway {
-    /// Which start of the node this is.
+    /// Incarnation of the node.
     pub incarnation: Incarnation,
 }
 
@@ -279,7 +278,7 @@ impl Actor for Gateway {
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
         let GatewayMessage::Incarnation(reply) = message;
-        // Whoever asked may have given up.
+        // The caller may have timed out.
         let _ = reply.send(self.incarnation.0);
         Ok(())
     }

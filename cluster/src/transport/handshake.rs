@@ -1,6 +1,7 @@
-//! How two members meet: a connection, a proof of who each is, a greeting; all of it within one deadline.
+//! Connects and authenticates two members: TCP connection, TLS handshake, hello; all within one deadline.
 //!
-//! Until then a stranger costs one task and a few kilobytes, and is heard a greeting's bytes at most.
+//! Until then an unauthenticated peer costs one task and a few kilobytes, and at most the size of a hello is read from
+//! it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,46 +22,46 @@ use super::tls::{ConnectionRefusal, SecureStream, Trust};
 use crate::federation::Roster;
 use crate::id::NodeId;
 
-/// A connection on which the members have met.
+/// An authenticated connection to a peer.
 pub struct AuthenticatedPeer {
-    /// Whom.
+    /// Identity of the peer and the agreed version.
     pub info: PeerInfo,
-    /// The stream.
+    /// Stream to the peer.
     pub halves: Halves<SecureStream>,
 }
 
-/// Why a member that was dialled was not met.
+/// Why a dialled peer was not authenticated.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HandshakeError {
-    /// It was not reached, or not in time.
+    /// The peer was not reached, or not in time.
     #[error("{0}")]
     Unreached(String),
-    /// Whoever answers is not that member, or one of the two does not speak with the other.
+    /// The remote end is not that member, or one of the two refused the other.
     #[error("{0}")]
     Refused(String),
 }
 
-/// Meets members.
+/// Performs handshakes.
 #[derive(Clone)]
 pub struct Handshaker {
-    /// Proves and checks who is who.
+    /// Authenticates this member and its peers.
     pub trust: Trust,
-    /// What this member says.
+    /// Hello that this member sends.
     pub hello: Hello,
-    /// Whom it meets.
+    /// Members that may connect.
     pub roster: Roster,
-    /// How long it may take.
+    /// Timeout of the whole handshake.
     pub timeout: Duration,
-    /// Which process this is, for a member that looks for others with its key.
+    /// Detection of other processes that hold this member's key, if enabled.
     pub duplicates: Option<Duplicates>,
 }
 
 impl AuthenticatedPeer {
-    /// Shows this member's other process to the one that was met, which shows itself in return.
+    /// Sends the presence of another process of the same member to the peer, which answers with its own.
     pub(super) async fn present(&mut self, other: Presence, patience: Duration) -> Option<Presence> {
         let Halves { read, write } = &mut self.halves;
         send(write, Kind::Identity, &Identity::Presence(other).encode()).await.ok()?;
-        // Others may speak first on this connection, which is given up in any case.
+        // The peer may send other frames first; the connection is closed afterwards in any case.
         read.decoder_mut().set_max_frame_length(Kind::Envelope.body_max() + 1);
         let answer = async {
             loop {
@@ -75,11 +76,11 @@ impl AuthenticatedPeer {
         tokio::time::timeout(patience, answer).await.ok().flatten()
     }
 
-    /// Closes the connection and says why.
+    /// Closes the connection with this reason.
     pub(super) async fn refuse(mut self, reason: &str, patience: Duration) {
         let write = &mut self.halves.write;
         let refuse = async {
-            // Whether it hears why does not matter here.
+            // Whether the reason arrives does not matter here.
             let _ = send(write, Kind::ConnectionRefusal, reason.as_bytes()).await;
             let _ = write.shutdown().await;
         };
@@ -88,12 +89,12 @@ impl AuthenticatedPeer {
 }
 
 impl Handshaker {
-    /// Meets whoever has connected.
+    /// Authenticates the remote end of an inbound connection.
     pub async fn admit(&self, stream: TcpStream) -> Result<AuthenticatedPeer, String> {
         let admit = async {
             stream.set_nodelay(true).map_err(|error| error.to_string())?;
             let (stream, proven) = self.trust.accept(stream).await.map_err(|error| error.to_string())?;
-            // The greater name dials, so only greater names are met here.
+            // The greater name dials, so only greater names are accepted here.
             let is_expected = |peer: &NodeId| self.roster.is_peer(peer) && peer > self.roster.own();
             self.greet(stream, proven.as_ref(), is_expected).await
         };
@@ -156,7 +157,7 @@ impl Handshaker {
         match info {
             Ok(info) => Ok(AuthenticatedPeer { info, halves: Halves { read, write } }),
             Err(reason) => {
-                // Whether it hears why does not matter here.
+                // Whether the reason arrives does not matter here.
                 let _ = send(&mut write, Kind::ConnectionRefusal, reason.as_bytes()).await;
                 let _ = write.shutdown().await;
                 Err(reason)

@@ -1,7 +1,7 @@
-//! What two members tell each other before anything else: who they are, and which versions of the link they speak.
+//! Defines the first frame of each side: who it is, and which versions of the link it speaks.
 //!
-//! The version is the greatest that both speak, so that members can be replaced one at a time. Within a version,
-//! fields may be added: whoever does not know one ignores it.
+//! Both use the greatest version that both speak, so that members can be upgraded one at a time. Within a version,
+//! fields may be added: receivers ignore unknown ones.
 //!
 //! | version | envelopes |
 //! | --- | --- |
@@ -14,11 +14,11 @@ use prost::Message as _;
 use super::presence::Instance;
 use crate::id::{Incarnation, NodeId};
 
-/// The oldest version spoken.
+/// Oldest supported version.
 pub const VERSION_MIN: u32 = 1;
-/// The newest version spoken.
+/// Newest supported version.
 pub const VERSION: u32 = 2;
-/// The first version in which actors are watched.
+/// First version that supports watches.
 pub const VERSION_WATCH: u32 = 2;
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -37,33 +37,33 @@ struct Wire {
     instance: Bytes,
 }
 
-/// What one side says first.
+/// First frame of each side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// The oldest version it speaks.
+    /// Oldest version the sender speaks.
     pub version_min: u32,
-    /// The newest.
+    /// Newest version the sender speaks.
     pub version_max: u32,
-    /// Its name.
+    /// Name of the sender.
     pub node: NodeId,
-    /// Which start of it this is.
+    /// Incarnation of the sender.
     pub incarnation: Incarnation,
-    /// The federation it belongs to: the hash of its genesis.
+    /// Federation of the sender: the hash of its genesis.
     pub federation: [u8; 32],
-    /// Which process of it speaks, if it says so.
+    /// Instance of the sending process, if it states one.
     pub instance: Option<Instance>,
 }
 
-/// Whom a connection reaches, and how it is spoken to.
+/// Identity of the peer at the other end of a connection, and the agreed version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerInfo {
-    /// The member.
+    /// Name of the peer.
     pub peer: NodeId,
-    /// Which start of it.
+    /// Incarnation of the peer.
     pub incarnation: Incarnation,
-    /// The version both speak.
+    /// Version agreed with the peer.
     pub version: u32,
-    /// Which process of it, if it says so.
+    /// Instance of the peer's process, if it states one.
     pub instance: Option<Instance>,
 }
 
@@ -72,13 +72,13 @@ fn bytes_of(instance: Option<Instance>) -> Bytes {
 }
 
 impl Hello {
-    /// What `node` says when it speaks every version from [`VERSION_MIN`] to `version_max`.
+    /// Creates the hello of `node`, which speaks every version from [`VERSION_MIN`] to `version_max`.
     pub fn new(node: NodeId, incarnation: Incarnation, federation: [u8; 32], version_max: u32) -> Self {
         let (version_min, instance) = (VERSION_MIN, None);
         Self { version_min, version_max, node, incarnation, federation, instance }
     }
 
-    /// Its bytes.
+    /// Encodes the hello.
     pub fn encode(&self) -> Vec<u8> {
         let wire = Wire {
             version_min: self.version_min,
@@ -91,7 +91,7 @@ impl Hello {
         wire.encode_to_vec()
     }
 
-    /// What these bytes say, or what is wrong with them.
+    /// Decodes a hello, or returns what is wrong with it.
     pub fn decode(bytes: Bytes) -> Result<Self, String> {
         let wire = Wire::decode(bytes).map_err(|error| format!("its greeting can not be read: {error}"))?;
         let node = NodeId::new(&wire.node).map_err(|error| format!("it greets with {error}"))?;
@@ -100,13 +100,13 @@ impl Hello {
             .try_into()
             .map_err(|_| format!("it names its federation in {length} bytes; expected 32"))?;
         let Wire { version_min, version_max, incarnation, .. } = wire;
-        // A process that names itself in another form is one that does not say which it is.
+        // An instance of another length is treated as absent.
         let instance = Instance::read(&wire.instance);
         let incarnation = Incarnation(incarnation);
         Ok(Self { version_min, version_max, node, incarnation, federation, instance })
     }
 
-    /// Whom this side meets in the one that says `theirs`; `proven` is whose certificate it showed.
+    /// Checks the hello of the remote end; `proven` is the member its certificate belongs to.
     pub fn meet(&self, theirs: &Self, proven: Option<&NodeId>) -> Result<PeerInfo, String> {
         if theirs.federation != self.federation {
             return Err("it belongs to another federation".to_owned());
@@ -149,7 +149,7 @@ mod tests {
         let golden = "080110021a066e6f64652d3120072a20".to_owned() + &"09".repeat(32);
         let hex = format!("{bytes:02x?}").replace(['[', ']', ',', ' '], "");
         assert_eq!(hex, golden);
-        // Field 15, a string, of a version to come.
+        // Field 15, a string, from a future version.
         bytes.extend_from_slice(&[0x7a, 3, b'n', b'e', b'w']);
         assert_eq!(Hello::decode(bytes.into()), Ok(hello));
     }

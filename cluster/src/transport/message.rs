@@ -1,4 +1,4 @@
-//! What links, the network actor and the gateways of other members are told and asked.
+//! Defines the messages of links, of the network actor and of gateways.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,78 +13,78 @@ use super::peer::{LinkPhase, SessionId};
 use crate::health::{PingMessage, PongMessage};
 use crate::id::{Incarnation, NodeId};
 
-/// What a link is told and asked.
+/// Messages of a link actor.
 pub enum LinkMessage {
-    /// Time passes.
+    /// Periodic tick.
     Tick,
     /// A connection could not be made.
     DialFailed {
-        /// Which attempt.
+        /// Number of the dial attempt.
         attempt: u64,
-        /// Why.
+        /// Reason for the failure.
         reason: String,
     },
-    /// A connection this link asked for became a session.
+    /// A connection that this link dialled became a session.
     Opened {
-        /// Which attempt.
+        /// Number of the dial attempt.
         attempt: u64,
-        /// The session.
+        /// The new session.
         session: Session,
     },
-    /// A session with the peer shows the peer's gateway.
+    /// A session with the peer advertises the peer's gateway.
     Shown {
-        /// The session.
+        /// Session that advertises the gateway.
         session: Session,
         /// The peer's gateway.
         gateway: ActorRef<GatewayMessage>,
     },
-    /// The gateway said which start of the peer it belongs to, or why not.
+    /// The gateway reported its peer's incarnation, or failed to.
     Confirmed {
-        /// On which session.
+        /// Session on which the gateway was asked.
         session: SessionId,
-        /// See above.
+        /// Incarnation of the peer, or the reason for the failure.
         outcome: Result<Incarnation, String>,
     },
     /// The connection of a session has ended.
     Closed(SessionId),
-    /// How does it stand?
+    /// Asks for the link's status.
     Status(RpcReplyPort<LinkStatus>),
-    /// Is the actor itself well?
+    /// Health check of the actor itself.
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
-/// A session of `ractor_cluster`, and the connection under it.
+/// A session of `ractor_cluster` and the connection that carries it.
 #[derive(Clone)]
 pub struct Session {
-    /// The session's actor.
+    /// Actor of the session.
     pub actor: ActorRef<NodeSessionMessage>,
-    /// The connection.
+    /// Connection that carries the session.
     pub connection: Arc<Connection>,
 }
 
 impl Session {
-    /// Its number in this process.
+    /// Number of the session within this process.
     pub fn id(&self) -> SessionId {
         self.actor.get_id().pid()
     }
 
-    /// Ends both.
+    /// Ends the session and the connection.
     pub fn stop(&self, reason: &str) {
         self.connection.end(reason);
         self.actor.stop(Some(reason.to_owned()));
     }
 }
 
-/// How a link stands.
+/// Status of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkStatus {
-    /// To whom.
+    /// Peer at the other end of the link.
     pub peer: NodeId,
-    /// Where it stands.
+    /// Current phase of the link.
     pub phase: LinkPhase,
     /// Whether this member dials.
     pub dials: bool,
-    /// Why it was last lost.
+    /// Reason of the last loss; empty if the link was never lost.
     pub last_loss: String,
 }
 
@@ -92,48 +92,48 @@ pub struct LinkStatus {
 pub enum SessionEvent {
     /// A connection became a session.
     Opened,
-    /// Its peer said a name and proved the cookie.
+    /// The peer stated its name and proved the cookie.
     Authenticated,
-    /// Both sides told each other their remotable actors.
+    /// Both sides exchanged their lists of remotable actors.
     Ready,
-    /// It ended.
+    /// The session ended.
     Closed,
 }
 
-/// What the network actor is told and asked.
+/// Messages of the network actor.
 pub enum NetworkMessage {
-    /// Time passes.
+    /// Periodic tick.
     Tick,
-    /// A member was met on a connection that it made, or that was made to it (then `attempt` is the link's).
+    /// A peer was authenticated on a connection, inbound or dialled by this member.
     Connected {
-        /// The connection.
+        /// The authenticated connection.
         authenticated: Box<AuthenticatedPeer>,
-        /// See above.
+        /// Dial attempt of the link; `None` for an inbound connection.
         attempt: Option<u64>,
-        /// Whether no other process of the member answers any more.
+        /// Whether no other process of the same member responds any more.
         alone: bool,
     },
-    /// A link wants a connection to its peer.
+    /// A link requests a connection to its peer.
     Dial {
-        /// To whom.
+        /// Peer to connect to.
         peer: NodeId,
-        /// Where.
+        /// Address of the peer.
         address: SocketAddr,
-        /// Repeated in the answer.
+        /// Dial attempt of the link, repeated in the reply.
         attempt: u64,
     },
-    /// The link to this peer begins, and knows of no session.
+    /// The link to this peer has started and has no session yet.
     LinkStarted(NodeId),
-    /// Something happened to a session.
+    /// A session changed state.
     Session(SessionEvent, NodeServerSessionInformation),
-    /// Is the actor itself well?
+    /// Health check of the actor itself.
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
-/// What `ractor_cluster` may bring from other nodes.
+/// Messages that `ractor_cluster` may deliver from other nodes.
 #[derive(RactorClusterMessage)]
 pub enum GatewayMessage {
-    /// Which start of your node do you belong to?
+    /// Asks for the incarnation of the node that the gateway belongs to.
     #[rpc]
     Incarnation(RpcReplyPort<u64>),
 }

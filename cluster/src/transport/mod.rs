@@ -1,19 +1,20 @@
-//! The links between members, on `ractor_cluster`.
+//! Implements the links between members on top of `ractor_cluster`.
 //!
-//! It decides when to dial, when a session is stale, and what is dropped when a peer is slow. It never
-//! decides whether a peer is healthy: sessions, sockets and process groups say nothing about health. Heartbeats
-//! do, and they travel here like any message.
+//! The transport decides when to dial, when a session is stale, and which envelopes to drop when a peer is slow. It
+//! never decides whether a peer is healthy: sessions, sockets and process groups say nothing about health. Heartbeats
+//! do, and they travel here like any other message.
 //!
 //! ```text
-//!   sender ─► Courier ─► Line ─► Connection: bounded queue ─► socket ─► Connection ─► Door ─► the actor addressed
-//!                          ▲ up, down  ▲ gives                              │
-//!                  LinkActor ◄── NetworkActor (acceptor, Doorman, NodeServer) ── control frames: ractor_cluster
+//!  sender ─► TypedSender ─► PeerChannel ─► Connection: bounded queue ─► socket ─► Connection ─► InboundRouter ─► actor
+//!                          ▲ up, down       ▲ hands over                             │
+//!                     LinkActor ◄──── NetworkActor (acceptor, Handshaker, NodeServer) ── control frames: ractor_cluster
 //! ```
 //!
-//! Reading order: [`frame`], [`hello`], [`envelope`], [`queue`] (what bytes mean, and which go first), [`identity`],
-//! [`tls`], [`handshake`] (who is who), [`presence`], [`duplicates`] (two processes with one key), [`connection`] (its tasks), [`mod@peer_channel`], [`typed_sender`] (how one sends),
-//! [`gateway`], [`sender_quota`] (what is let in, and how much), [`peer`] (redial, pure), [`link`] (the actor of one peer), [`network`] (sessions),
-//! [`statistics`], [`rejection_log`], [`config`].
+//! Reading order: [`frame`], [`hello`], [`envelope`], [`queue`] (encoding and send priority), [`identity`], [`tls`],
+//! [`handshake`] (authentication), [`presence`], [`duplicates`] (two processes with one key), [`connection`] (its
+//! tasks), [`mod@peer_channel`], [`typed_sender`] (sending), [`gateway`], [`sender_quota`] (inbound routing and
+//! limits), [`peer`] (redial policy, pure), [`link`] (the actor of one peer), [`network`] (sessions), [`statistics`],
+//! [`rejection_log`], [`config`].
 
 mod claims;
 pub mod codec;

@@ -1,4 +1,5 @@
-//! The way to one peer, whichever connection it takes at present. Made once, valid for the life of the node.
+//! Sends envelopes to one peer over its current connection. A channel is created once and valid for the node's
+//! lifetime.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +16,10 @@ use super::rejection_log::RejectionLog;
 use super::statistics::{Count, Counters};
 use crate::id::{Incarnation, NodeId};
 
-/// The ways to all peers.
+/// Channels to all peers.
 pub type PeerChannels = Arc<BTreeMap<NodeId, Arc<PeerChannel>>>;
 
-/// The way to one peer.
+/// Channel to one peer.
 pub struct PeerChannel {
     peer: NodeId,
     current: ArcSwapOption<Connection>,
@@ -27,18 +28,19 @@ pub struct PeerChannel {
     changes: watch::Sender<u64>,
 }
 
-/// A start of a member is refused, because a later one was here before, or another one of the same number. Whoever is refused reads it from the text.
+/// An incarnation of a member was refused, because a later one, or another process of the same incarnation, was seen
+/// before. The refused process parses this text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("incarnation {incarnation} speaks after incarnation {newest}")]
 pub struct Outdated {
-    /// The start that is refused.
+    /// Incarnation that was refused.
     pub incarnation: Incarnation,
-    /// The latest that was here.
+    /// Latest incarnation seen.
     pub newest: Incarnation,
 }
 
 impl Outdated {
-    /// What a peer's words say, if they say this.
+    /// Parses the reason a peer gave; `None` if it states something else.
     pub fn parse(text: &str) -> Option<Self> {
         let (incarnation, newest) =
             text.strip_prefix("incarnation ")?.split_once(" speaks after incarnation ")?;
@@ -48,7 +50,7 @@ impl Outdated {
 }
 
 impl PeerChannel {
-    /// No connection yet.
+    /// Creates a channel without a connection.
     pub fn new(peer: NodeId, rejections: RejectionLog) -> Self {
         let counters = Arc::new(Counters::new(rejections));
         let (current, changes) = (ArcSwapOption::empty(), watch::Sender::new(0));
@@ -56,35 +58,35 @@ impl PeerChannel {
         Self { peer, current, counters, newest, changes }
     }
 
-    /// To whom.
+    /// Peer this channel reaches.
     pub fn peer(&self) -> &NodeId {
         &self.peer
     }
 
-    /// What it has done.
+    /// Counters of the link.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 
-    /// The connection in use, if there is a link.
+    /// Connection in use, if there is a link.
     pub fn connection(&self) -> Option<Arc<Connection>> {
         self.current.load_full()
     }
 
-    /// Envelopes take this connection from now on, or none.
+    /// Replaces the connection that envelopes are sent on; `None` means that there is no link.
     pub fn take(&self, connection: Option<Arc<Connection>>) {
         self.current.store(connection);
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// Changes whenever another connection is in use, or none.
+    /// Notifies of every replacement of the connection in use.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Whether this start of the peer, which is this process, is none before one that was here already, and not one whose
-    /// number another process had: its data directory is an older copy then. What an earlier incarnation says is refused
-    /// for the life of the node.
+    /// Admits this incarnation and process of the peer unless a later incarnation, or another process of the same
+    /// incarnation, was seen before: then its data directory is an older copy. Envelopes of an earlier incarnation are
+    /// refused for the node's lifetime.
     pub fn admits(&self, incarnation: Incarnation, instance: Option<Instance>) -> Result<(), Outdated> {
         let mut known = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let (newest, holder) = *known;

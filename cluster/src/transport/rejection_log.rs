@@ -1,4 +1,4 @@
-//! What is refused is counted, and told at a bounded rate: whoever sends garbage must not fill the log with it.
+//! Counts rejections and reports them at a bounded rate: a peer that sends garbage must not fill the log.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -10,14 +10,14 @@ use crate::clock::{Clock, Moment};
 use crate::event::{ClusterEvent, EventBus};
 use crate::id::NodeId;
 
-/// Refusals told of one member, or of all strangers together, within [`WINDOW`].
+/// Maximum number of rejections reported within [`WINDOW`], per member and for all unauthenticated peers together.
 const TOLD_MAX: u64 = 20;
-/// See there.
+/// Length of one rate limiting window.
 const WINDOW: Duration = Duration::from_secs(1);
-/// The longest reason that is told, in bytes: events are kept by the thousand.
+/// Maximum length of a reported reason, in bytes: events are kept by the thousand.
 const REASON_BYTES_MAX: usize = 1_024;
 
-/// Lets some things be told and counts the others.
+/// Rate limiter that counts what it suppresses.
 #[derive(Clone, Copy, Debug, Default)]
 struct Throttle {
     since: Option<Moment>,
@@ -26,7 +26,7 @@ struct Throttle {
 }
 
 impl Throttle {
-    /// Whether this one is told, and then how many before it were not.
+    /// Returns whether to report this rejection: `Some` with the number suppressed before it, or `None`.
     fn tell(&mut self, now: Moment) -> Option<u64> {
         if self.since.is_none_or(|since| now.since(since) >= WINDOW) {
             let silenced = self.silenced;
@@ -42,7 +42,7 @@ impl Throttle {
     }
 }
 
-/// Counts and tells refusals. Cheap to clone.
+/// Counts and reports rejections. Cheap to clone.
 #[derive(Clone)]
 pub struct RejectionLog(Arc<Shared>);
 
@@ -50,27 +50,27 @@ struct Shared {
     clock: Arc<dyn Clock>,
     events: EventBus,
     total: AtomicU64,
-    /// By member; `None` for strangers, who have no name that could be believed.
+    /// Rate limiters by member; `None` for unauthenticated peers, whose claimed names can not be trusted.
     throttles: Mutex<BTreeMap<Option<NodeId>, Throttle>>,
 }
 
 impl RejectionLog {
-    /// Told to `events`.
+    /// Creates a log that reports to `events`.
     pub fn new(clock: Arc<dyn Clock>, events: EventBus) -> Self {
         Self(Arc::new(Shared { clock, events, total: AtomicU64::new(0), throttles: Mutex::default() }))
     }
 
-    /// How many there were.
+    /// Total number of rejections.
     pub fn total(&self) -> u64 {
         self.0.total.load(Ordering::Relaxed)
     }
 
-    /// Something a member sent was refused.
+    /// Records the rejection of something a member sent.
     pub fn of_member(&self, peer: &NodeId, reason: &dyn Display) {
         self.refuse(Some(peer.clone()), peer, reason);
     }
 
-    /// Something was refused that came from who knows whom.
+    /// Records the rejection of something an unauthenticated peer sent.
     pub fn of_stranger(&self, from: &dyn Display, reason: &dyn Display) {
         self.refuse(None, from, reason);
     }

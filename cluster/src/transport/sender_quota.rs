@@ -1,27 +1,27 @@
-//! What each member may have waiting with one receiver: so that one that sends without end leaves the others their room.
+//! Limits what each member may have queued at one receiver, so that a flooding member can not starve the others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::id::NodeId;
 
-/// What one member has waiting.
+/// Queued messages of one member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
-    /// Messages.
+    /// Number of messages.
     pub messages: usize,
-    /// Their bytes.
+    /// Total size of the messages, in bytes.
     pub bytes: usize,
 }
 
-/// The shares of all members with one receiver. Cheap to clone; clones share everything.
+/// Quotas of all members at one receiver. Cheap to clone; clones share their state.
 #[derive(Clone)]
 pub struct SenderQuota {
     most: Load,
     taken: Arc<Mutex<BTreeMap<NodeId, Load>>>,
 }
 
-/// One message's part of its sender's share, until dropped.
+/// Quota held for one message; released on drop.
 pub struct Share {
     shares: SenderQuota,
     of: NodeId,
@@ -29,12 +29,12 @@ pub struct Share {
 }
 
 impl SenderQuota {
-    /// Each member may have `most` waiting.
+    /// Creates quotas that let each member have `most` queued.
     pub fn new(most: Load) -> Self {
         Self { most, taken: Arc::default() }
     }
 
-    /// Takes room for a message of `of` with so many bytes; if there is none, says what waits already.
+    /// Takes quota for a message of `bytes` bytes from `of`; returns the member's current load if there is not enough.
     pub fn take(&self, of: &NodeId, bytes: usize) -> Result<Share, Load> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let load = taken.entry(of.clone()).or_default();

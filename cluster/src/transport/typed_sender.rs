@@ -1,4 +1,4 @@
-//! The [`Outbox`] of one actor: encodes its messages and hands them to the line of whom they are for.
+//! Implements the [`Outbox`] of one actor: encodes messages and sends them on the channel of the addressed peer.
 
 use std::marker::PhantomData;
 
@@ -21,7 +21,7 @@ pub struct TypedSender<W> {
 }
 
 impl<W> TypedSender<W> {
-    /// A courier to `destination` on every member that `channels` reach.
+    /// Creates a sender to `destination` on every member reachable through `channels`.
     pub fn new(destination: ActorName, lane: Lane, channels: PeerChannels) -> Self {
         let to = Bytes::copy_from_slice(destination.as_str().as_bytes());
         Self { destination, to, lane, channels, message: PhantomData }
