@@ -1,22 +1,20 @@
-//! A member's certificate: what makes a TLS key a member's.
+//! Issues and checks link certificates, which bind a TLS key to a member of the federation.
 //!
-//! There is no authority. A member makes a key in memory, and a certificate that this key signs; genesis is
-//! brought in by one extension, in which the member says, signed by its key of genesis, that the TLS key is its
-//! own:
+//! There is no certificate authority. A member generates a key in memory and a certificate self-signed with it. One
+//! extension ties the certificate to genesis: a statement, signed with the member's genesis key, that the TLS key
+//! belongs to the member:
 //!
 //! ```text
-//!   genesis ─ names ─► the member's key ─ signs ─► (federation, member, TLS key, from, until)
-//!                                                              │ in an extension of
-//!                                   TLS key ─ signs ─► certificate ─ and, in the handshake, proves itself
+//!   genesis ─ lists ─► the member's key ─ signs ─► (federation, member, TLS key, from, until)
+//!                                                               │ in an extension of
+//!                                   TLS key ─ signs ─► certificate ─ and proves possession in the handshake
 //! ```
 //!
-//! So nobody has to agree when a certificate is replaced, and a stolen TLS key serves its thief for days, not
-//! for ever. An authority's key would be one more secret that speaks for everybody, and genesis knows who is a
-//! member already.
+//! So a certificate is replaced without any coordination, and a stolen TLS key is useful for days, not for ever. The
+//! key of an authority would be one more secret that can speak for every member, and genesis already lists the members.
 //!
-//! Everything in a certificate comes from a stranger: it is bounded before it is read, X.509 is read by
-//! `x509-parser`, and of what it says only the extension, the key and the two times count. The subject is for
-//! people.
+//! The content of a certificate is untrusted input: its size is bounded before it is parsed, `x509-parser` parses it,
+//! and only the extension, the key and the two times are used. The subject is for humans only.
 
 use std::fmt;
 use std::time::Duration;
@@ -32,34 +30,37 @@ use x509_parser::prelude::{ASN1Time, FromDer as _};
 use crate::clock::WallTime;
 use crate::id::NodeId;
 
-/// Bytes of a certificate. One that a member makes has about 400.
+/// Maximum size of a certificate, in bytes. One that a member makes has about 400.
 pub const CERTIFICATE_BYTES_MAX: usize = 2_048;
-/// Bytes of a member's signature.
+/// Maximum size of a member's signature, in bytes.
 pub const SIGNATURE_BYTES_MAX: usize = 128;
-/// The longest a certificate may serve from when it is made.
+/// Maximum lifetime of a certificate, from its creation.
 pub const LIFETIME_MAX: Duration = Duration::from_hours(90 * 24);
-/// How long before it is made a certificate begins to hold: whoever's clock is a day behind takes it.
+/// How far a certificate's start is backdated, so that peers whose clock is a day behind accept it.
 pub const BACKDATED: Duration = Duration::from_hours(2 * 24);
 
-/// The extension. Arcs below 2.25 are nobody's to give and need no registration.
+/// Object identifier of the extension. Arcs below 2.25 need no registration.
 const OID: &[u64] = &[2, 25, 6_413_917_502_289_731_045, 1];
-/// The form of the extension that this member makes and understands.
+/// Version of the extension that this code writes and reads.
 const VERSION: u8 = 1;
-/// What a signature is about, so that it can be about nothing else.
+/// Domain separation prefix of the signed statement.
 const DOMAIN: &[u8] = b"alys/link-certificate/1";
 
-/// Signs statements with this member's key of the genesis, and checks those of others.
+/// Signs statements with this member's genesis key, and verifies those of other members.
+///
+/// It is separate from [`Signer`](crate::port::Signer), so that the key handle that signs health attestations can not
+/// be passed where links are certified.
 ///
 /// A trait of its own beside [`Signer`](crate::port::Signer), so that whoever signs what a member says about its
 /// health can not be handed over as what speaks for its links.
 pub trait CertificateSigner: Send + Sync + 'static {
-    /// This member's signature over `statement`.
+    /// Signs `statement` with this member's key.
     fn sign(&self, statement: &[u8]) -> Vec<u8>;
-    /// Whether `signature` is `member`'s over `statement`. May cost a millisecond.
+    /// Whether `signature` is `member`'s over `statement`. May take a millisecond.
     fn verify(&self, member: &NodeId, statement: &[u8], signature: &[u8]) -> bool;
 }
 
-/// Whole seconds since the Unix epoch, as certificates count; shown as a date.
+/// Whole seconds since the Unix epoch, as used in certificates; displayed as a date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seconds(pub i64);
 
@@ -80,7 +81,7 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// The beginning of a federation's number, for people.
+/// Identifier of a federation; displays as its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FederationId(pub [u8; 32]);
 
@@ -91,109 +92,110 @@ impl fmt::Display for FederationId {
     }
 }
 
-/// Why a certificate is refused, or can not be made.
+/// Why a certificate is refused or can not be made.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum IdentityError {
-    /// Too long to be looked at.
+    /// The certificate exceeds the size limit and is not parsed.
     #[error("the certificate has {0} bytes; expected at most {CERTIFICATE_BYTES_MAX}")]
     Oversize(usize),
-    /// Not text that holds a certificate.
+    /// The text holds no certificate in PEM.
     #[error("the text holds no certificate in PEM: {0}")]
     Pem(String),
-    /// Not X.509.
+    /// The certificate is not valid X.509.
     #[error("the certificate is no X.509: {0}")]
     NotX509(String),
-    /// More bytes than the certificate has.
+    /// Bytes follow the certificate.
     #[error("{0} bytes follow the certificate; expected none")]
     Trailing(usize),
-    /// An extension that must be understood and is not.
+    /// The certificate has a critical extension.
     #[error("the certificate has the critical extension {0}; expected none")]
     Critical(String),
-    /// None, or more than one, of the extension that names the member.
+    /// The extension that names the member occurs never or more than once.
     #[error("the certificate names a member {0} times; expected once")]
     Extensions(usize),
-    /// The extension is not of the form this member knows.
+    /// The extension is malformed.
     #[error("the certificate's extension has {field} {value}; expected {expected}")]
     Extension {
-        /// Of what.
+        /// Field that is malformed.
         field: &'static str,
-        /// What it has.
+        /// Value of the field.
         value: String,
-        /// What would be accepted.
+        /// Value that would be accepted.
         expected: &'static str,
     },
-    /// Another kind of key.
+    /// The certificate uses another algorithm than Ed25519.
     #[error("the certificate's {what} is of the algorithm {found}; expected Ed25519")]
     Algorithm {
-        /// Its key or its signature.
+        /// Whether the key or the signature uses it.
         what: &'static str,
-        /// The algorithm's number.
+        /// Object identifier of the algorithm.
         found: String,
     },
-    /// Signed by another key than the one it holds.
+    /// The certificate is signed with another key than its own.
     #[error("the certificate is not signed with its own key")]
     NotSelfSigned,
-    /// Of another federation.
+    /// The certificate belongs to another federation.
     #[error("the certificate is of the federation {found}; expected {expected}")]
     OtherFederation {
-        /// What it says.
+        /// Federation named in the certificate.
         found: FederationId,
-        /// This member's.
+        /// This member's federation.
         expected: FederationId,
     },
-    /// Genesis does not name the member.
+    /// The named member is not in genesis.
     #[error("the certificate names {0}, which is no member of this federation")]
     Stranger(NodeId),
-    /// What this member has made comes back to it.
+    /// The certificate names this member itself.
     #[error("the certificate names {0}, which is this member itself")]
     Own(NodeId),
-    /// Somebody else answers.
+    /// The certificate names another member than the dialled one.
     #[error("the certificate names {found}; expected {dialled}, which was dialled")]
     OtherMember {
-        /// Who answers.
+        /// Member named in the certificate.
         found: NodeId,
-        /// Who was dialled.
+        /// Member that was dialled.
         dialled: NodeId,
     },
-    /// Longer than any certificate may serve.
+    /// The validity period exceeds the maximum.
     #[error(
         "the certificate holds from {not_before} until {not_after}; expected at most {most} days",
         most = (LIFETIME_MAX + BACKDATED).as_secs() / 86_400
     )]
     TooLong {
-        /// Since when it holds.
+        /// Start of the validity period.
         not_before: Seconds,
-        /// Until when.
+        /// End of the validity period.
         not_after: Seconds,
     },
-    /// Too early.
+    /// The validity period has not started.
     #[error("the certificate holds from {not_before}; it is {now}: one of the two clocks is wrong")]
     NotYetValid {
-        /// Since when it holds.
+        /// Start of the validity period.
         not_before: Seconds,
-        /// This member's time.
+        /// Current time of this member.
         now: Seconds,
     },
-    /// Too late.
+    /// The validity period is over.
     #[error("the certificate held until {not_after}; it is {now}")]
     Expired {
-        /// Until when it held.
+        /// End of the validity period.
         not_after: Seconds,
-        /// This member's time.
+        /// Current time of this member.
         now: Seconds,
     },
-    /// The member has not signed this.
+    /// The signature in the extension is not the member's over this key and these times.
     #[error("the signature in the certificate is not that of {0} over this key and these times")]
     Forged(NodeId),
-    /// Not one certificate.
+    /// The peer presented no certificate, or more than one.
     #[error("the peer presents {0} certificates; expected 1")]
     Chain(usize),
-    /// A certificate can not be made.
+    /// The certificate can not be made.
     #[error("no certificate can be made: {0}")]
     Making(String),
 }
 
-/// What a member signs about its TLS key: every field at its place, those of no fixed size after their length.
+/// Encodes the statement that a member signs about its TLS key: fields in order, variable ones prefixed by their
+/// length.
 fn statement(
     federation: &FederationId,
     member: &NodeId,
@@ -212,24 +214,24 @@ fn statement(
     bytes
 }
 
-/// What a certificate says of itself. That it holds together is all that is certain of one that was read.
+/// Content of a parsed certificate. Only its self-signature has been verified, not the member's signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// Whose it says it is.
+    /// Member named in the certificate.
     pub member: NodeId,
-    /// Of which federation.
+    /// Federation named in the certificate.
     pub federation: FederationId,
-    /// Since when it holds.
+    /// Start of the validity period.
     pub not_before: Seconds,
-    /// Until when.
+    /// End of the validity period.
     pub not_after: Seconds,
     key: Vec<u8>,
     signature: Vec<u8>,
 }
 
 impl Claim {
-    /// Reads a certificate in DER: one X.509 certificate and nothing else, signed with its own Ed25519 key, with
-    /// one extension that names a member. Costs about a tenth of a millisecond.
+    /// Parses a certificate in DER: exactly one X.509 certificate, self-signed with its Ed25519 key, with one extension
+    /// that names a member. Takes about a tenth of a millisecond.
     pub fn read(der: &[u8]) -> Result<Self, IdentityError> {
         if der.len() > CERTIFICATE_BYTES_MAX {
             return Err(IdentityError::Oversize(der.len()));
@@ -268,7 +270,7 @@ impl Claim {
         })
     }
 
-    /// Compares what it says with what is known here: the federation, its members, the time.
+    /// Checks the federation, the member and the validity period.
     pub fn compare(
         &self,
         federation: &FederationId,
@@ -296,7 +298,7 @@ impl Claim {
         Ok(())
     }
 
-    /// Asks `signer` whether the member has signed this. Costs about a millisecond.
+    /// Verifies the member's signature with `signer`. Takes about a millisecond.
     pub fn prove(&self, signer: &dyn CertificateSigner) -> Result<(), IdentityError> {
         let statement = statement(&self.federation, &self.member, &self.key, self.not_before, self.not_after);
         if signer.verify(&self.member, &statement, &self.signature) {
@@ -307,7 +309,7 @@ impl Claim {
     }
 }
 
-/// Whose certificate this is, in DER: the member's, certainly, if whoever presents it has its key too.
+/// Checks a certificate in DER and returns its member. The presenter must also prove that it has the certificate's key.
 pub fn check(
     der: &[u8],
     federation: &FederationId,
@@ -321,7 +323,7 @@ pub fn check(
     Ok(claim.member)
 }
 
-/// The first certificate of a text in PEM.
+/// Returns the first certificate in a PEM text, as DER.
 pub fn from_pem(text: &[u8]) -> Result<Vec<u8>, IdentityError> {
     let certificate = CertificateDer::from_pem_slice(text);
     certificate.map(|der| der.to_vec()).map_err(|error| IdentityError::Pem(format!("{error:?}")))
@@ -352,20 +354,20 @@ fn read_extension(bytes: &[u8]) -> Result<(FederationId, NodeId, Vec<u8>), Ident
     Ok((FederationId(*federation), name, signature.to_vec()))
 }
 
-/// A certificate with its key, just made.
+/// A newly issued certificate with its key.
 pub struct Issued {
     /// The certificate.
     pub certificate: rcgen::Certificate,
-    /// Its key, which nobody else has.
+    /// Private key of the certificate, held by nobody else.
     pub key: KeyPair,
-    /// Since when it holds.
+    /// Start of the validity period.
     pub not_before: Seconds,
-    /// Until when.
+    /// End of the validity period.
     pub not_after: Seconds,
 }
 
-/// Makes a key, and a certificate for it that holds from [`BACKDATED`] before `now` until `lifetime` after,
-/// in whole seconds.
+/// Generates a key and a certificate for it, valid from [`BACKDATED`] before `now` until `lifetime` after it, in whole
+/// seconds.
 pub fn issue(
     member: &NodeId,
     federation: &FederationId,
@@ -400,7 +402,7 @@ fn extension(federation: &FederationId, member: &NodeId, signature: &[u8]) -> Ve
     [&[VERSION], &federation.0[..], &[name.len() as u8], name, signature].concat()
 }
 
-/// What a certificate is made of.
+/// Content of a certificate to be made.
 struct Parts<'a> {
     name: &'a str,
     not_before: Seconds,
@@ -439,7 +441,7 @@ pub(super) mod tests {
     const NOW: WallTime = WallTime(20_000 * DAY);
     const WEEK: Duration = Duration::from_hours(7 * 24);
 
-    /// Signs with the member's name; who is not of that name can not sign.
+    /// Signs by prefixing the member's name, so that only this member's signatures verify.
     pub(in crate::transport) struct NameVoucher(pub(in crate::transport) NodeId);
 
     fn seal(member: &NodeId, statement: &[u8]) -> Vec<u8> {
@@ -473,7 +475,7 @@ pub(super) mod tests {
         check(der, &HERE, &members(), &NameVoucher(node(1)), now)
     }
 
-    /// A certificate of node-2's key, with what is wrong with it done before it is signed.
+    /// A certificate for node-2 that tests alter before it is signed.
     struct Sham {
         key: KeyPair,
         federation: FederationId,
@@ -633,7 +635,7 @@ pub(super) mod tests {
             prop_assert!(check_at(&bytes, NOW).is_err());
         }
 
-        /// However a certificate is damaged, reading it ends, and it is nobody else's.
+        /// However a certificate is damaged, parsing terminates, and the result is never another member's certificate.
         #[test]
         fn a_damaged_certificate_is_nobody_elses(
             damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3), 1..4),
@@ -651,7 +653,7 @@ pub(super) mod tests {
             prop_assert!(checked.is_err() || checked == Ok(node(2)));
         }
 
-        /// Damage below the certificate's own signature, which the damager makes.
+        /// Damage inside the certificate's own signature, which is made over the damaged content.
         #[test]
         fn an_extension_of_any_content_is_nobodys(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let sham = Sham::new();
@@ -661,7 +663,7 @@ pub(super) mod tests {
             prop_assert!(check_at(&sham.der(vec![content]), NOW).is_err());
         }
 
-        /// Two statements have the same bytes only if they are the same.
+        /// Two statements have the same encoding only if they are equal.
         #[test]
         fn fields_do_not_run_into_each_other(
             names in prop::collection::vec("[a-z]{1,6}", 2),

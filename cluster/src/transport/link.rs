@@ -1,8 +1,8 @@
-//! The link to one peer as an actor: it does what [`PeerLink`] says about connections and sessions, and tells the
-//! [`PeerChannel`] which connection to take.
+//! Runs the link to one peer as an actor: it carries out what [`PeerLink`] decides about connections and sessions, and
+//! sets the connection of the [`PeerChannel`].
 //!
-//! Envelopes do not pass through it: they go from the line to the connection, and a link that is being restarted
-//! loses a connection, not a place in everyone's memory.
+//! Envelopes bypass this actor: they go from the channel to the connection. A restart of the link loses a connection,
+//! but every holder of the channel keeps a valid one.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,38 +25,38 @@ use crate::health::message::answer;
 use crate::id::{ActorName, Incarnation, NodeId};
 use crate::mailbox::{Address, Mail, send_self_after};
 
-/// How often dials and handshakes are looked at.
+/// Interval at which dials and handshakes are checked.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Is told whether there is a link to a peer. Must not wait.
+/// Called when a link to a peer comes up or goes down. Must not wait.
 pub type LinkWatcher = Arc<dyn Fn(&NodeId, bool) + Send + Sync>;
 
-/// What a link works with.
+/// Configuration and dependencies of a link actor.
 #[derive(Clone)]
 pub struct LinkActor {
-    /// Where it is reached.
+    /// Address of this actor.
     pub address: Address<LinkMessage>,
-    /// The way to its peer.
+    /// Channel to the peer.
     pub channel: Arc<PeerChannel>,
-    /// Where the peer listens.
+    /// Address where the peer listens.
     pub peer_address: SocketAddr,
     /// Whether this member dials.
     pub dials: bool,
-    /// Time-outs and bounds.
+    /// Timeouts and limits.
     pub config: LinkConfig,
-    /// Makes connections.
+    /// Network actor, which makes connections.
     pub network: Address<NetworkMessage>,
-    /// Reads time.
+    /// Time source.
     pub clock: Arc<dyn Clock>,
-    /// Whether another process with this member's key is the one that speaks.
+    /// Detection of other processes that hold this member's key.
     pub duplicates: Duplicates,
-    /// Hears of sessions won and lost.
+    /// Receives link up and link down events.
     pub events: EventBus,
-    /// Is told at once whether there is a link. Must not wait.
+    /// Called at once when the link comes up or goes down. Must not wait.
     pub watcher: LinkWatcher,
 }
 
-/// The actor's state.
+/// State of a link actor.
 pub struct LinkActorState {
     peer: PeerLink,
     sessions: HashMap<SessionId, Session>,
@@ -66,14 +66,14 @@ pub struct LinkActorState {
 
 impl Drop for LinkActorState {
     fn drop(&mut self) {
-        // Whoever comes after this link knows nothing of its sessions.
+        // The next incarnation of this actor knows nothing of these sessions.
         self.channel.take(None);
         self.sessions.values().for_each(|session| session.stop("its link ended"));
     }
 }
 
 impl LinkActor {
-    /// The name of the link to `peer`.
+    /// Name of the link actor for `peer`.
     pub fn name(peer: &NodeId) -> ActorName {
         ActorName::new(&format!("link/{peer}")).expect("a member's name with a prefix is a name")
     }
@@ -119,21 +119,21 @@ impl LinkActor {
         self.apply(shell, effects);
     }
 
-    /// Knows of the session from now on, and hears of the end of its connection, whoever else has ended by then.
+    /// Tracks the session and sends [`LinkMessage::Closed`] to this actor when its connection ends.
     fn follow(me: &ActorRef<Mail<LinkMessage>>, shell: &mut LinkActorState, session: Session) -> SessionId {
         let (id, connection, me) = (session.id(), session.connection.clone(), me.clone());
         if shell.sessions.insert(id, session).is_none() {
             tokio::spawn(async move {
                 connection.has_ended().await;
-                // The link may have ended as well.
+                // The link actor may have stopped as well.
                 let _ = me.cast(Mail::to_self(LinkMessage::Closed(id)));
             });
         }
         id
     }
 
-    /// Asks the peer's gateway which start of the peer it belongs to: only then do both, the session and the
-    /// connection under it, carry what they should.
+    /// Asks the peer's gateway for the peer's incarnation; an answer proves that both the session and the connection
+    /// under it work.
     fn confirm(
         &self,
         me: &ActorRef<Mail<LinkMessage>>,
@@ -147,7 +147,7 @@ impl LinkActor {
                 Ok(CallResult::Timeout) => Err(format!("its gateway did not answer within {deadline:?}")),
                 Ok(CallResult::SenderError) | Err(_) => Err("its gateway is gone".to_owned()),
             };
-            // The link may have ended meanwhile.
+            // The link actor may have stopped meanwhile.
             let _ = me.cast(Mail::to_self(LinkMessage::Confirmed { session, outcome }));
         });
     }
@@ -161,7 +161,8 @@ impl Actor for LinkActor {
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<LinkActorState, ActorProcessingErr> {
         self.address.bind(me.clone());
         send_self_after(&me, Duration::ZERO, LinkMessage::Tick);
-        // Sessions that the link's predecessor knew are made anew. Without a network actor there are none.
+        // The network actor stops the sessions of this actor's previous incarnation. Without a network actor there are
+        // none.
         let _ = self.network.cast(NetworkMessage::LinkStarted(self.channel.peer().clone()));
         Ok(LinkActorState {
             peer: PeerLink::new(self.dials, &self.config, self.clock.now(), rand::random()),
@@ -199,7 +200,7 @@ impl Actor for LinkActor {
                 self.confirm(&me, id, &gateway);
             }
             LinkMessage::Confirmed { session: id, outcome } => {
-                // One that ended meanwhile has told so.
+                // If the session ended meanwhile, `Closed` has reported it.
                 let Some(session) = shell.sessions.get(&id) else { return Ok(()) };
                 let expected = session.connection.incarnation();
                 let refused = match outcome {
@@ -246,7 +247,7 @@ impl Actor for LinkActor {
             return Ok(());
         };
         let Some(id) = shell.gateways.remove(&cell.get_id()) else { return Ok(()) };
-        // A session that ends takes the gateway with it, and says why itself.
+        // A session that ends takes the gateway with it, and reports the reason itself.
         let is_open = shell.sessions.get(&id).is_some_and(|session| session.connection.ended().is_none());
         if is_open {
             self.input(shell, Input::GatewayGone(id));

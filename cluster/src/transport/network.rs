@@ -1,10 +1,10 @@
-//! Connections and sessions: owns `ractor_cluster`'s node servers, accepts and makes connections for them, and
-//! tells each link about the sessions of its peer.
+//! Manages connections and sessions: owns the node servers of `ractor_cluster`, accepts and dials connections for them,
+//! and reports sessions to the link of the peer.
 //!
-//! Connections are handed to a node server from outside (`ConnectionOpenedExternal`), once the members have met on
-//! them, so that strangers reach none of it; its own listener is bound to a port of the system's choice on loopback,
-//! and shows nobody a certificate. Each peer has a node server of its own: among sessions whose peers claim one name
-//! `ractor_cluster` ends all but one, and a peer may claim the name of another.
+//! Connections are passed to a node server from outside (`ConnectionOpenedExternal`) after authentication, so that
+//! unauthenticated peers never reach it. The node server's own listener is bound to a system-chosen port on loopback
+//! and presents no certificate. Each peer has its own node server: of the sessions whose peers claim the same name,
+//! `ractor_cluster` ends all but one, and a peer may claim another's name.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -38,50 +38,51 @@ use crate::health::message::answer;
 use crate::id::NodeId;
 use crate::mailbox::{Address, Mail, send_self_after};
 
-/// Largest frame that `ractor_cluster` accepts: it greets, pings, and says what is remotable.
+/// Maximum frame size that `ractor_cluster` accepts, in bytes: it exchanges handshakes, pings and remotable actors.
 const CONTROL_FRAME_BYTES_MAX: u64 = 16 * 1024;
-/// Actors that a peer may show. A node has one that is remotable, its gateway; nodes of one process show each other's.
+/// Maximum number of actors a peer may advertise. A node has one remotable actor, its gateway, but nodes in one process
+/// advertise each other's.
 const SHOWN_MAX: usize = 64;
-/// Accepted connections on which nobody has been met yet.
+/// Maximum number of accepted connections that are not authenticated yet.
 const STRANGERS_MAX: usize = 64;
-/// How often sessions that do not become ready are looked for.
+/// Interval at which sessions that are not ready in time are stopped.
 const TICK: Duration = Duration::from_millis(250);
-/// Pause after a failed accept: without descriptors it fails again at once.
+/// Pause after a failed accept: without file descriptors it fails again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often it is looked whether this member's certificate is to be made anew: well within half of the shortest
-/// life that one may have.
+/// Interval at which this member's certificate is checked for renewal: well within half of the shortest lifetime.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(10);
-/// How long a session that is replaced may take to end.
+/// Timeout for ending a session that is replaced.
 const REPLACE_DEADLINE: Duration = Duration::from_millis(500);
 
-/// What the network actor works with.
+/// Configuration and dependencies of the network actor.
 #[derive(Clone)]
 pub struct NetworkActor {
-    /// Where it is reached.
+    /// Address of this actor.
     pub address: Address<NetworkMessage>,
-    /// Whom it talks to.
+    /// Members of the federation.
     pub roster: Roster,
-    /// Accepts connections; bound once for the life of the process, so that a restart does not lose the port.
+    /// Listening socket; bound once per process, so that a restart of this actor does not lose the port.
     pub listener: Arc<TcpListener>,
-    /// Meets members.
+    /// Authenticates peers.
     pub handshaker: Handshaker,
-    /// What `ractor_cluster` asks of both sides of a session. No secret: the doorman knows who is who.
+    /// Cookie that `ractor_cluster` compares on both sides of a session. Not a secret: the handshaker authenticates
+    /// peers.
     pub cookie: String,
-    /// The bounds of a connection.
+    /// Limits of a connection.
     pub bounds: Bounds,
-    /// Takes what members send.
+    /// Receives what peers send.
     pub inbound: Arc<dyn Inbound>,
-    /// The ways to the peers.
+    /// Channels to the peers.
     pub channels: PeerChannels,
-    /// The links, by peer.
+    /// Link actors, by peer.
     pub links: Arc<BTreeMap<NodeId, Address<LinkMessage>>>,
-    /// Reads time.
+    /// Time source.
     pub clock: Arc<dyn Clock>,
-    /// Hears of refusals.
+    /// Log of rejected input.
     pub rejections: RejectionLog,
 }
 
-/// A connection that the node server has been given and has not made a session of yet.
+/// A connection passed to the node server that is not a session yet.
 struct Given {
     connection: Arc<Connection>,
     attempt: Option<u64>,
@@ -93,7 +94,7 @@ struct Tracked {
     is_ready: bool,
 }
 
-/// The actor's state.
+/// State of the network actor.
 pub struct NetworkActorState {
     servers: BTreeMap<NodeId, ActorRef<NodeServerMessage>>,
     given: HashMap<String, Given>,
@@ -119,7 +120,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// `ractor_cluster`'s side of a connection. The label tells which it is.
+/// The end of a connection's control stream that `ractor_cluster` uses, identified by a label.
 struct ControlStream {
     stream: DuplexStream,
     label: String,
@@ -136,12 +137,12 @@ impl ClusterBidiStream for ControlStream {
     }
 }
 
-/// Tells the network actor what the node server observes.
+/// Forwards the node server's session events to the network actor.
 struct Subscription(ActorRef<Mail<NetworkMessage>>);
 
 impl Subscription {
     fn tell(&self, event: SessionEvent, session: NodeServerSessionInformation) {
-        // Never refused: a lost event would leave a link waiting for it. After the actor's end nobody waits.
+        // Exempt from mailbox limits: a link would wait for a lost event. Fails only after the actor has stopped.
         let _ = self.0.cast(Mail::to_self(NetworkMessage::Session(event, session)));
     }
 }
@@ -164,13 +165,13 @@ impl NodeEventSubscription for Subscription {
     }
 }
 
-/// Handshakes under way with strangers, oldest first, with whence each came; they end with this.
+/// Unfinished inbound handshakes with their source addresses, oldest first; dropping this aborts them.
 #[derive(Default)]
 struct PendingHandshakes(VecDeque<(IpAddr, AbortOnDrop)>);
 
 impl PendingHandshakes {
-    /// Makes room for one more; false if one had to go: the oldest of the address that has most of them, so that a
-    /// member gets in whoever else knocks, and however fast.
+    /// Makes room for one more; returns false if it had to abort one: the oldest of the address with the most pending
+    /// handshakes, so that a member can connect however many others try to.
     fn make_room(&mut self) -> bool {
         if self.0.len() >= STRANGERS_MAX {
             self.0.retain(|(_, stranger)| !stranger.0.is_finished());
@@ -178,7 +179,7 @@ impl PendingHandshakes {
         let is_full = self.0.len() >= STRANGERS_MAX;
         if is_full {
             let of = |from: IpAddr| self.0.iter().filter(|(other, _)| *other == from).count();
-            // Of equals the last is taken: reversed, that is the oldest.
+            // `max_by_key` returns the last of equal elements; reversed, that is the oldest.
             let goes = (0..self.0.len()).rev().max_by_key(|index| of(self.0[*index].0));
             goes.and_then(|index| self.0.remove(index));
         }
@@ -186,8 +187,8 @@ impl PendingHandshakes {
     }
 }
 
-/// Where a node server opens the listener that it always opens and that nobody uses: on IPv6 where the system has it, so
-/// that the port which it takes stays free on every IPv4 address.
+/// Address of the unused listener that a node server always opens: IPv6 if available, so that its port stays free on
+/// every IPv4 address.
 fn unused_loopback() -> IpAddr {
     let has_ipv6 = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if has_ipv6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() }
@@ -198,7 +199,7 @@ impl NetworkActor {
         let name = self.roster.own().to_string();
         let deaf = IncomingEncryptionMode::Tls(tls::refuse_all());
         let mode = Some(NodeConnectionMode::Isolated);
-        // The host name is part of the peer's name; with the member's own it is distinct on one machine too.
+        // The host name is part of the peer's name; using the member's name keeps it unique on one machine too.
         NodeServer::new(0, self.cookie.clone(), name.clone(), name, Some(deaf), mode)
             .with_listen_addr(unused_loopback())
             .with_max_inbound_frame_size(CONTROL_FRAME_BYTES_MAX)
@@ -228,7 +229,7 @@ impl NetworkActor {
                     match handshaker.admit(stream).await {
                         Ok(authenticated) => {
                             let authenticated = Box::new(authenticated);
-                            // A network actor that has ended meanwhile takes the guest along.
+                            // If the network actor has stopped, the connection is dropped.
                             let _ = me.cast(Mail::to_self(NetworkMessage::Connected {
                                 authenticated,
                                 attempt: None,
@@ -252,7 +253,8 @@ impl NetworkActor {
         }
     }
 
-    /// Gives the node server a connection, once no other with this peer is left: it might keep the older one.
+    /// Passes a connection to the node server once no other connection to this peer is left, because the server might
+    /// keep the older one.
     fn connected(
         &self,
         me: &ActorRef<Mail<NetworkMessage>>,
@@ -288,7 +290,7 @@ impl NetworkActor {
             tokio::spawn(async move {
                 for session in former {
                     session.connection.end("replaced by a new connection");
-                    // One that does not end in time is left to the node server's election.
+                    // If it does not end in time, the node server's election decides.
                     let _ = session.actor.stop_and_wait(None, Some(REPLACE_DEADLINE)).await;
                 }
                 let _ = me.cast(Mail::to_self(NetworkMessage::Connected {
@@ -308,12 +310,12 @@ impl NetworkActor {
         let label = format!("connection {}", shell.last_label);
         shell.given.insert(label.clone(), Given { connection, attempt });
         let stream = Box::new(ControlStream { stream, label });
-        // The node servers are linked to this actor: if one has ended, so will this actor.
+        // The node servers are linked to this actor: if one has stopped, so will this actor.
         let is_server = attempt.is_none();
         let _ = shell.servers[&peer].cast(NodeServerMessage::ConnectionOpenedExternal { stream, is_server });
     }
 
-    /// The connection to another process of the member that is met, if there is one.
+    /// Returns a connection to another process of the same member, if there is one.
     fn other_process(
         shell: &NetworkActorState,
         authenticated: &AuthenticatedPeer,
@@ -329,8 +331,8 @@ impl NetworkActor {
         all.filter(is_other).last().cloned()
     }
 
-    /// Asks the process that is linked whether it lives. One that does not answer is left over from before a restart;
-    /// of two that do, the elder keeps the link.
+    /// Asks the linked process whether it is still running. If it does not answer, it is a leftover from before a
+    /// restart; if both answer, the elder keeps the link.
     fn settle(
         me: &ActorRef<Mail<NetworkMessage>>,
         duplicates: Duplicates,
@@ -401,7 +403,7 @@ impl NetworkActor {
     }
 
     fn opened(&self, shell: &mut NetworkActorState, id: SessionId, info: NodeServerSessionInformation) {
-        // A connection that came by the node server's own listener has no label of ours.
+        // A connection accepted by the node server's own listener has none of our labels.
         let Some(Given { connection, attempt }) = shell.given.remove(&info.peer_addr) else {
             self.rejections.of_stranger(&info.peer_addr, &"it did not come by the link's port");
             info.actor.stop(Some("unexpected connection".to_owned()));
@@ -518,7 +520,7 @@ impl Actor for NetworkActor {
                                 attempt: Some(attempt),
                                 alone: false,
                             };
-                            // The network actor may have been replaced; the link's own deadline then passes.
+                            // The network actor may have been restarted; the link's own deadline then expires.
                             let _ = me.cast(Mail::to_self(connected));
                         }
                         Err(unmet) => {
@@ -564,7 +566,7 @@ impl Actor for NetworkActor {
         me: ActorRef<Self::Msg>,
         shell: &mut NetworkActorState,
     ) -> Result<(), ActorProcessingErr> {
-        // ractor_cluster respawns what ends while its server lives; stopped first, it ends in order.
+        // ractor_cluster restarts actors that stop while their server runs; stopping the server first is orderly.
         let stop = shell.servers.values().map(|server| {
             me.get_cell().unlink(server.get_cell());
             server.stop_and_wait(None, Some(Duration::from_millis(500)))

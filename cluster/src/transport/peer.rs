@@ -1,8 +1,8 @@
-//! The life of the link to one peer: when to dial, what a session is worth, when to give it up.
+//! Implements the state machine of the link to one peer: when to dial, which session to use, when to give it up.
 //!
-//! The member with the greater name dials; the other waits. A fixed direction matters: `ractor_cluster` elects
-//! among sessions of one pair, and a stale one can refuse its successor, more surely so from the other side.
-//! For the same reason a stale session is stopped before the next dial.
+//! The member with the greater name dials; the other waits. The fixed direction matters: `ractor_cluster` elects among
+//! the sessions of a pair, and a stale session can make it refuse the new one, more reliably so if the other side
+//! dialled. For the same reason a stale session is stopped before the next dial.
 //!
 //! ```text
 //!            Dial                 opened             ready
@@ -16,27 +16,27 @@ use std::time::Duration;
 use super::config::LinkConfig;
 use crate::clock::Moment;
 
-/// A link that was up for so long is dialled anew after the shortest pause.
+/// A link that was up for this long is redialled after the shortest delay.
 const STEADY: Duration = Duration::from_secs(2);
 
-/// A session as the link knows it: the number of its actor in this process.
+/// Number of a session's actor within this process.
 pub type SessionId = u64;
 
-/// Where the link stands.
+/// Phase of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkPhase {
-    /// No session. The dialler dials again at the given moment.
+    /// No session. The dialling member dials again at this time.
     Idle(Moment),
-    /// A connection is being made; it is given up at the given moment.
+    /// A connection is being made, until this deadline.
     Dialling(Moment),
-    /// A session shakes hands; it is given up at the given moment.
+    /// A session is being established, until this deadline.
     Awaiting(SessionId, Moment),
-    /// A session carries envelopes.
+    /// The session is ready and envelopes flow.
     Up(SessionId),
 }
 
 impl LinkPhase {
-    /// The name in lower case.
+    /// Name of the phase in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Idle(_) => "idle",
@@ -47,50 +47,50 @@ impl LinkPhase {
     }
 }
 
-/// What the link learns.
+/// Input to the state machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Time passes.
+    /// Periodic tick.
     Tick,
     /// The connection of this attempt could not be made.
     DialFailed {
-        /// The attempt.
+        /// Number of the attempt.
         attempt: u64,
-        /// Why.
+        /// Reason for the failure.
         reason: String,
     },
     /// The connection of this attempt became a session.
     Opened {
-        /// The attempt.
+        /// Number of the attempt.
         attempt: u64,
-        /// The session.
+        /// The new session.
         session: SessionId,
     },
-    /// The peer's gateway has answered on a session, dialled or accepted: it can carry envelopes.
+    /// The peer's gateway answered on this session, dialled or accepted, so it can carry envelopes.
     Ready(SessionId),
-    /// A session ended, and why.
+    /// This session ended, with the reason.
     Closed(SessionId, String),
-    /// The peer's gateway on this session has ended, or does not answer.
+    /// The peer's gateway on this session has stopped or does not answer.
     GatewayGone(SessionId),
 }
 
-/// What is to be done.
+/// Action that the link actor must perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Connect.
+    /// Connect to the peer.
     Dial {
-        /// Counts attempts from 1.
+        /// Number of the attempt, counted from 1.
         attempt: u64,
     },
-    /// Stop this session.
+    /// Stop this session with this reason.
     StopSession(SessionId, &'static str),
-    /// Envelopes flow.
+    /// The link is up on this session.
     Up(SessionId),
-    /// Envelopes no longer flow.
+    /// The link is down, for this reason.
     Down(String),
 }
 
-/// The link to one peer.
+/// State of the link to one peer.
 #[derive(Clone, Debug)]
 pub struct PeerLink {
     dials: bool,
@@ -104,7 +104,7 @@ pub struct PeerLink {
 }
 
 impl PeerLink {
-    /// No session yet. `jitter` between 0 and 1 spreads the first dials of members started together.
+    /// Creates a link without a session. `jitter` between 0 and 1 spreads the first dials of members started together.
     pub fn new(dials: bool, config: &LinkConfig, now: Moment, jitter: f64) -> Self {
         Self {
             dials,
@@ -123,17 +123,17 @@ impl PeerLink {
         self.dials
     }
 
-    /// Where the link stands.
+    /// Current phase.
     pub fn phase(&self) -> LinkPhase {
         self.phase
     }
 
-    /// Why it was last lost; empty if it never was.
+    /// Reason of the last loss; empty if the link was never lost.
     pub fn last_loss(&self) -> &str {
         &self.last_loss
     }
 
-    /// What follows from `input`.
+    /// Applies `input` and returns the resulting actions.
     pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Effect> {
         match (self.phase, input) {
             (LinkPhase::Idle(at), Input::Tick) if self.dials && now >= at => {
@@ -149,12 +149,12 @@ impl PeerLink {
                 self.idle(now, reason);
                 vec![]
             }
-            // The members have met; the session's own round trips have the same time once more.
+            // The peer is authenticated; establishing the session gets the same timeout again.
             (LinkPhase::Dialling(_), Input::Opened { attempt, session }) if attempt == self.attempt => {
                 self.phase = LinkPhase::Awaiting(session, now + self.handshake_timeout);
                 vec![]
             }
-            // The connection of an attempt that was given up.
+            // The connection belongs to an attempt that was given up.
             (_, Input::Opened { session, .. }) => vec![Effect::StopSession(session, "too late")],
             (LinkPhase::Awaiting(session, until), Input::Tick) if now >= until => {
                 self.idle(now, format!("no handshake within {:?}", self.handshake_timeout));
@@ -195,14 +195,14 @@ impl PeerLink {
                 effects.push(Effect::Up(session));
                 effects
             }
-            // An accepted session of which this link knows nothing yet.
+            // An accepted session that this link does not know yet.
             (_, Input::GatewayGone(session)) => vec![Effect::StopSession(session, "gateway gone")],
             (_, Input::Tick | Input::DialFailed { .. } | Input::Closed(..)) => vec![],
         }
     }
 
     fn idle(&mut self, now: Moment, reason: String) {
-        // Two that take a link from each other in turn do so less and less often.
+        // Backoff slows down two processes that keep taking the link from each other.
         if matches!(self.phase, LinkPhase::Up(_)) && now.since(self.up_since) >= STEADY {
             self.pause = self.redial.0;
         }

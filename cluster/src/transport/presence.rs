@@ -1,13 +1,13 @@
-//! Which process of a member speaks, and what one says when another claims to be it.
+//! Defines instances, which identify the processes of a member, and presences, which prove that two of them run.
 //!
-//! A member's key makes a member, and a key can be copied. Every process therefore draws an [`Instance`] when it
-//! starts, and tells it when it greets. A peer that meets two instances of one member does not guess which of them is
-//! left over: it asks the one it is linked with. A process that has ended says nothing, so that a restart is never
-//! taken for a copy; one that lives answers with a [`Presence`], signed with the member's key and naming the other's
-//! instance. That number was drawn at the other's start, so whoever shows the signature to the other proves that the
-//! key has a second holder, and nobody without the key can make a member believe so.
+//! A member is identified by its key, and a key can be copied. Every process therefore draws a random [`Instance`] when
+//! it starts and sends it in its hello. A peer that meets two instances of one member does not guess which is a
+//! leftover: it asks the one it is linked with. A process that has ended does not answer, so a restart is never
+//! mistaken for a copy. A running one answers with a [`Presence`], signed with the member's key and naming the other's
+//! instance. Because that instance was drawn at the other's start, showing the signature to the other process proves
+//! that the key has a second holder; nobody without the key can fake this.
 //!
-//! Times are measured, not told by wall clocks: each says how long it has been running.
+//! Ages are measured uptimes, not wall clock times.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,23 +17,22 @@ use prost::Message as _;
 
 use crate::id::{Incarnation, NodeId};
 
-/// Starts nearer to each other than this are told apart by the instances alone: what was said about them took its
-/// time on the way.
+/// Processes whose uptimes differ by less than this are ordered by instance alone, because messages take time in transit.
 const SAME_TIME: Duration = Duration::from_secs(1);
-/// What the signature is about, so that it can be about nothing else.
+/// Domain separation prefix of the signed statement.
 const DOMAIN: &[u8] = b"alys/presence/1";
 
-/// One process of a member: a number that nobody can guess, drawn when it starts.
+/// Identifies one process of a member: an unguessable random number drawn when it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instance(pub [u8; 16]);
 
 impl Instance {
-    /// A new one.
+    /// Draws a new instance.
     pub fn draw() -> Self {
         Self(rand::random())
     }
 
-    /// The instance in these bytes, if they are one.
+    /// Parses an instance; `None` if the length is wrong.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
@@ -45,25 +44,25 @@ impl fmt::Display for Instance {
     }
 }
 
-/// What a process says of itself when another claims to be its member, signed with the member's key.
+/// Statement of a process that it is running while another claims to be its member, signed with the member's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presence {
-    /// The member.
+    /// Name of the member.
     pub member: NodeId,
-    /// The process that says so.
+    /// Instance of the process that makes the statement.
     pub instance: Instance,
-    /// The other process.
+    /// Instance of the other process.
     pub beside: Instance,
-    /// Which start of the member the process is.
+    /// Incarnation of the process that makes the statement.
     pub incarnation: Incarnation,
-    /// How long it has been running.
+    /// Uptime of the process that makes the statement.
     pub uptime: Duration,
     /// The member's signature over [`Presence::statement`].
     pub signature: Vec<u8>,
 }
 
 impl Presence {
-    /// The bytes that are signed.
+    /// Encodes the signed statement.
     pub fn statement(&self, federation: &[u8; 32]) -> Vec<u8> {
         let mut bytes = DOMAIN.to_vec();
         bytes.extend(federation);
@@ -76,7 +75,7 @@ impl Presence {
         bytes
     }
 
-    /// Whether this process was started after `other`. Both say the same of each other.
+    /// Whether this process was started after `other`. Both processes come to the same result.
     pub fn is_younger_than(&self, other: &Self) -> bool {
         if self.uptime.abs_diff(other.uptime) > SAME_TIME {
             self.uptime < other.uptime
@@ -93,17 +92,17 @@ impl fmt::Display for Presence {
     }
 }
 
-/// A duration as it is signed and sent.
+/// Converts a duration to the milliseconds that are signed and sent.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What a frame of identity says.
+/// Content of an identity frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// A process with this instance says that it is the member that is asked: is the one that is asked there?
+    /// Asks a linked process whether it is running while another process, with this instance, claims to be its member.
     Question(Instance),
-    /// It is.
+    /// Statement that the sender's or another process is running.
     Presence(Presence),
 }
 
@@ -111,7 +110,7 @@ pub enum Identity {
 struct Wire {
     #[prost(bytes = "bytes", tag = "1")]
     beside: Bytes,
-    /// Empty in a question, as everything after it.
+    /// Empty in a question, like all fields below.
     #[prost(string, tag = "2")]
     member: String,
     #[prost(bytes = "bytes", tag = "3")]
@@ -125,7 +124,7 @@ struct Wire {
 }
 
 impl Identity {
-    /// Its bytes.
+    /// Encodes an identity frame.
     pub fn encode(&self) -> Vec<u8> {
         let wire = match self {
             Self::Question(beside) => Wire { beside: Bytes::copy_from_slice(&beside.0), ..Wire::default() },
@@ -141,7 +140,7 @@ impl Identity {
         wire.encode_to_vec()
     }
 
-    /// What these bytes say, or what is wrong with them.
+    /// Decodes an identity frame, or returns what is wrong with it.
     pub fn decode(bytes: Bytes) -> Result<Self, String> {
         let wire = Wire::decode(bytes).map_err(|error| format!("its identity can not be read: {error}"))?;
         let instance = |bytes: &Bytes| {
@@ -185,7 +184,7 @@ mod tests {
             (presence(1, 60_000), presence(2, 2_000), false),
             (presence(2, 60_000), presence(1, 2_000), false),
             (presence(1, 2_000), presence(2, 60_000), true),
-            // Started together: the instances decide, whatever the way took.
+            // Started together: the instances decide, whatever the transit delay.
             (presence(1, 2_000), presence(2, 2_300), false),
             (presence(1, 2_300), presence(2, 2_000), false),
             (presence(2, 2_300), presence(1, 2_000), true),

@@ -1,7 +1,7 @@
-//! Frames waiting for one peer: bounded in number and in bytes, and the important ones first.
+//! Queues frames for one peer: bounded in number and bytes, higher priority first.
 //!
-//! When it is full, room is made for a more important frame by dropping the oldest of the least important class
-//! present: any vote matters more than gossip. Among its equals a class decides for itself ([`Lane::when_full`]).
+//! When the queue is full, it makes room for a frame by dropping the oldest frame of the lowest priority lane present:
+//! any vote matters more than gossip. If no lower lane has frames, the lane's own policy applies ([`Lane::when_full`]).
 
 use std::collections::VecDeque;
 
@@ -9,21 +9,21 @@ use bytes::{Bytes, BytesMut};
 
 use super::envelope::{Lane, WhenFull};
 
-/// What became of a frame that was to wait.
+/// Result of pushing a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
-    /// It waits.
+    /// The frame is queued.
     Waits,
-    /// It was dropped; its sender does not want to know.
+    /// The frame was dropped; its sender gets no error.
     Dropped,
-    /// There is no room, and its sender is to be told.
+    /// There is no room; its sender gets an error.
     Refused,
 }
 
-/// Hears of each frame that is dropped or refused.
+/// Called for each frame that is dropped or refused.
 pub type OnDrop<'a> = &'a mut dyn FnMut(Lane);
 
-/// A bounded queue with a lane for each class.
+/// A bounded queue with one lane per priority.
 #[derive(Debug)]
 pub struct SendQueue {
     lanes: [VecDeque<Bytes>; Lane::ALL.len()],
@@ -33,22 +33,22 @@ pub struct SendQueue {
 }
 
 impl SendQueue {
-    /// An empty queue for `frames_max` frames of `bytes_max` bytes together.
+    /// Creates an empty queue for at most `frames_max` frames and `bytes_max` bytes.
     pub fn new(frames_max: usize, bytes_max: usize) -> Self {
         Self { lanes: Default::default(), frames_max, bytes_max, bytes: 0 }
     }
 
-    /// Frames waiting.
+    /// Number of queued frames.
     pub fn len(&self) -> usize {
         self.lanes.iter().map(VecDeque::len).sum()
     }
 
-    /// Bytes waiting.
+    /// Number of queued bytes.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether none waits.
+    /// Whether no frame is queued.
     pub fn is_empty(&self) -> bool {
         self.lanes.iter().all(VecDeque::is_empty)
     }
@@ -64,7 +64,7 @@ impl SendQueue {
         }
     }
 
-    /// Adds a frame, if there is room or can be made.
+    /// Queues a frame, if there is room or room can be made.
     pub fn push(&mut self, lane: Lane, frame: Bytes, on_drop: OnDrop<'_>) -> Pushed {
         let own = lane as usize;
         while self.is_full_for(&frame) {
@@ -87,8 +87,8 @@ impl SendQueue {
         Pushed::Waits
     }
 
-    /// Moves what is to be sent next behind `into`, until that has `bytes_max` bytes; at least one frame, if one
-    /// waits. Says how many.
+    /// Appends the next frames to `into` until it holds `bytes_max` bytes, but at least one frame if any is queued.
+    /// Returns their number.
     pub fn take(&mut self, bytes_max: usize, into: &mut BytesMut) -> usize {
         let mut taken = 0;
         for lane in &mut self.lanes {
@@ -150,13 +150,13 @@ mod tests {
             (Lane::Bulk, 1, Pushed::Waits),
             (Lane::Consensus, 2, Pushed::Waits),
             (Lane::Request, 3, Pushed::Waits),
-            // The bulk goes.
+            // Drops the bulk frame.
             (Lane::Consensus, 4, Pushed::Waits),
             (Lane::Bulk, 5, Pushed::Dropped),
             (Lane::Request, 6, Pushed::Refused),
-            // The request goes.
+            // Drops the request.
             (Lane::Consensus, 7, Pushed::Waits),
-            // The oldest of its own goes.
+            // Drops the oldest consensus frame.
             (Lane::Consensus, 8, Pushed::Waits),
             (Lane::Heartbeat, 9, Pushed::Waits),
         ] {

@@ -1,19 +1,19 @@
-//! Who may speak: mutual TLS between members, by the certificates of [`identity`].
+//! Authenticates members to each other with mutual TLS, using the certificates of [`identity`].
 //!
 //! ```text
-//!   TCP ─► TLS 1.3: the peer's certificate holds together, is of this federation, in time, whom was dialled,
-//!          and the peer has its key ─► the member has signed for that key (remembered) ─► SecureStream
+//!   TCP ─► TLS 1.3: the peer's certificate is well-formed, of this federation, in its validity period, of the dialled
+//!          member, and the peer has its key ─► the member has signed for that key (cached) ─► SecureStream
 //! ```
 //!
-//! The dear step comes last: whoever makes this member check a signature of genesis, for a millisecond, has made
-//! a key and a certificate and finished a handshake, and no more than [`PROVING_MAX`] of those who came by
-//! themselves are at it at once. A signature that held is remembered with its certificate, one for each member,
-//! so that nobody can crowd out another; the times are looked at in every handshake.
+//! The expensive step comes last: to make this member verify a genesis signature, which takes a millisecond, a peer
+//! must have generated a key and a certificate and completed a handshake, and at most [`PROVING_MAX`] verifications for
+//! inbound connections run at once. A verified signature is cached with its certificate, one per member, so that no
+//! peer can evict another's entry. The validity period is checked in every handshake.
 //!
-//! Sessions are never resumed, and there is no early data: both would go on without a look at a certificate.
-//! **Nothing here has a deadline**: whoever calls [`Trust::accept`] or [`Trust::connect`] puts a time-out around
-//! it, and a cap on how many are under way. Until a handshake is over, a stranger occupies no more than the 64 kB
-//! that `rustls` grants to its messages.
+//! There is no session resumption and no early data: both would bypass the certificate checks. **Nothing here has a
+//! deadline**: callers of [`Trust::accept`] and [`Trust::connect`] must apply a timeout and limit how many handshakes
+//! run at once. Until its handshake is complete, an unauthenticated peer occupies at most the 64 kB that `rustls`
+//! allows for its messages.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,29 +51,29 @@ use crate::clock::{Clock, WallTime};
 use crate::federation::Roster;
 use crate::id::NodeId;
 
-/// What is spoken within TLS; a peer that does not name it is refused.
+/// ALPN protocol; a peer that does not offer it is refused.
 pub const PROTOCOL: &[u8] = b"alys-link/1";
-/// Signatures of genesis checked at once for connections that others made.
+/// Maximum number of genesis signatures verified at once for inbound connections.
 pub const PROVING_MAX: usize = 2;
-/// The name asked for in a handshake. It is never sent, and names nobody: certificates do.
+/// Server name used in handshakes. It is never sent and identifies nobody: certificates do.
 const SERVER_NAME: &str = "member.invalid";
 
-/// Why a connection is not accepted, or leads nowhere. It is closed.
+/// Why a connection was refused or failed. It is closed.
 #[derive(Debug, Error)]
 pub enum ConnectionRefusal {
-    /// The peer's certificate does not make it the member it should be.
+    /// The peer's certificate is invalid or belongs to another member.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The handshake failed.
+    /// The TLS handshake failed.
     #[error("the TLS handshake failed: {0}")]
     Tls(rustls::Error),
     /// The connection failed.
     #[error("the connection broke during the TLS handshake: {0}")]
     Io(io::Error),
-    /// The peer speaks something else within TLS.
+    /// The peer negotiated another protocol within TLS.
     #[error("the peer does not speak alys-link/1")]
     Protocol,
-    /// Checking a signature failed: a bug.
+    /// Verifying a signature panicked: a bug.
     #[error("checking the certificate's signature failed: {0}")]
     CertificateSigner(String),
 }
@@ -96,17 +96,16 @@ fn refused(error: IdentityError) -> rustls::Error {
     CertificateError::Other(OtherError(Arc::new(error))).into()
 }
 
-/// Who is trusted on this member's links, and what this member shows of itself. Cheap to clone; clones share
-/// everything.
+/// Trust configuration of this member's links and the certificate it presents. Cheap to clone; clones share their
+/// state.
 #[derive(Clone)]
 pub struct Trust(Option<Arc<Secured>>);
 
 impl Trust {
-    /// Mutual TLS among the members of `roster`, with a first certificate that is made here and serves for
-    /// `lifetime`. `federation` is the number of genesis.
+    /// Creates mutual TLS among the members of `roster`, and a first certificate valid for `lifetime`. `federation` is
+    /// the hash of genesis.
     ///
-    /// Fails when the lifetime is out of its range, and when `signer` does not sign as genesis says this member
-    /// does.
+    /// Fails if the lifetime is out of range, or if `signer` does not sign with this member's genesis key.
     pub fn tls(
         roster: &Roster,
         federation: [u8; 32],
@@ -128,14 +127,14 @@ impl Trust {
         Ok(Self(Some(Arc::new(Secured { judge, lifetime, present, rotating: Mutex::default(), proving }))))
     }
 
-    /// No encryption, no authentication: for measuring what encryption costs.
+    /// Creates links without encryption and authentication: for measuring the cost of encryption.
     pub fn plain() -> Self {
         Self(None)
     }
 
-    /// Shakes hands with whoever connected, and says which member it is; `None` without TLS.
+    /// Performs the handshake on an inbound connection and returns the peer; `None` without TLS.
     ///
-    /// Waits for the peer without a deadline: the caller sets one, which also ends it safely at any point.
+    /// Waits for the peer without a deadline: the caller sets one, and may cancel this future at any point.
     pub async fn accept(
         &self,
         stream: TcpStream,
@@ -149,9 +148,9 @@ impl Trust {
         Ok((SecureStream::Tls(Box::new(stream)), Some(peer)))
     }
 
-    /// Shakes hands with `peer`, which was dialled: anybody else is refused, a member too.
+    /// Performs the handshake with the dialled `peer`; refuses anyone else, including other members.
     ///
-    /// Waits for the peer without a deadline: the caller sets one, which also ends it safely at any point.
+    /// Waits for the peer without a deadline: the caller sets one, and may cancel this future at any point.
     pub async fn connect(
         &self,
         stream: TcpStream,
@@ -165,17 +164,17 @@ impl Trust {
         client.dangerous().set_certificate_verifier(Arc::new(verifier));
         let name = ServerName::try_from(SERVER_NAME).expect("the constant has the form of a name");
         let stream = TlsStream::from(TlsConnector::from(Arc::new(client)).connect(name, stream).await?);
-        // Nobody but the members is dialled, one connection each at a time: no bound is needed, and strangers
-        // who knock can not delay it.
+        // Only members are dialled, one connection each at a time: no limit is needed, and inbound handshakes of others
+        // can not delay this one.
         let peer = secured.judge.settle(&stream, Some(peer), None).await?;
         Ok((SecureStream::Tls(Box::new(stream)), Some(peer)))
     }
 
-    /// Makes a new key and certificate if half of the present one's life is over, or if the clock was set back so
-    /// far that it seems to be of the future; says whether it did. Streams that stand are not touched, new ones
-    /// use the new certificate. After an error the present one stays.
+    /// Issues a new key and certificate if half of the present one's lifetime is over, or if the clock was set back so
+    /// far that its start is nearly in the future; returns whether it did. Established streams are not affected; new
+    /// ones use the new certificate. After an error the present one stays.
     ///
-    /// Costs some milliseconds when it does.
+    /// Takes some milliseconds if it issues one.
     pub fn rotate_if_due(&self, now: WallTime) -> Result<bool, IdentityError> {
         let Some(secured) = &self.0 else {
             return Ok(false);
@@ -188,12 +187,12 @@ impl Trust {
         Ok(true)
     }
 
-    /// The certificate shown now, in PEM; `None` without TLS.
+    /// The certificate in use, in PEM; `None` without TLS.
     pub fn certificate_pem(&self) -> Option<String> {
         self.0.as_ref().map(|secured| secured.present.load().pem.clone())
     }
 
-    /// Until when that certificate holds; `None` without TLS.
+    /// End of that certificate's validity period; `None` without TLS.
     pub fn expiry(&self) -> Option<Seconds> {
         self.0.as_ref().map(|secured| secured.present.load().not_after)
     }
@@ -207,7 +206,7 @@ struct Secured {
     proving: Arc<Semaphore>,
 }
 
-/// One certificate of this member, ready for use.
+/// One certificate of this member, with the TLS configurations that use it.
 struct Present {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
@@ -220,7 +219,7 @@ impl Present {
     fn make(judge: &Arc<Judge>, lifetime: Duration, now: WallTime) -> Result<Self, IdentityError> {
         let issued = identity::issue(&judge.own, &judge.federation, &*judge.signer, lifetime, now)?;
         let Issued { certificate, key, not_before, not_after } = issued;
-        // What the others would refuse is found out here.
+        // Detects here what the peers would refuse.
         identity::check(certificate.der(), &judge.federation, &judge.members, &*judge.signer, now)?;
         let making = |error: rustls::Error| IdentityError::Making(error.to_string());
         let provider = Arc::new(provider());
@@ -257,7 +256,7 @@ impl Present {
     }
 }
 
-/// Shows no certificate, so that no handshake with it succeeds.
+/// Presents no certificate, so that every handshake fails.
 #[derive(Debug)]
 struct Nobody;
 
@@ -267,7 +266,7 @@ impl ResolvesServerCert for Nobody {
     }
 }
 
-/// Refuses everybody: for a listener that can not be closed.
+/// Refuses every handshake: for a listener that can not be closed.
 pub(super) fn refuse_all() -> TlsAcceptor {
     let server = ServerConfig::builder_with_provider(Arc::new(provider()));
     let server =
@@ -275,14 +274,14 @@ pub(super) fn refuse_all() -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(server.with_no_client_auth().with_cert_resolver(Arc::new(Nobody))))
 }
 
-/// The cryptography of the links, whatever else the process uses: TLS 1.3's suites, the fastest first.
+/// Cryptography of the links, independent of the rest of the process: TLS 1.3 suites, fastest first.
 fn provider() -> CryptoProvider {
     let cipher_suites =
         vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256];
     CryptoProvider { cipher_suites, ..aws_lc_rs::default_provider() }
 }
 
-/// Whom a certificate stands for.
+/// Verifies the certificates of peers.
 struct Judge {
     own: NodeId,
     members: Vec<NodeId>,
@@ -290,12 +289,12 @@ struct Judge {
     signer: Arc<dyn CertificateSigner>,
     clock: Arc<dyn Clock>,
     algorithms: WebPkiSupportedAlgorithms,
-    /// The last certificate of each member whose signature held.
+    /// Last certificate of each member whose signature was verified.
     known: Mutex<BTreeMap<NodeId, Vec<u8>>>,
 }
 
 impl Judge {
-    /// Everything but the member's signature.
+    /// Checks everything except the member's signature.
     fn compare(&self, der: &[u8], dialled: Option<&NodeId>) -> Result<Claim, IdentityError> {
         let claim = Claim::read(der)?;
         claim.compare(&self.federation, &self.members, self.clock.wall())?;
@@ -315,7 +314,7 @@ impl Judge {
         known.get(member).is_some_and(|known| known == der)
     }
 
-    /// Who is at the other end of a stream whose handshake is over.
+    /// Identifies the peer of a stream whose handshake is complete.
     async fn settle(
         self: &Arc<Self>,
         stream: &TlsStream<TcpStream>,
@@ -339,7 +338,7 @@ impl Judge {
             None => None,
         };
         let judge = self.clone();
-        // The permit goes along: whoever gives up waiting does not free it before the work is done.
+        // The task owns the permit: a caller that gives up does not release it before the verification is done.
         let proof = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             claim.prove(&*judge.signer)?;
@@ -351,7 +350,7 @@ impl Judge {
     }
 }
 
-/// Judges certificates within the handshake, and makes the peer prove that it has the key.
+/// Verifies certificates within the handshake, and that the peer has the certificate's key.
 struct Verifier {
     judge: Arc<Judge>,
     dialled: Option<NodeId>,
@@ -447,16 +446,16 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// A connection to a member, as bytes.
+/// Byte stream to a peer.
 pub enum SecureStream {
     /// Neither encrypted nor authenticated.
     Plain(TcpStream),
-    /// Both.
+    /// Encrypted and authenticated.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl SecureStream {
-    /// The connection below.
+    /// The TCP connection below.
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
@@ -537,14 +536,14 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
 
-    /// Keeps a failing test from hanging; nothing is claimed about speed.
+    /// Keeps a failing test from hanging; asserts nothing about speed.
     const DEADLINE: Duration = Duration::from_secs(20);
     const DAY: Duration = Duration::from_hours(24);
     const WEEK: Duration = Duration::from_hours(7 * 24);
 
     type Outcome = Result<(SecureStream, Option<NodeId>), ConnectionRefusal>;
 
-    /// Counts what it is asked, and how often at once.
+    /// Counts the verifications, in total and at once.
     struct Counted {
         inner: NameVoucher,
         asked: Arc<AtomicUsize>,
@@ -612,7 +611,7 @@ mod tests {
         Arc::new(CertifiedKey::new(chain, key).into())
     }
 
-    /// Takes whatever is presented.
+    /// Accepts any certificate.
     #[derive(Debug)]
     struct Gullible;
 
@@ -667,12 +666,12 @@ mod tests {
         Arc::new(config)
     }
 
-    /// A client that keeps the connection until it is told of the outcome.
+    /// A client that keeps the connection open until the server has decided.
     fn dial(config: Arc<ClientConfig>, stream: TcpStream) -> JoinHandle<Option<HandshakeKind>> {
         tokio::spawn(async move {
             let name = ServerName::try_from(SERVER_NAME).expect("a name");
             let mut stream = TlsConnector::from(config).connect(name, stream).await.ok()?;
-            // The server's verdict on the client's certificate, or its first byte.
+            // Waits for the server's decision about the client's certificate, or its first byte.
             let _ = stream.read_u8().await;
             stream.get_ref().1.handshake_kind()
         })
@@ -725,7 +724,7 @@ mod tests {
         let (dialled, accepted) = meet(&trust_in(elsewhere, 2, &clock), &node(1), &trust(1, &clock)).await;
         assert!(refusal(dialled).contains("is of the federation 0707070707070707…; expected 0909"));
         assert!(accepted.is_err(), "told by the dialler");
-        // Whoever dials without looking is refused as well.
+        // A peer that dials without verifying the server is refused as well.
         let other =
             identity::issue(&node(2), &elsewhere, &NameVoucher(node(2)), WEEK, clock.wall()).expect("made");
         let shown = certified(vec![other.certificate.der().to_vec()], &other.key);
@@ -930,7 +929,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_stranger_sends_is_bounded() {
-        // A ClientHello of 16 MB, begun.
+        // The beginning of a ClientHello of 16 MB.
         let (mut one, other) = tcp().await;
         let sender = tokio::spawn(async move {
             let header = [22, 3, 1, 0x40, 0];
@@ -965,7 +964,8 @@ mod tests {
             stream.write_all(b"!").await.expect("written");
             stream.flush().await.expect("flushed");
             let kind = timeout(DEADLINE, client).await.expect("ends").expect("joined");
-            // A second round because the client guesses another group than this member prefers is none either.
+            // A second round trip, needed because the client guessed another key exchange group, is not a resumption
+            // either.
             assert!(matches!(kind, Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest)));
         }
     }
@@ -1004,7 +1004,7 @@ mod tests {
         assert_eq!(two.rotate_if_due(clock.wall()), Ok(true));
         meet(&two, &node(1), &one).await.1.expect("accepted");
         assert_eq!(asked.load(Ordering::SeqCst), 2);
-        // A forged one is checked each time, and does not crowd out the true one.
+        // A forged certificate is verified each time, and does not evict the genuine one.
         let sham = forged(clock.wall());
         for _ in 0..2 {
             let shown = certified(vec![sham.certificate.der().to_vec()], &sham.key);
@@ -1016,7 +1016,7 @@ mod tests {
         assert_eq!(asked.load(Ordering::SeqCst), 4);
     }
 
-    /// Someone with a key and a certificate, but not node-2's signature.
+    /// A peer with a key and a certificate, but without node-2's signature.
     fn impostor(one: &Trust, clock: &Arc<ManualClock>) -> JoinHandle<Outcome> {
         let (one, sham) = (one.clone(), forged(clock.wall()));
         tokio::spawn(async move {
