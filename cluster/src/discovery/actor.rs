@@ -1,4 +1,4 @@
-//! Discovery as an actor: it publishes, and takes what others publish.
+//! Runs discovery as an actor: publishes this member's exports and processes the adverts of others.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,31 +21,31 @@ use crate::port::Outbox;
 use crate::registry::{ActorQuery, RegistryChange, ThreadSafeActorRegistry};
 use crate::transport::RejectionLog;
 
-/// How often it is looked whether something is to be told.
+/// Interval at which pending advertisements are checked.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What discovery works with.
+/// Configuration and dependencies of the discovery actor.
 #[derive(Clone)]
 pub struct DiscoveryActor {
-    /// Where it is reached.
+    /// Address of this actor.
     pub address: Address<DiscoveryMessage>,
-    /// This node's incarnation.
+    /// Incarnation of this node.
     pub incarnation: Incarnation,
-    /// Knows this member's actors.
+    /// Registry of this member's actors.
     pub registry: ThreadSafeActorRegistry,
-    /// Which of them may be reached.
+    /// Actors that other members may reach.
     pub exports: Exports,
-    /// What other members publish.
+    /// Actors that other members publish.
     pub discovery: Discovery,
-    /// Takes messages to the other members.
+    /// Sends messages to the other members.
     pub outbox: Arc<dyn Outbox<DiscoveryWire>>,
-    /// Reads time.
+    /// Time source.
     pub clock: Arc<dyn Clock>,
-    /// Tells of what is refused.
+    /// Log of rejected input.
     pub rejections: RejectionLog,
 }
 
-/// The actor's state.
+/// State of the discovery actor.
 pub struct DiscoveryActorState {
     exchange: Exchange,
     watching: JoinHandle<()>,
@@ -73,7 +73,7 @@ impl DiscoveryActor {
         }
     }
 
-    /// Tells this actor when one that is published changes.
+    /// Sends [`DiscoveryMessage::Changed`] to this actor whenever a published actor changes.
     fn watch(&self) -> JoinHandle<()> {
         let (registry, exports, address) =
             (self.registry.clone(), self.exports.clone(), self.address.clone());
@@ -88,7 +88,7 @@ impl DiscoveryActor {
                     RegistryChange::Removed(name) => exports.contains(&name),
                 };
                 if is_published {
-                    // A full mailbox has a tick in it, which tells everybody sooner or later.
+                    // If the mailbox is full, the change is published with the next refresh.
                     let _ = address.cast(DiscoveryMessage::Changed);
                 }
             }

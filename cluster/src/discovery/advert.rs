@@ -1,4 +1,4 @@
-//! What a member publishes of its actors, as it travels.
+//! Defines advertisements: what a member publishes about its actors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,38 +12,38 @@ use crate::health::HealthStatus;
 use crate::id::{ActorName, ActorPriority, ActorType, Incarnation, Tag};
 use crate::registry::{ActorLifecycleState, ActorRegistryEntry, EntryStatus, Profile, Registration};
 
-/// The most actors a member may publish.
+/// Maximum number of actors a member may publish.
 pub const ACTORS_MAX: usize = 1_024;
-/// The longest name of a protocol, in bytes.
+/// Maximum length of a protocol name, in bytes.
 pub const PROTOCOL_BYTES_MAX: usize = 64;
 
 /// One published actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Advertised {
-    /// Its name.
+    /// Name of the actor.
     pub name: ActorName,
-    /// What it is.
+    /// Type of the actor.
     pub actor_type: ActorType,
-    /// The words it is found by.
+    /// Tags that queries match.
     pub tags: BTreeSet<Tag>,
-    /// How much depends on it.
+    /// Priority of the actor.
     pub priority: ActorPriority,
-    /// Where it stands in its life.
+    /// Lifecycle state of the actor.
     pub state: ActorLifecycleState,
-    /// What its health checks say.
+    /// Result of the actor's health checks.
     pub health: HealthStatus,
-    /// Which start of it this is.
+    /// Incarnation of the actor.
     pub incarnation: Incarnation,
-    /// How long it has stood there when this was written, in milliseconds.
+    /// Time since the last status change when this was encoded, in milliseconds.
     pub for_ms: u64,
-    /// Times it failed.
+    /// Number of failures.
     pub failures: u64,
-    /// How questions to it are written.
+    /// Protocol in which requests to the actor are encoded.
     pub protocol: String,
 }
 
 impl Advertised {
-    /// What is published of an actor that answers questions written like this.
+    /// Creates the advertised form of a registry entry whose actor speaks `protocol`.
     pub fn of(now: Moment, entry: &ActorRegistryEntry, protocol: &str) -> Self {
         let (registration, standing) = (entry.registration(), &entry.standing);
         Self {
@@ -60,7 +60,7 @@ impl Advertised {
         }
     }
 
-    /// The same as an entry of the registry, on this member's clock.
+    /// Converts to a registry entry, with times on this member's clock, and the protocol.
     pub fn entry(self, now: Moment) -> (ActorRegistryEntry, String) {
         let Self { name, actor_type, tags, priority, state, health, incarnation, for_ms, failures, protocol } =
             self;
@@ -74,7 +74,7 @@ impl Advertised {
     }
 }
 
-/// At most [`ACTORS_MAX`] of them; more are refused before they take memory.
+/// At most [`ACTORS_MAX`] actors; deserializing more fails before they use memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Actors(pub Vec<Advertised>);
@@ -113,19 +113,19 @@ impl<'de> Deserialize<'de> for Actors {
     }
 }
 
-/// What a member publishes.
+/// The actors a member publishes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Advert {
-    /// Which start of the member this is.
+    /// Incarnation of the member.
     pub incarnation: Incarnation,
-    /// Grows with each advertisement of an incarnation.
+    /// Version of the advertisement; increases within an incarnation.
     pub version: u64,
-    /// Its published actors.
+    /// Published actors.
     pub actors: Actors,
 }
 
 impl Advert {
-    /// Checks what the types do not.
+    /// Checks the constraints that the types do not express.
     pub fn check(&self) -> Result<(), String> {
         let mut names = BTreeSet::new();
         for actor in &self.actors.0 {

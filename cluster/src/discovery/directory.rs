@@ -1,4 +1,4 @@
-//! What the other members published, as long as they are there.
+//! Stores what the other members published, as long as they are up.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,7 +11,7 @@ use crate::id::{ActorName, Incarnation, NodeId};
 use crate::port::PeerChange;
 use crate::registry::{ActorQuery, ActorRegistryEntry};
 
-/// What is known of one member that is up.
+/// Adverts of one member that is up.
 #[derive(Clone, Debug)]
 struct KnownMember {
     incarnation: Incarnation,
@@ -22,22 +22,22 @@ struct KnownMember {
 /// An actor of another member.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RemoteEntry {
-    /// The member.
+    /// Member the actor runs on.
     pub node: NodeId,
-    /// The member's incarnation.
+    /// Incarnation of the member.
     pub incarnation: Incarnation,
-    /// The actor, as last published.
+    /// Registry entry of the actor, as last published.
     pub entry: ActorRegistryEntry,
-    /// How questions to it are written.
+    /// Protocol in which requests to the actor are encoded.
     pub protocol: Arc<str>,
 }
 
-/// What the other members published. Shared; cheap to clone.
+/// Actors published by the other members. Cheap to clone; clones share their state.
 #[derive(Clone, Debug, Default)]
 pub struct Directory(Arc<RwLock<BTreeMap<NodeId, KnownMember>>>, watch::Sender<u64>);
 
 impl Directory {
-    /// A member came or was lost: what a lost one published is gone at once.
+    /// Applies a membership change: a lost member's actors are removed at once.
     pub fn peer(&self, change: &PeerChange) {
         let mut peers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         match change {
@@ -48,7 +48,7 @@ impl Directory {
                 }
             }
             PeerChange::Down { node, .. } | PeerChange::Left { node, .. } => drop(peers.remove(node)),
-            // Not lost: what it published holds, though questions to it may go unanswered.
+            // Not lost: its adverts stay valid, though requests may go unanswered.
             PeerChange::Unknown { .. }
             | PeerChange::Indirect { .. }
             | PeerChange::Apart { .. }
@@ -58,13 +58,13 @@ impl Directory {
         self.1.send_modify(|changes| *changes += 1);
     }
 
-    /// Changes whenever a member comes or is lost.
+    /// Notifies of every membership change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.1.subscribe()
     }
 
-    /// Takes what a member published; true if it is news. Of a member that is lost nothing is taken: it is asked
-    /// again when it is back.
+    /// Stores an advert; returns whether it was newer. Adverts of a lost member are ignored: it is asked again when it
+    /// returns.
     pub fn publish(&self, now: Moment, node: &NodeId, advert: Advert) -> Result<bool, String> {
         advert.check()?;
         let mut peers = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +74,8 @@ impl Directory {
             let known = peer.incarnation;
             return Err(format!("incarnation {incarnation} publishes its actors after incarnation {known}"));
         }
-        // Which incarnation is there, the federation says: one that it does not know yet is asked when it does.
+        // The federation decides which incarnation is up. A member of an unknown one is asked once the federation knows
+        // it.
         if incarnation > peer.incarnation || peer.version >= Some(version) {
             return Ok(false);
         }
@@ -86,13 +87,13 @@ impl Directory {
         Ok(true)
     }
 
-    /// Whether this incarnation of the member is there.
+    /// Whether this incarnation of the member is up.
     pub fn has(&self, node: &NodeId, incarnation: Incarnation) -> bool {
         let peers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         peers.get(node).is_some_and(|peer| peer.incarnation == incarnation)
     }
 
-    /// Which life of an actor was published last, if this incarnation of its member is there.
+    /// Incarnation of an actor as last published, if this incarnation of its member is up.
     pub fn life(&self, node: &NodeId, incarnation: Incarnation, actor: &ActorName) -> Option<Incarnation> {
         let found = self.find(node, actor).filter(|found| found.incarnation == incarnation)?;
         Some(found.entry.standing.incarnation)
@@ -107,15 +108,15 @@ impl Directory {
         Some(RemoteEntry { node: node.clone(), incarnation: peer.incarnation, entry, protocol })
     }
 
-    /// The members that are there, and how many actors each published.
+    /// Members that are up, with their incarnation and number of published actors.
     pub fn members(&self) -> Vec<(NodeId, Incarnation, usize)> {
         let peers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         peers.iter().map(|(node, peer)| (node.clone(), peer.incarnation, peer.actors.len())).collect()
     }
 
-    /// The actors of other members that `query` holds for, by member and name.
+    /// Actors of other members that match `query`, ordered by member and name.
     pub fn select(&self, now: Moment, query: &ActorQuery) -> Vec<RemoteEntry> {
-        // A copy of few pointers, so that nobody waits for a long look.
+        // Copies a few pointers, so that a long query holds no lock.
         let peers = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         let mut found = Vec::new();
         for (node, KnownMember { incarnation, actors, .. }) in peers {
@@ -234,7 +235,7 @@ mod tests {
         }
         assert_eq!(found(&directory), 2);
 
-        // Too many are refused by their number, before they are read.
+        // An advert with too many actors is rejected by their count, before they are decoded.
         let many = codec::encode(&advert(1, 2, ACTORS_MAX + 1)).expect("encodes");
         let refused = codec::decode::<Advert>(&many).expect_err("too many").to_string();
         assert!(refused.contains("1025 published actors; expected at most 1024"), "{refused}");

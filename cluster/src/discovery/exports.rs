@@ -1,4 +1,4 @@
-//! What other members may reach: an allow-list, with how each is asked.
+//! Lists the actors that other members may reach (an allow-list), each with its protocol.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -16,24 +16,24 @@ use crate::registry::ThreadSafeActorRegistry;
 use crate::transport::codec;
 use crate::transport::sender_quota::{Load, SenderQuota, Share};
 
-/// How questions to an actor and their answers are written.
+/// Encoding of the requests to an actor and of its replies.
 pub trait Protocol: Send + Sync + 'static {
-    /// Its name with its version, such as `chain/1`.
+    /// Name with version, such as `chain/1`.
     const NAME: &'static str;
-    /// A question.
+    /// Request type.
     type Request: Serialize + DeserializeOwned + Send + 'static;
-    /// An answer.
+    /// Reply type.
     type Reply: Serialize + DeserializeOwned + Send + 'static;
 }
 
-/// Questions of one member that may be under way at once; more are refused.
+/// Maximum number of pending requests of one member; more are refused.
 pub const SERVED_MAX: usize = 1_024;
-/// The bytes of such questions together; more are refused.
+/// Maximum total size of those requests, in bytes; more are refused.
 pub const SERVED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The longest question or answer, in bytes: what a message may carry, less what is wrapped around it.
+/// Maximum size of a request or reply, in bytes: the message limit minus room for the envelope.
 const BYTES_MAX: usize = codec::MESSAGE_BYTES_MAX - 1_024;
 
-/// The bytes of a question or an answer, if they fit into a message.
+/// Encodes a request or reply; fails if it does not fit into a message.
 pub(super) fn bounded<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
     let bytes = codec::encode(value).map_err(|error| error.to_string())?;
     let length = bytes.len();
@@ -52,11 +52,11 @@ struct Export {
     serve: Serve,
 }
 
-/// What other members may reach of this one.
+/// Actors of this member that other members may reach.
 #[derive(Clone)]
 pub struct Exports {
     exports: BTreeMap<ActorName, Export>,
-    /// Questions under way by who asks; they outlive a restart of the actor that passes them on.
+    /// Quota of pending requests by sender; it survives a restart of the actor that forwards them.
     served: SenderQuota,
 }
 
@@ -68,11 +68,12 @@ impl Default for Exports {
 }
 
 impl Exports {
-    /// Lets other members ask `actor`: `serve` is given who asks and the question, and answers or says why not.
+    /// Lets other members send requests to `actor`: `serve` receives the sender and the request, and answers or says
+    /// why not.
     ///
     /// # Panics
     ///
-    /// If these are more actors than a member may publish.
+    /// If this exceeds the number of actors a member may publish.
     #[must_use]
     pub fn with<P: Protocol, F>(
         mut self,
@@ -94,7 +95,7 @@ impl Exports {
         self
     }
 
-    /// Those that are registered, as they are published.
+    /// The exported actors that are registered, in their published form.
     pub(super) fn actors(&self, now: Moment, registry: &ThreadSafeActorRegistry) -> Actors {
         let published = self
             .exports
@@ -103,7 +104,7 @@ impl Exports {
         Actors(published.collect())
     }
 
-    /// Counts one more question of `by`; an error if too many are under way.
+    /// Takes quota for one more request of `by`; fails if too many are pending.
     pub(super) fn one_more(&self, by: &NodeId, bytes: usize) -> Result<Share, String> {
         self.served.take(by, bytes).map_err(|Load { messages, bytes }| {
             format!(
@@ -118,12 +119,12 @@ impl Exports {
         self.exports.contains_key(actor)
     }
 
-    /// Who is published.
+    /// Names of the published actors.
     pub(super) fn names(&self) -> impl Iterator<Item = &ActorName> {
         self.exports.keys()
     }
 
-    /// The answer to a question, or why there is none. Names are as they came.
+    /// Answers a request, or returns why not. Names are unchecked.
     pub(super) fn serve(
         &self,
         from: &NodeId,
@@ -141,7 +142,7 @@ impl Exports {
     }
 }
 
-/// A name as a member wrote it, cut to what can be read.
+/// Makes a received name printable and truncates it.
 pub(super) fn shown(name: &[u8]) -> String {
     String::from_utf8_lossy(name).chars().take(64).collect()
 }

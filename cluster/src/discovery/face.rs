@@ -1,4 +1,4 @@
-//! How the actors of other members are found.
+//! Finds actors of other members and creates handles to them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,34 +16,34 @@ use crate::transport::PeerChannels;
 /// Finds actors of other members. Cheap to clone.
 #[derive(Clone)]
 pub struct Discovery {
-    /// What the others published.
+    /// Actors that the others published.
     pub directory: Directory,
-    /// Asks them.
+    /// Sends requests to them.
     pub caller: RemoteCaller,
     versions: Arc<AtomicU64>,
 }
 
 impl Discovery {
-    /// Nobody is known yet.
+    /// Creates a discovery that knows no members yet.
     pub fn new(channels: PeerChannels) -> Self {
         let directory = Directory::default();
         let caller = RemoteCaller::new(directory.clone(), channels);
         Self { directory, caller, versions: Arc::default() }
     }
 
-    /// The same; every question is told as a span from here on.
+    /// Enables tracing: every request becomes a span.
     #[must_use]
     pub fn traced(mut self, events: &EventBus) -> Self {
         self.caller.tell(events.clone());
         self
     }
 
-    /// The version of the next advertisement: greater than all before, whichever actor made them.
+    /// Version of the next advertisement: greater than all before, across restarts of the actor.
     pub(super) fn next_version(&self) -> u64 {
         self.versions.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A member came or was lost. Whoever watches members calls this at once: it waits for nobody.
+    /// Applies a membership change. The failure detector calls this synchronously; it does not wait.
     pub fn peer(&self, change: &PeerChange) {
         self.directory.peer(change);
         if let PeerChange::Down { node, .. } | PeerChange::Left { node, .. } = change {
@@ -51,18 +51,18 @@ impl Discovery {
         }
     }
 
-    /// The actors of other members that `query` holds for, by member and name.
+    /// Actors of other members that match `query`, ordered by member and name.
     pub fn discover_in_federation(&self, now: Moment, query: &ActorQuery) -> Vec<RemoteEntry> {
         self.directory.select(now, query)
     }
 
-    /// The same, as handles; those that are asked in another protocol are left out.
+    /// Same as [`Self::discover_in_federation`], as handles; actors with another protocol are left out.
     pub fn discover<P: Protocol>(&self, now: Moment, query: &ActorQuery) -> Vec<RemoteHandle<P>> {
         let found = self.discover_in_federation(now, query);
         found.iter().filter_map(|entry| self.handle(entry).ok()).collect()
     }
 
-    /// A handle of the actor `name` of `node`; an error if that publishes none, or one that is asked otherwise.
+    /// Creates a handle to actor `name` of `node`; fails if it is not published or speaks another protocol.
     pub fn remote<P: Protocol>(
         &self,
         node: &NodeId,
@@ -72,7 +72,7 @@ impl Discovery {
         self.handle(&found.ok_or_else(|| LookupError::Unknown { name: name.clone() })?)
     }
 
-    /// A handle of what was found.
+    /// Creates a handle to a discovered actor.
     pub fn handle<P: Protocol>(&self, found: &RemoteEntry) -> Result<RemoteHandle<P>, LookupError> {
         RemoteHandle::of(found, self.caller.clone())
     }

@@ -1,4 +1,4 @@
-//! What the discovery actor is told and asked.
+//! Defines the messages of the discovery actor.
 
 use ractor::RpcReplyPort;
 
@@ -6,14 +6,14 @@ use super::wire::DiscoveryWire;
 use crate::health::{PingMessage, PongMessage};
 use crate::id::NodeId;
 
-/// What the discovery actor is told and asked.
+/// Messages of the discovery actor.
 pub enum DiscoveryMessage {
-    /// Time passes.
+    /// Periodic tick.
     Tick,
-    /// What this member publishes may have changed.
+    /// A published actor may have changed.
     Changed,
-    /// A member says something.
+    /// A message of another member.
     Wire(NodeId, DiscoveryWire),
-    /// Is the actor well?
+    /// Health check of the actor itself.
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }

@@ -1,22 +1,23 @@
-//! Actors of other members: which there are, and how they are asked.
+//! Discovers actors of other members and sends them requests.
 //!
-//! Each member publishes what it lets be reached ([`Exports`], an allow-list), with its incarnation. It decides what
-//! of another's advertisement is believed: a known member's, of no earlier incarnation, within bounds. It never
-//! decides whether a member is lost: the federation does, and what a lost member published is gone at that moment.
+//! Each member publishes the actors it exports ([`Exports`], an allow-list), with its incarnation. Discovery decides
+//! which adverts to accept: those of a known member, not of an earlier incarnation, and within bounds. It never decides
+//! whether a member is lost: the federation does, and a lost member's adverts are removed at that moment.
 //!
-//! A [`RemoteHandle`] is of one incarnation of its member. When that member is lost, or has started anew, the handle
-//! is refused, here before anything is sent and there by who receives it; whoever wants the new one discovers it. An
-//! answer that does not come says nothing about whether the question was dealt with. A watch is of one life of an
-//! actor, and outlasts the links it is told on: its end is told once, with the supervisor's reason for it.
+//! A [`RemoteHandle`] refers to one incarnation of its member. Once that member is lost or has restarted, the handle is
+//! refused, locally before anything is sent and also by the receiver; callers that want the new incarnation discover
+//! it. A missing answer says nothing about whether the request was handled. A watch refers to one incarnation of an
+//! actor and survives the links it uses: the actor's end is reported once, with the reason given by its supervisor.
 //!
 //! ```text
 //!   registry ─► subscription ─► DiscoveryActor ─► advert ─► peers' DiscoveryActor ─► Directory ─► Discovery
-//!   RemoteHandle::call ─► ask ─► the peer's Door ─► Reception: Exports ─► its actor ─► answer ─► caller
-//!   RemoteHandle::monitor ─► watch ─► the peer's Door ─► Reception: its registry ─► down ─► Monitor ─► Linked: Fate
+//!   RemoteHandle::call ─► ask ─► the peer's InboundRouter ─► RequestHandler: Exports ─► its actor ─► answer ─► caller
+//!   RemoteHandle::monitor ─► watch ─► the peer's InboundRouter ─► RequestHandler: its registry
+//!                                               ─► down ─► Monitor ─► Linked: LinkTarget
 //! ```
 //!
-//! Reading order: [`wire`], [`advert`], [`exports`], [`request_handler`] (who answers), [`directory`] (what others
-//! published), [`state`] (who is told when), [`remote`] (handles), [`face`], [`actor`] (the shell).
+//! Reading order: [`wire`], [`advert`], [`exports`], [`request_handler`] (answers requests), [`directory`] (adverts of
+//! others), [`state`] (when to advertise), [`remote`] (handles), [`face`], [`actor`] (the actor).
 
 pub mod actor;
 pub mod advert;

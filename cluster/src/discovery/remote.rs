@@ -1,4 +1,4 @@
-//! Handles of actors of other members: asked, told, and watched.
+//! Implements handles to actors of other members: request, send, and watch.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -20,52 +20,52 @@ use crate::transport::envelope::Body;
 use crate::transport::error::AskError;
 use crate::transport::{Connection, Lane, PeerChannels, codec};
 
-/// How long a watch waits that a link which stands has no room for.
+/// Delay before a watch that a working link had no room for is retried.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Why a question has no answer, or a watch was not begun.
+/// Why a request has no answer, or a watch was not started.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RemoteError {
-    /// It was not asked: the handle's incarnation of the member is not there.
+    /// Not sent: the handle's incarnation of the member is not up.
     #[error("{actor} of {node} (incarnation {incarnation}) is gone: the member is lost or has started anew")]
     Gone {
-        /// The actor.
+        /// Name of the actor.
         actor: ActorName,
-        /// Its member.
+        /// Member the actor runs on.
         node: NodeId,
-        /// The member's incarnation.
+        /// Incarnation of the member.
         incarnation: Incarnation,
     },
-    /// It can not be watched: its member publishes it no longer.
+    /// The actor can not be watched: its member no longer publishes it.
     #[error("{node} does not publish {actor}")]
     Unpublished {
-        /// The actor.
+        /// Name of the actor.
         actor: ActorName,
-        /// Its member.
+        /// Member the actor runs on.
         node: NodeId,
     },
-    /// It was not asked: too many questions are under way, or it is too long.
+    /// Not sent: too many requests are pending, or the request is too large.
     #[error("the question was not sent: {0}")]
     Unsent(String),
-    /// The other member answered that it does not answer.
+    /// The other member declined to answer.
     #[error("{node} refused: {reason}")]
     Refused {
-        /// The member.
+        /// Member that declined.
         node: NodeId,
-        /// Why.
+        /// Reason it gave.
         reason: String,
     },
-    /// No answer came. Whether the question was dealt with is not known.
+    /// No answer arrived. Whether the request was handled is unknown.
     #[error("{node} did not answer: {reason}; whether it did what it was asked is not known")]
     Unknown {
-        /// The member.
+        /// Member that did not answer.
         node: NodeId,
-        /// What was waited for.
+        /// Reason, such as the timeout.
         reason: String,
     },
 }
 
-/// Asks other members. Shared; cheap to clone.
+/// Sends requests to other members. Cheap to clone; clones share their state.
 #[derive(Clone)]
 pub struct RemoteCaller {
     directory: Directory,
@@ -74,17 +74,17 @@ pub struct RemoteCaller {
 }
 
 impl RemoteCaller {
-    /// Asks on `channels` who is in `directory`.
+    /// Creates a caller that uses `channels` to reach the members in `directory`.
     pub fn new(directory: Directory, channels: PeerChannels) -> Self {
         Self { directory, channels, events: None }
     }
 
-    /// Every question is a span from here on, if anybody listens.
+    /// Enables tracing: every request becomes a span, if the tracer is on.
     pub(super) fn tell(&mut self, events: EventBus) {
         self.events = Some(events).filter(|events| events.tracer().is_on());
     }
 
-    /// A question that is asked now.
+    /// Starts the span of a request, if tracing is enabled.
     fn asks(&self, target: &Target) -> Option<SpanGuard> {
         let events = self.events.as_ref()?;
         let now = events.clock().now();
@@ -97,14 +97,14 @@ impl RemoteCaller {
         Some(events.begin(draft.with("alys.actor", actor).with("alys.peer", peer)))
     }
 
-    /// A member was lost, and whoever waits for it waits in vain.
+    /// Fails the pending requests to a lost member.
     pub(super) fn lost(&self, node: &NodeId) {
         if let Some(connection) = self.channels.get(node).and_then(|channel| channel.connection()) {
             connection.give_up_questions();
         }
     }
 
-    /// Questions and watches under way.
+    /// Number of pending requests and watches.
     pub fn under_way(&self) -> usize {
         self.channels
             .values()
@@ -113,9 +113,9 @@ impl RemoteCaller {
             .sum()
     }
 
-    /// Waits until this incarnation of the member is not there any more.
+    /// Waits until this incarnation of the member is not up.
     async fn lost_member(&self, node: &NodeId, incarnation: Incarnation) {
-        // Before the look at the directory, so that no change after it is missed.
+        // Subscribe before reading the directory, so that no later change is missed.
         let mut members = self.directory.changes();
         while self.directory.has(node, incarnation) {
             if members.changed().await.is_err() {
@@ -124,7 +124,7 @@ impl RemoteCaller {
         }
     }
 
-    /// The connection to the incarnation of the member that is meant: what is sent on it reaches no other.
+    /// Returns the connection to the target's incarnation of the member: what is sent on it reaches no other.
     fn connection(&self, target: &Target) -> Result<Arc<Connection>, RemoteError> {
         let Target { node, incarnation, actor } = target;
         let gone =
@@ -158,7 +158,7 @@ impl Target {
     }
 }
 
-/// An actor of one incarnation of another member, asked in the protocol `P`.
+/// Handle to an actor of one incarnation of another member, which speaks the protocol `P`.
 pub struct RemoteHandle<P> {
     target: Target,
     caller: RemoteCaller,
@@ -179,7 +179,7 @@ impl<P> std::fmt::Debug for RemoteHandle<P> {
 }
 
 impl<P: Protocol> RemoteHandle<P> {
-    /// A handle of what was discovered; an error if that is asked in another protocol.
+    /// Creates a handle to a discovered actor; fails if it speaks another protocol.
     pub(super) fn of(found: &RemoteEntry, caller: RemoteCaller) -> Result<Self, LookupError> {
         let actor = found.entry.name().clone();
         if *found.protocol != *P::NAME {
@@ -195,17 +195,17 @@ impl<P: Protocol> RemoteHandle<P> {
         Ok(Self { target, caller, protocol: PhantomData })
     }
 
-    /// The member.
+    /// Member the actor runs on.
     pub fn node(&self) -> &NodeId {
         &self.target.node
     }
 
-    /// The actor.
+    /// Name of the actor.
     pub fn actor(&self) -> &ActorName {
         &self.target.actor
     }
 
-    /// Asks, and waits for the answer until the deadline.
+    /// Sends a request and waits for the answer until the deadline.
     pub async fn call(&self, deadline: Duration, request: P::Request) -> Result<P::Reply, RemoteError> {
         let asking = self.ask(deadline, request);
         let Some(guard) = self.caller.asks(&self.target) else { return asking.await };
@@ -231,7 +231,7 @@ impl<P: Protocol> RemoteHandle<P> {
         })
     }
 
-    /// Has it done, and waits for nothing: `Ok` says that it was queued, and no more.
+    /// Sends a request without waiting for an answer: `Ok` means that it was queued, nothing more.
     pub fn cast(&self, request: &P::Request) -> Result<(), RemoteError> {
         let question = bounded(request).map_err(RemoteError::Unsent)?;
         let connection = self.caller.connection(&self.target)?;
@@ -240,8 +240,8 @@ impl<P: Protocol> RemoteHandle<P> {
         connection.send(Lane::Request, order).map_err(|error| RemoteError::Unsent(error.to_string()))
     }
 
-    /// Watches the life that the actor leads now. It is over when the actor ends, though its supervisor may bring it
-    /// back; and when its member is lost.
+    /// Watches the current incarnation of the actor. The watch fires when the actor stops, even if its supervisor
+    /// restarts it, and when its member is lost.
     pub fn monitor(&self) -> Result<Monitor, RemoteError> {
         let connection = self.caller.connection(&self.target)?;
         let Target { node, incarnation, actor } = &self.target;
@@ -255,8 +255,8 @@ impl<P: Protocol> RemoteHandle<P> {
         Ok(Monitor { target: self.target.clone(), caller: self.caller.clone(), life, watching })
     }
 
-    /// Has the local `actor` fail when this one is down, until the guard is dropped; its supervisor decides what
-    /// follows. An actor that is being restarted just then is left alone: its next life links itself, or does not.
+    /// Makes the local `actor` fail when this one goes down, until the guard is dropped; its supervisor decides what
+    /// happens next. An actor that is restarting at that moment is not failed: its next incarnation must link itself.
     pub fn link(&self, actor: ActorName, fate: Arc<dyn LinkTarget>) -> Result<Linked, RemoteError> {
         let monitor = self.monitor()?;
         let task = tokio::spawn(async move {
@@ -268,42 +268,42 @@ impl<P: Protocol> RemoteHandle<P> {
     }
 }
 
-/// Why a watched actor is no more.
+/// Why a watched actor went down.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Down {
-    /// It ended, and its member says why.
+    /// The actor stopped, as reported by its member.
     #[error("{actor} of {node} ended: {reason}")]
     Ended {
-        /// The actor.
+        /// Name of the actor.
         actor: ActorName,
-        /// Its member.
+        /// Member the actor ran on.
         node: NodeId,
-        /// Why, in its member's words.
+        /// Reason, as reported by the member.
         reason: String,
     },
-    /// Its member is lost, or has started anew.
+    /// The actor's member was lost or has restarted.
     #[error("{actor} of {node} is gone with its member (incarnation {incarnation})")]
     Lost {
-        /// The actor.
+        /// Name of the actor.
         actor: ActorName,
-        /// Its member.
+        /// Member the actor ran on.
         node: NodeId,
-        /// The member's incarnation.
+        /// Incarnation of the member.
         incarnation: Incarnation,
     },
-    /// Its member does not let it be watched: nothing is known of it.
+    /// The member refused the watch: nothing is known about the actor.
     #[error("{actor} of {node} can not be watched: {reason}")]
     Refused {
-        /// The actor.
+        /// Name of the actor.
         actor: ActorName,
-        /// Its member.
+        /// Member the actor runs on.
         node: NodeId,
-        /// Why, in its member's words.
+        /// Reason, as reported by the member.
         reason: String,
     },
 }
 
-/// A watch on an actor of another member, until it is down or this is dropped.
+/// A watch on an actor of another member; dropping it ends the watch.
 pub struct Monitor {
     target: Target,
     caller: RemoteCaller,
@@ -319,8 +319,8 @@ impl std::fmt::Debug for Monitor {
 }
 
 impl Monitor {
-    /// Waits until the actor is down. A link that is lost says nothing about it: the watch is taken up again on the
-    /// next one, where an actor that ended meanwhile is known by its life.
+    /// Waits until the actor is down. The loss of a link says nothing about the actor: the watch is renewed on the next
+    /// link, where the incarnation shows whether the actor stopped meanwhile.
     pub async fn down(self) -> Down {
         let Self { target, caller, life, watching } = self;
         let Target { node, incarnation, actor } = target.clone();
@@ -329,16 +329,16 @@ impl Monitor {
         };
         let mut watching = Some(watching);
         loop {
-            // Before the look at the line, so that no change after it is missed.
+            // Subscribe before using the channel, so that no later change is missed.
             let mut links = channel.changes();
             if let Some(mut watching) = watching.take() {
                 tokio::select! {
-                    // What the member still said of the actor goes before its loss.
+                    // A reported end takes precedence over the loss of the member.
                     biased;
                     ending = watching.down() => match ending {
                         Some(Ending::Down(reason)) => return Down::Ended { actor, node, reason },
                         Some(Ending::Refused(reason)) => return Down::Refused { actor, node, reason },
-                        // With its connection.
+                        // The connection ended.
                         None => {}
                     },
                     () = caller.lost_member(&node, incarnation) => {
@@ -352,7 +352,7 @@ impl Monitor {
             }
             tokio::select! {
                 _ = links.changed() => {}
-                // A link that stands may have had no room.
+                // A working link may have had no room for the watch.
                 () = tokio::time::sleep(RETRY) => {}
                 () = caller.lost_member(&node, incarnation) => {
                     return Down::Lost { actor, node, incarnation };
@@ -362,7 +362,7 @@ impl Monitor {
     }
 }
 
-/// Two actors that share a fate, until this is dropped or the remote one is down.
+/// Link between a local and a remote actor, until this is dropped or the remote actor is down.
 #[derive(Debug)]
 pub struct Linked(AbortHandle);
 

@@ -1,4 +1,4 @@
-//! Where questions of other members arrive: passed on to the actors that are published, and watched for them.
+//! Handles requests of other members: forwards them to the published actors, and watches those actors.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -18,7 +18,7 @@ use crate::registry::{
 use crate::trace::{ParentSpan, SpanBuilder, SpanGuard, SpanKind, current, span_id, within, within_sync};
 use crate::transport::gateway::{Answers, PendingAnswer};
 
-/// Answers for the actors that are published.
+/// Answers requests for the published actors.
 pub struct RequestHandler {
     exports: Exports,
     registry: ThreadSafeActorRegistry,
@@ -27,16 +27,15 @@ pub struct RequestHandler {
     changes: Arc<Changes>,
 }
 
-/// Tells watches of changes to the actors that are published: one subscription to the registry serves all watches of all
-/// members.
+/// Notifies watches of changes to published actors: one registry subscription serves all watches of all members.
 struct Changes {
     of: BTreeMap<ActorName, watch::Sender<()>>,
-    /// Follows the registry, from the first watch on.
+    /// Task that follows the registry; started by the first watch.
     follower: OnceLock<AbortHandle>,
 }
 
 impl Changes {
-    /// Becomes ready with every change to `actor` from now on, if it is published.
+    /// Notifies of every change to `actor` from now on; `None` if it is not published.
     fn of(
         self: &Arc<Self>,
         actor: &ActorName,
@@ -60,7 +59,7 @@ impl Changes {
 
     fn tell(&self, change: &RegistryChange) {
         let name = match change {
-            // What was missed is not known.
+            // A new listing: the changes in between are unknown, so notify all.
             RegistryChange::Listing(_) => return self.of.values().for_each(|told| told.send_replace(())),
             RegistryChange::Added(entry) | RegistryChange::Changed(entry) => entry.name(),
             RegistryChange::Removed(name) => name,
@@ -80,8 +79,8 @@ impl Drop for Changes {
 }
 
 impl RequestHandler {
-    /// Answers for `exports`. `registry` knows how they are, `last_words` why they ended, and `events` hears of questions
-    /// that are traced.
+    /// Creates a handler for `exports`. `registry` provides their status, `last_words` the reason why they stopped;
+    /// `events` receives the spans of traced requests.
     pub fn new(
         exports: Exports,
         registry: ThreadSafeActorRegistry,
@@ -94,7 +93,7 @@ impl RequestHandler {
     }
 }
 
-/// A question that is traced, while it is answered.
+/// Span of a traced request while it is being answered.
 struct Asked {
     guard: SpanGuard,
     cause: Option<ParentSpan>,
@@ -117,18 +116,18 @@ impl Asked {
     }
 }
 
-/// Whether the actor leads no life at present.
+/// Whether the actor is not running.
 fn has_ended(standing: EntryStatus) -> bool {
     use ActorLifecycleState::{Failed, Suspended, Terminated};
     [Failed, Terminated, Suspended].contains(&standing.state)
 }
 
-/// Whether that life is over.
+/// Whether incarnation `life` of the actor has stopped.
 fn is_over(standing: Option<EntryStatus>, life: Incarnation) -> bool {
     standing.is_none_or(|standing| standing.incarnation != life || has_ended(standing))
 }
 
-/// Whether it was the last to end.
+/// Whether `life` is the latest incarnation that stopped.
 fn ended_last(standing: Option<EntryStatus>, life: Incarnation) -> bool {
     standing.is_none_or(|standing| match standing.incarnation.0.checked_sub(life.0) {
         Some(0) => true,
@@ -172,7 +171,7 @@ impl Answers for RequestHandler {
         let changes = self.changes.clone();
         Ok(async move {
             while !is_over(registry.standing(&name), life) {
-                // Its sender is there as long as this is.
+                // Never fails: `changes` keeps the sender alive.
                 let _ = changed.changed().await;
             }
             drop(changes);

@@ -1,7 +1,7 @@
-//! Who is told what this member publishes, and when.
+//! Decides which members to send this member's advert to, and when.
 //!
-//! Messages are lost without a word: so a member that comes is told and asked, one that changes something tells
-//! everybody, and everybody is told again now and then.
+//! Messages can be lost silently. So a new member is sent the advert and asked for its own, every change is sent to all
+//! members, and the advert is sent to all again periodically.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,43 +9,43 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::id::{Incarnation, NodeId};
 
-/// Between two advertisements to everybody when nothing changes: what was lost is missed for no longer.
+/// Interval between two advertisements to all members when nothing changes: it bounds the effect of a lost message.
 pub const REFRESH: Duration = Duration::from_secs(10);
-/// The shortest time between two advertisements to everybody: what changes often is told together.
+/// Minimum interval between two advertisements to all members: frequent changes are sent together.
 pub const PAUSE: Duration = Duration::from_millis(100);
 
-/// What the exchange learns.
+/// Input to the exchange.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Time passes, and these members are there.
+    /// Periodic tick, with the members that are up.
     Tick(BTreeMap<NodeId, Incarnation>),
-    /// What this member publishes has changed.
+    /// A published actor of this member has changed.
     Changed,
-    /// A member asks.
+    /// A member asks for the advert.
     Asked(NodeId),
 }
 
-/// What is to be done.
+/// Action that the discovery actor must perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Tell this member what is published.
+    /// Send the advert to this member.
     Advertise(NodeId),
-    /// Ask this member what it publishes.
+    /// Ask this member for its advert.
     Ask(NodeId),
 }
 
-/// The exchange's memory.
+/// State of the exchange of adverts.
 #[derive(Clone, Debug, Default)]
 pub struct Exchange {
     peers: BTreeMap<NodeId, Incarnation>,
     changed: bool,
     told: Moment,
-    /// When each that asks was answered last.
+    /// Time of the last answer to each member that asked.
     answered: BTreeMap<NodeId, Moment>,
 }
 
 impl Exchange {
-    /// What follows from `input`.
+    /// Applies `input` and returns the resulting actions.
     pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Effect> {
         match input {
             Input::Changed => {
@@ -62,7 +62,7 @@ impl Exchange {
                 self.peers = peers;
                 effects
             }
-            // Whoever asks more often is told with the next change, or refresh.
+            // A member that asks more often receives the advert with the next change or refresh.
             Input::Asked(node) => match self.answered.get(&node) {
                 Some(answered) if now.since(*answered) < PAUSE => Vec::new(),
                 _ => {

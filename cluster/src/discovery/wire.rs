@@ -1,14 +1,14 @@
-//! What members say to each other about their actors.
+//! Defines the discovery messages between members.
 
 use serde::{Deserialize, Serialize};
 
 use super::advert::Advert;
 
-/// Between members.
+/// Discovery message between members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DiscoveryWire {
-    /// What do you publish?
+    /// Asks for the receiver's advert.
     Ask,
-    /// This.
+    /// The sender's advert.
     Advert(Advert),
 }

@@ -50,9 +50,6 @@ const DOMAIN: &[u8] = b"alys/link-certificate/1";
 ///
 /// It is separate from [`Signer`](crate::port::Signer), so that the key handle that signs health attestations can not
 /// be passed where links are certified.
-///
-/// A trait of its own beside [`Signer`](crate::port::Signer), so that whoever signs what a member says about its
-/// health can not be handed over as what speaks for its links.
 pub trait CertificateSigner: Send + Sync + 'static {
     /// Signs `statement` with this member's key.
     fn sign(&self, statement: &[u8]) -> Vec<u8>;
@@ -516,7 +513,7 @@ pub(super) mod tests {
         let issued = issued(2, NOW);
         let der = issued.certificate.der();
         assert!(der.len() < CERTIFICATE_BYTES_MAX / 2, "{} bytes", der.len());
-        // Half of its life over, and a clock that is a day wrong, either way.
+        // When half of the lifetime is over, and with a clock that is a day off in either direction.
         for ms in [NOW.0 - 2 * DAY, NOW.0 - DAY, NOW.0, NOW.0 + 9 * DAY / 2, NOW.0 + 7 * DAY - 1] {
             assert_eq!(check_at(der, WallTime(ms)), Ok(node(2)), "at {ms}");
         }
