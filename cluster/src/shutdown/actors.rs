@@ -1,4 +1,4 @@
-//! Stops the actors of a supervision tree by plan, each through its supervisor.
+//! Stops the actors of a supervision tree in planned stages, each through its supervisor.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use crate::supervision::child::ChildPhase;
 use crate::supervision::command::Command;
 use crate::supervision::{SupervisorMessage, TreeReader};
 
-/// Actors asked to stop at the same time: fewer than a supervisor's mailbox has slots.
+/// Maximum number of actors asked to stop at once: less than the capacity of a supervisor's mailbox.
 const AT_ONCE: usize = 512;
 
-/// Between two looks at an actor that is stopping already.
+/// Delay before an actor that is already stopping is asked again.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
-/// What became of the actors.
+/// Result of stopping the actors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stopped {
-    /// Actors that stopped, or had before.
+    /// Number of actors that stopped now or had stopped before.
     pub stopped: usize,
-    /// Waves they were stopped in.
+    /// Number of stages.
     pub stages: usize,
     /// Actors that did not stop in time and were killed.
     pub forced: Vec<ActorName>,
-    /// Actors whose supervisor did not see them stop, and why.
+    /// Actors whose supervisor did not confirm the stop, with the reason.
     pub failed: Vec<(ActorName, String)>,
 }
 
 impl Stopped {
-    /// The same as a sentence; an error if somebody may still run.
+    /// Formats the result as a sentence; an error if an actor may still be running.
     pub fn note(&self) -> Result<String, String> {
         let mut note = format!("{} actors stopped in {} stages", self.stopped, self.stages);
         if !self.forced.is_empty() {
@@ -46,8 +46,8 @@ impl Stopped {
     }
 }
 
-/// Stops every actor of the tree that is no supervisor, in stages: see [`stages`]. An actor that hangs is killed by
-/// its supervisor at its own deadline; a supervisor that does not answer within `deadline` is left behind.
+/// Stops every actor of the tree that is not a supervisor, in stages: see [`stages`]. An actor that hangs is killed by
+/// its supervisor at its own deadline; a supervisor that does not answer within `deadline` is skipped.
 pub async fn stop(tree: &TreeReader, deadline: Duration) -> Result<Stopped, DependencyCycle> {
     let workers = tree.workers();
     let target = |worker: &crate::supervision::tree::Worker| StopTarget {
@@ -80,8 +80,8 @@ pub async fn stop(tree: &TreeReader, deadline: Duration) -> Result<Stopped, Depe
     Ok(outcome)
 }
 
-/// Stops one actor. Whatever its supervisor could not do: one that does not run is stopped. One that is stopping
-/// already, to be started again or to be judged, is asked again until it is over that.
+/// Stops one actor. Succeeds whenever the actor is down, whatever its supervisor answered. An actor that is already
+/// stopping, because of a restart or a pending decision, is asked again until that is over.
 async fn stop_one(
     tree: &TreeReader,
     supervisor: &Address<SupervisorMessage>,

@@ -1,7 +1,7 @@
-//! The coordinator: applies what [`State`] says.
+//! Runs a node's shutdown by applying the effects of [`State`].
 //!
-//! It has no mailbox and no loop of its own: whoever brings news takes the lock, asks the state and starts what
-//! follows, none of which waits. So nothing can stand between a signal and its effect.
+//! The coordinator has no mailbox and no loop of its own: each caller takes the lock, passes its input to the state and
+//! starts the resulting effects, none of which waits. So shutdown requests bypass actor mailboxes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,21 +16,20 @@ use super::state::{Effect, Input, Progress, Request, ShutdownAnswer, ShutdownOut
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};
 
-/// What a task does: it is told why the node shuts down, and gives a note of what became of it, or of what went
-/// wrong.
+/// Work of a task: receives the reason for the shutdown, and returns a note about the result, or an error.
 pub type Work = Box<dyn FnOnce(String) -> BoxFuture<'static, Result<String, String>> + Send>;
 
 /// A task of a phase. The tasks of one phase run in parallel.
 pub struct Task {
-    /// The phase.
+    /// Name of the phase.
     pub phase: &'static str,
-    /// Unique in its phase.
+    /// Name of the task, unique within its phase.
     pub name: String,
     work: Work,
 }
 
 impl Task {
-    /// A task that does `work`.
+    /// Creates a task of `phase` that runs `work`.
     pub fn new<F>(phase: &'static str, name: &str, work: impl FnOnce(String) -> F + Send + 'static) -> Self
     where
         F: Future<Output = Result<String, String>> + Send + 'static,
@@ -39,10 +38,10 @@ impl Task {
     }
 }
 
-/// Ends everything at once; what it leaves running after half a second is left behind.
+/// Ends everything at once; half a second later the shutdown completes even if something still runs.
 pub type Force = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// One node's shutdown. Cheap to clone.
+/// Shutdown of one node. Cheap to clone.
 #[derive(Clone)]
 pub struct ShutdownCoordinator {
     shared: Arc<Shared>,
@@ -59,12 +58,12 @@ struct Shared {
 struct Inner {
     state: State,
     work: HashMap<(&'static str, String), Work>,
-    /// Of the phase that runs.
+    /// Running tasks of the current phase.
     running: Vec<AbortHandle>,
 }
 
 impl ShutdownCoordinator {
-    /// A shutdown nobody has asked for: its phases, `deadline` for all of them together, and how it is forced.
+    /// Creates a shutdown that nobody has requested. `deadline` covers all phases together; `force` ends it forcibly.
     pub fn new(
         phases: Vec<ShutdownPhase>,
         deadline: Duration,
@@ -82,7 +81,7 @@ impl ShutdownCoordinator {
         self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a task to a phase that has not begun, also while the shutdown runs; false if it has.
+    /// Adds a task to a phase that has not begun, even during the shutdown; false if the phase has begun.
     pub fn add(&self, task: Task) -> Result<bool, PhaseError> {
         let mut inner = self.inner();
         let is_added = inner.state.add(task.phase, &task.name)?;
@@ -92,7 +91,7 @@ impl ShutdownCoordinator {
         Ok(is_added)
     }
 
-    /// Asks for the shutdown. It begins before this returns, or it is refused.
+    /// Requests the shutdown. Before this returns, the shutdown has begun or is refused.
     ///
     /// # Panics
     ///
@@ -101,12 +100,12 @@ impl ShutdownCoordinator {
         self.input(Input::Request(request)).expect("a request has an answer")
     }
 
-    /// What there is to see.
+    /// Current progress of the shutdown.
     pub fn progress(&self) -> Progress {
         self.inner().state.progress(self.shared.clock.now())
     }
 
-    /// Waits until the shutdown is over.
+    /// Waits until the shutdown is complete.
     pub async fn finished(&self) -> ShutdownOutcome {
         let mut outcome = self.shared.outcome.subscribe();
         // The sender lives as long as this handle.
@@ -115,14 +114,14 @@ impl ShutdownCoordinator {
     }
 
     fn input(&self, input: Input) -> Option<ShutdownAnswer> {
-        // Held until every effect has begun, so that none overtakes another. None of them waits.
+        // Held until every effect is started, so that none overtakes another. None of them waits.
         let mut inner = self.inner();
         let (answer, effects) = inner.state.handle(self.shared.clock.now(), input);
         let mut undone = Vec::new();
         for effect in effects {
             self.apply(&mut inner, effect, &mut undone);
         }
-        // What a task captured may look at the progress when it is dropped.
+        // Values captured by a task may query the progress when they are dropped.
         drop(inner);
         drop(undone);
         answer
@@ -153,7 +152,7 @@ impl ShutdownCoordinator {
             }
             Effect::Abandon => inner.running.drain(..).for_each(|task| task.abort()),
             Effect::SetDeadline(after, generation) => {
-                // A deadline keeps nothing alive that is over before it.
+                // A weak reference, so that a pending deadline keeps nothing alive after the shutdown is complete.
                 let shared = Arc::downgrade(&self.shared);
                 tokio::spawn(async move {
                     tokio::time::sleep(after).await;
@@ -164,7 +163,7 @@ impl ShutdownCoordinator {
             }
             Effect::Force => {
                 let coordinator = self.clone();
-                // Not under the lock: what forces the end may look at the progress.
+                // Outside the lock: the force function may query the progress.
                 tokio::spawn(async move {
                     (coordinator.shared.force)().await;
                     coordinator.input(Input::ForcedEnd);

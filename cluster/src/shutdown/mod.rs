@@ -1,15 +1,15 @@
-//! Coordinated shutdown: a node leaves in phases, in time, and once.
+//! Coordinates shutdown: a node leaves in phases, within a deadline, and exactly once.
 //!
-//! It decides what happens next while a node ends: whether a request is obeyed ([`state`]), which phase runs
-//! ([`phase`]), who stops when ([`plan`]), and when patience is over. It never stops anything itself: what a task
-//! does is its owner's. The model is Pekko's Coordinated Shutdown; what that lacks is one deadline for all of it.
+//! This module decides whether a shutdown request is accepted ([`state`]), which phase runs ([`phase`]), in which order
+//! actors stop ([`plan`]), and when to force the end. It stops nothing itself: tasks belong to their owners. The model
+//! is Pekko's Coordinated Shutdown, plus one deadline for the whole shutdown.
 //!
 //! ```text
 //!   running ─► initiated ─► preparation ─► actor_shutdown ─► cleanup ─► finalization ─► complete
 //!                               └───────────────┴──────────────┴──► forced_shutdown ──────┘
 //! ```
 //!
-//! Reading order: [`phase`], [`plan`], [`state`] (the policies), [`coordinator`] (the shell), [`actors`] (stops
+//! Reading order: [`phase`], [`plan`], [`state`] (the policies), [`coordinator`] (runs the shutdown), [`actors`] (stops
 //! the actors of a supervision tree by plan).
 
 pub mod actors;

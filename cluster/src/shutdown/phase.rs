@@ -1,4 +1,4 @@
-//! The states of a shutdown, and the phases it goes through.
+//! Defines the states of a shutdown, and the phases it runs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,25 +6,25 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// Where a shutdown stands (specification, Phase 5).
+/// State of a shutdown (specification, Phase 5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ShutdownState {
-    /// Nobody asked for it.
+    /// No shutdown was requested.
     #[default]
     Running,
-    /// It was asked for and will happen.
+    /// A shutdown was requested and accepted.
     Initiated,
-    /// Work in hand is finished or given up, and others are told.
+    /// Pending work is finished or abandoned, and peers are notified.
     Preparation,
     /// Actors stop.
     ActorShutdown,
-    /// What the actors leave is tidied up.
+    /// Resources left by the actors are cleaned up.
     Cleanup,
-    /// The last things: what watched all this ends.
+    /// The last tasks: what observed the shutdown stops.
     Finalization,
-    /// Patience is over: what is left is ended at once.
+    /// A deadline passed or the end was forced: everything left is ended at once.
     ForcedShutdown,
-    /// Nothing is left.
+    /// The shutdown is complete.
     Complete,
 }
 
@@ -41,7 +41,7 @@ impl ShutdownState {
         Self::Complete,
     ];
 
-    /// The name in `snake_case`.
+    /// Name in `snake_case`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -55,7 +55,7 @@ impl ShutdownState {
         }
     }
 
-    /// Whether `next` may follow. A state that no phase belongs to is passed over.
+    /// Whether `next` may follow this state. States without phases are skipped.
     pub fn may_become(self, next: Self) -> bool {
         match (self, next) {
             (Self::Running, next) => next == Self::Initiated,
@@ -66,7 +66,7 @@ impl ShutdownState {
         }
     }
 
-    /// Whether phases can belong to it.
+    /// Whether phases can belong to this state.
     fn has_phases(self) -> bool {
         matches!(self, Self::Preparation | Self::ActorShutdown | Self::Cleanup | Self::Finalization)
     }
@@ -78,33 +78,33 @@ impl fmt::Display for ShutdownState {
     }
 }
 
-/// One phase: its tasks run in parallel, and it is over when all of them are, or at its deadline.
+/// A phase: its tasks run in parallel, and it ends when all of them have, or at its deadline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShutdownPhase {
-    /// Unique among the phases.
+    /// Name, unique among the phases.
     pub name: &'static str,
-    /// The state it belongs to.
+    /// State that the phase belongs to.
     pub state: ShutdownState,
-    /// Phases that must be over before it begins.
+    /// Phases that must have ended before this one begins.
     pub after: Vec<&'static str>,
-    /// The longest it may take. The shutdown's own deadline holds besides.
+    /// Maximum duration of the phase. The deadline of the whole shutdown applies as well.
     pub deadline: Duration,
-    /// Whether a task that fails, or is not done in time, is left behind; otherwise the shutdown is forced.
+    /// Whether the shutdown continues if a task fails or times out; otherwise it is forced.
     pub recovers: bool,
 }
 
-/// Why phases make no sense.
+/// Why a list of phases or tasks is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PhaseError {
-    /// A name stands twice.
+    /// Two phases have the same name.
     #[error("phase {0} is named twice; expected each name once")]
     Twice(&'static str),
-    /// A phase waits for one that is not there.
+    /// A phase depends on a phase that does not exist.
     #[error("phase {phase} comes after {after}, which is no phase")]
     Unknown {
-        /// Which phase.
+        /// Name of the dependent phase.
         phase: &'static str,
-        /// For whom it waits.
+        /// Name of the missing phase.
         after: &'static str,
     },
     /// A phase belongs to a state without phases.
@@ -112,38 +112,38 @@ pub enum PhaseError {
         "phase {phase} belongs to state {state}; expected preparation, actor_shutdown, cleanup or finalization"
     )]
     State {
-        /// Which phase.
+        /// Name of the phase.
         phase: &'static str,
-        /// Its state.
+        /// State of the phase.
         state: ShutdownState,
     },
-    /// A phase of an earlier state waits for one of a later state.
+    /// A phase of an earlier state depends on a phase of a later state.
     #[error("phase {phase} of state {state} comes after {after} of state {later}; states only go forward")]
     Backwards {
-        /// Which phase.
+        /// Name of the dependent phase.
         phase: &'static str,
-        /// Its state.
+        /// State of the dependent phase.
         state: ShutdownState,
-        /// For whom it waits.
+        /// Phase it depends on.
         after: &'static str,
-        /// The state of that one.
+        /// State of the phase it depends on.
         later: ShutdownState,
     },
-    /// Phases wait for each other.
+    /// Phases depend on each other in a cycle.
     #[error("the phases {} wait for each other; expected an order without cycles", .0.join(", "))]
     Cycle(Vec<&'static str>),
-    /// A task is for a phase that is not there, or bears the name of another of its phase.
+    /// A task's phase does not exist, or already has a task of that name.
     #[error("task {task} of phase {phase}: expected a phase that is there, and each name once in it")]
     Task {
-        /// Which task.
+        /// Name of the task.
         task: String,
-        /// For which phase.
+        /// Name of the phase.
         phase: String,
     },
 }
 
-/// The phases in the order in which they run: each after those it waits for, and where that leaves a choice, by
-/// state and then as given.
+/// Orders the phases for execution: each after those it depends on; where that leaves a choice, by state and then in
+/// the given order.
 pub fn in_order(phases: Vec<ShutdownPhase>) -> Result<Vec<ShutdownPhase>, PhaseError> {
     let mut states = BTreeMap::new();
     for phase in &phases {

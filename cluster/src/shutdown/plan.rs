@@ -1,8 +1,8 @@
-//! Who stops when: dependents before what they need, and among those that may stop, background first.
+//! Plans the order in which actors stop: dependents before their dependencies, and otherwise low priorities first.
 //!
 //! The plan is a list of stages. The actors of a stage stop in parallel; the next stage begins when all of them have
-//! stopped. An actor that is more important than another which may stop now waits for it, so that the critical
-//! ones go last, unless somebody less important is still needed by them.
+//! stopped. Of the actors that may stop next, only those with the lowest priority do, so critical actors stop last,
+//! unless a less important actor is a dependency of theirs.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,18 +10,18 @@ use thiserror::Error;
 
 use crate::id::{ActorName, ActorPriority};
 
-/// An actor that is going to be stopped.
+/// An actor to be stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StopTarget {
-    /// The actor.
+    /// Name of the actor.
     pub name: ActorName,
-    /// How much depends on it.
+    /// Priority of the actor.
     pub priority: ActorPriority,
-    /// Whom it needs. Names that are not in the plan are nobody's.
+    /// Actors that this one depends on. Names not in the plan are ignored.
     pub depends_on: Vec<ActorName>,
 }
 
-/// Why there is no plan.
+/// The actors' dependencies form a cycle, so there is no plan.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the actors {} need each other; expected dependencies without cycles", names(.0))]
 pub struct DependencyCycle(pub Vec<ActorName>);
@@ -30,7 +30,7 @@ fn names(actors: &[ActorName]) -> String {
     actors.iter().map(ActorName::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// The stages in which `actors` stop, as places in `actors`. Takes time in proportion to actors and dependencies.
+/// Computes the stages as indexes into `actors`. Takes time linear in actors and dependencies.
 pub fn stages(actors: &[StopTarget]) -> Result<Vec<Vec<usize>>, DependencyCycle> {
     let places: HashMap<_, _> = actors.iter().enumerate().map(|(at, actor)| (&actor.name, at)).collect();
     let needs = |at: usize| actors[at].depends_on.iter().filter_map(|name| places.get(name).copied());
@@ -44,7 +44,7 @@ pub fn stages(actors: &[StopTarget]) -> Result<Vec<Vec<usize>>, DependencyCycle>
     }
     let mut stages = Vec::new();
     let mut planned = 0;
-    // The least important come last in their order.
+    // The least important priority is the greatest in the order.
     while let Some((_, stage)) = ready.pop_last() {
         planned += stage.len();
         for needed in stage.iter().copied().flat_map(needs) {
@@ -130,7 +130,7 @@ mod tests {
                 .iter()
                 .enumerate()
                 .map(|(at, (priority, needs))| {
-                    // Only on earlier ones: no circle.
+                    // Depend on earlier actors only, so there is no cycle.
                     let needs: Vec<_> = needs.iter().filter(|n| **n < at).map(|n| format!("a{n}")).collect();
                     let needs: Vec<_> = needs.iter().map(String::as_str).collect();
                     target(&format!("a{at}"), priorities[*priority], &needs)

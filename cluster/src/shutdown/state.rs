@@ -1,15 +1,14 @@
-//! What a shutdown does next.
+//! Decides the next step of a shutdown.
 //!
-//! It runs once, and the first reason wins. Its phases run one after the other; a phase is over when its tasks
-//! are, or at its deadline. Whatever happens, the shutdown is forced when its one deadline passes: that deadline
-//! is shorter than what an orchestrator waits before it kills.
+//! A shutdown runs once, and the first reason is kept. Its phases run one after the other; a phase ends when its tasks
+//! have, or at its deadline. In any case the shutdown is forced when its overall deadline passes, which is shorter than
+//! the time an orchestrator waits before it kills the process.
 //!
-//! A member whose leaving would take the federation below what it needs is asked to stay: the request is refused,
-//! with the numbers, unless it is forced. A signal that is repeated within [`REFUSAL_HOLDS`] is obeyed, for whoever
-//! sends it has no other way to insist; one that comes while the shutdown runs forces it. Neither counts as a repetition
-//! before [`INSISTS_AFTER`]: some supervisors signal a process and its group, or twice to be sure, and mean it once. A
-//! call says `force` when it means it, and is obeyed at once: before the shutdown it overrules the refusal, while it runs
-//! it ends the patience.
+//! If a member's leaving would take the federation below quorum, the request is refused with the numbers, unless it is
+//! forced. A repeated signal within [`REFUSAL_HOLDS`] is obeyed, because its sender has no other way to insist; a
+//! signal during the shutdown forces it. Neither counts as a repetition before [`INSISTS_AFTER`]: some supervisors
+//! signal a process and its group, or signal twice, for one request. A call insists with `force` and is obeyed at once:
+//! before the shutdown it overrides the refusal, during the shutdown it forces the end.
 //!
 //! ```text
 //!   SIGTERM ── refused ──┬─ < 1 s ── the same refusal
@@ -25,34 +24,34 @@ use thiserror::Error;
 use super::phase::{PhaseError, ShutdownPhase, ShutdownState, in_order};
 use crate::clock::Moment;
 
-/// How long a refused signal is remembered: one that comes later is a first one again.
+/// How long a refused signal is remembered; a later one counts as the first again.
 pub const REFUSAL_HOLDS: Duration = Duration::from_mins(1);
-/// How long after a signal another one insists. Sooner it is taken for the same.
+/// Minimum time after a signal before another one counts as a repetition. An earlier one counts as the same signal.
 pub const INSISTS_AFTER: Duration = Duration::from_secs(1);
-/// The longest a forced end may take before the shutdown calls itself complete.
+/// Maximum duration of a forced end before the shutdown is considered complete.
 const FORCE_GRACE: Duration = Duration::from_millis(500);
-/// The generation of the deadline for all.
+/// Generation of the overall deadline.
 const GLOBAL: u64 = 0;
 
-/// Where the federation stands when a member is asked to leave.
+/// Quorum of the federation at the time of a shutdown request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QuorumImpact {
-    /// Healthy members, this one included if it is.
+    /// Number of healthy members, including this one if it is healthy.
     pub healthy: usize,
-    /// Healthy members required.
+    /// Number of healthy members required.
     pub required: usize,
     /// Whether this member is one of the healthy ones.
     pub is_counted: bool,
-    /// Other healthy members that this one may not count on to stay: they want to leave as well, or have not said that
-    /// they do not.
+    /// Number of other healthy members that may not stay: they want to leave as well, or have not stated that they
+    /// stay.
     pub unsure: usize,
-    /// Other healthy members that were told to leave, and do so once they may.
+    /// Number of other healthy members that were told to leave, and do so once they may.
     pub told: usize,
 }
 
 impl QuorumImpact {
-    /// The refusal, if the federation can work now and could not without this member. Where so many others were told to
-    /// leave that it could not work with this member either, there is none.
+    /// Returns the refusal, if the federation has a quorum now and would lose it without this member. There is none if
+    /// so many others were told to leave that the quorum is lost even with this member.
     pub fn refusal(self) -> Option<QuorumRefusal> {
         if !self.is_counted {
             return None;
@@ -65,7 +64,7 @@ impl QuorumImpact {
     }
 }
 
-/// Why a member does not leave.
+/// Why a member may not leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error(
     "refused: {healthy} members are healthy, {required} are required, and without this one{} {without} would be \
@@ -73,20 +72,20 @@ impl QuorumImpact {
     if *.unsure > 0 { format!(" and {unsure} that want to leave as well, or have not said that they stay,") } else { String::new() }
 )]
 pub struct QuorumRefusal {
-    /// Healthy members.
+    /// Number of healthy members.
     pub healthy: usize,
-    /// Healthy members without this one.
+    /// Number of healthy members left without this one and the unsure ones.
     pub without: usize,
-    /// Healthy members required.
+    /// Number of healthy members required.
     pub required: usize,
-    /// Others that may leave as well.
+    /// Number of other members that may leave as well.
     pub unsure: usize,
 }
 
-/// Who asks.
+/// Source of a shutdown request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requester {
-    /// Somebody who can say `force`.
+    /// A caller that can set `force`.
     Call,
     /// A signal, which can only be repeated.
     Signal,
@@ -95,101 +94,101 @@ pub enum Requester {
 /// A request to shut down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Who asks.
+    /// Source of the request.
     pub requester: Requester,
-    /// Why, as a sentence's part: `SIGTERM`, `the operator asked for it`.
+    /// Reason, as part of a sentence: `SIGTERM`, `the operator asked for it`.
     pub reason: String,
-    /// Whether it is obeyed whatever becomes of the federation; while the shutdown runs, whether it ends at once.
+    /// Whether to ignore the quorum; during the shutdown, whether to force the end.
     pub force: bool,
-    /// Where the federation stands.
+    /// Quorum of the federation.
     pub impact: QuorumImpact,
 }
 
-/// What becomes of a request.
+/// Answer to a shutdown request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ShutdownAnswer {
-    /// The shutdown begins, for the reason given.
+    /// The shutdown begins, for the requested reason.
     Begun,
-    /// It does not.
+    /// The request was refused.
     Refused(QuorumRefusal),
-    /// It runs already, for this reason.
+    /// The shutdown is already running, for this reason.
     Runs(String),
-    /// It ran, and from here on is forced.
+    /// The running shutdown, begun for this reason, is now forced.
     Forced(String),
 }
 
-/// What the state learns.
+/// Input to the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Somebody wants the node to end.
+    /// A shutdown was requested.
     Request(Request),
-    /// A task is over: with a note, or with what went wrong.
+    /// A task ended, with a note or an error.
     TaskEnded {
-        /// Its phase.
+        /// Phase of the task.
         phase: &'static str,
-        /// Which.
+        /// Name of the task.
         task: String,
-        /// How.
+        /// Note about the result, or the error.
         outcome: Result<String, String>,
     },
-    /// A deadline passed.
+    /// The deadline of this generation passed.
     Deadline(u64),
-    /// The forced end is over.
+    /// The forced end is complete.
     ForcedEnd,
 }
 
-/// What is to be done.
+/// Action that the coordinator must perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The state is this now.
+    /// Report the new state.
     Become(ShutdownState),
-    /// The request was refused.
+    /// Report that the request was refused.
     Refuse(QuorumRefusal),
     /// Start the tasks of this phase.
     Start {
-        /// Which phase.
+        /// Name of the phase.
         phase: &'static str,
-        /// Which tasks, at least one.
+        /// Names of the tasks, at least one.
         tasks: Vec<String>,
     },
-    /// Say when this much time has passed.
+    /// Deliver [`Input::Deadline`] with this generation after this time.
     SetDeadline(Duration, u64),
-    /// Drop what is left of the phase's tasks.
+    /// Abort the remaining tasks of the phase.
     Abandon,
-    /// A task is over.
+    /// Report that a task ended.
     Tell {
-        /// Its phase.
+        /// Phase of the task.
         phase: &'static str,
-        /// Which.
+        /// Name of the task.
         task: String,
-        /// How.
+        /// Note about the result, or the error.
         outcome: Result<String, String>,
     },
     /// End everything at once.
     Force,
-    /// All is over.
+    /// The shutdown is complete.
     Finish(ShutdownOutcome),
 }
 
 /// How a shutdown ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownOutcome {
-    /// In order.
+    /// All phases ran.
     Graceful,
-    /// By force.
+    /// The end was forced.
     Forced,
 }
 
-/// Where a task stands.
+/// State of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskState {
-    /// Its phase has not begun.
+    /// The phase has not begun.
     Waiting,
-    /// It runs.
+    /// The task is running.
     Running,
-    /// It is done, with a note.
+    /// The task is done, with this note.
     Done(String),
-    /// It failed, was not done in time, or was dropped.
+    /// The task failed, timed out, or was aborted, for this reason.
     Failed(String),
 }
 
@@ -199,26 +198,26 @@ struct Row {
     tasks: BTreeMap<String, TaskState>,
 }
 
-/// What a shutdown looks like from outside.
+/// Progress of a shutdown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Where it stands.
+    /// Current state.
     pub state: ShutdownState,
-    /// Why it began; empty if it has not.
+    /// Reason for the shutdown; empty if it has not begun.
     pub reason: String,
-    /// Whether it is, or was, forced.
+    /// Whether the shutdown is, or was, forced.
     pub forced: bool,
-    /// Since when it runs.
+    /// Time since the shutdown began; `None` if it has not.
     pub running_for: Option<Duration>,
-    /// How long is left until it is forced, while it runs.
+    /// Time left until the overall deadline, while the shutdown runs.
     pub left: Option<Duration>,
-    /// The last refusal, if there was one and it did not begin since.
+    /// The last refusal, if the shutdown has not begun since.
     pub refusal: Option<QuorumRefusal>,
-    /// Its phases in order, with the tasks of each by name.
+    /// Phases in order, with the tasks of each by name.
     pub phases: Vec<(ShutdownPhase, BTreeMap<String, TaskState>)>,
 }
 
-/// The state of one node's shutdown.
+/// State of one node's shutdown.
 #[derive(Clone, Debug)]
 pub struct State {
     now: ShutdownState,
@@ -229,13 +228,13 @@ pub struct State {
     reason: String,
     forced: bool,
     begun: Option<Moment>,
-    /// The first signal of this shutdown.
+    /// Time of the first signal of this shutdown.
     signalled: Option<Moment>,
     refused: Option<(QuorumRefusal, Moment, Requester)>,
 }
 
 impl State {
-    /// A shutdown nobody has asked for, with `deadline` for all of it.
+    /// Creates a shutdown that nobody has requested, with an overall `deadline`.
     pub fn new(phases: Vec<ShutdownPhase>, deadline: Duration) -> Result<Self, PhaseError> {
         let row = |phase| Row { phase, tasks: BTreeMap::new() };
         Ok(Self {
@@ -252,7 +251,7 @@ impl State {
         })
     }
 
-    /// Adds a task to a phase that has not begun, also while the shutdown runs; false if it has.
+    /// Adds a task to a phase that has not begun, even during the shutdown; false if the phase has begun.
     pub fn add(&mut self, phase: &str, task: &str) -> Result<bool, PhaseError> {
         let error = || PhaseError::Task { task: task.to_owned(), phase: phase.to_owned() };
         let at = self.rows.iter().position(|row| row.phase.name == phase).ok_or_else(error)?;
@@ -266,7 +265,7 @@ impl State {
         }
     }
 
-    /// What follows from `input`, and the answer if it was a request.
+    /// Applies `input` and returns the resulting actions, and the answer if it was a request.
     pub fn handle(&mut self, now: Moment, input: Input) -> (Option<ShutdownAnswer>, Vec<Effect>) {
         let mut effects = Vec::new();
         let answer = match input {
@@ -304,7 +303,7 @@ impl State {
         });
         let insists = signal_before.is_some_and(|(_, at, _)| now.since(at) >= INSISTS_AFTER);
         if let Some(refusal) = request.impact.refusal().filter(|_| !request.force && !insists) {
-            // What is taken for the same signal does not begin the wait anew.
+            // A signal that counts as the same one does not restart the wait.
             let since = signal_before.map_or(now, |(_, at, _)| at);
             self.refused = Some((refusal, since, request.requester));
             effects.push(Effect::Refuse(refusal));
@@ -356,7 +355,7 @@ impl State {
         let Some(row) = self.current.and_then(|current| self.rows.get_mut(current)) else { return };
         let runs = row.phase.name == phase && row.tasks.get(task) == Some(&TaskState::Running);
         if !runs || self.now.is_past() {
-            return; // It was given up before.
+            return; // It was already failed.
         }
         let state = match &outcome {
             Ok(note) => TaskState::Done(note.clone()),
@@ -377,7 +376,7 @@ impl State {
 
     fn deadline_passed(&mut self, generation: u64, effects: &mut Vec<Effect>) {
         match self.now {
-            // Nothing more can be done about what does not even end by force.
+            // The forced end timed out too: nothing more can be done.
             ShutdownState::ForcedShutdown if generation == self.generation => self.finish(effects),
             ShutdownState::Running | ShutdownState::ForcedShutdown | ShutdownState::Complete => {}
             _ if generation == GLOBAL => {
@@ -395,7 +394,7 @@ impl State {
         }
     }
 
-    /// Tasks that run are failed for `why`.
+    /// Marks the running tasks as failed with reason `why`.
     fn give_up(&mut self, why: &str, effects: &mut Vec<Effect>) {
         let Some(row) = self.current.and_then(|current| self.rows.get_mut(current)) else { return };
         let phase = row.phase.name;
@@ -427,12 +426,12 @@ impl State {
         if self.forced { ShutdownOutcome::Forced } else { ShutdownOutcome::Graceful }
     }
 
-    /// Where it stands.
+    /// Current state.
     pub fn state(&self) -> ShutdownState {
         self.now
     }
 
-    /// Everything there is to see.
+    /// Current progress.
     pub fn progress(&self, now: Moment) -> Progress {
         let running_for = self.begun.map(|begun| now.since(begun));
         let is_over = matches!(self.now, ShutdownState::Complete);
@@ -447,7 +446,7 @@ impl State {
         }
     }
 
-    /// Whether everything fits together; for debug builds and tests.
+    /// Checks the invariants; for debug builds and tests.
     fn validate(&self) -> bool {
         let has_begun = self.now != ShutdownState::Running;
         let running = |row: &Row| row.tasks.values().any(|task| *task == TaskState::Running);
@@ -459,7 +458,7 @@ impl State {
 }
 
 impl ShutdownState {
-    /// Whether no phase begins any more.
+    /// Whether no further phase may begin.
     fn is_past(self) -> bool {
         matches!(self, Self::ForcedShutdown | Self::Complete)
     }
@@ -483,7 +482,7 @@ mod tests {
         ShutdownPhase { name, state, after: Vec::new(), deadline: secs(2), recovers }
     }
 
-    /// Preparation of two tasks that may fail, actors of one that may not, cleanup of one that may not.
+    /// Preparation with two tasks that may fail, actor shutdown with one that may not, cleanup with one that may not.
     fn shutdown() -> State {
         let phases = vec![
             phase("leave", Preparation, true),
@@ -691,7 +690,7 @@ mod tests {
                     6 => request(Requester::Signal, false, THREE),
                     _ => request(Requester::Call, more > 2, FOUR),
                 };
-                // A forced end is only told of once it was asked for.
+                // A forced end is reported only after it was requested.
                 if input != Input::ForcedEnd || state.state() == ForcedShutdown {
                     let (_, effects) = state.handle(at(now), input);
                     finishes += count(&effects);
