@@ -1,14 +1,13 @@
-//! The phi accrual failure detector: suspicion that grows with silence.
+//! Implements the phi accrual failure detector: suspicion that grows with silence.
 //!
-//! Instead of one time-out, it learns how regularly heartbeats come and says how unlikely the present silence
-//! is: phi = −log10 P(a later heartbeat), with intervals taken as normally distributed. At phi 8 the chance
-//! of a false alarm is one in 10⁸ heartbeats, if the network stays as it was.
+//! Instead of using one fixed timeout, it learns the distribution of heartbeat intervals and computes how unlikely the
+//! present silence is: phi = −log10 P(a later heartbeat), assuming normally distributed intervals. At phi 8 the chance
+//! of a false alarm is one in 10⁸ heartbeats, as long as the network does not change.
 //!
-//! Hayashibara et al., "The φ accrual failure detector" (2004), in the form of Akka's
-//! `PhiAccrualFailureDetector`: an acceptable pause is added to the mean, the deviation has a floor, and a
-//! logistic function stands in for the normal distribution's tail. Here the tail is computed from its
-//! logarithm, so that it does not underflow to infinity. Sums are kept, in whole microseconds so that nothing
-//! drifts: suspicion costs the same whatever the window.
+//! Hayashibara et al., "The φ accrual failure detector" (2004), in the form of Akka's `PhiAccrualFailureDetector`: an
+//! acceptable pause is added to the mean, the deviation has a floor, and a logistic function approximates the tail of
+//! the normal distribution. Here the tail is computed from its logarithm, so that it does not underflow to infinity.
+//! Running sums make the cost of phi independent of the window; they use whole microseconds so that they do not drift.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,21 +15,21 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::config::{FieldError, require, require_between};
 
-/// What the detector is told about the heartbeats it will see.
+/// Parameters of the detector.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AccrualConfig {
-    /// The interval to assume before one was seen.
+    /// Interval assumed before the first one is measured.
     pub expected_interval: Duration,
-    /// Silence beyond the mean interval that means nothing.
+    /// Silence beyond the mean interval that raises no suspicion.
     pub acceptable_pause: Duration,
-    /// The least standard deviation to assume, so that regular heartbeats do not make the detector nervous.
+    /// Lower bound of the standard deviation, so that very regular heartbeats do not make the detector oversensitive.
     pub min_std_deviation: Duration,
-    /// Intervals remembered.
+    /// Number of intervals in the window.
     pub window: usize,
 }
 
 impl AccrualConfig {
-    /// Checks ranges: without an interval, a deviation or a window there is no suspicion to compute.
+    /// Checks ranges: phi is undefined without an interval, a deviation and a window.
     pub fn validate(&self) -> Result<(), FieldError> {
         let (ms, ten_secs) = (Duration::from_millis(1), Duration::from_secs(10));
         let expected = "between 1ms and 10s";
@@ -53,7 +52,7 @@ pub struct PhiAccrual {
 }
 
 impl PhiAccrual {
-    /// A detector that has seen nothing.
+    /// Creates a detector without samples.
     pub fn new(config: AccrualConfig) -> Self {
         Self { config, intervals_us: VecDeque::new(), sum_us: 0, sum_of_squares: 0, last: None }
     }
@@ -61,7 +60,7 @@ impl PhiAccrual {
     /// Records a heartbeat.
     pub fn heartbeat(&mut self, now: Moment) {
         match self.last {
-            // Two samples around the expectation give a first mean and deviation.
+            // Two samples around the expected interval give an initial mean and deviation.
             None => {
                 let expected = micros(self.config.expected_interval);
                 self.remember(expected - expected / 4);
@@ -85,7 +84,7 @@ impl PhiAccrual {
         self.sum_of_squares += square(interval_us);
     }
 
-    /// Forgets everything: the interval across a silence says nothing about the time after it.
+    /// Clears the window: an interval that spans an outage says nothing about the time after it.
     pub fn reset(&mut self) {
         self.intervals_us.clear();
         self.sum_us = 0;
@@ -93,17 +92,17 @@ impl PhiAccrual {
         self.last = None;
     }
 
-    /// The last heartbeat, if there was one.
+    /// Time of the last heartbeat, if any.
     pub fn last(&self) -> Option<Moment> {
         self.last
     }
 
-    /// Suspicion now; 0 before the first heartbeat.
+    /// Current phi; 0 before the first heartbeat.
     pub fn phi(&self, now: Moment) -> f64 {
         self.phi_excusing(now, Duration::ZERO)
     }
 
-    /// Suspicion now, if `excused` of the silence is the listener's own doing, who stood still meanwhile.
+    /// Current phi if `excused` of the silence is due to a pause of this process itself.
     pub fn phi_excusing(&self, now: Moment, excused: Duration) -> f64 {
         let Some(last) = self.last else { return 0.0 };
         let n = self.intervals_us.len() as u128;
@@ -121,7 +120,7 @@ impl PhiAccrual {
     }
 }
 
-/// Whole microseconds; a day, which no interval is, at most.
+/// Converts to whole microseconds; intervals are capped at one day.
 fn micros(duration: Duration) -> u64 {
     duration.min(Duration::from_hours(24)).as_micros() as u64
 }
@@ -224,7 +223,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against the definition, over the last hundred intervals.
+        /// Compares with the definition, over the last hundred intervals.
         #[test]
         fn the_sums_are_those_of_the_window(intervals in prop::collection::vec(1u64..100_000, 99..300)) {
             let mut detector = detector();

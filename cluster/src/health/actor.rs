@@ -1,4 +1,4 @@
-//! The monitor as an actor: it asks whoever is due, all at once, and never waits in its handler.
+//! Runs the health monitor as an actor: it pings all actors that are due concurrently and never waits in its handler.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,23 +20,23 @@ use crate::id::{ActorName, ActorPriority, Incarnation};
 use crate::mailbox::{Address, CallError, Mail, MailError, send_self_after};
 use crate::port::LastWords;
 
-/// How often the monitor looks who is due.
+/// Interval at which the monitor determines which actors are due.
 const TICK: Duration = Duration::from_millis(50);
-/// How long after its check was given up a pong is still waited for. Bounds what waits for an actor that hangs: one
-/// ping an interval for this long.
+/// How long after its timeout a pong is still accepted. It bounds the pings queued at an actor that hangs: one per
+/// interval for this long.
 const LATE: Duration = Duration::from_secs(10);
-/// Between two looks at the other members.
+/// Interval between two queries of the other members.
 const MEMBERS_EVERY: Duration = Duration::from_secs(1);
-/// Outcomes that reach the monitor in one message at most.
+/// Maximum number of outcomes sent to the monitor in one message.
 const OUTCOMES_MAX: usize = 256;
-/// Callers that may wait for a batch; one more takes the place of the oldest.
+/// Maximum number of callers waiting for a batch; one more replaces the oldest.
 const BATCHES_MAX: usize = 8;
 
 type Asking = BoxFuture<'static, Result<PongMessage, CallError>>;
 type Ask = Arc<dyn Fn(PingMessage, Duration) -> Asking + Send + Sync>;
 type Read = Arc<dyn Fn() -> Reading + Send + Sync>;
 
-/// An actor that can be asked for its health through its own mailbox.
+/// An actor that can be pinged through its mailbox.
 #[derive(Clone)]
 pub struct Pingable {
     name: ActorName,
@@ -46,7 +46,7 @@ pub struct Pingable {
 }
 
 impl Pingable {
-    /// `wrap` makes the actor's message of a ping.
+    /// Creates a pingable actor; `wrap` converts a ping to the actor's message type.
     pub fn new<M: Send + 'static>(
         address: &Address<M>,
         priority: ActorPriority,
@@ -67,65 +67,65 @@ impl Pingable {
     }
 }
 
-/// Notes what each check of an actor says. Must not wait.
+/// Records the result of each check of an actor. Must not wait.
 pub type Recorder = Arc<dyn Fn(&ActorName, HealthStatus) + Send + Sync>;
-/// Hears what the node says of itself after every check of a critical actor. Must not wait.
+/// Receives the node's own health after every check of a critical actor. Must not wait.
 pub type SummaryListener = Arc<dyn Fn(HealthCheckResult) + Send + Sync>;
-/// Hears what checks found, whether it changed or not. Must not wait.
+/// Receives the results of checks, whether they changed or not. Must not wait.
 pub type Follower = Arc<dyn Fn(Vec<ActorHealth>) + Send + Sync>;
-/// Asks what is known of the other members, with a deadline.
+/// Queries the state of the other members, with a deadline.
 pub type AskMembers = Arc<dyn Fn() -> BoxFuture<'static, Vec<MemberReading>> + Send + Sync>;
 
-/// What else the monitor has to do with. By default nothing.
+/// Optional collaborators of the monitor. By default none.
 #[derive(Clone, Default)]
 pub struct MonitorHooks {
-    /// Hears what checks found: the recovery agent.
+    /// Receives the results of checks: the recovery agent.
     pub follower: Option<Follower>,
-    /// Knows the other members.
+    /// Queries the other members.
     pub members: Option<AskMembers>,
-    /// Knows why an actor that is not there ended.
+    /// Provides the reason why an actor that is not running stopped.
     pub last_words: Option<LastWords>,
-    /// The node's score in thousandths, for whoever shows it: see [`super::trend::node_score`].
+    /// The node's score in thousandths, for display: see [`super::trend::node_score`].
     pub score: Arc<AtomicU64>,
-    /// Counts checks, also across restarts of the monitor: a ping's number is used once in an incarnation.
+    /// Counter of checks that survives restarts of the monitor: ping ids are unique within an incarnation.
     pub ids: Arc<AtomicU64>,
 }
 
-/// What the monitor works with.
+/// Configuration and dependencies of the monitor.
 #[derive(Clone)]
 pub struct HealthMonitor {
-    /// Where it is reached.
+    /// Address of this actor.
     pub address: Address<HealthMessage>,
-    /// Its intervals.
+    /// Intervals and thresholds.
     pub config: HealthConfig,
-    /// This node's incarnation.
+    /// Incarnation of this node.
     pub incarnation: Incarnation,
-    /// Reads time.
+    /// Time source.
     pub clock: Arc<dyn Clock>,
-    /// Hears of changes.
+    /// Receives health changes.
     pub events: EventBus,
-    /// Whom it asks.
+    /// Actors to check.
     pub actors: Arc<[Pingable]>,
-    /// Where the outcome of each check is noted.
+    /// Records the result of each check.
     pub recorder: Recorder,
-    /// Who hears the summary.
+    /// Receives the node's own health.
     pub listener: SummaryListener,
-    /// What else it has to do with.
+    /// Optional collaborators.
     pub hooks: MonitorHooks,
 }
 
-/// The actor's state.
+/// State of the monitor actor.
 pub struct HealthMonitorState {
     board: HealthBoard,
     batches: Vec<RpcReplyPort<Vec<ActorHealth>>>,
-    /// When the members are looked at again.
+    /// When the other members are queried next.
     members_due: Moment,
 }
 
 type Me = ActorRef<Mail<HealthMessage>>;
 
 impl HealthMonitor {
-    /// Checks these actors, all at once, in one task.
+    /// Checks these actors concurrently in one task.
     fn check(&self, me: &Me, board: &mut HealthBoard, due: &[usize]) {
         if due.is_empty() {
             return;
@@ -135,7 +135,7 @@ impl HealthMonitor {
         tokio::spawn(async move {
             let mut outcomes = checks.ready_chunks(OUTCOMES_MAX);
             while let Some(outcomes) = outcomes.next().await {
-                // The monitor may have ended meanwhile; its successor checks anew.
+                // If the monitor has stopped meanwhile, its next incarnation repeats the checks.
                 if me.cast(Mail::to_self(HealthMessage::Checked(outcomes))).is_err() {
                     return;
                 }
@@ -200,7 +200,7 @@ impl HealthMonitor {
             if is_news {
                 self.tell(&shell.board, index);
             } else {
-                // Each time: a new incarnation of the actor is noted although its status is the same as before.
+                // Recorded even if unchanged: the actor may be a new incarnation with the same status as before.
                 (self.recorder)(&actor.name, actor.status);
             }
             is_critical |= actor.priority == ActorPriority::Critical;
@@ -215,7 +215,7 @@ impl HealthMonitor {
         if is_critical {
             self.summarise(shell);
         }
-        // Who is asked again at once is not asked again at the next look.
+        // Checks that are due again at once start now and not with the next tick.
         let due = shell.board.due(now);
         self.check(me, &mut shell.board, &due);
         if shell.board.under_way() == 0 {

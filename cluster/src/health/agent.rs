@@ -1,4 +1,4 @@
-//! The recovery agent as an actor: it hears what checks found, and asks for restarts.
+//! Runs the recovery agent as an actor: it receives the results of checks and requests restarts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,23 +13,23 @@ use crate::event::{ClusterEvent, EventBus};
 use crate::mailbox::{Address, Mail, send_self_after};
 use crate::port::RestartRequester;
 
-/// How often patience and deadlines are looked at.
+/// Interval at which patience and deadlines are checked.
 const TICK: Duration = Duration::from_millis(250);
 
-/// What the agent works with.
+/// Configuration and dependencies of the recovery agent.
 #[derive(Clone)]
 pub struct RecoveryAgent {
-    /// Where it is reached.
+    /// Address of this actor.
     pub address: Address<RecoveryMessage>,
-    /// How restarts are asked for.
+    /// Policy for restart requests.
     pub config: RecoveryConfig,
-    /// The monitor it follows, and watches.
+    /// The monitor whose results it receives, and which it supervises for silence.
     pub monitor: Address<HealthMessage>,
-    /// Whom it asks.
+    /// Sends restart requests to supervisors.
     pub restart_requester: Arc<dyn RestartRequester>,
-    /// Reads time.
+    /// Time source.
     pub clock: Arc<dyn Clock>,
-    /// Hears of recoveries.
+    /// Receives recovery events.
     pub events: EventBus,
 }
 
@@ -42,16 +42,16 @@ impl RecoveryAgent {
                 Effect::Ask(actor, failures) => {
                     let (me, asking) = (me.clone(), self.restart_requester.restart(&actor, failures));
                     tokio::spawn(async move {
-                        // The supervisor's face has a deadline of its own.
+                        // The restart request has a deadline of its own.
                         let _ = me.cast(Mail::to_self(RecoveryMessage::Answered(actor, asking.await)));
                     });
                 }
                 Effect::Escalate(actor, failures) => {
-                    // What follows is the supervisor's, and told by it.
+                    // The supervisor acts on it and reports the result.
                     drop(tokio::spawn(self.restart_requester.escalate(&actor, failures)));
                 }
                 Effect::Tell(actor, stage, note) => {
-                    // A monitor that is restarted meanwhile finds out by its checks.
+                    // If the monitor is restarting, its checks detect the state again.
                     let _ = self.monitor.cast(HealthMessage::Recovery(actor.clone(), stage, note.clone()));
                     self.events.tell(ClusterEvent::RecoveryChanged { actor, stage: stage.as_str(), note });
                 }

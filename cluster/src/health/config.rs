@@ -1,4 +1,4 @@
-//! How often actors are checked.
+//! Configures the health checks of actors.
 
 use std::time::Duration;
 
@@ -9,61 +9,61 @@ use super::status::Thresholds;
 use crate::config::{FieldError, require, require_between};
 use crate::id::ActorPriority;
 
-/// The longest what the node says of itself counts without being said anew. A monitor that hangs is found by it.
+/// Maximum age of a node's own health report. It detects a monitor that hangs.
 pub const REPORT_MAX_AGE: Duration = Duration::from_millis(1_500);
 const CRITICAL_INTERVAL_MAX: Duration = Duration::from_secs(1);
 const CRITICAL_TIMEOUT_MAX: Duration = Duration::from_millis(400);
-// Every check of a critical actor renews the report, also one that is not answered.
+// Every check of a critical actor renews the report, even if it times out.
 const _: () = assert!(
     CRITICAL_INTERVAL_MAX.as_millis() + CRITICAL_TIMEOUT_MAX.as_millis() < REPORT_MAX_AGE.as_millis()
 );
 
 /// Intervals and thresholds of the health checks of a node's own actors.
 ///
-/// With the defaults a critical actor that hangs is unhealthy within 1.15 s: the rest of an interval (500 ms), a look
-/// (50 ms), and two checks in a row (300 ms each), for whoever does not answer is asked again at once. Its member stops
-/// counting there and then, and with the others when they hear its next heartbeat.
+/// With the defaults, a critical actor that hangs is unhealthy within 1.15 s: the rest of an interval (500 ms), a tick
+/// (50 ms), and two consecutive checks (300 ms each), because an actor that does not answer is checked again at once.
+/// Its member then stops counting towards the gate, locally at once, and at the peers when they receive its next
+/// heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthConfig {
-    /// Between two checks of a critical actor. 100 ms to 1 s. Default 500 ms: a quarter of a slot, for the
-    /// member's own health counts in the gate.
+    /// Interval between two checks of a critical actor. 100 ms to 1 s. Default 500 ms: a quarter of a slot, because the
+    /// member's own health counts towards the gate.
     #[serde(with = "humantime_serde")]
     pub critical_interval: Duration,
-    /// Between two checks of a high-priority actor. 100 ms to 10 min. Default 10 s (specification, Phase 5).
+    /// Interval between two checks of a high-priority actor. 100 ms to 10 min. Default 10 s (specification, Phase 5).
     #[serde(with = "humantime_serde")]
     pub high_interval: Duration,
-    /// Between two checks of a normal actor. 100 ms to 10 min. Default 30 s (specification, Phase 5).
+    /// Interval between two checks of a normal actor. 100 ms to 10 min. Default 30 s (specification, Phase 5).
     #[serde(with = "humantime_serde")]
     pub normal_interval: Duration,
-    /// Between two checks of a background actor. 100 ms to 10 min. Default 60 s (specification, Phase 5).
+    /// Interval between two checks of a background actor. 100 ms to 10 min. Default 60 s (specification, Phase 5).
     #[serde(with = "humantime_serde")]
     pub background_interval: Duration,
-    /// How long a check of a critical actor waits for its answer. 10 to 400 ms. Default 300 ms: the gate waits for it
-    /// `unhealthy_after` times.
+    /// Timeout of a check of a critical actor. 10 to 400 ms. Default 300 ms: the gate reacts after `unhealthy_after`
+    /// timeouts.
     #[serde(with = "humantime_serde")]
     pub critical_timeout: Duration,
-    /// How long a check of any other actor waits. 10 ms to 10 s. Default 1 s.
+    /// Timeout of a check of any other actor. 10 ms to 10 s. Default 1 s.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
-    /// How far behind a critical actor may be that deals with messages, but has answered no check sent this long ago.
-    /// Beyond it the actor is unhealthy, and its member does not count. Nobody restarts it for that: it works, and is
-    /// degraded again as soon as it answers a check that is younger. 100 ms to 1 min. Default 2 s: a slot.
+    /// Maximum age of the oldest unanswered check of a critical actor that still handles messages. Beyond it the actor
+    /// is unhealthy and its member does not count. It is not restarted for that, because it works, and it is degraded
+    /// again once it answers a newer check. 100 ms to 1 min. Default 2 s: a slot.
     #[serde(with = "humantime_serde")]
     pub busy_max: Duration,
-    /// Failed checks in a row after which an actor is unhealthy; before, it is degraded. 1 to 100. Default 2.
+    /// Consecutive failed checks after which an actor is unhealthy; before, it is degraded. 1 to 100. Default 2.
     pub unhealthy_after: u32,
-    /// Good checks in a row after which an actor that failed one is healthy again; before, it is degraded. An actor
-    /// that was restarted has failed none. 1 to 100. Default 2.
+    /// Consecutive good checks after which an actor that failed one is healthy again; before, it is degraded. A
+    /// restarted actor starts without failures. 1 to 100. Default 2.
     pub healthy_after: u32,
-    /// The least response time that is called slow, however regular the answers were before. 1 ms up to
-    /// `slow_max`. Default 250 ms.
+    /// Lower bound of the adaptive threshold above which a response is slow. 1 ms to `slow_max`. Default 250 ms.
     #[serde(with = "humantime_serde")]
     pub slow_min: Duration,
-    /// The response time that is slow in any case. Up to 10 s; from the time-out on it says nothing. Default 800 ms.
+    /// Upper bound of that threshold. Up to 10 s; has no effect above the timeout. Default 800 ms.
     #[serde(with = "humantime_serde")]
     pub slow_max: Duration,
-    /// How restarts of silent actors are asked for.
+    /// Policy for restart requests of silent actors.
     pub recovery: RecoveryConfig,
 }
 
@@ -87,7 +87,7 @@ impl Default for HealthConfig {
 }
 
 impl HealthConfig {
-    /// The time between two checks of an actor of this priority.
+    /// Interval between two checks of an actor of this priority.
     pub fn interval(&self, priority: ActorPriority) -> Duration {
         match priority {
             ActorPriority::Critical => self.critical_interval,
@@ -97,7 +97,7 @@ impl HealthConfig {
         }
     }
 
-    /// How long a check of an actor of this priority waits for its answer.
+    /// Timeout of a check of an actor of this priority.
     pub fn timeout(&self, priority: ActorPriority) -> Duration {
         if priority == ActorPriority::Critical { self.critical_timeout } else { self.timeout }
     }
@@ -137,7 +137,7 @@ impl HealthConfig {
         self.recovery.validate()
     }
 
-    /// How many checks make a difference.
+    /// Numbers of checks that change a status.
     pub fn thresholds(&self) -> Thresholds {
         Thresholds { unhealthy_after: self.unhealthy_after, healthy_after: self.healthy_after }
     }

@@ -1,4 +1,4 @@
-//! What the monitor is told and asked, and how any actor answers a ping.
+//! Defines the messages of the health monitor and the recovery agent, and answers pings.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,56 +11,56 @@ use super::state::{ActorHealth, CheckOutcome, Trends};
 use crate::clock::Clock;
 use crate::id::{ActorName, NodeId};
 
-/// What the monitor is told and asked.
+/// Messages of the health monitor.
 pub enum HealthMessage {
-    /// Look who is due.
+    /// Periodic tick.
     Tick,
-    /// Checks are over.
+    /// Outcomes of checks.
     Checked(Vec<CheckOutcome>),
-    /// A pong that comes after its check was over, by the actor's place.
+    /// A pong that arrived after its check timed out, with the index of the actor.
     Late(usize, PongMessage),
-    /// The board, in the order of the actors.
+    /// Asks for the health of all actors, in their order.
     Board(RpcReplyPort<Vec<ActorHealth>>),
-    /// Check everybody now; the board when all checks are over.
+    /// Checks all actors now; replies with their health when all checks are complete.
     Batch(RpcReplyPort<Vec<ActorHealth>>),
-    /// How the checks develop.
+    /// Asks for the trends of the checks.
     Trends(RpcReplyPort<Trends>),
-    /// The recovery of an actor is at this point.
+    /// Stage of an actor's recovery, with a note.
     Recovery(ActorName, Stage, String),
-    /// What is known of the other members now.
+    /// Current state of the other members.
     Members(Vec<MemberReading>),
-    /// The node shuts down, for this reason: whoever ends now has not failed.
+    /// The node shuts down, for this reason: an actor that stops now has not failed.
     Shutdown(String),
-    /// Is the monitor itself well?
+    /// Health check of the monitor itself.
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
-/// What the recovery agent is told and asked.
+/// Messages of the recovery agent.
 pub enum RecoveryMessage {
-    /// Time passes.
+    /// Periodic tick.
     Tick,
-    /// What checks found.
+    /// Results of checks.
     Found(Vec<ActorHealth>),
-    /// What came of a request for a restart.
+    /// Result of a restart request.
     Answered(ActorName, crate::port::RestartOutcome),
-    /// The node shuts down: nobody is restarted any more.
+    /// The node shuts down: no further restarts.
     Shutdown,
-    /// Is the agent itself well?
+    /// Health check of the agent itself.
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
-/// What is known of another member at a moment.
+/// State of another member at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberReading {
-    /// The member.
+    /// Name of the member.
     pub name: NodeId,
     /// Whether it counts towards the gate.
     pub healthy: bool,
-    /// Time since its last answer; `None` if there was none, or it is lost.
+    /// Time since its last response; `None` if there was none, or the member is lost.
     pub silence: Option<Duration>,
 }
 
-/// Answers `ping` for an actor of this node with what it says of itself.
+/// Answers `ping` on behalf of an actor of this node with its own health.
 pub fn answer(
     name: &ActorName,
     clock: &dyn Clock,
@@ -68,7 +68,7 @@ pub fn answer(
     status: HealthCheckResult,
     reply: RpcReplyPort<PongMessage>,
 ) {
-    // A caller that gave up no longer listens, which is its own affair.
+    // The caller may have timed out, which is no error here.
     let _ = reply.send(PongMessage {
         ping_id: ping.id,
         timestamp: clock.wall(),

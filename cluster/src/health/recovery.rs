@@ -1,14 +1,15 @@
-//! When a restart is asked for, and when that is given up.
+//! Decides when to request a restart of an actor, and when to give up.
 //!
-//! Only for an actor that is *silent*: one that answers can ask for its own restart by returning an error, and one
-//! that is not running is its supervisor's already. And only after patience: handlers have deadlines, which find
-//! a hung one sooner and know more of it. What is left are loops that never yield, and actors without deadlines.
+//! Requests are made only for a *silent* actor: one that answers can trigger its own restart by returning an error, and
+//! one that is not running is already its supervisor's responsibility. They are made only after a delay (`patience`),
+//! because handlers have deadlines, which detect a hang sooner and with more detail. What remains are loops that never
+//! yield, and actors without deadlines.
 //!
 //! ```text
 //!   well ──silent──► ailing ──patience──► asked ──restart decided──► recovering ──answers──► well
-//!                      ▲                    │ not now                    │ too late
+//!                      ▲                    │ not now                    │ timeout
 //!                      ├────────────────────┴────────────────────────────┘
-//!                      └── attempts used up ──► escalated, then left alone until it answers
+//!                      └── attempts used up ──► escalated; no requests until it answers
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
@@ -22,25 +23,25 @@ use crate::config::{FieldError, require, require_between};
 use crate::id::ActorName;
 use crate::port::RestartOutcome;
 
-/// How restarts of silent actors are asked for.
+/// Policy for restart requests of silent actors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RecoveryConfig {
-    /// Whether any is. Default true.
+    /// Whether restarts are requested at all. Default true.
     pub enabled: bool,
-    /// How long an actor is unhealthy before its restart is asked for. 100 ms to 1 h. Default 20 s: longer than any
-    /// handler may take, so that its deadline comes first.
+    /// How long an actor must be unhealthy before its restart is requested. 100 ms to 1 h. Default 20 s: longer than
+    /// any handler's deadline, so that the deadline fires first.
     #[serde(with = "humantime_serde")]
     pub patience: Duration,
-    /// How long a restarted actor may take until it answers a check. 100 ms to 1 h. Default 30 s.
+    /// How long a restarted actor may take to answer a check. 100 ms to 1 h. Default 30 s.
     #[serde(with = "humantime_serde")]
     pub deadline: Duration,
-    /// Restarts asked for within `within`, before the failure is escalated. 1 to 100. Default 3.
+    /// Maximum number of restart requests within `within`; then the failure is escalated. 1 to 100. Default 3.
     pub attempts_max: u32,
-    /// See `attempts_max`. 1 s to 24 h. Default 10 min.
+    /// Window for `attempts_max`. 1 s to 24 h. Default 10 min.
     #[serde(with = "humantime_serde")]
     pub within: Duration,
-    /// How long the monitor may tell of no check before its own restart is asked for. 1 s to 1 h. Default 15 s.
+    /// How long the monitor may report no check before its own restart is requested. 1 s to 1 h. Default 15 s.
     #[serde(with = "humantime_serde")]
     pub monitor_patience: Duration,
 }
@@ -74,54 +75,54 @@ impl RecoveryConfig {
     }
 }
 
-/// What the agent learns.
+/// Input to the recovery policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The outcome of a check.
+    /// Result of a check.
     Found {
-        /// Whose.
+        /// Name of the checked actor.
         actor: ActorName,
-        /// What it is now.
+        /// Current status of the actor.
         status: HealthStatus,
-        /// Checks failed in a row.
+        /// Number of consecutive failed checks.
         failures: u32,
-        /// Whether it runs and did not answer.
+        /// Whether the actor is running and did not answer.
         is_silent: bool,
     },
-    /// What came of a request.
+    /// Result of a restart request.
     Answered(ActorName, RestartOutcome),
-    /// The node shuts down: nobody is restarted any more.
+    /// The node shuts down: no further restarts.
     Shutdown,
-    /// Time passes.
+    /// Periodic tick.
     Tick,
 }
 
-/// What is to be done.
+/// Action that the recovery agent must perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Ask the actor's supervisor for a restart.
+    /// Ask the actor's supervisor for a restart, with the number of consecutive failed checks.
     Ask(ActorName, u32),
-    /// Tell the supervisor that restarting the actor alone is not the answer.
+    /// Report to the supervisor that restarting the actor alone does not help.
     Escalate(ActorName, u32),
-    /// The actor's recovery is at this point.
+    /// Report the stage of an actor's recovery.
     Tell(ActorName, Stage, String),
 }
 
-/// How far a recovery is.
+/// Stage of a recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// A restart was decided.
+    /// The supervisor decided to restart the actor.
     Begun,
     /// The actor answers again.
     Recovered,
-    /// It did not in time.
+    /// The actor did not answer in time after its restart.
     Failed,
-    /// No restart is asked for any more until it answers.
+    /// No further restarts are requested until the actor answers.
     GaveUp,
 }
 
 impl Stage {
-    /// The name in `snake_case`.
+    /// Name in `snake_case`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Begun => "begun",
@@ -153,7 +154,7 @@ struct RecoveryRecord {
     attempts: VecDeque<Moment>,
 }
 
-/// Every actor that was ever silent, and the monitor itself.
+/// Recovery state of every actor that was ever silent, including the monitor.
 #[derive(Clone, Debug)]
 pub struct Recovery {
     config: RecoveryConfig,
@@ -164,12 +165,12 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    /// Nobody is ill; `monitor` tells of checks from now on.
+    /// Creates the state with no silent actor; `monitor` must report checks from now on.
     pub fn new(now: Moment, config: RecoveryConfig, monitor: ActorName) -> Self {
         Self { config, monitor, heard: now, records: BTreeMap::new(), is_over: false }
     }
 
-    /// What follows from `input`.
+    /// Applies `input` and returns the resulting actions.
     pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
@@ -204,8 +205,8 @@ impl Recovery {
             }
             record.state = RecoveryState::Well;
         } else if is_silent && matches!(status, HealthStatus::Unhealthy | HealthStatus::Recovering) {
-            // One that recovers without this agent's doing: an earlier life of the agent asked, or its word that it gave
-            // up was lost.
+            // It may be recovering without a request of this agent: a previous incarnation of the agent made one, or
+            // its report that it gave up was lost.
             let record = self.records.entry(actor).or_default();
             record.failures = failures;
             if record.state == RecoveryState::Well {
@@ -214,7 +215,7 @@ impl Recovery {
         } else if let Some(record) = self.records.get_mut(&actor)
             && matches!(record.state, RecoveryState::Ailing { .. })
         {
-            // It is its supervisor's, or speaks for itself.
+            // It is handled by its supervisor, or reports its health itself.
             record.state = RecoveryState::Well;
         }
     }
@@ -230,7 +231,7 @@ impl Recovery {
                 effects.push(Effect::Tell(actor, Stage::Begun, note));
             }
             RestartOutcome::NotNow(_) => {
-                // What was not decided costs no attempt.
+                // A request without a decision does not count as an attempt.
                 record.attempts.pop_back();
                 record.state = RecoveryState::Ailing { since: now };
             }
@@ -376,7 +377,7 @@ mod tests {
         assert_eq!(agent.handle(at(14), Input::Tick), []);
         assert_eq!(agent.handle(at(15), Input::Tick), [Effect::Ask(chain(), 3)], "nobody else follows it");
         agent.handle(at(15), Input::Answered(chain(), RestartOutcome::Restarts));
-        // Of one that it follows itself the same says nothing new.
+        // For an actor already recovering, a repeated status changes nothing.
         for secs in 16..19 {
             assert_eq!(agent.handle(at(secs), found(HealthStatus::Recovering, true)), []);
             assert_eq!(agent.handle(at(secs), Input::Tick), []);

@@ -1,14 +1,14 @@
-//! Every actor under health checks: who is due, and what came of it.
+//! Schedules the health checks of all actors and evaluates their results.
 //!
-//! Each actor has its own beat. Critical ones are checked first of all, for the member counts only when they serve;
-//! the others spread over a second, and from then on each priority spreads evenly over its interval, so that a
-//! thousand actors never beat together.
+//! Each actor has its own offset within the check interval. Critical actors are checked first, because the member
+//! counts only if they work; the first checks of the others spread over a second. From then on the checks of each
+//! priority spread evenly over its interval, so that a thousand actors are never checked at the same time.
 //!
-//! A critical actor that does not answer is asked again at once, and one that falls too far behind makes the member
-//! unhealthy though it works: nothing that its member promises can rely on it. Nobody restarts it for that.
+//! A critical actor that does not answer is checked again at once. One that falls too far behind makes the member
+//! unhealthy although it works, because the member's promises can not rely on it; it is not restarted for that.
 //!
-//! The monitor doubts itself first: when it stood still, checks that ran out meanwhile say nothing of others. And a
-//! busy actor is told from a dead one by what its mailbox shows: see [`Reading`].
+//! The monitor suspects itself first: after a pause of its own process, checks that timed out meanwhile are ignored. It
+//! tells a busy actor from a dead one by the state of its mailbox: see [`Reading`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -22,130 +22,130 @@ use super::trend::{Summary, Trend, node_score};
 use crate::clock::Moment;
 use crate::id::{ActorName, ActorPriority, Incarnation, NodeId};
 
-/// The first checks of all actors but the critical ones spread over this.
+/// The first checks of all non-critical actors spread over this time.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
-/// A monitor that did not look for this long stood still, and does not blame others for it.
+/// If the monitor did not run for this long, it was paused and ignores checks that timed out meanwhile.
 const STANDSTILL: Duration = Duration::from_secs(1);
-/// How long a standstill is told of.
+/// How long the monitor reports such a pause.
 const STANDSTILL_TOLD: Duration = Duration::from_secs(10);
-/// Unanswered pings of one actor that are recognised when they are answered after all.
+/// Maximum number of unanswered pings per actor that are remembered, to recognise late pongs.
 const LATE_MAX: usize = 16;
 
-/// How one check went.
+/// Result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Check {
     /// The actor answered.
     Answered {
-        /// What it said of itself.
+        /// Health as reported by the actor.
         result: HealthCheckResult,
-        /// From ping to pong.
+        /// Time from ping to pong.
         response_time: Duration,
     },
-    /// It did not answer in time.
+    /// The actor did not answer in time, with the reason.
     Silent(String),
-    /// It is not running.
+    /// The actor is not running, with the reason.
     Absent(String),
 }
 
-/// What an actor's mailbox shows from outside.
+/// State of an actor's mailbox as seen from outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// Which start of the actor this is: another number with each.
+    /// Distinguishes incarnations of the actor: a different number for each.
     pub incarnation: u64,
-    /// Messages it has taken out since the mailbox was made. While it stands still, so does the actor.
+    /// Messages taken out since the mailbox was created. If it does not grow, the actor makes no progress.
     pub handled: u64,
-    /// Messages that wait.
+    /// Number of queued messages.
     pub waiting: usize,
 }
 
-/// One check, when it is over.
+/// Outcome of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckOutcome {
-    /// The actor's place.
+    /// Index of the actor.
     pub index: usize,
-    /// The check's number.
+    /// Number of the check.
     pub id: u64,
-    /// How it went.
+    /// Result of the check.
     pub check: Check,
-    /// What the mailbox shows now.
+    /// State of the mailbox after the check.
     pub reading: Reading,
 }
 
-/// What a pong is that comes outside of its check.
+/// Classification of a pong that arrives outside its check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
-    /// It answers a check that was given up: the actor lives.
+    /// Answers a check that timed out: the actor is running.
     Late,
-    /// It answers what was answered before, or was never asked.
+    /// Answers a ping that was already answered or never sent.
     Stray,
-    /// It speaks for an earlier incarnation of this node.
+    /// Belongs to an earlier incarnation of this node.
     Earlier,
 }
 
-/// One actor under health checks.
+/// Health of one actor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActorHealth {
-    /// The actor.
+    /// Name of the actor.
     pub name: ActorName,
-    /// How much depends on it.
+    /// Priority of the actor.
     pub priority: ActorPriority,
-    /// What the checks say.
+    /// Status according to the checks.
     pub status: HealthStatus,
-    /// Why it is not healthy; empty when it is.
+    /// Why the status is not healthy; empty if it is.
     pub reason: String,
-    /// Checks failed in a row.
+    /// Number of consecutive failed checks.
     pub consecutive_failures: u32,
-    /// Of the last check that was answered.
+    /// Response time of the last answered check.
     pub response_time: Option<Duration>,
-    /// Whether it ran, did not answer its last check, and took no message out since the check before. One that is merely
-    /// too late for its checks is not silent, and nobody restarts it.
+    /// Whether the actor is running, did not answer its last check, and took no message out of its mailbox since the
+    /// check before. An actor that is merely too slow for its checks is not silent, and is not restarted.
     pub is_silent: bool,
-    /// Messages in its mailbox when it was last checked.
+    /// Number of messages in its mailbox at the last check.
     pub waiting: usize,
 }
 
-/// How the checks of a node develop.
+/// Trends of a node's checks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trends {
-    /// The weighted score of the node, from 0 to 1.
+    /// Weighted score of the node, from 0 to 1.
     pub score: f64,
-    /// Each actor: its summary, and above which response time it is called slow.
+    /// For each actor: its summary, and the response time above which it counts as slow.
     pub actors: Vec<(ActorName, Summary, Duration)>,
-    /// Each other member: its response time is the silence since its last answer.
+    /// For each other member: its summary, with the silence since its last response as response time.
     pub members: Vec<(NodeId, Summary)>,
 }
 
-/// What is remembered of one actor besides its health.
+/// Check state of one actor besides its health.
 #[derive(Clone, Debug)]
 struct CheckState {
     standing: HealthRecord,
-    /// Where in its interval its beat lies.
+    /// Offset of its checks within the interval.
     offset: Duration,
-    /// The check under way, and since when.
+    /// Id and start of the pending check.
     under_way: Option<(u64, Moment)>,
-    /// What the mailbox showed when it was asked.
+    /// State of the mailbox when the pending check started.
     asked: Reading,
-    /// What it showed when the check before was over.
+    /// State of the mailbox when the previous check ended.
     before: Reading,
     last: Option<Reading>,
-    /// Since when nothing was taken out.
+    /// Time since when no message was taken out of the mailbox.
     still_since: Moment,
-    /// Whether the last check was not answered, nor anything else done meanwhile.
+    /// Whether the last check was unanswered and the actor made no progress meanwhile.
     is_failing: bool,
-    /// When the oldest ping was sent that nothing has answered yet.
+    /// Send time of the oldest ping that is still unanswered.
     behind_since: Option<Moment>,
-    /// Pings whose checks were given up, and when they were sent.
+    /// Ids and send times of pings whose checks timed out.
     late: VecDeque<(u64, Moment)>,
     trend: Trend,
 }
 
-/// Every actor of the node under health checks.
+/// Health of every actor of the node.
 #[derive(Clone, Debug)]
 pub struct HealthBoard {
     config: HealthConfig,
     actors: Vec<ActorHealth>,
     checks: Vec<CheckState>,
-    /// Who is due when.
+    /// Due times of the actors' checks.
     calendar: BTreeSet<(Moment, usize)>,
     members: BTreeMap<NodeId, Trend>,
     last_look: Option<Moment>,
@@ -155,7 +155,7 @@ pub struct HealthBoard {
 }
 
 impl HealthBoard {
-    /// Nobody checked yet.
+    /// Creates a board on which no actor was checked yet.
     pub fn new(config: HealthConfig, actors: impl IntoIterator<Item = (ActorName, ActorPriority)>) -> Self {
         let actors: Vec<_> = actors
             .into_iter()
@@ -216,18 +216,18 @@ impl HealthBoard {
         }
     }
 
-    /// The actors, in the order given.
+    /// Actors in their given order.
     pub fn actors(&self) -> &[ActorHealth] {
         &self.actors
     }
 
-    /// Checks that are not over.
+    /// Number of pending checks.
     pub fn under_way(&self) -> usize {
         self.under_way
     }
 
-    /// The actors to check now, by their place. Each is due again at its next beat, and not while a check of it
-    /// is under way.
+    /// Starts the checks that are due and returns the indexes of their actors. Each is due again at its next scheduled
+    /// time, but never while a check of it is pending.
     pub fn due(&mut self, now: Moment) -> Vec<usize> {
         self.look(now);
         let mut due = Vec::new();
@@ -241,7 +241,7 @@ impl HealthBoard {
         due
     }
 
-    /// The same for everybody, whenever they are due.
+    /// Starts a check of every actor that has none pending, and returns their indexes.
     pub fn all_due(&mut self, now: Moment) -> Vec<usize> {
         self.look(now);
         let mut due = Vec::new();
@@ -262,9 +262,8 @@ impl HealthBoard {
         is_free
     }
 
-    /// Puts the actor's next check into the calendar, where it does not stand yet. A critical one that did
-    /// nothing about the check begun at `unanswered` is asked again at once, until it is unhealthy; one whose mailbox
-    /// was full, when the check would have been over.
+    /// Schedules the actor's next check. A critical actor that made no progress on the check begun at `unanswered` is
+    /// checked again at once until it is unhealthy; if its mailbox was full, when that check would have timed out.
     fn schedule(&mut self, now: Moment, index: usize, unanswered: Option<Moment>) {
         let actor = &self.actors[index];
         let is_urgent = actor.priority == ActorPriority::Critical && actor.status.is_serving();
@@ -281,7 +280,7 @@ impl HealthBoard {
 
     fn look(&mut self, now: Moment) {
         let Some(last) = self.last_look.replace(now) else {
-            // The first checks spread from here: a monitor may be started, or restarted, at any time.
+            // The first checks spread from now: a monitor may start or restart at any time.
             let first = std::mem::take(&mut self.calendar).into_iter();
             self.calendar = first.map(|(at, index)| (now + at.since(Moment::ORIGIN), index)).collect();
             return;
@@ -292,7 +291,7 @@ impl HealthBoard {
         }
     }
 
-    /// The check `id` of an actor that was due begins, and its mailbox shows this.
+    /// Records that check `id` of a due actor starts, and the state of its mailbox.
     pub fn asked(&mut self, now: Moment, index: usize, id: u64, reading: Reading) {
         self.read(now, index, reading);
         let course = &mut self.checks[index];
@@ -316,7 +315,7 @@ impl HealthBoard {
         self.actors[index].waiting = reading.waiting;
     }
 
-    /// Takes the outcome of a check; true if the status changed.
+    /// Applies the outcome of a check; returns whether the status changed.
     pub fn over(&mut self, now: Moment, outcome: CheckOutcome) -> bool {
         let CheckOutcome { index, id, check, reading } = outcome;
         if self.checks[index].under_way.is_none_or(|(number, _)| number != id) {
@@ -326,7 +325,7 @@ impl HealthBoard {
         self.checked(now, index, check)
     }
 
-    /// The same, for a check without a number.
+    /// Same as [`Self::over`], for a check without a number.
     pub fn checked(&mut self, now: Moment, index: usize, check: Check) -> bool {
         let Some((id, begun)) = self.checks[index].under_way.take() else { return false };
         self.under_way -= 1;
@@ -349,7 +348,7 @@ impl HealthBoard {
                 };
                 (signal, Some(response_time))
             }
-            // The monitor did not look: nobody knows who would have answered.
+            // The monitor was paused: an answer may have gone unnoticed.
             Check::Silent(_) if self.stood_still_since(now, begun) => {
                 self.schedule(now, index, None);
                 return false;
@@ -368,7 +367,7 @@ impl HealthBoard {
             (before.incarnation, before.handled) != (course.before.incarnation, course.before.handled);
         course.is_failing = matches!(signal, Signal::Silent(_));
         self.actors[index].is_silent = course.is_failing && !has_moved;
-        // A busy one is not given more to do, unless its mailbox had no room for the ping.
+        // A busy actor gets no extra ping, unless its mailbox had no room for the last one.
         let is_unanswered = match signal {
             Signal::Silent(_) => true,
             Signal::Busy(_) => !self.has_waited(now, index, begun),
@@ -386,13 +385,13 @@ impl HealthBoard {
         is_still || self.stood_still.is_some_and(|(woke, _)| woke > begun)
     }
 
-    /// Whether the check that is over was one that waited, and not one that a full mailbox refused.
+    /// Whether the completed check waited for an answer, and was not refused by a full mailbox.
     fn has_waited(&self, now: Moment, index: usize, begun: Moment) -> bool {
         now.since(begun) >= self.config.timeout(self.actors[index].priority) / 2
     }
 
-    /// What it means that an actor did not answer: it is busy if it took messages out meanwhile. Where there was no
-    /// meanwhile, because its mailbox was full, since the check before.
+    /// Classifies an unanswered check: the actor is busy if it took messages out of its mailbox during the check. If
+    /// the mailbox was full, so that there was no wait, the period since the previous check counts.
     fn silence(&self, now: Moment, index: usize, begun: Moment, reason: &str) -> Signal {
         let course = &self.checks[index];
         let reading = course.last.unwrap_or_default();
@@ -427,7 +426,7 @@ impl HealthBoard {
         changed
     }
 
-    /// Takes a pong that comes outside of its check: what it is, and whether the status changed by it.
+    /// Applies a pong that arrives outside its check; returns its classification, and whether the status changed.
     pub fn late(&mut self, index: usize, pong: &PongMessage, own: Incarnation) -> (Receipt, bool) {
         if pong.incarnation < own {
             return (Receipt::Earlier, false);
@@ -436,18 +435,18 @@ impl HealthBoard {
         let Some(at) = course.late.iter().position(|(id, _)| *id == pong.ping_id) else {
             return (Receipt::Stray, false);
         };
-        // Its mailbox has an order: what was sent before and is not answered yet never will be.
+        // The mailbox is ordered: earlier pings that are still unanswered never will be answered.
         course.late.drain(..=at);
         let oldest = course.late.front().map(|(_, sent)| *sent);
         course.behind_since = course.behind_since.zip(oldest).map(|(since, sent)| since.max(sent));
-        // It has done something since: that is worth as much as an answer that took too long.
+        // The actor has made progress since, which counts as much as a slow answer.
         let is_failing = std::mem::take(&mut course.is_failing);
         self.actors[index].is_silent = false;
         let reason = || "slow: it answered after its check was given up".to_owned();
         (Receipt::Late, is_failing && self.take(index, Signal::Limited(reason())))
     }
 
-    /// Takes the news of an actor's recovery; its place, if its status changed.
+    /// Applies the stage of an actor's recovery; returns its index if its status changed.
     pub fn recovery(&mut self, actor: &ActorName, stage: Stage, note: String) -> Option<usize> {
         let index = self.actors.iter().position(|known| known.name == *actor)?;
         let signal = match stage {
@@ -458,14 +457,14 @@ impl HealthBoard {
         self.take(index, signal).then_some(index)
     }
 
-    /// The node shuts down: whoever ends now was told to. The places of those whose status changed.
+    /// Starts the shutdown: an actor that stops now was told to. Returns the indexes whose status changed.
     pub fn shut_down(&mut self, reason: &str) -> Vec<usize> {
         self.leaving = Some(reason.to_owned());
         let all = 0..self.actors.len();
         all.filter(|index| self.take(*index, Signal::ShutdownBegun(reason.to_owned()))).collect()
     }
 
-    /// Takes what is known of the other members.
+    /// Records the state of the other members.
     pub fn members(&mut self, now: Moment, readings: Vec<MemberReading>) {
         for reading in readings {
             let status = if reading.healthy { HealthStatus::Healthy } else { HealthStatus::Unhealthy };
@@ -473,7 +472,7 @@ impl HealthBoard {
         }
     }
 
-    /// How all of it develops.
+    /// Trends of all actors and members.
     pub fn trends(&self) -> Trends {
         let limits = (self.config.slow_min, self.config.slow_max);
         let actors = self.actors.iter().zip(&self.checks).map(|(actor, course)| {
@@ -485,12 +484,12 @@ impl HealthBoard {
         Trends { score: self.score(), actors: actors.collect(), members: members.collect() }
     }
 
-    /// The weighted score of the node: see [`node_score`].
+    /// Weighted score of the node: see [`node_score`].
     pub fn score(&self) -> f64 {
         node_score(self.actors.iter().map(|actor| (actor.priority, actor.status)))
     }
 
-    /// What the monitor says of itself.
+    /// Health of the monitor itself.
     pub fn own(&self, now: Moment) -> HealthCheckResult {
         match self.stood_still {
             Some((woke, gap)) if now.since(woke) <= STANDSTILL_TOLD => {
@@ -500,7 +499,7 @@ impl HealthBoard {
         }
     }
 
-    /// What the node says of itself: healthy if every critical actor serves.
+    /// Health of the node: healthy if every critical actor works.
     pub fn summary(&self) -> HealthCheckResult {
         if let Some(reason) = &self.leaving {
             return HealthCheckResult::shutting_down(reason.clone());
@@ -606,7 +605,7 @@ mod tests {
         for ms in (3_600_000..=3_601_000).step_by(50) {
             let now = Moment::at(Duration::from_millis(ms));
             let due = board.due(now);
-            // Fifty are due for the first time, and a few have their next beat within the second.
+            // Fifty first checks, and a few that are due again within the second.
             assert!(due.len() <= 60, "{} at once after {ms} ms", due.len());
             for index in due {
                 checked.insert(index);
@@ -626,7 +625,7 @@ mod tests {
         for ms in (0..=120_000).step_by(50) {
             let now = Moment::at(Duration::from_millis(ms));
             let due = board.due(now);
-            // The first second is for those that were never checked.
+            // The first second is reserved for first checks.
             most_at_once = most_at_once.max(if ms > 1_000 { due.len() } else { 0 });
             assert!(due.len() <= 51, "{} at once after {ms} ms", due.len());
             for index in due {
@@ -700,7 +699,8 @@ mod tests {
         ask(&mut board, 0, 1, 7);
         board.over(at(300), silent(1));
         ask(&mut board, 300, 2, 7);
-        // Its mailbox is full now: it is refused without waiting, and asked when it would have had to.
+        // Its mailbox is full now: the ping is refused without waiting, so the next is due when it would have timed
+        // out.
         board.over(at(300), CheckOutcome { reading: reading(8, 1), ..silent(2) });
         assert_eq!(board.actors()[0].status, HealthStatus::Degraded, "one message was taken out");
         assert_eq!(board.due(at(599)), [0_usize; 0]);

@@ -1,4 +1,4 @@
-//! What the checks of one actor add up to: the specification's status machine as one table.
+//! Implements the specification's status machine for one actor as one transition table.
 //!
 //! | status       | well                | limited, slow, busy | says unwell, behind | silent                | absent    | restart asked for | restart failed | told to stop |
 //! |--------------|---------------------|---------------------|---------------------|-----------------------|-----------|-------------------|----------------|--------------|
@@ -8,58 +8,58 @@
 //! | unhealthy    | degraded, healthy²  | degraded            | unhealthy           | unhealthy             | unhealthy | recovering        |                | shutting down |
 //! | recovering   | degraded, healthy²  | degraded³           | unhealthy³          | recovering            | recovering|                   | unhealthy      | shutting down |
 //!
-//! ¹ Unhealthy with [`Thresholds::unhealthy_after`] silent checks in a row. ² After checks that failed, healthy with
-//! [`Thresholds::healthy_after`] good ones in a row; the first answer of an incarnation counts at once.
-//! ³ A busy one, or one that is behind, is recovering still: it has not answered yet. Whoever was told to stop stays so.
+//! ¹ Unhealthy after [`Thresholds::unhealthy_after`] consecutive silent checks. ² After failed checks, healthy after
+//! [`Thresholds::healthy_after`] consecutive good ones; the first answer of an incarnation counts at once. ³ A busy
+//! actor, or one that is behind, is still recovering: it has not answered yet. An actor that was told to stop stays so.
 
 use super::ping::HealthStatus;
 
-/// How many checks make a difference.
+/// Numbers of checks that change a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
-    /// Silent checks in a row that make an actor unhealthy.
+    /// Consecutive silent checks that make an actor unhealthy.
     pub unhealthy_after: u32,
-    /// Good checks in a row that make one that failed healthy again.
+    /// Consecutive good checks that make an actor that failed one healthy again.
     pub healthy_after: u32,
 }
 
-/// What is learnt of an actor.
+/// Observation about an actor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// It answered that all is well.
+    /// The actor answered without a problem.
     Well,
-    /// It answered that it works with restrictions, or late.
+    /// The actor answered that it is degraded, or answered slowly.
     Limited(String),
-    /// It did not answer, but deals with its messages.
+    /// The actor did not answer, but handles messages.
     Busy(String),
-    /// It deals with its messages, but so late that nothing critical can rely on it.
+    /// The actor handles messages, but so late that nothing critical can rely on it.
     Behind(String),
-    /// It answered that it does not work.
+    /// The actor answered that it does not work.
     Unwell(String),
-    /// It did not answer, and nothing shows that it does anything.
+    /// The actor did not answer and shows no progress.
     Silent(String),
-    /// It is not running.
+    /// The actor is not running.
     Absent(String),
-    /// Another incarnation runs.
+    /// Another incarnation of the actor is running.
     Reborn,
-    /// Its supervisor was asked to restart it.
+    /// The actor's supervisor was asked to restart it.
     RecoveryBegun(String),
-    /// That did not help in time.
+    /// The restart did not help in time.
     RecoveryFailed(String),
-    /// It was told to stop.
+    /// The actor was told to stop.
     ShutdownBegun(String),
 }
 
-/// Where an actor stands.
+/// Health of one actor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthRecord {
-    /// What the checks say.
+    /// Status according to the checks.
     pub status: HealthStatus,
-    /// Why it is not healthy; empty when it is.
+    /// Why the status is not healthy; empty if it is.
     pub reason: String,
-    /// Checks failed in a row.
+    /// Number of consecutive failed checks.
     pub failures: u32,
-    /// Good checks it still has to show before it is healthy.
+    /// Number of good checks still needed before the actor is healthy.
     owes: u32,
     /// Whether this incarnation has ever answered.
     has_answered: bool,
@@ -78,7 +78,7 @@ impl Default for HealthRecord {
 }
 
 impl HealthRecord {
-    /// Takes `signal` in; true if the status changed.
+    /// Applies `signal`; returns whether the status changed.
     pub fn take(&mut self, thresholds: Thresholds, signal: Signal) -> bool {
         use HealthStatus::{Degraded, Healthy, Recovering, ShuttingDown, Unhealthy};
         let before = self.status;
@@ -125,7 +125,7 @@ impl HealthRecord {
             }
             (status, Signal::Absent(reason)) => {
                 self.failures = self.failures.saturating_add(1);
-                // Whoever answers next is another incarnation.
+                // The next answer comes from another incarnation.
                 (self.owes, self.has_answered) = (0, false);
                 (if status == Recovering { Recovering } else { Unhealthy }, reason)
             }

@@ -1,9 +1,9 @@
-//! How the checks of an actor, or of a member, develop: rates, means and slopes over its last samples, and when it
-//! would be too slow if it went on like this.
+//! Computes trends of the checks of an actor or a member over its last samples: rates, means, slopes, and a forecast of
+//! when it becomes too slow.
 //!
-//! Windows are counted in samples, not in time, so that an actor checked every minute has as much to say as one
-//! checked twice a second. The slope is that of a least-squares line over time; a forecast is given only where the
-//! line explains most of what was seen, for noise has slopes, too.
+//! Windows are counted in samples, not in time, so that an actor checked once a minute has as much data as one checked
+//! twice a second. Slopes are those of a least-squares line over time. A forecast is given only if the line explains
+//! most of the variance, because noise has slopes, too.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,56 +12,56 @@ use super::ping::HealthStatus;
 use crate::clock::Moment;
 use crate::id::ActorPriority;
 
-/// Samples remembered of one source.
+/// Maximum number of samples kept per source.
 pub const SAMPLES_MAX: usize = 64;
-/// Samples before anything is said of a slope, or a threshold adapts.
+/// Minimum number of samples before a slope is computed or a threshold adapts.
 const SAMPLES_MIN: usize = 8;
-/// Standard deviations above the mean that are still usual.
+/// Number of standard deviations above the mean that still count as usual.
 const DEVIATIONS: f64 = 6.0;
-/// The share of the variance that a line must explain before it is drawn on.
+/// Minimum share of the variance that a line must explain before it is extrapolated.
 const EXPLAINED_MIN: f64 = 0.5;
-/// The furthest forecast.
+/// Maximum range of a forecast.
 const FORECAST_MAX: Duration = Duration::from_hours(24);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Sample {
     at: Moment,
-    /// In milliseconds; `None` if there was no answer.
+    /// Response time in milliseconds; `None` if there was no answer.
     response: Option<f32>,
     score: f32,
 }
 
-/// The last samples of one source.
+/// Last samples of one source.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trend {
     samples: VecDeque<Sample>,
 }
 
-/// What the samples add up to.
+/// Summary of the samples.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {
-    /// How many samples there are.
+    /// Number of samples.
     pub samples: usize,
-    /// From the first to the last of them.
+    /// Time from the first sample to the last.
     pub span: Duration,
-    /// The share that had no answer, from 0 to 1.
+    /// Share of samples without an answer, from 0 to 1.
     pub failure_rate: f64,
-    /// The mean of the answers' response times.
+    /// Mean response time.
     pub response_mean: Duration,
-    /// The longest of them.
+    /// Longest response time.
     pub response_max: Duration,
-    /// How the response time changes, in milliseconds a second.
+    /// Slope of the response time, in milliseconds per second.
     pub response_slope: f64,
-    /// The mean score, from 0 (never serves) to 1 (healthy).
+    /// Mean score, from 0 (never works) to 1 (healthy).
     pub score: f64,
-    /// How the score changes, a second.
+    /// Slope of the score, per second.
     pub score_slope: f64,
-    /// When the response time reaches the limit if it goes on like this; zero if it has. `None` if it does not
-    /// rise, or too irregularly to say, or not within a day.
+    /// Forecast time until the response time reaches the limit; zero if it has. `None` if it does not rise, is too
+    /// irregular, or does not reach the limit within a day.
     pub crosses_in: Option<Duration>,
 }
 
-/// What a status is worth, from 0 to 1.
+/// Score of a status, from 0 to 1.
 pub fn score(status: HealthStatus) -> f64 {
     match status {
         HealthStatus::Healthy => 1.0,
@@ -71,7 +71,7 @@ pub fn score(status: HealthStatus) -> f64 {
     }
 }
 
-/// How much an actor of this priority counts in the score of its node.
+/// Weight of an actor of this priority in the score of its node.
 pub fn weight(priority: ActorPriority) -> f64 {
     match priority {
         ActorPriority::Critical => 8.0,
@@ -81,8 +81,8 @@ pub fn weight(priority: ActorPriority) -> f64 {
     }
 }
 
-/// The score of a node: the weighted mean of its actors' statuses, from 0 to 1 (specification, "System Health
-/// Score"). Actors that were never checked do not count; without any other, it is 0.
+/// Score of a node: the weighted mean of its actors' scores, from 0 to 1 (specification, "System Health Score"). Actors
+/// that were never checked do not count; if there are no others, the score is 0.
 pub fn node_score(actors: impl Iterator<Item = (ActorPriority, HealthStatus)>) -> f64 {
     let known = actors.filter(|(_, status)| *status != HealthStatus::Unknown);
     let (sum, weights) = known.fold((0.0, 0.0), |(sum, weights), (priority, status)| {
@@ -91,7 +91,7 @@ pub fn node_score(actors: impl Iterator<Item = (ActorPriority, HealthStatus)>) -
     if weights == 0.0 { 0.0 } else { sum / weights }
 }
 
-/// A least-squares line: its value at the last point, its slope, and the share of the variance it explains.
+/// Fits a least-squares line; returns its value at the last point, its slope, and the share of variance it explains.
 fn line(points: &[(f64, f64)]) -> Option<(f64, f64, f64)> {
     if points.len() < SAMPLES_MIN {
         return None;
@@ -117,7 +117,7 @@ fn from_ms(ms: f64) -> Duration {
 }
 
 impl Trend {
-    /// Adds the outcome of a check: how long the answer took, if there was one, and what the source is now.
+    /// Adds the outcome of a check: the response time, if there was an answer, and the resulting status.
     pub fn record(&mut self, at: Moment, response: Option<Duration>, status: HealthStatus) {
         if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();
@@ -130,8 +130,8 @@ impl Trend {
         self.samples.iter().filter_map(|sample| sample.response).map(f64::from)
     }
 
-    /// Above this an answer is slow: what is usual for this source, within the limits given. The upper limit
-    /// until it has shown what is usual.
+    /// Response time above which an answer is slow: adapts to the source within the given limits. The upper limit until
+    /// there are enough samples.
     pub fn threshold(&self, (least, most): (Duration, Duration)) -> Duration {
         let count = self.answers().count();
         if count < SAMPLES_MIN {
@@ -142,7 +142,7 @@ impl Trend {
         from_ms(mean + DEVIATIONS * variance.sqrt()).clamp(least, most)
     }
 
-    /// What the samples add up to, and when the response time reaches `limit`.
+    /// Summarises the samples and forecasts when the response time reaches `limit`.
     pub fn summary(&self, limit: Duration) -> Summary {
         let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
             return Summary::default();
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_response_time_that_rises_has_a_slope_and_a_forecast() {
-        // 10 ms more every second, 100 ms at last.
+        // 10 ms more every second, 100 ms at the end.
         let summary = of((1..=10).map(|n| Some(n * 10))).summary(Duration::from_secs(1));
         assert!((summary.response_slope - 10.0).abs() < 1e-3, "{summary:?}");
         assert_eq!(summary.crosses_in.map(|within| within.as_secs_f64().round()), Some(90.0));
