@@ -1,4 +1,4 @@
-//! The coordinator as an actor.
+//! Runs the coordinator as an actor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,38 +20,38 @@ use crate::id::{ActorPriority, Incarnation};
 use crate::mailbox::{Address, Mail, send_self_after};
 use crate::port::{Outbox, PeerChange, PeerWatcher, Progress, Signer};
 
-/// How often silence is looked at: a fifth of the default interval between heartbeats.
+/// Interval at which silence is checked: a fifth of the default heartbeat interval.
 const TICK: Duration = Duration::from_millis(50);
 
-/// The longest the health monitor is waited for with the state of each critical actor.
+/// Timeout of the request to the health monitor for the state of each critical actor.
 const BOARD_DEADLINE: Duration = Duration::from_secs(1);
 
-/// What the federation actor works with.
+/// Configuration and dependencies of the federation actor.
 #[derive(Clone)]
 pub struct FederationActor {
-    /// Where it is reached.
+    /// Address of this actor.
     pub address: Address<FederationMessage>,
-    /// The configured members.
+    /// Configured members.
     pub roster: Roster,
-    /// This node's incarnation.
+    /// Incarnation of this node.
     pub incarnation: Incarnation,
-    /// Heartbeats and thresholds.
+    /// Heartbeat intervals and thresholds.
     pub config: HeartbeatConfig,
-    /// Reads time.
+    /// Time source.
     pub clock: Arc<dyn Clock>,
-    /// Hears of changes.
+    /// Receives membership and gate events.
     pub events: EventBus,
-    /// Takes heartbeats to peers.
+    /// Sends heartbeats to peers.
     pub outbox: Arc<dyn Outbox<FederationWire>>,
-    /// Where the verdict is published.
+    /// Gate to which verdicts are published.
     pub gate: GateReader,
-    /// Signs what this member attests, and checks what others do.
+    /// Signs this member's attestations and verifies those of others.
     pub signer: Arc<dyn Signer>,
-    /// Knows each critical actor's health, which this member attests.
+    /// Health monitor, which reports the critical actors that this member attests.
     pub health: Address<HealthMessage>,
-    /// How far the chain has come.
+    /// Provides the height of the chain.
     pub progress: Arc<dyn Progress>,
-    /// Whom a lost or returned peer concerns.
+    /// Called on every membership change.
     pub watchers: Arc<[PeerWatcher]>,
 }
 
@@ -91,15 +91,16 @@ impl FederationActor {
         }
     }
 
-    /// Learns of each critical actor's health, outside the handler: who is slow to answer is not waited for.
+    /// Requests the health of each critical actor in a separate task, so that a slow monitor does not block the
+    /// handler.
     fn ask_for_actors(&self, me: &ActorRef<Mail<FederationMessage>>) {
         let (me, health) = (me.clone(), self.health.clone());
         tokio::spawn(async move {
-            // Without an answer the last one is attested further; the summary does not depend on it.
+            // Without an answer, the last known states are attested; the summary does not depend on them.
             let Ok(board) = health.call(BOARD_DEADLINE, HealthMessage::Board).await else { return };
             let critical = board.into_iter().filter(|actor| actor.priority == ActorPriority::Critical);
             let states = critical.map(|actor| ActorState { name: actor.name, status: actor.status });
-            // An actor that ended meanwhile is followed by one that asks anew.
+            // If this actor has stopped meanwhile, its next incarnation requests them again.
             let _ = me.cast(Mail::to_self(FederationMessage::OwnActors(states.collect())));
         });
     }
@@ -118,8 +119,8 @@ impl Actor for FederationActor {
     type Arguments = ();
 
     async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Coordinator, ActorProcessingErr> {
-        // What a predecessor of this actor knew is gone, which is no peer's fault. Those that are not heard in time are
-        // told lost then: a loss that falls between the two is not missed.
+        // A restart of this actor loses its state, which is no peer's fault. Peers that do not respond in time are then
+        // reported lost, so that a loss during the restart is not missed.
         for node in self.roster.peers() {
             let change = PeerChange::Unknown { node: node.clone(), reason: "not heard of yet".to_owned() };
             self.watchers.iter().for_each(|watcher| watcher(&change));

@@ -1,21 +1,20 @@
-//! Signed statements of a member about its own health, which third members may carry.
+//! Implements attestations: signed statements of a member about its own health, which other members may forward.
 //!
-//! A member that hears nothing of a peer asks for it through others. What comes back is worth something only
-//! if the peer said it itself, and lately. The first is the signature. The second can not be told from a time
-//! stamp, because clocks differ and whoever carries a statement may keep it back; it is told from an **echo**:
-//! each statement repeats the number of the last statement its author accepted from every other member. A
-//! statement that echoes number 117 was made after 117 was, and when that was this member knows from its own
-//! clock.
+//! A member that does not receive a peer's heartbeats asks for the peer through others. An answer is useful only if the
+//! peer itself made it, and recently. The signature proves the first. A timestamp can not prove the second, because
+//! clocks differ and a forwarder may delay a statement. An **echo** proves it: each statement repeats the sequence
+//! number of the last statement its author accepted from every other member. A statement that echoes number 117 was
+//! made after 117, and this member knows from its own clock when it made 117.
 //!
 //! ```text
 //!   node-1 ── probe, statement 117 of node-1 ──► node-3 ──► node-2        (node-1 ─╳─► node-2)
 //!   node-1 ◄── statement 52 of node-2, echoing 117 ── node-3 ◄── node-2
-//!          └─► node-2 lived after 117 was made: it counts until 117 is older than `attestation_validity`
+//!          └─► node-2 was alive after 117: it counts until 117 is older than `attestation_validity`
 //! ```
 //!
-//! However a statement travelled, it can keep a dead member alive for no longer than that. Numbers only grow
-//! within an incarnation, and incarnations only grow: what is older is refused, and so is what its signature
-//! does not fit, too long a text, and a version this member does not know.
+//! Whatever its route, a statement can make a dead member count for no longer than that. Sequence numbers increase
+//! within an incarnation, and incarnations increase. Statements that are older, badly signed, too long, or of an
+//! unknown version are refused.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -28,69 +27,69 @@ use crate::health::{HealthCheckResult, HealthStatus};
 use crate::id::{ActorName, BlockHeight, Incarnation, NodeId};
 use crate::port::Signer;
 
-/// The form of statement that this member makes and understands.
+/// Version of the statements that this code makes and accepts.
 pub const VERSION: u8 = 1;
-/// Critical actors a statement can name.
+/// Maximum number of critical actors in a statement.
 pub const ACTORS_MAX: usize = 16;
-/// Bytes of a reason; a longer one is cut when a statement is made.
+/// Maximum length of a reason, in bytes; a longer one is truncated when a statement is made.
 pub const REASON_BYTES_MAX: usize = 256;
-/// Members a statement can echo.
+/// Maximum number of echoes in a statement.
 pub const ECHOES_MAX: usize = 64;
-/// Bytes of a signature.
+/// Maximum length of a signature, in bytes.
 pub const SIGNATURE_BYTES_MAX: usize = 128;
-/// Microseconds of its author's clock within which a later statement can overtake an earlier one on another
-/// way. Numbers are such microseconds.
+/// Difference in sequence numbers, which are microseconds of the author's clock, up to which an older statement counts
+/// as overtaken on a faster route rather than replayed.
 const OVERTAKEN_MAX: u64 = 2_000_000;
-/// Own statements whose moment is remembered: several seconds of them.
+/// Number of own statements whose time is remembered: several seconds of them.
 const ISSUED_MAX: usize = 64;
 
-/// What one critical actor's health is.
+/// Health of one critical actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActorState {
-    /// The actor.
+    /// Name of the actor.
     pub name: ActorName,
-    /// Its health.
+    /// Status of the actor.
     pub status: HealthStatus,
 }
 
-/// The last statement accepted from another member.
+/// Reference to the last statement accepted from another member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Echo {
-    /// Whose.
+    /// Author of the statement.
     pub member: NodeId,
-    /// Of which incarnation.
+    /// Incarnation of the author.
     pub incarnation: Incarnation,
-    /// Its number.
+    /// Sequence number of the statement.
     pub sequence: u64,
 }
 
-/// What a member states about its own health.
+/// Statement of a member about its own health.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attestation {
-    /// The form of the statement.
+    /// Version of the statement.
     pub version: u8,
-    /// Who states it.
+    /// Author of the statement.
     pub member: NodeId,
-    /// In which incarnation.
+    /// Incarnation of the author.
     pub incarnation: Incarnation,
-    /// Grows with every statement of an incarnation.
+    /// Sequence number; increases with every statement of an incarnation.
     pub sequence: u64,
-    /// On the member's wall clock; a label, which decides nothing.
+    /// Time on the author's wall clock; informational only.
     pub at: WallTime,
-    /// The height of its chain.
+    /// Height of the author's chain.
     pub height: BlockHeight,
-    /// Whether it can be counted on.
+    /// Status of the author.
     pub status: HealthStatus,
-    /// Why not; empty when it can.
+    /// Why the status is not healthy; empty if it is.
     pub reason: String,
-    /// Its critical actors, as last checked.
+    /// The author's critical actors, as last checked.
     pub actors: Vec<ActorState>,
-    /// What it last accepted from others.
+    /// Last statements the author accepted from others.
     pub echoes: Vec<Echo>,
 }
 
 impl Attestation {
-    /// The bytes that are signed: every field at its place, texts and lists after their length.
+    /// Encodes the signed bytes: fields in order, texts and lists prefixed by their length.
     pub fn bytes(&self) -> Vec<u8> {
         fn text(bytes: &mut Vec<u8>, text: &str) {
             bytes.extend((text.len() as u64).to_be_bytes());
@@ -119,7 +118,7 @@ impl Attestation {
         bytes
     }
 
-    /// What it says, in the form of a check.
+    /// Converts the statement to a health check result.
     pub fn report(&self) -> HealthCheckResult {
         HealthCheckResult { status: self.status, reason: self.reason.clone(), height: self.height }
     }
@@ -130,7 +129,7 @@ impl Attestation {
 pub struct SignedAttestation {
     /// The statement.
     pub attestation: Attestation,
-    /// The signature over its bytes.
+    /// Signature over [`Attestation::bytes`].
     pub signature: Vec<u8>,
 }
 
@@ -142,64 +141,64 @@ impl SignedAttestation {
     }
 }
 
-/// Why a statement is refused. Nothing that was known changes.
+/// Why a statement was refused. A refusal changes no state.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refused {
-    /// It has a form this member does not know.
+    /// The version is unknown.
     #[error("it has version {0}; expected {VERSION}")]
     Version(u8),
-    /// It is longer than a statement may be.
+    /// A field exceeds its limit.
     #[error("its {field} has {found} entries or bytes; expected at most {most}")]
     TooLong {
-        /// Of what there is too much.
+        /// Name of the field.
         field: &'static str,
-        /// How much there is.
+        /// Size of the field.
         found: usize,
-        /// How much there may be.
+        /// Maximum size of the field.
         most: usize,
     },
-    /// Its author has been started again since.
+    /// The author has restarted since.
     #[error("it is of incarnation {found}; the member is in incarnation {known}")]
     OldIncarnation {
-        /// Of the statement.
+        /// Incarnation in the statement.
         found: Incarnation,
-        /// The newest known.
+        /// Newest known incarnation of the author.
         known: Incarnation,
     },
-    /// A later one of its author was accepted already, or another under the same number.
+    /// A later statement of the author, or another one with the same number, was already accepted.
     #[error("it has number {found}, and {last} was accepted already")]
     Replayed {
-        /// Of the statement.
+        /// Number of the statement.
         found: u64,
-        /// The newest known.
+        /// Number of the newest accepted statement.
         last: u64,
     },
-    /// So many have come by this way that another one is not even checked.
+    /// The rate limit for signature checks on this route is exceeded.
     #[error("more statements of it came by this way than are checked")]
     TooMany,
-    /// The signature is not its author's over these bytes.
+    /// The signature is not the author's over these bytes.
     #[error("its signature is not the member's")]
     Forged,
 }
 
-/// What became of a statement that was not refused.
+/// Result of an accepted statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// It is the newest of its author.
+    /// It is the author's newest.
     New,
-    /// It is the newest already known, come once more, as it does by several ways.
+    /// It is a duplicate of the newest, as arrives over several routes.
     Again,
-    /// A later one came before it, by a faster way. It changes nothing.
+    /// A later one arrived first over a faster route. It changes nothing.
     Overtaken,
 }
 
-/// Signatures of one author that are checked within one heartbeat interval, of those that one member brings: a member states
-/// something new with each of its heartbeats, and when it is asked for.
+/// Number of signatures per author and forwarder that are verified within one heartbeat interval: a member makes a new
+/// statement with each of its heartbeats, and when it is asked for one.
 const CHECKS_PER_INTERVAL: u32 = 4;
-/// Of those that were not used so many are left for later.
+/// Maximum number of unused checks that accumulate.
 const CHECKS_SAVED: u32 = 16;
 
-/// How many more signatures are checked.
+/// Token bucket for signature checks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Checks {
     left: u32,
@@ -207,12 +206,12 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// All that may be saved.
+    /// Creates a full bucket.
     pub(super) fn new(now: Moment) -> Self {
         Self { left: CHECKS_SAVED, since: now }
     }
 
-    /// Takes one, if there is one.
+    /// Takes one check; false if none is left.
     pub(super) fn take(&mut self, now: Moment, interval: Duration) -> bool {
         let intervals = now.since(self.since).as_nanos() / interval.as_nanos().max(1);
         if intervals > 0 {
@@ -226,15 +225,15 @@ impl Checks {
     }
 }
 
-/// What one member has stated so far.
+/// Last accepted statement of one member.
 #[derive(Clone, Debug)]
 struct AcceptedAttestation {
     last: SignedAttestation,
-    /// When this member made the statement that the newest one echoes: the author lived later than that.
+    /// When this member made the statement that the accepted one echoes: the author was alive after that.
     lived_after: Option<Moment>,
 }
 
-/// Statements made, and statements accepted.
+/// Statements made and statements accepted.
 #[derive(Clone, Debug)]
 pub struct Attestations {
     own: NodeId,
@@ -244,12 +243,12 @@ pub struct Attestations {
 }
 
 impl Attestations {
-    /// None made, none accepted.
+    /// Creates the state without statements.
     pub fn new(own: NodeId, incarnation: Incarnation) -> Self {
         Self { own, incarnation, issued: VecDeque::new(), accepted: BTreeMap::new() }
     }
 
-    /// Makes a statement of `report` and `actors`.
+    /// Makes and signs a statement with `report` and `actors`.
     pub fn issue(
         &mut self,
         now: Moment,
@@ -258,8 +257,8 @@ impl Attestations {
         actors: &[ActorState],
         signer: &dyn Signer,
     ) -> SignedAttestation {
-        // Numbers follow the clock, which goes on when this actor is restarted within the incarnation: its
-        // successor, which remembers no number, is not taken for someone who repeats old statements.
+        // Numbers follow the monotonic clock, so they keep increasing across restarts of this actor within one
+        // incarnation, and its statements are not taken for replays.
         let of_clock = now.since(Moment::ORIGIN).as_micros() as u64;
         let sequence = self.issued.back().map_or(of_clock, |(last, _)| of_clock.max(last + 1));
         if self.issued.len() == ISSUED_MAX {
@@ -286,8 +285,8 @@ impl Attestations {
         SignedAttestation::sign(attestation, signer)
     }
 
-    /// Accepts a statement of another member, or says why not. `known` is the member's newest incarnation, as
-    /// far as it is known from elsewhere. The costly check comes last, if it `may` be made.
+    /// Accepts a statement of another member, or returns why not. `known` is the member's newest incarnation known from
+    /// elsewhere. The costly signature check comes last, and only if `may` permits it.
     pub fn take(
         &mut self,
         signed: &SignedAttestation,
@@ -341,14 +340,14 @@ impl Attestations {
         Ok(Taken::New)
     }
 
-    /// What `member` has stated so far no longer shows that it lives.
+    /// Discards the evidence that `member` is alive.
     pub fn forget(&mut self, member: &NodeId) {
         if let Some(testimony) = self.accepted.get_mut(member) {
             testimony.lived_after = None;
         }
     }
 
-    /// What `member` states, if it is certain that it lived within the last `validity`.
+    /// Last statement of `member`, if it proves that the member was alive within the last `validity`.
     pub fn standing(&self, member: &NodeId, now: Moment, validity: Duration) -> Option<&Attestation> {
         let testimony = self.accepted.get(member)?;
         let lived_after = testimony.lived_after?;
@@ -356,7 +355,7 @@ impl Attestations {
     }
 }
 
-/// The beginning of `reason`, whole characters, no longer than a statement may have.
+/// Truncates `reason` at a character boundary to the maximum length.
 fn shortened(reason: &str) -> &str {
     let end = (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
     &reason[..end.unwrap_or(0)]
@@ -367,7 +366,7 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Signs with the member's name; who does not know the name can not sign.
+    /// Signs by prefixing the member's name, so that only this member's signatures verify.
     pub(in crate::federation) struct NameSigner(pub(in crate::federation) NodeId);
 
     fn seal(member: &NodeId, statement: &[u8]) -> Vec<u8> {
@@ -455,7 +454,7 @@ pub(super) mod tests {
             two.take(&asked).expect("accepted");
             kept.push(two.issue(n * 250 + 10));
         }
-        // The author dies at 1,800; the carrier gives its statements away one by one.
+        // The author crashes at 1,800; the forwarder releases its statements one by one.
         for (answer, ms) in kept.iter().zip((1_750..).step_by(500)) {
             one.take(answer).expect("in order and signed");
             assert!(!one.counts(&two, ms.max(2_750)), "at {ms}");
@@ -572,7 +571,7 @@ pub(super) mod tests {
     }
 
     proptest! {
-        /// Two statements have the same bytes only if they are the same.
+        /// Two statements have the same encoding only if they are equal.
         #[test]
         fn fields_do_not_run_into_each_other(
             texts in prop::collection::vec("[a-z]{0,6}", 2),

@@ -1,4 +1,4 @@
-//! Heartbeats between members.
+//! Configures heartbeats between members.
 
 use std::time::Duration;
 
@@ -9,68 +9,67 @@ use super::roster::Roster;
 use crate::config::{FieldError, require, require_between};
 use crate::health::accrual::AccrualConfig;
 
-/// How members watch each other, and how soon the gate follows.
+/// How members monitor each other, and how soon the gate reacts.
 ///
-/// With the defaults a silent member is found in about 1.0 s: the mean interval (250 ms), the acceptable
-/// pause (500 ms), and the 5 standard deviations (50 ms each) that phi 8 asks for; in 1.2 s where its heartbeats came
-/// irregularly before.
+/// With the defaults, a silent member is detected after about 1.0 s: the mean interval (250 ms), the acceptable pause
+/// (500 ms), and the 5 standard deviations (50 ms each) that phi 8 requires; after 1.2 s if its heartbeats were
+/// irregular before.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeartbeatConfig {
-    /// Between two pings of a peer, and between two rounds of the gate. 20 ms to 10 s. Default 250 ms.
+    /// Interval between two pings of a peer, and between two rounds of the gate. 20 ms to 10 s. Default 250 ms.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
-    /// Silence beyond the usual interval that means nothing. At least one interval. Default 500 ms.
+    /// Silence beyond the mean interval that raises no suspicion. At least one interval. Default 500 ms.
     #[serde(with = "humantime_serde")]
     pub acceptable_pause: Duration,
-    /// Floor of the deviation the detector assumes. 1 ms to 10 s. Default 50 ms.
+    /// Lower bound of the standard deviation used by the detector. 1 ms to 10 s. Default 50 ms.
     #[serde(with = "humantime_serde")]
     pub min_std_deviation: Duration,
-    /// However irregular its heartbeats have been, a peer that is silent for so long is lost: what the detector learns
-    /// makes it patient up to here and no further. More than `interval` and `acceptable_pause` together, at most 10 min.
-    /// Default 1.2 s.
+    /// Silence after which a peer is lost however irregular its heartbeats were: an upper bound for what the detector
+    /// learns. More than `interval` and `acceptable_pause` together, at most 10 min. Default 1.2 s.
     #[serde(with = "humantime_serde")]
     pub silence_max: Duration,
-    /// Suspicion at which a peer is lost. 1 to 100. Default 8: one false alarm in 10⁸ heartbeats.
+    /// Phi at which a peer is lost. 1 to 100. Default 8: one false alarm in 10⁸ heartbeats.
     pub threshold: f64,
-    /// Intervals the detector remembers. 2 to 10,000. Default 100.
+    /// Number of intervals in the detector's window. 2 to 10,000. Default 100.
     pub window: usize,
-    /// Rounds in a row with enough healthy members before the gate opens. 1 to 100. Default 2.
+    /// Consecutive rounds with enough healthy members before the gate opens. 1 to 100. Default 2.
     pub stable_rounds: u32,
-    /// How long a verdict holds without being renewed (it is, every round). More than two intervals, less
-    /// than a block time. Default 800 ms.
+    /// Validity of a verdict that is not renewed (every round renews it). More than two intervals, less than a block
+    /// time. Default 800 ms.
     #[serde(with = "humantime_serde")]
     pub lease: Duration,
-    /// How long a peer that does not answer counts by what it attests through others, from the moment at which
-    /// it was asked. At least two intervals, at most 10 s. Longer bridges slower ways, and keeps a member that
-    /// died on such a way alive for so long. Default 1 s, as long as silence takes to be noticed.
+    /// How long an unresponsive peer counts because of its attestations through others, from the time it was asked. At
+    /// least two intervals, at most 10 s. A longer time tolerates slower routes, but keeps a member that died behind
+    /// one counting for that long. Default 1 s, the time it takes to detect silence.
     #[serde(with = "humantime_serde")]
     pub attestation_validity: Duration,
-    /// How many healthy members each class of operations demands.
+    /// Number of healthy members that each class of operations demands.
     pub demand: DemandConfig,
 }
 
-/// How many healthy members an operation demands, by class. Absent means as many as the federation requires
-/// to work at all, more than two thirds of the roster; less is refused, and more than all members as well.
+/// Number of healthy members that an operation demands, by class. Default: the number the federation requires, more
+/// than two thirds of the roster; a smaller number, or one above the number of members, is rejected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DemandConfig {
-    /// To offer a block. A proposer that may not passes its turn.
+    /// To propose a block. A proposer that may not propose passes its turn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub propose: Option<usize>,
-    /// To take part in deciding one.
+    /// To vote on a block.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vote: Option<usize>,
-    /// To sign what moves funds across the bridge.
+    /// To sign a transfer of funds across the bridge.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_for_bridge: Option<usize>,
-    /// To change who is a member.
+    /// To change the membership.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub change_membership: Option<usize>,
 }
 
 impl DemandConfig {
-    /// What `class` demands, where it demands more than the federation requires.
+    /// Demand of `class`, if configured.
     pub fn of(&self, class: OperationClass) -> Option<usize> {
         match class {
             OperationClass::Propose => self.propose,
@@ -129,7 +128,7 @@ impl HeartbeatConfig {
         require_between("attestation_validity", self.attestation_validity, range, expected)
     }
 
-    /// Closed gates for `roster`, with what each class demands.
+    /// Creates closed gates for `roster` with the demand of each class.
     pub fn gates(&self, roster: &Roster) -> Gates {
         let required = roster.required();
         Gates::new(required, self.stable_rounds, |class| self.demand.of(class).unwrap_or(required))

@@ -1,11 +1,11 @@
-//! The gate's decision as a function of what it is decided from.
+//! Computes the gate's decision as a pure function of its inputs.
 //!
-//! [`decide`] is the only place where the gate is opened or closed. Everything it looks at is in its
-//! [`GateInputs`], and the same inputs give the same [`GateOutcome`], byte for byte: whoever holds a member's log
-//! can take every decision again, on another machine and another day. No clock is read and no float compared;
-//! what time had to do with it is in the members' states and in the gates' counts of stable rounds.
+//! [`decide`] is the only place where the gate is opened or closed. It depends only on its [`GateInputs`], and the same
+//! inputs give the same [`GateOutcome`], byte for byte: anyone with a member's log can recompute every decision on
+//! another machine at any time. It reads no clock and compares no floats; the influence of time is contained in the
+//! members' states and in the gates' counts of stable rounds.
 //!
-//! The road not taken is a log of verdicts alone: it would say what was decided, and leave why to trust.
+//! The rejected alternative is a log of verdicts only: it would record decisions without evidence for their reasons.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,17 +16,17 @@ use super::gate::{Decision, Gate};
 use crate::health::HealthStatus;
 use crate::id::{ActorName, NodeId};
 
-/// What a member may want to do, by how much depends on it.
+/// Classes of operations, by their impact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationClass {
-    /// Offer a block to the others.
+    /// Propose a block.
     Propose,
-    /// Take part in deciding one.
+    /// Vote on a block.
     Vote,
-    /// Sign what moves funds across the bridge.
+    /// Sign a transfer of funds across the bridge.
     SignForBridge,
-    /// Change who is a member.
+    /// Change the membership.
     ChangeMembership,
 }
 
@@ -34,7 +34,7 @@ impl OperationClass {
     /// Every class.
     pub const ALL: [Self; 4] = [Self::Propose, Self::Vote, Self::SignForBridge, Self::ChangeMembership];
 
-    /// The name in `snake_case`.
+    /// Name in `snake_case`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Propose => "propose",
@@ -51,33 +51,33 @@ impl fmt::Display for OperationClass {
     }
 }
 
-/// Where a member stands.
+/// State of a member as seen by this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemberState {
-    /// This member.
+    /// This member itself.
     Own,
-    /// Never heard of in this incarnation.
+    /// No heartbeat was ever received in this incarnation.
     Unknown,
-    /// It answers.
+    /// The member answers heartbeats.
     Up,
-    /// It does not answer this member, but attests its health through a third.
+    /// The member does not answer this one, but attests its health through a third.
     Attested,
-    /// Silent like everyone else, so that this member doubts itself first.
+    /// Silent at the same time as all others, so that this member suspects itself first.
     Suspected,
-    /// It answered once and does not any more, and nobody else brings word of it.
+    /// The member stopped answering, and nobody forwards its attestations.
     Down,
-    /// It does not answer any more, as it had said it would not.
+    /// The member stopped answering after it had announced that it leaves.
     Left,
 }
 
 impl MemberState {
-    /// Whether there is fresh word of a member in this state.
+    /// Whether there is recent evidence that the member is alive.
     pub fn is_known(self) -> bool {
         matches!(self, Self::Own | Self::Up | Self::Attested)
     }
 
-    /// What people read; `self` for this member.
+    /// Name for display; `self` for this member.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Own => "self",
@@ -91,26 +91,26 @@ impl MemberState {
     }
 }
 
-/// What a decision is told of one member.
+/// Facts about one member that a decision is based on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemberFacts {
-    /// Who.
+    /// Name of the member.
     pub name: NodeId,
-    /// Where it stands.
+    /// State of the member.
     pub state: MemberState,
-    /// What it last said of its critical actors.
+    /// Last reported status of its critical actors.
     pub status: HealthStatus,
-    /// Time since its last answer to this member, in milliseconds, where there was one.
+    /// Time since its last answer to this member, in milliseconds, if there was one.
     pub silent_ms: Option<u64>,
-    /// Suspicion in thousandths: 8,000 is phi 8.
+    /// Phi in thousandths: 8,000 is phi 8.
     pub phi_thousandths: u64,
-    /// Why it does not count, or what is wrong although it does; empty where nothing is.
+    /// Why it does not count, or what is wrong although it counts; empty if nothing is.
     pub reason: String,
 }
 
 impl MemberFacts {
-    /// Whether it counts: there is fresh word of it, and it says that it serves.
+    /// Whether the member counts: it is known to be alive, and reports that it works.
     pub fn is_healthy(&self) -> bool {
         self.state.is_known() && self.status.is_serving()
     }
@@ -128,7 +128,7 @@ pub enum Evaluation {
     /// This member was paused, so its counts are not trusted.
     #[serde(rename = "distrust")]
     Untrusted,
-    /// Nothing was counted anew; the last verdict is checked against its lease. May close the gate, never open it.
+    /// Checks the last verdict against its lease, without new counts. May close the gate, never open it.
     Lease {
         /// Duration of the lease, in milliseconds.
         granted_ms: u64,
@@ -144,19 +144,19 @@ impl Evaluation {
     }
 }
 
-/// The gate of the federation, and one for each class that demands more.
+/// Gate of the federation, and one gate per class of operations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gates {
-    /// Below its demand nothing is admitted.
+    /// While this gate is closed, nothing is admitted.
     pub federation: Gate,
-    /// By class; none demands less than the federation.
+    /// Gates by class; none demands less than the federation.
     pub classes: BTreeMap<OperationClass, Gate>,
 }
 
 impl Gates {
-    /// Closed gates. `demand` says how many healthy members a class demands; less than `required` counts as
-    /// `required`.
+    /// Creates closed gates. `demand` returns the number of healthy members a class demands; less than `required`
+    /// counts as `required`.
     pub fn new(required: usize, stable_rounds: u32, demand: impl Fn(OperationClass) -> usize) -> Self {
         let class = |class| (class, Gate::new(demand(class).max(required), stable_rounds));
         Self {
@@ -180,71 +180,71 @@ impl Gates {
     }
 }
 
-/// Everything a decision is taken from.
+/// All inputs of a decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GateInputs {
-    /// The gates as they were before.
+    /// State of the gates before the decision.
     pub gates: Gates,
-    /// How the counts are to be taken.
+    /// How the counts are to be evaluated.
     #[serde(rename = "look")]
     pub evaluation: Evaluation,
-    /// Every member of the roster, in its order; empty before the first look.
+    /// Every member of the roster, in its order; empty before the first evaluation.
     pub members: Vec<MemberFacts>,
-    /// Whether this member hears none of its peers, and doubts itself.
+    /// Whether this member receives nothing from all its peers and suspects itself.
     pub in_doubt: bool,
-    /// Between two rounds, in milliseconds.
+    /// Interval between two rounds, in milliseconds.
     pub interval_ms: u64,
-    /// Why the gate is kept closed whatever the members' health, by who wants it so.
+    /// Reasons to keep the gate closed whatever the members' health, by the actor that holds it.
     pub holds: BTreeMap<ActorName, String>,
 }
 
 impl GateInputs {
-    /// Nothing is known yet.
+    /// Creates the inputs before anything is known.
     pub fn unknown(gates: Gates) -> Self {
         let (members, holds) = (Vec::new(), BTreeMap::new());
         Self { gates, evaluation: Evaluation::Untrusted, members, in_doubt: false, interval_ms: 0, holds }
     }
 
-    /// Healthy members, this one included.
+    /// Number of healthy members, including this one.
     pub fn healthy(&self) -> usize {
         self.members.iter().filter(|member| member.is_healthy()).count()
     }
 }
 
-/// What is decided for one class.
+/// Decision for one class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassOutcome {
-    /// Which.
+    /// Class of operations.
     pub class: OperationClass,
-    /// Healthy members it demands.
+    /// Number of healthy members it demands.
     pub demand: usize,
-    /// Whether it is admitted.
+    /// Whether the class is admitted.
     pub decision: Decision,
 }
 
-/// What follows from the inputs.
+/// Result of a decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GateOutcome {
-    /// The gates as they are now, whatever holds them closed, and whoever watches them.
+    /// State of the gates after the decision, regardless of holds and of the lease.
     pub gates: Gates,
-    /// What was decided for the federation.
+    /// Decision for the federation.
     pub decision: Decision,
-    /// Healthy members, this one included.
+    /// Number of healthy members, including this one.
     pub healthy: usize,
-    /// Healthy members required.
+    /// Number of healthy members required.
     pub required: usize,
-    /// What was decided for each class; none is open while the federation's gate is closed.
+    /// Decision for each class; none is open while the federation's gate is closed.
     pub classes: Vec<ClassOutcome>,
-    /// Why, as a sentence.
+    /// Reason, as a sentence.
     pub reason: String,
     /// What would change the decision, as a sentence.
     pub would_change: String,
 }
 
-/// Decides. The same inputs give the same outcome, always.
+/// Computes the decision. Deterministic: the same inputs always give the same outcome.
 pub fn decide(inputs: &GateInputs) -> GateOutcome {
     let healthy = inputs.healthy();
     let mut gates = inputs.gates.clone();
@@ -326,7 +326,7 @@ pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Four members of which the first `healthy` are, seen in a round that completes what is missing to open.
+    /// Four members, the first `healthy` of which are healthy, in a round that completes what is needed to open.
     pub(in crate::federation) fn inputs(healthy: usize) -> GateInputs {
         let member = |index: usize| MemberFacts {
             name: NodeId::new(&format!("node-{}", index + 1)).expect("a name"),

@@ -1,26 +1,27 @@
-//! Leaving without taking the federation below what it needs, also when several members want to leave at once.
+//! Lets members leave without taking the federation below quorum, even if several want to leave at once.
 //!
-//! A member that only counts who is healthy can not know that another one counts the same at the same moment. So it
-//! says first that it **wants** to leave, in pings and in pongs, and counts as staying only who has answered a ping that
-//! said so. Each wish has a number above all that were heard of before (Lamport's clock; Ricart and Agrawala use it for
-//! mutual exclusion), and of those who want to leave the one with the lesser number, then name, goes first: whoever
-//! answered a wish before it had one itself comes after it, and so does whoever comes after that one.
+//! Counting healthy members alone is a race: two members can count the same members at the same time and both leave. So
+//! a member first announces in its pings and pongs that it **wants** to leave, and counts a peer as staying only if the
+//! peer has answered a ping with that announcement. Each wish has a number above all those received before (a Lamport
+//! clock, as in Ricart and Agrawala's mutual exclusion). Of the members that want to leave, the one with the lesser
+//! (number, name) goes first: a peer that answered a wish before it had its own comes after it, and so does every wish
+//! after that one.
 //!
 //! ```text
-//!   node-1 ── wants, 1 ──► ◄── wants, 1 ── node-2       neither had heard of the other
+//!   node-1 ── wants, 1 ──► ◄── wants, 1 ── node-2       concurrent wishes
 //!   node-1 ◄── pong, wants, 1 ── node-2                 (1, node-1) < (1, node-2): it counts on node-2
 //!   node-1 ── pong, wants, 1 ──► node-2                 node-2 does not count on node-1, and stays
 //! ```
 //!
-//! What a member says arrives in order: a connection has ended before its successor is read.
+//! The messages of a member arrive in order: a connection has ended before its replacement is read.
 //!
-//! Whoever was **told** to leave, by a signal, keeps its wish for a while though it was refused, and says so. Once so many
-//! were told that the others could not carry on, whoever of them leaves takes nothing from the federation that it would
-//! have kept: all of them may leave.
+//! A member that was **told** to leave, by a signal, keeps its wish for a while although it was refused, and announces
+//! that. Once so many were told that the others could not keep a quorum, the federation has no quorum to lose by their
+//! leaving: all of them may leave.
 //!
-//! Whoever forgot what it answered, because it began a moment ago, goes before nobody. Two roads not taken: an order of
-//! the names alone, for who came first and who is less can run in a circle of three; and a vote on who may leave, for it
-//! needs a quorum, and so could not be had where leaving matters.
+//! A member that started recently may have forgotten what it answered, so it goes before no other. Rejected
+//! alternatives: an order by name alone, because "asked first" and "lesser name" can form a cycle of three; and a vote
+//! on who may leave, because it needs a quorum, which is missing exactly when leaving matters.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -28,26 +29,26 @@ use std::time::Duration;
 use crate::clock::Moment;
 use crate::id::NodeId;
 
-/// Under this key a ping says that its sender is going to leave, and why.
+/// Metadata key of a ping: its sender is leaving, with the reason.
 pub(super) const LEAVING: &str = "leaving";
-/// Under this key a ping or a pong says that its sender wants to leave, if it may.
+/// Metadata key of a ping or pong: its sender wants to leave if it may.
 pub(super) const WANTS_TO_LEAVE: &str = "wants_to_leave";
-/// Under this key a ping or a pong says that its sender's wish stands though it was refused: it was told to leave.
+/// Metadata key of a ping or pong: its sender was told to leave, so its wish stands although it was refused.
 pub(super) const TOLD_TO_LEAVE: &str = "told_to_leave";
-/// How long a wish is told that is neither fulfilled nor taken back: whoever had it may be gone.
+/// How long a wish is announced that is neither granted nor withdrawn: its requester may be gone.
 pub const WISH_MAX: Duration = Duration::from_secs(10);
 
-/// What this member does.
+/// Intention of this member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Own {
     #[default]
     Stays,
     Wants {
         since: Moment,
-        /// The first ping that says so.
+        /// Id of the first ping that announces the wish.
         first: u64,
         number: u64,
-        /// It stands though it is refused.
+        /// Whether the wish stands although it is refused.
         told: bool,
     },
     Leaves {
@@ -56,23 +57,23 @@ enum Own {
     },
 }
 
-/// Who stays, who wants to leave, and who knows of this member's wish.
+/// Which members want to leave, and which peers know this member's wish.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Departure {
     own: Own,
-    /// The number of each peer's wish; 0, before all, of those who leave.
+    /// Number of each peer's wish; 0, which precedes all others, for peers that are leaving.
     wishes: BTreeMap<NodeId, u64>,
-    /// The peers whose wish stands though it is refused.
+    /// Peers that were told to leave, whose wish stands although it is refused.
     told: BTreeSet<NodeId>,
-    /// The greatest number heard of.
+    /// Greatest number received or used.
     greatest: u64,
-    /// Peers that answered a ping that told of this member's wish, or of its leaving.
+    /// Peers that answered a ping which announced this member's wish or departure.
     aware: BTreeSet<NodeId>,
 }
 
 impl Departure {
-    /// This member wants to leave from ping `first` on, and does not take that back when it is refused if it was `told`
-    /// to; false if that is nothing new, or it is leaving.
+    /// Announces from ping `first` on that this member wants to leave; if it `is_told` to, the wish survives a refusal.
+    /// Returns false if nothing changes or the member is already leaving.
     pub(super) fn want(&mut self, now: Moment, first: u64, is_told: bool) -> bool {
         match &mut self.own {
             Own::Stays => {
@@ -86,21 +87,21 @@ impl Departure {
         }
     }
 
-    /// It stays after all.
+    /// Withdraws the wish.
     pub(super) fn stay(&mut self) {
         if matches!(self.own, Own::Wants { .. }) {
             self.own = Own::Stays;
         }
     }
 
-    /// Time passes.
+    /// Withdraws the wish after [`WISH_MAX`].
     pub(super) fn tick(&mut self, now: Moment) {
         if matches!(self.own, Own::Wants { since, .. } if now.since(since) >= WISH_MAX) {
             self.stay();
         }
     }
 
-    /// This member leaves from ping `first` on; false if it was leaving before.
+    /// Announces from ping `first` on that this member leaves; returns false if it was already leaving.
     pub(super) fn leave(&mut self, reason: String, first: u64) -> bool {
         let begins = !matches!(self.own, Own::Leaves { .. });
         if begins {
@@ -110,7 +111,7 @@ impl Departure {
         begins
     }
 
-    /// Why this member is leaving, if it is.
+    /// Reason why this member is leaving, if it is.
     pub(super) fn reason(&self) -> Option<&str> {
         match &self.own {
             Own::Leaves { reason, .. } => Some(reason),
@@ -118,7 +119,7 @@ impl Departure {
         }
     }
 
-    /// What this member's pings and pongs say of it.
+    /// Metadata for this member's pings and pongs.
     pub(super) fn said(&self) -> BTreeMap<String, String> {
         match &self.own {
             Own::Stays => BTreeMap::new(),
@@ -131,7 +132,7 @@ impl Departure {
         }
     }
 
-    /// A peer says this of itself.
+    /// Records the announcement in a peer's ping or pong.
     pub(super) fn heard(&mut self, peer: &NodeId, said: &BTreeMap<String, String>) {
         if said.contains_key(TOLD_TO_LEAVE) {
             self.told.insert(peer.clone());
@@ -148,7 +149,7 @@ impl Departure {
         }
     }
 
-    /// A peer answered this ping.
+    /// Records that a peer answered this ping.
     pub(super) fn answered(&mut self, peer: &NodeId, ping: u64) {
         let (Own::Wants { first, .. } | Own::Leaves { first, .. }) = self.own else { return };
         if ping >= first {
@@ -156,18 +157,18 @@ impl Departure {
         }
     }
 
-    /// Whether `peer` knows what this member told last of its leaving.
+    /// Whether `peer` knows the last announcement of this member.
     pub(super) fn is_aware(&self, peer: &NodeId) -> bool {
         self.own == Own::Stays || self.aware.contains(peer)
     }
 
-    /// Whether `peer` was told to leave, and would do so if it may.
+    /// Whether `peer` was told to leave and will do so once it may.
     pub(super) fn is_told(&self, peer: &NodeId) -> bool {
         self.told.contains(peer)
     }
 
-    /// Whether `own` may count on `peer` to stay when it leaves itself. `is_young` if it may have answered a wish before,
-    /// and forgotten it.
+    /// Whether `own` may count on `peer` to stay if `own` leaves. `is_young`: this member may have restarted since it
+    /// answered a wish, and forgotten it.
     pub(super) fn can_count_on(&self, own: &NodeId, peer: &NodeId, is_young: bool) -> bool {
         let yields = match (self.wishes.get(peer), &self.own) {
             (None, _) => true,
@@ -189,11 +190,11 @@ mod tests {
 
     type Said = (BTreeMap<String, String>, Result<u64, u64>);
 
-    /// Members that each send every other what they say, over links that keep the order and take any time.
+    /// Members that announce their wishes to each other over links that preserve order and have any delay.
     struct Members {
         all: Vec<Departure>,
         pings: u64,
-        /// By sender and receiver: what it says of itself, and which ping it sends or answers.
+        /// Announcement, and the ping that is sent or answered, by sender and receiver.
         links: BTreeMap<(usize, usize), Vec<Said>>,
     }
 
@@ -216,7 +217,7 @@ mod tests {
             }
         }
 
-        /// The oldest message of one of the links arrives; which one is chance.
+        /// Delivers the oldest message of one link, selected by `chance`.
         fn deliver(&mut self, chance: usize) {
             let waiting: Vec<_> =
                 self.links.iter().filter(|(_, link)| !link.is_empty()).map(|(k, _)| *k).collect();
@@ -249,7 +250,7 @@ mod tests {
         assert_eq!((members.staying(1), members.staying(2)), (0, 0), "nobody has confirmed anything");
         (0..100).for_each(|_| members.deliver(0));
         assert_eq!((members.staying(1), members.staying(2)), (3, 2), "the one whose name is less");
-        // It does not go, and the other may.
+        // It withdraws its wish, and the other may leave.
         members.all[1].stay();
         members.ping_all(1);
         (0..100).for_each(|_| members.deliver(0));

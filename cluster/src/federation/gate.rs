@@ -1,19 +1,19 @@
-//! The gate's counting: it closes at once and opens only after a number of stable rounds, so that a flapping
-//! member does not make the chain work in bursts.
+//! Counts stable rounds: the gate closes at once, but opens only after a number of stable rounds, so that a flapping
+//! member does not make the chain run in bursts.
 
 use serde::{Deserialize, Serialize};
 
-/// What a gate says.
+/// State of a gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
-    /// The federation may work.
+    /// Operations are admitted.
     Open,
-    /// It may not.
+    /// Operations are not admitted.
     Closed,
 }
 
-/// Whether enough members are healthy, for long enough.
+/// A gate that is open while enough members are healthy and have been for long enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gate {
@@ -24,22 +24,22 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// A closed gate.
+    /// Creates a closed gate.
     pub fn new(required: usize, stable_rounds: u32) -> Self {
         Self { required, stable_rounds, rounds: 0, decision: Decision::Closed }
     }
 
-    /// What was decided last.
+    /// Last decision.
     pub fn decision(&self) -> Decision {
         self.decision
     }
 
-    /// Healthy members required.
+    /// Number of healthy members required.
     pub fn required(&self) -> usize {
         self.required
     }
 
-    /// Stable rounds still missing before an opening; 0 when open.
+    /// Stable rounds still missing before the gate opens; 0 if it is open.
     pub fn rounds_missing(&self) -> u32 {
         match self.decision {
             Decision::Open => 0,
@@ -47,7 +47,7 @@ impl Gate {
         }
     }
 
-    /// Too few are healthy at this instant: closes and starts counting anew. Enough: changes nothing.
+    /// Closes the gate and restarts the count if too few members are healthy; otherwise changes nothing.
     pub fn observe(&mut self, healthy: usize) -> Decision {
         if healthy < self.required {
             self.rounds = 0;
@@ -56,7 +56,7 @@ impl Gate {
         self.decision
     }
 
-    /// A whole round passed with this many healthy: opens after enough of them in a row.
+    /// Counts a whole round with this many healthy members; opens after enough stable rounds in a row.
     pub fn round(&mut self, healthy: usize) -> Decision {
         self.observe(healthy);
         if healthy >= self.required {
@@ -68,7 +68,7 @@ impl Gate {
         self.decision
     }
 
-    /// Closes without a count, because the counts can not be trusted.
+    /// Closes the gate without a count, because the counts can not be trusted.
     pub fn close(&mut self) {
         self.rounds = 0;
         self.decision = Decision::Closed;

@@ -1,4 +1,4 @@
-//! What the federation actor is told and asked.
+//! Defines the messages of the federation actor.
 
 use ractor::RpcReplyPort;
 
@@ -9,50 +9,50 @@ use super::wire::FederationWire;
 use crate::health::{HealthCheckResult, PingMessage, PongMessage};
 use crate::id::NodeId;
 
-/// What the federation actor is told and asked.
+/// Messages of the federation actor.
 pub enum FederationMessage {
-    /// Time passes.
+    /// Periodic tick.
     Tick,
-    /// A member says something.
+    /// A message from another member.
     Wire(NodeId, FederationWire),
-    /// What this node's health monitor says of it.
+    /// Health of this node according to its health monitor.
     OwnHealth(HealthCheckResult),
-    /// What this node's health monitor says of each critical actor.
+    /// Health of each critical actor according to the health monitor.
     OwnActors(Vec<ActorState>),
-    /// The link to this peer is up, or its connection has ended.
+    /// The link to this peer is up (`true`), or its connection has ended (`false`).
     Link(NodeId, bool),
-    /// This member wants to leave, if it may, and keeps that wish when it is refused if it was told to (`true`): peers
-    /// are told. Answers with the verdict, and who would stay; may be asked again, until all have answered.
+    /// This member wants to leave if it may, and announces that to its peers; with `true` it was told to, so the wish
+    /// survives a refusal. Replies with the verdict and who would stay; may be repeated until all peers have answered.
     Want(bool, RpcReplyPort<(Verdict, Staying)>),
-    /// It stays after all.
+    /// This member withdraws its wish to leave.
     Stay,
-    /// This member is going to leave, for this reason: peers are told. Answers with the members that answer
-    /// heartbeats and have not confirmed yet that they know; may be asked again.
+    /// This member is leaving, for this reason, and announces that to its peers. Replies with the members that answer
+    /// heartbeats and have not acknowledged it yet; may be repeated.
     Leave(String, RpcReplyPort<Vec<NodeId>>),
-    /// What this member thinks of everyone.
+    /// Asks for this member's view of all members.
     Status(RpcReplyPort<FederationStatus>),
-    /// Is the actor itself well?
+    /// Health check of the actor itself.
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
-/// Who would stay if this member left, by what the others said of themselves.
+/// Members that would stay if this member left, according to their announcements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Staying {
-    /// Healthy members, this one included if it is.
+    /// Number of healthy members, including this one if it is healthy.
     pub healthy: usize,
     /// Whether this member is one of them.
     pub is_counted: bool,
-    /// Healthy peers that this member may not count on to stay: they want to leave as well, or have not answered since
-    /// this member said that it wants to.
+    /// Number of healthy peers that may not stay: they want to leave as well, or have not answered since this member
+    /// announced that it wants to leave.
     pub unsure: usize,
-    /// Healthy peers that were told to leave, and do so once they may.
+    /// Number of healthy peers that were told to leave, and do so once they may.
     pub told: usize,
 }
 
-/// What this member thinks of everyone, and its verdict.
+/// This member's view of all members, and its verdict.
 #[derive(Clone, Debug)]
 pub struct FederationStatus {
-    /// The verdict now.
+    /// Current verdict.
     pub verdict: Verdict,
     /// Every member, in roster order.
     pub members: Vec<MemberStatus>,

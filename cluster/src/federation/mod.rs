@@ -1,13 +1,13 @@
-//! The federation as one member sees it: who is healthy, and whether work may go on.
+//! Determines which members of the federation are healthy, and whether work may continue, as seen by one member.
 //!
-//! It decides which members of the configured roster are healthy, and from their number alone what the
-//! [`gate`] admits. It never counts over who happens to be visible, and never lowers what is required: with
-//! 2|2 both sides halt. It speaks to other members through an [`Outbox`](crate::port::Outbox) and knows no
-//! transport; it signs through a [`Signer`](crate::port::Signer) and knows no curve.
+//! This module decides which members of the configured roster are healthy, and from their number alone what the
+//! [`gate`] admits. It never counts only the visible members, and never lowers the required number: in a 2|2 partition
+//! both sides halt. It sends to other members through an [`Outbox`](crate::port::Outbox) and does not depend on the
+//! transport; it signs through a [`Signer`](crate::port::Signer) and does not depend on a curve.
 //!
 //! Reading order: [`wire`], [`message`], [`roster`], [`gate`] (counts → open or closed), [`decision`] (inputs →
-//! outcome, replayable), [`verdict`] (outcome with a lease, and the log), [`attestation`] (what third members
-//! carry), `departure` (who may leave), [`coordinator`] (heartbeats → inputs), [`actor`] (the shell), [`config`].
+//! outcome, replayable), [`verdict`] (outcome with a lease, and the log), [`attestation`] (forwarded statements),
+//! `departure` (who may leave), [`coordinator`] (heartbeats → inputs), [`actor`] (the actor), [`config`].
 //!
 //! ```text
 //!   ping ──► peer ──► pong ──► accrual detector ─► up/down ──┐

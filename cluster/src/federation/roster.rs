@@ -1,8 +1,8 @@
-//! The configured members, and how many of them a decision needs.
+//! Defines the configured members, and how many of them a decision needs.
 
 use crate::id::NodeId;
 
-/// Every member of the federation, in the order all members agree on.
+/// Every member of the federation, in an order common to all members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roster {
     members: Vec<NodeId>,
@@ -10,7 +10,7 @@ pub struct Roster {
 }
 
 impl Roster {
-    /// The roster as seen by `own`; `None` if `own` is not in it.
+    /// Creates the roster as seen by `own`; `None` if `own` is not in it.
     pub fn new(members: Vec<NodeId>, own: &NodeId) -> Option<Self> {
         let own = members.iter().position(|member| member == own)?;
         Some(Self { members, own })
@@ -26,7 +26,7 @@ impl Roster {
         &self.members
     }
 
-    /// All members but this one.
+    /// All members except this one.
     pub fn peers(&self) -> impl Iterator<Item = &NodeId> {
         self.members.iter().enumerate().filter(|(index, _)| *index != self.own).map(|(_, member)| member)
     }
@@ -36,23 +36,23 @@ impl Roster {
         node != self.own() && self.members.contains(node)
     }
 
-    /// Members that must be healthy: more than two thirds of the configured ones, so 3 of 4.
+    /// Number of members that must be healthy: more than two thirds of the configured ones, so 3 of 4.
     pub fn required(&self) -> usize {
         required(self.members.len())
     }
 
-    /// Members that may lie or fail without harm: fewer than a third, so 1 of 4.
+    /// Number of members that may be faulty: less than a third, so 1 of 4.
     pub fn tolerated(&self) -> usize {
         self.members.len() - self.required()
     }
 }
 
-/// Of `members` must be healthy: more than two thirds.
+/// Number of `members` that must be healthy: more than two thirds.
 pub fn required(members: usize) -> usize {
     members * 2 / 3 + 1
 }
 
-/// The highest of `claims` that an honest member makes or exceeds, where `tolerated` may lie.
+/// The highest value that at least one honest member claims or exceeds, if up to `tolerated` of them may lie.
 pub fn believed<T: Ord>(mut claims: Vec<T>, tolerated: usize) -> Option<T> {
     claims.sort_unstable_by(|one, other| other.cmp(one));
     claims.into_iter().nth(tolerated)

@@ -1,7 +1,7 @@
-//! Four coordinators in virtual time, on a network with a seeded delay, cuts of single directions, members that
-//! crash and members that stand still. Everything but the actors' shells and the sockets.
+//! Simulates four coordinators in virtual time, on a network with seeded delays, one-way partitions, crashes and paused
+//! members. It covers everything but the actors and the sockets.
 //!
-//! Faults are at once and silences are real: what a member concludes, it concludes from what reached it.
+//! Faults are immediate and members detect them only from the messages they receive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,9 +25,9 @@ use crate::port::PeerChange;
 const MEMBERS: usize = 4;
 const TICK_MS: u64 = 50;
 const HEALTH_MS: u64 = 500;
-/// The time from a fault to a closed gate that is promised, in milliseconds.
+/// Guaranteed time from a fault to a closed gate, in milliseconds.
 const HALT_MS: u64 = 1_500;
-/// The same after the processes were killed.
+/// The same when processes are killed.
 const KILL_HALT_MS: u64 = 400;
 
 struct Member {
@@ -36,7 +36,7 @@ struct Member {
     incarnation: u64,
     up: bool,
     health: HealthCheckResult,
-    /// Stands still until then.
+    /// End of the member's pause.
     still_until: u64,
     changes: Vec<(u64, PeerChange)>,
     refused: Vec<String>,
@@ -58,9 +58,9 @@ struct Federation {
     sequence: u64,
     queue: BTreeMap<(u64, u64), (usize, u64, Event)>,
     cut: BTreeSet<(usize, usize)>,
-    /// A link that holds what it is given until then.
+    /// A link that delays all messages until this time.
     held: Option<((usize, usize), u64)>,
-    /// Least delay of each link, and what may come on top of it.
+    /// Minimum delay of each link, and maximum additional jitter, in milliseconds.
     delay: (u64, u64),
     sent: u64,
 }
@@ -109,7 +109,7 @@ impl Federation {
         federation
     }
 
-    /// A federation that has found together, at a moment that differs with the seed.
+    /// A federation with an open gate, at a time that depends on the seed.
     fn settled(seed: u64) -> Self {
         let mut federation = Self::new(seed);
         let settling = federation.rng.random_range(10_000..10_500);
@@ -144,7 +144,7 @@ impl Federation {
             if !member.up || member.incarnation != incarnation {
                 continue;
             }
-            // What arrives while a member stands still is there when it goes on.
+            // Messages that arrive during a member's pause are delivered when it resumes.
             let still_for = member.still_until.saturating_sub(self.now);
             if still_for > 0 {
                 self.push(still_for, to, event);
@@ -202,7 +202,7 @@ impl Federation {
         }
     }
 
-    /// Its process ends, and with it every connection.
+    /// Kills the process and closes all its connections.
     fn kill(&mut self, index: usize) {
         self.members[index].up = false;
         for other in (0..MEMBERS).filter(|other| *other != index) {
@@ -213,7 +213,7 @@ impl Federation {
         }
     }
 
-    /// The connection between two members ends, and what is on its way is lost until there is another.
+    /// Breaks the connection between two members; messages are lost until there is another.
     fn break_link(&mut self, one: usize, other: usize) {
         self.cut_between(&[one], &[other]);
         for (at, of) in [(one, other), (other, one)] {
@@ -229,7 +229,7 @@ impl Federation {
         }
     }
 
-    /// Says that it leaves, and is gone when whoever hears it has confirmed.
+    /// Leaves in an orderly way: stops once all reachable members have acknowledged it.
     fn leave(&mut self, index: usize) {
         let input = Input::Leave { reason: "SIGTERM".to_owned(), wall: WallTime(self.now) };
         let effects = self.members[index].coordinator.handle(moment(self.now), input);
@@ -273,7 +273,7 @@ impl Federation {
         }
     }
 
-    /// Runs until the gates of `indexes` are all closed, and says how long that took.
+    /// Runs until the gates of `indexes` are all closed, and returns how long that took in milliseconds.
     fn ms_until_closed(&mut self, indexes: &[usize], at_most: u64) -> u64 {
         let start = self.now;
         while indexes.iter().any(|&index| self.is_open(index)) {
@@ -292,7 +292,7 @@ impl Federation {
         self.now - start
     }
 
-    /// Runs while no gate of `indexes` may close.
+    /// Runs for `ms` and checks that the gates of `indexes` stay open.
     fn run_open_for(&mut self, ms: u64, indexes: &[usize]) {
         let end = self.now + ms;
         while self.now < end {
@@ -311,7 +311,7 @@ impl Federation {
     }
 }
 
-/// The longest of many trials, which is no more than promised.
+/// Longest of many trials; checks that it is within the guarantee.
 fn slowest(trials: u64, mut trial: impl FnMut(u64) -> u64) -> u64 {
     let slowest = (0..trials).map(&mut trial).max().expect("at least one trial");
     assert!(slowest <= HALT_MS, "{slowest} ms");
@@ -362,7 +362,7 @@ fn links_that_break_and_come_back_lose_nobody_and_halt_nobody_for_an_hour() {
 fn all_connections_of_a_member_that_break_for_a_moment_halt_nobody() {
     for seed in 0..50 {
         let mut federation = Federation::settled(seed);
-        // With one dead each of the three is needed.
+        // With one dead, each of the three is needed.
         federation.kill(3);
         federation.run_open_for(5_000, &[0, 1, 2]);
         federation.break_link(0, 1);
@@ -515,7 +515,7 @@ fn a_member_that_leaves_is_lost_to_nobody_makes_nobody_doubt_and_is_not_asked_fo
         let before = federation.sent;
         federation.run_for(10_000);
         let rounds = 10_000 / HeartbeatConfig::default().interval.as_millis() as u64;
-        // Three pings and two answers of each of the three in a round, and nothing about the one that left.
+        // Per round, three pings and two answers from each of the three, and nothing about the member that left.
         assert!(federation.sent - before <= (rounds + 1) * 15, "{} messages", federation.sent - before);
         federation.restart(3);
         federation.run_for(3_000);
@@ -616,7 +616,7 @@ fn two_hundred_milliseconds_of_delay_are_no_fault() {
     }
 }
 
-/// After an hour with one dead: nobody else was lost, came back, or was known through others only, and nobody doubted.
+/// Checks an hour with one dead member: no other was lost, returned or attested, and no member suspected itself.
 fn assert_calm_but_for_the_dead(federation: &Federation, dead: usize) {
     for index in (0..MEMBERS).filter(|index| *index != dead) {
         let member = &federation.members[index];
@@ -635,7 +635,7 @@ fn assert_calm_but_for_the_dead(federation: &Federation, dead: usize) {
     }
 }
 
-/// An hour with a dead member, and every message on its way for up to 100 ms more than the one before it.
+/// An hour with a dead member, and up to 100 ms of jitter per message.
 #[test]
 fn an_hour_with_one_dead_and_a_hundred_milliseconds_of_jitter_has_no_false_halt() {
     let mut federation = Federation::settled(7);
@@ -645,8 +645,8 @@ fn an_hour_with_one_dead_and_a_hundred_milliseconds_of_jitter_has_no_false_halt(
     assert_calm_but_for_the_dead(&federation, 3);
 }
 
-/// The same, and every two seconds one direction of one link holds everything for 500 ms, as for a segment that was
-/// lost and sent again: the pause that is acceptable.
+/// The same, and every two seconds one direction of one link delays everything for 500 ms, as after a lost and
+/// retransmitted segment: the acceptable pause.
 #[test]
 fn an_hour_with_one_dead_jitter_and_lost_segments_has_no_false_halt() {
     let mut federation = Federation::settled(8);
@@ -689,7 +689,7 @@ fn a_restarted_member_is_back_and_its_old_statements_are_refused() {
         federation.happen(0, Event::Wire(name(2), wire));
         federation.members[0].refused.pop()
     };
-    // What it said while it lived raises no one, however it is repeated.
+    // A replayed statement from before the crash does not bring the member back.
     assert_eq!(say(&mut federation, kept.clone()), None, "known, or overtaken: nothing new");
     assert_eq!(federation.state(1, 0), MemberState::Down);
     federation.restart(1);

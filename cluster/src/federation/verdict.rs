@@ -1,12 +1,11 @@
-//! What the gate says, for everyone on the node who must ask before acting.
+//! Publishes the gate's verdict to all parts of the node that must check it before acting.
 //!
-//! A [`Verdict`] carries a lease: whoever asks after the lease has run out finds the gate closed, because a
-//! coordinator that hangs, or a process that was stopped by a signal, can not know that the federation is
-//! still healthy.
+//! A [`Verdict`] carries a lease: a check after the lease has expired finds the gate closed, because a coordinator that
+//! hangs, or a process that was paused by a signal, can not know whether the federation is still healthy.
 //!
-//! Decisions that differed from the one before are kept with everything they were taken from, so that each
-//! can be taken again ([`decide`]). A lease that runs out is such a decision: whoever finds it so first records it,
-//! as of the moment at which it ran out. A [`DecisionSink`] may keep them for longer than this process lives.
+//! Decisions that differ from the previous one are recorded with all their inputs, so that each can be recomputed
+//! ([`decide`]). The expiry of a lease is such a decision: the first check that finds it expired records it, with the
+//! time at which it expired. A [`DecisionSink`] may keep the records beyond the lifetime of this process.
 //!
 //! A closed gate is a verdict, not an error: the member is alive and must not be restarted for it.
 
@@ -24,34 +23,34 @@ use crate::event::{ClusterEvent, EventBus};
 use crate::id::{ActorName, NodeId};
 use crate::port::ConsensusHalt;
 
-/// Decisions kept for whoever asks why.
+/// Number of decisions kept in memory.
 const HISTORY_MAX: usize = 1024;
 
-/// A decision, what it was taken from, and until when it holds.
+/// A decision with its inputs and its lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Counts the incarnation's records from 1; 0 before the first.
+    /// Number of the record within the incarnation, from 1; 0 before the first.
     pub sequence: u64,
-    /// What was decided.
+    /// The decision.
     pub decision: Decision,
-    /// Healthy members, this one included.
+    /// Number of healthy members, including this one.
     pub healthy: usize,
-    /// Healthy members required.
+    /// Number of healthy members required.
     pub required: usize,
-    /// Why, as a sentence.
+    /// Reason, as a sentence.
     pub reason: String,
     /// What would change the decision, as a sentence.
     pub would_change: String,
-    /// When the lease runs out.
+    /// Expiry of the lease.
     pub expires: Moment,
-    /// What the decision was taken from.
+    /// Inputs of the decision.
     pub inputs: Arc<GateInputs>,
-    /// The whole decision.
+    /// Complete outcome of the decision.
     pub outcome: Arc<GateOutcome>,
 }
 
 impl Verdict {
-    /// What follows from `inputs`, until `expires`.
+    /// Decides on `inputs`, with a lease until `expires`.
     pub fn of(inputs: GateInputs, expires: Moment) -> Self {
         let outcome = decide(&inputs);
         Self {
@@ -67,13 +66,13 @@ impl Verdict {
         }
     }
 
-    /// Whether `class` is admitted, its lease apart.
+    /// Whether `class` is admitted, ignoring the lease.
     fn admits(&self, class: OperationClass) -> bool {
         let found = self.outcome.classes.iter().find(|outcome| outcome.class == class);
         self.decision == Decision::Open && found.is_some_and(|found| found.decision == Decision::Open)
     }
 
-    /// Why `class` is not admitted.
+    /// Reason why `class` is not admitted.
     fn refusal(&self, class: OperationClass) -> String {
         let found = self.outcome.classes.iter().find(|outcome| outcome.class == class);
         match found {
@@ -85,31 +84,31 @@ impl Verdict {
         }
     }
 
-    /// What must change for a new verdict to be a new record: more than the lease and the words.
+    /// The part of a verdict whose change makes a new record: everything but the lease and the texts.
     fn essence(&self) -> (Decision, usize, Vec<Decision>) {
         let classes = self.outcome.classes.iter().map(|class| class.decision).collect();
         (self.decision, self.healthy, classes)
     }
 }
 
-/// One decision that differed from the one before.
+/// A decision that differed from the previous one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GateRecord {
-    /// Counts the incarnation's records from 1.
+    /// Number of the record within the incarnation, from 1.
     pub sequence: u64,
-    /// On this node's wall clock.
+    /// Time on this node's wall clock.
     pub at: WallTime,
-    /// What was decided.
+    /// The decision.
     pub decision: Decision,
-    /// Healthy members, this one included.
+    /// Number of healthy members, including this one.
     pub healthy: usize,
-    /// Healthy members required.
+    /// Number of healthy members required.
     pub required: usize,
-    /// Why, as a sentence.
+    /// Reason, as a sentence.
     pub reason: String,
-    /// What the decision was taken from.
+    /// Inputs of the decision.
     pub inputs: Arc<GateInputs>,
-    /// The whole decision: [`decide`] of the inputs gives it again.
+    /// Complete outcome: [`decide`] reproduces it from the inputs.
     pub outcome: Arc<GateOutcome>,
 }
 
@@ -125,51 +124,51 @@ impl From<GateRecord> for ClusterEvent {
     }
 }
 
-/// Why an operation may not begin.
+/// Why an operation was not admitted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the gate is closed to {class}: {reason}")]
 pub struct GateClosed {
-    /// What was to begin.
+    /// Class of the operation.
     pub class: OperationClass,
-    /// Why it may not.
+    /// Reason for the refusal.
     pub reason: String,
 }
 
-/// Keeps decisions. It is called while everybody who asks the gate waits: it queues, or drops and counts.
+/// Stores decisions. It is called while readers of the gate wait, so it must queue, or drop and count.
 pub trait DecisionSink: Send + Sync {
     /// Takes a decision, in the order of sequence numbers.
     fn keep(&self, record: &GateRecord);
-    /// What became of those taken so far.
+    /// Number of decisions written and dropped so far.
     fn stats(&self) -> SinkStats;
 }
 
-/// What became of the decisions that a [`DecisionSink`] was given.
+/// Statistics of a [`DecisionSink`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SinkStats {
-    /// Written.
+    /// Number of decisions written.
     pub written: u64,
-    /// Lost, because the queue was full or writing failed.
+    /// Number of decisions lost because the queue was full or writing failed.
     pub dropped: u64,
 }
 
 struct Published {
     verdict: Verdict,
-    /// When the verdict was published.
+    /// Time of publication.
     granted: Moment,
-    /// When the gate was opened, while it is open.
+    /// Time at which the gate opened, while it is open.
     opened: Option<Moment>,
-    /// When its lease runs out, on this node's wall clock.
+    /// Expiry of the lease on this node's wall clock.
     expires_at: WallTime,
-    /// A record that was made by somebody who tells nobody.
+    /// Record of an expired lease that no event has reported yet.
     untold: Option<GateRecord>,
     sink: Option<Arc<dyn DecisionSink>>,
     history: VecDeque<GateRecord>,
-    /// Why the gate is kept closed whatever the members' health, by who wants it so.
+    /// Reasons to keep the gate closed whatever the members' health, by the actor that holds it.
     holds: BTreeMap<ActorName, String>,
 }
 
 impl Published {
-    /// `verdict` as it is with what holds the gate closed now.
+    /// Applies the current holds to `verdict`.
     fn held(&self, verdict: Verdict) -> Verdict {
         if verdict.inputs.holds == self.holds {
             return verdict;
@@ -178,7 +177,7 @@ impl Published {
         Verdict { sequence: verdict.sequence, ..Verdict::of(inputs, verdict.expires) }
     }
 
-    /// Takes `verdict` in; a record of it if it differs from the one before in more than its lease.
+    /// Stores `verdict`; returns a record if it differs from the previous one in more than its lease.
     fn take(&mut self, verdict: Verdict, at: WallTime) -> Option<GateRecord> {
         let mut verdict = self.held(verdict);
         let last = &self.verdict;
@@ -192,12 +191,12 @@ impl Published {
         Some(self.record(verdict, at))
     }
 
-    /// Whether the gate is open by a verdict that has run out at `now`.
+    /// Whether the gate is open by a verdict whose lease has expired at `now`.
     fn is_overdue(&self, now: Moment) -> bool {
         self.verdict.decision == Decision::Open && now >= self.verdict.expires
     }
 
-    /// Closes the gate if its verdict has run out at `now`, and records it.
+    /// If the lease has expired at `now`, closes the gate and records that.
     fn lapse(&mut self, now: Moment) {
         if !self.is_overdue(now) {
             return;
@@ -210,7 +209,7 @@ impl Published {
         self.untold = Some(self.record(verdict, self.expires_at));
     }
 
-    /// Puts `verdict` in place of the one before, under the next sequence number.
+    /// Replaces the verdict by `verdict` with the next sequence number, and records it.
     fn record(&mut self, verdict: Verdict, at: WallTime) -> GateRecord {
         self.verdict = Verdict { sequence: self.verdict.sequence + 1, ..verdict };
         if self.verdict.decision == Decision::Closed {
@@ -238,19 +237,19 @@ impl Published {
     }
 }
 
-/// What the gate says, for everyone on the node who must ask before acting.
+/// Gives all parts of the node access to the gate's verdict.
 #[derive(Clone)]
 pub struct GateReader {
     published: Arc<RwLock<Published>>,
 }
 
 impl GateReader {
-    /// A gate about which nothing is known yet: closed. Every class demands `required`.
+    /// Creates a closed gate before anything is known. Every class demands `required`.
     pub fn unknown(required: usize) -> Self {
         Self::closed(Gates::new(required, 1, |_| required))
     }
 
-    /// A gate about which nothing is known yet: closed, with what each class will demand.
+    /// Creates a closed gate before anything is known, with the demand of each class.
     pub fn closed(gates: Gates) -> Self {
         let verdict = Verdict::of(GateInputs::unknown(gates), Moment::ORIGIN);
         let published = Published {
@@ -266,12 +265,12 @@ impl GateReader {
         Self { published: Arc::new(RwLock::new(published)) }
     }
 
-    /// Gives every decision from now on to `sink`.
+    /// Sends every decision from now on to `sink`.
     pub fn keep_in(&self, sink: Arc<dyn DecisionSink>) {
         self.write().sink = Some(sink);
     }
 
-    /// What became of the decisions given to a [`DecisionSink`].
+    /// Statistics of the [`DecisionSink`].
     pub fn stats(&self) -> SinkStats {
         self.read().sink.as_ref().map(|sink| sink.stats()).unwrap_or_default()
     }
@@ -284,7 +283,7 @@ impl GateReader {
         self.published.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads after a verdict that has run out at `now` is recorded as such.
+    /// Reads the state; records first if the lease has expired at `now`.
     fn read_at(&self, now: Moment) -> RwLockReadGuard<'_, Published> {
         let published = self.read();
         if !published.is_overdue(now) {
@@ -295,11 +294,11 @@ impl GateReader {
         self.read()
     }
 
-    /// The verdict at `now`: the last one published, or a closed one if its lease has run out.
+    /// The verdict at `now`: the last one published, or a closed one if its lease has expired.
     pub fn verdict(&self, now: Moment) -> Verdict {
         let published = self.read_at(now);
         let last = published.verdict.clone();
-        // What was held opens with a new verdict, not by itself.
+        // A released gate opens with the next verdict, not by itself.
         let mut verdict = if published.holds.is_empty() { last } else { published.held(last) };
         if verdict.inputs.evaluation.is_too_late() && verdict.inputs.holds.is_empty() {
             let late = now.since(verdict.expires);
@@ -310,14 +309,14 @@ impl GateReader {
         verdict
     }
 
-    /// How long the gate has been open at `now`; none if it is closed.
+    /// How long the gate has been open at `now`; `None` if it is closed.
     pub fn open_for(&self, now: Moment) -> Option<Duration> {
         let published = self.read_at(now);
         let is_open = published.verdict.decision == Decision::Open && published.holds.is_empty();
         published.opened.filter(|_| is_open).map(|opened| now.since(opened))
     }
 
-    /// Admits an operation of `class` at `now`, giving the number of the decision that did, or says why not.
+    /// Admits an operation of `class` at `now` and returns the number of the admitting decision, or the reason why not.
     pub fn admit(&self, now: Moment, class: OperationClass) -> Result<u64, GateClosed> {
         let published = self.read();
         let verdict = &published.verdict;
@@ -329,7 +328,7 @@ impl GateReader {
         Err(GateClosed { class, reason: self.verdict(now).refusal(class) })
     }
 
-    /// What is admitted at `now`: every class, with what it demands.
+    /// Decision for every class at `now`, with its demand.
     pub fn classes(&self, now: Moment) -> Vec<ClassOutcome> {
         let verdict = self.verdict(now);
         let close = |mut outcome: ClassOutcome| {
@@ -341,7 +340,7 @@ impl GateReader {
         verdict.outcome.classes.iter().copied().map(close).collect()
     }
 
-    /// Members that were lost, or had left, when the last verdict was published.
+    /// Members that were lost or had left when the last verdict was published.
     pub fn lost(&self) -> Vec<NodeId> {
         let published = self.read();
         let is_lost = |member: &&MemberFacts| matches!(member.state, MemberState::Down | MemberState::Left);
@@ -354,9 +353,9 @@ impl GateReader {
         self.read_at(now).history.iter().cloned().collect()
     }
 
-    /// Publishes `verdict` at `now`, which is `at` on the wall clock, read after `now`. One that differs from the one
-    /// before in more than its lease is recorded under the next sequence number. Returns the records that nobody was
-    /// told of yet: this one, and one of a lease that ran out before it.
+    /// Publishes `verdict` at `now`, which is `at` on the wall clock (read after `now`). If it differs from the
+    /// previous one in more than its lease, it is recorded with the next sequence number. Returns the records that no
+    /// event has reported yet: this one, and one of a lease that expired before it.
     pub(super) fn publish(&self, verdict: Verdict, now: Moment, at: WallTime) -> Vec<GateRecord> {
         let mut published = self.write();
         published.lapse(now);
@@ -370,8 +369,8 @@ impl GateReader {
         published.untold.take().into_iter().chain(record).collect()
     }
 
-    /// Keeps the gate closed in the name of `by`, whatever the members' health, until [`GateReader::release`]. Returns
-    /// the records that nobody was told of yet.
+    /// Keeps the gate closed on behalf of `by`, whatever the members' health, until [`GateReader::release`]. Returns
+    /// the records that no event has reported yet.
     pub fn hold(&self, by: &ActorName, reason: &str, now: Moment, at: WallTime) -> Vec<GateRecord> {
         let mut published = self.write();
         published.lapse(now);
@@ -381,7 +380,7 @@ impl GateReader {
         published.untold.take().into_iter().chain(record).collect()
     }
 
-    /// `by` no longer keeps the gate closed. It opens with the next verdict that says so.
+    /// Ends the hold of `by`. The gate opens with the next verdict that says so.
     pub fn release(&self, by: &ActorName) {
         let is_held = self.read().holds.contains_key(by);
         if is_held {
@@ -390,14 +389,14 @@ impl GateReader {
     }
 }
 
-/// The gate as supervision sees it: something to keep closed.
+/// Lets supervision keep the gate closed.
 #[derive(Clone)]
 pub struct GateHold {
     /// The gate.
     pub gate: GateReader,
-    /// Reads time.
+    /// Time source.
     pub clock: Arc<dyn Clock>,
-    /// Hears of the closing.
+    /// Receives the resulting decisions.
     pub events: EventBus,
 }
 
@@ -426,7 +425,7 @@ mod tests {
         verdict
     }
 
-    /// Publishes long before any lease runs out.
+    /// Publishes long before any lease expires.
     fn published(reader: &GateReader, verdict: Verdict, wall_ms: u64) -> Option<GateRecord> {
         let mut records = reader.publish(verdict, Moment::ORIGIN, WallTime(wall_ms));
         assert!(records.len() <= 1, "{records:?}");
@@ -488,7 +487,7 @@ mod tests {
         );
     }
 
-    /// Takes whatever it is given.
+    /// Stores all records.
     #[derive(Default)]
     struct Taken(std::sync::Mutex<Vec<GateRecord>>);
 

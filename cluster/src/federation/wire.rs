@@ -1,4 +1,4 @@
-//! What members say to each other about health.
+//! Defines the health messages between members.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,25 +6,25 @@ use super::attestation::SignedAttestation;
 use crate::health::{PingMessage, PongMessage};
 use crate::id::NodeId;
 
-/// Heartbeats between members, and what third members carry.
+/// Heartbeats between members, and forwarded attestations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FederationWire {
-    /// Are you well?
+    /// Asks for the receiver's health.
     Ping(PingMessage),
-    /// I am, or not.
+    /// Answers a ping with the sender's health.
     Pong(PongMessage),
-    /// I do not hear from a member: please ask it for me. Carried one step, from its author to the target.
+    /// Asks the receiver to forward a probe to a member that does not answer. Forwarded once, to the target.
     Probe {
-        /// Whom the author does not hear.
+        /// Member that does not answer the author.
         target: NodeId,
-        /// Who asks, with a statement for the target to echo.
+        /// Statement of the author, for the target to echo.
         asker: Box<SignedAttestation>,
     },
-    /// The target's statement on its way to who asked. Carried one step, from its author to the asker.
+    /// Statement of a probed member for the author of the probe. Forwarded once, to that author.
     Attest {
-        /// For whom it is.
+        /// Recipient of the statement.
         to: NodeId,
-        /// What the target states.
+        /// Statement of the probed member.
         statement: Box<SignedAttestation>,
     },
 }

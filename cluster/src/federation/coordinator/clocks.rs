@@ -1,31 +1,31 @@
-//! How far the clocks of members are apart.
+//! Estimates how far the clocks of members are apart.
 //!
-//! A pong carries its sender's wall clock. Half of the round trip later it is here, so that clock now shows its time
-//! stamp plus half the round trip. Of the last answers the one with the shortest round trip errs least
-//! (Marzullo's filter, as in NTP). What is wrong with this member's own clock is the median over its peers, which no
-//! tolerated number of liars decides.
+//! A pong carries its sender's wall clock, and arrives half a round trip later: the sender's clock then shows the
+//! timestamp plus half the round trip. Of the last answers, the one with the shortest round trip has the smallest error
+//! (Marzullo's filter, as in NTP). The error of this member's own clock is the median over its peers, which a tolerated
+//! number of faulty peers can not control.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::clock::WallTime;
 
-/// Answers that are looked at: two seconds at the default interval.
+/// Number of answers considered: two seconds at the default interval.
 const SAMPLES_MAX: usize = 8;
-/// Beyond this the own clock is wrong.
+/// Error in milliseconds above which this member's clock is wrong.
 const WRONG_FROM: i64 = 500;
-/// Below this a clock that was wrong is right again.
+/// Error in milliseconds below which a wrong clock is right again.
 const RIGHT_BELOW: i64 = 400;
 
-/// One peer's clock, as its last answers showed it.
+/// Clock of one peer, according to its last answers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PeerClock {
-    /// Round trip and offset, in milliseconds; the newest last.
+    /// Round trip and offset of each answer, in milliseconds; newest last.
     samples: VecDeque<(u64, i64)>,
 }
 
 impl PeerClock {
-    /// An answer that its sender stamped with `theirs` came at `own` after this round trip.
+    /// Records an answer with timestamp `theirs` that arrived at `own` after this round trip.
     pub(super) fn heard(&mut self, theirs: WallTime, own: WallTime, round_trip: Duration) {
         if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();
@@ -33,7 +33,7 @@ impl PeerClock {
         let round_trip = round_trip.as_millis() as u64;
         let shown = i128::from(theirs.0) + i128::from(round_trip / 2);
         let offset = (shown - i128::from(own.0)).clamp(i64::MIN.into(), i64::MAX.into());
-        // A clock that was set is not described by what it showed before.
+        // A clock that was adjusted makes the earlier samples useless.
         let offset = i64::try_from(offset).expect("clamped");
         let is_set = self.offset().is_some_and(|before| before.abs_diff(offset) > round_trip + 250);
         if is_set {
@@ -42,19 +42,19 @@ impl PeerClock {
         self.samples.push_back((round_trip, offset));
     }
 
-    /// What is known of a member that is away is forgotten.
+    /// Clears the samples of a peer that is not up.
     pub(super) fn forget(&mut self) {
         self.samples.clear();
     }
 
-    /// How far its clock is ahead of this member's, in milliseconds; negative if it is behind.
+    /// How far the peer's clock is ahead of this member's, in milliseconds; negative if it is behind.
     pub(super) fn offset(&self) -> Option<i64> {
         self.samples.iter().min_by_key(|(round_trip, _)| *round_trip).map(|(_, offset)| *offset)
     }
 }
 
-/// How far this member's clock is ahead of the others', in milliseconds: the median over `offsets` of peers, where at
-/// least `least` of them are known. Of two in the middle the one that accuses less counts.
+/// How far this member's clock is ahead of the others', in milliseconds: the median over the `offsets` of peers, if at
+/// least `least` of them are known. Of two middle values, the one with the smaller magnitude is used.
 pub(super) fn own_error(mut offsets: Vec<i64>, least: usize) -> Option<i64> {
     if offsets.is_empty() || offsets.len() < least {
         return None;
@@ -65,13 +65,13 @@ pub(super) fn own_error(mut offsets: Vec<i64>, least: usize) -> Option<i64> {
     Some(median.saturating_neg())
 }
 
-/// Whether a clock with this error is wrong, given whether it was before.
+/// Whether a clock with this error is wrong; the bound depends on whether it was wrong before (hysteresis).
 pub(super) fn is_wrong(error_ms: i64, was_wrong: bool) -> bool {
     let bound = if was_wrong { RIGHT_BELOW } else { WRONG_FROM };
     error_ms.unsigned_abs() > bound.unsigned_abs()
 }
 
-/// A wrong clock in words.
+/// Describes a wrong clock.
 pub(super) fn reason(error_ms: i64) -> String {
     let (size, side) = (error_ms.unsigned_abs(), if error_ms > 0 { "ahead of" } else { "behind" });
     format!("its clock is {}.{} s {side} the median of its peers' clocks", size / 1_000, size / 100 % 10)
@@ -85,11 +85,11 @@ mod tests {
     fn the_answer_with_the_shortest_round_trip_says_how_far_a_clock_is_ahead() {
         let mut clock = PeerClock::default();
         assert_eq!(clock.offset(), None);
-        // Ahead by 1 s; the second answer waited 180 ms on its way back.
+        // Ahead by 1 s; the second answer was delayed by 180 ms on its way back.
         clock.heard(WallTime(11_010), WallTime(10_020), Duration::from_millis(20));
         clock.heard(WallTime(12_010), WallTime(11_200), Duration::from_millis(200));
         assert_eq!(clock.offset(), Some(1_000));
-        // Set back to the right time: what it showed before is no help.
+        // Set back to the right time: earlier samples are useless.
         clock.heard(WallTime(12_010), WallTime(12_020), Duration::from_millis(20));
         assert_eq!(clock.offset(), Some(0));
         clock.forget();

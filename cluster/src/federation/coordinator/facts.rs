@@ -1,4 +1,4 @@
-//! What a member says of itself, and what it knows of the others: for its peers, for the gate, and for people.
+//! Derives the facts about all members: for peers, for the gate, and for display.
 
 use std::time::Duration;
 
@@ -9,34 +9,34 @@ use crate::health::config::REPORT_MAX_AGE;
 use crate::health::{HealthCheckResult, HealthStatus};
 use crate::id::{BlockHeight, Incarnation, NodeId};
 
-/// What this member thinks of one member.
+/// This member's view of one member.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemberStatus {
-    /// Who.
+    /// Name of the member.
     pub name: NodeId,
     /// Whether it counts towards the gate.
     pub healthy: bool,
-    /// Where it stands.
+    /// State of the member.
     pub state: MemberState,
-    /// Who last brought its word, where it only attests.
+    /// Member that forwarded its last statement, if it is known only by attestation.
     pub through: Option<NodeId>,
-    /// Its incarnation, where known.
+    /// Incarnation of the member, if known.
     pub incarnation: Option<Incarnation>,
-    /// Time since its last answer, where there was one.
+    /// Time since its last answer, if there was one.
     pub last_seen: Option<Duration>,
-    /// Suspicion; 0 for this member itself.
+    /// Phi; 0 for this member itself.
     pub phi: f64,
-    /// How far its clock is ahead of this member's, in milliseconds; negative if it is behind, absent where not known. Of
-    /// this member itself: how far its clock is ahead of the median of the others', while that is wrong.
+    /// How far its clock is ahead of this member's, in milliseconds; negative if it is behind, `None` if unknown. For
+    /// this member itself: how far its clock is ahead of the median of the others, while that is wrong; else 0.
     pub clock_offset_ms: Option<i64>,
-    /// Its height, as last heard.
+    /// Last known height.
     pub height: Option<BlockHeight>,
-    /// Why it is not healthy, or what is wrong although it is; empty where nothing is.
+    /// Why it is not healthy, or what is wrong although it is; empty if nothing is.
     pub reason: String,
 }
 
 impl Coordinator {
-    /// What this member says of itself.
+    /// This member's report about itself.
     pub(super) fn own_report(&self, now: Moment) -> HealthCheckResult {
         let report = match (self.departure.reason(), &self.own) {
             (Some(reason), _) => HealthCheckResult::shutting_down(format!("leaving: {reason}")),
@@ -54,7 +54,7 @@ impl Coordinator {
         HealthCheckResult { height: self.height, ..report }
     }
 
-    /// What the gate is told of every member, in roster order.
+    /// Facts about every member for the gate, in roster order.
     pub(super) fn facts(&self, now: Moment) -> Vec<MemberFacts> {
         let own = self.roster.own();
         let fact = |name: &NodeId| match self.peers.get(name) {
@@ -82,7 +82,7 @@ impl Coordinator {
         self.roster.members().iter().map(fact).collect()
     }
 
-    /// What this member thinks of every member, in roster order.
+    /// This member's view of every member, in roster order.
     pub fn members(&self, now: Moment) -> Vec<MemberStatus> {
         let status = |facts: MemberFacts| {
             let healthy = facts.is_healthy();

@@ -1,4 +1,4 @@
-//! Pings and their answers.
+//! Sends and answers heartbeats.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::health::{HealthCheckResult, PingMessage, PongMessage};
 use crate::id::NodeId;
 use crate::port::PeerChange;
 
-/// Pings per peer that may still be answered.
+/// Maximum number of unanswered pings per peer.
 const OUTSTANDING_MAX: usize = 16;
 
 impl Coordinator {
-    /// The number of the next ping. As the numbers of attestations they follow the clock, which goes on when this actor
-    /// is restarted: an answer to its predecessor is none to it.
+    /// Id of the next ping. Like the numbers of attestations, ids follow the monotonic clock, so they keep increasing
+    /// across restarts of this actor: an answer to its previous incarnation does not match.
     pub(super) fn next_ping(&self, now: Moment) -> u64 {
         (self.last_ping + 1).max(now.since(Moment::ORIGIN).as_micros() as u64)
     }
@@ -71,7 +71,7 @@ impl Coordinator {
         effects.push(Effect::Send(from, FederationWire::Pong(pong)));
     }
 
-    /// Whether this member may have answered a peer's wish to leave and forgotten it, because it was restarted.
+    /// Whether this member may have answered a peer's wish to leave and forgotten it because of a restart.
     pub(super) fn is_young(&self, now: Moment) -> bool {
         self.first_tick.is_none_or(|first| now.since(first) < WISH_MAX)
     }
@@ -108,7 +108,7 @@ impl Coordinator {
             peer.down_reason.clear();
             peer.lost_at = None;
             peer.absent_since = None;
-            // Of a doubt that was this member's own nobody was told.
+            // Suspicion of itself was never reported to watchers, so neither is its end.
             if was != MemberState::Suspected {
                 let up = PeerChange::Up { node: from.clone(), incarnation: pong.incarnation };
                 effects.push(Effect::Peer(up));
@@ -116,7 +116,7 @@ impl Coordinator {
         }
         peer.detector.heartbeat(now);
         peer.clock.heard(pong.timestamp, wall, now.since(asked));
-        // An answer that was on its way when the connection ended says nothing about the time after.
+        // An answer to a ping sent before the connection ended says nothing about the time after.
         peer.link_ended = peer.link_ended.filter(|ended| asked <= *ended);
         peer.last_seen = Some(now);
         peer.excused = Duration::ZERO;

@@ -1,4 +1,4 @@
-//! Members that do not answer are asked for through the others, and answer through them.
+//! Probes silent members through the others, and forwards their attestations.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::health::HealthCheckResult;
 use crate::id::NodeId;
 use crate::port::PeerChange;
 
-/// How long nobody must have asked for one member on behalf of another for the two to be together again.
+/// Time without a probe from one member for another after which the two count as connected again.
 const APART_FOR: Duration = Duration::from_secs(2);
-/// Between two complaints about refused statements that the same member brought.
+/// Minimum interval between two reports of refused statements from the same forwarder.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Coordinator {
-    /// Asks for every peer that is silent through all others that are not.
+    /// Probes every silent peer through all peers that are not silent.
     pub(super) fn send_probes(&mut self, now: Moment, wall: WallTime, effects: &mut Vec<Effect>) {
         let pause = self.config.acceptable_pause;
         let has_greeted = self.has_greeted(now);
@@ -29,7 +29,7 @@ impl Coordinator {
         };
         let due = |(_, peer): &(&NodeId, &MemberHealth)| is_silent(peer) && now >= peer.next_probe;
         let targets: Vec<_> = self.peers.iter().filter(due).map(|(node, _)| node.clone()).collect();
-        // One that may only seem silent is asked as well: if this member alone is slow, all seem so.
+        // A suspected peer forwards as well: if only this member is slow, all peers seem silent.
         let can_carry = |peer: &MemberHealth| matches!(peer.state, MemberState::Up | MemberState::Suspected);
         let carriers: Vec<_> =
             self.peers.iter().filter(|(_, peer)| can_carry(peer)).map(|(node, _)| node.clone()).collect();
@@ -47,7 +47,7 @@ impl Coordinator {
         }
     }
 
-    /// What this member states now. One statement serves everyone at the same moment.
+    /// This member's current statement. One statement serves all requests at the same moment.
     fn statement(&mut self, now: Moment, wall: WallTime) -> SignedAttestation {
         if let Some((stated, at)) = &self.stated
             && *at == now
@@ -60,7 +60,7 @@ impl Coordinator {
         signed
     }
 
-    /// Someone asks for `target` through this member, or for this member through someone.
+    /// Handles a probe: for this member, or to be forwarded to `target`.
     pub(super) fn probed(
         &mut self,
         now: Moment,
@@ -72,7 +72,7 @@ impl Coordinator {
     ) {
         let member = asker.attestation.member.clone();
         if target != *self.roster.own() {
-            // Only what its author brings itself is carried on, and only to a member.
+            // Forwards only statements that their author sent itself, and only to a member.
             if member == from && target != from && self.roster.is_peer(&target) {
                 if self.peer(&target).state == MemberState::Up {
                     self.set_apart(now, &from, &target, effects);
@@ -83,7 +83,7 @@ impl Coordinator {
         }
         let taken = self.take(now, &from, &asker, effects);
         let answer = match taken {
-            // It came by another way before; the answer goes this way too.
+            // A duplicate over another route; the answer takes this route too.
             Some(Taken::Again) => self.stated.clone().map(|(stated, _)| stated),
             Some(Taken::New) => {
                 self.stated = None;
@@ -102,7 +102,7 @@ impl Coordinator {
         }
     }
 
-    /// A statement came: for this member, or to be carried on.
+    /// Handles a statement: for this member, or to be forwarded to `to`.
     pub(super) fn attested(
         &mut self,
         now: Moment,
@@ -120,7 +120,8 @@ impl Coordinator {
         }
     }
 
-    /// The link to `peer` is up, or its connection has ended: then the others are asked at once whether it lives.
+    /// Handles a link that came up or a connection that ended; in the latter case probes the peer through others at
+    /// once.
     pub(super) fn link_changed(
         &mut self,
         now: Moment,
@@ -139,10 +140,10 @@ impl Coordinator {
         }
     }
 
-    /// Suspects those whose connection has ended and whom the others do not reach either: they count no more. A process that
-    /// was killed closes all its connections at once; a connection that broke alone has its peer answer through the others,
-    /// or is made anew within the grace. Watchers are told when the silence has lasted: all connections of a member may
-    /// break and be made anew.
+    /// Suspects peers whose connection has ended and whom the others do not reach either; they no longer count. A
+    /// killed process closes all its connections at once. If only one connection broke, its peer answers through the
+    /// others, or reconnects within the grace period. Watchers are notified only after the silence has lasted, because
+    /// all connections of a live member may break and be re-established.
     pub(super) fn suspect_unlinked(&mut self, now: Moment) {
         let grace = self.config.interval;
         let is_linked = |peer: &MemberHealth| {
@@ -156,7 +157,7 @@ impl Coordinator {
             if peer.state != MemberState::Up || lives {
                 continue;
             }
-            // Whoever has lost it asks for it through this member; perhaps a moment before this member noticed.
+            // Members that lost it probe it through this member, possibly just before this member notices.
             let has_asked = |other: &&NodeId| {
                 let asked = self.apart.get(&((*other).clone(), node.clone()));
                 asked.is_some_and(|asked| *asked + self.config.interval >= ended)
@@ -169,13 +170,13 @@ impl Coordinator {
                     format!("its connection ended, and {askers} others do not reach it either");
                 peer.lost_at = Some(ended + self.config.silence_max);
                 peer.link_ended = None;
-                // What it stated before proves nothing any more.
+                // Its earlier statements no longer prove that it is alive.
                 self.attestations.forget(node);
             }
         }
     }
 
-    /// Accepts a statement, or complains about it.
+    /// Accepts a statement, or reports its refusal.
     fn take(
         &mut self,
         now: Moment,
@@ -204,7 +205,7 @@ impl Coordinator {
                         peer.lose(member, format!("restarted as incarnation {incarnation}"), effects);
                     }
                     if is_new {
-                        // What an earlier incarnation said of itself does not bind this one.
+                        // The report of an earlier incarnation does not apply to this one.
                         peer.report = HealthCheckResult::default();
                     }
                     peer.incarnation = Some(incarnation);

@@ -1,33 +1,32 @@
-//! Heartbeats in, the health of every member and the gate's decision out.
+//! Turns heartbeats into the health of every member and the gate's decision.
 //!
-//! Each interval is a round: every peer is pinged, and the gate is told how many members are healthy. A peer
-//! is **up** while its answers keep the detector calm, and **healthy** while it is up and says that its
-//! critical actors serve. This member counts itself by the same report it sends to others, and only while
-//! that report is fresh.
+//! Each interval is a round: every peer is pinged, and the gate receives the number of healthy members. A peer is
+//! **up** while its answers keep phi low, and **healthy** while it is up and reports that its critical actors work.
+//! This member counts itself by the same report that it sends to others, and only while that report is fresh.
 //!
-//! A pong feeds the detector only if it answers one of the last pings, and soon: after a cut is healed the
+//! A pong feeds the detector only if it answers one of the last pings, and in time: after a partition heals, the
 //! network delivers old answers that prove nothing about the present.
 //!
-//! A peer that falls silent is not lost yet. It is asked for through every other member, and counts as
-//! **attested** while its signed answers come back in time. And when *all* fall silent at once, this member is
-//! the likelier cause: it halts as soon as it would, but calls nobody lost until someone answers or the doubt
-//! has lasted. Silence that this member slept through is nobody's fault but its own, up to an interval.
+//! A silent peer is not lost yet. It is probed through every other member, and counts as **attested** while its signed
+//! answers arrive in time. If *all* peers fall silent at once, this member itself is the more likely cause: it closes
+//! its gate as soon as usual, but reports nobody lost until someone answers or the suspicion has lasted. Silence during
+//! a pause of this process is not held against peers, up to one interval.
 //!
-//! A member that is going to leave says so in its pings. It counts no more from then on, and when it falls silent
-//! it has **left**: nobody asks for it, and its silence makes nobody doubt.
+//! A member that is leaving announces that in its pings. It stops counting from then on, and when it falls silent it
+//! has **left**: it is not probed, and its silence does not make other members suspect themselves.
 //!
 //! ```text
-//!               silent, attested                  silent, so is everyone
+//!               silent, attested                  silent, like all others
 //!     ┌────────────────────────────► attested   ┌──────────► suspected
 //!     │   answers ◄──────────────────────┤      │ answers ◄──────┤
-//!     up ◄──────────────────── answers   │      up               │ attested, or the doubt is over
-//!     │ silent                    │      │ not any more          ▼
+//!     up ◄──────────────────── answers   │      up               │ attested, or suspicion lasted
+//!     │ silent                    │      │ expired               ▼
 //!     └─────────────────────────► down ◄─┘             attested, or down
-//!                                (left, if it had said so)
+//!                                (left, if announced)
 //! ```
 //!
-//! `heartbeat` asks and answers, `indirect` asks through others, `peer` is what is known of one, and [`facts`] is
-//! what follows for the gate and for people. Here it is judged.
+//! `heartbeat` pings and answers, `indirect` probes through others, `peer` is the state of one peer, and [`facts`]
+//! derives the inputs of the gate. This module evaluates them.
 
 mod clocks;
 pub mod facts;
@@ -58,97 +57,97 @@ use crate::id::{BlockHeight, Incarnation, NodeId};
 use crate::port::{PeerChange, Signer};
 use peer::MemberHealth;
 
-/// How long a member that has just begun waits for peers it never heard of to come by themselves: links that
-/// are being made are not links that are cut.
+/// How long a member that just started waits for peers to connect before it probes them through others: links that are
+/// being established are not links that are cut.
 const GREETING: Duration = Duration::from_secs(2);
-/// The longest this member doubts itself before it calls silent peers lost after all.
+/// Maximum time this member suspects itself before it reports silent peers lost.
 const DOUBT_MAX: Duration = Duration::from_secs(5);
 
-/// What the coordinator learns.
+/// Input to the coordinator.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Time passes. Comes several times an interval.
+    /// Periodic tick, several times per interval.
     Tick {
-        /// For time stamps in messages.
+        /// Wall clock time, for timestamps in messages.
         wall: WallTime,
-        /// The chain's height, told to peers.
+        /// Height of the chain, reported to peers.
         height: BlockHeight,
     },
-    /// A member says something.
+    /// A message from another member.
     Wire {
-        /// Who.
+        /// Sender of the message.
         from: NodeId,
-        /// What.
+        /// The message.
         wire: FederationWire,
-        /// For the time stamp of an answer.
+        /// Wall clock time, for the timestamp of an answer.
         wall: WallTime,
     },
-    /// What this node's health monitor says of it.
+    /// Health of this node according to its health monitor.
     OwnHealth(HealthCheckResult),
-    /// What this node's health monitor says of each critical actor.
+    /// Health of each critical actor according to the health monitor.
     OwnActors(Vec<ActorState>),
-    /// This member wants to leave, if it may.
+    /// This member wants to leave if it may.
     Want {
-        /// Whether it still does when it is refused.
+        /// Whether it was told to leave, so that the wish survives a refusal.
         told: bool,
-        /// For time stamps in messages.
+        /// Wall clock time, for timestamps in messages.
         wall: WallTime,
     },
     /// The link to a peer is up, or its connection has ended.
     Link {
-        /// Which peer.
+        /// Peer at the other end.
         peer: NodeId,
-        /// Whether it is up.
+        /// Whether the link is up.
         is_up: bool,
-        /// For time stamps in messages.
+        /// Wall clock time, for timestamps in messages.
         wall: WallTime,
     },
-    /// It stays after all.
+    /// This member withdraws its wish to leave.
     Stay,
-    /// This member is going to leave.
+    /// This member is leaving.
     Leave {
-        /// Why.
+        /// Reason for leaving.
         reason: String,
-        /// For time stamps in messages.
+        /// Wall clock time, for timestamps in messages.
         wall: WallTime,
     },
 }
 
-/// What is to be done.
+/// Action that the federation actor must perform.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Send this to a member.
+    /// Send this message to a member.
     Send(NodeId, FederationWire),
-    /// Tell whoever watches peers.
+    /// Notify the watchers of peers.
     Peer(PeerChange),
     /// Publish this verdict.
     Publish(Verdict),
-    /// Tell that a statement was refused.
+    /// Report that a statement was refused.
     TellRefused {
-        /// Whose it is said to be.
+        /// Claimed author of the statement.
         member: NodeId,
-        /// Who brought it.
+        /// Member that sent it.
         from: NodeId,
-        /// Why.
+        /// Reason for the refusal.
         reason: String,
     },
-    /// Tell that this member's clock is wrong, or right again.
+    /// Report that this member's clock is wrong, or right again.
     TellClock {
-        /// Whether it is wrong.
+        /// Whether the clock is wrong.
         is_wrong: bool,
         /// How far it is ahead of its peers' clocks, in milliseconds; negative if it is behind.
         error_ms: i64,
     },
-    /// Tell that this member doubts itself, or no longer does.
+    /// Report that this member suspects itself, or no longer does.
     TellDoubt {
-        /// Whether the doubt begins.
+        /// Whether the suspicion begins.
         begins: bool,
-        /// Why.
+        /// Reason for the change.
         reason: String,
     },
 }
 
-/// The state: one detector per peer, this member's own report, what was attested, and the gates.
+/// State of the coordinator: one detector per peer, this member's report, accepted attestations, and the gates.
 #[derive(Clone)]
 pub struct Coordinator {
     roster: Roster,
@@ -157,19 +156,19 @@ pub struct Coordinator {
     signer: Arc<dyn Signer>,
     peers: BTreeMap<NodeId, MemberHealth>,
     own: Option<(HealthCheckResult, Moment)>,
-    /// The chain's height as of the last tick. The health monitor's report does not know it.
+    /// Height of the chain at the last tick. The health monitor's report does not contain it.
     height: BlockHeight,
     own_actors: Vec<ActorState>,
     attestations: Attestations,
-    /// How many signatures are checked, by who brings them and who made them: two members.
+    /// Rate limiters for signature checks, by forwarder and author.
     checks: BTreeMap<(NodeId, NodeId), Checks>,
-    /// The last own statement, and when it was made.
+    /// Last own statement, and when it was made.
     stated: Option<(SignedAttestation, Moment)>,
     self_suspicion: Option<Moment>,
-    /// How far the own clock is ahead, in milliseconds, while it is wrong.
+    /// How far this member's clock is ahead, in milliseconds, while it is wrong.
     wrong_clock: Option<i64>,
     departure: Departure,
-    /// Who asks for whom through this member, and when it last did.
+    /// Time of the last probe through this member, by prober and target.
     apart: BTreeMap<(NodeId, NodeId), Moment>,
     gates: Gates,
     last_ping: u64,
@@ -179,7 +178,7 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Nothing heard yet, gate closed.
+    /// Creates the state with no heartbeat received and closed gates.
     pub fn new(
         roster: Roster,
         incarnation: Incarnation,
@@ -213,7 +212,7 @@ impl Coordinator {
         }
     }
 
-    /// What follows from `input`.
+    /// Applies `input` and returns the resulting actions.
     pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
@@ -231,7 +230,7 @@ impl Coordinator {
             Input::Link { peer, is_up, wall } if self.roster.is_peer(&peer) => {
                 self.link_changed(now, wall, &peer, is_up, &mut effects);
             }
-            // The next pings say so.
+            // Announced in the next pings.
             Input::Stay => self.departure.stay(),
             Input::Leave { reason, wall } => self.leave(now, reason, wall, &mut effects),
             Input::Wire { from, wire, wall } if self.roster.is_peer(&from) => {
@@ -247,7 +246,7 @@ impl Coordinator {
                     }
                 }
             }
-            // Of or from a stranger.
+            // Not a member of the roster.
             Input::Link { .. } | Input::Wire { .. } => {}
         }
         effects
@@ -263,12 +262,12 @@ impl Coordinator {
         self.first_tick.get_or_insert(now);
         self.height = height;
         if gap >= self.config.lease {
-            // This process was not running: its silence says nothing about others, nor their counts about now.
+            // This process was paused: silence meanwhile says nothing about peers, nor their counts about now.
             self.after_standstill(now, gap, effects);
             return;
         }
         if gap > self.config.interval {
-            // A gap too short for that is still none of the peers' doing.
+            // A shorter pause does not discard the state, but is not held against peers either.
             for peer in self.peers.values_mut() {
                 peer.excused = (peer.excused + gap).min(self.config.interval);
             }
@@ -287,8 +286,8 @@ impl Coordinator {
         }
     }
 
-    /// Between two ticks. When the next one is late, whatever is known of the peers may be old, and it is the tick that
-    /// says whether this member stood still: nothing is published before, lest an old count gets a new lease.
+    /// Evaluates between two ticks. If the next tick is late, the state of the peers may be stale, and only the tick
+    /// can detect a pause of this process: until then nothing is published, so that a stale count gets no new lease.
     fn evaluate_between_rounds(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         if self.last_tick.is_none_or(|last| now.since(last) <= self.config.interval) {
             self.judge(now, effects);
@@ -303,7 +302,7 @@ impl Coordinator {
                 peer.forget(node, now, reason.clone(), effects);
             }
         }
-        // What was echoed before may be as old as the standstill is long.
+        // Accepted echoes may be as old as the pause.
         self.attestations = Attestations::new(self.roster.own().clone(), self.incarnation);
         self.stated = None;
         self.end_doubt(&reason, effects);
@@ -311,7 +310,7 @@ impl Coordinator {
         self.evaluate(now, Evaluation::Untrusted, effects);
     }
 
-    /// Who is silent for too long, and what that makes of it.
+    /// Determines which peers are silent for too long, and their new states.
     fn judge(&mut self, now: Moment, effects: &mut Vec<Effect>) {
         let has_greeted = self.has_greeted(now);
         self.suspect_unlinked(now);
@@ -340,7 +339,7 @@ impl Coordinator {
                 (MemberState::Unknown, _) if !has_greeted || !peer.has_had_time(now) => {}
                 (MemberState::Unknown, None) => peer.tell_absent(node, effects),
                 (MemberState::Own, _) | (MemberState::Down | MemberState::Left, None) => {}
-                // Whatever it stated before it went.
+                // Its statements from before its departure do not count.
                 (MemberState::Left, Some(_)) if peer.is_leaving() => {}
                 (MemberState::Up | MemberState::Suspected, _) if peer.is_leaving() => {
                     let reason = peer.silent_for(now);
@@ -361,7 +360,7 @@ impl Coordinator {
                 }
                 (MemberState::Suspected, None) if hears_nobody && !lasted => {}
                 (MemberState::Suspected, None) => {
-                    // Whoever answered may bring word of it: it has as long as two rounds.
+                    // Peers that answered may forward its statement: wait for two rounds.
                     let lost_at = *peer.lost_at.get_or_insert(now + config.interval * 2);
                     if lasted || now >= lost_at {
                         let reason = peer.silent_for(now);
@@ -386,7 +385,7 @@ impl Coordinator {
         }
     }
 
-    /// Tells when the own clock becomes wrong, and when it is right again.
+    /// Reports when this member's clock becomes wrong or right again.
     fn judge_clock(&mut self, effects: &mut Vec<Effect>) {
         let known = self.peers.values().filter(|peer| peer.state == MemberState::Up);
         let offsets = known.filter_map(|peer| peer.clock.offset()).collect();
@@ -398,7 +397,7 @@ impl Coordinator {
         }
     }
 
-    /// Whether whoever was going to come by itself has had the time.
+    /// Whether peers have had enough time since the start to connect by themselves.
     fn has_greeted(&self, now: Moment) -> bool {
         self.first_tick.is_some_and(|first| now.since(first) >= GREETING)
     }
@@ -409,20 +408,20 @@ impl Coordinator {
         }
     }
 
-    /// Tells every peer at once: a leaving member is not a failed one.
+    /// Announces the departure to every peer at once, so that it does not count as a failure.
     fn leave(&mut self, now: Moment, reason: String, wall: WallTime, effects: &mut Vec<Effect>) {
         if self.departure.leave(reason, self.next_ping(now)) {
-            // What it stated a moment ago it does not state any more.
+            // The cached statement predates the departure.
             self.stated = None;
             self.send_pings(now, wall, effects);
-            // Those that no ping reaches hear it through the others.
+            // Peers that no ping reaches learn it through the others.
             self.peers.values_mut().for_each(|peer| peer.next_probe = now);
             self.send_probes(now, wall, effects);
             self.evaluate_between_rounds(now, effects);
         }
     }
 
-    /// The peers that are up, stay, and have not confirmed yet that this member leaves.
+    /// Peers that are up, are not leaving, and have not acknowledged yet that this member leaves.
     pub fn unaware(&self) -> Vec<NodeId> {
         let stays = |peer: &MemberHealth| peer.state == MemberState::Up && !peer.is_leaving();
         let is_unaware =
@@ -430,7 +429,7 @@ impl Coordinator {
         self.peers.iter().filter(is_unaware).map(|(node, _)| node.clone()).collect()
     }
 
-    /// Who would stay if this member left.
+    /// Members that would stay if this member left.
     pub fn staying(&self, now: Moment) -> Staying {
         let (own, is_young) = (self.roster.own(), self.is_young(now));
         let mut staying = Staying::default();
@@ -446,7 +445,7 @@ impl Coordinator {
         staying
     }
 
-    /// Decides, and publishes. Between rounds a closing is published at once, as is a changed count.
+    /// Decides and publishes the verdict. Between rounds this publishes a closing or a changed count at once.
     fn evaluate(&mut self, now: Moment, evaluation: Evaluation, effects: &mut Vec<Effect>) {
         let inputs = GateInputs {
             gates: self.gates.clone(),

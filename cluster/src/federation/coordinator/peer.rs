@@ -1,4 +1,4 @@
-//! One peer: what it last said, how it is suspected, and where that leaves it.
+//! Holds the state of one peer: its last report, its failure detector, and its membership state.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,39 +11,39 @@ use crate::health::{HealthCheckResult, HealthStatus, PhiAccrual};
 use crate::id::{Incarnation, NodeId};
 use crate::port::PeerChange;
 
-/// How long a peer's silence is remembered.
+/// How long a peer's silences are remembered.
 const SILENCE_MEMORY: Duration = Duration::from_mins(1);
-/// A peer that fell silent so often within [`SILENCE_MEMORY`] is unstable, though it answers.
+/// Number of silences within [`SILENCE_MEMORY`] from which a peer counts as unstable, although it answers.
 const UNSTABLE_AFTER: usize = 3;
-/// Silences remembered.
+/// Maximum number of silences remembered.
 const SILENCES_MAX: usize = 64;
 
-/// A peer, and what is known of it.
+/// State of one peer.
 #[derive(Clone, Debug)]
 pub(super) struct MemberHealth {
     pub(super) state: MemberState,
     pub(super) incarnation: Option<Incarnation>,
     pub(super) detector: PhiAccrual,
     pub(super) last_seen: Option<Moment>,
-    /// When anything came from it, answer or not.
+    /// Time of the last message of any kind from the peer.
     pub(super) heard: Option<Moment>,
-    /// How much of its silence this member stood still itself.
+    /// Part of the peer's silence during which this process was paused.
     pub(super) excused: Duration,
     pub(super) report: HealthCheckResult,
     pub(super) outstanding: VecDeque<(u64, Moment)>,
     pub(super) down_reason: String,
-    /// When it last fell silent, oldest first.
+    /// Times at which the peer fell silent, oldest first.
     silences: VecDeque<Moment>,
     pub(super) next_probe: Moment,
     pub(super) through: Option<NodeId>,
-    /// What watchers were last told of [`PeerChange::Indirect`].
+    /// Last value of `heard` in [`PeerChange::Indirect`] reported to watchers.
     pub(super) told_heard: bool,
-    /// When a suspected peer is lost, once the doubt is over.
+    /// When a suspected peer is lost after the self-suspicion is over.
     pub(super) lost_at: Option<Moment>,
     pub(super) next_complaint: Moment,
     /// When its connection to this member ended, while there is no other.
     pub(super) link_ended: Option<Moment>,
-    /// Since when this member does not know, for reasons of its own, whether it is there; until watchers are told.
+    /// Since when its state is unknown because of this member itself; `None` once watchers were notified.
     pub(super) absent_since: Option<Moment>,
     pub(super) clock: PeerClock,
 }
@@ -80,12 +80,12 @@ impl MemberHealth {
         self.detector.phi_excusing(now, self.excused)
     }
 
-    /// Whether it is one of those whose common silence makes this member doubt itself.
+    /// Whether the simultaneous silence of this peer and others makes this member suspect itself.
     pub(super) fn is_watched(&self) -> bool {
         matches!(self.state, MemberState::Up | MemberState::Suspected) && !self.is_leaving()
     }
 
-    /// Whether this incarnation of it said that it would leave.
+    /// Whether this incarnation of the peer announced that it leaves.
     pub(super) fn is_leaving(&self) -> bool {
         self.report.status == HealthStatus::ShuttingDown
     }
@@ -94,7 +94,7 @@ impl MemberHealth {
         self.heard.is_some_and(|heard| now.since(heard) <= within)
     }
 
-    /// What was measured and asked before says nothing about the time after.
+    /// Discards measurements and pending pings, which say nothing about the time after a loss.
     fn reset(&mut self) {
         self.detector.reset();
         self.outstanding.clear();
@@ -104,7 +104,7 @@ impl MemberHealth {
         self.absent_since = None;
     }
 
-    /// This member can not say any more whether it is there, for a reason of its own.
+    /// Marks the peer's state as unknown, for a reason that lies with this member.
     pub(super) fn forget(&mut self, node: &NodeId, now: Moment, reason: String, effects: &mut Vec<Effect>) {
         if self.is_leaving() {
             return self.lose(node, reason, effects);
@@ -116,12 +116,12 @@ impl MemberHealth {
         effects.push(Effect::Peer(PeerChange::Unknown { node: node.clone(), reason }));
     }
 
-    /// Whether it has had the time to be heard since this member forgot it.
+    /// Whether the peer has had enough time to respond since its state became unknown.
     pub(super) fn has_had_time(&self, now: Moment) -> bool {
         self.absent_since.is_none_or(|since| now.since(since) >= GREETING)
     }
 
-    /// It has had the time, and was not heard: watchers take it for lost.
+    /// Reports the peer lost to watchers: it had enough time and did not respond.
     pub(super) fn tell_absent(&mut self, node: &NodeId, effects: &mut Vec<Effect>) {
         if self.absent_since.take().is_some() {
             let reason = format!("not heard of for {} s", GREETING.as_secs());
@@ -144,7 +144,7 @@ impl MemberHealth {
         effects.push(Effect::Peer(change));
     }
 
-    /// It lives, as a third member's word of it proves.
+    /// Marks the peer as attested: a statement forwarded by a third member proves that it is alive.
     pub(super) fn attest(
         &mut self,
         node: &NodeId,
@@ -159,7 +159,7 @@ impl MemberHealth {
         self.lost_at = None;
         self.absent_since = None;
         self.down_reason.clear();
-        // What it stated before it said that it would leave does not take that back.
+        // A statement from before the announced departure does not revoke it.
         if !self.is_leaving() {
             self.report = report;
         }
@@ -169,7 +169,7 @@ impl MemberHealth {
         }
     }
 
-    /// It has just fallen silent.
+    /// Records that the peer has just fallen silent.
     pub(super) fn fell_silent(&mut self, now: Moment) {
         if self.silences.len() == SILENCES_MAX {
             self.silences.pop_front();
@@ -177,7 +177,7 @@ impl MemberHealth {
         self.silences.push_back(now);
     }
 
-    /// What is wrong with it although it answers; empty if nothing is.
+    /// What is wrong with the peer although it answers; empty if nothing is.
     pub(super) fn trouble(&self, now: Moment) -> String {
         let is_recent = |silence: &&Moment| now.since(**silence) <= SILENCE_MEMORY;
         let recent = self.silences.iter().filter(is_recent).count();
@@ -187,7 +187,7 @@ impl MemberHealth {
         format!("unstable: it fell silent {recent} times within {} s", SILENCE_MEMORY.as_secs())
     }
 
-    /// Since when, in words.
+    /// Describes the length of the silence.
     pub(super) fn silent_for(&self, now: Moment) -> String {
         let silence = self.last_seen.map_or(Duration::ZERO, |last| now.since(last));
         format!("silent for {} ms (phi {:.1})", silence.as_millis(), self.phi(now))

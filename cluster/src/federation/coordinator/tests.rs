@@ -1,4 +1,4 @@
-//! One member's coordinator, with peers that answer when told.
+//! Tests one member's coordinator with scripted peers.
 
 use super::*;
 use crate::federation::attestation::tests::NameSigner;
@@ -6,7 +6,7 @@ use crate::federation::departure::LEAVING;
 use crate::federation::gate::Decision;
 use crate::health::{PingMessage, PongMessage};
 
-/// One member's coordinator with a clock, and peers that answer when told.
+/// One member's coordinator with a clock and scripted peers.
 struct Federation {
     coordinator: Coordinator,
     now_ms: u64,
@@ -218,7 +218,7 @@ fn an_answer_that_comes_before_the_first_tick_after_a_standstill_gives_no_old_co
     federation.in_flight.clear();
     federation.now_ms += 10_000;
     let published = federation.verdicts.len();
-    // Whoever is told to end while it stands still asks its peers before it looks at the clock.
+    // A request to leave that arrives after a pause is handled before the next tick.
     federation.input(Input::Want { told: false, wall: WallTime(0) });
     let (_, from, pong) = federation.in_flight.pop().expect("node-2 answers");
     federation.input(Input::Wire { from, wire: FederationWire::Pong(pong), wall: WallTime(0) });
@@ -277,7 +277,7 @@ fn a_delay_of_200_ms_is_no_fault() {
 fn irregular_heartbeats_make_the_detector_patient_up_to_a_bound() {
     let mut federation = Federation::new();
     federation.run(2_000);
-    // Answers that come late, and then those that were not delayed.
+    // Delayed answers, followed by answers without delay.
     for _ in 0..25 {
         federation.delay_ms = 600;
         federation.run(500);
@@ -455,7 +455,7 @@ fn strangers_are_not_heard() {
     }
 }
 
-/// Counts what it checks.
+/// Counts the signatures it verifies.
 struct Counting(NameSigner, std::sync::atomic::AtomicUsize);
 
 impl Signer for Counting {
