@@ -1,9 +1,9 @@
 //! Determines which members of the federation are healthy, and whether work may continue, as seen by one member.
 //!
 //! This module decides which members of the configured roster are healthy, and from their number alone what the
-//! [`gate`] admits. It never counts only the visible members, and never lowers the required number: in a 2|2 partition
-//! both sides halt. It sends to other members through an [`Outbox`](crate::port::Outbox) and does not depend on the
-//! transport; it signs through a [`Signer`](crate::port::Signer) and does not depend on a curve.
+//! [`gate`] admits. The required number is a share of the roster, not of the visible members, and is never lowered: in
+//! a 2|2 partition both sides halt. It sends to other members through an [`Outbox`](crate::port::Outbox) and does not
+//! depend on the transport; it signs through a [`Signer`](crate::port::Signer) and does not depend on a curve.
 //!
 //! Reading order: [`wire`], [`message`], [`roster`], [`gate`] (counts → open or closed), [`decision`] (inputs →
 //! outcome, replayable), [`verdict`] (outcome with a lease, and the log), [`attestation`] (forwarded statements),

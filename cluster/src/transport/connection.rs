@@ -554,7 +554,7 @@ impl Connection {
         let mut silences = 0;
         let mut heard_before = 0;
         let mut ended = pin!(self.end.cancelled());
-        // `Err`: the peer violated the protocol. `Ok`: the connection was lost.
+        // `Err`: the peer violated the protocol. `Ok`: the connection was closed or lost.
         let reason: Result<String, String> = loop {
             if self.ended().is_some() {
                 return;

@@ -7,7 +7,7 @@
 //! ```text
 //!  sender ─► TypedSender ─► PeerChannel ─► Connection: bounded queue ─► socket ─► Connection ─► InboundRouter ─► actor
 //!                          ▲ up, down       ▲ hands over                             │
-//!                     LinkActor ◄──── NetworkActor (acceptor, Handshaker, NodeServer) ── control frames: ractor_cluster
+//!                   LinkActor ◄──── NetworkActor (acceptor, Handshaker, NodeServer) ── control frames: ractor_cluster
 //! ```
 //!
 //! Reading order: [`frame`], [`hello`], [`envelope`], [`queue`] (encoding and send priority), [`identity`], [`tls`],

@@ -17,7 +17,7 @@ use prost::Message as _;
 
 use crate::id::{Incarnation, NodeId};
 
-/// Processes whose uptimes differ by less than this are ordered by instance alone, because messages take time in transit.
+/// Processes whose uptimes differ by at most this are ordered by instance alone, because messages take time in transit.
 const SAME_TIME: Duration = Duration::from_secs(1);
 /// Domain separation prefix of the signed statement.
 const DOMAIN: &[u8] = b"alys/presence/1";
