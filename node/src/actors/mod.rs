@@ -1,11 +1,11 @@
-//! The domain actors of a member. What every cluster has (federation, health, links, telemetry) is in
-//! `alys-cluster`; here is what makes this one a blockchain.
+//! The domain actors of a member. `alys-cluster` holds what every cluster needs (federation, health, links, telemetry);
+//! this module holds what makes this cluster a blockchain.
 //!
-//! [`chain`] owns the block store, [`engine`] the execution engine and the pool, [`consensus`] decides and is
-//! the only one that adds blocks, [`sync`] fetches what was missed.
+//! [`chain`] owns the block store, [`engine`] the execution engine and the transaction pool, [`consensus`] decides
+//! blocks and is the only one that adds them, [`sync`] fetches missed blocks.
 //!
-//! Each folder has the same furniture: `message` (what it is told and asked), `state` (its decisions, pure,
-//! where it has any), `actor` (the shell).
+//! Every folder has the same files: `message` (its messages), `state` (its decisions as pure code, where there are
+//! any), `actor` (the actor itself).
 
 pub mod chain;
 pub mod consensus;

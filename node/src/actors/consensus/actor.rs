@@ -1,7 +1,8 @@
-//! Consensus as an actor.
+//! The consensus actor.
 //!
-//! A step signs and logs, so it is taken on the storage thread, one at a time. What arrives meanwhile waits for its
-//! end, but for checks: consensus answers them while the disk is slow or hangs, and says so.
+//! A step signs and writes the log, so it runs on the storage thread, one at a time. Messages that arrive meanwhile are
+//! deferred until the step ends. Health checks are not: consensus answers them while the disk is slow or hangs, and
+//! reports that.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
@@ -43,66 +44,66 @@ use crate::keys::SecretKey;
 use crate::ports::{Head, Observed, PayloadStatus, StoredBlock};
 use crate::storage::{OPEN_DEADLINE, Storage};
 
-/// How often the gate and the beat are looked at.
+/// Interval at which the gate and the next height's due time are checked.
 const TICK: Duration = Duration::from_millis(20);
-/// The longest an execution may take. Longer, and consensus fails and is restarted.
+/// Deadline for reading blocks and for executing one. If it passes, consensus fails and is restarted.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How long the chain is waited for before it is asked again to store the same block: a disk that hangs is no failure
-/// of consensus, and named by whoever waits for it.
+/// Time after which the chain is asked again to store the same block. A disk that hangs is no failure of consensus;
+/// health checks report it.
 const COMMIT_DEADLINE: Duration = Duration::from_mins(1);
-/// Questions of users that may wait for the end of a step. One more is dropped with its reply.
+/// User queries that may wait for the end of a step. Further ones are dropped with their reply ports.
 const QUESTIONS_MAX: usize = 32;
-/// Pause before an engine that could not build, or a chain that had no room, is asked again.
+/// Pause before a retry if the engine could not build, or the chain's mailbox was full.
 const RETRY: Duration = Duration::from_millis(50);
-/// Callers that may wait for this member to be ready to leave; one more takes the place of the oldest.
+/// Callers of `Leave` that may wait. One more replaces the oldest.
 const FAREWELLS_MAX: usize = 8;
 
-/// What consensus works with.
+/// The consensus actor: its settings and ports.
 #[derive(Clone)]
 pub struct ConsensusActor {
-    /// Where it is reached.
+    /// Address of this actor.
     pub address: Address<ConsensusMessage>,
-    /// What all members agree on.
+    /// Members, keys and parameters that all members share.
     pub genesis: Arc<Genesis>,
-    /// All members, and which one this is.
+    /// All members, and which of them this node is.
     pub roster: Roster,
-    /// This member's key.
+    /// Signing key of this member.
     pub key: SecretKey,
-    /// This node's incarnation.
+    /// Incarnation of this node.
     pub incarnation: Incarnation,
-    /// Time-outs.
+    /// Round timeouts and the tolerated clock drift.
     pub config: ConsensusConfig,
-    /// The write-ahead log.
+    /// Path of the write-ahead log.
     pub log_path: PathBuf,
-    /// The signer's journal.
+    /// Path of the signer's journal.
     pub journal_path: PathBuf,
-    /// Whose it is, and what it must hold.
+    /// Identity that the journal must have, and the number of records it must hold.
     pub journal: (BlockHash, JournalMark),
-    /// The file of evidence against members that sign twice.
+    /// Path of the file with evidence against members that sign twice.
     pub evidence_path: PathBuf,
-    /// Whether steps may be taken.
+    /// Reads whether the gate admits votes and proposals.
     pub gate: GateReader,
-    /// Where the chain ends.
+    /// Reads the head of the chain.
     pub head: HeadReader,
-    /// Stores blocks.
+    /// Address of the chain actor, which stores blocks.
     pub chain: Address<ChainMessage>,
-    /// Where steps are taken.
+    /// Storage thread, on which steps run.
     pub storage: Storage,
-    /// Executes blocks.
+    /// Address of the engine actor, which executes blocks.
     pub engine: Address<EngineMessage>,
-    /// Takes messages to the other members.
+    /// Sends messages to other members.
     pub outbox: Arc<dyn Outbox<ConsensusWire>>,
-    /// Where slots begin, for those who want to know.
+    /// Publishes when slots begin.
     pub slots: SlotReader,
-    /// Reads time.
+    /// Source of monotonic and wall-clock time.
     pub clock: Arc<dyn Clock>,
-    /// Whether this member is to misbehave.
+    /// Misbehaviour that fault injection requests of this member.
     pub drill: ByzantineDrill,
-    /// Hears of rounds and blocks.
+    /// Bus for events about rounds and blocks.
     pub events: EventBus,
 }
 
-/// What a step works with. It goes to the storage thread and comes back with what follows.
+/// State that a step works on. It moves to the storage thread and back.
 pub struct StepState {
     driver: HeightDriver,
     signer: GuardedSigner,
@@ -112,28 +113,30 @@ pub struct StepState {
 
 /// The actor's state.
 pub struct ConsensusActorState {
-    /// `None` while a step is taken.
+    /// `None` while a step runs.
     step: Option<Box<StepState>>,
-    /// Whoever brings back the step under way. It ends with this actor, so that the thread drops what nobody awaits.
+    /// Task that returns the running step. It is aborted with this actor, so that the storage thread drops a result
+    /// that nobody awaits.
     taking: Option<tokio::task::AbortHandle>,
-    /// What arrived while a step is taken. It keeps its slot of the mailbox and its sender's share of it, which bound it.
+    /// Messages that arrived while a step runs. They keep their mailbox slots and count towards their senders' quotas,
+    /// which bounds the queue.
     deferred: VecDeque<Mail<ConsensusMessage>>,
-    /// What consensus said of itself after the last step.
+    /// Health of consensus after the last step.
     health: HealthCheckResult,
-    /// Whoever has a block stored that is on its way to the chain. It ends with this actor, which begins anew at the head.
+    /// Task that has the chain store a block. It is aborted with this actor, which restarts at the head.
     committing: Option<tokio::task::AbortHandle>,
-    /// What the step under way verifies, to be carried to others after it.
+    /// Message that the running step verifies; it is relayed to other members afterwards.
     carried: Option<(NodeId, ConsensusWire)>,
-    /// What its key has signed that its journal does not know.
+    /// Statement signed by this member's key that its journal does not hold.
     missed: Option<Statement>,
     evidence: Evidence,
-    /// How this member misbehaves, while a drill wants it to.
+    /// This member's misbehaviour while fault injection requests one.
     byzantine: Option<Byzantine>,
     round_tracing: RoundTracing,
     last_commit: Option<Moment>,
-    /// Members that do not reach each other, and do reach this one.
+    /// Pairs of members that do not reach each other but do reach this one.
     apart: BTreeSet<(NodeId, NodeId)>,
-    /// Whoever waits until this member may leave: at most [`FAREWELLS_MAX`].
+    /// Callers that wait until this member may leave: at most [`FAREWELLS_MAX`].
     farewells: Vec<RpcReplyPort<DrainResult>>,
 }
 
@@ -144,12 +147,12 @@ impl Drop for ConsensusActorState {
 }
 
 impl ConsensusActorState {
-    /// What a step works with, between two steps.
+    /// State of the steps. Panics while a step runs.
     fn step(&self) -> &StepState {
         self.step.as_ref().expect("messages that need it wait for the end of a step")
     }
 
-    /// Answers those who wait until this member may leave, if it may.
+    /// Answers the callers that wait until this member may leave, if it may.
     fn say_farewell(&mut self) {
         if self.farewells.is_empty() {
             return;
@@ -159,7 +162,7 @@ impl ConsensusActorState {
         let farewell = match step.driver.departure() {
             Departure::Deciding(_) => return,
             Departure::Stuck(height) => DrainResult::GivenUp(height),
-            // Begun before the gate closed, or before the last start.
+            // The height was started before the gate closed, or before the last restart.
             Departure::Ready if step.log.holds(head + 1) => DrainResult::GivenUp(head + 1),
             Departure::Ready => DrainResult::Finished(head),
         };
@@ -170,10 +173,10 @@ impl ConsensusActorState {
 }
 
 type Me = ActorRef<Mail<ConsensusMessage>>;
-/// Waits for a block of a peer's to be stored.
+/// Reply port of a caller that waits for a peer's block to be stored.
 pub(super) type Adopter = RpcReplyPort<Result<(), String>>;
 
-/// A question to the engine: answered once, or asked again when it is lost.
+/// The reply handler of a request to the engine. If the request is lost, dropping the handler schedules a retry.
 struct Answering {
     me: Me,
     retry: Option<(u64, EngineRequest)>,
@@ -182,7 +185,7 @@ struct Answering {
 impl Answering {
     fn give(mut self, message: ConsensusMessage) {
         self.retry = None;
-        // An actor that ended meanwhile asks anew after its restart.
+        // If this actor has stopped, its next incarnation asks again.
         let _ = self.me.cast(Mail::to_self(message));
     }
 }
@@ -207,7 +210,7 @@ impl ConsensusActor {
         }
     }
 
-    /// Has the conductor take a step over an input, on the storage thread; [`Self::stepped`] does what follows.
+    /// Runs a step of the [`HeightDriver`] on the storage thread; [`Self::stepped`] applies the result.
     fn input(&self, me: &Me, shell: &mut ConsensusActorState, input: Input) {
         let at = self.instant();
         self.tell_input(at, &mut shell.round_tracing, &input);
@@ -226,13 +229,13 @@ impl ConsensusActor {
         let me = me.clone();
         let taking = tokio::spawn(async move {
             let outcome = step.await.map(|(state, actions)| StepTaken { began: at.now, state, actions });
-            // An actor that has ended begins anew from its files.
+            // If this actor has stopped, its next incarnation starts from its files.
             let _ = me.cast(Mail::to_self(ConsensusMessage::Stepped(outcome)));
         });
         shell.taking = Some(taking.abort_handle());
     }
 
-    /// A step was taken: does what follows from it.
+    /// Applies the result of a step.
     fn stepped(
         &self,
         me: &Me,
@@ -247,7 +250,7 @@ impl ConsensusActor {
         for action in actions {
             if let Action::Commit(decision) = action {
                 shell.round_tracing.step(|rounds, now| rounds.decided(began, now));
-                // The same height may be on its way as a block of a peer's: then that is what is committed.
+                // The same height may be on its way to the chain as a peer's block: then that one is committed.
                 if shell.committing.is_none() {
                     self.commit(me, shell, *decision, None);
                 }
@@ -271,7 +274,7 @@ impl ConsensusActor {
         Ok(())
     }
 
-    /// What this member says of its consensus: of its disk, if that is what it waits for.
+    /// Health of this actor: that of consensus or that of its disk, whichever is worse.
     fn health(&self, shell: &ConsensusActorState) -> HealthCheckResult {
         let disk = self.storage.disk().reading().health(self.genesis.block_time());
         let consensus = match &shell.step {
@@ -286,7 +289,7 @@ impl ConsensusActor {
         if is_worse { disk } else { consensus }
     }
 
-    /// What an input means for the round as it is told.
+    /// Records what an input means for the trace of the current round.
     fn tell_input(&self, at: StepTime, round_tracing: &mut RoundTracing, input: &Input) {
         round_tracing.tell(|rounds, _| {
             let now = at.now;
@@ -331,7 +334,7 @@ impl ConsensusActor {
             }),
             Action::KeepEvidence(equivocation) => self.keep_evidence(shell, &equivocation),
             Action::TellUnknownSignature(statement) => {
-                // A higher one says more: the floor will be no lower.
+                // Keep the highest one: the floor will be no lower than its height.
                 let is_higher = |missed: &Statement| missed.height >= statement.height;
                 shell.missed = shell.missed.take().filter(is_higher).or(Some(statement));
                 let (height, step) = (BlockHeight(statement.height), statement.step.as_str());
@@ -361,7 +364,7 @@ impl ConsensusActor {
         }
     }
 
-    /// What is left to do of an action where this member is to misbehave, in a drill.
+    /// Lets a Byzantine member replace an action; returns the action if it is to be applied as it is.
     fn misbehave(&self, me: &Me, shell: &mut ConsensusActorState, action: Action) -> Option<Action> {
         let how = self.drill.ordered();
         if shell.byzantine.as_ref().map(Byzantine::how) != how {
@@ -373,7 +376,7 @@ impl ConsensusActor {
         let deliveries = match action {
             Action::Send(message) => byzantine.say(None, message),
             Action::SendTo(peer, message) => byzantine.say(self.genesis.index_of(&peer), message),
-            // It gives nobody away, and knows what it signed.
+            // A Byzantine member exposes no other member, and knows what it signed itself.
             Action::PassOn(..) | Action::TellUnknownSignature(_) => Vec::new(),
             other => return Some(other),
         };
@@ -381,7 +384,7 @@ impl ConsensusActor {
         None
     }
 
-    /// Sends what a member says that misbehaves, each at its time.
+    /// Sends the messages of a Byzantine member, each after its delay.
     fn deliver(&self, me: &Me, deliveries: Vec<Delivery>) {
         for Delivery { to, after, message } in deliveries {
             if after > Duration::ZERO {
@@ -393,7 +396,7 @@ impl ConsensusActor {
         }
     }
 
-    /// Tells of an equivocation, once for each height of a member, and keeps it, in its file too, if there is room for it.
+    /// Reports an equivocation, once per member and height, and keeps it, also in its file, if there is room.
     fn keep_evidence(&self, shell: &ConsensusActorState, equivocation: &Equivocation) {
         let (height, round, step) = equivocation.first.statement.place();
         let author = self.roster.members().get(usize::from(equivocation.author));
@@ -414,19 +417,19 @@ impl ConsensusActor {
         });
     }
 
-    /// Tells an event of the round in hand.
+    /// Emits an event in the trace of the current round.
     fn tell(&self, shell: &ConsensusActorState, event: ClusterEvent) {
         within_sync(shell.round_tracing.cause(RoundTraces::context), || self.events.tell(event));
     }
 
-    /// Carries what a member states to those whom it does not reach itself, one step and no further. Its
-    /// signature says whose it is, whoever brings it.
+    /// Relays a message to the members that its author does not reach, one hop only. The signature proves the author,
+    /// whoever relays it.
     fn carry(&self, shell: &ConsensusActorState, from: &NodeId, message: &ConsensusWire) {
         let author = message.author().and_then(|author| self.roster.members().get(author));
         let holds = |(author, signed): &(usize, Signed)| {
             shell.step().received.holds(*author, &signed.statement, &signed.signature)
         };
-        // What was not verified here is not vouched for.
+        // Statements that were not verified here are not relayed.
         if author == Some(from) && message.statements().iter().all(holds) {
             for (_, other) in shell.apart.iter().filter(|(one, _)| one == from) {
                 self.outbox.send(other, message.clone());
@@ -434,7 +437,7 @@ impl ConsensusActor {
         }
     }
 
-    /// Asks the engine. What it can not give yet is asked for again a little later.
+    /// Sends a request to the engine. A request that can not be served yet is retried shortly after.
     fn request(&self, me: &Me, shell: &ConsensusActorState, request: EngineRequest) {
         let head = shell.step().driver.head();
         let height = head.height + 1;
@@ -453,12 +456,12 @@ impl ConsensusActor {
                 Box::new(move |status| answer.give(ConsensusMessage::Checked { block, round, status })),
             ),
         };
-        // A message that is not taken, or dies with the engine, is asked for again by its own end.
+        // A message that is refused, or lost with the engine, is retried when its `Answering` is dropped.
         let cause = shell.round_tracing.cause(|rounds| rounds.context_of(step));
         let _ = within_sync(cause, || self.engine.cast(message));
     }
 
-    /// Has a decided block stored; [`Self::committed`] does what follows. `adopter` waits for it.
+    /// Has the chain store a decided block; [`Self::committed`] handles the result. `adopter` waits for it.
     fn commit(
         &self,
         me: &Me,
@@ -475,12 +478,12 @@ impl ConsensusActor {
         let (chain, me) = (self.chain.clone(), me.clone());
         let committing = tokio::spawn(async move {
             let result = loop {
-                // A chain that is being restarted has not lost the block: storing it twice is storing it once.
+                // A chain that is restarting has not lost the block: storing it is idempotent.
                 let ask = |reply| ChainMessage::Commit(stored.clone(), reply);
                 match within(cause, chain.call_retrying(COMMIT_DEADLINE, ask)).await {
-                    // The disk hangs: this member has nothing to do until it answers.
+                    // The disk hangs: this member has nothing to do until it responds.
                     Err(CallError::Deadline { .. }) => {}
-                    // Others ask the chain for more than it can take.
+                    // Other requests fill the chain's mailbox.
                     Err(CallError::Mail(MailError::Full { .. })) => tokio::time::sleep(RETRY).await,
                     Err(error) => break Err(error.to_string()),
                     Ok(result) => break result,
@@ -488,13 +491,13 @@ impl ConsensusActor {
             };
             let adopted = observed.adopted;
             let committed = Committed { result, block, round, adopted, shown, deciding, adopter };
-            // An actor that has ended begins anew at the head.
+            // If this actor has stopped, its next incarnation starts at the head.
             let _ = me.cast(Mail::to_self(ConsensusMessage::Committed(Box::new(committed))));
         });
         shell.committing = Some(committing.abort_handle());
     }
 
-    /// Where the chain ends, once it has stored what it was given by a consensus that has ended since.
+    /// Head of the chain, read after the chain has stored any block from an earlier incarnation of this actor.
     async fn settled(&self) -> Result<Head, ActorProcessingErr> {
         let (reader, from) = (Reader::Own, u64::MAX);
         let ask = |reply| ChainMessage::Range { reader, from, max: 0, max_bytes: 0, reply };
@@ -502,8 +505,9 @@ impl ConsensusActor {
         Ok(self.head.head())
     }
 
-    /// Holds the end of the chain against the journal: a chain that is newer than its journal shows what the journal lacks.
-    /// Where heights are decided in their first round, each member has proposed one of twice as many blocks as there are members.
+    /// Compares the end of the chain with the journal: a chain newer than its journal shows signatures that the journal
+    /// lacks. The newest two blocks per member suffice: where heights are decided in their first round, every member
+    /// has proposed one of them.
     async fn compared(&self, mut journal: Journal, head: u64) -> Result<Journal, ActorProcessingErr> {
         let Some(own) = self.genesis.index_of(self.roster.own()).filter(|_| head > 0) else {
             return Ok(journal);
@@ -525,7 +529,7 @@ impl ConsensusActor {
         Ok(journal)
     }
 
-    /// A block was stored: tells whoever wants to know, and the conductor.
+    /// A block was stored: notifies the engine, the subscribers and the driver.
     fn committed(
         &self,
         me: &Me,
@@ -535,8 +539,8 @@ impl ConsensusActor {
         let Committed { result, block, round, adopted, shown, deciding, adopter } = committed;
         shell.committing = None;
         let head = result?;
-        // An engine that misses this begins anew at the head when it is asked to build on it.
-        // Part of no round: the vote that came last did not ask for it.
+        // An engine that misses this catches up from the chain when it is asked to build or check. The message has no
+        // parent span: the last vote did not cause it.
         let _ = within_sync(None, || self.engine.cast(EngineMessage::Committed(Box::new(block))));
         let now = self.clock.now();
         let interval = shell.last_commit.replace(now).map(|last| now.since(last));
@@ -549,7 +553,7 @@ impl ConsensusActor {
         Ok(())
     }
 
-    /// A block that other members decided, if its certificate and its execution hold.
+    /// Prepares a block that other members decided, if its certificate and its execution are valid.
     async fn adopt(
         &self,
         head: Head,
@@ -566,7 +570,7 @@ impl ConsensusActor {
             return Ok(Err(error.to_string()));
         }
         let (sender, receiver) = ractor::concurrency::oneshot();
-        // The answer is lost only with this actor.
+        // Sending fails only if this actor has stopped waiting.
         let answer = Box::new(move |status| drop(sender.send(status)));
         if let Err(error) = self.engine.cast(EngineMessage::Check(block.clone(), answer)) {
             return Ok(Err(error.to_string()));
@@ -576,7 +580,7 @@ impl ConsensusActor {
         };
         match status {
             PayloadStatus::Valid => {}
-            // A quorum decided what this member's engine refuses: one of them is broken, and this member must
+            // A quorum decided a block that this member's engine rejects: one of them is broken, and this member must
             // not pretend to follow.
             PayloadStatus::Invalid(reason) => {
                 let error_code = format!("the decided block {} is not valid here: {reason}", block.height);
@@ -636,7 +640,7 @@ impl Actor for ConsensusActor {
             self.genesis.block_time(),
         );
         self.address.bind(me.clone());
-        // What changes from here on is told.
+        // Changes from here on arrive as messages.
         driver.begin_without(self.gate.lost());
         send_self_after(&me, Duration::ZERO, ConsensusMessage::Tick);
         let members = || self.roster.members().iter().map(ToString::to_string).collect();
@@ -692,7 +696,7 @@ impl Actor for ConsensusActor {
     }
 }
 
-/// Whether it is handled although a step is taken. A fault for a drill is: it is none of the messages.
+/// Whether a message is handled while a step runs. An injected fault is, as it is not a `ConsensusMessage`.
 fn needs_no_step(mail: &Mail<ConsensusMessage>) -> bool {
     matches!(
         mail.peek(),
@@ -702,14 +706,14 @@ fn needs_no_step(mail: &Mail<ConsensusMessage>) -> bool {
     )
 }
 
-/// Puts a message behind those that wait for the end of a step. Of what would pile up while the disk hangs, only the newest
-/// or the first waits.
+/// Queues a message until the running step ends. Of messages that would pile up while the disk hangs, only the newest
+/// or the first ones are kept.
 fn defer(me: &Me, shell: &mut ConsensusActorState, mail: Mail<ConsensusMessage>) {
     let waits = |is: fn(&ConsensusMessage) -> bool| {
         shell.deferred.iter().filter(|mail| mail.peek().is_some_and(is)).count()
     };
     match mail.peek() {
-        // The gate and the time are looked at anew with the next.
+        // The next tick checks the gate and the time again.
         Some(ConsensusMessage::Tick) if shell.step.is_none() => {
             return send_self_after(me, TICK, ConsensusMessage::Tick);
         }
@@ -751,7 +755,7 @@ impl ConsensusActor {
                 send_self_after(me, TICK, ConsensusMessage::Tick);
                 let (stored, known) = (self.head.head().height, shell.step().driver.head().height);
                 if shell.committing.is_none() && stored > known {
-                    // Begun by an actor that has ended since.
+                    // An earlier incarnation of this actor handed that block to the chain.
                     return Err(format!("the chain is at height {stored}, and consensus at {known}").into());
                 }
                 self.input(me, shell, Input::Tick);
@@ -761,7 +765,7 @@ impl ConsensusActor {
                 if let Some(cause) = cause {
                     shell.round_tracing.step(|rounds, _| rounds.heard(&message, cause.context));
                 }
-                // A link is a member's: a sender is one of them.
+                // Links are authenticated, so the sender is a member.
                 let Some(place) = self.roster.members().iter().position(|member| *member == from) else {
                     return Ok(());
                 };

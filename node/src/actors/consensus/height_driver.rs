@@ -1,4 +1,4 @@
-//! When the protocol may take a step.
+//! Decides when the protocol may take a step.
 //!
 //! ```text
 //!              due, gate open              decided             committed
@@ -8,21 +8,22 @@
 //!      └── the gate closed in the middle of a step: replayed from the log once it is open again
 //! ```
 //!
-//! A member whose signer's journal holds a statement for the height that replaying the log does not lead to
-//! has lost a part of the log, and may have locked a block without knowing it any more. It stays **silent**
-//! until others have decided that height, and says that it is unhealthy meanwhile.
+//! If the signer's journal holds a statement for the height that replaying the log does not produce, part of the log is
+//! lost, and this member may have locked a block that it no longer knows. It then stays **silent** until other members
+//! have decided that height, and reports itself unhealthy meanwhile.
 //!
-//! A proposer that is known to be lost is not waited for: its time-out ends at once, at the beginning of its
-//! round and in the middle of it, and so does the wait for precommits of a block that nobody has seen. That is
-//! liveness only: leaving a round early is always safe, and what the proposer says is heard whenever it comes.
+//! A proposer known to be lost is not waited for. The propose timeout of its round shrinks to `propose_lost`, from the
+//! start or in the middle of the round, and so does the precommit timeout of that round. This affects liveness only:
+//! leaving a round early is always safe, and a late message of the proposer is still processed.
 //!
-//! What arrives is verified first, and a second statement of one author that differs is evidence ([`Received`]). While
-//! the gate is closed, and between two heights, what was verified is held, bounded for each sender ([`Held`]).
+//! Incoming messages are verified first. A second, different statement of one author for the same height, round and
+//! step is evidence ([`Received`]). While the gate is closed, and between two heights, verified messages are held,
+//! bounded per sender ([`Held`]).
 //!
-//! A member that votes for another block than the one this member was offered is sent that offer, and what others
-//! voted in a round without a decision is passed on: a member that says different things to different members is
-//! found out. When the gate opens, and when a peer comes back, this
-//! member repeats what it said in the present round, so that nobody waits for a repetition timer.
+//! A member that votes for another block than the proposal this member has is sent that proposal, and the votes of a
+//! round that ended without a decision are relayed, so that equivocation is detected. When the gate opens, and when a
+//! peer comes back, this member repeats its messages of the current round, so that nobody waits for a rebroadcast
+//! timer.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -48,45 +49,48 @@ use crate::consensus::received::{HEIGHTS_AHEAD, Received};
 use crate::consensus::{Block, BlockHash, Certificate};
 use crate::ports::{Head, Observed};
 
-/// Slots without a block, while the gate is open, after which consensus calls itself degraded, and the member is not ready.
+/// Slots without a block, while the gate is open, after which consensus reports itself degraded and the member is not
+/// ready.
 pub const STALLED_SLOTS: u32 = 3;
-/// How far above what others say of their chains a member may have signed before it lost its memory: the height in hand,
-/// and the one above where it decided that before those who speak had.
+/// How far above its peers' chains a member may have signed before it lost its memory: the height being decided, plus
+/// one if it had decided that height before those peers did.
 const FORGOTTEN_ABOVE: u64 = 2;
-/// Why a member remembers nothing.
+/// Reason given when a member discards its signing memory.
 pub const COPIED: &str = "this member's key has signed what its journal does not know: its data directory is an older copy, or its key has two holders";
-/// Why a member is silent.
+/// Reason given while a member is silent.
 const SILENT: &str = "a part of the consensus log is gone; silent until others have decided this height";
-/// Own messages of the present round that can be repeated.
+/// Own messages of the current round that are kept for repetition.
 const SAID_MAX: usize = 32;
-/// Proposals of one member for one height of which it is remembered when they were seen.
+/// Proposals per proposer and height whose arrival time is kept.
 const SEEN_PER_MEMBER: usize = 4;
-/// Forged messages of one sender, each of which costs a signature's check, until it is heard again at the next height.
+/// Forged messages of one sender, each of which costs a signature check, after which the sender is ignored until the
+/// next height.
 const FORGERIES_MAX: u32 = 16;
-/// Syncs before a proposal leaves its proposer, with the emptying of the log: the block in the log, the journal.
+/// Disk syncs before a proposal leaves its proposer: emptying the log, the block in the log, the journal.
 const PROPOSAL_SYNCS: u32 = 4;
-/// How long before a height is due the log is emptied for it: so many syncs, and a few ticks.
+/// How long before a height is due the log is emptied for it: this many disk syncs, plus a few ticks.
 const PREPARATION_SYNCS: u32 = 2;
 const PREPARATION: Duration = Duration::from_millis(60);
-/// Syncs before a vote leaves its voter: the log, the journal, and one that a step before it may be in.
+/// Disk syncs before a vote leaves its voter: the log, the journal, and one that the previous step may still be waiting
+/// for.
 const VOTE_SYNCS: u32 = 3;
 
-/// The time of an input, on both clocks, and whether the gate is open at that moment.
+/// Time of an input on both clocks, and what the gate admits at that time.
 #[derive(Clone, Copy, Debug)]
 pub struct StepTime {
-    /// Monotonic.
+    /// Monotonic time.
     pub now: Moment,
-    /// For time stamps.
+    /// Wall-clock time, for block timestamps.
     pub wall: WallTime,
-    /// Whether steps may be taken.
+    /// Whether the gate admits votes, so that steps may be taken.
     pub gate_open: bool,
-    /// Whether a block may be offered, for which more members may have to be healthy.
+    /// Whether the gate admits proposals, which may require more healthy members than votes.
     pub may_propose: bool,
 }
 
-/// A log that knows where each height begins.
+/// A log that knows which height its entries belong to.
 pub trait HeightLog: MessageLog {
-    /// What it holds of `height`, the one above the chain's head.
+    /// Starts `height`, the one above the chain's head, and returns the entries logged for it.
     fn begin(&mut self, height: u64) -> Result<Vec<LogEntry>, LogError>;
 }
 
@@ -96,139 +100,139 @@ impl HeightLog for crate::consensus::log::WriteAheadLog {
     }
 }
 
-/// What a step signs and logs with.
+/// Ports that a step uses.
 pub struct Tools<'a> {
-    /// Signs, or refuses.
+    /// Signs statements, or refuses to.
     pub signer: &'a mut dyn Signer,
-    /// Remembers.
+    /// Write-ahead log of the height.
     pub log: &'a mut dyn HeightLog,
-    /// What others stated.
+    /// Statements of other members.
     pub received: &'a mut Received,
 }
 
-/// What the conductor learns.
+/// Inputs of the driver.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Time passes.
+    /// Time passed.
     Tick,
-    /// The member at this place of genesis sent something.
+    /// A message from the member at this index in genesis.
     Message(usize, ConsensusWire),
-    /// A timer set under this generation ran out.
+    /// The timer set with this generation elapsed.
     Timer(RoundTimer, u64),
-    /// A block was built.
+    /// The engine built a block.
     Built {
-        /// For which round.
+        /// Round the block is for.
         round: u32,
-        /// The block.
+        /// Block that was built.
         block: Block,
     },
-    /// A block was executed.
+    /// The engine executed a block.
     Checked {
-        /// The block.
+        /// Block that was executed.
         block: Block,
-        /// In which round it was offered.
+        /// Round in which the block was proposed.
         round: u32,
-        /// Whether it gave what it says.
+        /// Whether the execution gave the result that the block claims.
         valid: bool,
     },
-    /// The chain ends here now; `adopted` if the block came from a peer.
+    /// The chain has a new head.
     Committed {
-        /// The new end.
+        /// New head of the chain.
         head: Head,
-        /// See above.
+        /// Whether the block came from a peer instead of a decision of this member.
         adopted: bool,
-        /// What this member has signed for it, as the block and its certificate show.
+        /// Last step this member signed for the block, as the block and its certificate show.
         shown: Option<Step>,
     },
-    /// A member was lost or came back.
+    /// The reachability of a member changed.
     Peer(PeerChange),
-    /// This member's key has signed what its journal should know and does not: it was told by
+    /// This member's key signed a statement that its journal should hold and does not, as reported by
     /// [`Action::TellUnknownSignature`].
     Missed(Statement),
-    /// What peers say of their chains.
+    /// Heights reported by peers.
     PeersAt {
-        /// More members than can lie say that theirs has come this far.
+        /// Highest height claimed by more members than may be Byzantine.
         height: u64,
-        /// Peers that said how far theirs has.
+        /// Number of peers that reported a height.
         heard: usize,
     },
-    /// This member is going to leave: no height begins any more.
+    /// This member is shutting down: no further height starts.
     Leave,
 }
 
-/// What stands between a member that is told to leave and its leaving.
+/// What a member that is shutting down waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Departure {
-    /// Nothing: it is between two heights.
+    /// Nothing: the member is between two heights.
     Ready,
-    /// This height is being decided.
+    /// This height is being decided or stored.
     Deciding(u64),
-    /// This height was begun, and can not go on: the gate is closed, or this member is silent.
+    /// This height has started and can not proceed: the gate is closed, or this member is silent.
     Stuck(u64),
 }
 
-/// What is to be done.
+/// Effects for the actor to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Send to every other member.
+    /// Send an own message to every other member.
     Send(ConsensusWire),
-    /// Send to one member.
+    /// Send an own message to one member.
     SendTo(NodeId, ConsensusWire),
-    /// Pass on what another member said: to one member, or to every other.
+    /// Relay another member's message to one member, or to every other member if `None`.
     PassOn(Option<NodeId>, ConsensusWire),
-    /// Set a timer; it comes back with its generation.
+    /// Set a timer, which comes back as an input with its generation.
     SetTimer(RoundTimer, u64, Duration),
-    /// Build a block on the head.
+    /// Ask the engine to build a block on the head.
     Build {
-        /// For which round.
+        /// Round to build for.
         round: u32,
     },
-    /// Execute a block.
+    /// Ask the engine to execute a block.
     Check {
-        /// The block.
+        /// Block to execute.
         block: Block,
-        /// In which round it is offered.
+        /// Round in which the block was proposed.
         round: u32,
     },
-    /// Write a decided block to the chain.
+    /// Store a decided block in the chain.
     Commit(Box<DecidedBlock>),
-    /// Tell that a round began.
+    /// Report that a round started.
     TellRound {
-        /// The height.
+        /// Height of the round.
         height: u64,
-        /// The round.
+        /// Round within the height.
         round: u32,
-        /// Whose turn it is, by its place in genesis.
+        /// Index of the round's proposer in genesis.
         proposer: usize,
     },
-    /// Keep and tell that a member has made two statements that contradict each other.
+    /// Keep and report evidence that a member signed two contradicting statements.
     KeepEvidence(Box<Equivocation>),
-    /// Tell that this member's key has signed what its journal does not know. Unless it was this member in a drill,
-    /// [`Input::Missed`] follows.
+    /// Report that this member's key signed a statement that its journal does not hold. [`Input::Missed`] follows,
+    /// unless fault injection made this member sign it.
     TellUnknownSignature(Statement),
-    /// Tell that a signature was refused.
+    /// Report that this member does not sign.
     TellAbstention {
-        /// The height.
+        /// Height at which it does not sign.
         height: u64,
-        /// Why.
+        /// Reason for not signing.
         reason: String,
     },
 }
 
-/// A decided block and what was observed of it.
+/// A decided block and when it was observed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecidedBlock {
-    /// The block.
+    /// Block that was decided.
     pub block: Block,
-    /// Its proof.
+    /// Certificate that proves the decision.
     pub certificate: Certificate,
-    /// When it was seen and decided.
+    /// Wall-clock times at which the proposal was seen and the block was decided.
     pub observed: Observed,
-    /// From seeing the proposal to the decision.
+    /// Time from the first sight of the proposal to the decision, if the proposal was seen.
     pub deciding: Option<Duration>,
 }
 
-/// Where the height above the head stands.
+/// Progress of the height above the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Waiting,
@@ -237,7 +241,7 @@ enum Stage {
     Silent,
 }
 
-/// The protocol with its pace, its gate and its timers.
+/// Drives the protocol from height to height: its pace, its gate and its timers.
 pub struct HeightDriver {
     core: Box<dyn BftCore>,
     config: ConsensusConfig,
@@ -247,43 +251,44 @@ pub struct HeightDriver {
     stage: Stage,
     pacing: Pacing,
     was_open: bool,
-    /// When the chain last grew, or the gate last opened.
+    /// Time when the chain last grew or the gate last opened.
     progress: Moment,
-    /// Messages of others, which they repeat.
+    /// Messages of other members that wait for a step. Their senders repeat them.
     held: Held,
-    /// Forged messages by sender, at this height.
+    /// Forged messages per sender at this height.
     forgeries: Vec<u32>,
-    /// Own timers and answers of the engine, which nobody repeats: few by nature.
+    /// Own timers and engine responses that wait for a step. Nobody repeats them; they are few by nature.
     held_own: VecDeque<CoreInput>,
     said: VecDeque<ConsensusWire>,
     timers: BTreeMap<TimerKey, u64>,
-    /// The last timer that waits for a proposal, running or not.
+    /// Last timer that waits for a proposal, running or not.
     proposal_timer: Option<RoundTimer>,
     last_generation: u64,
     proposer: usize,
     lost: BTreeSet<NodeId>,
     peers_at: u64,
-    /// Whether it was ever told so while the gate was open: an older copy of a chain that begins before that begins too low.
+    /// Whether peers' heights were ever received while the gate was open. Until then no height starts: a member on an
+    /// older copy of its chain would start too low.
     has_compared: bool,
-    /// Nothing is signed for heights up to this one; none as long as that is not known.
+    /// Highest height for which nothing is signed. While it is `None` it is unknown, and nothing is signed at all.
     floor: Option<u64>,
     is_leaving: bool,
-    /// When the proposals for the next height were seen, by proposer and block.
+    /// When the proposals for the next height were first seen, by proposer and block.
     seen: BTreeMap<(usize, BlockHash), (Moment, WallTime)>,
-    /// What a sync takes at present.
+    /// Current duration of a disk sync.
     sync_latency: Duration,
-    /// The height for which the log is emptied.
+    /// Height for which the log was emptied.
     prepared: u64,
 }
 
-/// Malachite's timers have no order of their own; their names do.
+/// Malachite's timers have no ordering; their names have one.
 type TimerKey = String;
 
 fn key(timer: &RoundTimer) -> TimerKey {
     timer.to_string()
 }
 
-/// What the member at place `own` of genesis has signed for a decided block, as the chain shows.
+/// Last step that the member at index `own` of genesis signed for a decided block, as the chain shows.
 pub fn shown(own: usize, block: &Block, certificate: &Certificate) -> Option<Step> {
     if certificate.signer_indexes().any(|signer| signer == own) {
         return Some(Step::Precommit);
@@ -292,7 +297,7 @@ pub fn shown(own: usize, block: &Block, certificate: &Certificate) -> Option<Ste
 }
 
 impl HeightDriver {
-    /// A conductor above `head`, waiting for the gate.
+    /// Creates a driver above `head` that waits for the gate.
     pub fn new(
         core: Box<dyn BftCore>,
         config: ConsensusConfig,
@@ -331,18 +336,19 @@ impl HeightDriver {
         }
     }
 
-    /// What a sync takes at present. Whoever waits for others waits so much longer as their syncs take, up to half a
-    /// block time for each: their disks are likely to be like this one. Waiting is liveness only.
+    /// Sets the current duration of a disk sync. Timeouts that wait for other members are extended by the syncs these
+    /// members need, at up to half a block time each, because their disks are likely to be as slow as this one. This
+    /// affects liveness only.
     pub fn set_sync_latency(&mut self, latency: Duration) {
         self.sync_latency = latency.min(self.pacing.block_time() / 2);
     }
 
-    /// When the next height begins, if a beat is known.
+    /// When the next height is due, if a schedule is known.
     pub fn due(&self) -> Option<Moment> {
         Some(self.pacing.due()).filter(|due| *due > Moment::ORIGIN)
     }
 
-    /// Whether this member may leave, once it was told to.
+    /// Whether this member may leave, after [`Input::Leave`].
     pub fn departure(&self) -> Departure {
         let height = self.head.height + 1;
         match self.stage {
@@ -353,12 +359,12 @@ impl HeightDriver {
         }
     }
 
-    /// Where the chain ends.
+    /// Head of the chain.
     pub fn head(&self) -> Head {
         self.head
     }
 
-    /// What follows from `input`.
+    /// Handles an input and returns the actions that follow.
     pub fn handle(
         &mut self,
         at: StepTime,
@@ -371,7 +377,7 @@ impl HeightDriver {
         Ok(actions)
     }
 
-    /// A gate that closed in the middle of a step is no failure: the height is given up for now.
+    /// Aborts the height if the gate closed in the middle of a step, which is not a failure.
     fn or_lay_down(
         &mut self,
         outcome: Result<(), CoreError>,
@@ -396,7 +402,7 @@ impl HeightDriver {
         if at.gate_open && !self.was_open {
             self.progress = at.now;
             if self.stage == Stage::Deciding {
-                // The input is not lost with it: a block that was committed is nobody else's to tell.
+                // The input is handled even if the gate closes again here: nobody reports a committed block twice.
                 let outcome = self.resume(at, tools, actions);
                 self.or_lay_down(outcome, actions)?;
             }
@@ -437,7 +443,7 @@ impl HeightDriver {
             Input::PeersAt { height, heard } => {
                 self.peers_at = height;
                 self.has_compared |= at.gate_open;
-                // Under an open gate those who speak are well, and know their chains.
+                // While the gate is open, the peers that report are healthy and know their chains.
                 if tools.signer.floor().is_none() && at.gate_open && heard + 1 >= required(self.members.len())
                 {
                     let floor = if height == 0 { 0 } else { height + FORGOTTEN_ABOVE };
@@ -447,8 +453,8 @@ impl HeightDriver {
             Input::Leave => self.is_leaving = true,
         }
         self.floor = tools.signer.floor();
-        // A height that others have decided is fetched, not decided again, and so is one of which this member may have
-        // forgotten what it signed.
+        // A height that others have decided is fetched, not decided again. Neither is a height decided for which this
+        // member may have forgotten what it signed.
         let is_behind = self.peers_at > self.head.height;
         let is_due = at.now >= self.pacing.due() || self.is_called(at.now);
         let may_begin = self.stage == Stage::Waiting && !self.is_leaving && self.has_compared;
@@ -458,7 +464,7 @@ impl HeightDriver {
             let is_near =
                 is_due || at.now + self.sync_latency * PREPARATION_SYNCS + PREPARATION >= self.pacing.due();
             if self.prepared != height && is_near {
-                // Emptying the log costs syncs, which the height's own time does not pay.
+                // Emptying the log costs disk syncs, so it is done before the height is due.
                 tools.log.begin(height)?;
                 self.prepared = height;
             } else if is_due {
@@ -468,15 +474,15 @@ impl HeightDriver {
         Ok(())
     }
 
-    /// This member's key has signed what its journal does not know, as the chain or another member shows: what else it has
-    /// signed is not known either.
+    /// This member's key signed a statement that its journal does not hold, as the chain or another member shows. So
+    /// the journal may lack other statements too, and is discarded.
     fn forget(tools: &mut Tools<'_>, height: u64, step: Step) -> Result<(), CoreError> {
         tracing::warn!(height, step = step.as_str(), "{COPIED}; this member begins without memory");
         tools.signer.forget(height).map_err(|refusal| CoreError::Signer(Box::new(refusal)))
     }
 
-    /// The gate closed in the middle of a step, of which nothing may leave. That is no failure: what led to the
-    /// step is in the log, and replayed from there once the gate is open again, as after a crash.
+    /// Aborts the height in the middle of a step, of which nothing may leave. This is not a failure: the inputs of the
+    /// step are in the log, and are replayed when the height starts again, as after a crash.
     fn abort_height(&mut self, reason: String, actions: &mut Vec<Action>) {
         self.stage = Stage::Waiting;
         self.pacing = Pacing::new(self.pacing.block_time());
@@ -485,7 +491,7 @@ impl HeightDriver {
         actions.push(Action::TellAbstention { height: self.head.height + 1, reason });
     }
 
-    /// Takes what a member sent, if it is signed by whom it names.
+    /// Handles a message if every signature in it is its author's.
     fn hear(
         &mut self,
         at: StepTime,
@@ -522,7 +528,7 @@ impl HeightDriver {
         if arrival.is_new {
             actions.extend(self.dispute(tools.received, &message));
         }
-        // What this member has signed is in its own log: nobody else tells it.
+        // This member's own statements are in its log; they are not accepted from others.
         if message.height() <= head || message.author() == Some(self.own) {
             return Ok(());
         }
@@ -534,7 +540,7 @@ impl HeightDriver {
         self.take(at, tools, CoreInput::Message(message), actions)
     }
 
-    /// The offer this member has of a round, for a member that votes for another block in it.
+    /// Relays the proposal that this member has for a round to a member that votes for another block in it.
     fn dispute(&self, received: &Received, message: &ConsensusWire) -> Option<Action> {
         let voted = message.voted_block()?;
         let (voter, proposer) = (message.author()?, self.proposer_of(message));
@@ -543,12 +549,12 @@ impl HeightDriver {
         (!is_same).then(|| Action::PassOn(self.members.get(voter).cloned(), offer.clone()))
     }
 
-    /// Whose turn it is in the round that `message` speaks of.
+    /// Index of the proposer of the round that `message` is about.
     fn proposer_of(&self, message: &ConsensusWire) -> usize {
         proposer_index(self.members.len(), message.height(), message.round())
     }
 
-    /// Lets the core take a step, or holds the input until it may.
+    /// Passes an input to the core, or holds it while no step may be taken.
     fn take(
         &mut self,
         at: StepTime,
@@ -576,7 +582,7 @@ impl HeightDriver {
         let log = tools.log.begin(height)?;
         let logged: Vec<_> = log.iter().filter_map(|entry| self.own_statement(entry)).collect();
         let effects = self.core.start(ports(tools), height, log)?;
-        // The last statement may have been signed and not logged: then the log leads to it again.
+        // The last statement may have been signed but not logged: then the replay produces it again.
         let derived: Vec<_> = effects.iter().filter_map(|effect| self.own_publication(effect)).collect();
         if signed.iter().any(|statement| !logged.contains(statement) && !derived.contains(statement)) {
             self.stage = Stage::Silent;
@@ -589,7 +595,7 @@ impl HeightDriver {
         self.drain(at, tools, actions)
     }
 
-    /// What an entry of the log says that this member has signed.
+    /// The own statement in a log entry.
     fn own_statement(&self, entry: &LogEntry) -> Option<Statement> {
         match entry {
             LogEntry::Message(message) => message.statement_of(self.own),
@@ -604,7 +610,7 @@ impl HeightDriver {
         }
     }
 
-    /// What this member says of its consensus.
+    /// Health of consensus on this member.
     pub fn health(&self, now: Moment) -> HealthCheckResult {
         let since_progress = now.since(self.progress);
         if self.stage == Stage::Silent {
@@ -622,7 +628,7 @@ impl HeightDriver {
         }
     }
 
-    /// The gate opened in the middle of a height.
+    /// Continues a height after the gate opened again.
     fn resume(
         &mut self,
         at: StepTime,
@@ -640,7 +646,7 @@ impl HeightDriver {
         actions: &mut Vec<Action>,
     ) -> Result<(), CoreError> {
         while self.stage == Stage::Deciding {
-            // Messages first: a time-out must not pass while the answer it waits for lies here.
+            // Messages first: a timeout must not fire while the message it waits for is held here.
             let message =
                 self.held.next(self.head.height + 1).map(|(_, message)| CoreInput::Message(message));
             let Some(input) = message.or_else(|| self.held_own.pop_front()) else {
@@ -676,7 +682,7 @@ impl HeightDriver {
                     actions.push(Action::TellAbstention { height, reason });
                 }
                 Effect::Check { block, round, is_new } => {
-                    // What a quorum has prevoted is not held up by this member's clock.
+                    // This member's clock does not delay a block that a quorum has prevoted for.
                     if !is_new || self.is_timely(at.wall, &block) {
                         actions.push(Action::Check { block, round });
                     } else {
@@ -743,8 +749,8 @@ impl HeightDriver {
     }
 
     fn saw(&mut self, at: StepTime, message: &ConsensusWire) {
-        // Only what may be decided next counts, and a proposer that offers too much loses its own place: the map is
-        // emptied with each height.
+        // Only proposals for the next height by the round's proposer count. A proposer that sends too many uses up only
+        // its own quota; the map is cleared with each height.
         if let ConsensusWire::Proposal(proposal, _) = message
             && message.height() == self.head.height + 1
             && message.author() == Some(self.proposer_of(message))
@@ -762,13 +768,13 @@ impl HeightDriver {
         self.seen.iter().filter(|((_, seen), _)| seen == block).map(|(_, at)| *at).min_by_key(|(now, _)| *now)
     }
 
-    /// Others have begun the next height, as what they said shows, not long before this member's own beat.
+    /// Whether other members have started the next height, as their messages show, not long before it is due here.
     fn is_called(&self, now: Moment) -> bool {
         self.pacing.may_follow(now) && self.held.speaks_of(self.head.height + 1)
     }
 
-    /// A block's time stamp must be later than its parent's, and not far ahead of this member's clock. The first stamp
-    /// after the parent's is always right: a chain whose clocks went back goes on with it.
+    /// Whether a block's timestamp is later than its parent's and not far ahead of this member's clock. The first
+    /// timestamp after the parent's is always accepted, so that a chain whose clocks went back continues.
     fn is_timely(&self, wall: WallTime, block: &Block) -> bool {
         let earliest = self.head.timestamp_ms.saturating_add(1);
         let latest = wall.0.saturating_add(self.config.max_clock_drift.as_millis() as u64);
@@ -811,7 +817,7 @@ impl HeightDriver {
         }
     }
 
-    /// Nothing is expected from `node` any more, nor waited for if it is its turn.
+    /// Marks `node` as lost, and stops waiting for it if it is the proposer.
     fn lose(&mut self, node: NodeId, actions: &mut Vec<Action>) {
         let is_its_turn = self.members.get(self.proposer) == Some(&node);
         let is_news = self.lost.insert(node);
@@ -824,12 +830,12 @@ impl HeightDriver {
         }
     }
 
-    /// Members that are lost when this member begins.
+    /// Marks the members that are lost when this member starts.
     pub fn begin_without(&mut self, lost: impl IntoIterator<Item = NodeId>) {
         self.lost.extend(lost);
     }
 
-    /// A block with this payload on the head, for this member to offer.
+    /// Assembles a block on the head with this payload, for this member to propose.
     pub fn assemble(&self, wall: WallTime, payload: crate::ports::Payload) -> Block {
         Block {
             height: self.head.height + 1,

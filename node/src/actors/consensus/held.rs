@@ -1,28 +1,28 @@
-//! Messages that wait until the protocol may take a step, bounded for each sender.
+//! Holds messages until the protocol may take a step, bounded per sender.
 //!
-//! When a sender's room is full, its own oldest message goes, never another's: whoever says too much forgets only
-//! what it said itself. Whoever needs an answer asks again.
+//! When a sender's quota is full, its own oldest message is dropped, never another sender's. Members that need a reply
+//! ask again.
 
 use std::collections::VecDeque;
 
 use crate::consensus::message::ConsensusWire;
 
-/// Messages held of one sender: the votes and proofs of the rounds that pass while a gate is closed for a moment.
+/// Messages held per sender: the votes and certificates of the rounds that pass while a gate is closed for a moment.
 pub const HELD_PER_SENDER: usize = 128;
-/// Of them proposals, which carry whole blocks.
+/// Of these, the proposals, which carry whole blocks.
 const PROPOSALS_PER_SENDER: usize = 4;
 
-/// See the module.
+/// Held messages, by sender.
 #[derive(Clone, Debug)]
 pub struct Held(Vec<VecDeque<ConsensusWire>>);
 
 impl Held {
-    /// Nothing held, of so many members.
+    /// Creates an empty store for this many members.
     pub fn new(members: usize) -> Self {
         Self(vec![VecDeque::new(); members])
     }
 
-    /// Holds what the member at place `sender` sent; nothing of a sender that is no member.
+    /// Holds a message from the member at index `sender`; ignores senders that are not members.
     pub fn hold(&mut self, sender: usize, message: ConsensusWire) {
         let Some(waiting) = self.0.get_mut(sender) else { return };
         if waiting.contains(&message) {
@@ -40,7 +40,8 @@ impl Held {
         waiting.push_back(message);
     }
 
-    /// Takes the oldest message of a sender about `height`, with its sender. Senders come in the order of genesis.
+    /// Removes and returns the oldest message of a sender about `height`, with its sender. Senders come in the order of
+    /// genesis.
     pub fn next(&mut self, height: u64) -> Option<(usize, ConsensusWire)> {
         self.0.iter_mut().enumerate().find_map(|(sender, waiting)| {
             let place = waiting.iter().position(|message| message.height() == height)?;
@@ -48,12 +49,12 @@ impl Held {
         })
     }
 
-    /// Whether anything is held about `height`.
+    /// Whether any held message is about `height`.
     pub fn speaks_of(&self, height: u64) -> bool {
         self.0.iter().flatten().any(|message| message.height() == height)
     }
 
-    /// Forgets what is about `height` and below.
+    /// Drops messages about `height` and below.
     pub fn forget(&mut self, height: u64) {
         self.0.iter_mut().for_each(|waiting| waiting.retain(|message| message.height() > height));
     }
@@ -106,7 +107,7 @@ mod tests {
         held.hold(1, vote(1, 5, 0));
         held.hold(2, proposal(2, 0));
         for round in 0..2 * HELD_PER_SENDER as u32 {
-            // In others' names, too: the sender counts.
+            // Messages in another member's name count towards the sender's quota.
             held.hold(3, vote(1, 5, round + 1));
             held.hold(3, proposal(3, round));
         }

@@ -1,4 +1,4 @@
-//! What consensus is told and asked.
+//! Messages of the consensus actor.
 
 use std::time::Duration;
 
@@ -20,78 +20,79 @@ use crate::consensus::{Block, Certificate};
 use crate::ports::{Head, Payload, PayloadStatus};
 use crate::storage::StorageError;
 
-/// What consensus is told and asked.
+/// Messages of the consensus actor.
 pub enum ConsensusMessage {
-    /// Look at the gate and at the time.
+    /// Check the gate and whether the next height is due.
     Tick,
-    /// Another member says something.
+    /// A message from another member.
     Wire(NodeId, ConsensusWire),
-    /// A timer ran out.
+    /// The timer set with this generation elapsed.
     Timer(RoundTimer, u64),
-    /// The engine built what was asked for.
+    /// The engine answered a build request.
     Built {
-        /// For which height.
+        /// Height the block is for.
         height: u64,
-        /// For which round.
+        /// Round the block is for.
         round: u32,
-        /// The payload, or `None` if the engine could not build on the parent.
+        /// Payload, or `None` if the engine could not build on the parent.
         payload: Option<Payload>,
     },
     /// The engine executed a block.
     Checked {
-        /// The block.
+        /// Block that was executed.
         block: Block,
-        /// The round in which it was offered.
+        /// Round in which the block was proposed.
         round: u32,
-        /// What the engine found.
+        /// Result of the execution.
         status: PayloadStatus,
     },
-    /// Ask the engine again for what it could not give.
+    /// Retry a request that the engine could not serve.
     Retry {
-        /// At which height it was wanted.
+        /// Height of the request.
         height: u64,
-        /// What was wanted.
+        /// Request to repeat.
         request: EngineRequest,
     },
-    /// What peers say of their chains.
+    /// Heights reported by peers.
     PeersAt {
-        /// More members than can lie say that theirs has come this far.
+        /// Highest height claimed by more members than may be Byzantine.
         height: u64,
-        /// Peers that said how far theirs has.
+        /// Number of peers that reported a height.
         heard: usize,
     },
-    /// A block that other members decided. Its certificate is verified here.
+    /// A block that other members decided. Consensus verifies its certificate.
     Adopt(Box<(Block, Certificate)>, RpcReplyPort<Result<(), String>>),
-    /// A member was lost or came back.
+    /// The reachability of a member changed.
     Peer(PeerChange),
-    /// Statements signed for heights from here on, oldest first.
+    /// Query for the statements signed at this height and above, oldest first.
     Signatures(u64, RpcReplyPort<Vec<SignedStatement>>),
-    /// Say this late, to the member at this place of genesis or to every other: this member misbehaves, in a drill.
+    /// Send this delayed message to the member at this index in genesis, or to every other member: this member is
+    /// Byzantine by fault injection.
     Deliver(Option<usize>, ConsensusWire),
-    /// The evidence against members that sign twice.
+    /// Query for the evidence against members that sign twice.
     Evidence(RpcReplyPort<Vec<Equivocation>>),
-    /// What others were heard to state for heights from here on, in the order of heights.
+    /// Query for the statements received from others at this height and above, in the order of heights.
     Received(u64, RpcReplyPort<Vec<ReceivedStatement>>),
-    /// This member is going to leave: no height begins any more. Answered when the one in hand is decided, or can
-    /// not be.
+    /// This member is shutting down: no further height starts. Answered when the current height is decided, or can not
+    /// be.
     Leave(RpcReplyPort<DrainResult>),
-    /// The storage thread has taken a step.
+    /// The storage thread finished a step.
     Stepped(Result<StepTaken, StorageError>),
-    /// The chain has stored a block, or says why not.
+    /// The chain stored a block, or failed to.
     Committed(Box<Committed>),
-    /// Is the actor well?
+    /// Health check.
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
-/// A step that was taken, and what follows from it.
+/// A finished step and its actions.
 pub struct StepTaken {
-    /// When it was begun.
+    /// Time at which the step began.
     pub(super) began: Moment,
     pub(super) state: Box<StepState>,
     pub(super) actions: Result<Vec<Action>, CoreError>,
 }
 
-/// What became of a block that was to be stored.
+/// Result of storing a block.
 pub struct Committed {
     pub(super) result: Result<Head, String>,
     pub(super) block: Block,
@@ -102,28 +103,28 @@ pub struct Committed {
     pub(super) adopter: Option<RpcReplyPort<Result<(), String>>>,
 }
 
-/// What became of the height in hand when this member was told to leave.
+/// State of the current height when this member leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainResult {
-    /// The chain ends at this height, and nothing has to be replayed above it.
+    /// The chain ends at this height; nothing above it has to be replayed.
     Finished(u64),
-    /// This height was given up in the middle: its log is replayed at the next start.
+    /// This height was aborted in the middle: its log is replayed at the next start.
     GivenUp(u64),
 }
 
-/// What consensus wants of the engine.
+/// Requests to the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineRequest {
-    /// A block on the head.
+    /// Build a block on the head.
     Build {
-        /// For which round.
+        /// Round to build for.
         round: u32,
     },
-    /// The execution of a block.
+    /// Execute a block.
     Check {
-        /// The block.
+        /// Block to execute.
         block: Block,
-        /// The round in which it is offered.
+        /// Round in which the block was proposed.
         round: u32,
     },
 }

@@ -1,8 +1,8 @@
-//! Consensus as a member does it: when a height begins, what the gate holds up, and who is told.
+//! Runs consensus on a member: when a height starts, what the gate holds back, and which messages are sent.
 //!
-//! The protocol is [`BftCore`](crate::consensus::core::BftCore); [`height_driver`] decides when it may take a
-//! step, and the [`actor`] does what follows. While the gate is closed no step is taken: nothing is started,
-//! proposed, voted for or signed, and what arrives is held, bounded, exactly as if this member were slow.
+//! The protocol is [`BftCore`](crate::consensus::core::BftCore). [`height_driver`] decides when it may take a step, and
+//! the [`actor`] applies the effects. While the gate is closed no step is taken: nothing is started, proposed, voted
+//! for or signed. Incoming messages are held, bounded, exactly as if this member were slow.
 
 pub mod actor;
 pub mod byzantine;

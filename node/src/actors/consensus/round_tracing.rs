@@ -1,4 +1,4 @@
-//! Tells the rounds of a member to whoever takes spans, if anybody does.
+//! Records the round traces of a member, if tracing is on.
 
 use alys_cluster::clock::Moment;
 use alys_cluster::event::EventBus;
@@ -6,8 +6,8 @@ use alys_cluster::trace::{ParentSpan, Span, TraceContext};
 
 use super::round_traces::RoundTraces;
 
-/// The rounds under way, where somebody listens; nothing where nobody does. What is under way when this is dropped is
-/// told as abandoned.
+/// The rounds in progress; `None` if nothing records spans. A round still in progress when this is dropped is recorded
+/// as abandoned.
 pub(super) struct RoundTracing(Option<TracedRounds>);
 
 struct TracedRounds {
@@ -16,17 +16,17 @@ struct TracedRounds {
 }
 
 impl RoundTracing {
-    /// Tells `rounds` to whoever listens on `events`.
+    /// Records the spans of `rounds` through the tracer of `events`.
     pub(super) fn new(events: &EventBus, rounds: impl FnOnce() -> RoundTraces) -> Self {
         Self(events.tracer().is_on().then(|| TracedRounds { rounds: rounds(), events: events.clone() }))
     }
 
-    /// Lets the rounds take a step; gives what it gives.
+    /// Updates the rounds and returns the result.
     pub(super) fn step<R: Default>(&mut self, step: impl FnOnce(&mut RoundTraces, Moment) -> R) -> R {
         self.0.as_mut().map_or_else(R::default, |told| step(&mut told.rounds, told.events.clock().now()))
     }
 
-    /// Lets the rounds take a step, and tells what is over by it.
+    /// Updates the rounds, and records the spans that ended.
     pub(super) fn tell(&mut self, step: impl FnOnce(&mut RoundTraces, Moment) -> Vec<Span>) {
         if let Some(told) = &mut self.0 {
             let over = step(&mut told.rounds, told.events.clock().now());
@@ -34,7 +34,7 @@ impl RoundTracing {
         }
     }
 
-    /// What is worked on.
+    /// The span to use as the parent of outgoing work.
     pub(super) fn cause(&self, context: impl FnOnce(&RoundTraces) -> TraceContext) -> Option<ParentSpan> {
         let context = context(&self.0.as_ref()?.rounds);
         context.is_sampled().then(|| ParentSpan::local(context))

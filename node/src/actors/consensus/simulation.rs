@@ -1,5 +1,5 @@
-//! Four conductors with the real protocol and real signatures, in virtual time: seeded delays, cuts, crashes
-//! that lose what was not flushed. Everything but the actors' shells.
+//! Simulates four `HeightDriver`s with the real protocol and real signatures in virtual time: seeded delays, cut links,
+//! and crashes that lose what was not flushed. Only the actors are left out.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -34,7 +34,7 @@ use crate::ports::{ExecutionEngine as _, Head, PayloadStatus};
 pub(super) const MEMBERS: usize = 4;
 const TICK_MS: u64 = 20;
 
-/// A log in memory: a crash loses what was not flushed.
+/// An in-memory log. A crash loses what was not flushed.
 #[derive(Default)]
 struct MemoryLog {
     height: u64,
@@ -63,22 +63,24 @@ impl HeightLog for MemoryLog {
     }
 }
 
-/// A key that remembers everything it ever signed, and refuses a contradiction only if it is `guarded`.
+/// A signer that records everything it ever signed. It refuses contradictions only if it is `guarded`.
 struct RecordingSigner {
     key: SecretKey,
     chain_id: String,
     guarded: bool,
     gate_open: bool,
-    /// The gate closes under so many of the next statements.
+    /// Number of upcoming signing requests that fail because the gate closes.
     closes: u32,
     closed: usize,
     signed: BTreeMap<(u64, u32, Step), Option<BlockHash>>,
     floor: Option<u64>,
-    /// The highest height at which it is known to have signed what it forgot.
+    /// Highest height at which the key is known to have signed a statement that the signer forgot; the floor is never
+    /// lower.
     least_floor: u64,
-    /// Of an older copy: what it knows. What it does not, it contradicts.
+    /// For a member that runs on an older copy of its data: the statements that copy knows. The signer does not refuse
+    /// to contradict any others.
     copy: Option<BTreeSet<(u64, u32, Step)>>,
-    /// Whether what the chain shows is compared with what it knows.
+    /// Whether the signer compares the signatures that the chain shows with those it knows.
     compares: bool,
     conflicts: usize,
     refusals: usize,
@@ -160,39 +162,39 @@ pub(super) struct Member {
     signer: RecordingSigner,
     received: Received,
     pub(super) evidence: Vec<Equivocation>,
-    /// How it misbehaves, if it does.
+    /// How the member misbehaves, if it is Byzantine.
     pub(super) byzantine: Option<Byzantine>,
     sync: SyncState,
     engine: OrderingEngine,
     pub(super) chain: Vec<(Block, Certificate, u64)>,
     up: bool,
     life: u64,
-    /// Its gate is open to votes, but not to proposals.
+    /// Whether the gate admits votes but no proposals.
     passes_turns: bool,
-    /// How far its wall clock is ahead, in milliseconds.
+    /// How far the wall clock is ahead, in milliseconds.
     ahead_ms: i64,
 }
 
 enum Event {
     Tick,
     Input(Box<Input>),
-    /// What a member that misbehaves says late.
+    /// A delayed message of a Byzantine member.
     Deliver(Option<usize>, Box<ConsensusWire>),
 }
 
-/// Blocks that a member was heard to state, by its place, and height, round and step.
+/// Blocks of the received statements, by author's index and by height, round and step.
 type Heard = BTreeMap<(usize, (u64, u32, Step)), BTreeSet<Option<BlockHash>>>;
 
 pub(super) struct Simulation {
     pub(super) genesis: Genesis,
     pub(super) members: Vec<Member>,
     cut: BTreeSet<(usize, usize)>,
-    /// Whether members carry what one states to those whom it does not reach, and attest for each other.
+    /// Whether members relay messages between members that do not reach each other, and attest each other's health.
     carries: bool,
     loses_messages: bool,
     pub(super) now_ms: u64,
     pub(super) rng: StdRng,
-    /// What each member was heard to state, by those who received it.
+    /// Statements of each member that any other member received.
     heard: Heard,
     sequence: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
@@ -274,7 +276,7 @@ impl Simulation {
         self.members[from].up && self.members[to].up && !self.cut.contains(&(from, to))
     }
 
-    /// A detector that is always right: members that reach this one and are reached by it.
+    /// Perfect failure detector: counts the members that reach this one and are reached by it.
     fn gate_open(&self, index: usize) -> bool {
         let both = |one, other| self.reaches(one, other) && self.reaches(other, one);
         let attests = |other| self.carrier(index, other).is_some() && self.carrier(other, index).is_some();
@@ -283,7 +285,7 @@ impl Simulation {
         healthy.count() >= 3
     }
 
-    /// Who can carry something from `from` to `to`.
+    /// A member that can relay messages from `from` to `to`.
     fn carrier(&self, from: usize, to: usize) -> Option<usize> {
         (0..MEMBERS).find(|&third| {
             third != from && third != to && self.reaches(from, third) && self.reaches(third, to)
@@ -338,14 +340,14 @@ impl Simulation {
         }
     }
 
-    /// Notes what reaches a member, and lets one that misbehaves answer.
+    /// Records the statements that reach a member, and lets a Byzantine member react.
     fn hear(&mut self, index: usize, input: &Input) {
         let Input::Message(from, message) = input else { return };
         if let Some(author) = message.author() {
             for (_, signed) in message.statements() {
                 let bytes = signed.statement.bytes(self.genesis.chain_id());
                 let key = &self.genesis.members()[author].public_key;
-                // In its own name nobody forges.
+                // A member does not forge its own messages, so these need no check.
                 if author != *from && !key.verify(&bytes, &signed.signature) {
                     continue;
                 }
@@ -410,7 +412,7 @@ impl Simulation {
             Action::TellUnknownSignature(statement) if self.members[index].signer.copy.is_some() => {
                 self.input(index, Input::Missed(statement));
             }
-            // A signer without a guard has no journal to know anything.
+            // An unguarded signer has no journal, so it knows none of its signatures.
             Action::TellUnknownSignature(statement) if self.members[index].signer.guarded => {
                 panic!("member {index} has not signed {statement:?}")
             }
@@ -448,7 +450,7 @@ impl Simulation {
         self.input(index, Input::Committed { head, adopted, shown });
     }
 
-    /// What the sync actor does, with answers that come at once.
+    /// Does the work of the sync actor; responses arrive immediately.
     fn catch_up(&mut self, index: usize) {
         let reaches = |peer: usize| peer != index && self.reaches(peer, index) && self.reaches(index, peer);
         let height = |peer: usize| {
@@ -479,7 +481,7 @@ impl Simulation {
         }
     }
 
-    /// Loses everything but what is durable: the chain, the flushed log, the signer's memory.
+    /// Crashes a member. Only durable data survives: the chain, the flushed log and the signer's records.
     fn crash(&mut self, index: usize, keep_log: bool) {
         let member = &mut self.members[index];
         member.up = false;
@@ -493,7 +495,7 @@ impl Simulation {
         self.tell_others(index, |node| PeerChange::Down { node, reason: "crashed".into() });
     }
 
-    /// Loses its disk: nothing keeps it from contradicting itself but its floor, if it has one.
+    /// Crashes a member and erases its disk. Only its floor, if it has one, keeps it from contradicting itself.
     fn lose_disk(&mut self, index: usize, has_floor: bool) {
         self.crash(index, false);
         let member = &mut self.members[index];
@@ -530,7 +532,7 @@ impl Simulation {
         }
     }
 
-    /// Heals every cut; each member hears that the others are back, as the federation actor tells it.
+    /// Heals every cut. Each member receives `Up` for the others, as from the federation actor.
     fn heal(&mut self) {
         self.cut.clear();
         for index in 0..MEMBERS {
@@ -559,7 +561,7 @@ impl Simulation {
         self.members[index].chain.windows(2).map(|pair| pair[1].2 - pair[0].2).collect()
     }
 
-    /// What must hold whatever happens.
+    /// Asserts the safety properties, which hold at any time.
     pub(super) fn assert_safe(&self) {
         for height in 0..self.height() {
             let blocks: BTreeSet<_> = self
@@ -619,7 +621,7 @@ fn a_proposer_lost_in_the_middle_of_its_turn_is_not_waited_for_any_longer() {
         simulation.run_until(9_000);
         let height = simulation.height();
         let begins = simulation.members[0].chain.last().expect("blocks").2 + 2_000;
-        // Nothing of what it says arrives, and nobody is told yet.
+        // The proposer's messages are lost, but no member has received `Down` yet.
         let proposer = (height + 1) % MEMBERS;
         let others = (0..MEMBERS).filter(|&other| other != proposer);
         simulation.cut.extend(others.map(|other| (proposer, other)));
@@ -659,7 +661,7 @@ fn a_member_that_may_vote_and_not_propose_passes_its_turn_and_the_chain_goes_on(
     assert!(simulation.members[0].chain.iter().any(|(_, proof, _)| proof.signer_indexes().any(|i| i == 1)));
 }
 
-/// With one dead every one of the three is needed, and two of them do not reach each other.
+/// One member is dead, so all of the other three are needed, and two of these do not reach each other.
 #[test]
 fn three_members_of_which_two_are_cut_from_each_other_go_on_through_the_third() {
     for (seed, both_ways) in [(0, true), (1, false)] {
@@ -712,7 +714,7 @@ fn three_against_one_go_on_and_the_one_catches_up() {
     assert!(heights[0] - heights[3] <= 1, "{heights:?}");
 }
 
-/// Crashes all four at the same moment, at a different one in the slot for each seed, and restarts them.
+/// Crashes all four members at one moment of the slot, which depends on the seed, and restarts them.
 fn crash_all(seed: u64, keep_log: bool, guarded: bool) -> Simulation {
     let mut simulation = Simulation::new(seed, guarded);
     simulation.run_until(4_000 + seed * 3 % 120);
@@ -722,8 +724,8 @@ fn crash_all(seed: u64, keep_log: bool, guarded: bool) -> Simulation {
     simulation.run_for(500);
     (0..MEMBERS).for_each(|index| simulation.restart(index));
     if keep_log {
-        // No round is lost: whatever was said before the crash is said again. Members that were a block behind
-        // fetch it first, and follow who has begun the next one.
+        // No round is lost: members repeat what they sent before the crash. Members that were a block behind fetch it
+        // first, and join the height that others have started.
         simulation.ms_until_height(before + 1, if level { 500 } else { 2_000 });
     }
     simulation.run_for(12_000);
@@ -746,7 +748,7 @@ fn a_gate_that_closes_in_the_middle_of_a_step_loses_no_block_and_is_no_failure()
     for seed in 0..24 {
         let mut simulation = Simulation::new(seed, true);
         for height in 1..8 {
-            // Two members at once are one too many for a quorum: the height waits for them to replay it.
+            // Two members that abort the step at once leave no quorum: the height waits until they replay it.
             let first = simulation.rng.random_range(0..MEMBERS);
             for index in [first, (first + 1) % MEMBERS] {
                 simulation.members[index].signer.closes = simulation.rng.random_range(1..4);
@@ -776,7 +778,7 @@ fn members_that_lost_their_logs_are_kept_from_signing_twice_by_the_journal_alone
 fn a_member_that_lost_its_log_or_a_part_of_it_is_silent_until_the_others_have_decided() {
     for kept in [0, 1, 2] {
         let mut simulation = Simulation::new(7, true);
-        // In the middle of a round, after both its votes and before the decision.
+        // In the middle of a round: after both of its own votes and before the decision.
         while !simulation.members[3].signer.signed.contains_key(&(3, 0, Step::Precommit)) {
             simulation.run_for(1);
         }
@@ -801,7 +803,8 @@ fn a_member_that_lost_its_log_or_a_part_of_it_is_silent_until_the_others_have_de
     }
 }
 
-/// Crashes a member without which the others decide nothing, and runs until member 3 has made a proposal.
+/// Crashes member 2, so that the others have no quorum without member 3, and runs until member 3 has signed another
+/// proposal.
 fn stop_at_a_proposal_that_waits(simulation: &mut Simulation) {
     simulation.crash(2, true);
     let proposals = |simulation: &Simulation| {
@@ -854,7 +857,7 @@ fn a_member_that_runs_on_an_older_copy_finds_that_in_the_chain_and_contradicts_n
             simulation.run_for(5_000 + seed * 100);
             let member = &simulation.members[3];
             let (known, chain) = (member.signer.signed.keys().copied().collect(), member.chain.clone());
-            // Long enough for a turn of its own, which certificates need not show and blocks do.
+            // Long enough for member 3 to propose: certificates need not show its signature, but its blocks do.
             simulation.run_for(10_000);
             stop_at_a_proposal_that_waits(&mut simulation);
             simulation.crash(3, false);
@@ -889,7 +892,7 @@ fn members_that_are_all_new_have_nothing_to_remember() {
     assert!(simulation.members.iter().all(|member| member.signer.floor == Some(0)));
 }
 
-/// Two minutes of blocks, and none later than two seconds and a little.
+/// Runs for two minutes and asserts about one block every 2 s.
 fn assert_pace(simulation: &mut Simulation, what: &str) {
     let height = simulation.height();
     simulation.run_for(120_000);
@@ -905,7 +908,7 @@ fn wall_clocks_that_are_set_do_not_change_the_pace_of_the_chain() {
         simulation.members.iter_mut().for_each(|member| member.ahead_ms = ahead_ms);
         assert_pace(&mut simulation, &format!("all clocks {ahead_ms} ms ahead"));
     }
-    // A member whose clock is behind does not believe the others' blocks; they do not need it.
+    // A member whose clock is behind rejects the others' blocks; the others have a quorum without it.
     simulation.members[0].ahead_ms = -30_000;
     assert_pace(&mut simulation, "one clock behind");
     simulation.members[0].ahead_ms = 4_000;
@@ -922,7 +925,7 @@ fn wall_clocks_that_are_set_do_not_change_the_pace_of_the_chain() {
 fn an_open_gate_without_blocks_is_reported() {
     let mut simulation = Simulation::new(9, true);
     simulation.run_until(5_000);
-    // Messages are lost although the detector sees everybody.
+    // Messages are lost although the failure detector reports every member as reachable.
     simulation.loses_messages = true;
     simulation.run_for(20_000);
     let health = simulation.members[0].driver.health(Moment::at(Duration::from_millis(simulation.now_ms)));

@@ -1,4 +1,4 @@
-//! Votes for every offer it sees, in every round, whatever it voted for or locked before.
+//! Votes for every proposal it receives, in every round, regardless of earlier votes and locks.
 
 use malachite_types::{NilOrVal, VoteType};
 
@@ -7,7 +7,7 @@ use super::{Delivery, Fault};
 use crate::consensus::context::{BlockProposal, BlockVote, MemberIndex};
 use crate::consensus::message::ConsensusWire;
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct Amnesiac;
 
 impl Amnesiac {

@@ -1,10 +1,10 @@
-//! Offers two blocks in each of its turns: one to some members and the other to the rest, or both to everybody.
+//! Proposes two blocks whenever it is the proposer: one to some members and the other to the rest, or both to all.
 
 use super::forger::Forger;
 use super::{Delivery, Fault};
 use crate::consensus::message::ConsensusWire;
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct EquivocatingProposer;
 
 impl Fault for EquivocatingProposer {

@@ -1,4 +1,5 @@
-//! Votes twice: for a block and for none. Everybody hears both, or one member does, and the others one each.
+//! Votes twice: for a block and for nil. Either every member receives both votes, or one member receives both and the
+//! others one each.
 
 use malachite_types::NilOrVal;
 
@@ -6,7 +7,7 @@ use super::forger::Forger;
 use super::{Delivery, Fault};
 use crate::consensus::message::ConsensusWire;
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct EquivocatingVoter;
 
 impl Fault for EquivocatingVoter {

@@ -1,5 +1,5 @@
-//! Floods everybody as soon as it sees an offer: with votes of rounds that nobody will see, and with votes in the names of
-//! others, which are forged.
+//! Floods every member when it receives a proposal: with votes of rounds that never come, and with forged votes in the
+//! names of other members.
 
 use malachite_types::{NilOrVal, Round, VoteType};
 
@@ -8,14 +8,14 @@ use super::{Delivery, Fault};
 use crate::consensus::context::{BlockVote, ConsensusHeight, MemberIndex};
 use crate::consensus::message::ConsensusWire;
 
-/// Votes of each flood in its own name: more than any room for what one member says.
+/// Votes of each flood in its own name: more than any quota for one sender.
 const VOTES: u32 = 150;
 /// Votes of each flood in the names of others.
 const FORGED: u32 = 40;
-/// The first round of those in its own name.
+/// First round of the votes in its own name.
 const FROM_ROUND: u32 = 1_000;
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct Flooder;
 
 impl Flooder {

@@ -1,4 +1,4 @@
-//! A member's key in the hands of a member that misbehaves: it signs whatever it is given, past the guard.
+//! Signs anything with a member's key, bypassing the signer guard; used by Byzantine members.
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -9,7 +9,7 @@ use crate::consensus::message::ConsensusWire;
 use crate::genesis::Genesis;
 use crate::keys::SecretKey;
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct Forger {
     key: SecretKey,
     chain_id: String,
@@ -24,7 +24,7 @@ impl Forger {
         Self { key, chain_id, own, members, rng: StdRng::seed_from_u64(seed) }
     }
 
-    /// This member's place in genesis.
+    /// This member's index in genesis.
     pub(super) fn own(&self) -> u8 {
         self.own as u8
     }
@@ -46,23 +46,23 @@ impl Forger {
         (0..self.members).filter(|member| *member != self.own).collect()
     }
 
-    /// One other member, by chance.
+    /// One other member, at random.
     pub(super) fn peer(&mut self) -> usize {
         let peers = self.peers();
         peers[self.rng.random_range(0..peers.len())]
     }
 
-    /// A coin.
+    /// A random bit.
     pub(super) fn coin(&mut self) -> bool {
         self.rng.random()
     }
 
-    /// A number below `end`.
+    /// A random number below `end`.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         self.rng.random_range(0..end)
     }
 
-    /// A hash that nothing has.
+    /// A hash that no block has.
     pub(super) fn hash(&mut self) -> BlockHash {
         BlockHash(self.rng.random())
     }

@@ -1,10 +1,10 @@
-//! Offers blocks that break a rule, another one each time.
+//! Proposes blocks that break a rule, chosen at random each time.
 
 use super::forger::Forger;
 use super::{Delivery, Fault};
 use crate::consensus::message::ConsensusWire;
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct InvalidBlock;
 
 impl Fault for InvalidBlock {

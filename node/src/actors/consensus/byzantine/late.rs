@@ -1,4 +1,4 @@
-//! Says everything one to four seconds late.
+//! Sends every message one to four seconds late.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::forger::Forger;
 use super::{Delivery, Fault};
 use crate::consensus::message::ConsensusWire;
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct LateEverything;
 
 impl Fault for LateEverything {

@@ -1,5 +1,5 @@
-//! Votes at heights that have not begun, besides what it says honestly: what it says there in its time contradicts it. Its
-//! heartbeats claim a million blocks more.
+//! Votes at heights that have not started, besides its honest messages; its honest votes at those heights later
+//! contradict these. Its heartbeats claim a million blocks more than it has.
 
 use malachite_types::{NilOrVal, Round, VoteType};
 
@@ -8,7 +8,7 @@ use super::{CLAIMED_AHEAD, Delivery, Fault};
 use crate::consensus::context::{BlockVote, ConsensusHeight, MemberIndex};
 use crate::consensus::message::ConsensusWire;
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct LyingHeight;
 
 impl Fault for LyingHeight {

@@ -1,10 +1,10 @@
-//! Members that break the protocol, for drills and tests: one fault a file.
+//! Byzantine members that break the protocol, for fault injection and tests: one fault per file.
 //!
-//! A fault stands between the honest protocol of a member and the links: it changes, doubles, holds or drops what the
-//! protocol says, and signs what it likes with the member's key, past the guard. The same faults run in the simulation
-//! and in a process, where faults are enabled and somebody asks for one (`POST /faults`).
+//! A fault sits between a member's honest protocol and its links: it changes, duplicates, delays or drops the
+//! protocol's messages, and signs anything with the member's key, bypassing the guard. The same faults run in the
+//! simulation and in a process, where faults must be enabled and requested (`POST /faults`).
 //!
-//! At most one member of four may misbehave; with two, agreement is lost by definition.
+//! At most one member of four may be Byzantine; with two, agreement is lost by definition.
 //!
 //! Reading order: [`Misbehaviour`], `Fault`, `forger` (the key), the faults.
 
@@ -36,35 +36,35 @@ use crate::consensus::message::ConsensusWire;
 use crate::genesis::Genesis;
 use crate::keys::SecretKey;
 
-/// Blocks that a member claims to have beyond those it has, where it lies about its height.
+/// Blocks by which a member overstates its height, if it lies about it.
 const CLAIMED_AHEAD: u64 = 1_000_000;
 
 /// How a member breaks the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Misbehaviour {
-    /// It offers different blocks to different members.
+    /// It proposes different blocks to different members.
     EquivocatingProposer,
     /// It votes differently to different members.
     EquivocatingVoter,
-    /// It sends what it says to one member at most.
+    /// It sends each message to at most one member.
     Withholder,
-    /// Its blocks have a parent that nobody knows.
+    /// Its blocks have an unknown parent.
     OrphanParent,
     /// It claims to be a million blocks ahead, and votes there.
     LyingHeight,
-    /// Its blocks break a rule, each another one.
+    /// Each of its blocks breaks a rule.
     InvalidBlock,
-    /// Everything it says comes seconds late.
+    /// All of its messages are seconds late.
     LateEverything,
-    /// It votes for every offer it sees, forgetting what it voted for before.
+    /// It votes for every proposal it receives, regardless of earlier votes.
     Amnesiac,
-    /// It floods everybody with votes of far rounds, and with forged ones.
+    /// It floods all members with votes of far rounds and with forged votes.
     Flooder,
 }
 
 impl Misbehaviour {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 9] = [
         Self::EquivocatingProposer,
         Self::EquivocatingVoter,
@@ -77,7 +77,7 @@ impl Misbehaviour {
         Self::Flooder,
     ];
 
-    /// Its name, as `POST /faults` takes it.
+    /// Name used by `POST /faults`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EquivocatingProposer => "equivocating_proposer",
@@ -92,7 +92,7 @@ impl Misbehaviour {
         }
     }
 
-    /// Whether it signs two different things for one place, which is evidence to whoever has both.
+    /// Whether it signs different statements for one height, round and step: evidence for anyone who has both.
     pub fn equivocates(self) -> bool {
         matches!(self, Self::EquivocatingProposer | Self::EquivocatingVoter | Self::LyingHeight)
     }
@@ -118,14 +118,14 @@ impl fmt::Display for Misbehaviour {
     }
 }
 
-/// A message on its way.
+/// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
-    /// The receiver's place in genesis; `None` for every other member.
+    /// Index of the receiver in genesis; `None` for every other member.
     pub to: Option<usize>,
-    /// How long it is held back.
+    /// Delay before the message is sent.
     pub after: Duration,
-    /// What is said.
+    /// Message to send.
     pub message: ConsensusWire,
 }
 
@@ -137,10 +137,10 @@ impl Delivery {
 
 /// One way to break the protocol.
 trait Fault: Send {
-    /// What becomes of a message of the honest protocol, which is meant for every other member.
+    /// Replaces a message that the honest protocol sends to every other member.
     fn say(&mut self, forger: &mut Forger, message: ConsensusWire) -> Vec<Delivery>;
 
-    /// What is said to what another member said.
+    /// Messages sent in reaction to a message of another member.
     fn hear(&mut self, _forger: &mut Forger, _message: &ConsensusWire) -> Vec<Delivery> {
         Vec::new()
     }
@@ -154,17 +154,17 @@ pub struct Byzantine {
 }
 
 impl Byzantine {
-    /// The member at place `own`, with its key. Chance comes from `seed`.
+    /// Creates the Byzantine member at index `own` with its key. `seed` seeds its random choices.
     pub fn new(how: Misbehaviour, genesis: &Genesis, own: usize, key: SecretKey, seed: u64) -> Self {
         Self { how, fault: how.fault(), forger: Forger::new(genesis, own, key, seed) }
     }
 
-    /// How it misbehaves.
+    /// Its misbehaviour.
     pub fn how(&self) -> Misbehaviour {
         self.how
     }
 
-    /// What becomes of a message that the honest protocol sends to the member at place `to`, or to every other.
+    /// Replaces a message that the honest protocol sends to the member at index `to`, or to every other member.
     pub fn say(&mut self, to: Option<usize>, message: ConsensusWire) -> Vec<Delivery> {
         let mut deliveries = self.fault.say(&mut self.forger, message);
         if to.is_some() {
@@ -176,37 +176,37 @@ impl Byzantine {
         deliveries
     }
 
-    /// What is said to what another member said.
+    /// Messages sent in reaction to a message of another member.
     pub fn hear(&mut self, message: &ConsensusWire) -> Vec<Delivery> {
         self.fault.hear(&mut self.forger, message)
     }
 }
 
-/// How a running member is to misbehave at present: nothing, unless somebody orders it in a drill.
+/// Misbehaviour that fault injection requests of a running member; none by default.
 #[derive(Clone, Debug, Default)]
 pub struct ByzantineDrill(Arc<RwLock<Option<Misbehaviour>>>);
 
 impl ByzantineDrill {
-    /// Orders a misbehaviour, or with `None` an honest life again.
+    /// Requests a misbehaviour, or with `None` honest behaviour.
     pub fn order(&self, how: Option<Misbehaviour>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = how;
     }
 
-    /// What was ordered last.
+    /// Misbehaviour requested last.
     pub fn ordered(&self) -> Option<Misbehaviour> {
         *self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The height a member tells its peers: its own, unless it is to lie.
+/// The height a member reports to its peers: its own, unless it is to lie.
 pub struct Claim {
-    /// Where its chain ends.
+    /// Head of the member's chain.
     pub head: HeadReader,
-    /// Whether it is to lie.
+    /// Whether the member is to lie.
     pub drill: ByzantineDrill,
 }
 
-/// What a member whose chain ends at `height` claims.
+/// Height claimed by a member whose chain ends at `height`.
 pub(super) fn claimed(height: u64, how: Option<Misbehaviour>) -> u64 {
     height + if how == Some(Misbehaviour::LyingHeight) { CLAIMED_AHEAD } else { 0 }
 }

@@ -1,10 +1,10 @@
-//! Offers blocks on a parent that nobody knows.
+//! Proposes blocks on an unknown parent.
 
 use super::forger::Forger;
 use super::{Delivery, Fault};
 use crate::consensus::message::ConsensusWire;
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct OrphanParent;
 
 impl Fault for OrphanParent {

@@ -1,8 +1,8 @@
-//! One member of four misbehaves, in virtual time, in every way there is: the other three agree, go on and keep the
-//! evidence.
+//! Simulates one Byzantine member of four in virtual time, with every kind of misbehaviour: the other three agree, make
+//! progress and keep the evidence.
 //!
-//! Each way runs with [`SEEDS`] seeds, or with as many as the environment variable `ALYS_SIM_SEEDS` says. A failure names
-//! the seed, and `ALYS_SIM_SEED` runs that one alone.
+//! Each misbehaviour runs with [`SEEDS`] seeds, or with the number in the environment variable `ALYS_SIM_SEEDS`. A
+//! failure names the seed; `ALYS_SIM_SEED` runs a single seed.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use crate::actors::consensus::simulation::{MEMBERS, Simulation};
 use crate::genesis::tests::secret;
 use crate::keys::cheap;
 
-/// Seeds of each way.
+/// Seeds per misbehaviour.
 const SEEDS: u64 = 200;
-/// Heights that each run decides: every member has its turn.
+/// Heights that each run decides: every member proposes at least once.
 const HEIGHTS: usize = 5;
 /// Rounds that a height may take.
 ///
-/// A withholder can have one honest member lock its block, by giving that one alone the third vote: the next proposer
-/// offers another block, which that member does not vote for, and the withholder does not either. The third round offers
-/// the locked block, or one that all three may vote for. About one seed in two thousand comes to that.
+/// A withholder can make one honest member lock its block, by giving the third vote to that member alone. The next
+/// proposer proposes another block, and neither the locked member nor the withholder votes for it. The third round
+/// proposes the locked block, or one that all three may vote for. About one seed in two thousand takes that long.
 fn rounds(how: Misbehaviour) -> u32 {
     if how == Misbehaviour::Withholder { 3 } else { 2 }
 }
@@ -32,7 +32,7 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
-/// The federation with one member that misbehaves like this.
+/// Runs the federation with one member that misbehaves like this.
 fn run(how: Misbehaviour, seed: u64) -> (Simulation, usize) {
     let mut simulation = Simulation::new(seed, true);
     let liar = (seed % MEMBERS as u64) as usize;
@@ -49,7 +49,7 @@ fn run(how: Misbehaviour, seed: u64) -> (Simulation, usize) {
         let heights = simulation.heights();
         assert!(simulation.now_ms < limit, "{how}, seed {seed}: {heights:?} after {limit} ms");
     }
-    // What is on its way arrives.
+    // Let messages in flight arrive.
     simulation.run_for(100);
     (simulation, liar)
 }

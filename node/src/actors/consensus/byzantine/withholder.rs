@@ -1,10 +1,10 @@
-//! Sends what it says to one member, another each time, or to nobody.
+//! Sends each message to one random member, or to none.
 
 use super::forger::Forger;
 use super::{Delivery, Fault};
 use crate::consensus::message::ConsensusWire;
 
-/// See the module.
+/// See the module documentation.
 pub(super) struct Withholder;
 
 impl Fault for Withholder {
