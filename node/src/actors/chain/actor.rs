@@ -1,5 +1,5 @@
-//! The chain as an actor: the only one that writes the store. It does so on the storage thread, so that it answers
-//! checks, and says why it is not well, while the disk is slow or hangs.
+//! The chain actor, the only writer of the block store. It writes on the storage thread, so that it answers health
+//! checks, and reports why it is unhealthy, while the disk is slow or hangs.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::failure::MemberFailure;
 use crate::ports::{BlockStore, Head, StoreError, StoredBlock};
 use crate::storage::Storage;
 
-/// The head, readable by everyone at any time, and since when it is the head.
+/// The head, which anyone can read at any time, and the time at which it became the head.
 #[derive(Clone, Debug)]
 pub struct HeadReader(Arc<RwLock<(Head, Moment)>>);
 
 impl HeadReader {
-    /// A reader of a chain that ends at `head`.
+    /// Creates a reader for a chain that ends at `head`.
     pub fn new(head: Head) -> Self {
         Self(Arc::new(RwLock::new((head, Moment::ORIGIN))))
     }
@@ -31,7 +31,7 @@ impl HeadReader {
         self.0.read().unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// How long it has been the head, on the monotonic clock; since the chain was opened, at most.
+    /// How long the head has been the head, on the monotonic clock; at most since the chain was opened.
     pub fn age(&self, now: Moment) -> Duration {
         now.since(self.0.read().unwrap_or_else(PoisonError::into_inner).1)
     }
@@ -50,30 +50,30 @@ impl Progress for HeadReader {
 /// Opens the store; called at every start of the actor.
 pub type OpenStore = Arc<dyn Fn() -> Result<Box<dyn BlockStore>, StoreError> + Send + Sync>;
 
-/// What the chain works with.
+/// The chain actor: its settings and ports.
 #[derive(Clone)]
 pub struct ChainActor {
-    /// Where it is reached.
+    /// Address of this actor.
     pub address: Address<ChainMessage>,
     /// Opens the store.
     pub open: OpenStore,
-    /// Where the head is shown.
+    /// Where the head is published.
     pub head: HeadReader,
-    /// Where it is read and written.
+    /// Storage thread, which reads and writes the store.
     pub storage: Storage,
-    /// How often there is a block, which says how fast the disk must be.
+    /// Interval between blocks, by which the disk's speed is judged.
     pub block_time: Duration,
-    /// Reads time.
+    /// Source of time.
     pub clock: Arc<dyn Clock>,
 }
 
-/// The store, which only the storage thread touches.
+/// The actor's state. Only the storage thread touches the store.
 pub struct ChainState {
     store: Option<Arc<Mutex<Box<dyn BlockStore>>>>,
     storage: Storage,
 }
 
-/// What the storage thread does with the store.
+/// Work of the storage thread on the store.
 type Request = Box<dyn FnOnce(&mut dyn BlockStore) + Send>;
 
 impl ChainState {
@@ -86,13 +86,13 @@ impl ChainState {
         }
     }
 
-    /// Writes. The queue has room for the few who do.
+    /// Queues a write. The queue has room for the few writers there are.
     fn write(&self, request: Request) {
         let _ = self.storage.submit(self.with_store(request));
     }
 
-    /// Reads for whoever asks. A question that is refused because too many wait is dropped with its reply, which tells
-    /// its caller; one that nobody waits for any more is not worth the disk.
+    /// Queues a read. A request that is refused because too many wait is dropped with its reply port, which informs its
+    /// caller. A read that nobody waits for any more is skipped.
     fn read<T: Send + 'static>(
         &self,
         reader: Reader,
@@ -112,7 +112,7 @@ impl ChainState {
 }
 
 impl Drop for ChainState {
-    /// Closing writes, so it is done on the thread, before the next start opens the store.
+    /// Closes the store on the storage thread, since closing writes, before the next start opens it.
     fn drop(&mut self) {
         let store = self.store.take();
         let _ = self.storage.submit(move || drop(store));
@@ -158,7 +158,7 @@ impl Actor for ChainActor {
         mail: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        // A caller that gave up does not hear the answer; what was committed stays so.
+        // A caller that gave up does not receive the reply; a committed block stays committed.
         match mail.open() {
             ChainMessage::Commit(block, reply) => {
                 let (head, clock) = (self.head.clone(), self.clock.clone());
@@ -170,11 +170,11 @@ impl Actor for ChainActor {
                     Err(error @ StoreError::Order { .. }) => {
                         let _ = reply.send(Err(error.to_string()));
                     }
-                    // The reply is dropped once the actor has been told: whoever asked asks the next one.
+                    // The reply port is dropped after the actor is notified: the caller then asks the next incarnation.
                     Err(error) => drop(me.cast(Mail::to_self(ChainMessage::Failed(error)))),
                 }));
             }
-            // A database that fails to write is opened anew by the restart.
+            // The restart reopens a database that failed to write.
             ChainMessage::Failed(error) => {
                 self.storage.disk().suspect();
                 return Err(MemberFailure::of(error).into());

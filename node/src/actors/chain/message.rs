@@ -1,26 +1,26 @@
-//! What the chain is told and asked.
+//! Messages of the chain actor.
 
 use alys_cluster::health::{PingMessage, PongMessage};
 use ractor::RpcReplyPort;
 
 use crate::ports::{Head, StoreError, StoredBlock};
 
-/// Who reads blocks.
+/// Kind of caller that reads blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
-    /// This member, which can not go on without.
+    /// This member, which can not proceed without the blocks.
     Own,
-    /// Peers and users, of whom only so many may wait.
+    /// Peers and users, of whom only a limited number may wait.
     Others,
 }
 
-/// What the chain is told and asked. Answers that can fail say why, as a sentence.
+/// Messages of the chain actor. Replies that can fail carry the reason as a sentence.
 pub enum ChainMessage {
     /// Add this block above the head, durably.
     Commit(Box<StoredBlock>, RpcReplyPort<Result<Head, String>>),
-    /// The block at this height, for others.
+    /// Read the block at this height, for peers and users.
     Block(u64, RpcReplyPort<Result<Option<StoredBlock>, String>>),
-    /// Blocks from a height on, as many as fit.
+    /// Read blocks from a height on, as many as fit.
     Range {
         /// Who needs them.
         reader: Reader,
@@ -30,11 +30,11 @@ pub enum ChainMessage {
         max: usize,
         /// The most transaction bytes, beyond which one block goes alone.
         max_bytes: usize,
-        /// The blocks.
+        /// Reply port for the blocks.
         reply: RpcReplyPort<Result<Vec<StoredBlock>, String>>,
     },
-    /// The storage thread could not write: the store is opened anew.
+    /// The storage thread failed to write: the store must be reopened.
     Failed(StoreError),
-    /// Is the actor well?
+    /// Health check.
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }

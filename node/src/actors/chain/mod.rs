@@ -1,4 +1,4 @@
-//! The chain: blocks on disk, and the head that everyone else reads without asking.
+//! The chain: stores blocks on disk, and publishes the head that all others read without a message.
 
 pub mod actor;
 pub mod message;

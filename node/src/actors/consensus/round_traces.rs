@@ -1,4 +1,4 @@
-//! The trace of a block round as one member sees it.
+//! Builds the trace of a block round as one member sees it.
 //!
 //! ```text
 //!   round (proposer) ─┬─ propose ─── round (each other member) ─┬─ wait for proposal
@@ -8,12 +8,13 @@
 //!                     └─ commit
 //! ```
 //!
-//! All members derive the same trace id from genesis, height and round, so that a round is one trace also where the
-//! proposal never arrives, and can be looked for by its height. The proposal brings the span that the other members'
-//! rounds are part of; the last precommits bring those that the aggregate follows from.
+//! All members derive the same trace ID from genesis, height and round, so a round is one trace even if the proposal
+//! never arrives, and can be found by its height. The proposal carries the span that becomes the parent of the other
+//! members' rounds. The precommits carry the spans that `aggregate` links to.
 //!
-//! A round is told when it is over: decided, overtaken by the next round, or halted by the gate. What is in hand when
-//! the gate closes is told then, with the reason, and goes on as another span of the same trace when it opens.
+//! A round is recorded when it ends: decided, superseded by the next round, or halted by the gate. When the gate
+//! closes, the open spans are recorded with the reason; when it opens again, the round continues as another span of the
+//! same trace.
 
 use std::collections::VecDeque;
 
@@ -25,26 +26,26 @@ use sha2::{Digest as _, Sha256};
 
 use crate::consensus::message::ConsensusWire;
 
-/// Proposals and precommits that were heard before their round began here, of which the spans are remembered. Several
-/// rounds of a federation of ordinary size; what does not fit is missing in a trace, no more.
+/// Spans kept of proposals and precommits that arrive before their round starts here. Enough for several rounds of a
+/// federation of ordinary size; anything beyond is only missing from the trace.
 const EARLY_MAX: usize = 64;
 
-/// A part of a round.
+/// A part of a round that has its own span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoundPart {
-    /// Another member's proposal is waited for.
+    /// Waiting for another member's proposal.
     WaitForProposal,
-    /// This member's block is built, signed and sent.
+    /// Building, signing and sending this member's block.
     Propose,
-    /// The engine executes the proposed block.
+    /// Execution of the proposed block by the engine.
     Execute,
     /// From this member's prevote until its precommit.
     Prevote,
-    /// From this member's precommit until enough members' are there.
+    /// From this member's precommit until enough precommits have arrived.
     Precommit,
-    /// The last precommit is verified, and a certificate made of all.
+    /// Verifying the last precommit and aggregating the certificate.
     Aggregate,
-    /// The block is stored.
+    /// Storing the block.
     Commit,
 }
 
@@ -61,7 +62,7 @@ impl RoundPart {
         }
     }
 
-    /// The actor that the step waits for.
+    /// Name of the actor that this part waits for.
     fn actor(self) -> &'static str {
         match self {
             Self::Propose | Self::Execute => "engine",
@@ -71,25 +72,25 @@ impl RoundPart {
     }
 }
 
-/// What the gate says.
+/// State of the gate, as recorded in a span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GateNote {
-    /// Whether votes are admitted.
+    /// Whether the gate admits votes.
     pub open: bool,
-    /// Healthy members.
+    /// Number of healthy members.
     pub healthy: usize,
-    /// Healthy members required.
+    /// Number of healthy members required.
     pub required: usize,
-    /// Why.
+    /// Reason for the state.
     pub reason: String,
 }
 
-/// Which round of which height.
+/// A round of a height.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoundPlace {
-    /// The height.
+    /// Height that the round is part of.
     pub height: u64,
-    /// The round.
+    /// Round within the height.
     pub round: u32,
 }
 
@@ -98,7 +99,7 @@ impl RoundPlace {
         Self { height: message.height(), round: message.round() }
     }
 
-    /// The trace of this round, the same on all members of the chain with this genesis.
+    /// Trace ID of this round, the same on all members of the chain with this genesis.
     pub fn trace_id(self, genesis: [u8; 32]) -> [u8; 16] {
         let hash = Sha256::new()
             .chain_update(b"alys block round")
@@ -110,16 +111,16 @@ impl RoundPlace {
     }
 }
 
-/// A round under way.
+/// A round in progress.
 struct Round {
     place: RoundPlace,
     proposer: usize,
     whole: SpanBuilder,
     open: Vec<(RoundPart, SpanBuilder)>,
-    /// Steps that began, over or not.
+    /// Parts that have started, whether they have ended or not.
     begun: Vec<(RoundPart, TraceContext)>,
     over: Vec<Span>,
-    /// Precommits of others, by the spans that they are part of.
+    /// Spans carried by the precommits of other members.
     precommits: Vec<TraceContext>,
 }
 
@@ -131,7 +132,7 @@ fn ended(draft: SpanBuilder, now: Moment, error: Option<&str>) -> Span {
 }
 
 impl Round {
-    /// A step begins, unless it did already: what is said again is not done again.
+    /// Starts a part, unless it has already started: repeated messages do not start it again.
     fn begin(&mut self, now: Moment, step: RoundPart) {
         if !self.begun.iter().any(|(begun, _)| *begun == step) {
             let draft = SpanBuilder::child(self.whole.context(), span_id(), step.name(), now);
@@ -140,7 +141,7 @@ impl Round {
         }
     }
 
-    /// The span of a step that began, or the round's.
+    /// Span of a part that has started, or the round's.
     fn context_of(&self, step: RoundPart) -> TraceContext {
         let begun = self.begun.iter().find(|(begun, _)| *begun == step);
         begun.map_or_else(|| self.whole.context(), |(_, context)| *context)
@@ -156,15 +157,15 @@ impl Round {
         }
     }
 
-    /// The proposal is here, as part of that span.
+    /// Handles a proposal that carries the span `part_of`, which becomes the round's parent.
     fn proposed(&mut self, by: Option<usize>, own: usize, part_of: TraceContext) {
-        // Who wrote it is not verified yet: a liar makes no span a part of itself.
+        // The author is not verified yet: a forged proposal must not make a span its own parent.
         if by == Some(self.proposer) && by != Some(own) && part_of.span_id != self.whole.context().span_id {
             self.whole.adopt(part_of);
         }
     }
 
-    /// It was not needed: nothing is told of it.
+    /// Discards a part that was not needed; it is not recorded.
     fn forget(&mut self, step: RoundPart) {
         self.open.retain(|(open, _)| *open != step);
     }
@@ -190,41 +191,41 @@ fn note_gate(draft: &mut SpanBuilder, now: Moment, gate: &GateNote) {
     draft.event(now, if gate.open { "gate open" } else { "gate closed" }, attributes);
 }
 
-/// What was heard before its round began here.
+/// A message that arrived before its round started here.
 struct Early {
     place: RoundPlace,
     is_proposal: bool,
     part_of: TraceContext,
 }
 
-/// The rounds of one member, as they are told. Methods that give spans give those that are over.
+/// Builds the traces of one member's rounds. Methods that return spans return those that have ended.
 pub struct RoundTraces {
     genesis: [u8; 32],
     own: usize,
     members: Vec<String>,
     current: Option<Round>,
-    /// Told up to where the gate closed, and not over; with its proposer.
+    /// Round that was recorded when the gate closed and is not decided, with its proposer.
     halted: Option<(RoundPlace, usize)>,
     gate: Option<GateNote>,
     early: VecDeque<Early>,
     last: TraceContext,
-    /// The height that is decided next.
+    /// Next height to be decided.
     next: u64,
 }
 
 impl RoundTraces {
-    /// Rounds of the member at place `own` among `members`, from the height `next` on.
+    /// Creates the traces for the member at index `own` of `members`, from the height `next` on.
     pub fn new(genesis: [u8; 32], own: usize, members: Vec<String>, next: u64) -> Self {
         let (early, last) = (VecDeque::new(), TraceContext::default());
         Self { genesis, own, members, current: None, halted: None, gate: None, early, last, next }
     }
 
-    /// The round in hand; the zero context for none.
+    /// Context of the current round; the zero context if there is none.
     pub fn context(&self) -> TraceContext {
         self.current.as_ref().map_or_else(TraceContext::default, |round| round.whole.context())
     }
 
-    /// A round begins, in which it is the turn of `proposer`.
+    /// A round of `proposer` started.
     #[must_use]
     pub fn began(&mut self, now: Moment, place: RoundPlace, proposer: usize) -> Vec<Span> {
         let over = self.current.take().map_or_else(Vec::new, |round| {
@@ -273,7 +274,7 @@ impl RoundTraces {
         self.current = Some(round);
     }
 
-    /// What the gate says now.
+    /// The gate was checked; `gate` is its state.
     #[must_use]
     pub fn gate(&mut self, now: Moment, gate: GateNote) -> Vec<Span> {
         let is_news = self
@@ -306,8 +307,8 @@ impl RoundTraces {
         over
     }
 
-    /// The gate closed between two heights, where a member is most of the time: the round that does not begin is told, in
-    /// the trace in which it begins later.
+    /// The gate closed between two heights, where a member is most of the time. Records the round that does not start,
+    /// in the trace in which it starts later.
     fn halted_before(&mut self, now: Moment, gate: &GateNote) -> Span {
         let place = RoundPlace { height: self.next, round: 0 };
         let context = TraceContext::sampled(place.trace_id(self.genesis), span_id());
@@ -320,7 +321,7 @@ impl RoundTraces {
         whole.fail(now, gate.reason.clone())
     }
 
-    /// This member asked its engine for a block.
+    /// This member asked its engine to build a block.
     pub fn building(&mut self, now: Moment) {
         if let Some(round) = &mut self.current {
             round.begin(now, RoundPart::Propose);
@@ -335,7 +336,7 @@ impl RoundTraces {
         }
     }
 
-    /// The engine answered.
+    /// The engine responded.
     pub fn executed(&mut self, now: Moment, valid: bool) {
         if let Some(round) = &mut self.current {
             if let Some(draft) = round.draft(RoundPart::Execute) {
@@ -345,7 +346,7 @@ impl RoundTraces {
         }
     }
 
-    /// This member says something. Gives the span that what it says is part of.
+    /// This member sends a message. Returns the span that the message is part of.
     pub fn said(&mut self, now: Moment, message: &ConsensusWire) -> TraceContext {
         let place = RoundPlace::of(message);
         let Some(round) = self.current.as_mut().filter(|round| round.place == place) else {
@@ -356,7 +357,7 @@ impl RoundTraces {
         }
         match message {
             ConsensusWire::Proposal(..) => {
-                // Built before, in an earlier round or before a restart.
+                // The block was built in an earlier round, or before a restart.
                 round.begin(now, RoundPart::Propose);
                 round.end(now, RoundPart::Propose);
                 round.context_of(RoundPart::Propose)
@@ -366,13 +367,14 @@ impl RoundTraces {
                     VoteType::Prevote => RoundPart::Prevote,
                     VoteType::Precommit => RoundPart::Precommit,
                 };
-                // The core says its vote for its own block before the block.
+                // The core emits the vote for its own block before the block.
                 round.end(now, RoundPart::WaitForProposal);
                 round.end(now, RoundPart::Propose);
                 if step == RoundPart::Precommit {
                     round.end(now, RoundPart::Prevote);
                 }
-                // Where others' prevotes are there already, it says its precommit before its prevote, in one breath.
+                // If the other prevotes have already arrived, the core emits the precommit before the prevote, in the
+                // same step.
                 let precommit = round.draft(RoundPart::Precommit).map(|draft| draft.started());
                 let is_over = step == RoundPart::Prevote && precommit.is_some();
                 let begins = precommit.filter(|_| is_over).unwrap_or(now);
@@ -389,10 +391,10 @@ impl RoundTraces {
         }
     }
 
-    /// Another member says something, as part of the span that it names.
+    /// Another member's message arrived, which carries the span `part_of`.
     pub fn heard(&mut self, message: &ConsensusWire, part_of: TraceContext) {
         let place = RoundPlace::of(message);
-        // What is not of this round's trace is a mistake, or a lie.
+        // A span of another trace than this round's is a mistake or a forgery.
         if !part_of.is_sampled() || part_of.trace_id != place.trace_id(self.genesis) {
             return;
         }
@@ -403,7 +405,7 @@ impl RoundTraces {
         };
         match self.current.as_mut().filter(|round| round.place == place) {
             Some(round) if is_proposal => round.proposed(message.author(), self.own, part_of),
-            // What is said again, for votes get lost, takes no other member's room.
+            // Votes get lost and are repeated; repetitions use no other member's quota.
             Some(round) => {
                 if round.precommits.len() < self.members.len() && !round.precommits.contains(&part_of) {
                     round.precommits.push(part_of);
@@ -419,7 +421,7 @@ impl RoundTraces {
         }
     }
 
-    /// The round decided in a step that began at `began`.
+    /// The round was decided in a step that began at `began`.
     pub fn decided(&mut self, began: Moment, now: Moment) {
         let Some(round) = &mut self.current else { return };
         round.end(began, RoundPart::Prevote);
@@ -435,12 +437,12 @@ impl RoundTraces {
         round.begin(now, RoundPart::Commit);
     }
 
-    /// The span of a step of the round in hand, or the round's.
+    /// Span of a part of the current round, or the round's.
     pub fn context_of(&self, step: RoundPart) -> TraceContext {
         self.current.as_ref().map_or_else(TraceContext::default, |round| round.context_of(step))
     }
 
-    /// The chain ends at `height` now.
+    /// The chain's head is now at `height`.
     #[must_use]
     pub fn committed(&mut self, now: Moment, height: u64, adopted: bool) -> Vec<Span> {
         self.next = self.next.max(height + 1);
@@ -457,7 +459,7 @@ impl RoundTraces {
         })
     }
 
-    /// Whoever decides here ends in the middle.
+    /// The consensus actor stops in the middle of a round.
     #[must_use]
     pub fn abandoned(&mut self, now: Moment) -> Vec<Span> {
         let round = self.current.take();
@@ -499,7 +501,7 @@ mod tests {
         GateNote { open, healthy, required: 3, reason: reason.to_owned() }
     }
 
-    /// Rounds of the first member, in a round of the second.
+    /// Traces of the first member, in a round of which the second is the proposer.
     fn rounds() -> RoundTraces {
         let members = (1..=4).map(|number| format!("node-{number}")).collect();
         let mut rounds = RoundTraces::new(GENESIS, 0, members, PLACE.height);
@@ -532,7 +534,7 @@ mod tests {
         let notes: Vec<_> = round.events.iter().map(|note| note.name).collect();
         assert_eq!(notes, ["gate open", "gate open", "gate closed"]);
         assert_eq!(rounds.context(), TraceContext::default(), "nothing stays open while it is halted");
-        // What is said meanwhile belongs to no span, and time passes.
+        // Messages sent meanwhile belong to no span, and time passes.
         assert_eq!(rounds.said(at(50), &vote(VoteType::Prevote, 0)), TraceContext::default());
         assert!(rounds.gate(at(60), gate(false, 2)).is_empty());
 
@@ -579,7 +581,7 @@ mod tests {
         let precommit = rounds.said(at(40), &vote(VoteType::Precommit, 0));
         assert_eq!(rounds.said(at(45), &vote(VoteType::Prevote, 0)), prevote, "said again");
         assert_ne!(prevote, precommit);
-        // Another member's vote for another trace than this round's is no cause of it.
+        // Another member's vote with a span of another trace is not linked.
         let others = TraceContext::sampled(PLACE.trace_id(GENESIS), [9; 8]);
         (0..1_000).for_each(|_| rounds.heard(&vote(VoteType::Precommit, 2), others));
         rounds.heard(&vote(VoteType::Precommit, 3), TraceContext::sampled([1; 16], [8; 8]));

@@ -1,4 +1,4 @@
-//! The engine as an actor.
+//! The engine actor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,33 +16,33 @@ use crate::actors::chain::{ChainMessage, HeadReader, Reader};
 use crate::ordering::OrderingEngine;
 use crate::ports::ExecutionEngine;
 
-/// Blocks whose transactions a new engine remembers: ten minutes of them.
+/// Blocks whose transactions a new engine remembers: ten minutes of blocks.
 const REMEMBERED_BLOCKS: u64 = 300;
-/// Missed blocks that are executed with one message; more with the next.
+/// Missed blocks executed per message; the rest follow with the next message.
 const MISSED_MAX: usize = 64;
-/// The longest the chain may take to give them.
+/// Deadline for the chain to return blocks.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// What the engine works with.
+/// The engine actor: its ports.
 #[derive(Clone)]
 pub struct EngineActor {
-    /// Where it is reached.
+    /// Address of this actor.
     pub address: Address<EngineMessage>,
-    /// Where the chain ends.
+    /// Reads the head of the chain.
     pub head: HeadReader,
-    /// Has the last blocks, whose transactions are not taken again.
+    /// Address of the chain actor, which has the last blocks: their transactions are not accepted again.
     pub chain: Address<ChainMessage>,
-    /// Whom new transactions are passed on to.
+    /// Members that new transactions are forwarded to.
     pub roster: Roster,
-    /// Takes them there.
+    /// Sends messages to other members.
     pub outbox: Arc<dyn Outbox<EngineWire>>,
-    /// Reads time.
+    /// Source of time.
     pub clock: Arc<dyn Clock>,
 }
 
 impl EngineActor {
-    /// Tells the engine of blocks that it has missed. A parent that nobody knows is no sign of that: only the chain's
-    /// height is.
+    /// Executes the blocks that the engine has missed. Only the chain's height shows that it missed any; an unknown
+    /// parent does not.
     async fn roll_forward(&self, engine: &mut dyn ExecutionEngine) {
         let (from, head) = (engine.head().height + 1, self.head.head().height);
         if from > head {
@@ -80,7 +80,7 @@ impl Actor for EngineActor {
             max_bytes: usize::MAX,
             reply,
         };
-        // The chain may be waiting for the next slot to start again.
+        // The chain may be waiting for the next slot before it restarts.
         for stored in self.chain.call_retrying(DEADLINE, range).await?? {
             engine.forkchoice_updated(&stored.block);
         }
@@ -106,7 +106,7 @@ impl Actor for EngineActor {
             EngineMessage::Committed(block) if block.parent == engine.head().hash => {
                 engine.forkchoice_updated(&block);
             }
-            // It is known already, or one below it was missed.
+            // The engine already knows the block, or missed one below it.
             EngineMessage::Committed(_) => self.roll_forward(&mut **engine).await,
             EngineMessage::Submit(transaction, reply) => {
                 let outcome = engine.add_transaction(transaction.clone());
@@ -148,17 +148,17 @@ mod tests {
     const GENESIS: [u8; 32] = [7; 32];
     const SOON: Duration = Duration::from_secs(20);
 
-    /// Transactions stay here: there is no peer.
+    /// Drops all messages: there is no peer.
     struct Nowhere;
 
     impl Outbox<EngineWire> for Nowhere {
         fn send(&self, _: &NodeId, _: EngineWire) {}
     }
 
-    /// A chain and an engine that run, under a head that only the chain moves.
+    /// A running chain and a running engine. Only the chain moves the head.
     struct Fixture {
         engine: EngineActor,
-        /// An engine that has executed the same blocks, to build the next one.
+        /// A second engine that has executed the same blocks, to build the next one.
         mirror: OrderingEngine,
         storage: Storage,
     }
@@ -211,7 +211,7 @@ mod tests {
             self.ask(|answer| EngineMessage::Build(head, answer)).await
         }
 
-        /// Commits a block of these transactions to the chain; the engine is not told.
+        /// Commits a block of these transactions to the chain, without notifying the engine.
         async fn commit(&mut self, transactions: &[&[u8]]) -> Block {
             for transaction in transactions {
                 self.mirror.add_transaction(transaction.to_vec()).expect("pooled");
@@ -279,7 +279,7 @@ mod tests {
         fixture.commit(&[b"one"]).await;
         fixture.commit(&[]).await;
         assert_eq!(fixture.build().await.expect("rolled forward").transactions, [b"two", b"six"]);
-        // The block above the one that was missed is told, and so is one that is known already.
+        // The engine is notified of the block above the missed one, and of one that it already knows.
         let missed = fixture.commit(&[b"two"]).await;
         let told = fixture.commit(&[]).await;
         for block in [told, missed] {

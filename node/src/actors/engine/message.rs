@@ -1,4 +1,4 @@
-//! What the engine is told and asked.
+//! Messages of the engine actor.
 
 use alys_cluster::health::{PingMessage, PongMessage};
 use alys_cluster::id::NodeId;
@@ -8,28 +8,28 @@ use serde::{Deserialize, Serialize};
 use crate::consensus::{Block, BlockHash};
 use crate::ports::{Payload, PayloadStatus, TransactionError};
 
-/// What engines of different members say to each other.
+/// Messages between the engines of different members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EngineWire {
-    /// A transaction that was submitted to the sender.
+    /// A transaction that a client submitted to the sender.
     Transaction(Vec<u8>),
 }
 
-/// Takes an answer; called once, must not wait.
+/// Callback for a result. Called once; must not block.
 pub type Responder<T> = Box<dyn FnOnce(T) + Send>;
 
-/// What the engine is told and asked.
+/// Messages of the engine actor.
 pub enum EngineMessage {
-    /// Build a payload on this parent; `None` if the engine does not know it.
+    /// Build a payload on this parent. The result is `None` if the engine does not know the parent.
     Build(BlockHash, Responder<Option<Payload>>),
     /// Execute this block.
     Check(Block, Responder<PayloadStatus>),
     /// This block is final.
     Committed(Box<Block>),
-    /// A client submits a transaction; the answer is how many wait.
+    /// A client submits a transaction. The reply is the number of transactions in the pool.
     Submit(Vec<u8>, RpcReplyPort<Result<usize, TransactionError>>),
-    /// Another member's engine says something.
+    /// A message from another member's engine.
     Wire(NodeId, EngineWire),
-    /// Is the actor well?
+    /// Health check.
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }

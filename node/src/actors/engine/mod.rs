@@ -1,4 +1,4 @@
-//! The engine: executes blocks, keeps the pool, and passes new transactions on to the other members.
+//! The engine: executes blocks, keeps the transaction pool, and forwards new transactions to the other members.
 
 pub mod actor;
 pub mod message;

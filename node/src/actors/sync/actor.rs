@@ -1,4 +1,4 @@
-//! Catching up as an actor.
+//! The sync actor, which catches up with the other members.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,39 +20,40 @@ use crate::actors::chain::{ChainMessage, HeadReader, Reader};
 use crate::actors::consensus::ConsensusMessage;
 use crate::consensus::{Block, Certificate};
 
-/// How often heights are compared.
+/// Interval at which heights are compared.
 const TICK: Duration = Duration::from_millis(100);
-/// The longest an answer of another actor is waited for.
+/// Deadline for the reply of another actor.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// The most blocks in one answer.
+/// Maximum number of blocks in one response.
 const BLOCKS_MAX: usize = 64;
-/// The most transaction bytes in one answer, well below what an envelope may carry. With less a member behind a slow link
-/// catches up later, not sooner: for each request it needs a peer that is up, and blocks on their way delay heartbeats.
+/// Maximum number of transaction bytes in one response, well below what an envelope may carry. With less, a member
+/// behind a slow link would catch up later, not sooner: for each request it needs a peer that is up, and blocks in
+/// flight delay heartbeats.
 const BYTES_MAX: usize = 512 * 1024;
 
-/// What catching up works with.
+/// The sync actor: its ports.
 #[derive(Clone)]
 pub struct SyncActor {
-    /// Where it is reached.
+    /// Address of this actor.
     pub address: Address<SyncMessage>,
     /// All members.
     pub roster: Roster,
-    /// Where the chain ends.
+    /// Reads the head of the chain.
     pub head: HeadReader,
-    /// Knows the peers' heights.
+    /// Address of the federation actor, which knows the peers' heights.
     pub federation: Address<FederationMessage>,
-    /// Has the blocks that others miss.
+    /// Address of the chain actor, which has the blocks that others miss.
     pub chain: Address<ChainMessage>,
-    /// Takes the blocks that this member misses.
+    /// Address of the consensus actor, which adopts the blocks that this member misses.
     pub consensus: Address<ConsensusMessage>,
-    /// Takes messages to the other members.
+    /// Sends messages to other members.
     pub outbox: Arc<dyn Outbox<SyncWire>>,
-    /// Reads time.
+    /// Source of time.
     pub clock: Arc<dyn Clock>,
 }
 
 impl SyncActor {
-    /// The heights of the peers that are up; none while the federation actor does not answer.
+    /// Heights of the peers that are up; none if the federation actor does not reply in time.
     async fn peer_heights(&self) -> Vec<(NodeId, u64)> {
         let Ok(status) = self.federation.call(TICK, FederationMessage::Status).await else {
             return Vec::new();
@@ -71,7 +72,7 @@ impl SyncActor {
         for effect in effects {
             match effect {
                 Effect::Request { to, id, from } => self.outbox.send(&to, SyncWire::Request { id, from }),
-                // Told again with every tick.
+                // Repeated with every tick, so a lost message does no harm.
                 Effect::PeersAt { height, heard } => {
                     drop(self.consensus.cast(ConsensusMessage::PeersAt { height, heard }));
                 }
@@ -97,7 +98,8 @@ impl SyncActor {
         }
     }
 
-    /// Hands the next block of an answer to consensus: one with each message, so that the actor answers others between.
+    /// Passes the next block of a response to consensus. Each message passes one block, so that the actor handles
+    /// others in between.
     async fn adopt(&self, me: &ActorRef<Mail<SyncMessage>>, shell: &mut SyncActorState) {
         let Some(mut answer) = shell.adopting.take() else { return };
         let asked = answer.asked.take();
@@ -120,7 +122,7 @@ impl SyncActor {
         let input = match outcome {
             Ok(Ok(())) if !blocks.is_empty() => {
                 shell.adopting = Some(answer);
-                // An actor that ended meanwhile asks anew after its restart.
+                // If this actor has stopped, its next incarnation asks again.
                 let _ = me.cast(Mail::to_self(SyncMessage::Adopt));
                 return;
             }
@@ -139,17 +141,17 @@ impl SyncActor {
     }
 }
 
-/// The state, and the answer that is being worked on.
+/// The actor's state, and the response that is being processed.
 pub struct SyncActorState {
     sync: SyncState,
     adopting: Option<OfferedBlocks>,
 }
 
-/// What is left of an answer.
+/// The unprocessed rest of a response.
 struct OfferedBlocks {
     from: NodeId,
     id: u64,
-    /// The height with which it must begin, before its first block is worked on.
+    /// Height at which it must begin; `None` once its first block is processed.
     asked: Option<u64>,
     blocks: VecDeque<(Block, Certificate)>,
 }
@@ -182,7 +184,7 @@ impl Actor for SyncActor {
                 self.serve(&from, id, height).await;
             }
             SyncMessage::Wire(from, SyncWire::Response { id, blocks }) => {
-                // One answer at a time; it is worked on before another is asked for.
+                // Responses are processed one at a time, and no other is requested meanwhile.
                 if let Some(asked) = shell.sync.expects(&from, id).filter(|_| shell.adopting.is_none()) {
                     shell.sync.handle(self.clock.now(), Input::Arrived { from: from.clone(), id });
                     shell.adopting =
@@ -216,17 +218,17 @@ mod tests {
     use crate::keys::Signature;
     use crate::ports::Head;
 
-    /// What consensus takes for a block: less than any deadline, and much for 64 of them.
+    /// Time that consensus takes per block: less than any deadline, but much for 64 blocks.
     const PER_BLOCK: Duration = Duration::from_millis(400);
 
-    /// What is asked of peers goes nowhere: there is none.
+    /// Drops all requests: there is no peer.
     struct Nowhere;
 
     impl Outbox<SyncWire> for Nowhere {
         fn send(&self, _: &NodeId, _: SyncWire) {}
     }
 
-    /// Takes every block, in its time.
+    /// Accepts every block, slowly.
     struct Slow(Address<ConsensusMessage>);
 
     impl Actor for Slow {
@@ -255,7 +257,7 @@ mod tests {
         }
     }
 
-    /// The sync actor, with a request under way.
+    /// The sync actor with a request in flight.
     struct Asking(SyncActor);
 
     impl Actor for Asking {

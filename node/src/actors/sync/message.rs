@@ -1,4 +1,4 @@
-//! What members say to each other about missing blocks, and what the sync actor is told.
+//! Messages between members about missing blocks, and messages of the sync actor.
 
 use alys_cluster::health::{PingMessage, PongMessage};
 use alys_cluster::id::NodeId;
@@ -8,35 +8,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::consensus::{Block, Certificate};
 
-/// Between members.
+/// Messages between members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SyncWire {
     /// Send blocks from this height on, as many as fit.
     Request {
-        /// Repeated in the answer.
+        /// Request ID, repeated in the response.
         id: u64,
-        /// The first height wanted.
+        /// First height wanted.
         from: u64,
     },
-    /// Blocks, in order.
+    /// Blocks in the order of heights.
     Response {
-        /// Of the request.
+        /// ID of the request.
         id: u64,
-        /// The blocks with their proofs.
+        /// Blocks with their certificates.
         blocks: Vec<(Block, Certificate)>,
     },
 }
 
-/// What the sync actor is told and asked.
+/// Messages of the sync actor.
 pub enum SyncMessage {
-    /// Compare heights.
+    /// Compare heights with the peers.
     Tick,
-    /// A member says something.
+    /// A message from another member.
     Wire(NodeId, SyncWire),
-    /// Hand the next block of the answer in hand to consensus.
+    /// Pass the next block of the current response to consensus.
     Adopt,
-    /// A member was lost or came back.
+    /// The reachability of a member changed.
     Peer(PeerChange),
-    /// Is the actor well?
+    /// Health check.
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }

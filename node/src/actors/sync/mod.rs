@@ -1,6 +1,6 @@
-//! Catching up: blocks that other members decided while this one was away.
+//! Catches up: fetches blocks that other members decided while this one was away.
 //!
-//! It decides whom to ask for what, and serves others. It never judges a block: consensus verifies each
+//! It decides which member to ask for which blocks, and serves others. It never judges a block: consensus verifies each
 //! certificate and executes each block before it adds it.
 
 pub mod actor;

@@ -1,11 +1,11 @@
-//! Whom to ask for what.
+//! Decides which member to ask for which blocks.
 //!
-//! One request is under way at a time. A member that is one block behind waits a moment first, for the block
-//! is usually about to be decided here too.
+//! One request is in flight at a time. A member that is a single block behind waits a moment first, because it usually
+//! decides that block itself soon.
 //!
-//! An answer that comes after its request was given up is taken as well. On a slow link an answer delays heartbeats, so
-//! that whoever sends it looks lost while it comes; a member that threw such answers away would ask for the same blocks
-//! for ever.
+//! A response that arrives after its request was given up is accepted as well. On a slow link a response delays
+//! heartbeats, so that its sender looks lost while it arrives; a member that discarded such responses would request the
+//! same blocks forever.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -14,79 +14,78 @@ use alys_cluster::clock::Moment;
 use alys_cluster::federation::believed;
 use alys_cluster::id::NodeId;
 
-/// How long a request waits for its answer at first, and at least, before another member is asked.
+/// Initial and minimum timeout of a request, after which another member is asked.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long at most: the whole of an answer has to come over links that all of them may share.
+/// Maximum timeout of a request: a whole response must arrive over links that all responses may share.
 const REQUEST_TIMEOUT_MAX: Duration = Duration::from_mins(2);
-/// The patience with a member's next answer, as a multiple of what its last one took.
+/// Timeout of the next request to a member, as a multiple of the time its last response took.
 const PATIENCE_FACTOR: u32 = 4;
-/// How long nobody is asked after an answer that consensus was not there to take: it is being restarted, or
-/// halted.
+/// Pause in requests after consensus was not there to take a response: it is restarting or halted.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long a member that claims more than others confirm is left alone after it did not deliver; doubled each time.
+/// How long a member that claims more than others confirm is not asked after it did not deliver; doubled each time.
 const UNCONFIRMED_PAUSE: Duration = Duration::from_secs(1);
-/// The most doublings of it: a minute.
+/// Maximum number of doublings of [`UNCONFIRMED_PAUSE`]: about a minute.
 const UNCONFIRMED_DOUBLINGS: u32 = 6;
-/// Requests given up whose answers are still taken. Answers of one member come in order, so with the earlier ones
-/// forgotten none would ever count.
+/// Given-up requests whose responses are still accepted. Responses of one member arrive in order: if the earlier
+/// requests were forgotten, no response would ever count.
 const GIVEN_UP_MAX: usize = 16;
 /// How long a member may be a single block behind before it asks.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// What the state learns.
+/// Inputs of the state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Time passes: the own height, and the height of every peer that is up.
+    /// Time passed.
     Tick {
-        /// Own.
+        /// Height of this member.
         height: u64,
-        /// Peers'.
+        /// Heights of the peers that are up.
         peers: Vec<(NodeId, u64)>,
     },
-    /// The answer to a request came, and is worked on.
+    /// The response to a request arrived, and is being processed.
     Arrived {
-        /// From whom.
+        /// Sender of the response.
         from: NodeId,
-        /// To which request.
+        /// ID of the request.
         id: u64,
     },
-    /// The answer to a request was worked on; whether it brought the chain forward.
+    /// The response to a request was processed.
     Answered {
-        /// From whom.
+        /// Sender of the response.
         from: NodeId,
-        /// To which request.
+        /// ID of the request.
         id: u64,
-        /// Whether every block in it was taken.
+        /// Whether every block in the response was accepted.
         useful: bool,
     },
-    /// An answer came, and consensus is not there to take it.
+    /// A response arrived, but consensus was not there to take it.
     NotTaken {
-        /// From whom.
+        /// Sender of the response.
         from: NodeId,
-        /// To which request.
+        /// ID of the request.
         id: u64,
     },
-    /// A member was lost.
+    /// A member went down.
     Down(NodeId),
 }
 
-/// What is to be done.
+/// Effects for the actor to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Ask a member for blocks.
     Request {
-        /// Whom.
+        /// Member to ask.
         to: NodeId,
-        /// Which request.
+        /// ID of the request.
         id: u64,
-        /// From which height on.
+        /// First height wanted.
         from: u64,
     },
-    /// Tell consensus how far more members than can lie have come.
+    /// Report the peers' heights to consensus.
     PeersAt {
-        /// The height that more members than can lie claim.
+        /// Highest height claimed by more members than may lie.
         height: u64,
-        /// Peers that claimed any.
+        /// Number of peers that reported a height.
         heard: usize,
     },
 }
@@ -95,7 +94,7 @@ pub enum Effect {
 struct UnderWay {
     to: NodeId,
     id: u64,
-    /// From which height on.
+    /// First height wanted.
     from: u64,
     since: Moment,
     has_arrived: bool,
@@ -107,15 +106,16 @@ impl UnderWay {
     }
 }
 
-/// How one member has answered so far.
+/// How one member has responded so far.
 #[derive(Clone, Debug)]
 struct Record {
-    /// How often in a row it did not deliver, and when it last did not.
+    /// Number of consecutive requests that it did not fulfil; `disappointed` is the time of the last one.
     disappointments: u32,
     disappointed: Moment,
-    /// How long the next request to it waits: longer after one that was late, and as its last answer took.
+    /// Timeout of the next request to it: longer after a late response, and proportional to the time its last response
+    /// took.
     patience: Duration,
-    /// How long its last answer took.
+    /// Time its last response took.
     took: Duration,
 }
 
@@ -127,8 +127,8 @@ impl Default for Record {
 }
 
 impl Record {
-    /// How slow it is, in doublings of what a request waits at first: whoever answers just in time, and little, is not asked
-    /// again while others are faster.
+    /// How slow the member is, in doublings of the initial timeout: a member that responds just in time, with little,
+    /// is not asked again while others are faster.
     fn slowness(&self) -> u32 {
         (self.took.as_millis() / REQUEST_TIMEOUT.as_millis())
             .checked_ilog2()
@@ -141,22 +141,22 @@ impl Record {
     }
 }
 
-/// The state: the request under way, those given up, and how each member answers.
+/// The state: the request in flight, the given-up requests, and how each member responds.
 #[derive(Clone, Debug)]
 pub struct SyncState {
     tolerated: usize,
     under_way: Option<UnderWay>,
-    /// Nobody waits for them any more, the oldest first; whatever answers them is taken.
+    /// Requests that nobody waits for any more, oldest first; their responses are still accepted.
     given_up: VecDeque<UnderWay>,
     last_id: u64,
     behind_since: Option<(u64, Moment)>,
     records: BTreeMap<NodeId, Record>,
-    /// Nobody is asked before, for nobody here would take the answer.
+    /// Time before which nobody is asked, because consensus would not take the response.
     paused_until: Moment,
 }
 
 impl SyncState {
-    /// Nothing under way. `tolerated` members may lie about their height.
+    /// Creates a state without requests. `tolerated` members may lie about their height.
     pub fn new(tolerated: usize) -> Self {
         Self {
             tolerated,
@@ -169,8 +169,8 @@ impl SyncState {
         }
     }
 
-    /// The height from which on `from` was asked for blocks in the request `id`, if its answer would be taken: it is under way,
-    /// or was given up.
+    /// First height of the request `id` to `from`, if its response would be accepted: the request is in flight or was
+    /// given up.
     pub fn expects(&self, from: &NodeId, id: u64) -> Option<u64> {
         let mut requests = self.under_way.iter().chain(&self.given_up);
         requests.find(|request| request.is(from, id)).map(|request| request.from)
@@ -180,7 +180,7 @@ impl SyncState {
         self.under_way.as_ref().is_some_and(|request| request.is(from, id))
     }
 
-    /// The answer came: of the request under way, or of one given up, which is under way again instead.
+    /// A response arrived: to the request in flight, or to a given-up one, which then becomes the request in flight.
     fn arrived(&mut self, now: Moment, from: &NodeId, id: u64) {
         if let Some(at) = self.given_up.iter().position(|request| request.is(from, id)) {
             let late = self.given_up.remove(at);
@@ -195,7 +195,7 @@ impl SyncState {
         }
     }
 
-    /// Waits no longer for the request under way.
+    /// Stops waiting for the request in flight.
     fn give_up(&mut self) {
         if self.given_up.len() == GIVEN_UP_MAX {
             self.given_up.pop_front();
@@ -203,7 +203,7 @@ impl SyncState {
         self.given_up.extend(self.under_way.take());
     }
 
-    /// What follows from `input`.
+    /// Handles an input and returns the effects that follow.
     pub fn handle(&mut self, now: Moment, input: Input) -> Vec<Effect> {
         match input {
             Input::Tick { height, peers } => self.tick(now, height, &peers),
@@ -227,7 +227,7 @@ impl SyncState {
                 vec![]
             }
             Input::Down(node) => {
-                // What a lost member has sent already is worth as much as before.
+                // A response that has arrived from a lost member is as good as before.
                 if self.under_way.as_ref().is_some_and(|request| request.to == node && !request.has_arrived) {
                     self.give_up();
                 }
@@ -270,8 +270,9 @@ impl SyncState {
         self.records.get(node).cloned().unwrap_or_default()
     }
 
-    /// Asks whoever has more, disappointed least and answers fastest. Where only so many claim more as may lie, one that did not deliver
-    /// is asked again after a pause only: a claim without a certificate proves nothing.
+    /// Asks a member that has more blocks: the one that failed least and responds fastest. If no more members claim
+    /// such a height than may lie, one that did not deliver is asked again only after a pause: a claim without a
+    /// certificate proves nothing.
     fn request(
         &mut self,
         now: Moment,
@@ -358,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_link_that_takes_longer_for_an_answer_than_a_request_waits_is_given_the_time_it_needs() {
-        // Answers of 5 s each come one after another over the one link that this member has.
+        // Responses of 5 s each arrive one after another over the single link of this member.
         let (mut state, mut height, mut free_at, mut asked) = (SyncState::new(1), 0, 0, 0);
         let mut coming = std::collections::VecDeque::<(u64, NodeId, u64)>::new();
         for now in (0..600_000).step_by(100) {
@@ -383,7 +384,7 @@ mod tests {
 
     #[test]
     fn one_that_answers_ever_later_and_little_is_not_asked_again_while_others_are_faster() {
-        // It claims most, and answers with one block, just before it would be given up.
+        // It claims the most, and responds with one block just before it would be given up.
         let (mut state, mut height, mut of_the_liar, mut wait) = (SyncState::new(1), 0, 0, 900);
         let mut coming: Option<(u64, NodeId, u64)> = None;
         for now in (0..60_000).step_by(100) {
@@ -419,7 +420,7 @@ mod tests {
             }
         }
         assert!((6..=20).contains(&asked), "asked {asked} times in ten minutes");
-        // Once others confirm that there is more, everybody may be asked.
+        // Once others confirm that there are more blocks, any member may be asked.
         let effects = state.handle(at(601_000), tick(9, [12, 1_000_000, 12]));
         assert_eq!(effects, [peers_at(12), request(2, state.last_id, 10)]);
     }
@@ -464,7 +465,7 @@ mod tests {
     fn an_answer_that_comes_after_its_request_was_given_up_is_taken_and_teaches_patience() {
         let mut state = SyncState::new(1);
         state.handle(at(0), tick(3, [9, 10, 8]));
-        // It looks lost while its answer keeps its heartbeats waiting, and the next one is late.
+        // It looks lost while its response delays its heartbeats, and the next member is late.
         state.handle(at(700), Input::Down(node(3)));
         assert_eq!(state.handle(at(800), tick(3, [9, 0, 8])), [peers_at(8), request(2, 2, 4)]);
         assert_eq!(state.handle(at(1_800), tick(3, [9, 0, 8])), [peers_at(8), request(4, 3, 4)]);
@@ -475,9 +476,9 @@ mod tests {
         assert_eq!(state.handle(at(4_010), tick(4, [9, 10, 8])), [peers_at(9)], "it is worked on");
         state.handle(at(4_020), Input::Answered { from: node(3), id: 1, useful: true });
         assert_eq!(state.expects(&node(3), 1), None, "once");
-        // Whoever has more and did not disappoint.
+        // The member that has more blocks and did not fail.
         assert_eq!(state.handle(at(4_030), tick(7, [9, 10, 7])), [peers_at(9), request(3, 4, 8)]);
-        // Four times what the answer took.
+        // Four times what the response took.
         assert_eq!(state.handle(at(20_029), tick(7, [9, 10, 7])), [peers_at(9)]);
         let effects = state.handle(at(20_030), tick(7, [9, 10, 7]));
         assert!(matches!(effects[1], Effect::Request { id: 5, .. }), "{effects:?}");
