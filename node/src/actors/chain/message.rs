@@ -22,13 +22,13 @@ pub enum ChainMessage {
     Block(u64, RpcReplyPort<Result<Option<StoredBlock>, String>>),
     /// Read blocks from a height on, as many as fit.
     Range {
-        /// Who needs them.
+        /// Kind of caller.
         reader: Reader,
-        /// The first height.
+        /// First height.
         from: u64,
-        /// The most blocks.
+        /// Maximum number of blocks.
         max: usize,
-        /// The most transaction bytes, beyond which one block goes alone.
+        /// Maximum number of transaction bytes. The first block is returned even if it is larger.
         max_bytes: usize,
         /// Reply port for the blocks.
         reply: RpcReplyPort<Result<Vec<StoredBlock>, String>>,
