@@ -1,4 +1,4 @@
-//! Blocks, and the hashes that name them.
+//! Defines blocks and the hashes that identify them.
 
 use std::fmt;
 
@@ -26,38 +26,38 @@ macro_rules! hash_type {
 }
 
 hash_type! {
-    /// Names a block: SHA-256 over all its fields. The parent of the first block is the genesis hash.
+    /// Identifies a block: SHA-256 over all its fields. The parent of the first block is the genesis hash.
     BlockHash
 }
 hash_type! {
-    /// Sums up the state after a block.
+    /// Digest of the state after a block.
     StateRoot
 }
 
-/// Largest transaction in bytes.
+/// Maximum size of a transaction, in bytes.
 pub const TRANSACTION_BYTES_MAX: usize = 4_096;
-/// Most transaction bytes in a block: what one envelope carries well within a slot.
+/// Maximum number of transaction bytes in a block: what one envelope carries well within a slot.
 pub const BLOCK_BYTES_MAX: usize = 128 * 1024;
 
-/// A block: an order of opaque transactions and the state after them.
+/// A block: a sequence of opaque transactions and the state after them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Block {
-    /// From 1.
+    /// Height of the block, from 1.
     pub height: u64,
-    /// The block below.
+    /// Hash of the block below.
     pub parent: BlockHash,
     /// Milliseconds since the Unix epoch on the proposer's wall clock; greater than the parent's.
     pub timestamp_ms: u64,
-    /// The builder's place in genesis.
+    /// Index of the block's builder in genesis.
     pub proposer: u8,
-    /// The state after the block.
+    /// Digest of the state after the block.
     pub state_root: StateRoot,
-    /// In order.
+    /// Transactions, in the order of execution.
     pub transactions: Vec<Vec<u8>>,
 }
 
 impl Block {
-    /// The block's name.
+    /// Hash that identifies the block.
     pub fn hash(&self) -> BlockHash {
         let mut hasher = Sha256::new_with_prefix(b"alys/block/1");
         hasher.update(self.height.to_be_bytes());
@@ -73,13 +73,13 @@ impl Block {
         BlockHash(hasher.finalize().into())
     }
 
-    /// All transactions' bytes.
+    /// Total number of bytes of all transactions.
     pub fn transaction_bytes(&self) -> usize {
         self.transactions.iter().map(Vec::len).sum()
     }
 }
 
-/// Names a transaction: SHA-256 of its bytes.
+/// Identifies a transaction: SHA-256 of its bytes.
 pub fn transaction_hash(transaction: &[u8]) -> [u8; 32] {
     Sha256::digest(transaction).into()
 }

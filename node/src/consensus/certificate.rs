@@ -1,4 +1,4 @@
-//! The proof that a block is final: one aggregate signature and who is in it.
+//! Defines the proof that a block is final: one aggregate signature and its signers.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -8,56 +8,56 @@ use super::context::{MemberIndex, Statement, Step};
 use crate::genesis::Genesis;
 use crate::keys::{KeyError, Signature};
 
-/// A quorum's precommits for one block, aggregated. 96 bytes of signature however many signed.
+/// A quorum's precommits for one block, aggregated. The signature has 96 bytes, however many members signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
-    /// The block's height.
+    /// Height of the block.
     pub height: u64,
-    /// The round that decided it.
+    /// Round in which the block was decided.
     pub round: u32,
-    /// The block.
+    /// Hash of the block.
     pub block: BlockHash,
-    /// Who precommitted: bit i is the member at place i of genesis.
+    /// Members that precommitted, as a bitmap: bit i is the member at index i in genesis.
     pub signers: u64,
-    /// The sum of their signatures.
+    /// Aggregate of their signatures.
     pub signature: Signature,
 }
 
-/// Why a certificate proves nothing.
+/// Why a certificate is not valid.
 #[derive(Debug, Error)]
 pub enum CertificateError {
     /// Bits beyond the members of genesis are set.
     #[error("the certificate names signers {signers:#x}; expected only the {members} members of genesis")]
     Strangers {
-        /// The bitmap.
+        /// Bitmap of signers.
         signers: u64,
-        /// How many members there are.
+        /// Number of members in genesis.
         members: usize,
     },
-    /// Too few signers.
+    /// The certificate has too few signers.
     #[error("the certificate has {signers} signers; expected at least {required}")]
     TooFew {
-        /// Signers named.
+        /// Number of signers.
         signers: usize,
-        /// Signers required.
+        /// Number of signers required.
         required: usize,
     },
-    /// The signature is not the sum of the signers' precommits for this block.
+    /// The signature is not the aggregate of the signers' precommits for this block.
     #[error("the aggregate signature does not match the {signers} signers it names")]
     Signature {
-        /// Signers named.
+        /// Number of signers.
         signers: usize,
     },
 }
 
-/// The bytes that every precommit for this block signs.
+/// Bytes that every precommit for this block signs.
 pub fn precommit_bytes(chain_id: &str, height: u64, round: u32, block: &[u8; 32]) -> Vec<u8> {
     let block = Some(BlockHash(*block));
     Statement { step: Step::Precommit, height, round, block, pol_round: -1 }.bytes(chain_id)
 }
 
 impl Certificate {
-    /// Adds up individual precommits. Verifies nothing: they were when they arrived.
+    /// Aggregates individual precommits. They are not verified here, but on arrival.
     pub fn aggregate(
         height: u64,
         round: u32,
@@ -69,7 +69,7 @@ impl Certificate {
         Ok(Self { height, round, block, signers, signature })
     }
 
-    /// Checks the signers against genesis and the signature against the signers. About a millisecond.
+    /// Checks the signers against genesis, and the signature against the signers. Takes about a millisecond.
     pub fn verify(&self, genesis: &Genesis) -> Result<(), CertificateError> {
         let members = genesis.members();
         if members.len() < 64 && self.signers >> members.len() != 0 {
@@ -89,7 +89,7 @@ impl Certificate {
         }
     }
 
-    /// The places of the signers in genesis.
+    /// Indexes of the signers in genesis.
     pub fn signer_indexes(&self) -> impl Iterator<Item = usize> + use<> {
         let signers = self.signers;
         (0..64).filter(move |index| signers >> index & 1 == 1)

@@ -1,4 +1,4 @@
-//! The consensus time-outs.
+//! Timeouts of consensus.
 
 use std::time::Duration;
 
@@ -6,33 +6,33 @@ use alys_cluster::config::{FieldError, require_between};
 use malachite_types::LinearTimeouts;
 use serde::{Deserialize, Serialize};
 
-/// How long each step of a round waits, and how much longer in each later round.
+/// Timeout of each step of a round, and the increase in each later round.
 ///
 /// A round that fails in every step costs about `propose` + `prevote` + `precommit`; with the defaults two
 /// such rounds fit into a slot of 2 s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConsensusConfig {
-    /// For the proposal of round 0. 10 ms to 60 s. Default 600 ms.
+    /// Timeout for the proposal of round 0. 10 ms to 60 s. Default 600 ms.
     #[serde(with = "humantime_serde")]
     pub propose: Duration,
-    /// For more prevotes once two thirds have voted. 10 ms to 60 s. Default 300 ms.
+    /// Timeout for more prevotes once two thirds have voted. 10 ms to 60 s. Default 300 ms.
     #[serde(with = "humantime_serde")]
     pub prevote: Duration,
-    /// For more precommits once two thirds have voted. 10 ms to 60 s. Default 300 ms.
+    /// Timeout for more precommits once two thirds have voted. 10 ms to 60 s. Default 300 ms.
     #[serde(with = "humantime_serde")]
     pub precommit: Duration,
-    /// Added to each of them in each later round. Up to 60 s. Default 100 ms.
+    /// Increase of each of these timeouts in each later round. Up to 60 s. Default 100 ms.
     #[serde(with = "humantime_serde")]
     pub round_delta: Duration,
-    /// For the proposal of a member known to be lost, and for precommits of it. Up to `propose`. Default 20 ms:
-    /// liveness only, since not waiting is always safe.
+    /// Timeout for the proposal of a member known to be lost, and for precommits for it. Up to `propose`. Default 20
+    /// ms. This affects liveness only, since not waiting is always safe.
     #[serde(with = "humantime_serde")]
     pub propose_lost: Duration,
-    /// Between repetitions of the last votes while a round does not end. 50 ms to 60 s. Default 500 ms.
+    /// Interval at which the last votes are repeated while a round does not end. 50 ms to 60 s. Default 500 ms.
     #[serde(with = "humantime_serde")]
     pub rebroadcast: Duration,
-    /// How far a block's time stamp may lie ahead of this member's wall clock. 100 ms to 1 h. Default 5 s.
+    /// How far a block's timestamp may be ahead of this member's wall clock. 100 ms to 1 h. Default 5 s.
     #[serde(with = "humantime_serde")]
     pub max_clock_drift: Duration,
 }
@@ -73,7 +73,7 @@ impl ConsensusConfig {
         require_between("max_clock_drift", self.max_clock_drift, range, "between 100ms and 1h")
     }
 
-    /// The form Malachite's types compute with.
+    /// The timeouts in the form that Malachite uses.
     pub(super) fn timeouts(&self) -> LinearTimeouts {
         LinearTimeouts {
             propose: self.propose,

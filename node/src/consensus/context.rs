@@ -1,8 +1,8 @@
-//! What Malachite must be told about a federation: its members, blocks, votes and proposals, and which bytes
-//! are signed.
+//! Describes a federation in Malachite's types: its members, blocks, votes and proposals, and the bytes that are
+//! signed.
 //!
-//! The signed bytes name the chain but **not** the signer: all precommits for a block are then one message,
-//! and their signatures add up to one aggregate of 96 bytes.
+//! The signed bytes name the chain but **not** the signer. So all precommits for a block sign the same message, and
+//! their signatures add up to one aggregate of 96 bytes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::block::{Block, BlockHash};
 use crate::genesis::Genesis;
 use crate::keys::{KeyError, PublicKey, SecretKey, Signature};
 
-/// A member's place in genesis.
+/// Index of a member in genesis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MemberIndex(pub u8);
 
@@ -70,7 +70,7 @@ impl Value for Block {
     }
 }
 
-/// Proposals carry their whole block, so that there are no parts; Malachite's type wants one.
+/// Unused proposal part that Malachite's types require: proposals carry their whole block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoPart;
 
@@ -84,18 +84,18 @@ impl ProposalPart<ConsensusContext> for NoPart {
     }
 }
 
-/// A block offered in a round.
+/// A block proposed in a round.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockProposal {
-    /// For which height.
+    /// Height that the block is for.
     pub height: ConsensusHeight,
-    /// In which round.
+    /// Round of the proposal.
     pub round: Round,
-    /// The block.
+    /// Proposed block.
     pub block: Block,
-    /// The earlier round in which the block got a quorum of prevotes, if it did.
+    /// Earlier round in which the block got a quorum of prevotes, if any.
     pub pol_round: Round,
-    /// Who offers it.
+    /// Member that proposes the block.
     pub proposer: MemberIndex,
 }
 
@@ -128,15 +128,15 @@ impl Proposal<ConsensusContext> for BlockProposal {
 /// A prevote or precommit for a block, or for none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockVote {
-    /// For which height.
+    /// Height of the vote.
     pub height: ConsensusHeight,
-    /// In which round.
+    /// Round of the vote.
     pub round: Round,
-    /// Prevote or precommit.
+    /// Whether it is a prevote or a precommit.
     pub kind: VoteType,
-    /// For which block, or none.
+    /// Block that the vote is for, or nil.
     pub block: NilOrVal<BlockHash>,
-    /// Whose vote it is.
+    /// Member that votes.
     pub voter: MemberIndex,
 }
 
@@ -179,7 +179,7 @@ impl Vote<ConsensusContext> for BlockVote {
     }
 }
 
-/// BLS signatures, for Malachite.
+/// BLS signatures as Malachite's signing scheme.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bls;
 
@@ -207,7 +207,7 @@ impl SigningScheme for Bls {
     }
 }
 
-/// One member, for Malachite. Every member has one vote.
+/// A member as a Malachite validator. Every member has one vote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FederationMember {
     index: MemberIndex,
@@ -228,12 +228,12 @@ impl Validator<ConsensusContext> for FederationMember {
     }
 }
 
-/// All members, for Malachite.
+/// All members as a Malachite validator set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberSet(Arc<[FederationMember]>);
 
 impl MemberSet {
-    /// The members of genesis, in its order.
+    /// The members in the order of genesis.
     pub fn of(genesis: &Genesis) -> Self {
         let members = genesis.members().iter().enumerate();
         Self(
@@ -265,7 +265,7 @@ impl ValidatorSet<ConsensusContext> for MemberSet {
     }
 }
 
-/// The federation, for Malachite.
+/// The federation as a Malachite context.
 #[derive(Clone, Debug)]
 pub struct ConsensusContext;
 
@@ -323,32 +323,32 @@ impl Context for ConsensusContext {
     }
 }
 
-/// Whose turn it is: members take turns by height, and again by round.
+/// Index of the proposer in genesis: it rotates by height, and also by round.
 pub fn proposer_index(members: usize, height: u64, round: u32) -> usize {
     ((height % members as u64) as usize + round as usize % members) % members
 }
 
-/// What a member signs: its kind, height, round and block. Two statements of one kind, height and round
-/// that differ are a double signature.
+/// What a member signs: step, height, round and block. Two different statements with the same step, height and round
+/// are a double signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
     /// Proposal, prevote or precommit.
     pub step: Step,
-    /// For which height.
+    /// Height of the statement.
     pub height: u64,
-    /// In which round.
+    /// Round of the statement.
     pub round: u32,
-    /// For which block, or none.
+    /// Block that the statement is for; `None` for nil.
     pub block: Option<BlockHash>,
-    /// Of a proposal: the round with a quorum of prevotes, or −1.
+    /// For a proposal, the earlier round with a quorum of prevotes; otherwise −1.
     pub pol_round: i64,
 }
 
-/// The steps in which a member signs, in the order in which they come in a round.
+/// The steps in which a member signs, in their order within a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Step {
-    /// The proposer's offer.
+    /// The proposer's block.
     Proposal = 1,
     /// The first vote.
     Prevote = 2,
@@ -357,7 +357,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The name in lower case.
+    /// Lower-case name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Proposal => "proposal",
@@ -368,7 +368,7 @@ impl Step {
 }
 
 impl Statement {
-    /// What a vote states.
+    /// The statement of a vote.
     pub fn of_vote(vote: &BlockVote) -> Self {
         Self {
             step: match vote.kind {
@@ -385,7 +385,7 @@ impl Statement {
         }
     }
 
-    /// What a proposal states.
+    /// The statement of a proposal.
     pub fn of_proposal(proposal: &BlockProposal) -> Self {
         Self {
             step: Step::Proposal,
@@ -396,12 +396,12 @@ impl Statement {
         }
     }
 
-    /// Where it belongs: a member may state one thing there.
+    /// Height, round and step. A member may sign only one statement for each.
     pub fn place(&self) -> (u64, u32, Step) {
         (self.height, self.round, self.step)
     }
 
-    /// The bytes that are signed. They name the chain, and every field at a fixed place.
+    /// The signed bytes: the chain ID, then every field at a fixed position.
     pub fn bytes(&self, chain_id: &str) -> Vec<u8> {
         let mut bytes = b"alys/statement/1".to_vec();
         bytes.push(chain_id.len() as u8);

@@ -1,27 +1,27 @@
-//! The protocol itself, as a step function: an input goes in, effects come out.
+//! Runs the consensus protocol as a step function: an input goes in, effects come out.
 //!
-//! [`BftCore`] is what the consensus actor knows; [`MalachiteCore`] implements it with Malachite's core. Inside
-//! a step the core signs and logs through two ports, synchronously, so that the order is certain:
+//! [`BftCore`] is the interface that the consensus actor uses; [`MalachiteCore`] implements it with Malachite's core.
+//! Within a step the core signs and logs through two ports, synchronously, so that the order is fixed:
 //!
 //! 1. the inputs that led here are durable in the log,
-//! 2. the statement is written to the signer's journal, and signed; at the end of the step the journal is made
-//!    durable, once for all that the step signed,
+//! 2. the statement is written to the signer's journal, and signed; at the end of the step the journal is made durable,
+//!    once for everything that the step signed,
 //! 3. the signed message is written to the log,
 //! 4. only then does it leave the step as [`Effect::Publish`].
 //!
-//! So a step that signs costs two syncs, and one that does not costs none. What is not durable yet can be lost in a
-//! crash of the machine without harm: an input that led to nothing is repeated by its sender, an own message is
-//! derived again from the inputs before it, and a decision is durable with its block in the chain.
+//! So a step that signs costs two disk syncs, and one that does not costs none. A crash of the machine may lose what is
+//! not durable yet, without harm: an input without consequences is repeated by its sender, an own message is derived
+//! again from the inputs before it, and a decision is durable with its block in the chain.
 //!
-//! A signature refused because it would contradict an earlier one, or because the gate demands more healthy
-//! members for a proposal than for a vote, becomes an abstention: Malachite is handed
-//! the null signature, which verifies under no key, so that it drops the message itself and goes on. A
-//! signature refused because the gate closed in the middle of the step fails the step: replaying the log takes
-//! it again once the gate is open, whereas an abstention would be a vote missing for good.
+//! A signature that is refused because it would contradict an earlier one, or because the gate requires more healthy
+//! members for a proposal than for a vote, becomes an abstention: Malachite receives the null signature, which verifies
+//! under no key, so it drops the message itself and continues. A signature that is refused because the gate closed in
+//! the middle of the step fails the step: replaying the log repeats the step once the gate is open, whereas an
+//! abstention would lose the vote for good.
 //!
-//! Traps of driving Malachite that this file answers: `process!` logs an effect handler's error and goes on,
-//! so that the first failure is kept and ends the step; a value asked for during replay is answered after it;
-//! the validity of a block is what its execution gave, not what its proposer said.
+//! Pitfalls of driving Malachite that this file handles: `process!` logs an effect handler's error and continues, so
+//! the first failure is kept and ends the step; a value that is requested during replay is provided after it; the
+//! validity of a block is the result of its execution, not the claim of its proposer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -52,80 +52,80 @@ use crate::keys::{SIGNATURE_BYTES, Signature};
 
 /// A signature that verifies under no key: an abstention.
 const NULL_SIGNATURE: Signature = Signature([0; SIGNATURE_BYTES]);
-/// Heights ahead of the present one for which messages are kept, and messages kept for each. Enough for
-/// members that are a little ahead; who is behind by more fetches blocks instead.
+/// Heights above the current one for which messages are kept, and messages kept for each. Enough for members that are
+/// slightly ahead; a member that is further behind fetches blocks instead.
 const FUTURE_HEIGHTS: usize = 2;
 const FUTURE_MESSAGES: usize = 64;
 
 /// A timer of a round.
 pub type RoundTimer = Timeout;
 
-/// What the core learns.
+/// Inputs of the core.
 #[derive(Clone, Debug)]
 pub enum CoreInput {
-    /// A member says something.
+    /// A message from a member.
     Message(ConsensusWire),
-    /// The block asked for by [`Effect::Build`].
+    /// The engine built the block requested by [`Effect::Build`].
     Built {
-        /// For which round it was asked.
+        /// Round the block is for.
         round: u32,
-        /// The block.
+        /// Block that was built.
         block: Block,
     },
-    /// The block of an [`Effect::Check`] was executed.
+    /// The engine executed the block of an [`Effect::Check`].
     Checked {
-        /// The block.
+        /// Block that was executed.
         block: Block,
-        /// The round in which it was offered.
+        /// Round in which the block was proposed.
         round: u32,
-        /// Whether it gave what it says.
+        /// Whether the execution gave the result that the block claims.
         valid: bool,
     },
-    /// A timer ran out.
+    /// A timer elapsed.
     Timer(RoundTimer),
 }
 
-/// What is to be done after a step.
+/// Effects for the caller to apply after a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Send this to every other member.
     Publish(ConsensusWire),
     /// Set a timer.
     SetTimer(RoundTimer, Duration),
-    /// Forget a timer.
+    /// Cancel a timer.
     CancelTimer(RoundTimer),
-    /// Forget every timer.
+    /// Cancel all timers.
     CancelTimers,
     /// Build a block and answer with [`CoreInput::Built`].
     Build {
-        /// The height.
+        /// Height to build for.
         height: u64,
-        /// The round.
+        /// Round to build for.
         round: u32,
     },
     /// Execute this block and answer with [`CoreInput::Checked`].
     Check {
-        /// The block.
+        /// Block to execute.
         block: Block,
-        /// The round in which it is offered.
+        /// Round in which the block was proposed.
         round: u32,
-        /// Whether it is offered without proof that a quorum has prevoted it already.
+        /// Whether the block was proposed without proof of an earlier quorum of prevotes.
         is_new: bool,
     },
-    /// A round began.
+    /// A round started.
     RoundStarted {
-        /// The round.
+        /// Round that started.
         round: u32,
-        /// Whose turn it is.
+        /// Index of the round's proposer in genesis.
         proposer: usize,
     },
     /// A block is final.
     Decided(Box<(Block, Certificate)>),
-    /// A signature was refused; the member abstained.
+    /// Signing was refused; the member abstained.
     Abstained(String),
 }
 
-/// Why a step failed. What the step would have sent may not be sent; the height can only begin anew, from the log.
+/// Why a step failed. Nothing of the step may be sent; the height can only restart from the log.
 #[derive(Debug, Error)]
 pub enum CoreError {
     /// The log could not be written.
@@ -134,48 +134,48 @@ pub enum CoreError {
     /// The signer's journal could not be written, or the gate closed in the middle of the step.
     #[error("nothing could be signed: {0}")]
     Signer(Box<SigningRefusal>),
-    /// Malachite found itself in a state it can not go on from.
+    /// Malachite reached a state from which it can not continue.
     #[error("the consensus core failed: {0}")]
     Protocol(String),
-    /// A decision came for a block that was never seen, or does not add up. A bug.
+    /// The decided block was never received, or its certificate is inconsistent. This is a bug.
     #[error("the decision at height {height} can not be used: {reason}")]
     Decision {
-        /// The height.
+        /// Height of the decision.
         height: u64,
-        /// Why.
+        /// What is wrong with it.
         reason: String,
     },
 }
 
 /// The ports a step uses.
 pub struct Ports<'a> {
-    /// Signs, or refuses.
+    /// Signs statements, or refuses to.
     pub signer: &'a mut dyn Signer,
-    /// Remembers.
+    /// Write-ahead log of the height.
     pub log: &'a mut dyn MessageLog,
-    /// Knows which signatures of others were verified already.
+    /// Statements of other members whose signatures are already verified.
     pub received: &'a Received,
 }
 
-/// The protocol.
+/// The consensus protocol.
 pub trait BftCore: Send {
     /// The height being decided; 0 before the first start.
     fn height(&self) -> u64;
-    /// The round of that height.
+    /// The current round of that height.
     fn round(&self) -> u32;
-    /// Begins `height`, replaying what the log holds of it.
+    /// Starts `height` and replays its log entries.
     fn start(&mut self, ports: Ports<'_>, height: u64, log: Vec<LogEntry>) -> Result<Vec<Effect>, CoreError>;
     /// Takes one step.
     fn step(&mut self, ports: Ports<'_>, input: CoreInput) -> Result<Vec<Effect>, CoreError>;
 }
 
-/// [`BftCore`] by Malachite.
+/// Implements [`BftCore`] with Malachite.
 pub struct MalachiteCore {
     state: State<ConsensusContext>,
     host: Host,
 }
 
-/// What a step knows besides Malachite's state.
+/// State of the steps besides Malachite's own.
 struct Host {
     chain_id: String,
     members: MemberSet,
@@ -183,15 +183,15 @@ struct Host {
     config: ConsensusConfig,
     height: u64,
     blocks: BTreeMap<BlockHash, Block>,
-    /// Blocks whose execution was asked for, with the round: a block that was once offered wrongly is executed
-    /// when it is offered rightly.
+    /// Blocks whose execution was requested, with the round: a block first proposed by the wrong member is still
+    /// executed when the right one proposes it.
     asked: BTreeSet<(BlockHash, u32)>,
-    /// Blocks this member built, by round: a second question for the same round gets the same answer.
+    /// Blocks this member built, by round: a repeated request for a round gets the same block.
     built: BTreeMap<u32, Block>,
     replay: Option<Replay>,
-    /// Whether the log holds inputs that are not durable.
+    /// Whether the log holds inputs that are not durable yet.
     log_behind: bool,
-    /// Own messages of the step, which enter the log after the journal.
+    /// Own messages of the step, which are logged after the journal is durable.
     own_entries: Vec<LogEntry>,
     effects: Vec<Effect>,
     failure: Option<CoreError>,
@@ -204,14 +204,14 @@ struct Replay {
 }
 
 impl MalachiteCore {
-    /// A core for the member at place `own` of genesis, not started.
+    /// Creates a core for the member at index `own` in genesis; it is not started.
     pub fn new(genesis: &Genesis, own: usize, config: ConsensusConfig) -> Self {
         let members = MemberSet::of(genesis);
         let own = MemberIndex(own as u8);
         let params = Params {
             address: own,
             threshold_params: malachite::ThresholdParams::default(),
-            // The block travels with the proposal, but its validity is fed separately once it was executed.
+            // The block travels with the proposal, but its validity is fed separately after its execution.
             value_payload: ValuePayload::ProposalAndParts,
             enabled: true,
         };
@@ -247,7 +247,7 @@ impl MalachiteCore {
         }
     }
 
-    /// The effects of a step, which may leave only once the journal is durable.
+    /// Returns the effects of a step, after making the journal durable.
     fn finish(
         &mut self,
         ports: &mut Ports<'_>,
@@ -284,8 +284,8 @@ impl MalachiteCore {
         self.state.reset_entries_index();
         let wanted = self.host.replay.take().and_then(|replay| replay.wanted);
         outcome?;
-        // Votes are derived and sent again by the replay; an own proposal only enters it, and whoever missed it
-        // before the crash would wait for it in vain.
+        // The replay derives and sends votes again. It only reads an own proposal, so that one is sent again here: a
+        // member that missed it before the crash would wait for it in vain.
         let round = self.round();
         let again = offers.into_iter().filter(|offer| offer.round() == round).map(Effect::Publish);
         self.host.effects.extend(again);
@@ -300,7 +300,7 @@ impl MalachiteCore {
             ConsensusHeight(self.host.height),
             self.host.members.clone(),
             is_restart,
-            // The actor paces heights itself, on a clock that tests can turn.
+            // The actor paces heights itself, on a clock that tests can control.
             None,
             VoteExtensionPolicy::Disabled,
         )
@@ -310,7 +310,7 @@ impl MalachiteCore {
         self.state.round() == Round::new(round) && self.state.driver.step_is_propose()
     }
 
-    /// Malachite wants a block for `round`: one built before, or a new one.
+    /// Provides the block that Malachite requests for `round`: one built before, or a new one.
     fn want(&mut self, ports: &mut Ports<'_>, round: u32) -> Result<(), CoreError> {
         if let Some(block) = self.host.built.get(&round).cloned() {
             self.propose(ports, round, block)
@@ -347,7 +347,7 @@ impl BftCore for MalachiteCore {
         self.host.asked.clear();
         self.host.built.clear();
         self.host.own_entries.clear();
-        // What a step that failed has written may not be durable.
+        // The log entries of a step that failed may not be durable.
         self.host.log_behind = !log.is_empty();
         let outcome = if log.is_empty() {
             let start = self.start_input(false);
@@ -367,7 +367,7 @@ impl BftCore for MalachiteCore {
             {
                 self.propose(&mut ports, round, block)
             }
-            // The round went on without it.
+            // The block is too late for its round.
             CoreInput::Built { .. } => Ok(()),
             CoreInput::Checked { block, round, valid } => {
                 let value = ProposedValue {
@@ -388,8 +388,8 @@ impl BftCore for MalachiteCore {
 type HandlerResult = Result<Resume<ConsensusContext>, &'static str>;
 
 impl Host {
-    /// Does what Malachite asks within a step. An `Err` is only seen by a log line of Malachite's; what counts
-    /// is `failure`, and that an effect that wants an answer gets none.
+    /// Handles an effect of Malachite within a step. Malachite only logs an `Err`. What ends the step is `failure`; an
+    /// effect that expects a response gets none.
     fn handle(
         &mut self,
         ports: &mut Ports<'_>,
@@ -415,8 +415,8 @@ impl Host {
             E::PublishLivenessMsg(message, _) => Ok(self.publish(message.into())),
             E::RepublishVote(vote, _) => Ok(self.publish(ConsensusWire::Vote(vote.message, vote.signature))),
             E::RepublishRoundCertificate(certificate, _) => Ok(self.publish(certificate.into())),
-            // The block travels with every proposal, which is published next; and the actor begins the next
-            // height when this one is committed and the slot has come.
+            // The block travels with every proposal, which is published next. The actor starts the next height when
+            // this one is committed and the slot has come.
             E::RestreamProposal(.., resume) | E::Finalize(.., resume) => Ok(resume.resume_with(())),
             E::GetValue(_, round, _, resume) => {
                 self.value_wanted(round.as_u32().unwrap_or(0));
@@ -459,8 +459,8 @@ impl Host {
                 self.decide(&certificate)?;
                 Ok(resume.resume_with(()))
             }
-            // Blocks from peers are adopted by their aggregate certificate, not through Malachite; vote
-            // extensions are disabled. Refusing is the safe answer to what is never asked.
+            // Blocks from peers are adopted by their aggregate certificate, not through Malachite, and vote extensions
+            // are disabled. Rejecting is the safe answer to a request that never comes.
             E::CertVerifiedSyncValue(.., resume) | E::CertRejectedSyncValue(.., resume) => {
                 Ok(resume.resume_with(()))
             }
@@ -492,14 +492,14 @@ impl Host {
 
     fn value_wanted(&mut self, round: u32) {
         match &mut self.replay {
-            // Answering now would offer a second block where the log may hold the first.
+            // Building now could add a second block where the log may hold the first.
             Some(replay) => replay.wanted = Some(round),
             None => self.effects.push(Effect::Build { height: self.height, round }),
         }
     }
 
     fn sign(&mut self, ports: &mut Ports<'_>, statement: &Statement) -> Result<Signature, &'static str> {
-        // What led to this statement is durable first: after a crash the same inputs lead to the same one.
+        // The inputs of this statement become durable first: after a crash they lead to the same statement.
         if std::mem::take(&mut self.log_behind)
             && let Err(error) = ports.log.flush()
         {
@@ -545,15 +545,15 @@ impl Host {
         matches!(entry, LogEntry::Message(message) if message.statement_of(own).is_some())
     }
 
-    /// Remembers the blocks of this height. A proposal that reaches the log is one whose signature held: now
-    /// its block is worth executing.
+    /// Remembers the blocks of this height. A proposal that reaches the log has a valid signature, so its block is
+    /// worth executing.
     fn note(&mut self, input: &Input<ConsensusContext>) {
         match input {
             Input::Proposal(proposal) => {
                 let proposal = &proposal.message;
                 let block = proposal.block.clone();
-                // A block offered for the first time is its proposer's own. Without an execution the proposal
-                // is never whole, and the round goes on as if it had not come.
+                // A block that is proposed for the first time must be its proposer's own. Without an execution result
+                // the proposal stays incomplete, and the round continues as if it had not arrived.
                 let is_honest = proposal.pol_round.is_defined()
                     || (block.proposer, block.height) == (proposal.proposer.0, proposal.height.0);
                 self.blocks.insert(block.hash(), block.clone());
@@ -641,7 +641,7 @@ impl Host {
                 }
                 self.quorum()
             }
-            // More than a third: one of them is honest.
+            // More than a third: at least one of them is honest.
             RoundCertificateType::Skip => self.members.count() / 3 + 1,
         };
         let votes = certificate.votes(&ConsensusContext).map(|vote| (vote.message, vote.signature));
@@ -695,8 +695,8 @@ pub fn waits_for_proposal(timer: &RoundTimer) -> bool {
     timer.kind == TimeoutKind::Propose
 }
 
-/// Whether what `timer` waits for comes only if the round's proposer is there: its proposal, or more
-/// precommits for it where a quorum has precommitted without deciding.
+/// Whether `timer` waits for something that only comes if the round's proposer is alive: its proposal, or more
+/// precommits for it after a quorum has precommitted without deciding.
 pub fn needs_proposer(timer: &RoundTimer) -> bool {
     matches!(timer.kind, TimeoutKind::Propose | TimeoutKind::Precommit)
 }
@@ -713,7 +713,7 @@ mod tests {
     use crate::consensus::context::BlockProposal;
     use crate::genesis::tests::{genesis, secret};
 
-    /// What the signer and the log of a test do and have done.
+    /// Behaviour and records of a test's signer and log.
     #[derive(Default)]
     struct Desk {
         refuse: Option<fn(Statement) -> SigningRefusal>,
@@ -723,7 +723,7 @@ mod tests {
         not_durable_when_signing: usize,
         /// Statements signed since the journal was last made durable.
         signed: usize,
-        /// What was done, in order, once something was signed.
+        /// Operations in order.
         order: Vec<&'static str>,
     }
 
@@ -779,7 +779,7 @@ mod tests {
         }
     }
 
-    /// The core of member 0 at height 1, where it is member 1's turn.
+    /// The core of member 0 at height 1, where member 1 is the proposer.
     struct Fixture {
         core: MalachiteCore,
         tools: Tools,
@@ -820,7 +820,7 @@ mod tests {
         }
     }
 
-    /// A proposal by `proposer` for a block by `builder`, signed, then changed.
+    /// A proposal by `proposer` of a block by `builder`, signed and then modified.
     fn proposal(proposer: u8, builder: u8, change: fn(&mut Signature)) -> CoreInput {
         let proposal = BlockProposal {
             height: ConsensusHeight(1),
@@ -875,7 +875,7 @@ mod tests {
     #[test]
     fn a_block_first_offered_in_anothers_name_is_executed_when_its_builder_offers_it() {
         let mut fixture = Fixture::new();
-        // Members take turns: round 1 of height 1 is member 2's, who offers the block that member 1 built.
+        // Proposers rotate: member 2 proposes in round 1 of height 1, with the block that member 1 built.
         let stolen = BlockProposal {
             height: ConsensusHeight(1),
             round: Round::new(1),

@@ -1,9 +1,9 @@
-//! Evidence of equivocation: two statements of one member for the same height, round and step that differ, each with
-//! the member's signature. Whoever has the genesis can check it.
+//! Keeps evidence of equivocation: two different statements of one member for the same height, round and step, each
+//! with the member's signature. Anyone who has the genesis can verify it.
 //!
-//! Evidence proves a fault and repairs none: agreement holds with one faulty member of four anyway. It tells operators
-//! which key signs twice: a member that was changed, or two processes with one key. It survives restarts, in a file of
-//! its own that nothing else depends on: a damaged file is set aside, and never keeps a member from starting.
+//! Evidence proves a fault but repairs none: agreement holds with one faulty member of four anyway. It shows operators
+//! which key signs twice: a manipulated member, or two processes with one key. It survives restarts, in a file of its
+//! own that nothing else depends on: a damaged file is set aside, and never prevents a member from starting.
 
 use std::fs;
 use std::io;
@@ -19,32 +19,32 @@ use crate::genesis::Genesis;
 use crate::keys::Signature;
 use crate::storage::files::replace;
 
-/// Pieces of evidence kept of each member. A proof does not become truer by repetition.
+/// Maximum pieces of evidence kept per member. More pieces add no proof.
 pub const EVIDENCE_PER_MEMBER: usize = 16;
-/// Damaged files that are kept.
+/// Maximum number of damaged files that are kept.
 const SET_ASIDE_MAX: usize = 16;
-/// The largest file that is read: room for the evidence against every member of the largest federation.
+/// Maximum size of a file that is read: room for the evidence against every member of the largest federation.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A statement with its author's signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
-    /// What was signed.
+    /// Statement that was signed.
     pub statement: Statement,
-    /// The author's signature over it.
+    /// Signature of the author over the statement.
     pub signature: Signature,
 }
 
 /// Two statements of one member that contradict each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Equivocation {
-    /// The author's place in genesis.
+    /// Index of the author in genesis.
     pub author: u8,
-    /// The statement received first.
+    /// Statement received first.
     pub first: Signed,
-    /// The statement received second.
+    /// Statement received second.
     pub second: Signed,
-    /// When the second was received.
+    /// Wall-clock time at which the second statement was received.
     pub seen: WallTime,
 }
 
@@ -69,14 +69,14 @@ pub struct Evidence(Arc<Kept>);
 struct Kept {
     path: PathBuf,
     list: Mutex<Vec<Equivocation>>,
-    /// Held while the file is written, so that the newest list is written last. Whether what is there is damaged, and to be set
-    /// aside first.
+    /// Held while the file is written, so that the newest list is written last. The value says whether the existing
+    /// file is damaged and has to be set aside first.
     writing: Mutex<bool>,
 }
 
 impl Evidence {
-    /// Reads the evidence in the file at `path`, if there is one. What does not verify is no evidence. A file that can
-    /// not be read, or holds such, is renamed to end in `.damaged`.
+    /// Reads the evidence in the file at `path`, if there is one, and drops evidence that does not verify. A file that
+    /// can not be read, or that holds such evidence, is renamed to end in `.damaged`.
     pub fn open(path: &Path, genesis: &Genesis) -> Self {
         let mut is_damaged = false;
         let list = read(path).unwrap_or_else(|error| {
@@ -111,7 +111,7 @@ impl Evidence {
         evidence
     }
 
-    /// Keeps a piece of evidence; false if it adds nothing to what is kept. One height of a member is one piece.
+    /// Keeps a piece of evidence; returns false if it is not kept. There is one piece per member and height.
     pub fn keep(&self, equivocation: Equivocation) -> bool {
         let mut list = self.list();
         let of_author = || list.iter().filter(|kept| kept.author == equivocation.author);
@@ -129,7 +129,7 @@ impl Evidence {
         self.list().clone()
     }
 
-    /// Writes the file durably: to a new one that replaces the old at once, unless that is damaged and can still not be set
+    /// Writes the file durably, atomically replacing the old one, unless that is damaged and can still not be set
     /// aside. Blocks.
     pub fn save(&self) -> io::Result<()> {
         let mut is_damaged = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,7 +146,7 @@ impl Evidence {
     }
 }
 
-/// Gives the file a name that nothing has, for it may hold proof that nothing else does.
+/// Renames the file to an unused name, because it may hold proof that exists nowhere else.
 fn set_aside(path: &Path) -> io::Result<()> {
     let names = (0..SET_ASIDE_MAX).map(|n| match n {
         0 => path.with_extension("damaged"),

@@ -1,23 +1,25 @@
-//! The signer guard: the last word on what this member's key signs.
+//! The signer guard has the final decision on what this member's key signs.
 //!
-//! It keeps a journal of every statement ever signed, in a file of its own that is locked while open, and
-//! makes it durable **before** the signature exists for anyone else: once for all that one step signs. It refuses what contradicts the journal, what
-//! lies before the last signed step, and everything while the gate is closed; it does so even when consensus
-//! itself is wrong, has lost its log, or runs twice.
+//! It keeps a journal of every statement ever signed, in a file of its own that is locked while open. The journal is
+//! durable **before** a signature leaves the member; it is synced once for all that one step signs. The guard refuses
+//! what contradicts the journal, what lies before the last signed step, and everything while the gate is closed. It
+//! does so even if consensus itself is wrong, has lost its log, or runs twice.
 //!
-//! The journal and the chain say of each other what must be there. The journal begins with a header: whose it is, and how
-//! many records it has dropped; each block is stored with the number of records that were durable by then. So a journal
-//! that was emptied, shortened, replaced by an older copy or taken from another member is refused by name.
+//! The journal and the chain check each other. The journal starts with a header, which holds its owner's identity and
+//! the number of records it has dropped; each block is stored with the number of records that were durable by then. So
+//! a journal that was emptied, shortened, replaced by an older copy or taken from another member is refused with a
+//! specific error.
 //!
-//! A journal that is new remembers nothing, and the member may have signed before, on a disk that was lost; nor does one of
-//! which peers know that it is an older copy, for they have met a later start of the member. Such a member signs
-//! nothing until it knows how far its peers are, and nothing up to the **floor** above that, which the header keeps.
+//! A new journal remembers nothing, but the member may have signed before, on a disk that was lost. The same holds for
+//! a journal that peers know to be an older copy, because they have met a later incarnation of the member. Such a
+//! member signs nothing until it knows its peers' heights, and nothing up to the **floor** above these, which the
+//! header keeps.
 //!
 //! A refused contradiction is not an error of the guard: the member abstains in that step, and may sign in a
 //! later one.
 //!
-//! The road not taken is a signer as an actor of its own: consensus signs in the middle of a step, and a
-//! mailbox between the decision and the journal would add a time-out whose outcome is unknown.
+//! Rejected alternative: a signer as an actor of its own. Consensus signs in the middle of a step, and a mailbox
+//! between the decision and the journal would add a timeout whose outcome is unknown.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -43,25 +45,25 @@ use crate::storage::files::replace;
 const RECORD_BYTES: usize = 8 + 8 + 4 + 1 + 1 + 32 + 8 + 8 + 8 + 4;
 /// Records kept in memory, and kept in the file when it is compacted.
 const RECORDS_KEPT: usize = 4_096;
-/// The file is compacted, as it is on opening, when it has grown to this size.
+/// The file is compacted when it is opened, and when it has grown to this size.
 const COMPACT_AT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What a journal begins with.
+/// First bytes of a journal.
 const MAGIC: [u8; 8] = *b"ALYSSIG1";
-/// Bytes of the header: magic, whose it is, records dropped, floor, CRC-32 of the rest.
+/// Bytes of the header: magic, identity, records dropped, floor, CRC-32 of the rest.
 const HEADER_BYTES: usize = 8 + 32 + 8 + 8 + 4;
-/// The floor of a member that does not know how far its peers are, nor of any height at which it has signed.
+/// Floor of a member that knows neither its peers' heights nor any height at which it has signed.
 const FLOOR_UNKNOWN: u64 = u64::MAX;
-/// Set in a floor that is not known: what is left of it is the least that it may become.
+/// Bit that marks a floor as unknown; the other bits are its lower bound.
 const FLOOR_BOUND: u64 = 1 << 63;
 
-/// Whose a journal and a chain are: the member with this key, of the chain with this genesis.
+/// Identity of the owner of a journal and a chain: the member with this key on the chain with this genesis.
 pub fn identity(genesis: [u8; 32], key: &PublicKey) -> BlockHash {
     let hash = Sha256::new().chain_update(b"alys signer").chain_update(genesis).chain_update(key.to_bytes());
     BlockHash(hash.finalize().into())
 }
 
-/// What the chain and the journal say of each other: shared by the two who write them.
+/// Record counts by which the chain and the journal check each other. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct JournalMark(Arc<Marks>);
 
@@ -72,34 +74,34 @@ struct Marks {
 }
 
 impl JournalMark {
-    /// So many statements were ever signed and made durable.
+    /// Sets the number of statements that were ever signed and are durable.
     fn set_durable(&self, records: u64) {
         self.0.durable.fetch_max(records, Ordering::AcqRel);
     }
 
-    /// What is to be stored with the next block: no less than what was.
+    /// Record count to store with the next block; never less than the stored one.
     pub fn next(&self) -> u64 {
         self.0.durable.load(Ordering::Acquire).max(self.stored())
     }
 
-    /// The chain says that so many were.
+    /// Sets the record count that the chain holds.
     pub fn set_stored(&self, records: u64) {
         self.0.stored.fetch_max(records, Ordering::AcqRel);
     }
 
-    /// How many the chain says there were.
+    /// Record count that the chain holds.
     pub fn stored(&self) -> u64 {
         self.0.stored.load(Ordering::Acquire)
     }
 }
 
-/// The head of the file.
+/// Header of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Header {
     identity: BlockHash,
     /// Records that were dropped when the file was compacted.
     compacted: u64,
-    /// Nothing is signed for heights up to this one.
+    /// Nothing is signed for heights up to this one. From [`FLOOR_BOUND`] on, the floor is unknown.
     floor: u64,
 }
 
@@ -113,7 +115,7 @@ impl Header {
         bytes.try_into().expect("the fields have the header's size")
     }
 
-    /// The header, if these bytes are one.
+    /// Parses a header; `None` if the bytes are not a valid one.
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (fields, crc) = bytes.get(..HEADER_BYTES)?.split_at(HEADER_BYTES - 4);
         let (magic, rest) = fields.split_at(MAGIC.len());
@@ -126,16 +128,16 @@ impl Header {
     }
 }
 
-/// One statement that was signed.
+/// A signed statement, as recorded in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignedStatement {
-    /// The incarnation that signed.
+    /// Incarnation that signed the statement.
     pub incarnation: Incarnation,
-    /// What was signed.
+    /// Statement that was signed.
     pub statement: Statement,
-    /// When.
+    /// Wall-clock time of signing.
     pub at: WallTime,
-    /// The gate decision that admitted it.
+    /// Sequence number of the gate decision that admitted the signature.
     pub gate_sequence: u64,
 }
 
@@ -187,7 +189,7 @@ impl SignedStatement {
     }
 }
 
-/// What to do about a journal that is not whole. Any copy of it may be older than what the key has signed since.
+/// Advice for a journal that is not intact. Any copy of it may be older than what the key has signed since.
 const ANEW: &str = "delete the whole data directory, never restore an older journal: the member fetches the chain again, and signs \
                     nothing where it may have signed before";
 
@@ -197,74 +199,74 @@ pub enum JournalError {
     /// The file could not be read or written.
     #[error("the signer's journal {path}: {source}")]
     File {
-        /// The file.
+        /// Path of the journal.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// Another process, or another consensus actor, has it open.
     #[error("the signer's journal {path} is in use: another process signs with this data directory")]
     InUse {
-        /// The file.
+        /// Path of the journal.
         path: PathBuf,
     },
-    /// There is no journal, but a chain: this member has signed what it does not remember.
+    /// The journal is missing, but the chain has blocks: this member has signed statements that it does not remember.
     #[error(
         "the signer's journal {path} is missing, but the chain is at height {height}: this member may have \
          signed what it does not remember; {ANEW}"
     )]
     Missing {
-        /// The file.
+        /// Path of the journal.
         path: PathBuf,
-        /// The chain's height.
+        /// Height of the chain.
         height: u64,
     },
-    /// The file is empty: it never is, for it begins with its header.
+    /// The file is empty, which a journal never is, because it starts with its header.
     #[error(
         "the signer's journal {path} is empty, which it never was: this member may have signed what it does not \
          remember; {ANEW}"
     )]
     Empty {
-        /// The file.
+        /// Path of the journal.
         path: PathBuf,
     },
-    /// It is another member's, or of another chain.
+    /// The journal belongs to another member or another chain.
     #[error("the signer's journal {path} is of another member, or of another chain; expected this member's")]
     Foreign {
-        /// The file.
+        /// Path of the journal.
         path: PathBuf,
     },
-    /// It is older than the chain, or was shortened.
+    /// The journal is older than the chain, or was shortened.
     #[error(
         "the signer's journal {path} tells of {found} signatures, but the chain of {stored}: it was shortened, or is an older \
          copy; {ANEW}"
     )]
     Short {
-        /// The file.
+        /// Path of the journal.
         path: PathBuf,
-        /// Records it tells of.
+        /// Records that the journal accounts for.
         found: u64,
-        /// Records the chain tells of.
+        /// Records that the chain accounts for.
         stored: u64,
     },
-    /// The consensus log remembers a signature that the journal does not.
+    /// The consensus log holds a signature that the journal does not.
     #[error(
         "the signer's journal {path} does not have {} at height {}, round {}, which the consensus log has: it was emptied, \
          shortened or replaced; {ANEW}",
         .statement.step.as_str(), .statement.height, .statement.round
     )]
     Forgetful {
-        /// The file.
+        /// Path of the journal.
         path: PathBuf,
-        /// What the log has.
+        /// Statement in the log.
         statement: Statement,
     },
     /// A record in the middle is damaged: the file was altered. A torn record at the end is not this error.
     #[error("the signer's journal {path} is damaged at byte {at}; {ANEW}")]
     Damaged {
-        /// The file.
+        /// Path of the journal.
         path: PathBuf,
-        /// Where the damaged record begins.
+        /// Byte offset of the damaged record.
         at: usize,
     },
 }
@@ -275,25 +277,25 @@ pub enum SigningRefusal {
     /// The gate is closed.
     #[error(transparent)]
     Gate(GateClosed),
-    /// The gate is open, but more members must be healthy for what was asked: this one passes its turn.
+    /// The gate is open, but requires more healthy members for this operation: the member skips its proposal.
     #[error(transparent)]
     Demand(GateClosed),
-    /// Something else was signed for the same height, round and step.
+    /// Another block was signed for the same height, round and step.
     #[error("{} at height {}, round {} was signed for {signed:?}; asked to sign for {asked:?}", .at.step.as_str(), .at.height, .at.round)]
     Conflict {
-        /// Where.
+        /// Statement that was refused.
         at: Statement,
-        /// What was signed.
+        /// Block that was signed before; `None` for nil.
         signed: Option<BlockHash>,
-        /// What was asked for.
+        /// Block that was refused; `None` for nil.
         asked: Option<BlockHash>,
     },
-    /// This member has no memory of what it signed at this height.
+    /// This member does not remember what it signed at this height.
     #[error("height {height} is not above {}, up to which this member may have signed what it does not remember", shown(*.floor))]
     Memory {
-        /// The height.
+        /// Height of the statement.
         height: u64,
-        /// Where its memory begins.
+        /// Floor, above which this member's memory starts.
         floor: u64,
     },
     /// A later step was signed already, and this one was not.
@@ -308,13 +310,13 @@ fn shown(floor: u64) -> String {
     if floor < FLOOR_BOUND { floor.to_string() } else { "a height that is not known yet".to_owned() }
 }
 
-/// Every statement signed, on disk.
+/// The journal of every statement signed, on disk.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     file: File,
     header: Header,
-    /// The newest, of `count` that were ever written.
+    /// The newest of the `count` records that were ever written.
     records: VecDeque<SignedStatement>,
     count: u64,
     mark: JournalMark,
@@ -324,9 +326,9 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens and locks the journal of this member, whose chain is at `chain_height` and says by its `mark` what must be
-    /// there; only a chain without blocks may be without a journal. A record torn by a crash at the end is dropped: its
-    /// signature was never given away.
+    /// Opens and locks this member's journal. The chain is at `chain_height`, and its `mark` says how many records the
+    /// journal must account for; only while the chain has no blocks may the journal be missing. A record that a crash
+    /// tore at the end is dropped: its signature never left the member.
     pub fn open(
         path: &Path,
         identity: BlockHash,
@@ -355,27 +357,28 @@ impl Journal {
         }
         let (path, records) = (path.into(), records.into());
         let mut journal = Self { path, file, header, records, count, mark, dirty: false, disk: None };
-        // What is read need not be on disk: a sync that failed once is not done by the next, which succeeds. Only what is
-        // written anew is durable.
+        // Bytes that can be read need not be on disk: after a sync that failed, the next one succeeds without writing
+        // them. Only rewritten records are durable.
         journal.compact().map_err(|source| journal.failed(source))?;
         journal.mark.set_durable(count);
         Ok(journal)
     }
 
-    /// Begins a journal that remembers nothing, as a whole or not at all.
+    /// Creates a journal that remembers nothing, atomically.
     pub fn create(path: &Path, identity: BlockHash) -> io::Result<()> {
         let header = Header { identity, compacted: 0, floor: FLOOR_UNKNOWN };
         replace(path, &header.to_bytes()).map(drop)
     }
 
-    /// Whether the journal remembers nothing, as [`Self::create`] made it.
+    /// Whether the journal remembers nothing, as created by [`Self::create`].
     pub fn is_new(path: &Path, identity: BlockHash) -> Result<bool, JournalError> {
         let bytes = std::fs::read(path).map_err(|source| JournalError::File { path: path.into(), source })?;
         let (header, records) = Self::parse(path, &bytes, identity)?;
         Ok(records.is_empty() && header.compacted == 0 && header.floor >= FLOOR_BOUND)
     }
 
-    /// Reads a journal without locking or changing it, for audits: how many records it tells of, and those it has.
+    /// Reads a journal without locking or changing it, for audits. Returns the number of records it accounts for, and
+    /// those it holds.
     pub fn read(path: &Path, identity: BlockHash) -> Result<(u64, Vec<SignedStatement>), JournalError> {
         let bytes = std::fs::read(path).map_err(|source| JournalError::File { path: path.into(), source })?;
         let (header, records) = Self::parse(path, &bytes, identity)?;
@@ -401,8 +404,8 @@ impl Journal {
             let rest = &chunks[index..];
             match SignedStatement::from_bytes(chunk) {
                 Some(record) => records.push(record),
-                // The size of a file can reach the disk before its bytes do: of all that one step signs, which is synced
-                // once.
+                // A file's new size can reach the disk before its bytes do. This affects all records that one step
+                // signed, since they are synced together.
                 None if rest.len() == 1 || rest.as_flattened().iter().all(|byte| *byte == 0) => break,
                 None => return Err(damaged(HEADER_BYTES + index * RECORD_BYTES)),
             }
@@ -415,7 +418,7 @@ impl Journal {
         in_file * RECORD_BYTES as u64 >= COMPACT_AT_BYTES
     }
 
-    /// Keeps the newest records only, in a new file that replaces the old one at once.
+    /// Keeps only the newest records, in a new file that atomically replaces the old one.
     fn compact(&mut self) -> io::Result<()> {
         self.trim();
         self.header.compacted = self.count - self.records.len() as u64;
@@ -425,17 +428,17 @@ impl Journal {
         Ok(())
     }
 
-    /// Nothing is signed for heights up to this one; none as long as that is not known.
+    /// Highest height for which nothing is signed. While it is `None` it is unknown, and nothing is signed at all.
     pub fn floor(&self) -> Option<u64> {
         Some(self.header.floor).filter(|floor| *floor < FLOOR_BOUND)
     }
 
-    /// Keeps a floor, durably: this one, or the height of a forgotten signature if that is higher.
+    /// Durably sets the floor to this one, or to the height of a forgotten signature if that is higher.
     pub fn set_floor(&mut self, floor: u64) -> Result<(), JournalError> {
         self.keep_floor(floor.max(self.least_floor()))
     }
 
-    /// The highest height at which this key is known to have signed what was forgotten; 0 if none is.
+    /// Highest height at which this key is known to have signed a forgotten statement; 0 if there is none.
     fn least_floor(&self) -> u64 {
         match self.header.floor {
             FLOOR_UNKNOWN => 0,
@@ -448,12 +451,13 @@ impl Journal {
         self.compact().map_err(|source| self.failed(source))
     }
 
-    /// Whether it has everything that was signed at `height`: it is above the floor, and its records were not dropped.
+    /// Whether the journal holds everything that was signed at `height`: the height is above the floor, and its records
+    /// were not dropped.
     pub fn remembers(&self, height: u64) -> bool {
         height > self.header.floor && !is_dropped(self.count, self.records.iter(), height)
     }
 
-    /// Whether it should have this statement, and does not.
+    /// Whether the journal should hold this statement and does not.
     pub fn lacks(&self, height: u64, step: Step, block: BlockHash) -> bool {
         if !self.remembers(height) {
             return false;
@@ -464,13 +468,13 @@ impl Journal {
         })
     }
 
-    /// From here on the journal is one that remembers nothing, durably: it is an older copy. At `height` and below, its key
-    /// is known to have signed.
+    /// Durably marks the journal as one that remembers nothing, because it is an older copy. Its key is known to have
+    /// signed at `height`.
     pub fn forget(&mut self, height: u64) -> Result<(), JournalError> {
         self.keep_floor(FLOOR_BOUND | height.max(self.least_floor()))
     }
 
-    /// Refuses a statement of this member's, from its consensus log, that the journal does not have.
+    /// Returns an error if the journal lacks a statement of this member that its consensus log holds.
     pub fn require(&self, statement: Statement) -> Result<(), JournalError> {
         require(&self.path, self.count, self.records.iter(), statement)
     }
@@ -490,7 +494,7 @@ impl Journal {
         self.records.iter()
     }
 
-    /// Whether `statement` may be signed, and whether it already was.
+    /// Returns whether `statement` was signed before, or why it must not be signed.
     fn check(&self, statement: &Statement) -> Result<bool, SigningRefusal> {
         let key = |s: &Statement| (s.height, s.round, s.step);
         for record in self.records.iter().rev() {
@@ -518,14 +522,14 @@ impl Journal {
         }
     }
 
-    /// The same, whose syncs `disk` measures.
+    /// Returns this journal, with its disk syncs measured by `disk`.
     #[must_use]
     pub fn on(mut self, disk: Disk) -> Self {
         self.disk = Some(disk);
         self
     }
 
-    /// Writes a record, which is not yet durable.
+    /// Writes a record without making it durable.
     fn append(&mut self, record: SignedStatement) -> Result<(), JournalError> {
         let error = |source| JournalError::File { path: self.path.clone(), source };
         self.file.write_all(&record.to_bytes()).map_err(error)?;
@@ -536,7 +540,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes every record durable. Costs nothing if all are.
+    /// Makes every record durable. Does nothing if all are.
     fn flush(&mut self) -> Result<(), JournalError> {
         if self.dirty {
             let sync = || self.file.sync_data();
@@ -552,7 +556,7 @@ impl Journal {
     }
 }
 
-/// Whether records of this height were dropped when the journal was compacted: of `count` that were written it has `records`.
+/// Whether compaction dropped records of this height from a journal that holds the last `records` of `count` written.
 fn is_dropped<'a>(
     count: u64,
     mut records: impl ExactSizeIterator<Item = &'a SignedStatement>,
@@ -561,8 +565,8 @@ fn is_dropped<'a>(
     count > records.len() as u64 && records.next().is_none_or(|oldest| height <= oldest.statement.height)
 }
 
-/// Refuses a statement of a member's, from its consensus log, that its journal should have and does not: of `count` that
-/// were written it has `records`.
+/// Returns an error if a journal should hold a statement of its member's consensus log and does not. The journal holds
+/// the last `records` of `count` written.
 pub fn require<'a>(
     path: &Path,
     count: u64,
@@ -576,8 +580,8 @@ pub fn require<'a>(
     Err(JournalError::Forgetful { path: path.into(), statement })
 }
 
-/// What a chain that ends at `height` lacks, for its member has signed `last`: whoever signs for a height has stored the one
-/// below. Nobody is in danger, for the blocks are others' too.
+/// Describes the blocks missing from a chain that ends at `height` although its member has signed `last`: before it
+/// signs for a height, a member stores the block below. This is harmless, because others have the blocks too.
 pub fn missing_blocks(last: Option<&SignedStatement>, height: u64) -> Option<String> {
     let signed = last.map(|last| last.statement.height).filter(|signed| *signed > height + 1)?;
     Some(format!(
@@ -586,37 +590,38 @@ pub fn missing_blocks(last: Option<&SignedStatement>, height: u64) -> Option<Str
     ))
 }
 
-/// Signs statements, or refuses.
+/// Signs statements, or refuses to.
 pub trait Signer: Send {
-    /// The signature over `statement`, or why there is none. It may leave the member only after [`Self::flush`].
+    /// Signs `statement`, or returns why not. The signature may leave the member only after [`Self::flush`].
     fn sign(&mut self, statement: &Statement) -> Result<Signature, SigningRefusal>;
-    /// Makes the journal durable of everything signed so far, if there is one. An error means that nothing of it may
-    /// leave.
+    /// Makes the journal of everything signed so far durable, if there is a journal. After an error, none of these
+    /// signatures may leave the member.
     fn flush(&mut self) -> Result<(), SigningRefusal> {
         Ok(())
     }
-    /// Everything ever signed for `height`.
+    /// Every statement signed for `height`.
     fn signed_at(&self, height: u64) -> Vec<Statement>;
-    /// Nothing is signed for heights up to this one; none as long as that is not known.
+    /// Highest height for which nothing is signed. While it is `None` it is unknown, and nothing is signed at all.
     fn floor(&self) -> Option<u64> {
         Some(0)
     }
-    /// Keeps a floor, durably.
+    /// Durably sets a floor.
     fn set_floor(&mut self, floor: u64) -> Result<(), SigningRefusal> {
         let _ = floor;
         Ok(())
     }
-    /// Whether this key has signed `step` for this block, as the chain shows, and the journal should know it and does not.
+    /// Whether this key has signed `step` for this block, as the chain shows, and the journal should hold that and does
+    /// not.
     fn lacks(&self, height: u64, step: Step, block: BlockHash) -> bool {
         let _ = (height, step, block);
         false
     }
-    /// Whether everything that was signed at `height` is remembered.
+    /// Whether every statement signed at `height` is remembered.
     fn remembers(&self, height: u64) -> bool {
         let _ = height;
         true
     }
-    /// From here on nothing that was signed before is remembered, durably: the floor is not known, but is no less than
+    /// Durably discards the memory of everything signed so far. The floor becomes unknown, but is no less than
     /// `height`, at which this key has signed.
     fn forget(&mut self, height: u64) -> Result<(), SigningRefusal> {
         let _ = height;
@@ -624,7 +629,7 @@ pub trait Signer: Send {
     }
 }
 
-/// This member's key behind the journal and the gate.
+/// This member's key, guarded by the journal and the gate.
 pub struct GuardedSigner {
     key: SecretKey,
     chain_id: String,
@@ -632,12 +637,12 @@ pub struct GuardedSigner {
     journal: Journal,
     gate: GateReader,
     clock: Arc<dyn Clock>,
-    /// Signed since the last flush.
+    /// Statements signed since the last flush.
     unflushed: Vec<Statement>,
 }
 
 impl GuardedSigner {
-    /// A signer for `chain_id`.
+    /// Creates a signer for `chain_id`.
     pub fn new(
         key: SecretKey,
         chain_id: &str,
@@ -649,12 +654,12 @@ impl GuardedSigner {
         Self { key, chain_id: chain_id.to_owned(), incarnation, journal, gate, clock, unflushed: Vec::new() }
     }
 
-    /// What was signed.
+    /// The journal of signed statements.
     pub fn journal(&self) -> &Journal {
         &self.journal
     }
 
-    /// The number of the gate's decision that admits `statement`.
+    /// Sequence number of the gate decision that admits `statement`.
     fn admit(&self, statement: &Statement) -> Result<u64, SigningRefusal> {
         let now = self.clock.now();
         let (class, vote) = (operation(statement.step), OperationClass::Vote);
@@ -665,7 +670,7 @@ impl GuardedSigner {
     }
 }
 
-/// What kind of operation a step is to the gate.
+/// Operation class of a step for the gate.
 fn operation(step: Step) -> OperationClass {
     match step {
         Step::Proposal => OperationClass::Propose,
@@ -693,8 +698,8 @@ impl Signer for GuardedSigner {
 
     fn flush(&mut self) -> Result<(), SigningRefusal> {
         self.journal.flush()?;
-        // A disk takes its time, and the gate does not wait: what was signed meanwhile under a gate that has closed
-        // does not leave, and is signed again when the step is taken again.
+        // A disk sync takes time, and the gate may close meanwhile. Then the signatures do not leave; the statements
+        // are signed again when the step is repeated.
         for statement in std::mem::take(&mut self.unflushed) {
             self.admit(&statement).map_err(|refusal| match refusal {
                 SigningRefusal::Demand(halt) => SigningRefusal::Gate(halt),
@@ -887,7 +892,7 @@ mod tests {
         ] {
             assert_eq!(journal.lacks(height, step, block(tag)), lacks, "{step:?} of {tag} at {height}");
         }
-        // Of what was dropped nothing is known.
+        // Nothing is known about dropped records.
         for height in 6..6 + RECORDS_KEPT as u64 {
             sign(&mut journal, statement(height, 0, Step::Prevote, None)).expect("signs");
         }

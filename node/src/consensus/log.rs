@@ -1,11 +1,11 @@
-//! The write-ahead log of consensus: every input that may lead to a signature, on disk before the signature
-//! leaves.
+//! The write-ahead log of consensus: every input that may lead to a signature is on disk before the signature leaves
+//! the member.
 //!
-//! It holds one height. After a crash the same inputs lead the core to the same signatures; without it, a
+//! The log holds one height. After a crash the same inputs lead the core to the same signatures; without the log, a
 //! member that crashed between two votes could contradict itself.
 //!
-//! The library writes it, and cuts off what it can not read when it opens it. So it is read here, before: a file that is
-//! another member's, or damaged, is told of and not only cut.
+//! The library writes the log, and truncates what it can not read when it opens it. So this module reads the file
+//! first: another member's log is refused, and damage is reported, not only truncated.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -23,11 +23,11 @@ use crate::storage::files::touch;
 
 /// The version of the library's format.
 const VERSION: [u8; 4] = 1_u32.to_be_bytes();
-/// Bytes of the library's header: version and height. A file that is shorter was never written to.
+/// Bytes of the library's header: version and height. A shorter file was never written to.
 const HEADER_BYTES: usize = 4 + 8;
-/// Bytes before those of an entry: whether they are compressed, which they never are, their number, and their CRC-32.
+/// Bytes before an entry's payload: compression flag (never set), payload length, CRC-32 of the payload.
 const ENTRY_HEADER_BYTES: usize = 1 + 8 + 4;
-/// What the first entry begins with, before it says whose the log is. No other entry begins so.
+/// First bytes of the first entry, followed by the owner's identity. No other entry starts with these bytes.
 const OWNER_MAGIC: [u8; 8] = *b"ALYSLOG1";
 
 /// Why the log can not be used.
@@ -36,56 +36,56 @@ pub enum LogError {
     /// The file could not be read or written.
     #[error("the consensus log {path}: {source}")]
     File {
-        /// The file.
+        /// Path of the log.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// An entry is whole but means nothing: the file was written by something else.
+    /// An entry is complete but can not be decoded: another program wrote the file.
     #[error("the consensus log {path}, entry {entry}: {source}")]
     Entry {
-        /// The file.
+        /// Path of the log.
         path: PathBuf,
-        /// Which entry, from 0.
+        /// Index of the entry, from 0.
         entry: usize,
-        /// Why.
+        /// Decoding error.
         source: CodecError,
     },
-    /// It is another member's, or of another chain.
+    /// The log belongs to another member or another chain.
     #[error("the consensus log {path} is of another member, or of another chain; expected this member's")]
     Foreign {
-        /// The file.
+        /// Path of the log.
         path: PathBuf,
     },
-    /// The log is of a height whose parent is not in the store.
+    /// The log is for a height whose parent is not in the store.
     #[error("the consensus log {path} is of height {log}, but the chain ends below at height {head}")]
     Ahead {
-        /// The file.
+        /// Path of the log.
         path: PathBuf,
-        /// The log's height.
+        /// Height of the log.
         log: u64,
-        /// The chain's height.
+        /// Height of the chain.
         head: u64,
     },
 }
 
-/// What is in the file of a log.
+/// Contents of a log file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// The height the entries are of.
+    /// Height of the entries.
     pub height: u64,
-    /// The whole entries, up to the first that is not.
+    /// Complete entries, up to the first one that is not.
     pub entries: Vec<LogEntry>,
-    /// Where what is no entry begins, if it is more than a crash leaves at the end.
+    /// Offset of the first byte that is not part of a complete entry, if a crash can not explain it.
     pub damaged_at: Option<usize>,
-    /// Whole entries in the file: the same, and the one that says whose it is.
+    /// Number of complete entries in the file: these, and the one that names the owner.
     in_file: u64,
-    /// Whether something that is no entry follows.
+    /// Whether anything follows the complete entries.
     is_cut: bool,
 }
 
 impl Contents {
-    /// What the member at this place of genesis signed, of what it holds.
+    /// Statements in the log that the member at this index in genesis signed.
     pub fn statements_of(&self, own: usize) -> impl Iterator<Item = Statement> {
         self.entries.iter().filter_map(move |entry| match entry {
             LogEntry::Message(message) => message.statement_of(own),
@@ -94,8 +94,8 @@ impl Contents {
     }
 }
 
-/// Reads the log of the member with this identity, without locking or changing it. One that does not say whose it is was
-/// written by an earlier version, or is empty.
+/// Reads the log of the member with this identity, without locking or changing it. A log that does not name its owner
+/// was written by an earlier version, or is empty.
 pub fn read(path: &Path, identity: BlockHash) -> Result<Contents, LogError> {
     let bytes = std::fs::read(path).map_err(|source| LogError::File { path: path.into(), source })?;
     let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else { return Ok(Contents::default()) };
@@ -124,7 +124,7 @@ pub fn read(path: &Path, identity: BlockHash) -> Result<Contents, LogError> {
     })
 }
 
-/// The whole entries that `bytes` begin with, and what follows.
+/// The complete entries at the start of `bytes`, and the rest.
 fn split(mut bytes: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     let mut whole = Vec::new();
     while let Some((entry, rest)) = first(bytes) {
@@ -134,7 +134,7 @@ fn split(mut bytes: &[u8]) -> (Vec<&[u8]>, &[u8]) {
     (whole, bytes)
 }
 
-/// The entry that `bytes` begin with, if it is whole, and what follows. One without bytes is never written.
+/// The entry at the start of `bytes`, if it is complete, and the rest. Empty entries are never written.
 fn first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (header, rest) = bytes.split_at_checked(ENTRY_HEADER_BYTES)?;
     let (entry, rest) = rest.split_at_checked(length(header)?)?;
@@ -142,32 +142,32 @@ fn first(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     (is_whole && !entry.is_empty()).then_some((entry, rest))
 }
 
-/// How many bytes the entry with this header has, if that can be.
+/// Payload length in this entry header, if it is plausible.
 fn length(header: &[u8]) -> Option<usize> {
     let length = u64::from_be_bytes(header.get(1..9)?.try_into().ok()?);
     usize::try_from(length).ok().filter(|length| *length <= MESSAGE_BYTES_MAX)
 }
 
-/// Whether a crash leaves such bytes behind the whole entries: a part of an entry, with zeros in place of the others, for the
-/// size of a file can reach the disk before its bytes do.
+/// Whether a crash can leave these bytes behind the complete entries: part of an entry, with zeros in place of the
+/// rest, because a file's new size can reach the disk before its bytes do.
 fn is_torn(rest: &[u8]) -> bool {
     let zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
     let Some((header, after)) = rest.split_at_checked(ENTRY_HEADER_BYTES) else {
         return rest.first().is_none_or(|flag| *flag == 0);
     };
     let ends = |length| after.split_at_checked(length).is_none_or(|(_, next)| zero(next));
-    // Where the length itself is damaged, what it hides is whole.
+    // If the length itself is damaged, complete entries follow within it.
     let is_entry = |(entry, _): (&[u8], _)| codec::decode::<LogEntry>(entry).is_ok();
     let hides = || (1..rest.len()).any(|at| first(&rest[at..]).is_some_and(is_entry));
     let is_part = header[0] == 0 && length(header).is_some_and(|length| length > 0 && ends(length));
     zero(rest) || is_part && !hides()
 }
 
-/// Remembers inputs.
+/// Log of the inputs of a height.
 pub trait MessageLog: Send {
-    /// Adds an entry, which is not yet durable.
+    /// Adds an entry without making it durable.
     fn append(&mut self, entry: &LogEntry) -> Result<(), LogError>;
-    /// Makes everything added durable. Costs nothing if nothing was.
+    /// Makes all added entries durable. Does nothing if there are none.
     fn flush(&mut self) -> Result<(), LogError>;
 }
 
@@ -182,8 +182,8 @@ pub struct WriteAheadLog {
 }
 
 impl WriteAheadLog {
-    /// Opens and locks the log of the member with this identity. What is damaged in it is lost, and the member is silent
-    /// in the height until the others have decided.
+    /// Opens and locks the log of the member with this identity. Damaged entries are lost, and the member is silent in
+    /// that height until the others have decided it.
     pub fn open(path: &Path, identity: BlockHash) -> Result<Self, LogError> {
         let error = |source| LogError::File { path: path.into(), source };
         touch(path).and_then(|()| clear_unfinished(path)).map_err(error)?;
@@ -194,7 +194,7 @@ impl WriteAheadLog {
         Ok(Self { path: path.into(), identity, log, dirty: false, disk: None })
     }
 
-    /// The same, whose syncs `disk` measures.
+    /// Returns this log, with its disk syncs measured by `disk`.
     #[must_use]
     pub fn on(mut self, disk: Disk) -> Self {
         self.disk = Some(disk);
@@ -209,8 +209,8 @@ impl WriteAheadLog {
         }
     }
 
-    /// The entries of `height`, the one above the chain's head. A log of an earlier height is emptied: its
-    /// block is in the store. An entry torn by a crash at the end is dropped, as it was never acted upon.
+    /// Returns the entries of `height`, the one above the chain's head. A log of an earlier height is emptied: its
+    /// block is in the store. An entry that a crash tore at the end is dropped, because nothing followed from it.
     pub fn begin(&mut self, height: u64) -> Result<Vec<LogEntry>, LogError> {
         let found = self.log.sequence();
         if found > height {
@@ -227,12 +227,12 @@ impl WriteAheadLog {
         Ok(found.entries)
     }
 
-    /// Whether it holds entries of `height` or above: what a start on a chain that ends below would replay.
+    /// Whether the log holds entries of `height` or above, which a start on a chain that ends below would replay.
     pub fn holds(&self, height: u64) -> bool {
         self.log.sequence() >= height && !self.log.is_empty()
     }
 
-    /// What it holds, of whatever height. Changes nothing.
+    /// Reads the log, whatever its height. Changes nothing.
     pub fn read(&self) -> Result<Contents, LogError> {
         read(&self.path, self.identity)
     }
@@ -268,7 +268,7 @@ impl MessageLog for WriteAheadLog {
     }
 }
 
-/// Empties a file that a killed process left with a part of its header: nothing was ever in it.
+/// Empties a file in which a killed process left a partial header: it never held an entry.
 fn clear_unfinished(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     if file.metadata()?.len() < HEADER_BYTES as u64 { file.set_len(0) } else { Ok(()) }

@@ -1,4 +1,4 @@
-//! What members say to each other in consensus, and what the log remembers of it.
+//! Consensus messages between members, and the entries of the consensus log.
 
 use malachite_consensus::{Input, LivenessMsg, ProposedValue, SignedConsensusMsg};
 use malachite_types::{
@@ -21,30 +21,30 @@ pub enum ConsensusWire {
     Proposal(BlockProposal, Signature),
     /// Proof that a block got a quorum of prevotes.
     Polka {
-        /// At which height.
+        /// Height of the prevotes.
         height: ConsensusHeight,
-        /// In which round.
+        /// Round of the prevotes.
         round: Round,
-        /// The block.
+        /// Block that the prevotes are for.
         block: BlockHash,
-        /// The prevotes' signatures.
+        /// Voters and their signatures.
         signatures: Vec<(MemberIndex, Signature)>,
     },
     /// Proof that a round was left or may be entered.
     Round {
-        /// At which height.
+        /// Height of the votes.
         height: ConsensusHeight,
-        /// The round of the votes.
+        /// Round of the votes.
         round: Round,
-        /// What kind of proof.
+        /// Kind of proof.
         kind: RoundCertificateType,
-        /// The votes.
+        /// Type, block, voter and signature of each vote.
         signatures: Vec<(VoteType, NilOrVal<BlockHash>, MemberIndex, Signature)>,
     },
 }
 
 impl ConsensusWire {
-    /// The height it speaks of.
+    /// Height that the message is about.
     pub fn height(&self) -> u64 {
         match self {
             Self::Vote(vote, _) => vote.height.0,
@@ -53,7 +53,7 @@ impl ConsensusWire {
         }
     }
 
-    /// The round it speaks of.
+    /// Round that the message is about.
     pub fn round(&self) -> u32 {
         let round = match self {
             Self::Vote(vote, _) => vote.round,
@@ -63,7 +63,7 @@ impl ConsensusWire {
         round.as_u32().unwrap_or(0)
     }
 
-    /// The place in genesis of the one member that states this, by its own signature.
+    /// Index in genesis of the member whose statement this message is; `None` for a proof, which has several authors.
     pub fn author(&self) -> Option<usize> {
         match self {
             Self::Vote(vote, _) => Some(usize::from(vote.voter.0)),
@@ -72,7 +72,7 @@ impl ConsensusWire {
         }
     }
 
-    /// The block that a prevote or precommit is for; nothing of a vote for none.
+    /// Block that a prevote or precommit is for; `None` for a vote for nil and for other messages.
     pub fn voted_block(&self) -> Option<BlockHash> {
         match self {
             Self::Vote(BlockVote { block: NilOrVal::Val(block), .. }, _) => Some(*block),
@@ -80,7 +80,7 @@ impl ConsensusWire {
         }
     }
 
-    /// What the member at this place of genesis states by this message, if it is its own.
+    /// The statement in this message, if the member at this index in genesis is its author.
     pub fn statement_of(&self, member: usize) -> Option<Statement> {
         let (statement, signer) = match self {
             Self::Vote(vote, _) => (Statement::of_vote(vote), vote.voter),
@@ -90,8 +90,7 @@ impl ConsensusWire {
         (usize::from(signer.0) == member).then_some(statement)
     }
 
-    /// Everything that is stated in it, each with the place in genesis of its author: one statement, or those that a
-    /// proof consists of.
+    /// Every statement in the message, with the index of its author in genesis: a single one, or the votes of a proof.
     pub fn statements(&self) -> Vec<(usize, Signed)> {
         let of_vote = |vote: &BlockVote, signature: Signature| {
             (usize::from(vote.voter.0), Signed { statement: Statement::of_vote(vote), signature })
@@ -193,32 +192,32 @@ impl From<LivenessMsg<ConsensusContext>> for ConsensusWire {
     }
 }
 
-/// What the log remembers: every input that may have led to a signature.
+/// An entry of the consensus log: an input that may have led to a signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogEntry {
-    /// A vote, a proposal or a proof of a polka, own or received.
+    /// A vote, a proposal or a proof of a quorum of prevotes (polka), own or received.
     Message(ConsensusWire),
-    /// A block and what was found of it.
+    /// A block and the result of its execution.
     Block {
-        /// At which height.
+        /// Height of the block.
         height: ConsensusHeight,
-        /// In which round it was offered.
+        /// Round in which the block was proposed.
         round: Round,
-        /// The earlier round with a quorum of prevotes for it.
+        /// Earlier round with a quorum of prevotes for the block.
         valid_round: Round,
-        /// Who offered it.
+        /// Member that proposed the block.
         proposer: MemberIndex,
-        /// The block.
+        /// Block that was executed.
         block: Block,
-        /// Whether executing it gave what it says.
+        /// Whether the execution gave the result that the block claims.
         valid: bool,
     },
-    /// A time-out that passed.
+    /// A timeout that elapsed.
     Timeout(Timeout),
 }
 
 impl LogEntry {
-    /// The entry for an input, if it is one that Malachite asks to log.
+    /// The entry for an input, if Malachite asks to log it.
     pub(super) fn of(input: Input<ConsensusContext>) -> Option<Self> {
         match input {
             Input::Vote(vote) => Some(Self::Message(SignedConsensusMsg::Vote(vote).into())),

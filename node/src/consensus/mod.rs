@@ -1,15 +1,15 @@
-//! Byzantine fault tolerant consensus of the federation: Malachite's core, driven by effects.
+//! Decides blocks by Byzantine fault tolerant consensus: Malachite's core, driven by effects.
 //!
-//! It decides the block of each height together with the other members, and never signs two different things
-//! for one height, round and step: votes are logged before they are sent, and the signer [`guard`] refuses a
-//! conflict even if everything else is wrong. The health gate halts it; the quorum is the protocol's own and
-//! is never lowered by health.
+//! Together with the other members it decides the block of each height. It never signs two different statements for one
+//! height, round and step: votes are logged before they are sent, and the signer [`guard`] refuses a conflict even if
+//! everything else is wrong. The health gate halts consensus; the quorum is the protocol's own, and health never lowers
+//! it.
 //!
-//! Malachite's core is alpha software without an audit; `docs/adr/0001-consensus-core.md` says why it is used
+//! Malachite's core is alpha software without an audit; `docs/adr/0001-consensus-core.md` explains why it is used
 //! nevertheless, behind [`core::BftCore`].
 //!
-//! Reading order: [`block`], [`context`] (what Malachite must be told about a federation), [`message`],
-//! [`certificate`], [`guard`], [`log`], [`evidence`], [`received`], [`core`], [`pacing`], [`config`].
+//! Reading order: [`block`], [`context`] (the federation in Malachite's types), [`message`], [`certificate`],
+//! [`guard`], [`log`], [`evidence`], [`received`], [`core`], [`pacing`], [`config`].
 
 pub mod block;
 pub mod certificate;

@@ -1,16 +1,15 @@
-//! When the next height begins: one block time after this one did.
+//! Decides when the next height starts: one block time after the current one started.
 //!
-//! All members see the proposal that is decided at about the same moment, and the next beat is counted from
-//! there, so that members which began at different moments fall into step with the first decision. Three
-//! corrections:
+//! All members see the decided proposal at about the same time and count the next start from there, so that members
+//! which started at different times are in step after the first decision. Three corrections apply:
 //!
-//! - A proposal seen shortly after the own beginning leaves the own beat alone; otherwise the time a message
-//!   travels would be added to every block.
-//! - After a failed round the own beginning counts, so that the delay is made up in the next slot.
-//! - A decision that took longer than a block time (a halt lay between) starts a new beat.
+//! - If the proposal is seen shortly after this member's own start, the own start counts; otherwise the latency of a
+//!   message would be added to every block.
+//! - After a failed round the own start counts, so that the next slot makes up for the delay.
+//! - A decision that took longer than a block time (because of a halt) starts a new schedule.
 //!
-//! A proposal for the next height that comes before the own beat is followed, but by a quarter of the block
-//! time at most, so that a proposer can not make the chain run faster than that.
+//! A proposal for the next height that arrives before this member's own start is followed, but by at most a quarter of
+//! the block time, so that a proposer can not make the chain run faster than that.
 //!
 //! ```text
 //!   own beat     |----------- block time -----------| begin
@@ -22,47 +21,47 @@ use std::time::Duration;
 
 use alys_cluster::clock::Moment;
 
-/// The beat of one member.
+/// The height schedule of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pacing {
     block_time: Duration,
     begun: Moment,
-    /// What the next height is counted from; `None` if it may begin at any moment.
+    /// Time from which the next height is counted; `None` if it may start at any time.
     anchor: Option<Moment>,
     may_follow_from: Moment,
 }
 
 impl Pacing {
-    /// No height has begun yet: the first one may at once.
+    /// Creates a schedule without heights: the first one may start at once.
     pub fn new(block_time: Duration) -> Self {
         Self { block_time, begun: Moment::ORIGIN, anchor: None, may_follow_from: Moment::ORIGIN }
     }
 
-    /// The time between two heights.
+    /// Time between two heights.
     pub fn block_time(&self) -> Duration {
         self.block_time
     }
 
-    /// The moment from which the next height may begin, given that nothing else holds it up.
+    /// Earliest time at which the next height may start, unless something else delays it.
     pub fn due(&self) -> Moment {
         self.anchor.map_or(Moment::ORIGIN, |anchor| anchor + self.block_time)
     }
 
-    /// Whether a proposal for the next height, seen `now`, begins it.
+    /// Whether a proposal for the next height, seen at `now`, starts it.
     pub fn may_follow(&self, now: Moment) -> bool {
         now >= self.may_follow_from
     }
 
-    /// A height begins. A beginning that is late by no more than a moment counts as punctual.
+    /// Starts a height. A start that is only slightly late counts as punctual.
     pub fn begin(&mut self, now: Moment) {
         let due = self.due();
         let punctual = self.anchor.is_some() && now >= due && now.since(due) <= self.slack();
         self.begun = if punctual { due } else { now };
     }
 
-    /// A height was decided `now` in `round`; its proposal was `seen` then, if it was.
+    /// A height was decided at `now` in `round`. Its proposal was seen at `seen`, if at all.
     pub fn decided(&mut self, now: Moment, round: u32, seen: Option<Moment>) {
-        // A proposal sent ahead of its time does not move the beat ahead: it counts from when it could be followed.
+        // A proposal that is sent early does not advance the schedule: it counts from when it could be followed.
         let seen = seen.unwrap_or(now).max(self.may_follow_from.min(now));
         let anchor = if round == 0 {
             let near_own = seen >= self.begun && seen.since(self.begun) <= self.slack();
@@ -77,14 +76,14 @@ impl Pacing {
         self.may_follow_from = anchor + self.block_time * 3 / 4;
     }
 
-    /// A block was fetched from a peer `now`. When the others begin the next height is not known: their
-    /// proposal is followed at any moment, and waited for as long as a block time.
+    /// A block was fetched from a peer at `now`. When the others start the next height is unknown: their proposal is
+    /// followed at any time, and waited for up to a block time.
     pub fn catch_up(&mut self, now: Moment) {
         self.anchor = Some(now);
         self.may_follow_from = now;
     }
 
-    /// What counts as the same moment.
+    /// Tolerance within which two times count as equal.
     fn slack(&self) -> Duration {
         self.block_time / 20
     }
@@ -98,7 +97,7 @@ mod tests {
         Moment::at(Duration::from_millis(ms))
     }
 
-    /// A member that begins a height at `begin_ms`, sees the proposal, and decides 30 ms later in round 0.
+    /// A member that starts a height at `begin_ms`, sees the proposal at `seen_ms`, and decides 30 ms later in round 0.
     fn height(pacing: &mut Pacing, begin_ms: u64, seen_ms: u64) {
         pacing.begin(at(begin_ms));
         pacing.decided(at(seen_ms.max(begin_ms) + 30), 0, Some(at(seen_ms)));
@@ -131,7 +130,7 @@ mod tests {
         let (mut early, mut late) = (pacing(), pacing());
         early.begin(at(0));
         late.begin(at(1_900));
-        // The early one proposed at 0; the late one saw it then and could only vote at 1,900.
+        // The early member proposed at 0; the late one saw that at once but could only vote at 1,900.
         early.decided(at(1_930), 0, Some(at(0)));
         late.decided(at(1_930), 0, Some(at(3)));
         assert_eq!((early.due(), late.due()), (at(2_000), at(2_003)));
@@ -173,7 +172,7 @@ mod tests {
         for n in 1..10 {
             let begins = n * 1_500;
             assert!(!pacing.may_follow(at(begins - 1)), "height {n}");
-            // It was sent as soon as the height before was decided.
+            // Sent as soon as the previous height was decided.
             height(&mut pacing, begins, begins - 1_400);
         }
     }

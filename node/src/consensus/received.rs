@@ -1,12 +1,12 @@
-//! What other members are known to have stated: the first statement of each author for each height, round and step,
-//! with its verified signature.
+//! Keeps the first statement of each author for each height, round and step, with its verified signature.
 //!
-//! Three uses. A second statement for the same place that differs is an [`Equivocation`]. A signature that was
-//! verified here is not verified again by the protocol. And what a member signed is known by what **others received**:
-//! its own journal can not disagree with itself.
+//! There are three uses. A second, different statement for the same height, round and step is an [`Equivocation`]. The
+//! protocol does not verify a signature again that was verified here. And what a member signed is known from what
+//! **others received**, because its own journal can not contradict itself.
 //!
-//! Bounded for each author, so that nobody takes another's room: [`HEIGHTS_KEPT`] heights, and
-//! [`STATEMENTS_PER_HEIGHT`] of each. Beyond that a statement is not remembered, and the protocol verifies it itself.
+//! Memory is bounded per author, so that no author uses another's quota: [`HEIGHTS_KEPT`] heights, and
+//! [`STATEMENTS_PER_HEIGHT`] statements of each. Further statements are not remembered, and the protocol verifies them
+//! itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,63 +19,63 @@ use super::message::ConsensusWire;
 use crate::genesis::Genesis;
 use crate::keys::{PublicKey, Signature};
 
-/// Heights, up to the chain's end, of which statements are kept.
+/// Heights, up to the head, of which statements are kept.
 pub const HEIGHTS_KEPT: u64 = 128;
-/// Heights above the chain's end of which messages are taken. Who is further behind fetches blocks instead.
+/// Heights above the head for which messages are accepted. A member that is further behind fetches blocks instead.
 pub const HEIGHTS_AHEAD: u64 = 2;
-/// Statements kept of one author for one height: 32 rounds.
+/// Statements kept per author and height: 32 rounds.
 pub const STATEMENTS_PER_HEIGHT: usize = 96;
-/// Of them proposals kept with their block, which is large.
+/// Of these, the proposals kept with their block, which is large.
 const BLOCKS_PER_HEIGHT: usize = 4;
 
-/// A statement as it was received.
+/// A statement and when it was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceivedStatement {
-    /// The author's place in genesis.
+    /// Index of the author in genesis.
     pub author: usize,
     /// The statement and its signature.
     pub signed: Signed,
-    /// When it was received first.
+    /// Wall-clock time at which it was first received.
     pub at: WallTime,
 }
 
-/// What a message brought.
+/// The new content of a message.
 #[derive(Debug, Default)]
 pub struct Arrival {
-    /// Whether it states something that was not known.
+    /// Whether the message holds a statement that was not known.
     pub is_new: bool,
-    /// Contradictions, each with the message that brought the first statement, if it is kept still.
+    /// Contradictions, each with the message that carried the first statement, if it is still kept.
     pub equivocations: Vec<(Equivocation, Option<ConsensusWire>)>,
-    /// Statements signed with this member's key that its journal does not know.
+    /// Statements signed with this member's key that its journal does not hold.
     pub unknown_own: Vec<Statement>,
 }
 
-/// A message holds a signature that is not its author's, or names an author that is no member.
+/// The message holds a signature that is not its author's, or names an author that is not a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forged;
 
 struct Entry {
     signed: Signed,
     at: WallTime,
-    /// The message that brought it, until the height above is decided.
+    /// Message that carried the statement; kept until the height above is decided.
     message: Option<ConsensusWire>,
 }
 
 type Places = BTreeMap<(u32, Step), Entry>;
 
-/// See the module.
+/// Statements of all members; see the module documentation.
 pub struct Received {
     chain_id: String,
     keys: Vec<PublicKey>,
     own: usize,
     /// By author, then by height.
     statements: Vec<BTreeMap<u64, Places>>,
-    /// Authors and heights of which an equivocation was told.
+    /// Authors and heights of which an equivocation was reported.
     contradicted: BTreeSet<(usize, u64)>,
 }
 
 impl Received {
-    /// Nothing received yet by the member at place `own`.
+    /// Creates an empty store for the member at index `own`.
     pub fn new(genesis: &Genesis, own: usize) -> Self {
         let keys: Vec<_> = genesis.members().iter().map(|member| member.public_key).collect();
         let statements = keys.iter().map(|_| BTreeMap::new()).collect();
@@ -83,8 +83,8 @@ impl Received {
         Self { chain_id, keys, own, statements, contradicted: BTreeSet::new() }
     }
 
-    /// Verifies what `message` states, and remembers it. `head` is the height of the chain's end; `signer` knows what
-    /// this member has signed.
+    /// Verifies and remembers the statements of `message`. `head` is the height of the chain's head; `signer` knows
+    /// what this member has signed.
     pub fn take(
         &mut self,
         message: &ConsensusWire,
@@ -119,7 +119,7 @@ impl Received {
             }
             arrival.is_new = true;
             if let Some(known) = known {
-                // A signature is unique for its key and message: the statements differ.
+                // A key has only one valid signature per message, so the statements differ.
                 let first = known.signed;
                 let equivocation = Equivocation { author: author as u8, first, second: signed, seen: at };
                 arrival.equivocations.push((equivocation, known.message.clone()));
@@ -144,7 +144,7 @@ impl Received {
         Ok(arrival)
     }
 
-    /// Whether this very signature of `author` over `statement` was verified here.
+    /// Whether this exact signature of `author` over `statement` was verified here.
     pub fn holds(&self, author: usize, statement: &Statement, signature: &Signature) -> bool {
         let heights = self.statements.get(author);
         let places = heights.and_then(|heights| heights.get(&statement.height));
@@ -152,12 +152,12 @@ impl Received {
         entry.is_some_and(|entry| entry.signed == Signed { statement: *statement, signature: *signature })
     }
 
-    /// The proposal that `author` made for a round of an undecided height, or of the one decided last.
+    /// Proposal of `author` for a round of an undecided height, or of the last decided one.
     pub fn proposal(&self, author: usize, height: u64, round: u32) -> Option<&ConsensusWire> {
         self.statements.get(author)?.get(&height)?.get(&(round, Step::Proposal))?.message.as_ref()
     }
 
-    /// The votes that others cast in a round of an undecided height, or of the one decided last.
+    /// Votes received for a round of an undecided height, or of the last decided one.
     pub fn votes(&self, height: u64, round: u32) -> impl Iterator<Item = &ConsensusWire> {
         let steps = (round, Step::Prevote)..=(round, Step::Precommit);
         let heights = self.statements.iter().filter_map(move |heights| heights.get(&height));
@@ -166,13 +166,13 @@ impl Received {
             .filter_map(|(_, entry)| entry.message.as_ref())
     }
 
-    /// The chain ends at `head` now.
+    /// Drops old entries after the head moved to height `head`.
     pub fn decided(&mut self, head: u64) {
         let oldest = (head + 1).saturating_sub(HEIGHTS_KEPT);
         for heights in &mut self.statements {
             *heights = heights.split_off(&oldest);
             for (_, places) in heights.range_mut(..head).rev() {
-                // What lies below was stripped when it was decided.
+                // Lower heights were stripped when they were decided.
                 if places.values().all(|entry| entry.message.is_none()) {
                     break;
                 }
@@ -184,7 +184,7 @@ impl Received {
         self.contradicted.retain(|(_, height)| *height >= oldest);
     }
 
-    /// What was received for heights from `from` on, in the order of heights.
+    /// Statements received for heights from `from` on, in the order of heights.
     pub fn since(&self, from: u64) -> Vec<ReceivedStatement> {
         let of_author = |(author, heights): (usize, &BTreeMap<u64, Places>)| {
             let entries = heights.range(from..).flat_map(|(_, places)| places.values());
@@ -208,7 +208,7 @@ mod tests {
     use crate::consensus::guard::SigningRefusal;
     use crate::genesis::tests::{genesis, secret};
 
-    /// Has signed these, and signs nothing.
+    /// A signer that has signed these statements, and refuses all others.
     struct Journalled(Vec<Statement>);
 
     impl Signer for Journalled {
@@ -233,7 +233,7 @@ mod tests {
         ConsensusWire::Vote(vote, signature)
     }
 
-    /// Received by member 0, whose chain ends at 10.
+    /// Lets member 0, whose chain ends at height 10, receive a message.
     fn take(received: &mut Received, message: &ConsensusWire) -> Result<Arrival, Forged> {
         received.take(message, 10, WallTime(5), &Journalled(Vec::new()))
     }
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!((equivocation.author, first), (1, &Some(vote(1, 11, 0, None))));
         let third = take(&mut received, &vote(1, 11, 0, Some(2))).expect("signed");
         assert!(third.equivocations.is_empty());
-        // Late is not too late: the height was decided long ago.
+        // A late contradiction counts too, although the height is decided.
         take(&mut received, &vote(2, 9, 0, None)).expect("signed");
         assert_eq!(take(&mut received, &vote(2, 9, 0, Some(1))).expect("signed").equivocations.len(), 1);
     }
