@@ -1,4 +1,4 @@
-//! The log in the data directory: a thread that appends, and a queue before it.
+//! Writes the log in the data directory: a queue, and a thread that appends.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -18,36 +18,35 @@ use super::replay::Replay;
 use super::{FILE, OLD_FILE};
 use crate::storage::files;
 
-/// The size at which a file is put aside: some two thousand decisions.
+/// Size at which a file is rotated: about two thousand decisions.
 const FILE_MAX: u64 = 8 * 1024 * 1024;
-/// Decisions that may wait for the disk. A storm of a flapping federation makes four in a second.
+/// Maximum number of decisions that wait for the disk. A flapping federation makes four per second.
 const QUEUE_MAX: usize = 1_024;
-/// The longest a log that is dropped waits for its last lines.
+/// How long dropping the log waits for its last lines.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The log while it is written. When it is dropped, everything that was taken is on file, unless the disk
-/// hangs.
+/// The log while it is written. After it is dropped, every accepted decision is on file, unless the disk hangs.
 pub struct DecisionFile {
     queue: Arc<Queue>,
     /// Disconnected when the thread has ended.
     ended: Mutex<Receiver<Infallible>>,
 }
 
-/// What is between the gate and the thread.
+/// Queue between the gate and the thread.
 struct Queue {
     incarnation: Incarnation,
-    /// Absent when the log is closed.
+    /// `None` when the log is closed.
     sender: Mutex<Option<SyncSender<DecisionLine>>>,
     written: AtomicU64,
-    /// Not taken, because too many were waiting.
+    /// Decisions refused because too many were waiting.
     refused: AtomicU64,
-    /// Taken and not written.
+    /// Decisions accepted but not written.
     failed: AtomicU64,
 }
 
 impl DecisionFile {
-    /// Opens the log in `dir` for the decisions of `incarnation`. A line that a killed process left unfinished is
-    /// removed.
+    /// Opens the log in `dir` for the decisions of `incarnation`. Removes an incomplete last line that a killed process
+    /// left.
     pub fn open(dir: &Path, incarnation: Incarnation) -> io::Result<Self> {
         Self::open_with(dir, incarnation, FILE_MAX, QUEUE_MAX)
     }
@@ -72,12 +71,12 @@ impl DecisionFile {
         Ok(Self { queue, ended: Mutex::new(ended) })
     }
 
-    /// Where the gate gives its decisions to.
+    /// The sink to which the gate sends its decisions.
     pub fn sink(&self) -> Arc<dyn DecisionSink> {
         self.queue.clone()
     }
 
-    /// Decides everything in `dir` anew. A running member may be writing meanwhile.
+    /// Decides everything in `dir` again. A running member may be writing meanwhile.
     pub fn replay(dir: &Path) -> io::Result<Replay> {
         let (old, new) = (read(&dir.join(OLD_FILE))?, read(&dir.join(FILE))?);
         let is_complete = old.is_none();
@@ -95,7 +94,7 @@ impl DecisionFile {
 impl Drop for DecisionFile {
     fn drop(&mut self) {
         drop(self.queue.sender.lock().unwrap_or_else(PoisonError::into_inner).take());
-        // Ends with the thread, whatever became of it. A disk that hangs is not waited for.
+        // Returns when the thread ends, however it ends. A hanging disk is not waited for.
         let ended = self.ended.get_mut().unwrap_or_else(PoisonError::into_inner);
         let _ = ended.recv_timeout(CLOSE_DEADLINE);
     }
@@ -117,7 +116,7 @@ impl DecisionSink for Queue {
     }
 }
 
-/// The bytes of a file; `None` if there is none.
+/// Contents of a file; `None` if there is none.
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -142,7 +141,7 @@ fn write_all(mut writer: Writer, receiver: &Receiver<DecisionLine>, counts: &Que
     }
 }
 
-/// Appends lines, and puts the file aside when it is full.
+/// Appends lines, and rotates the file when it is full.
 struct Writer {
     dir: PathBuf,
     file: File,
@@ -171,7 +170,7 @@ impl Writer {
             self.file = files::options().append(true).open(self.dir.join(FILE))?;
             self.size = 0;
         }
-        // What a failed write left of its line would spoil the next one.
+        // The remains of a failed write would corrupt the next line.
         self.file.write_all(text.as_bytes()).inspect_err(|_| drop(self.file.set_len(self.size)))?;
         self.size += added;
         Ok(())
@@ -265,7 +264,7 @@ mod tests {
             refused: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         };
-        // Nobody takes anything out yet.
+        // Nothing reads from the queue yet.
         (1..=5).for_each(|sequence| queue.keep(&record(sequence)));
         assert_eq!(queue.stats(), SinkStats { written: 0, dropped: 3 });
         let waiting: Vec<_> = receiver.try_iter().collect();
@@ -289,7 +288,7 @@ mod tests {
         let log = DecisionFile::open_with(dir.path(), Incarnation(1), 1, QUEUE_MAX).expect("opens");
         let sink = log.sink();
         sink.keep(&record(1));
-        // The second must put the first aside, in the place of a directory that is not empty.
+        // The second line rotates the file, but a non-empty directory blocks the rename.
         fs::create_dir_all(dir.path().join(OLD_FILE).join("full")).expect("a directory");
         sink.keep(&record(2));
         drop(log);

@@ -1,45 +1,45 @@
-//! One decision as a line of the log, and what is wrong with one.
+//! Defines a decision as a line of the log, and the errors of a line.
 
 use alys_cluster::federation::{GateInputs, GateOutcome, GateRecord, decide};
 use alys_cluster::id::Incarnation;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// One decision with everything it was taken from.
+/// A decision with all its inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DecisionLine {
-    /// Which start of the member decided.
+    /// Incarnation of the member that decided.
     pub incarnation: u64,
-    /// Counts the incarnation's decisions from 1.
+    /// Sequence number of the decision within the incarnation, from 1.
     pub sequence: u64,
-    /// When it was taken, in milliseconds since the Unix epoch on the member's clock.
+    /// Time of the decision on the member's clock, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// Decisions of this incarnation before this one that are not in the log.
+    /// Earlier decisions of this incarnation that are missing from the log.
     pub dropped: u64,
-    /// Everything it was taken from.
+    /// Inputs of the decision.
     pub inputs: GateInputs,
-    /// Everything that was decided.
+    /// Result of the decision.
     pub outcome: GateOutcome,
 }
 
-/// What is wrong with a line.
+/// Why a line is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LineError {
-    /// Not what a member writes.
+    /// The line does not have the form that members write.
     #[error("is no decision: {0}")]
     Shape(String),
-    /// The inputs give something else.
+    /// The inputs give a different result.
     #[error("is otherwise than its inputs say: {found} stands where they give {expected}")]
     Differs {
-        /// What stands there, from the first difference on.
+        /// Text in the line, from the first difference on.
         found: String,
-        /// What the inputs give, from there on.
+        /// Text that the inputs give, from there on.
         expected: String,
     },
 }
 
-/// Characters of a difference that are shown.
+/// Maximum number of characters shown of a difference.
 const SHOWN: usize = 40;
 
 impl DecisionLine {
@@ -55,12 +55,12 @@ impl DecisionLine {
         }
     }
 
-    /// The line as it is written, without its end.
+    /// The line as it is written, without its newline.
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).expect("a decision has string keys and whole numbers only")
     }
 
-    /// Reads a line and decides anew from its inputs: the same bytes must come of it.
+    /// Reads a line and decides again from its inputs; the result must be the same bytes.
     pub fn replay(text: &[u8]) -> Result<Self, LineError> {
         let line: Self = serde_json::from_slice(text).map_err(|error| LineError::Shape(error.to_string()))?;
         let line = Self { outcome: decide(&line.inputs), ..line };

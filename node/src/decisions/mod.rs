@@ -1,16 +1,16 @@
-//! The log of the gate's decisions that outlives the process.
+//! Keeps a log of the gate's decisions that outlives the process.
 //!
-//! The gate keeps its last decisions in memory; a killed process takes them along, and with them the answer to why
-//! it halted, or did not. [`mod@file`] appends each to a file in the data directory, and [`replay`] decides every line
-//! anew from its inputs. It decides nothing about health, and no decision waits for it: what does not fit into the
-//! queue is dropped and counted.
+//! The gate keeps its last decisions in memory. A process that is killed loses them, and with them the reason why the
+//! gate halted consensus or did not. [`mod@file`] appends each decision to a file in the data directory, and [`replay`]
+//! decides every line again from its inputs. This module decides nothing about health, and no decision waits for it:
+//! lines that do not fit into the queue are dropped and counted.
 //!
 //! ```text
 //!   gate ──► queue ──► thread ──► decisions.jsonl ──full──► decisions.old.jsonl ──full──► gone
-//!               └─ full: counted, and told by the next line
+//!               └─ full: counted, and reported in the next line
 //! ```
 //!
-//! What is written survives the process, not a loss of power: the signer's journal is synced, this log is not.
+//! The log survives the process, but not a power failure: unlike the signer's journal, it is not synced.
 //!
 //! Reading order: [`mod@line`], [`replay`], [`mod@file`].
 
@@ -21,7 +21,7 @@ pub mod replay;
 pub use file::DecisionFile;
 pub use replay::Replay;
 
-/// The file that is appended to, in the data directory.
+/// Name of the file that is appended to, in the data directory.
 pub const FILE: &str = "decisions.jsonl";
-/// The one before it.
+/// Name of the previous file.
 pub const OLD_FILE: &str = "decisions.old.jsonl";

@@ -1,27 +1,27 @@
-//! Whether a log of decisions is whole, and every decision in it what its inputs say.
+//! Checks that a log of decisions is complete, and that every decision in it follows from its inputs.
 
 use super::line::DecisionLine;
 
-/// What a log came to.
+/// Result of replaying a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replay {
-    /// Decisions that were taken again with the same bytes.
+    /// Decisions that were reproduced with the same bytes.
     pub decisions: u64,
-    /// Starts of the member that they are of.
+    /// Number of incarnations in the log.
     pub incarnations: u64,
-    /// Decisions that the log says it does not have.
+    /// Decisions that the log reports as missing.
     pub dropped: u64,
-    /// Whether the last line has no end, as one that a killed process was writing.
+    /// Whether the last line is incomplete, because a killed process was writing it.
     pub is_torn: bool,
-    /// Every disagreement, as a sentence.
+    /// Every inconsistency, as a sentence.
     pub findings: Vec<String>,
-    /// The last line that could be read.
+    /// Position of the last line that could be read.
     last: Option<LogPlace>,
-    /// Whether what comes next need not follow what was read.
+    /// Whether the next line need not follow the last one.
     is_broken: bool,
 }
 
-/// Where a line stands in the order of decisions.
+/// Position of a line in the order of decisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LogPlace {
     incarnation: u64,
@@ -30,7 +30,7 @@ struct LogPlace {
 }
 
 impl Replay {
-    /// Replays files, oldest first, each with its name. `is_complete` says that nothing older was thrown away.
+    /// Replays files, oldest first, each with its name. `is_complete` says that no older file was deleted.
     pub fn of(files: &[(&str, &[u8])], is_complete: bool) -> Self {
         let mut replay = Self { is_broken: !is_complete, ..Self::default() };
         for (index, (name, bytes)) in files.iter().enumerate() {
@@ -44,7 +44,7 @@ impl Replay {
             let place = format!("{name}, line {}", index + 1);
             match text.strip_suffix(b"\n") {
                 Some(text) => self.line(&place, text),
-                // Only the file that is written to can have a line that is not written to its end.
+                // Only the file that is being written can end with an incomplete line.
                 None if is_newest => self.is_torn = true,
                 None => self.findings.push(format!("{place} has no end")),
             }
@@ -75,7 +75,7 @@ impl Replay {
         self.last = Some(LogPlace { incarnation, sequence, dropped });
     }
 
-    /// What should stand where `next` does, if that is not it.
+    /// Describes the decision expected at the position of `next`, if `next` is not it.
     fn misplaced(&self, next: LogPlace) -> Option<String> {
         let begun = LogPlace { sequence: 0, dropped: 0, ..next };
         let last = match self.last {
@@ -108,7 +108,7 @@ mod tests {
         DecisionLine { incarnation, sequence, at_ms, dropped, inputs, outcome }.to_text()
     }
 
-    /// Incarnation, sequence, dropped.
+    /// Incarnation, sequence number and dropped count.
     type Numbers = (u64, u64, u64);
 
     fn log(places: &[Numbers]) -> String {
@@ -145,7 +145,7 @@ mod tests {
         for (from, to, problem) in doctored {
             let mut lines: Vec<_> = whole.lines().map(str::to_owned).collect();
             assert!(lines[1].contains(from), "{from} in {}", lines[1]);
-            // The last of them is the outcome's.
+            // The last occurrence is in the outcome.
             let at = lines[1].rfind(from).expect("just found");
             lines[1].replace_range(at..at + from.len(), to);
             let replay = replay(&(lines.join("\n") + "\n"));

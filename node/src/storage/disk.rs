@@ -1,4 +1,4 @@
-//! How long syncs take, and whether the disk answers at all.
+//! Measures how long disk syncs take, and whether the disk responds at all.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,42 +7,44 @@ use std::time::Duration;
 use alys_cluster::clock::{Clock, Moment};
 use alys_cluster::health::HealthCheckResult;
 
-/// Syncs of which the median is taken.
+/// Recent syncs of which the median is taken.
 const RECENT: usize = 16;
-/// A request that makes no progress for so long waits for a disk that hangs.
+/// Time without progress after which the disk is reported as hanging.
 const HUNG_AFTER: Duration = Duration::from_secs(2);
-/// A block needs about seven syncs in a row: one that takes an eighth of the block time leaves nothing over.
+/// Divisor of the block time that gives the longest acceptable sync. A block needs about seven syncs in a row, so syncs
+/// of an eighth of the block time leave nothing over.
 const SLOW_SHARE: u32 = 8;
-/// What is left free of the file system: with less, nothing is written. It is more than a block and what the store needs to
-/// take one in, so that no write fails in the middle.
+/// Bytes kept free on the file system: with less, nothing is written. More than a block and what the store needs to add
+/// it, so that no write fails in the middle.
 pub const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
-/// For how long the room that was found is taken for the room that there is.
+/// How long a measurement of the free space stays valid.
 pub(super) const ROOM_AGE: Duration = Duration::from_millis(100);
-/// How often it is tried whether room can be set aside, which costs the file system something; at once where a write fails.
+/// Interval at which allocating [`RESERVE_BYTES`] is tried, which costs the file system some work. A failed write
+/// triggers a try at once.
 const TRIED_EVERY: Duration = Duration::from_secs(30);
-/// The same while it is refused.
+/// The same interval while the allocation is refused.
 const REFUSED_STEP: Duration = Duration::from_secs(1);
-/// How often a delayed sync looks whether its delay was changed.
+/// Interval at which a delayed sync checks whether its delay was changed.
 const DELAY_STEP: Duration = Duration::from_millis(10);
 
-/// The disk under the data directory, as the member's syncs meet it.
+/// The disk under the data directory, as observed by the member's syncs.
 #[derive(Clone)]
 pub struct Disk(Arc<Shared>);
 
-/// The room there is on a file system, and what the member's files take of it, in bytes.
+/// Free space on a file system, and the space that the member's files use, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Room {
-    /// Free to this user.
+    /// Bytes free for this user.
     pub free: u64,
-    /// Taken by the data directory.
+    /// Bytes used by the data directory.
     pub data: u64,
-    /// The number of the system's error, where it refuses to set room aside: for a quota, a limit of file sizes, a file system
-    /// that is read-only, a directory that is gone.
+    /// Error number if the system refuses to allocate space: because of a quota, a file size limit, a read-only file
+    /// system, or a missing directory.
     pub refused: Option<i32>,
 }
 
 impl Room {
-    /// Why nothing should be written, if so.
+    /// Reason why nothing should be written, if there is one.
     pub fn shortage(&self) -> Option<String> {
         let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
         if let Some(refused) = self.refused {
@@ -60,16 +62,16 @@ impl Room {
     }
 }
 
-/// Looks at the room there is, and whether the system sets [`RESERVE_BYTES`] aside if that is asked for; none if that can not
-/// be told.
+/// Measures the free space and, if asked, whether the system allocates [`RESERVE_BYTES`]; `None` if that can not be
+/// determined.
 pub type Space = Arc<dyn Fn(Look) -> Option<Room> + Send + Sync>;
 
-/// How the room on a disk is looked at.
+/// How the space on a disk is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// What the file system says is free.
+    /// Ask the file system for its free space.
     Free,
-    /// The same, and whether room can be set aside: costs more, and finds quotas and limits.
+    /// Also try to allocate space, which costs more and detects quotas and limits.
     Reserve,
 }
 
@@ -82,27 +84,27 @@ struct Shared {
 #[derive(Default)]
 struct State {
     recent: VecDeque<Duration>,
-    /// The last sign of progress of the request in hand, or when a look at the room began.
+    /// Time at which the current request last made progress, or at which a measurement of the space began.
     progress: Option<Moment>,
     delay: Duration,
     syncs: u64,
     room: Option<Room>,
-    /// When that was looked at.
+    /// Time of the last measurement of the space.
     looked: Option<Moment>,
-    /// When room was last to be set aside.
+    /// Time of the last attempt to allocate space.
     tried: Option<Moment>,
 }
 
-/// What is known of the disk at one moment.
+/// A snapshot of what is known about the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskReading {
-    /// The median of the last syncs.
+    /// Median duration of the recent syncs.
     pub latency: Duration,
-    /// How long the request in hand has made no progress; zero if there is none.
+    /// Time since the current request last made progress; zero if there is none.
     pub stuck: Duration,
-    /// Syncs so far.
+    /// Number of syncs so far.
     pub syncs: u64,
-    /// The room there is, if that can be told.
+    /// Space on the disk, if it can be determined.
     pub room: Option<Room>,
 }
 
@@ -113,12 +115,12 @@ impl std::fmt::Debug for Disk {
 }
 
 impl Disk {
-    /// A disk of which nothing is known yet, but for where to look for the room there is.
+    /// Creates a disk without measurements. `space` measures the free space.
     pub fn new(clock: Arc<dyn Clock>, space: Space) -> Self {
         Self(Arc::new(Shared { clock, space, state: Mutex::default() }))
     }
 
-    /// Whether there is room enough to write. To be called on the storage thread.
+    /// Whether there is enough space to write. Must be called on the storage thread.
     pub(super) fn has_room(&self) -> bool {
         let now = self.0.clock.now();
         let is_due = |last: Option<Moment>, every| last.is_none_or(|last| now.since(last) >= every);
@@ -130,7 +132,7 @@ impl Disk {
             let refused = before.and_then(|before| before.refused);
             let every = if refused.is_some() { REFUSED_STEP } else { TRIED_EVERY };
             let look = if is_due(tried, every) { Look::Reserve } else { Look::Free };
-            // A disk that hangs may hang over this, too.
+            // A hanging disk may hang here, too.
             self.progress();
             let mut room = (self.0.space)(look);
             self.rest();
@@ -146,7 +148,7 @@ impl Disk {
         self.state().room.is_none_or(|room| room.shortage().is_none())
     }
 
-    /// Something could not be written: the room that was found is not believed any longer.
+    /// A write failed: the last measurement of the space is no longer trusted.
     pub fn suspect(&self) {
         let mut state = self.state();
         (state.looked, state.tried) = (None, None);
@@ -156,7 +158,7 @@ impl Disk {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does a sync, and measures it. To be called on the storage thread.
+    /// Runs a sync and measures it. Must be called on the storage thread.
     pub fn sync<T>(&self, sync: impl FnOnce() -> T) -> T {
         let began = self.progress();
         self.delay(began);
@@ -172,31 +174,31 @@ impl Disk {
         outcome
     }
 
-    /// Waits as long as a drill wants every sync to take, even if that is changed meanwhile.
+    /// Waits for the delay that fault injection adds to every sync, even if the delay changes meanwhile.
     fn delay(&self, began: Moment) {
         while self.0.clock.now().since(began) < self.state().delay {
             std::thread::sleep(DELAY_STEP);
         }
     }
 
-    /// From now on every sync takes so much longer, as a drill.
+    /// Makes every sync from now on take this much longer, for fault injection.
     pub fn set_delay(&self, delay: Duration) {
         self.state().delay = delay;
     }
 
-    /// A request began, or got on.
+    /// Records that a request started or made progress. Returns the current time.
     pub(super) fn progress(&self) -> Moment {
         let now = self.0.clock.now();
         self.state().progress = Some(now);
         now
     }
 
-    /// The request in hand is done.
+    /// Records that the current request is done.
     pub(super) fn rest(&self) {
         self.state().progress = None;
     }
 
-    /// What is known now.
+    /// Returns the current snapshot.
     pub fn reading(&self) -> DiskReading {
         let now = self.0.clock.now();
         let state = self.state();
@@ -212,7 +214,7 @@ impl Disk {
 }
 
 impl DiskReading {
-    /// What the disk means to a member that makes a block each `block_time`.
+    /// Health of a member with this disk that makes a block every `block_time`.
     pub fn health(&self, block_time: Duration) -> HealthCheckResult {
         if let Some(shortage) = self.room.and_then(|room| room.shortage()) {
             HealthCheckResult::unhealthy(shortage)

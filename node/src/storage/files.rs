@@ -1,4 +1,4 @@
-//! Files that only this user reads and writes, whatever the umask, and that are there as a whole or not at all.
+//! Writes files that only this user can access, whatever the umask, and that appear completely or not at all.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -11,19 +11,19 @@ use nix::sys::statvfs::statvfs;
 
 use super::disk::{Look, RESERVE_BYTES, Room};
 
-/// How a file is opened that is made if it is missing.
+/// Options for a file that is created if it is missing.
 pub(crate) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.create(true).mode(0o600);
     options
 }
 
-/// Makes a directory, and those above it, unless it is there.
+/// Creates a directory and its parents, unless they exist.
 pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Makes an empty file unless there is one.
+/// Creates an empty file, unless there is one.
 pub(crate) fn touch(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(file) => file.sync_all().and_then(|()| sync_directory(path)),
@@ -32,7 +32,7 @@ pub(crate) fn touch(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Writes a file that replaces the one at `path` at once. Gives it, locked, and open for appending.
+/// Writes a file that atomically replaces the one at `path`. Returns it, locked and open for appending.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let new_path = path.with_extension("new");
     let mut new = options().read(true).append(true).open(&new_path)?;
@@ -45,16 +45,16 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<File> {
     Ok(new)
 }
 
-/// Writes a new file, and refuses where there is one.
+/// Writes a new file; fails if there is one.
 pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
-    // A name that nobody can have made before, and that must not be there: neither its mode nor where it leads is another's.
+    // An unpredictable name that must not exist yet, so that nobody else chooses the file's mode or where it leads.
     name.push(format!(".{:032x}.new", rand::random::<u128>()));
     let draft = path.with_file_name(name);
     let written = options().write(true).create_new(true).open(&draft).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()?;
-        // Unlike a rename, a second name for a file takes nobody's place; not every file system has such names.
+        // Unlike a rename, a hard link does not replace an existing file; not every file system has hard links.
         fs::hard_link(&draft, path).or_else(|error| match fs::symlink_metadata(path) {
             Ok(_) if !path.exists() => {
                 Err(io::Error::new(error.kind(), "a symbolic link that leads nowhere is there"))
@@ -63,7 +63,7 @@ pub(crate) fn create_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
             Err(_) => fs::rename(&draft, path),
         })
     });
-    // It is gone where it was renamed.
+    // There is nothing to remove after a rename.
     let _ = fs::remove_file(&draft);
     written.and_then(|()| sync_directory(path))
 }
@@ -74,7 +74,7 @@ pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// The room on the file system of a directory, and what its files take; none if the system does not say.
+/// Measures the space on the file system of a directory, and what its files use; `None` if the system does not say.
 pub(crate) fn room(directory: &Path, look: Look) -> Option<Room> {
     let gone = Room { free: 0, data: 0, refused: Some(Errno::ENOENT as i32) };
     let system = match statvfs(directory) {
@@ -89,20 +89,21 @@ pub(crate) fn room(directory: &Path, look: Look) -> Option<Room> {
     Some(Room { free, data: sizes.into_iter().sum(), refused })
 }
 
-/// A directory, which another of its name is not: one that is made anew, or that a mount uncovers.
+/// A directory, identified by its inode: a directory that later appears at the same path is another one, whether it was
+/// recreated or uncovered by an unmount.
 pub(crate) struct Directory {
     path: PathBuf,
     id: (u64, u64),
 }
 
 impl Directory {
-    /// The one that is there now.
+    /// The directory that is at `path` now.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let found = fs::metadata(path)?;
         Ok(Self { path: path.into(), id: (found.dev(), found.ino()) })
     }
 
-    /// As [`room`]: none for files of this one in another.
+    /// Like [`room`], but refuses space if another directory is at the path.
     pub(crate) fn room(&self, look: Look) -> Option<Room> {
         let is_another = |found: &fs::Metadata| (found.dev(), found.ino()) != self.id;
         if fs::metadata(&self.path).is_ok_and(|found| is_another(&found)) {
@@ -112,8 +113,8 @@ impl Directory {
     }
 }
 
-/// The error with which the system refuses to set room aside behind the first `offset` bytes of a file without a name, which
-/// is gone with its descriptor. None where it knows no such files, or no such demand.
+/// Error number with which the system refuses to allocate space behind the first `offset` bytes of an unnamed file,
+/// which disappears with its descriptor. `None` also if the system supports no such files or allocations.
 fn reserve(directory: &Path, offset: u64) -> Option<i32> {
     let file = OpenOptions::new().write(true).mode(0o600).custom_flags(nix::libc::O_TMPFILE).open(directory);
     let outcome = match file {

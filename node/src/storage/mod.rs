@@ -1,8 +1,9 @@
-//! Everything a running member writes durably goes through one thread, so that a slow or hung disk holds up neither
-//! the runtime nor what has nothing to do with it.
+//! Runs everything that a running member writes durably on one thread, so that a slow or hanging disk blocks neither
+//! the runtime nor anything unrelated.
 //!
-//! [`Storage`] is the thread with its bounded queue; requests are done one after another, in the order in which they
-//! were made, but for reads while the disk is full, when nothing is written. [`Disk`] measures every sync, says whether the disk is slow or hangs, and delays syncs in drills.
+//! [`Storage`] is a handle to the thread and its bounded queue. Requests run one after another, in the order in which
+//! they were made; only reads overtake while the disk is full and nothing is written. [`Disk`] measures every sync,
+//! reports whether the disk is slow or hangs, and delays syncs for fault injection.
 
 use std::time::Duration;
 
@@ -14,5 +15,5 @@ pub mod thread;
 pub use disk::{Disk, DiskReading};
 pub use thread::{Storage, StorageError};
 
-/// The longest that an actor may take to open its files, with the repair of a store that was not closed.
+/// Deadline for an actor to open its files, including the repair of a store that was not closed.
 pub const OPEN_DEADLINE: Duration = Duration::from_mins(1);

@@ -1,4 +1,4 @@
-//! A file that is read, and what is written to it instead kept in memory: nothing of it is locked or changed.
+//! Reads a file, and keeps everything that is written to it in memory: the file is neither locked nor changed.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,7 +14,7 @@ const PAGE_BYTES: u64 = 4_096;
 
 type Page = [u8; PAGE_BYTES as usize];
 
-/// A database's storage that leaves its file as it is.
+/// A storage backend of a database that leaves the database file unchanged.
 #[derive(Debug)]
 pub(crate) struct Overlay {
     file: File,
@@ -24,9 +24,9 @@ pub(crate) struct Overlay {
 #[derive(Debug)]
 struct State {
     bytes: u64,
-    /// How much of the file still counts; it was cut there.
+    /// Bytes of the file that are still valid; truncation lowers this number.
     of_file: u64,
-    /// What was written, by page.
+    /// Written pages, by page number.
     written: BTreeMap<u64, Box<Page>>,
 }
 
@@ -48,7 +48,7 @@ impl Overlay {
     }
 }
 
-/// The parts of `length` bytes at `offset`, one a page: the page, where in it, where in the bytes.
+/// Splits `length` bytes at `offset` by page: the page number, the range within the page, the offset within the bytes.
 fn parts(offset: u64, length: usize) -> impl Iterator<Item = (u64, std::ops::Range<usize>, usize)> {
     let end = offset + length as u64;
     let pages = offset / PAGE_BYTES..end.div_ceil(PAGE_BYTES);
@@ -152,7 +152,7 @@ mod tests {
             for call in calls {
                 match call {
                     Call::Write(offset, data) => {
-                        // The library sets the length first.
+                        // `redb` sets the length before it writes.
                         let end = offset as usize + data.len();
                         if end > model.len() {
                             continue;

@@ -1,4 +1,4 @@
-//! The thread that reads and writes the member's files while it runs.
+//! Runs the reads and writes of the member's files on one thread.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,39 +13,40 @@ use tokio::sync::{Semaphore, oneshot};
 use super::OPEN_DEADLINE;
 use super::disk::{Disk, ROOM_AGE};
 
-/// Requests that may wait. Consensus has one at a time and the chain few; who asks for more is refused.
+/// Maximum number of waiting requests. Consensus has one at a time and the chain few; further requests are refused.
 const QUEUE_MAX: usize = 256;
-/// Of which so many may be reads that peers and users ask for: they never take the room of what the member itself does.
+/// Of these, the maximum number of reads for peers and users, so that they never use the queue space of the member
+/// itself.
 const READS_MAX: usize = 32;
-/// How often the room on the disk is looked at while there is nothing to do.
+/// Interval at which the disk space is checked while there is nothing to do.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How often it is looked whether what holds up an opening is the want of room.
+/// Interval at which an opening checks whether it is waiting for disk space.
 const OPEN_STEP: Duration = Duration::from_secs(1);
 
 type Task = Box<dyn FnOnce() + Send>;
 
 enum Request {
-    /// May write, for which there must be room on the disk.
+    /// A request that may write, for which the disk must have space.
     Write(Task),
-    /// Only reads.
+    /// A request that only reads.
     Read(Task),
 }
 
-/// Why a request was not done.
+/// Why a request was not completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum StorageError {
-    /// Too many requests wait already. This one was not begun.
+    /// Too many requests are waiting. This one was not started.
     #[error("too many requests wait for the disk already; this one was not begun")]
     Full,
-    /// The request panicked, or the thread has ended. What it did is not known.
+    /// The request panicked, or the thread has ended. The effect of the request is unknown.
     #[error("a request to the disk ended without an answer")]
     Lost,
-    /// It takes longer than its deadline. It is still done, sooner or later.
+    /// The request exceeded its deadline. It will still run, sooner or later.
     #[error("the disk has not answered within {0:?}")]
     Deadline(Duration),
 }
 
-/// A handle to the thread, which ends with the last of them.
+/// A handle to the storage thread, which ends with its last handle.
 #[derive(Clone)]
 pub struct Storage {
     queue: SyncSender<Request>,
@@ -62,22 +63,22 @@ impl Storage {
         Ok(Self { queue, reads: Arc::new(Semaphore::new(READS_MAX)), disk })
     }
 
-    /// What it writes to.
+    /// The disk that the thread writes to.
     pub fn disk(&self) -> &Disk {
         &self.disk
     }
 
-    /// Has `request` done after those before it. Never waits.
+    /// Queues `request` behind earlier ones. Never blocks.
     pub fn submit(&self, request: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
         self.enqueue(Request::Write(Box::new(request)))
     }
 
-    /// The same with one that writes nothing: a full disk does not hold it up.
+    /// Queues a request that writes nothing: a full disk does not delay it.
     pub fn submit_own_read(&self, request: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
         self.enqueue(Request::Read(Box::new(request)))
     }
 
-    /// The same for others, peers and users: fewer of them may wait.
+    /// Queues a request that reads for peers or users, of which fewer may wait.
     pub fn submit_read(&self, request: impl FnOnce() + Send + 'static) -> Result<(), StorageError> {
         let permit = self.reads.clone().try_acquire_owned().map_err(|_| StorageError::Full)?;
         self.enqueue(Request::Read(Box::new(move || {
@@ -93,7 +94,8 @@ impl Storage {
         })
     }
 
-    /// The same, and what it gave. A result that nobody waits for any more is dropped on the thread.
+    /// Runs `request` on the thread and returns its result. A result that nobody awaits any more is dropped on the
+    /// thread.
     pub async fn run<T: Send + 'static>(
         &self,
         request: impl FnOnce() -> T + Send + 'static,
@@ -103,7 +105,7 @@ impl Storage {
         answered.await.map_err(|_| StorageError::Lost)
     }
 
-    /// Has files opened, which takes [`OPEN_DEADLINE`] at most, from when there is room on the disk.
+    /// Runs a request that opens files. Its deadline is [`OPEN_DEADLINE`], from when there is space on the disk.
     pub async fn open<T: Send + 'static>(
         &self,
         request: impl FnOnce() -> T + Send + 'static,
@@ -122,7 +124,7 @@ impl Storage {
         Err(StorageError::Deadline(OPEN_DEADLINE))
     }
 
-    /// The same, for no longer than `deadline`.
+    /// Runs `request` on the thread and returns its result, with a deadline.
     pub async fn run_within<T: Send + 'static>(
         &self,
         deadline: Duration,
@@ -134,7 +136,7 @@ impl Storage {
 }
 
 fn work(requests: &Receiver<Request>, disk: &Disk) {
-    // What would fail for lack of room waits for it, as for a disk that hangs.
+    // Writes that would fail for lack of space wait for it, as they would for a hanging disk.
     let mut held = VecDeque::new();
     loop {
         if disk.has_room()
@@ -159,7 +161,7 @@ fn work(requests: &Receiver<Request>, disk: &Disk) {
 
 fn perform(task: Task, disk: &Disk) {
     disk.progress();
-    // Whoever waits for it finds its answer gone.
+    // The panic drops the reply channel, which informs the caller.
     if catch_unwind(AssertUnwindSafe(task)).is_err() {
         tracing::error!("a request to the disk panicked");
     }
