@@ -1,43 +1,43 @@
-//! Which lines are written, as text: a level, or a level for each target.
+//! Parses which lines are logged: a level, or a level for each target.
 
 use thiserror::Error;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Libraries that tell every message, every vote, and the ends of links, which are events here; they speak only when the
+/// Libraries that log every message, every vote, and the ends of links, which are events here. They log only if the
 /// directives name them.
 const QUIET: &str = "ractor=warn,ractor_cluster=error,arc_malachitebft_core_consensus=error,\
                      arc_malachitebft_core_driver=error,informalsystems=error";
-/// The longest text, in bytes.
+/// Maximum length of the text, in bytes.
 const LENGTH_MAX: usize = 1_000;
-/// The most directives: each is looked at for every line that nobody has looked at before.
+/// Maximum number of directives: each is evaluated once per call site of a log line.
 const DIRECTIVES_MAX: usize = 32;
 
-/// A text that does not say what is logged.
+/// Why a text is not a valid set of directives.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BadDirective {
-    /// One of its directives is none.
+    /// One of the directives is not valid.
     #[error(
         "{directive:?} is no directive ({reason}); expected a level such as `info`, or directives such as \
          `info,alys_node=debug`"
     )]
     Directive {
-        /// Which.
+        /// Directive that is not valid.
         directive: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// It is too long, or there are too many.
+    /// The text is too long, or has too many directives.
     #[error("{length} bytes with {count} directives; expected 1 to {DIRECTIVES_MAX} in at most {LENGTH_MAX}")]
     Size {
-        /// Its bytes.
+        /// Length of the text, in bytes.
         length: usize,
-        /// Its directives.
+        /// Number of directives.
         count: usize,
     },
 }
 
-/// What `text` lets through.
+/// The filter for `text`.
 pub fn filter(text: &str) -> Result<EnvFilter, BadDirective> {
     let directives: Vec<_> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
     let (length, count) = (text.len(), directives.len());
@@ -47,7 +47,7 @@ pub fn filter(text: &str) -> Result<EnvFilter, BadDirective> {
     let parse = |text: &str| EnvFilter::builder().with_regex(false).parse(text);
     for directive in &directives {
         let bad = |reason: String| BadDirective::Directive { directive: (*directive).to_owned(), reason };
-        // A word alone would be taken for a target, whose every line is written, and everything else is not.
+        // A single word would be parsed as a target: all of its lines would be logged, and nothing else.
         let is_word = !directive.contains(['=', '[']);
         if is_word && directive.parse::<LevelFilter>().is_err() {
             return Err(bad("neither a level nor a target with one".to_owned()));

@@ -1,4 +1,4 @@
-//! Makes lines of events.
+//! Formats log events as lines.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,7 @@ use tracing_subscriber::registry::{LookupSpan, Scope};
 use super::line::LogLine;
 use crate::actors::chain::HeadReader;
 
-/// Makes a line of every event of one member.
+/// Formats the log events of one member.
 pub(super) struct LineFormat {
     node: String,
     head: Arc<OnceLock<HeadReader>>,
@@ -22,14 +22,14 @@ pub(super) struct LineFormat {
 }
 
 impl LineFormat {
-    /// Lines of `node`, which name the height that `head` shows once it is there.
+    /// Creates a format for the lines of `node`, which include the height of `head` once it is set.
     pub(super) fn new(node: &NodeId, head: Arc<OnceLock<HeadReader>>, is_human: bool) -> Self {
         Self { node: node.to_string(), head, is_human }
     }
 }
 
-/// Whether a span is named in the lines within it. Those of this project say what is being done; those that ractor puts
-/// around an actor's whole life, and those of other libraries, say the same in every line.
+/// Whether a span is named in the lines within it. Spans of this project say what is being done; those that ractor puts
+/// around an actor's whole lifetime, and those of other libraries, would say the same in every line.
 fn is_shown(target: &str) -> bool {
     target.starts_with("alys_")
 }

@@ -1,15 +1,15 @@
-//! Which level holds: one until somebody changes it, and perhaps another for a time.
+//! Keeps the log level: a permanent one, and optionally a temporary one.
 
 use std::time::Duration;
 
 use alys_cluster::clock::Moment;
 
-/// What is to be logged.
+/// The permanent and the temporary directives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Levels {
     standing: String,
     passing: Option<Passing>,
-    /// Counts changes, so that a timer that is late is recognised.
+    /// Number of changes, by which an outdated timer is recognized.
     generation: u64,
 }
 
@@ -20,23 +20,23 @@ struct Passing {
 }
 
 impl Levels {
-    /// `standing` until somebody changes it.
+    /// Creates levels with the permanent directives `standing`.
     pub fn new(standing: String) -> Self {
         Self { standing, passing: None, generation: 0 }
     }
 
-    /// What holds.
+    /// Directives in effect.
     pub fn current(&self) -> &str {
         self.passing.as_ref().map_or(&self.standing, |passing| &passing.directives)
     }
 
-    /// What it goes back to, and in how long, if it does.
+    /// The permanent directives and the time until they apply again, if temporary ones are in effect.
     pub fn reverts(&self, now: Moment) -> Option<(String, Duration)> {
         let passing = self.passing.as_ref()?;
         Some((self.standing.clone(), passing.until.since(now)))
     }
 
-    /// Sets what holds from now on, or until then. Returns the generation that [`Levels::lapse`] is to be told.
+    /// Sets the directives permanently, or until a time. Returns the generation to pass to [`Levels::lapse`].
     pub fn set(&mut self, directives: String, until: Option<Moment>) -> u64 {
         match until {
             None => (self.standing, self.passing) = (directives, None),
@@ -46,8 +46,8 @@ impl Levels {
         self.generation
     }
 
-    /// The time of what was set with this generation is over. What held and what holds now, unless somebody else has
-    /// changed it since.
+    /// Ends the temporary directives of this generation. Returns the directives before and after, or `None` if they
+    /// were changed since.
     pub fn lapse(&mut self, generation: u64) -> Option<(String, String)> {
         let passing = self.passing.take_if(|_| generation == self.generation)?;
         Some((passing.directives, self.standing.clone()))

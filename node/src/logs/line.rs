@@ -1,4 +1,4 @@
-//! One line of the log: what is in it, and its two forms.
+//! Defines a line of the log and its two formats.
 
 use std::fmt::{self, Write as _};
 
@@ -6,43 +6,43 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 
-/// What one line tells.
+/// Contents of a line.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct LogLine {
-    /// When, in RFC 3339.
+    /// Time of the event, in RFC 3339.
     pub timestamp: String,
     /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`.
     pub level: &'static str,
-    /// Which part of the program tells it.
+    /// Target: the part of the program that logs the line.
     pub target: String,
-    /// The member.
+    /// Name of the member.
     pub node: String,
-    /// The height of its chain; absent while it starts.
+    /// Height of the member's chain; absent while the member starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub height: Option<u64>,
-    /// The trace that it is part of, as 32 hexadecimal digits; absent for none.
+    /// Trace ID of the line's trace, as 32 hexadecimal digits; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
-    /// The span, as 16.
+    /// Span ID, as 16 hexadecimal digits; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub span_id: Option<String>,
-    /// What it says.
+    /// Message text.
     pub message: String,
-    /// What else it says, by name.
+    /// Other fields, by name.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub fields: Map<String, Value>,
-    /// What it is a part of, the outermost first.
+    /// Names of the enclosing spans, outermost first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub spans: Vec<&'static str>,
 }
 
 impl LogLine {
-    /// For programs.
+    /// Formats the line as JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a line has a JSON form")
     }
 
-    /// For people: `when LEVEL node@height target: message name=value`.
+    /// Formats the line for people: `timestamp LEVEL node@height target: message name=value`.
     pub fn to_human(&self, is_coloured: bool) -> String {
         let (dim, colour, plain) =
             if is_coloured { ("\x1b[2m", colour_of(self.level), "\x1b[0m") } else { ("", "", "") };
@@ -66,7 +66,7 @@ impl LogLine {
                 value => push_visible(&mut text, &value.to_string()),
             }
         }
-        // A person copies one of them, into where traces are looked for.
+        // People copy the trace ID into a search for traces.
         if let Some(trace_id) = &self.trace_id {
             let _ = write!(text, " {dim}trace_id={trace_id}{plain}");
         }
@@ -76,9 +76,9 @@ impl LogLine {
     fn add(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::String(text)) => self.message = text,
-            // The member is named already.
+            // The line already names the member.
             ("node", Value::String(node)) if node == self.node => {}
-            // What comes through the older `log` says itself what it is about.
+            // Records of the `log` crate carry their target in a field.
             ("log.target", Value::String(target)) => self.target = target,
             ("log.module_path" | "log.file" | "log.line", _) => {}
             (name, value) => {
@@ -124,7 +124,7 @@ fn colour_of(level: &str) -> &'static str {
     }
 }
 
-/// Adds `text`, in which others may have put what moves a terminal's cursor or begins another line.
+/// Appends `text` with control characters escaped: they could move the terminal's cursor or start a new line.
 fn push_visible(to: &mut String, text: &str) {
     for character in text.chars() {
         if character.is_control() {

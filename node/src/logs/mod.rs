@@ -1,12 +1,12 @@
-//! What a member writes to standard error: which lines, and how they look.
+//! Sets up the log of a member on standard error: which lines are written, and in which format.
 //!
-//! Lines are for people on a terminal and JSON elsewhere ([`mod@line`]), and each names the member and the height of its
-//! chain. Which are written is said by directives ([`directives`]) that a caller may change while the member runs, for a
-//! time or for good ([`levels`]). There is one log for a process: [`init`] sets it up, and [`LogControl`] changes it.
-//! A thread of its own writes them ([`writer`]): nobody who logs waits for standard error.
+//! Lines are human-readable on a terminal and JSON elsewhere ([`mod@line`]). Each names the member and the height of
+//! its chain. Directives ([`directives`]) select the lines; a caller may change them while the member runs, temporarily
+//! or permanently ([`levels`]). There is one log per process: [`init`] sets it up, and [`LogControl`] changes it. A
+//! thread of its own writes the lines ([`writer`]), so that logging never waits for standard error.
 //!
-//! Whatever else wants to hear spans and events, such as an exporter of traces, is a layer of its own that `init` takes
-//! along: the directives choose lines, not what others hear.
+//! Other subscribers to spans and events, such as an exporter of traces, are layers of their own, which `init`
+//! installs: the directives select lines only, not what these layers receive.
 
 pub mod directives;
 mod format;
@@ -37,22 +37,22 @@ use format::LineFormat;
 use levels::Levels;
 use writer::{LineWriter, LostLines};
 
-/// Something else that hears spans and events.
+/// Another layer that receives spans and events.
 pub type Further = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// What lies below the layer that writes lines.
+/// The layers below the one that writes lines.
 type Below = Layered<Option<Further>, Registry>;
 
-/// Why the log was not set up.
+/// Why the log could not be set up.
 #[derive(Debug, Error)]
 pub enum LogError {
-    /// The configured directives are none.
+    /// The configured directives are not valid.
     #[error("configuration field `log.level`: {0}")]
     Level(#[from] BadDirective),
-    /// Somebody else has set one up in this process.
+    /// The process already has a log.
     #[error("the log of this process is set up already")]
     SetUp,
-    /// Standard error, or a thread that writes to it, is not to be had.
+    /// Standard error, or the thread that writes to it, is not available.
     #[error("the log can not write to standard error: {0}")]
     Output(#[from] io::Error),
 }
@@ -64,26 +64,26 @@ pub struct LogControl(Arc<Shared>);
 struct Shared {
     handle: reload::Handle<EnvFilter, Below>,
     levels: Mutex<Levels>,
-    /// Ends a level that was set for a time.
+    /// Task that ends temporary directives.
     timer: Mutex<Option<AbortHandle>>,
     head: Arc<OnceLock<HeadReader>>,
     writer: LineWriter,
 }
 
-/// What is logged now.
+/// Directives in effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Level {
-    /// The directives, as they were given.
+    /// Directives, as they were given.
     pub directives: String,
-    /// What they go back to, and when, if they were given for a time.
+    /// Directives that follow and the time until then, if the current ones are temporary.
     pub reverts: Option<(String, Duration)>,
 }
 
-/// Sets up the log of this process for the member `node`, and whatever else is to hear it.
+/// Sets up the log of this process for the member `node`, along with another layer.
 pub fn init(config: &LogConfig, node: &NodeId, further: Option<Further>) -> Result<LogControl, LogError> {
     let (filter, handle) = reload::Layer::new(directives::filter(&config.level)?);
     let is_terminal = io::stderr().is_terminal();
-    // A descriptor of its own: the lock of the standard library's is held by whoever writes there and waits.
+    // A descriptor of its own: the standard library's handle is locked by a writer that blocks on it.
     let writer = LineWriter::start(File::from(io::stderr().as_fd().try_clone_to_owned()?))?;
     let is_human = match config.format {
         LogFormat::Auto => is_terminal,
@@ -105,13 +105,13 @@ pub fn init(config: &LogConfig, node: &NodeId, further: Option<Further>) -> Resu
     Ok(LogControl(Arc::new(Shared { handle, levels, timer: Mutex::default(), head, writer })))
 }
 
-/// Whether `NO_COLOR` says nothing.
+/// Whether `NO_COLOR` is unset or empty.
 pub fn is_colour_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Panics are told like everything else. The standard library's own hook waits for standard error, within the thread that
-/// panics.
+/// Logs panics like everything else. The standard library's own hook would block on standard error, in the panicking
+/// thread.
 fn log_panics() {
     std::panic::set_hook(Box::new(|info| {
         let thread = std::thread::current();
@@ -126,35 +126,35 @@ fn log_panics() {
 }
 
 impl LogControl {
-    /// Every line names the height of this chain from now on.
+    /// Adds the height of this chain to every line from now on.
     pub fn follow(&self, head: HeadReader) {
-        // The first member of a process is the one whose log it is.
+        // A process logs for its first member.
         let _ = self.0.head.set(head);
     }
 
-    /// Writes a line as it is, whatever the level.
+    /// Writes a line as it is, regardless of the level.
     pub fn tell(&self, text: &str) {
         self.0.writer.take(format!("{text}\n").as_bytes());
     }
 
-    /// Waits until every line is written, or until `within` is over.
+    /// Waits until every line is written, or until `within` has passed.
     pub fn flush(&self, within: Duration) {
-        // Whoever reads too slowly for that is not waited for.
+        // A slower reader is not waited for.
         let _ = self.0.writer.flush(within);
     }
 
-    /// The lines that could not be written.
+    /// Counters of the lines that could not be written.
     pub fn lost(&self) -> Arc<LostLines> {
         self.0.writer.lost()
     }
 
-    /// What is logged at `now`.
+    /// Directives in effect at `now`.
     pub fn level(&self, now: Moment) -> Level {
         let levels = self.levels();
         Level { directives: levels.current().to_owned(), reverts: levels.reverts(now) }
     }
 
-    /// Logs by other directives from now on, or for a time. Must be called within a runtime.
+    /// Changes the directives, permanently or for `lasts`. Must be called within a tokio runtime.
     pub fn change(
         &self,
         directives: &str,
@@ -178,7 +178,7 @@ impl LogControl {
             })
             .abort_handle()
         });
-        // The levels are held until here: of two changes at a time, the one that holds has its timer.
+        // The levels stay locked until here: of two concurrent changes, the one in effect has its timer.
         let mut timer = self.0.timer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(earlier) = std::mem::replace(&mut *timer, later) {
             earlier.abort();
@@ -186,7 +186,7 @@ impl LogControl {
         Ok(())
     }
 
-    /// The time is over that the level of this generation was set for.
+    /// Ends the temporary directives of this generation.
     fn lapse(&self, generation: u64, events: &EventBus) {
         let mut levels = self.levels();
         let Some((from, to)) = levels.lapse(generation) else { return };
@@ -200,7 +200,7 @@ impl LogControl {
     }
 
     fn apply(&self, filter: EnvFilter) {
-        // It fails only when the subscriber is gone, and then nobody logs anything.
+        // This fails only if the subscriber is gone, and then nothing is logged.
         let _ = self.0.handle.reload(filter);
     }
 }

@@ -1,8 +1,8 @@
-//! Writes lines from a thread of its own: nobody who logs waits for a terminal, a pipe or a disk.
+//! Writes lines on a thread of its own, so that logging never waits for a terminal, a pipe or a disk.
 //!
-//! Lines wait in a queue that is bounded in bytes. When it is full the new line is dropped, so that what led to the
-//! trouble stays readable; a line that can not be written is dropped as well. Both are counted ([`LostLines`]), and once
-//! the queue is empty again a line says how many are missing.
+//! Lines wait in a queue that is bounded in bytes. When it is full, new lines are dropped, so that the lines that led
+//! to the problem stay readable. Lines that can not be written are dropped as well. Both are counted ([`LostLines`]),
+//! and once the queue is empty again, a line says how many are missing.
 //!
 //! `tracing-appender` has such a writer too. It bounds lines, not bytes, and does not count lines whose write failed.
 
@@ -15,17 +15,17 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The most bytes that wait: about ten thousand lines.
+/// Maximum bytes that wait: about ten thousand lines.
 const WAITING_BYTES_MAX: usize = 4 << 20;
-/// Between two attempts at an output that takes nothing at the moment and does not block either.
+/// Pause between attempts to write to a non-blocking output that is not ready.
 const RETRY_EVERY: Duration = Duration::from_millis(10);
 
 /// Why a line was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lost {
-    /// Too many waited.
+    /// The queue was full.
     QueueFull,
-    /// The output did not take it: nobody can read a pipe any more, or a disk is full.
+    /// The output failed: nobody reads a pipe any more, or a disk is full.
     WriteFailed,
 }
 
@@ -33,7 +33,7 @@ impl Lost {
     /// All reasons.
     pub const ALL: [Self; 2] = [Self::QueueFull, Self::WriteFailed];
 
-    /// The reason in `snake_case`.
+    /// Name of the reason in `snake_case`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
@@ -42,7 +42,7 @@ impl Lost {
     }
 }
 
-/// Counts lines that were not written.
+/// Counters of the lines that were not written.
 #[derive(Debug, Default)]
 pub struct LostLines([AtomicU64; 2]);
 
@@ -51,26 +51,26 @@ impl LostLines {
         self.0[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Lines lost, by reason.
+    /// Number of lost lines, by reason.
     pub fn by_reason(&self) -> [(&'static str, u64); 2] {
         Lost::ALL.map(|why| (why.as_str(), self.0[why as usize].load(Ordering::Relaxed)))
     }
 
-    /// All lines lost.
+    /// Number of all lost lines.
     pub fn total(&self) -> u64 {
         self.by_reason().iter().map(|(_, count)| count).sum()
     }
 }
 
-/// Hands lines to the thread that writes them. Cheap to clone.
+/// Queues lines for the thread that writes them. Cheap to clone.
 #[derive(Clone)]
 pub struct LineWriter(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// A line waits.
+    /// Signals that a line is queued.
     filled: Condvar,
-    /// No line waits, and none is being written.
+    /// Signals that no line is queued or being written.
     emptied: Condvar,
     lost: Arc<LostLines>,
 }
@@ -97,7 +97,7 @@ impl LineWriter {
         Ok(writer)
     }
 
-    /// Takes a line, or drops it if too many wait. Never waits for the output.
+    /// Queues a line, or drops it if the queue is full. Never waits for the output.
     pub fn take(&self, line: &[u8]) {
         let mut queue = self.0.queue();
         if queue.bytes + line.len() > WAITING_BYTES_MAX {
@@ -110,14 +110,14 @@ impl LineWriter {
         self.0.filled.notify_one();
     }
 
-    /// Waits until every line that was taken is written, or until `within` is over; says whether they are.
+    /// Waits until every queued line is written, or until `within` has passed. Returns whether all are written.
     pub fn flush(&self, within: Duration) -> bool {
         let is_busy = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
         let waited = self.0.emptied.wait_timeout_while(self.0.queue(), within, is_busy);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
-    /// The lines that were lost so far.
+    /// Counters of the lines lost so far.
     pub fn lost(&self) -> Arc<LostLines> {
         Arc::clone(&self.0.lost)
     }
@@ -143,7 +143,7 @@ impl Shared {
             drop(queue);
             let lost = self.lost.total();
             if is_empty && is_written && lost > told {
-                // It is taken like any other, and written next.
+                // This line is queued like any other, and written next.
                 tracing::warn!(
                     lines = lost - told,
                     "log lines are missing: they could not be written in time"
@@ -156,7 +156,7 @@ impl Shared {
         }
     }
 
-    /// Waits for the next line, which is being written from here on.
+    /// Waits for the next line and marks it as being written.
     fn next(&self) -> Vec<u8> {
         let is_empty = |queue: &mut Queue| queue.lines.is_empty();
         let waited = self.filled.wait_while(self.queue(), is_empty);
@@ -168,10 +168,10 @@ impl Shared {
     }
 }
 
-/// Where lines go.
+/// The output of the lines.
 struct Output<W> {
     output: W,
-    /// Whether the last line was begun and not ended.
+    /// Whether the last line is incomplete.
     is_torn: bool,
 }
 
@@ -193,7 +193,7 @@ impl<W: Write> Output<W> {
                     self.is_torn = !bytes.is_empty();
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Somebody made the output one that does not block, for a purpose of its own.
+                // Another user of the output made it non-blocking.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_EVERY),
                 Err(error) => return Err(error),
             }
@@ -202,7 +202,7 @@ impl<W: Write> Output<W> {
     }
 }
 
-/// One line's way into the queue.
+/// Queues one line for a `tracing` subscriber.
 pub struct Taker<'a>(&'a LineWriter);
 
 impl Write for Taker<'_> {
@@ -232,7 +232,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// Writes what it is allowed to, one permission a call, and reports what it was given.
+    /// Writes as much as it is permitted, one permission per call, and reports what it wrote.
     struct Gated {
         permissions: Receiver<io::Result<usize>>,
         written: SyncSender<Vec<u8>>,

@@ -1,4 +1,4 @@
-//! Spans as OTLP has them.
+//! Converts spans to OTLP.
 
 use std::time::Duration;
 
@@ -12,15 +12,16 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link, SpanKind as Kind}
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as OtlpSpan, Status};
 
-/// Bit 8 says that bit 9 is known; bit 9, not set, that a parent or link is of no remote process. Neither is known.
+/// Flags of parents and links. Bit 8 would say that bit 9 is known; bit 9 would say that the parent or link is in a
+/// remote process. Neither is known.
 const FLAGS: u32 = 0;
 
-/// A span, and where its clock stands.
+/// A span, and the origin of its clock.
 #[derive(Clone, Debug)]
 pub struct Timed {
-    /// The span.
+    /// Span to convert.
     pub span: Span,
-    /// The time since the Unix epoch at the clock's origin.
+    /// Time at the origin of the span's clock, since the Unix epoch.
     pub origin: Duration,
 }
 
@@ -46,7 +47,7 @@ fn link(to: TraceContext) -> Link {
     }
 }
 
-/// One span.
+/// Converts a span.
 pub fn span(Timed { span, origin }: Timed) -> OtlpSpan {
     let nanos = |at: Moment| (origin + at.since(Moment::ORIGIN)).as_nanos() as u64;
     let kind = match span.kind {
@@ -79,7 +80,7 @@ pub fn span(Timed { span, origin }: Timed) -> OtlpSpan {
     }
 }
 
-/// Whose spans they are.
+/// The resource that the spans belong to.
 pub fn resource(service: &str, node: &str) -> Resource {
     let named = [
         ("service.name", service.to_owned()),
@@ -90,7 +91,7 @@ pub fn resource(service: &str, node: &str) -> Resource {
     Resource { attributes, ..Resource::default() }
 }
 
-/// A request with these spans.
+/// An export request with these spans.
 pub fn request(resource: &Resource, spans: Vec<Timed>) -> ExportTraceServiceRequest {
     let scope = InstrumentationScope {
         name: "alys-cluster".to_owned(),

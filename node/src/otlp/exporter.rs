@@ -1,4 +1,4 @@
-//! The queue of spans, and the task that takes them to the collector.
+//! Exports spans to the collector: a queue, and the task that sends.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,29 +20,29 @@ use super::encode::{self, Timed};
 use super::settings::OtlpSettings;
 use crate::Tracing;
 
-/// Spans that wait for the collector. More, and the newest are lost.
+/// Maximum number of queued spans. If the queue is full, new spans are lost.
 const QUEUE_MAX: usize = 4_096;
-/// Of these, spans of requests and of messages: more that wait already, and another one is lost.
+/// Queue length from which on spans of requests and messages are lost.
 const CAUSED_MAX: usize = QUEUE_MAX / 2;
-/// Spans in one request.
+/// Maximum number of spans in one request.
 const BATCH_MAX: usize = 512;
-/// How long spans wait for others to go with them.
+/// How long spans wait for others to share their request.
 const LINGER: Duration = Duration::from_millis(200);
-/// The longest a collector is waited for, to take a connection and to take a request.
+/// Deadline for the collector to accept a connection, and to answer a request.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// A connection on which nothing comes back for so long, while an answer is due, is asked for a sign of life; one that
-/// gives none for as long again is given up. Without, a collector that is gone without a word, its host or its network,
-/// would be waited for until the system gives the connection up, a quarter of an hour later.
+/// Keepalive: if the collector sends nothing for this long while a response is due, it is pinged; if it does not answer
+/// that for as long again, the connection is closed. Otherwise a collector whose host or network is gone would be
+/// waited for until the system closes the connection, a quarter of an hour later.
 const SILENCE: Duration = Duration::from_secs(1);
-/// How often a request is tried before its spans are lost, and the pause between.
+/// Number of attempts per request before its spans are lost, and the pause between attempts.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What waits.
+/// Queue of the spans.
 struct Queue {
     waiting: Mutex<VecDeque<Timed>>,
     filled: Notify,
-    /// Taken out of it, and not yet with the collector.
+    /// Number of spans taken from the queue that the collector does not have yet.
     in_hand: AtomicUsize,
     is_ending: AtomicBool,
     counters: Arc<SpanCounters>,
@@ -65,7 +65,7 @@ impl Queue {
 impl SpanSink for Queue {
     fn record(&self, spans: Vec<Span>) {
         let origin = self.clock.since_epoch().saturating_sub(self.clock.now().since(Moment::ORIGIN));
-        // What callers cause, as fast as they like, leaves room for what the member does by itself.
+        // Spans that callers cause, as fast as they like, leave space for the member's own.
         let is_caused = spans.iter().all(|span| matches!(span.kind, SpanKind::Server | SpanKind::Consumer));
         let most = if is_caused { CAUSED_MAX } else { QUEUE_MAX };
         let mut waiting = self.waiting();
@@ -78,7 +78,7 @@ impl SpanSink for Queue {
     }
 }
 
-/// Takes spans to a collector until it is finished or dropped.
+/// Exports spans to a collector until it is finished or dropped.
 pub struct Exporter {
     queue: Arc<Queue>,
     task: JoinHandle<()>,
@@ -91,7 +91,7 @@ impl Drop for Exporter {
 }
 
 impl Exporter {
-    /// Begins to take the spans of `node` where `settings` say. Does not wait for the collector to be there.
+    /// Starts to export the spans of `node` as `settings` say. Does not wait for the collector.
     ///
     /// # Panics
     ///
@@ -120,18 +120,18 @@ impl Exporter {
         Self { queue, task }
     }
 
-    /// Takes spans, and counts what becomes of them.
+    /// The tracer that records into the queue, and the counters of its spans.
     pub fn tracing(&self) -> Tracing {
         Tracing { tracer: Tracer::to(self.queue.clone()), spans: self.queue.counters.clone() }
     }
 
-    /// Sends what waits, for as long as `within`; what is left then is lost, and counted.
+    /// Sends the queued spans for at most `within`; the rest is lost and counted.
     pub async fn finish(mut self, within: Duration) {
         self.queue.is_ending.store(true, Ordering::Release);
         self.queue.filled.notify_one();
         if tokio::time::timeout(within, &mut self.task).await.is_err() {
             self.task.abort();
-            // It is somewhere between two awaits still, and counts what it gets done until the next.
+            // The aborted task still runs to its next await, and counts the spans it sends until then.
             let _ = (&mut self.task).await;
         }
         let left = self.queue.waiting().drain(..).count() + self.queue.in_hand.load(Ordering::Acquire);
@@ -139,8 +139,8 @@ impl Exporter {
     }
 }
 
-/// Whether a collector that answers this will not take the same request later either, as OTLP has it. One that has too
-/// much on hand now may.
+/// Whether a collector that responds with this code would reject the same request later too, by OTLP's definition. A
+/// collector that is only overloaded may accept it.
 fn is_final(code: Code) -> bool {
     !matches!(
         code,
@@ -151,13 +151,13 @@ fn is_final(code: Code) -> bool {
             | Code::OutOfRange
             | Code::Unavailable
             | Code::DataLoss
-            // What the channel itself answers when it does not come to an answer.
+            // Codes of the channel itself if it receives no response.
             | Code::Unknown
             | Code::Internal
     )
 }
 
-/// The task's own.
+/// State of the task.
 struct Sender {
     queue: Arc<Queue>,
     client: TraceServiceClient<Channel>,
@@ -173,7 +173,7 @@ impl Sender {
             if !self.is_ending() {
                 tokio::time::sleep(LINGER).await;
             }
-            // What is told after this look is told to nobody who waits for it.
+            // Nobody waits for spans that are recorded after this check.
             let is_last = self.is_ending();
             loop {
                 let batch = self.queue.take();
@@ -207,7 +207,7 @@ impl Sender {
                     self.queue.counters.lost(Lost::Refused, refused);
                     return;
                 }
-                // Asked again, it would say the same.
+                // A retry would get the same response.
                 Err(error) if is_final(error.code()) => {
                     tracing::debug!(attempt, %error, "spans were refused");
                     self.queue.counters.lost(Lost::Refused, count);

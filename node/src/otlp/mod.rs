@@ -1,8 +1,8 @@
-//! Traces, taken to whoever collects them: OTLP over gRPC.
+//! Exports traces to a collector: OTLP over gRPC.
 //!
-//! [`settings`] says whether and where, from the environment variables of OpenTelemetry; [`encode`] writes spans as
-//! OTLP has them; the [`exporter`] keeps a bounded queue of them and sends it from a task of its own, so that a
-//! collector that is slow or gone holds nobody up. What is lost is counted.
+//! [`settings`] reads from OpenTelemetry's environment variables whether and where to export; [`encode`] converts spans
+//! to OTLP; the [`exporter`] keeps a bounded queue of spans and sends them from a task of its own, so that a slow or
+//! unreachable collector delays nothing. Lost spans are counted.
 
 pub mod encode;
 pub mod exporter;

@@ -1,55 +1,56 @@
-//! Where traces are taken, from the environment variables of OpenTelemetry.
+//! Reads where to export traces from OpenTelemetry's environment variables.
 
 use thiserror::Error;
 use tonic::codegen::http::Uri;
 
-/// The endpoint of traces alone.
+/// Endpoint for traces.
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
-/// The endpoint of everything.
+/// Endpoint for all signals.
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-/// How traces are told to it.
+/// Protocol for traces.
 const TRACES_PROTOCOL: &str = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL";
-/// How it is spoken to.
+/// Protocol for all signals.
 const PROTOCOL: &str = "OTEL_EXPORTER_OTLP_PROTOCOL";
-/// Whether everything of OpenTelemetry is off.
+/// Whether OpenTelemetry is off.
 const DISABLED: &str = "OTEL_SDK_DISABLED";
-/// How traces are exported: by OTLP, or not at all.
+/// Exporter of traces: `otlp` or `none`.
 const TRACES_EXPORTER: &str = "OTEL_TRACES_EXPORTER";
-/// What goes with every request, a token perhaps, which is not spoken here.
+/// Headers for every request, such as a token; they are not supported.
 const HEADERS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
-/// What the service is called.
+/// Name of the service.
 const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
-/// What it is called otherwise.
+/// Default name of the service.
 const DEFAULT_SERVICE: &str = "alys-node";
 
-/// Where traces are taken.
+/// Where traces are exported to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OtlpSettings {
-    /// `http://host:port`.
+    /// Endpoint of the collector, `http://host:port`.
     pub endpoint: Uri,
-    /// What the service is called in traces.
+    /// Name of the service in traces.
     pub service: String,
 }
 
-/// A variable that does not serve.
+/// An environment variable with an unsupported value.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("environment variable {variable} is {value:?}; expected {expected}")]
 pub struct OtlpError {
-    /// Which.
+    /// Name of the variable.
     pub variable: &'static str,
-    /// What it is.
+    /// Value of the variable.
     pub value: String,
-    /// What it should be.
+    /// Values that are supported.
     pub expected: &'static str,
 }
 
 impl OtlpSettings {
-    /// What `variable` gives for each name says; none if no endpoint is named, or export is off.
+    /// Reads the settings through `variable`, which returns the value of a variable by name. Returns `None` if no
+    /// endpoint is set or export is off.
     pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>, OtlpError> {
         let value = |name: &'static str| variable(name).filter(|value| !value.trim().is_empty());
         let first = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, value(name)?)));
         let Some((name, text)) = first([TRACES_ENDPOINT, ENDPOINT]) else { return Ok(None) };
-        // As the specification has it: anything but `true` is false.
+        // By the specification, anything but `true` is false.
         if value(DISABLED).is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
             return Ok(None);
         }
@@ -157,7 +158,7 @@ mod tests {
             refused.to_string(),
             "environment variable OTEL_EXPORTER_OTLP_PROTOCOL is \"http/protobuf\"; expected grpc"
         );
-        // The one for traces alone goes first, whichever is the right one.
+        // The variable for traces takes precedence, whichever of the two is supported.
         let both = |traces: &'static str, all: &'static str| {
             read(&[(ENDPOINT, "http://c:4317"), (TRACES_PROTOCOL, traces), (PROTOCOL, all)])
         };
@@ -167,7 +168,7 @@ mod tests {
             refused.starts_with("environment variable OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is"),
             "{refused}"
         );
-        // A collector that wants a header would take nothing; what is in it is nobody's business.
+        // A collector that requires a header would accept nothing; the value is secret.
         let refused = read(&[(ENDPOINT, "http://c:4317"), (HEADERS[1], "authorization=Bearer secret")]);
         let refused = refused.expect_err("not sent").to_string();
         assert!(refused.contains("OTEL_EXPORTER_OTLP_HEADERS") && !refused.contains("secret"), "{refused}");

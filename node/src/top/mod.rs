@@ -1,13 +1,13 @@
-//! `top`: a running federation in a terminal, as its members tell it over their public HTTP.
+//! `top`: shows a running federation in a terminal, as its members report over their public HTTP.
 //!
 //! ```text
 //! poll (one thread a member, each request with a deadline) ──Heard──► state::Board ──► view (a frame)
 //!                                                                                └──► plain (a table, `--once`)
 //! ```
 //!
-//! Members are asked apart from each other, so that one that does not answer holds up nobody. [`state`], `view` and
-//! `plain` are pure: they are told what time it is. `poll` asks, `terminal` draws and listens for keys. It never
-//! changes anything on a member. Read [`state`] first.
+//! Each member is polled on its own thread, so that an unresponsive one delays no other. [`state`], `view` and `plain`
+//! are pure: they receive the time as an argument. `poll` sends the requests, `terminal` draws and reads keys. Nothing
+//! on a member is ever changed. Read [`state`] first.
 
 mod plain;
 mod poll;
@@ -28,21 +28,22 @@ pub use state::{Board, clean, is_hidden};
 pub use target::Target;
 pub use view::{duration, time_of_day};
 
-/// How often members may be asked.
+/// Allowed polling intervals.
 const INTERVAL: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_mins(1);
 
-/// How the view is shown.
+/// Options of the view.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct TopOptions {
-    /// Print one plain table and return: exit code 0 if the federation works, 3 if it is halted or stalled, or does not answer.
+    /// Print one plain table and exit: code 0 if the federation works, 3 if it is halted or stalled, or does not
+    /// answer.
     #[arg(long)]
     pub once: bool,
-    /// How often each member is asked, 100ms to 1m.
+    /// Interval at which each member is polled, 100ms to 1m.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
     pub interval: Duration,
 }
 
-/// Reads an interval from the command line.
+/// Parses an interval from the command line.
 fn interval(text: &str) -> Result<Duration, String> {
     let read = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     let expected = || "expected 100ms to 1m".to_owned();
@@ -52,13 +53,13 @@ fn interval(text: &str) -> Result<Duration, String> {
 /// Why nothing can be shown.
 #[derive(Debug, Error)]
 pub enum TopError {
-    /// Nothing can be drawn on.
+    /// Standard output is not a terminal.
     #[error("standard output is no terminal; expected one, or `--once` for a plain table")]
     NoTerminal,
-    /// Drawing, or listening for keys, failed; the terminal is as it was before.
+    /// Drawing or reading keys failed; the terminal is restored.
     #[error("the terminal: {0}")]
     Terminal(#[source] io::Error),
-    /// Nobody asks the members any more; a bug.
+    /// A polling thread ended. This is a bug.
     #[error("a thread that asks a member ended")]
     Watcher,
 }
@@ -66,16 +67,16 @@ pub enum TopError {
 /// How the view ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Whoever looked at it had seen enough, or the federation works.
+    /// The user quit, or (with `--once`) the federation works.
     Well,
-    /// `--once`, and the federation is halted or stalled, or does not answer.
+    /// With `--once`: the federation is halted or stalled, or does not answer.
     Halted,
-    /// A signal ended it.
+    /// A signal with this number ended the view.
     Signal(u8),
 }
 
 impl End {
-    /// The exit code of a program that ends so.
+    /// Exit code of the program.
     pub fn code(self) -> u8 {
         match self {
             Self::Well => 0,
@@ -85,7 +86,7 @@ impl End {
     }
 }
 
-/// Shows the members at `targets`: in the terminal until the reader has seen enough, or once as a plain table.
+/// Shows the members at `targets`: in the terminal until the user quits, or once as a plain table.
 pub fn run(targets: Vec<Target>, options: TopOptions) -> Result<End, TopError> {
     if options.once {
         let clock = SystemClock::default();
@@ -93,7 +94,7 @@ pub fn run(targets: Vec<Target>, options: TopOptions) -> Result<End, TopError> {
         for heard in poll::once(&targets) {
             board.absorb(clock.now(), heard);
         }
-        // A reader that has seen enough closes the pipe.
+        // A reader such as `head` closes the pipe when it has read enough.
         let _ = io::stdout().write_all(plain::table(&board, clock.now()).as_bytes());
         return Ok(if board.headline(clock.now()).works() { End::Well } else { End::Halted });
     }

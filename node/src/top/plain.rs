@@ -1,4 +1,4 @@
-//! The board as a plain table, for pipes and logs.
+//! Renders the board as a plain table, for pipes and logs.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::view::{cells, duration};
 const HEADS: [&str; 9] =
     ["MEMBER", "STATE", "HEIGHT", "GATE", "HEALTHY", "LINKS", "RESTARTS", "UPTIME", "VERSION"];
 
-/// The table, the last blocks' distances, and what is wrong.
+/// The table, the intervals between the last blocks, and what is wrong.
 pub(super) fn table(board: &Board, now: Moment) -> String {
     let mut rows = vec![HEADS.map(str::to_owned)];
     rows.extend(board.rows().iter().map(cells));
@@ -38,7 +38,7 @@ pub(super) fn table(board: &Board, now: Moment) -> String {
         Headline::Stalled => format!("STALLED: the federation does not work: {why}"),
         Headline::Halted | Headline::Asking => format!("the federation does not work: {why}"),
     });
-    // Names and reasons are what members say.
+    // Names and reasons come from the members, so they are not trusted.
     lines.iter().map(|line| clean(line) + "\n").collect()
 }
 

@@ -1,4 +1,4 @@
-//! Asks members, each on a thread of its own.
+//! Polls members, each on a thread of its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,21 +13,21 @@ use super::state::{Block, Heard, MemberAnswer};
 use super::target::Target;
 use crate::ops::view::{BlockView, EventView, FederationView, GenesisView, Problem, TreeView};
 
-/// The longest one request may take; a member that is stopped costs no more.
+/// Deadline of a request; a stopped member costs no more than this.
 const REQUEST: Duration = Duration::from_secs(2);
-/// Blocks read at one look.
+/// Maximum number of blocks read per poll.
 const BLOCKS_A_LOOK: u64 = 12;
-/// Events are asked for at one look of so many: they are long.
+/// Events are long, so they are requested only with every poll of this many.
 const EVENTS_EVERY: u64 = 2;
-/// Between two looks whether to go on waiting.
+/// Interval at which a waiting thread checks whether to stop.
 const NAP: Duration = Duration::from_millis(50);
 
-/// Asks one member once, or says why there is no answer.
+/// Polls one member once, or returns why it does not answer.
 pub fn ask(target: &Target) -> Result<Box<MemberAnswer>, String> {
     Watcher::new(target.clone()).look()
 }
 
-/// Asks every member once, all at the same time.
+/// Polls every member once, all at the same time.
 pub(super) fn once(targets: &[Target]) -> Vec<Heard> {
     thread::scope(|scope| {
         let ask = |(member, target): (usize, &Target)| {
@@ -39,7 +39,7 @@ pub(super) fn once(targets: &[Target]) -> Vec<Heard> {
     })
 }
 
-/// Asks a member every `interval` until it is to stop, or nobody listens.
+/// Polls a member every `interval` until `stop` is set or the receiver is gone.
 pub(super) fn watch(
     member: usize,
     target: Target,
@@ -50,7 +50,7 @@ pub(super) fn watch(
     thread::spawn(move || {
         let mut watcher = Watcher::new(target);
         while !stop.load(Ordering::Relaxed) {
-            // A board that is slow to read holds up asking, and nothing else.
+            // A slow reader of the channel delays polling, and nothing else.
             if told.send(Heard { member, outcome: watcher.look() }).is_err() {
                 return;
             }
@@ -64,7 +64,7 @@ pub(super) fn watch(
     })
 }
 
-/// What is known of one start of a member.
+/// What is known of one incarnation of a member.
 struct Known {
     incarnation: u64,
     version: String,
@@ -72,20 +72,19 @@ struct Known {
     height: u64,
 }
 
-/// Reads one member, and knows how far it has.
+/// Polls one member and tracks which of its blocks are read.
 struct Watcher {
     target: Target,
     agent: ureq::Agent,
     clock: SystemClock,
     looks: u64,
-    /// What does not change while the member runs, and the height up to which its blocks were read.
+    /// What does not change while the member runs, and the height up to which its blocks are read.
     known: Option<Known>,
 }
 
 impl Watcher {
     fn new(target: Target) -> Self {
-        // What is asked is the member that was named: neither a proxy that the environment names, nor wherever an
-        // answer would lead.
+        // Requests go to the named member only: neither through a proxy from the environment, nor along redirects.
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(REQUEST))
             .http_status_as_error(false)
@@ -167,14 +166,14 @@ impl Watcher {
     }
 }
 
-/// The heights up to `height` whose blocks are read at this look, where those up to `known` were read before: a few,
-/// whatever heights a member claims.
+/// Heights up to `height` whose blocks are read at this poll, given that those up to `known` are already read. Only a
+/// few, whatever height a member claims.
 fn unread(known: u64, height: u64) -> impl Iterator<Item = u64> {
     let after = known.max(height.saturating_sub(BLOCKS_A_LOOK));
     (after..height).map(|before| before + 1)
 }
 
-/// Restarts in a tree. A member that lies about them can not make the sum overflow.
+/// Restarts in a supervision tree. A member that lies about them can not make the sum overflow.
 fn restarts(tree: &TreeView) -> u64 {
     tree.children.iter().map(restarts).fold(tree.restarts, u64::saturating_add)
 }
@@ -186,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    /// A member that takes connections and never answers, and one that is not there.
+    /// A member that accepts connections and never responds, and one that does not exist.
     fn deaf_and_dead() -> (TcpListener, [Target; 2]) {
         let deaf = TcpListener::bind("127.0.0.1:0").expect("a port");
         let gone = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -201,7 +200,7 @@ mod tests {
         let stop = Arc::new(AtomicBool::new(false));
         let watchers = [0, 1]
             .map(|member| watch(member, targets[member].clone(), Duration::ZERO, told.clone(), stop.clone()));
-        // The dead one is asked again and again while the deaf one is waited for.
+        // The dead one is polled again and again while the deaf one is waited for.
         let firsts: Vec<_> = heard.iter().take(5).map(|heard| heard.member).collect();
         assert_eq!(firsts, [1; 5]);
         let deaf = heard.iter().find(|heard| heard.member == 0).expect("it is heard of");

@@ -1,4 +1,5 @@
-//! What is known of a federation: what each member last said, and what all of them have told of blocks and events.
+//! Keeps the state of a federation: the last response of each member, and the blocks and events that all of them
+//! reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,120 +10,120 @@ use super::target::Target;
 use super::view::duration;
 use crate::ops::view::{EventView, FederationView, GateDecision, ReadyView};
 
-/// Blocks that are remembered.
+/// Maximum number of blocks kept.
 const BLOCKS_MAX: usize = 64;
-/// Events that are remembered.
+/// Maximum number of events kept.
 const EVENTS_MAX: usize = 200;
-/// A text that a member gave is kept to so many characters.
+/// Maximum number of characters kept of a text from a member.
 const TEXT_MAX: usize = 400;
-/// Blocks that must have been missed before it is said that none comes.
+/// Block times without a block after which the federation is shown as stalled.
 const SLOTS_MISSED: u32 = 3;
-/// Kinds of events that come with every block, and hide what matters.
+/// Kinds of events that come with every block and hide more important ones.
 const ROUTINE: [&str; 2] = ["height_committed", "round_started"];
 
-/// What one member answered.
+/// Response of one member to a poll.
 #[derive(Clone, Debug)]
 pub struct MemberAnswer {
-    /// `GET /federation/status`
+    /// Response of `GET /federation/status`.
     pub status: FederationView,
-    /// `GET /readyz`
+    /// Response of `GET /readyz`.
     pub ready: ReadyView,
-    /// Automatic restarts in its supervision tree.
+    /// Automatic restarts in the member's supervision tree.
     pub restarts: u64,
-    /// Its version.
+    /// Version of the member.
     pub version: String,
-    /// The time between blocks.
+    /// Interval between blocks.
     pub block_time: Duration,
-    /// Since when it has its last block, as far as its clock and this machine's agree.
+    /// Age of the member's last block, as far as its clock and this machine's agree.
     pub block_age: Option<Duration>,
-    /// Blocks it had not told of before.
+    /// Blocks that the member had not reported before.
     pub blocks: Vec<Block>,
-    /// `GET /events`, where it was asked for.
+    /// Response of `GET /events`; empty if it was not requested.
     pub events: Vec<EventView>,
 }
 
-/// A block.
+/// A decided block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
-    /// Its height.
+    /// Height of the block.
     pub height: u64,
-    /// When it was first decided, on the wall clock of who did.
+    /// Wall-clock time at which a member first decided it, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// Who built it.
+    /// Member that built the block.
     pub proposer: String,
-    /// In which round it was decided.
+    /// Round in which the block was decided.
     pub round: u32,
 }
 
-/// What came of asking a member.
+/// Result of polling a member.
 #[derive(Clone, Debug)]
 pub struct Heard {
-    /// Which, by its place among the targets.
+    /// Index of the member among the targets.
     pub member: usize,
-    /// Its answer, or why there is none.
+    /// The member's response, or why there is none.
     pub outcome: Result<Box<MemberAnswer>, String>,
 }
 
-/// One member as it is shown.
+/// A member, as it is shown.
 #[derive(Clone, Debug)]
 pub struct Row {
     target: Target,
-    /// What it last said.
+    /// Last response of the member.
     last: Option<Box<MemberAnswer>>,
-    /// When it said so.
+    /// Time of that response.
     at: Moment,
-    /// Why it did not answer, if it did not when last asked.
+    /// Why the last poll got no response, if so.
     silence: Option<String>,
 }
 
-/// An event and who told it.
+/// An event and the member that reported it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ToldEvent {
-    /// When.
+    /// Time of the event, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// Who.
+    /// Member that reported the event.
     pub member: String,
-    /// What.
+    /// Text of the event.
     pub message: String,
 }
 
-/// Everything known.
+/// State of the whole federation.
 #[derive(Clone, Debug)]
 pub struct Board {
     rows: Vec<Row>,
     blocks: BTreeMap<u64, Block>,
     events: BTreeSet<ToldEvent>,
-    /// The highest block anybody has.
+    /// Highest block of any member.
     newest: Option<Newest>,
 }
 
-/// A block that was the highest when it was heard of.
+/// A block that was the highest when it was reported.
 #[derive(Clone, Copy, Debug)]
 struct Newest {
     height: u64,
-    /// When it was heard of.
+    /// Time at which it was reported.
     at: Moment,
-    /// How old it was then.
+    /// Age of the block at that time.
     age: Duration,
 }
 
-/// A federation in two words at most.
+/// Status of a federation in at most two words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Headline {
-    /// Nobody was heard of yet.
+    /// No member has responded yet.
     Asking,
-    /// Too few gates are open, or too few members answer.
+    /// Too few gates are open, or too few members respond.
     Halted,
-    /// The gates are open, and no block comes.
+    /// The gates are open, but no block is decided.
     Stalled,
-    /// It works, and halts if one more member fails.
+    /// The federation works, but halts if one more member fails.
     NoSpare,
-    /// It works.
+    /// The federation works.
     Works,
 }
 
 impl Headline {
-    /// As it is shown.
+    /// The text that is shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Asking => "ASKING",
@@ -133,25 +134,25 @@ impl Headline {
         }
     }
 
-    /// Whether blocks are made.
+    /// Whether blocks are decided.
     pub fn works(self) -> bool {
         matches!(self, Self::Works | Self::NoSpare)
     }
 }
 
-/// What a member is.
+/// Whether a member responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reachability {
-    /// It was not heard of yet.
+    /// No poll of the member has finished yet.
     Unknown,
-    /// It answers.
+    /// The member responds.
     Up,
-    /// It does not answer.
+    /// The member does not respond.
     Unreachable,
 }
 
 impl Reachability {
-    /// The standing in a word.
+    /// The reachability in a word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "asking",
@@ -162,7 +163,7 @@ impl Reachability {
 }
 
 impl Board {
-    /// Nothing is known of those at `targets` yet.
+    /// Creates a board for the members at `targets`, of which nothing is known yet.
     pub fn new(targets: Vec<Target>) -> Self {
         let row = |target| Row { target, last: None, at: Moment::ORIGIN, silence: None };
         Self {
@@ -173,14 +174,14 @@ impl Board {
         }
     }
 
-    /// One member that has answered, alone.
+    /// Creates a board of a single member that has responded.
     pub fn of_one(target: Target, answer: Box<MemberAnswer>, now: Moment) -> Self {
         let mut board = Self::new(vec![target]);
         board.absorb(now, Heard { member: 0, outcome: Ok(answer) });
         board
     }
 
-    /// Takes in what came of asking a member.
+    /// Adds the result of polling a member.
     pub fn absorb(&mut self, now: Moment, heard: Heard) {
         let Some(row) = self.rows.get_mut(heard.member) else { return };
         match heard.outcome {
@@ -226,12 +227,12 @@ impl Board {
         &self.rows
     }
 
-    /// The last blocks, the lowest first.
+    /// The last blocks, lowest first.
     pub fn blocks(&self) -> impl DoubleEndedIterator<Item = &Block> {
         self.blocks.values()
     }
 
-    /// From each block to the next, the oldest first, where both are known.
+    /// Intervals between consecutive blocks, oldest first, where both blocks are known.
     pub fn intervals(&self) -> Vec<Duration> {
         let pairs = self.blocks.values().zip(self.blocks.values().skip(1));
         let next_to = pairs.filter(|(before, after)| before.height + 1 == after.height);
@@ -240,29 +241,29 @@ impl Board {
             .collect()
     }
 
-    /// The last events, the oldest first.
+    /// The last events, oldest first.
     pub fn events(&self) -> impl DoubleEndedIterator<Item = &ToldEvent> {
         self.events.iter()
     }
 
-    /// Healthy members that the gates require, as far as anybody has said.
+    /// Number of healthy members that the gates require, if any member has reported it.
     pub fn required(&self) -> Option<usize> {
         self.answers().map(|answer| answer.status.required).max()
     }
 
-    /// Members that answer with an open gate.
+    /// Number of members that respond and whose gate is open.
     pub fn open(&self) -> usize {
         self.answers().filter(|answer| answer.status.gate == GateDecision::Open).count()
     }
 
-    /// Whether as many members as are required answer with an open gate. Where fewer are asked, all of these: an open gate
-    /// speaks for those that its member hears.
+    /// Whether as many members as required respond with an open gate. If fewer members are polled than required, all of
+    /// them must: an open gate also vouches for the members that its own member finds healthy.
     pub fn works(&self) -> bool {
         let enough = |required: usize| required > 0 && self.open() >= required.min(self.rows.len());
         self.required().is_some_and(enough)
     }
 
-    /// What the federation is now.
+    /// Current status of the federation.
     pub fn headline(&self, now: Moment) -> Headline {
         if self.rows.iter().all(|row| row.reachability() == Reachability::Unknown) {
             Headline::Asking
@@ -277,7 +278,7 @@ impl Board {
         }
     }
 
-    /// Since when no block has come, if one should have.
+    /// Time since the last block, if a block is overdue.
     fn stalled(&self, now: Moment) -> Option<Duration> {
         let newest = self.newest?;
         let block_time = self.answers().map(|answer| answer.block_time).max()?;
@@ -285,23 +286,23 @@ impl Board {
         (self.works() && since > block_time * SLOTS_MISSED).then_some(since)
     }
 
-    /// A member with an open gate that hears no more healthy members than are required.
+    /// A member with an open gate that sees no more healthy members than required.
     fn without_spare(&self) -> Option<&MemberAnswer> {
         let is_open = |answer: &&MemberAnswer| answer.status.gate == GateDecision::Open;
         self.answers().filter(is_open).find(|answer| answer.status.healthy <= answer.status.required)
     }
 
-    /// The highest block anybody has.
+    /// Height of the highest block of any member.
     pub fn height(&self) -> u64 {
         self.answers().map(|answer| answer.status.height).max().unwrap_or(0)
     }
 
-    /// The chain's name, as far as anybody has said.
+    /// Chain ID; empty while no member responds.
     pub fn chain(&self) -> &str {
         self.answers().next().map_or("", |answer| &answer.status.chain_id)
     }
 
-    /// Why the federation does not work, or may soon not, in a sentence; `None` while all is well.
+    /// Why the federation does not work, or may soon not, as a sentence; `None` while all is well.
     pub fn trouble(&self, now: Moment) -> Option<String> {
         if self.works() {
             if let Some(since) = self.stalled(now) {
@@ -330,19 +331,19 @@ impl Board {
         })
     }
 
-    /// What the members that answer have said.
+    /// Last responses of the members that respond.
     fn answers(&self) -> impl Iterator<Item = &MemberAnswer> {
         self.rows.iter().filter_map(Row::answer)
     }
 }
 
 impl Row {
-    /// Its name, or where it is expected to answer.
+    /// Name of the member, or its expected address.
     pub fn name(&self) -> &str {
         self.last.as_ref().map_or(self.target.label(), |answer| &answer.status.node)
     }
 
-    /// What it is.
+    /// Whether the member responds.
     pub fn reachability(&self) -> Reachability {
         match (&self.silence, &self.last) {
             (Some(_), _) => Reachability::Unreachable,
@@ -351,23 +352,23 @@ impl Row {
         }
     }
 
-    /// What it says, while it answers.
+    /// Last response, while the member responds.
     pub fn answer(&self) -> Option<&MemberAnswer> {
         self.last.as_deref().filter(|_| self.silence.is_none())
     }
 
-    /// Since when it is as it was last heard of.
+    /// Time since the member's last response.
     pub fn unheard(&self, now: Moment) -> Option<Duration> {
         self.last.as_ref().map(|_| now.since(self.at))
     }
 
-    /// Links that are up, and all of them.
+    /// Number of links that are up, and of all links.
     pub fn links(&self) -> Option<(usize, usize)> {
         let links = &self.answer()?.status.links;
         Some((links.iter().filter(|link| link.state == "up").count(), links.len()))
     }
 
-    /// What there is to say of it, if not all is well.
+    /// What is wrong with the member, if anything.
     pub fn remark(&self) -> Option<String> {
         match (&self.silence, self.answer()) {
             (Some(why), _) => Some(why.clone()),
@@ -382,13 +383,13 @@ impl Row {
     }
 }
 
-/// A text that a member gave, without what a terminal would obey, and of bounded length.
+/// Cleans a text from a member: bounds its length and removes control characters that a terminal would obey.
 pub fn clean(text: &str) -> String {
     let shown = text.chars().take(TEXT_MAX);
     shown.map(|c| if is_hidden(c) { ' ' } else { c }).collect()
 }
 
-/// Whether a terminal obeys it, or shows nothing of it.
+/// Whether a terminal obeys the character or does not show it.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
@@ -437,7 +438,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A member that answers.
+    /// The response of a member.
     pub(in crate::top) fn answer(name: &str, height: u64, gate: GateDecision, reason: &str) -> MemberAnswer {
         let open = gate == GateDecision::Open;
         MemberAnswer {
@@ -474,7 +475,7 @@ pub(super) mod tests {
         Board::new((1..=4).map(target).collect())
     }
 
-    /// Lets a member have answered, or not.
+    /// Adds a response of a member, or a failed poll.
     pub(in crate::top) fn hear(board: &mut Board, member: usize, outcome: Result<MemberAnswer, &str>) {
         let outcome = outcome.map(Box::new).map_err(str::to_owned);
         board.absorb(Moment::at(Duration::from_secs(5)), Heard { member, outcome });
@@ -546,7 +547,7 @@ pub(super) mod tests {
         assert_eq!(board.headline(at(5)), Headline::Asking);
         all_open(&mut board);
         assert_eq!((board.headline(at(11)), board.trouble(at(11))), (Headline::Works, None));
-        // Heard of at 5 s; three slots later it is missed.
+        // Reported at 5 s; three slots later it is overdue.
         assert_eq!(board.headline(at(12)), Headline::Stalled);
         assert_eq!(board.trouble(at(12)).as_deref(), Some("no block for 7.0 s at height 7; gates are open"));
         let mut without = answer("node-1", 8, GateDecision::Open, "3 of 4 healthy");
@@ -557,7 +558,7 @@ pub(super) mod tests {
         let trouble = board.trouble(at(6)).expect("it is said");
         assert_eq!(trouble, "node-1: 3 healthy, 3 required, so that one more failure halts; node-4: silent");
         assert!(board.headline(at(6)).works() && !board.headline(at(60)).works());
-        // At one look, the age of the last block counts.
+        // With a single poll, the age of the last block counts.
         let aged = MemberAnswer {
             block_age: Some(Duration::from_secs(9)),
             ..answer("node-1", 9, GateDecision::Open, "")

@@ -1,24 +1,24 @@
-//! Where a member answers.
+//! Defines where a member is polled.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The address of a member's public HTTP.
+/// Address of a member's public HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     authority: String,
-    /// The member's name, where it is known before it answers.
+    /// Name of the member, if it is known before the member responds.
     pub name: Option<String>,
 }
 
 impl Target {
-    /// The same with the name of the member that is expected there.
+    /// Returns this target with the name of the member that is expected there.
     #[must_use]
     pub fn named(self, name: &str) -> Self {
         Self { name: Some(name.to_owned()), ..self }
     }
 
-    /// What it is called until it says its name.
+    /// Label of the member until its name is known.
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.authority)
     }
@@ -30,12 +30,12 @@ impl Target {
 }
 
 impl Target {
-    /// The address, where it is one and no name.
+    /// The socket address, if the target is not a host name.
     pub fn address(&self) -> Option<std::net::SocketAddr> {
         self.authority.parse().ok()
     }
 
-    /// Whether whoever answers there is on this machine.
+    /// Whether the target is on this machine.
     pub fn is_loopback(&self) -> bool {
         let is_local = self.authority.rsplit_once(':').is_some_and(|(host, _)| host == "localhost");
         is_local || self.address().is_some_and(|address| address.ip().is_loopback())

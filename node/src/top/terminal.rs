@@ -1,4 +1,4 @@
-//! The terminal: draws the board again and again, and listens for keys. However it is left, the terminal is as before.
+//! Draws the board in the terminal repeatedly, and reads keys. The terminal is restored however the view ends.
 
 use std::io;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use super::target::Target;
 use super::view::{self, Paint};
 use super::{End, TopError, poll};
 
-/// How long a key, or what a member said, may wait to be seen.
+/// Maximum delay before a key or a response is handled.
 const FRAME: Duration = Duration::from_millis(100);
-/// What the view may take to end after a signal. Reading keys of a terminal that is gone takes for ever.
+/// Time that the view has to end after a signal. Reading keys from a terminal that is gone blocks forever.
 const GRACE: Duration = Duration::from_secs(1);
-/// Answers that wait to be read, for each member.
+/// Maximum number of responses queued per member.
 const WAITING: usize = 4;
 
-/// Gives the terminal back when it is dropped; so does the hook for panics.
+/// Restores the terminal when dropped; the panic hook does so too.
 struct Restore;
 
 impl Drop for Restore {
@@ -32,7 +32,7 @@ impl Drop for Restore {
     }
 }
 
-/// Shows the members until the reader has seen enough.
+/// Shows the members until the user quits.
 pub(super) fn show(targets: Vec<Target>, interval: Duration) -> Result<End, TopError> {
     let stop = Arc::new(AtomicBool::new(false));
     let signalled = signals().map_err(TopError::Terminal)?;
@@ -40,7 +40,7 @@ pub(super) fn show(targets: Vec<Target>, interval: Duration) -> Result<End, TopE
     let restore = Restore;
     let outcome = watch(terminal, targets, interval, &stop, &signalled);
     drop(restore);
-    // Those that wait for a member that does not answer end with the process.
+    // Threads that wait for an unresponsive member end with the process.
     stop.store(true, Ordering::Relaxed);
     outcome
 }
@@ -65,13 +65,13 @@ fn watch(
         while let Ok(heard) = heard.try_recv() {
             board.absorb(clock.now(), heard);
         }
-        // Its panic has given the terminal back already.
+        // The panic of that thread has already restored the terminal.
         if watchers.iter().any(std::thread::JoinHandle::is_finished) {
             return Err(TopError::Watcher);
         }
         terminal.draw(|frame| view::draw(frame, &board, clock.now(), paint)).map_err(TopError::Terminal)?;
         if event::poll(FRAME).map_err(TopError::Terminal)? {
-            // A change of the terminal's size is drawn at once.
+            // A resize of the terminal is drawn at once.
             match event::read().map_err(TopError::Terminal)? {
                 Event::Key(key) if quits(key) => return Ok(End::Well),
                 _ => {}
@@ -91,7 +91,7 @@ fn quits(key: KeyEvent) -> bool {
     key.kind == KeyEventKind::Press && (interrupts || leaves)
 }
 
-/// The number of the first signal that asks for an end; 0 while none has.
+/// Number of the first signal that asks the process to end; 0 while there is none.
 fn signals() -> io::Result<Arc<AtomicU8>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let found = Arc::new(AtomicU8::new(0));

@@ -1,4 +1,4 @@
-//! The board as a frame. Works on 80 columns and 24 rows, and shows more where there is more room.
+//! Draws the board as a frame. It fits into 80 columns and 24 rows, and shows more if there is more space.
 //!
 //! ```text
 //! alys-testnet  WORKS  …                   does it work, and if not, why
@@ -20,7 +20,7 @@ use ratatui::widgets::{Block, Borders, Paragraph, Sparkline, Wrap};
 use super::state::{Board, Headline, Reachability, Row};
 use crate::ops::view::GateDecision;
 
-/// The columns' widths; the last takes what is left.
+/// Names and widths of the columns.
 const COLUMNS: [(&str, usize); 9] = [
     ("MEMBER", 12),
     ("STATE", 12),
@@ -32,18 +32,18 @@ const COLUMNS: [(&str, usize); 9] = [
     ("UPTIME", 9),
     ("VERSION", 8),
 ];
-/// Rows of the blocks, their title included.
+/// Rows of the blocks, including their title.
 const BLOCKS_ROWS: u16 = 5;
-/// Rows for why the federation does not work, and how high a terminal must be to have them.
+/// Rows for the reason why the federation does not work, and the terminal height from which they are shown.
 const TROUBLE_ROWS: u16 = 2;
 const TROUBLE_FROM: u16 = 20;
-/// The fewest rows of the events, their title included.
+/// Minimum rows of the events, including their title.
 const EVENTS_ROWS_MIN: u16 = 4;
 
-/// How it is painted.
+/// How the frame is painted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Paint {
-    /// Whether colours are wanted.
+    /// Whether to use colours.
     pub(super) colour: bool,
 }
 
@@ -69,7 +69,7 @@ impl Paint {
 pub(super) fn draw(frame: &mut Frame<'_>, board: &Board, now: Moment, paint: Paint) {
     let members = member_lines(board, now, paint);
     let area = frame.area();
-    // Members come first: what is left is for blocks, then for events.
+    // Members come first; the remaining rows go to the blocks, then to the events.
     let trouble = board.trouble(now).filter(|_| area.height >= TROUBLE_FROM);
     let title_rows = if trouble.is_some() { 1 + TROUBLE_ROWS } else { 1 };
     let left = area.height.saturating_sub(1 + title_rows + BLOCKS_ROWS + EVENTS_ROWS_MIN);
@@ -112,7 +112,7 @@ fn titled(title: &str) -> Block<'static> {
     Block::new().borders(Borders::TOP).title(format!(" {title} ")).border_style(Paint::soft())
 }
 
-/// What the columns say of a member.
+/// Cells of a member's row.
 pub(super) fn cells(row: &Row) -> [String; 9] {
     let none = || "-".to_owned();
     let name = row.name().to_owned();
@@ -200,7 +200,7 @@ fn draw_blocks(frame: &mut Frame<'_>, board: &Board, area: Rect, paint: Paint) {
     let intervals = board.intervals();
     let shown = intervals.len().saturating_sub(usize::from(bars.width));
     let values: Vec<u64> = intervals[shown..].iter().map(|interval| interval.as_millis() as u64).collect();
-    // The usual distance is half as high as there is room, so that what is longer stands out.
+    // The median interval is drawn at half height, so that longer ones stand out.
     let mut sorted = values.clone();
     sorted.sort_unstable();
     let usual = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
@@ -219,7 +219,7 @@ fn draw_events(frame: &mut Frame<'_>, board: &Board, area: Rect) {
     frame.render_widget(Paragraph::new(lines).block(titled("events, the newest first")), area);
 }
 
-/// A duration in two units at most.
+/// Formats a duration in at most two units.
 pub fn duration(duration: Duration) -> String {
     match duration.as_millis() {
         ..1_000 => format!("{} ms", duration.as_millis()),
@@ -238,7 +238,7 @@ fn uptime(ms: u64) -> String {
     }
 }
 
-/// The time of day of a wall clock, in UTC.
+/// Formats the time of day of a wall-clock time, in UTC.
 pub fn time_of_day(epoch_ms: u64) -> String {
     let seconds = epoch_ms / 1_000;
     format!("{:02}:{:02}:{:02}", seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60)
@@ -268,7 +268,7 @@ mod tests {
         (0..height).map(row).collect()
     }
 
-    /// Two halted members, one that does not answer, one that was never heard of.
+    /// Two halted members, one that stopped responding, and one that has not responded yet.
     fn halted() -> Board {
         let mut board = board();
         let reason =
