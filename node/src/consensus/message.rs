@@ -30,7 +30,7 @@ pub enum ConsensusWire {
         /// Voters and their signatures.
         signatures: Vec<(MemberIndex, Signature)>,
     },
-    /// Proof that a round was left or may be entered.
+    /// Proof that a round ended without a decision, or that it may be entered.
     Round {
         /// Height of the votes.
         height: ConsensusHeight,

@@ -12,8 +12,8 @@
 //! the block time, so that a proposer can not make the chain run faster than that.
 //!
 //! ```text
-//!   own beat     |----------- block time -----------| begin
-//!   proposal                                 x  follow: begin now
+//!   schedule     |----------- block time -----------| start
+//!   proposal                                 x  follow: start now
 //!                                     ^ no earlier than a quarter before
 //! ```
 

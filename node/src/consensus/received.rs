@@ -68,7 +68,7 @@ pub struct Received {
     chain_id: String,
     keys: Vec<PublicKey>,
     own: usize,
-    /// By author, then by height.
+    /// Received statements, by author and then by height.
     statements: Vec<BTreeMap<u64, Places>>,
     /// Authors and heights of which an equivocation was reported.
     contradicted: BTreeSet<(usize, u64)>,

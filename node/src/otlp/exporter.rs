@@ -95,7 +95,7 @@ impl Exporter {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Panics outside of a tokio runtime.
     pub fn start(settings: &OtlpSettings, node: &NodeId, clock: Arc<dyn Clock>) -> Self {
         let counters = Arc::default();
         let queue = Arc::new(Queue {

@@ -1,8 +1,8 @@
 //! `top`: shows a running federation in a terminal, as its members report over their public HTTP.
 //!
 //! ```text
-//! poll (one thread a member, each request with a deadline) ──Heard──► state::Board ──► view (a frame)
-//!                                                                                └──► plain (a table, `--once`)
+//! poll (one thread per member, each request with a deadline) ──Heard──► state::Board ──► view (a frame)
+//!                                                                                  └──► plain (a table, `--once`)
 //! ```
 //!
 //! Each member is polled on its own thread, so that an unresponsive one delays no other. [`state`], `view` and `plain`

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! alys-testnet  WORKS  …                   does it work, and if not, why
-//! ─ members ───────────────────────        a line each, and one more for what is wrong with it
-//! ─ blocks ────────────────────────        the last one, and the distances of those before
+//! ─ members ───────────────────────        one line each, and one more for what is wrong with it
+//! ─ blocks ────────────────────────        the last one, and the intervals of those before
 //! ─ events ────────────────────────        the last ones, the newest first
 //! q quits                                  keys
 //! ```

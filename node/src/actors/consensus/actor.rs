@@ -423,7 +423,7 @@ impl ConsensusActor {
     }
 
     /// Relays a message to the members that its author does not reach, one hop only. The signature proves the author,
-    /// whoever relays it.
+    /// regardless of who relays it.
     fn carry(&self, shell: &ConsensusActorState, from: &NodeId, message: &ConsensusWire) {
         let author = message.author().and_then(|author| self.roster.members().get(author));
         let holds = |(author, signed): &(usize, Signed)| {

@@ -45,7 +45,7 @@ const CLAIMED_AHEAD: u64 = 1_000_000;
 pub enum Misbehaviour {
     /// It proposes different blocks to different members.
     EquivocatingProposer,
-    /// It votes differently to different members.
+    /// It sends different votes to different members.
     EquivocatingVoter,
     /// It sends each message to at most one member.
     Withholder,
