@@ -1,8 +1,8 @@
 //! What commands print.
 //!
-//! The standard library's `println!` and `eprintln!` panic when nobody reads any more, or a disk is full. Those of this
-//! module, which every command here uses in their place, do not: a reader that has seen enough
-//! (`alys-node audit … | head -1`) changes nothing, and any other failure of standard output is told at the end.
+//! The standard library's `println!` and `eprintln!` panic when the reader has closed the pipe or the disk is full. The
+//! macros of this module replace them in every command and never panic: a closed pipe (`alys-node audit … | head -1`)
+//! is ignored, and any other failure of standard output is reported when the command ends.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use alys_node::top::is_hidden;
 
-/// What kept standard output from being written, first.
+/// First error of a write to standard output.
 static FAILED: OnceLock<io::Error> = OnceLock::new();
 
 /// Prints a line to standard output.
@@ -29,7 +29,7 @@ macro_rules! eprintln {
     ($($text:tt)*) => { $crate::output::complain(format_args!($($text)*)) };
 }
 
-/// A text of several lines without what a terminal would obey: a part of it may be what a server says.
+/// Replaces terminal control characters, except newline and tab, with spaces: part of the text may come from a server.
 fn shown(text: fmt::Arguments<'_>) -> String {
     let is_layout = |c| matches!(c, '\n' | '\t');
     text.to_string().chars().map(|c| if is_hidden(c) && !is_layout(c) { ' ' } else { c }).collect()
@@ -39,12 +39,12 @@ fn shown(text: fmt::Arguments<'_>) -> String {
 pub(crate) fn print(text: fmt::Arguments<'_>) {
     let text = shown(text);
     if let Err(error) = io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        // The first says why; the others say the same.
+        // Only the first error is kept: later ones have the same cause.
         let _ = FAILED.set(error);
     }
 }
 
-/// Prints what a command line leads to that is not run: help, a version, or what is wrong with it.
+/// Prints clap's output for a command line that runs no command: help, the version, or a usage error.
 pub(crate) fn said(instead: &clap::Error) -> ExitCode {
     match instead.print() {
         Err(error) if !instead.use_stderr() => drop(FAILED.set(error)),
@@ -55,11 +55,11 @@ pub(crate) fn said(instead: &clap::Error) -> ExitCode {
 
 /// Prints a line to standard error.
 pub(crate) fn complain(text: fmt::Arguments<'_>) {
-    // Where else could it be told that this fails?
+    // A failure to write to standard error cannot be reported anywhere.
     let _ = writeln!(io::stderr(), "{}", shown(text));
 }
 
-/// The exit code of a command that ends with `code`: a success whose output is lost is none.
+/// Exit code of a command that ends with `code`; a success becomes a failure if standard output could not be written.
 pub(crate) fn ended(code: ExitCode) -> ExitCode {
     match FAILED.get() {
         Some(error) if error.kind() != ErrorKind::BrokenPipe => {

@@ -1,4 +1,4 @@
-//! What there is: `/`, `/openapi.json` and `/livez`.
+//! Describes the API itself: `/`, `/openapi.json` and `/livez`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::extract::{NoQuery, form};
 use super::router::Ops;
 use super::view::{IndexLink, IndexView, Problem};
 
-/// What the API says of itself, made once.
+/// Index and OpenAPI document, built once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct About {
     document: String,
@@ -21,7 +21,7 @@ pub(super) struct About {
 }
 
 impl About {
-    /// Of the API that `document` describes.
+    /// Builds the index from `document`.
     pub(super) fn new(document: &OpenApi) -> Arc<Self> {
         let mut links = Vec::new();
         for (path, item) in &document.paths.paths {
@@ -37,7 +37,7 @@ impl About {
     }
 }
 
-/// What there is here
+/// Index of all operations
 #[utoipa::path(
     get,
     path = "/",
@@ -60,7 +60,7 @@ pub(super) async fn index(
     }
 }
 
-/// This API, in OpenAPI 3.1
+/// The OpenAPI 3.1 document of this API
 #[utoipa::path(
     get,
     path = "/openapi.json",
@@ -71,7 +71,7 @@ pub(super) async fn openapi(State(ops): State<Ops>, _: NoQuery) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], ops.about().document.clone()).into_response()
 }
 
-/// Whether the event loop turns
+/// Whether the event loop runs
 #[utoipa::path(
     get,
     path = "/livez",
@@ -82,7 +82,7 @@ pub(super) async fn livez() -> &'static str {
     "the event loop turns\n"
 }
 
-/// Text as it stands in a page.
+/// Escapes text for HTML.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -98,7 +98,7 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// The index for a browser. What can be followed is a link: what is read, and has no part to be filled in.
+/// Renders the index as HTML. Paths of GET operations without parameters are links.
 fn page(view: &IndexView) -> String {
     let node = escaped(&view.node);
     let mut rows = String::new();

@@ -1,6 +1,6 @@
-//! Which of the forms of an answer a caller prefers: the header `accept` (RFC 9110, section 12.5.1).
+//! Content negotiation by the header `accept` (RFC 9110, section 12.5.1).
 
-/// A range of an `accept` header, and how much it is wanted, in thousandths.
+/// Media range of an `accept` header with its quality value in thousandths.
 struct Range<'a> {
     kind: &'a str,
     subtype: &'a str,
@@ -19,7 +19,7 @@ fn range(text: &str) -> Option<Range<'_>> {
     Some(Range { kind, subtype, quality })
 }
 
-/// How much `offer` is wanted: by the range that is closest to it.
+/// Quality value of `offer`: that of the most specific range that matches it.
 fn quality(offer: &str, ranges: &[Range<'_>]) -> u32 {
     let (kind, subtype) = offer.split_once('/').unwrap_or((offer, ""));
     let matching = ranges.iter().filter_map(|range| {
@@ -35,15 +35,15 @@ fn quality(offer: &str, ranges: &[Range<'_>]) -> u32 {
     matching.max_by_key(|(closeness, _)| *closeness).map_or(0, |(_, quality)| quality)
 }
 
-/// The one of `offers` that is preferred, an earlier one if they are wanted alike; `None` if none is wanted. Whoever
-/// does not say wants the first.
+/// Returns the preferred one of `offers`, the earliest if several have the same quality, and `None` if none is
+/// acceptable. Without an `accept` header the first is preferred.
 pub(super) fn preferred<'a>(accept: &str, offers: &[&'a str]) -> Option<&'a str> {
     if accept.trim().is_empty() {
         return offers.first().copied();
     }
     let ranges: Vec<_> = accept.split(',').filter_map(range).collect();
     let wanted = offers.iter().map(|offer| (quality(offer, &ranges), *offer));
-    // Of equals, `max_by_key` would take the last.
+    // `max_by_key` returns the last of equal elements, hence the reversal.
     let best = wanted.rev().max_by_key(|(quality, _)| *quality)?;
     (best.0 > 0).then_some(best.1)
 }

@@ -1,4 +1,4 @@
-//! What the chain shows and takes: `/chain/{head,blocks}`, `/genesis` and `/transactions`.
+//! Reads of the chain and submission of transactions: `/chain/{head,blocks}`, `/genesis` and `/transactions`.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -17,7 +17,7 @@ use crate::actors::engine::EngineMessage;
 use crate::consensus::block::transaction_hash;
 use crate::ports::{StoredBlock, TransactionError};
 
-/// Where this member's chain ends
+/// The last committed block
 #[utoipa::path(
     get,
     path = "/chain/head",
@@ -57,7 +57,7 @@ fn block_view(ops: &Ops, stored: StoredBlock) -> BlockView {
     }
 }
 
-/// A height as it stands in a path or a query.
+/// Parses a height from a path or a query.
 pub(super) fn height_of(field: &str, text: &str) -> Result<u64, Problem> {
     text.parse().map_err(|_| {
         let detail = format!("field `{field}` is {text:?}; expected a whole number from 0 to {}", u64::MAX);
@@ -99,7 +99,7 @@ pub(super) async fn chain_block(
     })
 }
 
-/// What all members agree on
+/// The genesis that all members agree on
 #[utoipa::path(
     get,
     path = "/genesis",
@@ -122,7 +122,7 @@ pub(super) async fn genesis(State(ops): State<Ops>, _: NoQuery) -> Json<GenesisV
 
 /// Submit a transaction
 ///
-/// Needs the token, where the member has one.
+/// Requires the token if the member has one.
 #[utoipa::path(
     post,
     path = "/transactions",

@@ -1,7 +1,7 @@
-//! The document that describes this API: OpenAPI 3.1, made of the very list that the router is made of.
+//! Builds the OpenAPI 3.1 document of this API from the same list of operations as the router.
 //!
-//! What a path answers when all is well stands beside its handler. What can go wrong is the same for all of a kind, and
-//! is added here: to those with a body what may be wrong with one, to those that ask for the token that it is missing.
+//! Each handler documents its successful responses. Error responses are the same for all operations of a kind and are
+//! added here: body errors for operations with a request body, authorization errors for operations that need the token.
 
 use axum::http::StatusCode;
 use utoipa::OpenApi as _;
@@ -12,7 +12,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
 use super::problem::CONTENT_TYPE;
 use super::view::{Lagged, Problem};
 
-/// What every document begins with.
+/// Base of the document: title, tags and shared schemas.
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(
@@ -34,7 +34,7 @@ use super::view::{Lagged, Problem};
 )]
 struct Beginning;
 
-/// The document without paths.
+/// Returns the document without paths.
 pub(super) fn beginning() -> OpenApi {
     let mut document = Beginning::openapi();
     let token = HttpBuilder::new()
@@ -55,21 +55,21 @@ fn may_answer(operation: &mut Operation, status: StatusCode, description: &str) 
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let response = ResponseBuilder::new().description(description).build();
     let responses = &mut operation.responses.responses;
-    // One that is answered otherwise as well, as `/readyz` does, keeps its description.
+    // A response that the operation already documents, such as 503 of `/readyz`, keeps its description.
     let response = responses.entry(status.as_str().to_owned()).or_insert(RefOr::T(response));
     if let RefOr::T(response) = response {
         response.content.entry(CONTENT_TYPE.to_owned()).or_insert(RefOr::T(content));
     }
 }
 
-/// Every operation so far is given up after a while.
+/// Adds the 504 response to every operation registered so far.
 pub(super) fn may_take_too_long(document: &mut OpenApi) {
     for operation in operations(document) {
         may_answer(operation, StatusCode::GATEWAY_TIMEOUT, "It took too long");
     }
 }
 
-/// Adds what can go wrong with every operation of its kind.
+/// Adds the error responses that are common to all operations of a kind.
 pub(super) fn complete(document: &mut OpenApi) {
     for operation in operations(document) {
         let content = |response: &RefOr<_>| match response {

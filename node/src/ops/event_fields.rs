@@ -1,12 +1,12 @@
-//! What an event says, field by field, for programs: the sentence of the event is for people.
+//! Converts an event to named fields for programs; the event's sentence is for people.
 
 use std::collections::BTreeMap;
 
 use alys_cluster::event::ClusterEvent;
 use serde_json::{Value, json};
 
-/// The fields of an event. `actor`, `child` and `supervisor` name actors, `member` and `through` members; times end in
-/// `_ms`.
+/// Returns the fields of an event. `actor`, `child` and `supervisor` name actors, `member` and `through` name members;
+/// names of durations end in `_ms`.
 pub(super) fn fields(event: &ClusterEvent) -> BTreeMap<String, Value> {
     let Value::Object(fields) = object(event) else { return BTreeMap::new() };
     fields.into_iter().filter(|(_, value)| !value.is_null()).collect()

@@ -1,4 +1,4 @@
-//! Which events a caller of `/events` wants.
+//! Filters the events of `/events`.
 
 use alys_cluster::event::{ClusterEvent, Recorded};
 use axum::http::StatusCode;
@@ -8,10 +8,10 @@ use utoipa::IntoParams;
 use super::event_fields::fields;
 use super::view::Problem;
 
-/// The fields of an event that name an actor.
+/// Fields of an event that name an actor.
 const ACTORS: [&str; 3] = ["actor", "child", "supervisor"];
 
-/// The parameters of `/events`.
+/// Query parameters of `/events`.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -19,22 +19,23 @@ pub(super) struct Parameters {
     /// Only events of these kinds, separated by commas, such as `restart_decided,child_ended`
     #[param(min_length = 1)]
     kind: Option<String>,
-    /// Only events that concern this actor or supervisor, such as `chain`; `link/*` for all whose names begin so
+    /// Only events that concern this actor or supervisor, such as `chain`; a trailing `*` matches by prefix, as in
+    /// `link/*`
     #[param(min_length = 1)]
     actor: Option<String>,
-    /// Only events since then: milliseconds since the Unix epoch as in `at_ms`, or how long ago, such as `10m`. Not of
-    /// a stream, which has `last-event-id`
+    /// Only events since this time: milliseconds since the Unix epoch as in `at_ms`, or a duration before now, such as
+    /// `10m`. Not allowed for a stream, which uses `last-event-id`
     #[param(min_length = 1)]
     since: Option<String>,
 }
 
-/// What an event must be like; all of it.
+/// Conditions that an event must meet, all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Filter {
-    /// One of these kinds; any if there is none.
+    /// Accepted kinds; empty accepts any kind.
     kinds: Vec<String>,
     actor: Option<String>,
-    /// Milliseconds since the Unix epoch.
+    /// Earliest time of an event, milliseconds since the Unix epoch.
     since: u64,
 }
 
@@ -44,7 +45,7 @@ fn wrong(field: &str, found: &str, expected: &str) -> Problem {
 }
 
 impl Parameters {
-    /// Checks them, at this time on the member's wall clock.
+    /// Validates the parameters; `now_ms` is the current time of the member's wall clock.
     pub(super) fn read(self, now_ms: u64, is_stream: bool) -> Result<Filter, Problem> {
         let kinds = self.kind.iter().flat_map(|kinds| kinds.split(',')).map(str::to_owned);
         let kinds: Vec<_> = kinds.collect();
@@ -76,7 +77,7 @@ fn moment(text: &str, now_ms: u64) -> Option<u64> {
 }
 
 impl Filter {
-    /// Whether the event is as it must be.
+    /// Whether the event meets all conditions.
     pub(super) fn admits(&self, recorded: &Recorded) -> bool {
         let kind = recorded.event.kind();
         recorded.at.0 >= self.since

@@ -1,11 +1,11 @@
-//! What happens: `/events`, as a list of the last events or as a stream of those that come.
+//! Serves `/events`: the last events as a list, or new events as a stream.
 //!
-//! A stream has no queue. It keeps its place in the member's history, and takes what came after it when its client has
-//! taken what came before. A client that is slower than the history is long is told how many it has missed; one that
-//! takes nothing is let go (`wire.rs`).
+//! A stream has no queue. It keeps a position in the member's event history and reads the next batch when its client
+//! has consumed the previous one. A client that is slower than the length of the history receives a `lagged` event with
+//! the number of missed events; a client that reads nothing is disconnected (`wire.rs`).
 //!
-//! The id of an event is `INCARNATION-NUMBER`. A client that comes back with the last id it saw goes on after it; after
-//! a restart of the member it is told that what was before is gone.
+//! The id of an event is `INCARNATION-NUMBER`. A client that reconnects with the last id it saw resumes after it; after
+//! a restart of the member it is told that earlier events are lost.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -28,23 +28,23 @@ use super::extract::{Asked, form};
 use super::router::{DEADLINE, Ops};
 use super::view::{EventView, Lagged, Problem};
 
-/// Open streams.
+/// Maximum number of open streams.
 pub const STREAMS_MAX: usize = 16;
-/// Between two signs of life of a stream on which nothing happens.
+/// Interval of keep-alive comments on an idle stream.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// Events that are taken from the history at once.
+/// Maximum number of events read from the history at once.
 const BATCH: usize = 64;
-/// How long a client is to wait before it comes back.
+/// Delay before a client reconnects (`retry` of server-sent events).
 const RETRY: Duration = Duration::from_secs(2);
-/// The header by which a client says where it was.
+/// Header with the id of the last event that the client saw.
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// The last events, or those that come
+/// Past events as a list, or new events as a stream
 ///
-/// As JSON: the last 1,024, and before them failures and decisions up to 1,024, oldest first. As `text/event-stream`:
-/// those that come, each with an id, its kind as the event's type, and the same JSON; with the header `last-event-id`
-/// those after it. An event of type `lagged` says how many were missed. At most 16 streams. Parameters choose among
-/// them; an event must be as each of them says.
+/// As JSON: the last 1,024 events, preceded by up to 1,024 older failures and decisions, oldest first. As
+/// `text/event-stream`: new events, each with an id, its kind as the event type, and the same JSON; with the header
+/// `last-event-id`, the events after that id. An event of type `lagged` gives the number of missed events. At most 16
+/// streams are open. The parameters filter the events; an event must match all of them.
 #[utoipa::path(
     get,
     path = "/events",
@@ -95,16 +95,17 @@ fn view(incarnation: u64, number: u64, recorded: &Recorded) -> EventView {
     }
 }
 
-/// Where a stream begins.
+/// Position at which a stream starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
-    /// After this number.
+    /// After the event with this number.
     After(u64),
-    /// At the beginning, for the client saw another incarnation of the member.
+    /// At the start of the history: the client's id is from an earlier incarnation of the member.
     Anew,
 }
 
-/// Where a client goes on that saw `id` last, at a member of this incarnation whose last event is `last`.
+/// Start position for a client whose last seen id is `id`, on a member of this incarnation whose last event number is
+/// `last`.
 fn start(id: Option<&HeaderValue>, incarnation: u64, last: u64) -> Result<Start, Problem> {
     let Some(id) = id else { return Ok(Start::After(last)) };
     let text = id.to_str().unwrap_or("");
@@ -136,17 +137,17 @@ fn stream(ops: &Ops, last_seen: Option<&HeaderValue>, filter: Filter) -> Result<
     Ok(Sse::new(following.events()).keep_alive(keep_alive).into_response())
 }
 
-/// A client that follows the events.
+/// State of one event stream.
 struct Following {
     history: History,
     changes: watch::Receiver<u64>,
     stopped: watch::Receiver<bool>,
     incarnation: u64,
-    /// Which events it wants.
+    /// Filter that events must pass.
     filter: Filter,
-    /// The number of the last event that is written or waits here.
+    /// Number of the last event that was sent or waits in `waiting`.
     place: u64,
-    /// What is written next; never more than a batch.
+    /// Events to send next, at most one batch.
     waiting: VecDeque<Event>,
     _slot: OwnedSemaphorePermit,
 }
@@ -173,7 +174,7 @@ impl Following {
         Self { history, changes, stopped, incarnation, filter, place, waiting, _slot: slot }
     }
 
-    /// Takes what came after its place: at most a batch, unless none of it is wanted.
+    /// Reads the next batch of events from the history; skips batches of which no event passes the filter.
     fn take(&mut self) {
         while self.waiting.is_empty() && self.place < self.history.last() {
             let before = self.place;
@@ -213,7 +214,7 @@ impl Following {
             if let Some(event) = self.waiting.pop_front() {
                 return Some((Ok(event), self));
             }
-            // Whatever comes from here on is a change.
+            // Marks the current value as seen, so that `changed` below fires for events recorded from here on.
             self.changes.borrow_and_update();
             self.take();
             if self.waiting.is_empty() {

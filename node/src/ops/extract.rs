@@ -1,4 +1,4 @@
-//! What a request carries, read and checked: parameters, bodies, what the caller wants, and whether it knows the token.
+//! Extractors for requests: query parameters, bodies, content negotiation and the token.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use super::router::Ops;
 use super::view::Problem;
 use crate::consensus::block::TRANSACTION_BYTES_MAX;
 
-/// The largest request body: a transaction in hexadecimal, and some JSON around it.
+/// Maximum size of a request body in bytes: a transaction in hexadecimal, plus some JSON around it.
 pub(super) const BODY_BYTES_MAX: usize = 2 * TRANSACTION_BYTES_MAX + 1024;
-/// The longest a body may take to arrive.
+/// Longest time for a body to arrive.
 const READING: Duration = Duration::from_secs(5);
-/// How often a request steps back, for its connection to be read, before it is obeyed.
+/// Number of times a request yields, so that its connection is polled, before it takes effect.
 const CLOSED_SEEN_AFTER: u32 = 2;
 
-/// The names and values of a query. Only those of `known` are accepted, each once.
+/// Checks the query's parameters: only names in `known` are accepted, each at most once.
 fn pairs(uri: &Uri, known: &[String]) -> Result<(), Problem> {
     let wrong = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|error| {
@@ -45,7 +45,7 @@ fn pairs(uri: &Uri, known: &[String]) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A request without a query. One with a query asks for something that it would not get.
+/// Extractor for requests without a query. Any parameter is rejected, because it would have no effect.
 pub(super) struct NoQuery;
 
 impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
@@ -56,7 +56,7 @@ impl<S: Send + Sync> FromRequestParts<S> for NoQuery {
     }
 }
 
-/// The parameters of a query: those that the document of this API names, and no others.
+/// Query parameters: exactly those that the OpenAPI document lists are accepted.
 pub(super) struct Asked<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + IntoParams> FromRequestParts<S> for Asked<T> {
@@ -71,15 +71,15 @@ impl<S: Send + Sync, T: DeserializeOwned + IntoParams> FromRequestParts<S> for A
     }
 }
 
-/// Lets the connection be read once more: one that its sender has given up meanwhile ends there, and the request with it. A
-/// member that was paused does not obey what nobody waits for any more.
+/// Yields so that the connection is polled again: if the client has closed it, the connection ends and cancels this
+/// request. Without this, a member that was paused would execute requests that their clients have given up.
 async fn given_up() {
     for _ in 0..CLOSED_SEEN_AFTER {
         tokio::task::yield_now().await;
     }
 }
 
-/// A JSON body, bounded in size and in the time it takes to come.
+/// JSON body, bounded in size and in the time it takes to arrive.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequest<S> for Body<T> {
@@ -91,7 +91,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequest<S> for Body<T> {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
         };
         let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-        // One that says so itself is not waited for.
+        // A body whose `content-length` is too large is rejected without reading it.
         if length.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length > BODY_BYTES_MAX)
         {
             return Err(too_large());
@@ -113,7 +113,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequest<S> for Body<T> {
     }
 }
 
-/// A caller that knows the token.
+/// Extractor that requires the token.
 pub(super) struct Authorised;
 
 impl FromRequestParts<Ops> for Authorised {
@@ -124,8 +124,8 @@ impl FromRequestParts<Ops> for Authorised {
     }
 }
 
-/// A caller that may change something: one that knows the token, where there is one; without one, of a member that is
-/// not exposed, any of this machine's users.
+/// Extractor for operations that change something: requires the token if one is configured or the API is exposed. On a
+/// member that is not exposed and has no token, any user of this machine is admitted.
 pub(super) struct Admitted;
 
 impl FromRequestParts<Ops> for Admitted {
@@ -143,7 +143,7 @@ fn authorise(headers: &HeaderMap, ops: &Ops) -> Result<(), Problem> {
             "field `ops.token_file` is not set; expected a file with the token that callers must know";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     };
-    // Of two headers it would depend on who looks which of them counts.
+    // Several `authorization` headers are rejected: which one counts would depend on the reader.
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let only = given.next().filter(|_| given.next().is_none()).and_then(|value| value.to_str().ok());
     if only.is_some_and(|given| token.is_in(given)) {
@@ -153,7 +153,7 @@ fn authorise(headers: &HeaderMap, ops: &Ops) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::UNAUTHORIZED, detail))
 }
 
-/// The one of `offers` that the caller prefers.
+/// Returns the one of `offers` that the caller prefers.
 pub(super) fn form<'a>(headers: &HeaderMap, offers: &[&'a str]) -> Result<&'a str, Problem> {
     let given = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let accept = given.collect::<Vec<_>>().join(",");

@@ -1,4 +1,4 @@
-//! Faults on order, for drills: `/faults`.
+//! Fault injection for tests: `/faults`.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::extract::{Admitted, Body, NoQuery};
 use super::router::Ops;
 use super::view::{ClockRequest, DiskFaultRequest, FaultKind, FaultRequest, MisbehaviourRequest, Problem};
 
-/// A member that takes part in a drill.
+/// Extractor that requires `faults.enabled`.
 pub(super) struct Drilled;
 
 impl FromRequestParts<Ops> for Drilled {
@@ -27,9 +27,9 @@ impl FromRequestParts<Ops> for Drilled {
     }
 }
 
-/// Panic, hang or kill an actor, as a drill
+/// Inject a fault into an actor: panic, hang or kill
 ///
-/// Only where `faults.enabled` is true. Needs the token, where the member has one.
+/// Available only if `faults.enabled` is true. Requires the token if the member has one.
 #[utoipa::path(
     post,
     path = "/faults",
@@ -63,10 +63,10 @@ pub(super) async fn inject_fault(
     Ok((StatusCode::ACCEPTED, Json(request)).into_response())
 }
 
-/// Break the consensus protocol, as a drill
+/// Make this member Byzantine, as fault injection
 ///
-/// The member signs and sends what no honest member does, until it is told otherwise or ends. Only where
-/// `faults.enabled` is true. Needs the token, where the member has one.
+/// The member signs and sends what no honest member does, until another request ends it or the member stops. Available
+/// only if `faults.enabled` is true. Requires the token if the member has one.
 #[utoipa::path(
     post,
     path = "/faults/consensus",
@@ -87,10 +87,10 @@ pub(super) async fn misbehave(
     Ok((StatusCode::ACCEPTED, Json(request)).into_response())
 }
 
-/// Make every sync of the member's disk slower, as a drill
+/// Delay every sync of the member's disk, as fault injection
 ///
-/// Only where `faults.enabled` is true. Needs the token, where the member has one. A delay of hours is a disk that hangs;
-/// the next delay holds for a sync under way, too.
+/// Available only if `faults.enabled` is true. Requires the token if the member has one. A delay of hours simulates a
+/// disk that hangs. A new delay also applies to a sync in progress.
 #[utoipa::path(
     post,
     path = "/faults/disk",
@@ -110,10 +110,10 @@ pub(super) async fn inject_disk_fault(
     (StatusCode::ACCEPTED, Json(request)).into_response()
 }
 
-/// Set this member's wall clock, as a drill
+/// Set this member's wall clock, as fault injection
 ///
-/// Its monotonic clock goes on, and nobody else's clock changes. Only where `faults.enabled` is true. Needs the token,
-/// where the member has one.
+/// Its monotonic clock and the clocks of other members do not change. Available only if `faults.enabled` is true.
+/// Requires the token if the member has one.
 #[utoipa::path(
     post,
     path = "/faults/clock",

@@ -1,4 +1,4 @@
-//! What the federation shows: `/readyz` and `/federation/{status,gate,links,decisions}`.
+//! Views of the federation: `/readyz` and `/federation/{status,gate,links,decisions}`.
 
 use std::time::Duration;
 
@@ -23,9 +23,10 @@ use crate::actors::consensus::height_driver::STALLED_SLOTS;
 use crate::storage::DiskReading;
 use crate::storage::disk::Room;
 
-/// Blocks a member may be behind and still be ready.
+/// Number of blocks that a member may be behind and still be ready.
 const CAUGHT_UP_WITHIN: u64 = 1;
-/// Why a chain whose last block is `age` old does not go on, with a gate that has been open for `open_for`.
+/// Reason why the chain is stalled, if it is: its last block is `age` old and the gate has been open for `open_for`,
+/// both at least `STALLED_SLOTS` slots.
 fn stall(age: Duration, open_for: Option<Duration>, block_time: Duration) -> Option<String> {
     let without = age.min(open_for?);
     let is_stalled = without >= block_time * STALLED_SLOTS;
@@ -36,7 +37,7 @@ async fn ask(ops: &Ops) -> Result<FederationStatus, Problem> {
     Ok(ops.context().addresses.federation.call(DEADLINE, FederationMessage::Status).await?)
 }
 
-/// Every link; one whose actor is not there, or does not answer, is shown with what is known without it.
+/// Status of every link. If a link's actor does not reply, the view contains what is known without it.
 async fn link_views(ops: &Ops) -> Vec<LinkView> {
     let context = ops.context();
     let asked = context.addresses.links.iter().map(|(peer, link)| async move {
@@ -49,7 +50,7 @@ async fn link_views(ops: &Ops) -> Vec<LinkView> {
     futures::future::join_all(asked).await
 }
 
-/// Whether this member takes part: gate open, caught up, critical actors healthy
+/// Readiness: gate open, chain caught up, critical actors healthy
 #[utoipa::path(
     get,
     path = "/readyz",
@@ -80,13 +81,13 @@ pub(super) async fn readyz(State(ops): State<Ops>) -> Response {
                 .iter()
                 .filter(|m| m.state.is_known() && m.state != MemberState::Own)
                 .filter_map(|m| m.height);
-            // What one member alone claims proves nothing.
+            // A height counts only if an honest member must have claimed it or more.
             let reached = believed(heights.map(|height| height.0).collect(), context.roster.tolerated());
             if let Some(reached) = reached.filter(|reached| *reached > own + CAUGHT_UP_WITHIN) {
                 reasons.push(format!("catching up: at height {own}, others are at {reached}"));
             }
             let own = status.members.iter().find(|member| member.state == MemberState::Own);
-            // A clock that is off by more than is tolerated keeps this member from every certificate.
+            // A clock that is off by more than the tolerated drift keeps this member out of every block certificate.
             let drift = context.config.consensus.max_clock_drift.as_millis();
             let is_off = |own: &MemberStatus| {
                 own.clock_offset_ms.is_some_and(|error| u128::from(error.unsigned_abs()) > drift)
@@ -124,7 +125,7 @@ fn member_view(member: MemberStatus, published: &[(NodeId, Incarnation, usize)])
     }
 }
 
-/// The links to the other members: round trips, bytes, queues, drops, redials, refusals
+/// Links to the other members: round trips, bytes, queues, drops, redials, refusals
 #[utoipa::path(
     get,
     path = "/federation/links",
@@ -136,7 +137,7 @@ pub(super) async fn federation_links(State(ops): State<Ops>, _: NoQuery) -> Json
     Json(LinksView { node: ops.node(), links: link_views(&ops).await, refusals })
 }
 
-/// Every member as this one sees it, and every link
+/// State of every member and link as this member sees them
 #[utoipa::path(
     get,
     path = "/federation/status",
@@ -144,7 +145,7 @@ pub(super) async fn federation_links(State(ops): State<Ops>, _: NoQuery) -> Json
     responses((status = OK, description = "Every member and every link", body = FederationView))
 )]
 pub(super) async fn federation_status(State(ops): State<Ops>, _: NoQuery) -> Json<FederationView> {
-    // A member whose federation actor is down still knows whether it may work, and why not.
+    // If the federation actor is down, the gate still knows the current verdict and its reason.
     let unknown = |_| FederationStatus {
         verdict: ops.context().gate.verdict(ops.context().clock.now()),
         members: Vec::new(),
@@ -172,7 +173,7 @@ fn disk_view(DiskReading { room, latency, .. }: DiskReading) -> Option<DiskView>
     Some(DiskView { free_bytes: free, data_bytes: data, sync_us: latency.as_micros() as u64 })
 }
 
-/// Whether the federation may work, why, and what would change it
+/// Gate decision, its reason, and what would change it
 #[utoipa::path(
     get,
     path = "/federation/gate",
@@ -208,7 +209,7 @@ pub(super) async fn federation_gate(State(ops): State<Ops>, _: NoQuery) -> Json<
     })
 }
 
-/// Every decision of the gate with its inputs, to be decided again
+/// Decisions of the gate with their inputs, for replay
 #[utoipa::path(
     get,
     path = "/federation/decisions",

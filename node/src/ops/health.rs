@@ -1,4 +1,4 @@
-//! What health checks show: `/health/{status,trends}`.
+//! Results of health checks: `/health/{status,trends}`.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn micros(duration: Duration) -> u64 {
     duration.as_micros() as u64
 }
 
-/// The actors of `node` now.
+/// Current health of the actors of `node`.
 fn status(node: String, actors: Vec<ActorHealth>) -> HealthView {
     let mut critical = actors.iter().filter(|actor| actor.priority == ActorPriority::Critical);
     HealthView {
@@ -43,7 +43,7 @@ fn status(node: String, actors: Vec<ActorHealth>) -> HealthView {
     }
 }
 
-/// How the checks of `node` develop.
+/// Trends of the health checks of `node`.
 fn trends(node: String, trends: Trends) -> TrendsView {
     let view = |name: String, summary: Summary, slow_above: Option<Duration>| TrendView {
         name,
@@ -80,7 +80,7 @@ pub(super) async fn health_status(State(ops): State<Ops>, _: NoQuery) -> JsonAns
     Ok(Json(status(ops.node(), actors)))
 }
 
-/// How health checks and members' answers develop
+/// Trends of health checks and of members' answers
 #[utoipa::path(
     get,
     path = "/health/trends",

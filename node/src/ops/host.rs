@@ -1,6 +1,7 @@
-//! By which name a member is asked. A page in a browser of this machine may look its own name up again, find loopback,
-//! and be let read and send whatever it likes (DNS rebinding). Such a request carries the page's name, so a member that
-//! is on loopback only answers to addresses and `localhost`; one that is exposed has names that it does not know.
+//! Checks the `host` header against DNS rebinding: a web page opened in a browser on this machine can make its own name
+//! resolve to loopback, and then read and send anything. Such a request carries the page's host name. A member that
+//! listens on loopback only therefore accepts IP addresses and `localhost`; an exposed member cannot know its names and
+//! does not check.
 
 use std::net::IpAddr;
 
@@ -11,7 +12,7 @@ use axum::http::uri::Authority;
 
 use super::view::Problem;
 
-/// Whether nobody can make this name lead to another machine: an address, or `localhost` and what is below it.
+/// Whether this host name cannot resolve to another machine: an IP address, `localhost`, or a subdomain of `localhost`.
 fn is_of_this_machine(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host();
@@ -20,7 +21,8 @@ fn is_of_this_machine(host: &str) -> bool {
     address.parse::<IpAddr>().is_ok() || last.eq_ignore_ascii_case("localhost")
 }
 
-/// Refuses a request that was sent to another name. Programs that give none, as those of HTTP/1.0, are no browsers.
+/// Rejects a request whose host is another name. Clients that send no host, such as those of HTTP/1.0, are not browsers
+/// and pass.
 pub(super) fn check(request: &Parts) -> Result<(), Problem> {
     let named = request.headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or(""));
     let mut hosts = named.chain(request.uri.authority().map(Authority::as_str));

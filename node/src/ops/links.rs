@@ -1,11 +1,11 @@
-//! What links show: `/federation/links`.
+//! View of the links: `/federation/links`.
 
 use alys_cluster::transport::PeerChannel;
 use alys_cluster::transport::statistics::Count;
 
 use super::view::LinkView;
 
-/// The link on `line`, and what its actor says of it.
+/// Combines the counters of the peer channel `line` with the status of the link's actor.
 pub(super) fn view(line: &PeerChannel, state: &str, dials: bool, last_loss: String) -> LinkView {
     let (counters, connection) = (line.counters(), line.connection());
     let (queued, queued_bytes) =

@@ -1,4 +1,4 @@
-//! What is logged: `/logs/level`.
+//! Reads and changes the log level: `/logs/level`.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::router::{JsonAnswer, Ops};
 use super::view::{LogLevelRequest, LogLevelView, Problem};
 use crate::logs::LogControl;
 
-/// How long a level may be for.
+/// Allowed durations of a temporary log level.
 const LASTS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 
 fn control(ops: &Ops) -> Result<&LogControl, Problem> {
@@ -30,7 +30,7 @@ fn show(ops: &Ops, control: &LogControl) -> LogLevelView {
     LogLevelView { node: ops.node(), level: level.directives, reverts_to, reverts_in_ms }
 }
 
-/// What is logged now
+/// Current log level
 #[utoipa::path(
     get,
     path = "/logs/level",
@@ -44,9 +44,9 @@ pub(super) async fn log_level(State(ops): State<Ops>, _: NoQuery) -> JsonAnswer<
     Ok(Json(show(&ops, control(&ops)?)))
 }
 
-/// Change what is logged, for good or for a time
+/// Change the log level, permanently or temporarily
 ///
-/// The change is an event, `log_level_changed`. It does not outlive the member.
+/// The change emits the event `log_level_changed`. It is lost when the member restarts.
 #[utoipa::path(
     put,
     path = "/logs/level",

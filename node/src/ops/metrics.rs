@@ -1,4 +1,4 @@
-//! `GET /metrics`: what the collector counted, and what the federation actor has to be asked for.
+//! Serves `GET /metrics`: the metrics of the collector, and gauges that the federation actor is asked for.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use axum::response::{IntoResponse, Response};
 use super::router::Ops;
 use super::view::Problem;
 
-/// The longest an actor is waited for: one that hangs must not keep the others' numbers back.
+/// Longest wait for the federation actor: if it hangs, the other metrics must still be served.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// The longest the collector is waited for.
+/// Longest wait for the collector.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// Every metric, in Prometheus' text format
+/// All metrics in Prometheus text format
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -34,7 +34,7 @@ pub(super) async fn metrics(State(ops): State<Ops>) -> Result<Response, Problem>
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 
-/// Another member's numbers; nothing of this one.
+/// Gauges of another member; `None` for this member itself.
 fn peer(member: &MemberStatus) -> Option<PeerReading> {
     if member.state == MemberState::Own {
         return None;

@@ -1,9 +1,10 @@
-//! The ops API: what an operator reads, over HTTP on loopback, or where the configuration exposes it.
+//! Serves the ops API for operators over HTTP: on loopback, or on the network if the configuration exposes it.
 //!
-//! It asks actors with a deadline and says so when one does not answer; it decides nothing. Reading order: [`view`] is
-//! the JSON, [`router`] the list of operations, which stand each beside what it shows, and what holds for every answer;
-//! `extract` is what a request carries, and who may change something, `host` the names it may be sent to; [`server`] bounds connections and their time.
-//! [`token`] is what a caller needs to change anything of a member that has one.
+//! It calls actors with a deadline, reports an actor that does not reply, and makes no decisions itself. Reading order:
+//! [`view`] defines the JSON; [`router`] lists the operations, whose handlers are in the module of their topic, and
+//! applies what is common to all responses; `extract` parses and authorizes requests; `host` checks the host name;
+//! [`server`] bounds connections and their time; [`token`] is the secret that callers need to change anything on a
+//! member that has one.
 
 mod about;
 mod accept;

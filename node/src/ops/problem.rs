@@ -1,7 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457).
 //!
-//! A [`Problem`] travels beside its response until [`complete`] writes it, which alone knows what was asked for. Answers
-//! of the libraries below that say nothing but a status become problems there as well.
+//! A [`Problem`] is attached to its response as an extension until [`complete`], which knows the request's path, writes
+//! the body. Error responses of the underlying libraries that have only a status become problems there as well.
 
 use alys_cluster::mailbox::CallError;
 use axum::body::Body;
@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::view::Problem;
 
-/// The content type of a problem.
+/// Content type of a problem.
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
 impl Problem {
@@ -26,7 +26,7 @@ impl IntoResponse for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = status.into_response();
         if status == StatusCode::UNAUTHORIZED {
-            // How to ask instead (RFC 9110, section 11.6.1).
+            // The challenge that RFC 9110, section 11.6.1 requires of a 401.
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response.extensions_mut().insert(self);
@@ -34,19 +34,19 @@ impl IntoResponse for Problem {
     }
 }
 
-/// An actor that did not answer is a passing state of this member.
+/// An actor that does not reply is a temporary condition of this member: 503.
 impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
     }
 }
 
-/// A problem as it is written.
+/// Serializes a problem.
 pub(super) fn text(problem: &Problem) -> String {
     serde_json::to_string(problem).expect("a problem has a JSON form")
 }
 
-/// The answer to `method` of `path`, whose error is a problem.
+/// Completes the response to `method` of `path`: an error response gets a problem as its body.
 pub(super) fn complete(response: Response, method: &Method, path: &str) -> Response {
     let (mut parts, body) = response.into_parts();
     let status = parts.status;

@@ -1,14 +1,14 @@
-//! Answers to what is not even a request: no path is known, and the connection ends with them.
+//! Raw responses for input that is not a valid HTTP request. No path is known, and the connection closes afterwards.
 
 use axum::http::StatusCode;
 
 use super::problem;
 use super::view::Problem;
 
-/// What is said to those who do not speak HTTP, or another version of it.
+/// Detail of the problem for clients that do not speak HTTP, or speak another version of it.
 pub(super) const NO_REQUEST: &str = "this is no request; expected HTTP/1.1";
 
-/// A whole response that says `detail`.
+/// Returns a complete HTTP response whose problem has this `detail`.
 pub(super) fn response(status: StatusCode, detail: &str) -> Vec<u8> {
     let body = problem::text(&Problem::new(status, detail));
     format!(
@@ -22,8 +22,9 @@ pub(super) fn response(status: StatusCode, detail: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What to write in the place of `bytes`, if those refuse a request without saying why. The server below writes such a
-/// response, in one piece, to what it can not read as a request; every error of this API has a body.
+/// Returns the response to write instead of `bytes` if those are an error response without a body, `None` otherwise.
+/// hyper writes such a response, in one piece, for input that it cannot parse as a request; every error of this API has
+/// a body.
 pub(super) fn spelled_out(bytes: &[u8]) -> Option<Vec<u8>> {
     let head = bytes.strip_prefix(b"HTTP/1.1 4")?;
     let text = std::str::from_utf8(head).ok().filter(|text| text.ends_with("\r\n\r\n"))?;

@@ -1,4 +1,4 @@
-//! What the registry shows: `/registry/actors` and `/registry/stats`.
+//! Queries of the actor registry: `/registry/actors` and `/registry/stats`.
 
 use alys_cluster::clock::Moment;
 use alys_cluster::discovery::RemoteEntry;
@@ -25,23 +25,23 @@ use crate::tree::NodeContext;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
-    /// Which actors, such as `tag=network and state=active`, `name=link/*` or `@consensus-critical`; all if it is not
-    /// there
+    /// Query that selects actors, such as `tag=network and state=active`, `name=link/*` or `@consensus-critical`; all
+    /// actors if absent
     #[param(min_length = 1)]
     query: Option<String>,
-    /// Who comes first: `name`, `priority`, `uptime` or `failures`
+    /// Sort order: `name`, `priority`, `uptime` or `failures`
     #[param(min_length = 1)]
     order: Option<String>,
-    /// How many at most, 1 to 1000
+    /// Maximum number of actors on the page, 1 to 1000
     #[param(value_type = Option<u64>, minimum = 1, maximum = 1000)]
     limit: Option<String>,
-    /// Where the page before ended, as its `next` says
+    /// Cursor after which the page starts: `next` of the previous page
     #[param(min_length = 1)]
     after: Option<String>,
-    /// Whether the answer says how it was found
+    /// Whether the answer includes the query plan
     #[param(value_type = Option<bool>)]
     explain: Option<String>,
-    /// `member`, or `federation` for what the other members publish as well
+    /// `member` for this member only, or `federation` for what the other members publish as well
     #[param(min_length = 1)]
     scope: Option<String>,
 }
@@ -127,7 +127,7 @@ fn view(now: Moment, member: &str, entry: &ActorRegistryEntry, protocol: Option<
     }
 }
 
-/// A page of the actors that are asked for.
+/// Returns one page of the actors that match the query.
 fn actors(context: &NodeContext, parameters: Parameters) -> Result<ActorsView, Problem> {
     let Request { query, page, explain, scope } = parameters.read()?;
     let (now, node) = (context.clock.now(), context.roster.own().to_string());
@@ -153,7 +153,7 @@ fn actors(context: &NodeContext, parameters: Parameters) -> Result<ActorsView, P
     Ok(ActorsView { node, matched: own.matched + others.len(), actors: all, next: None, plan })
 }
 
-/// The registry's numbers.
+/// Returns the registry's statistics.
 fn stats(context: &NodeContext) -> RegistryStatsView {
     let RegistryStats {
         actors,
@@ -192,7 +192,7 @@ fn stats(context: &NodeContext) -> RegistryStatsView {
     }
 }
 
-/// Which actors there are, in which state, since when
+/// Registered actors with their state and uptime
 #[utoipa::path(
     get,
     path = "/registry/actors",
@@ -207,7 +207,7 @@ pub(super) async fn registry_actors(
     actors(ops.context(), parameters).map(Json)
 }
 
-/// How many actors there are, and how they come and go
+/// Number of actors, registrations and removals
 #[utoipa::path(
     get,
     path = "/registry/stats",

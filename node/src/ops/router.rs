@@ -1,6 +1,6 @@
-//! The list of what the ops API answers, and what holds for every answer.
+//! Defines the operations of the ops API and the middleware that applies to every response.
 //!
-//! Paths and the document that describes them are made of the one list in `operations`.
+//! The routes and the OpenAPI document are both generated from the list in `operations`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,15 +27,15 @@ use super::{
 use crate::logs::LogControl;
 use crate::tree::NodeContext;
 
-/// The longest a request waits for an actor.
+/// Longest wait for one actor's reply.
 pub(super) const DEADLINE: Duration = Duration::from_secs(1);
-/// The longest an answer may take that waits for several of them, and for a body.
+/// Longest time to produce a response that awaits several actors, or a request body.
 const ANSWERING: Duration = Duration::from_secs(10);
 
-/// What handlers answer with.
+/// Return type of handlers that answer with JSON.
 pub(super) type JsonAnswer<T> = Result<Json<T>, Problem>;
 
-/// What the paths work with.
+/// State shared by all handlers.
 #[derive(Clone)]
 pub struct Ops {
     context: Arc<NodeContext>,
@@ -48,7 +48,7 @@ pub struct Ops {
     about: Arc<About>,
 }
 
-/// Every operation there is.
+/// All operations.
 fn operations() -> OpenApiRouter<Ops> {
     let mut bounded = OpenApiRouter::with_openapi(document::beginning())
         .routes(routes!(about::index))
@@ -84,14 +84,15 @@ fn operations() -> OpenApiRouter<Ops> {
         .routes(routes!(metrics::metrics))
         .layer(from_fn(in_time));
     document::may_take_too_long(bounded.get_openapi_mut());
-    // A shutdown that is waited for has a deadline of its own.
+    // A shutdown that the caller waits for has its own deadline.
     let mut all = bounded.routes(routes!(shutdown::shut_down));
     document::complete(all.get_openapi_mut());
     all
 }
 
 impl Ops {
-    /// The ops API of a node that has just started. Whoever knows `token` may end it; without one, nobody.
+    /// Creates the ops API of a node that has just started. Callers need `token` to shut the node down; without a
+    /// token, nobody can.
     pub fn new(
         context: &NodeContext,
         shutdown: ShutdownCoordinator,
@@ -110,7 +111,7 @@ impl Ops {
         }
     }
 
-    /// Every path. Streams end when `stopped` says so.
+    /// Returns the router of all paths. Event streams end when `stopped` becomes true.
     pub fn router(mut self, stopped: watch::Receiver<bool>) -> Router {
         let (router, document) = operations().split_for_parts();
         self.stopped = stopped;
@@ -118,7 +119,7 @@ impl Ops {
         let finish = from_fn_with_state(self.clone(), finish);
         let traced = from_fn_with_state(self.context.events.clone(), trace::request);
         let router = router.layer(DefaultBodyLimit::max(BODY_BYTES_MAX)).layer(traced).with_state(self);
-        // Around the whole of it: which methods a path answers is added to an answer when all its layers are done.
+        // `finish` wraps the whole router: axum adds the `allow` header only after all layers of a route have run.
         Router::new().fallback_service(router).layer(finish)
     }
 
@@ -164,7 +165,7 @@ impl Ops {
     }
 }
 
-/// An answer, or that it takes too long. What a stream tells comes after its answer.
+/// Bounds the time until the response starts with `ANSWERING`. The body of a stream is not bounded.
 async fn in_time(request: Request, next: Next) -> Result<Response, Problem> {
     tokio::time::timeout(ANSWERING, next.run(request)).await.map_err(|_| {
         let detail = format!("there was no answer within {} s", ANSWERING.as_secs());
@@ -172,8 +173,8 @@ async fn in_time(request: Request, next: Next) -> Result<Response, Problem> {
     })
 }
 
-/// What every answer has: it is of this member, errors are problems, nothing is kept by caches, and nothing is taken for
-/// what it is not.
+/// Applies to every response: checks the host, turns errors into problems, forbids caching and content sniffing, and
+/// logs the request.
 async fn finish(State(ops): State<Ops>, request: Request, next: Next) -> Response {
     const AS_IT_IS: HeaderName = HeaderName::from_static("x-content-type-options");
 

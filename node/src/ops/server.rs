@@ -1,15 +1,15 @@
-//! The HTTP server: connections in bounded number, each with bounds on the time it takes.
+//! Runs the HTTP server: the number of connections is bounded, and so is every wait for a client or a handler.
 //!
-//! | what takes too long | bound | then |
+//! | too slow | limit | effect |
 //! | --- | --- | --- |
-//! | the head of a request, or the next request | [`HEAD_MAX`] | 408 if some of it came, and the end of the connection |
-//! | its body | `extract.rs` | 408 |
-//! | the answer | `router.rs` | 504 |
-//! | the client, to take the answer | `wire.rs` | the end of the connection |
+//! | head of a request, or arrival of the next request | [`HEAD_MAX`] | 408 if a part arrived; the connection closes |
+//! | body of a request | `extract.rs` | 408 |
+//! | response of the handler | `router.rs` | 504 |
+//! | client that reads the response | `wire.rs` | the connection closes |
 //!
-//! A connection beyond [`CONNECTIONS_MAX`] takes the place of one that waits for a request, of the oldest, so that
-//! clients that keep theirs open can not keep out whoever asks whether the member lives. Where none waits, it is told so
-//! and ended.
+//! When [`CONNECTIONS_MAX`] connections are open, a new one replaces the oldest connections that are idle between
+//! requests, so that clients that keep connections open cannot block liveness probes. If none becomes idle in time, the
+//! new connection receives 503 and is closed.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -30,27 +30,27 @@ use super::refusal;
 use super::router::Ops;
 use super::wire::{STALL_MAX, Wire};
 
-/// Open connections.
+/// Maximum number of open connections.
 pub const CONNECTIONS_MAX: usize = 256;
-/// Connections beyond those that are being told so.
+/// Maximum number of further connections that are receiving a 503.
 const TURNED_AWAY_MAX: usize = 64;
-/// The longest the head of a request may take to arrive, and a connection may wait for its next request.
+/// Longest time for the head of a request to arrive, and for a connection to stay idle between requests.
 pub const HEAD_MAX: Duration = Duration::from_secs(10);
-/// The most bytes a head may have.
+/// Maximum size of a request's head, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// The most headers it may have.
+/// Maximum number of headers of a request.
 const HEADERS_MAX: usize = 64;
-/// The longest a last word to a client may take.
+/// Longest time to deliver a final error response to a client.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// After connections can not be accepted, for want of file descriptors as a rule.
+/// Pause after `accept` fails, usually because the process has no file descriptors left.
 const BREATH: Duration = Duration::from_millis(100);
-/// Of the oldest connections so many are told to make room at once, as far as they wait for their next request.
+/// Number of connections, oldest first, that are asked at once to close as soon as they are idle.
 const MAKE_ROOM: usize = 32;
-/// The longest that a new connection waits for their room.
+/// Longest wait of a new connection for a free slot.
 const ROOM_WITHIN: Duration = Duration::from_millis(500);
-/// What a connection that has its slot is left in any case, for its first request to be read.
+/// Minimum time that a connection with a slot has for its first request, even when others need its slot.
 const FIRST_REQUEST: Duration = Duration::from_millis(200);
-/// The longest that requests under way are waited for.
+/// Longest wait for requests in progress when the server stops.
 const GRACE: Duration = Duration::from_millis(300);
 
 /// The running HTTP server.
@@ -68,22 +68,22 @@ impl Server {
         Self { stop, task }
     }
 
-    /// Stops accepting, ends streams, and waits a moment for requests under way.
+    /// Stops accepting, ends streams, and waits at most 300 ms for requests in progress.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
         if tokio::time::timeout(GRACE, &mut self.task).await.is_err() {
-            // Its connections end with it.
+            // Dropping the task's `JoinSet` aborts all connections.
             self.task.abort();
         }
     }
 }
 
-/// Returns when the server is to stop, or nobody is left who could say so.
+/// Completes when the server is to stop, or when the sender is gone.
 async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// The same, or when the connection is to make room for others.
+/// Completes when the server is to stop, or when the connection must make room for others.
 async fn told_to_end(stopped: &mut watch::Receiver<bool>, make_room: &Notify) {
     let room = async {
         tokio::time::sleep(FIRST_REQUEST).await;
@@ -95,7 +95,7 @@ async fn told_to_end(stopped: &mut watch::Receiver<bool>, make_room: &Notify) {
     }
 }
 
-/// The connections that have a slot and were not told to make room, the oldest first.
+/// Connections that hold a slot and have not been asked to make room, oldest first.
 #[derive(Clone, Default)]
 struct Open(Arc<Mutex<VecDeque<Weak<Notify>>>>);
 
@@ -104,7 +104,7 @@ impl Open {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection that has its slot; it is in the list until what it is told with is dropped.
+    /// Adds a connection that holds a slot. It stays in the list until the returned handle is dropped.
     fn enter(&self) -> Arc<Notify> {
         let room = Arc::new(Notify::new());
         let mut list = self.list();
@@ -113,7 +113,7 @@ impl Open {
         room
     }
 
-    /// Tells the oldest to make room.
+    /// Asks the oldest connections to make room.
     fn make_room(&self) {
         let mut list = self.list();
         let oldest = MAKE_ROOM.min(list.len());
@@ -163,9 +163,10 @@ async fn serve(
     make_room: &Notify,
     _slot: OwnedSemaphorePermit,
 ) {
-    // Answers are written at once: there is nothing to gather them with.
+    // Responses are sent without delay: there is no further data to coalesce with them.
     let _ = stream.set_nodelay(true);
-    // What the system has taken of an answer counts as taken here, though the client may be gone.
+    // Bytes in the kernel's send buffer count as accepted in `wire.rs`, although the client may be gone: this timeout
+    // covers them.
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(STALL_MAX));
     let io = TokioIo::new(Wire::new(stream));
     let mut connection = http1::Builder::new()
@@ -184,24 +185,24 @@ async fn serve(
     let Err(error) = ended else { return };
     let parts = connection.into_parts();
     let wire = parts.io.into_inner();
-    // A client that has said nothing waits for no answer.
+    // A client that sent nothing expects no response.
     if error.is_timeout() && !parts.read_buf.is_empty() {
         let detail = format!("the request's head did not arrive within {} s", HEAD_MAX.as_secs());
         farewell(wire, StatusCode::REQUEST_TIMEOUT, &detail).await;
     } else if error.is_parse() && !wire.has_written() {
-        // The server below has no word at all for those that begin with HTTP/2.
+        // hyper closes connections that start with the HTTP/2 preface without a response.
         farewell(wire, StatusCode::BAD_REQUEST, refusal::NO_REQUEST).await;
     }
 }
 
-/// Says to a client that there are too many.
+/// Rejects a connection because too many are open.
 async fn turn_away(stream: TcpStream) {
     let detail = format!("there are {CONNECTIONS_MAX} connections already; expected fewer");
     farewell(stream, StatusCode::SERVICE_UNAVAILABLE, &detail).await;
 }
 
-/// Writes a last word, and waits until the client has it: to end at once would take it back where the client has sent
-/// something that nobody reads.
+/// Writes a final response and reads until the client closes: closing with unread input would reset the connection and
+/// discard the response.
 async fn farewell(
     mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     status: StatusCode,
@@ -213,7 +214,7 @@ async fn farewell(
         stream.shutdown().await?;
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
     };
-    // A client that is gone, or does not listen, has what it wants.
+    // Best effort: a client that is gone or does not read loses the response.
     let _ = tokio::time::timeout(FAREWELL, say).await;
 }
 
@@ -224,7 +225,8 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
 
     const SOON: Duration = Duration::from_secs(20);
-    /// More than it takes to tell every connection to make room, and fewer than are turned away without a word.
+    /// More than it takes to ask every connection to make room, fewer than the number at which connections are dropped
+    /// without a response.
     const NEWCOMERS: usize = 48;
 
     async fn asks(address: std::net::SocketAddr, path: &str) -> TcpStream {
@@ -263,7 +265,7 @@ mod tests {
                 (read.expect("in time").is_ok(), status)
             });
         }
-        // Some of the requests under way end, in the time that a newcomer waits.
+        // Some requests finish while the new connections wait for a slot.
         release.add_permits(NEWCOMERS);
         let answers = crowd.join_all().await;
         assert!(

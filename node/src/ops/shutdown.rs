@@ -1,4 +1,4 @@
-//! What the shutdown shows: `/shutdown`.
+//! Shutdown progress and shutdown requests: `/shutdown`.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ use super::extract::{Authorised, Body, NoQuery};
 use super::router::Ops;
 use super::view::{Problem, ShutdownPhaseView, ShutdownRequest, ShutdownTaskView, ShutdownView};
 
-/// The longest reason for a shutdown, in characters.
+/// Maximum length of a shutdown reason, in characters.
 const REASON_MAX: usize = 200;
 
 fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
-/// The shutdown of `node`.
+/// Converts the shutdown progress of `node` to JSON.
 pub(super) fn view(node: String, progress: Progress) -> ShutdownView {
     let task = |(name, state): (String, TaskState)| {
         let (state, note) = match state {
@@ -49,7 +49,7 @@ pub(super) fn view(node: String, progress: Progress) -> ShutdownView {
     }
 }
 
-/// How far this member's shutdown is
+/// State, phases and tasks of this member's shutdown
 #[utoipa::path(
     get,
     path = "/shutdown",
@@ -60,7 +60,7 @@ pub(super) async fn shutdown_progress(State(ops): State<Ops>, _: NoQuery) -> Jso
     Json(view(ops.node(), ops.shutdown().progress()))
 }
 
-/// Leave in order
+/// Shut down gracefully
 #[utoipa::path(
     post,
     path = "/shutdown",
@@ -95,7 +95,7 @@ pub(super) async fn shut_down(
         ShutdownAnswer::Begun | ShutdownAnswer::Runs(_) | ShutdownAnswer::Forced(_) => {
             let status = if wait { StatusCode::OK } else { StatusCode::ACCEPTED };
             if wait {
-                // Its own deadline ends it, by force if need be.
+                // The shutdown's own deadline bounds this wait: it is forced then.
                 ops.shutdown().finished().await;
             }
             let view = view(ops.node(), ops.shutdown().progress());

@@ -1,4 +1,4 @@
-//! What members sign: `/consensus/{signatures,received,evidence}`.
+//! Signed consensus statements: `/consensus/{signatures,received,evidence}`.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,17 +15,17 @@ use super::view::{
 use crate::actors::consensus::ConsensusMessage;
 use crate::consensus::evidence::Signed;
 
-/// From which height on.
+/// Lower bound of the heights.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FromHeight {
-    /// Those of this height and above; 0 if it is not there
+    /// Lowest height to return; 0 if absent
     #[param(value_type = Option<u64>, minimum = 0, maximum = 18_446_744_073_709_551_615_u64)]
     from_height: Option<String>,
 }
 
-/// What this member's key has signed
+/// Statements signed by this member's key
 #[utoipa::path(
     get,
     path = "/consensus/signatures",
@@ -52,9 +52,9 @@ pub(super) async fn consensus_signatures(
     Ok(Json(SignaturesView { node: ops.node(), signatures: signatures.collect() }))
 }
 
-/// What other members were heard to state
+/// Statements received from other members
 ///
-/// What a member signed is known by what others received. Not kept across restarts.
+/// Shows what a member signed even if that member denies it. Not kept across restarts.
 #[utoipa::path(
     get,
     path = "/consensus/received",
@@ -83,10 +83,10 @@ pub(super) async fn consensus_received(
     Ok(Json(ReceivedView { node: ops.node(), statements: statements.collect() }))
 }
 
-/// Evidence against members that sign twice
+/// Evidence of equivocation
 ///
-/// Two statements of one member for the same height, round and step that differ, each with its signature: whoever has
-/// the genesis can check them.
+/// Two different statements of one member for the same height, round and step, each with its signature: anyone who has
+/// the genesis can verify them.
 #[utoipa::path(
     get,
     path = "/consensus/evidence",

@@ -1,17 +1,17 @@
-//! The JSON that `alys-node status` prints: what a member answered to several requests, in one object.
+//! JSON of `alys-node status`: a member's answers to several requests, combined in one object.
 
 use serde::{Deserialize, Serialize};
 
 use super::view::{EventView, FederationView, ReadyView};
 
-/// One member and its federation.
+/// Summary of one member and its federation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SummaryView {
-    /// `WORKS`, `NO SPARE`, `STALLED` or `HALTED`, as this member sees it.
+    /// `WORKS`, `NO SPARE`, `STALLED` or `HALTED`: state of the federation as this member sees it.
     pub headline: String,
-    /// Its version.
+    /// Software version of the member.
     pub version: String,
-    /// Automatic restarts in its supervision tree.
+    /// Number of automatic restarts in its supervision tree.
     pub restarts: u64,
     /// `GET /readyz`
     pub ready: ReadyView,
@@ -22,7 +22,7 @@ pub struct SummaryView {
 }
 
 impl SummaryView {
-    /// As JSON on one line.
+    /// Returns the summary as JSON on one line.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("a view has a JSON form")
     }

@@ -1,6 +1,7 @@
-//! What supervision shows: `/supervision/{tree,stats,patterns,memory}`.
+//! Read-only views of supervision: `/supervision/{tree,stats,patterns,memory}`.
 //!
-//! Everything is read from shared boards; no supervisor is asked, so that the answer comes while one hangs.
+//! Everything is read from shared state and no supervisor is called, so the endpoints also answer while a supervisor
+//! hangs.
 
 use std::time::Duration;
 
@@ -20,14 +21,14 @@ use super::view::{
     SupervisionMemoryView, SupervisionStatsView, TreeView,
 };
 
-/// Children of one supervisor that are shown.
+/// Maximum number of children shown for one supervisor.
 const CHILDREN_MAX: usize = 256;
 
 fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
-/// The tree below `name`, if that supervisor ever started.
+/// Returns the tree below `name`; `None` if that supervisor has never started.
 fn tree(context: &Context, name: &ActorName) -> Option<TreeView> {
     let row = context.tree.row(name, CHILDREN_MAX)?;
     let children = row.children.iter().map(|child| {
@@ -78,7 +79,7 @@ fn child_view(child: &Child) -> TreeView {
     }
 }
 
-/// Budgets and sums.
+/// Returns restart budgets and per-actor totals.
 fn stats(node: String, context: &Context) -> SupervisionStatsView {
     let budget = |name: &str, used, left| BudgetView { name: name.to_owned(), used, left };
     let supervisors = context.tree.budgets(context.clock.now()).into_iter();
@@ -124,7 +125,7 @@ fn attempt_view(actor: &ActorName, attempt: &RestartAttemptInfo) -> AttemptView 
     }
 }
 
-/// Patterns with their evidence, and what was escalated.
+/// Returns failure patterns with their evidence, and escalations.
 fn patterns(node: String, context: &Context) -> PatternsView {
     let now = context.clock.now();
     let patterns = context.memory.findings(now).into_iter().map(|finding| PatternView {
@@ -144,7 +145,7 @@ fn patterns(node: String, context: &Context) -> PatternsView {
     PatternsView { node, patterns: patterns.collect(), escalations }
 }
 
-/// What is remembered, and how much of it there is.
+/// Returns the recorded failures and how much memory they use.
 fn memory(node: String, context: &Context) -> SupervisionMemoryView {
     let usage = context.memory.usage();
     let history = context.memory.histories().into_iter().map(|(name, history)| HistoryView {
@@ -162,7 +163,7 @@ fn memory(node: String, context: &Context) -> SupervisionMemoryView {
     }
 }
 
-/// Who supervises whom, restarts, last failures
+/// Supervision tree with restarts and last failures
 #[utoipa::path(
     get,
     path = "/supervision/tree",
@@ -174,7 +175,7 @@ pub(super) async fn supervision_tree(State(ops): State<Ops>, _: NoQuery) -> Json
     tree(&ops.context().supervision, &ActorName::literal("root")).map(Json).ok_or_else(starting)
 }
 
-/// Restart budgets and what was used of them
+/// Restart budgets and their use
 #[utoipa::path(
     get,
     path = "/supervision/stats",
@@ -185,7 +186,7 @@ pub(super) async fn supervision_stats(State(ops): State<Ops>, _: NoQuery) -> Jso
     Json(stats(ops.node(), &ops.context().supervision))
 }
 
-/// What keeps failing, with the evidence, and what was escalated
+/// Failure patterns with their evidence, and escalations
 #[utoipa::path(
     get,
     path = "/supervision/patterns",
@@ -196,7 +197,7 @@ pub(super) async fn supervision_patterns(State(ops): State<Ops>, _: NoQuery) -> 
     Json(patterns(ops.node(), &ops.context().supervision))
 }
 
-/// What is remembered of each actor's failures
+/// Recorded failures of each actor
 #[utoipa::path(
     get,
     path = "/supervision/memory",

@@ -1,4 +1,4 @@
-//! The token that lets a caller change something of this member, or end it.
+//! The secret token that authorizes callers to change or shut down this member.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,48 +10,48 @@ use zeroize::Zeroizing;
 
 use crate::secret_file::{self, SecretFileError};
 
-/// Characters a token may have.
+/// Allowed lengths of a token, in characters.
 const LENGTH: std::ops::RangeInclusive<usize> = 16..=256;
-/// The longest a token file may be, white space included.
+/// Maximum size of a token file in bytes, white space included.
 const BYTES_MAX: u64 = 1_024;
 
-/// Why a token file does not serve.
+/// Why a token file is not accepted.
 #[derive(Debug, Error)]
 pub enum TokenError {
-    /// It can not be opened, or others can reach it.
+    /// The file cannot be opened, or other users have access to it.
     #[error(transparent)]
     Unfit(#[from] SecretFileError),
-    /// The file could not be read.
+    /// Reading the file failed.
     #[error("token file {path}: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// It is longer than any token.
+    /// The file is longer than any token.
     #[error("token file {path} is longer than {BYTES_MAX} bytes; expected 16 to 256 characters on one line")]
     TooLong {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// It does not hold a token. What it holds is not repeated.
+    /// The file does not contain a valid token. The error does not repeat the content.
     #[error(
         "token file {path} holds {length} bytes; expected 16 to 256 visible ASCII characters on one line"
     )]
     Content {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its length, without white space around it.
+        /// Length of the content in bytes, without surrounding white space.
         length: usize,
     },
 }
 
-/// A secret that both sides know. It is shown nowhere.
+/// A shared secret. `Debug` does not print it.
 pub struct Token(Zeroizing<String>);
 
 impl Token {
-    /// Reads a token file, refusing one that others can reach.
+    /// Reads a token file; rejects one that other users have access to.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         let error = |source| TokenError::File { path: path.into(), source };
         let file = secret_file::open("token", path, true)?;
@@ -64,32 +64,33 @@ impl Token {
         Ok(Self(Zeroizing::new(token.to_owned())))
     }
 
-    /// Whether `given` is this token. Takes as long for a wrong one as for the right one of the same length.
+    /// Whether `given` is this token. The comparison takes constant time for inputs of the same length.
     pub fn is(&self, given: &str) -> bool {
         self.0.as_bytes().ct_eq(given.as_bytes()).into()
     }
 
-    /// The value of the `authorization` header that carries it.
+    /// Value of the `authorization` header that carries the token.
     pub fn header(&self) -> Zeroizing<String> {
         Zeroizing::new(format!("{SCHEME}{}", *self.0))
     }
 
     /// Whether the value of an `authorization` header carries this token.
     pub fn is_in(&self, header: &str) -> bool {
-        // Schemes are the same in capitals and small letters (RFC 9110, section 11.1).
+        // Authentication schemes are case-insensitive (RFC 9110, section 11.1).
         let (scheme, given) = header.split_at_checked(SCHEME.len()).unwrap_or_default();
         scheme.eq_ignore_ascii_case(SCHEME) && self.is(given)
     }
 }
 
-/// The text of a token file; `None` if it is too long. Nothing of it is left in memory that was moved.
+/// Reads the text of a token file; `None` if it is too long. The buffer never reallocates, so no copy of the secret
+/// stays in memory.
 fn read_bounded(file: File) -> io::Result<Option<Zeroizing<String>>> {
     let mut text = Zeroizing::new(String::with_capacity(BYTES_MAX as usize + 1));
     file.take(BYTES_MAX + 1).read_to_string(&mut text)?;
     Ok((text.len() as u64 <= BYTES_MAX).then_some(text))
 }
 
-/// How the header's value begins.
+/// Prefix of the header's value.
 const SCHEME: &str = "Bearer ";
 
 impl std::fmt::Debug for Token {
@@ -168,7 +169,7 @@ mod tests {
         let error = Token::read(&pipe).expect_err("a pipe").to_string();
         assert!(error.contains("not a file"), "{error}");
 
-        // Only root can give a file away; it is accepted from nobody else but root then.
+        // Only root can change a file's owner.
         let (_directory, path) = file("0123456789abcdef", 0o600);
         if fs::metadata(&path).expect("it is there").uid() == 0 {
             std::os::unix::fs::chown(&path, Some(12_345), None).expect("given away");

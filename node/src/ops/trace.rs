@@ -1,5 +1,5 @@
-//! A span for each request: part of the caller's trace if it names one by `traceparent`, of a trace of its own
-//! otherwise. What the request has actors do is part of it.
+//! Opens a span for each request: a child of the caller's trace if the request has a `traceparent` header, the root of
+//! a new trace otherwise. Work that actors do for the request is part of the trace.
 
 use alys_cluster::event::EventBus;
 use alys_cluster::trace::{
@@ -10,13 +10,13 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 
-/// What is asked every few seconds by whoever watches: traced only for callers that name a trace.
+/// Routes that monitoring polls every few seconds: traced only if the caller passes a `traceparent`.
 const WATCHED: [&str; 3] = ["/metrics", "/livez", "/readyz"];
-/// The route of a request that has none.
+/// Route name of a request that matches no route.
 const NOWHERE: &str = "none";
 
-/// The method for a span's name, as OpenTelemetry has it: callers make up methods of any length, which would be names
-/// without end, and requests that no collector takes.
+/// Method for the span's name, as OpenTelemetry's semantic conventions require: an unknown method becomes `_OTHER`.
+/// Callers can send methods of any length, which would create unbounded span names and batches that collectors reject.
 fn method_of(request: &Request) -> &'static str {
     match *request.method() {
         Method::GET => "GET",
@@ -32,16 +32,16 @@ fn method_of(request: &Request) -> &'static str {
     }
 }
 
-/// The trace that the caller names. A header that is none counts as no header, as W3C has it.
+/// Trace context of the caller. An invalid header is ignored, as W3C Trace Context requires.
 fn named(request: &Request) -> Option<TraceContext> {
     request.headers().get("traceparent")?.to_str().ok()?.trim().parse().ok()
 }
 
-/// Tells of `request`, if it is to be told of.
+/// Starts the span of `request`, if it is to be traced.
 fn begin(events: &EventBus, request: &Request) -> Option<SpanGuard> {
     let route = request.extensions().get::<MatchedPath>().map_or(NOWHERE, MatchedPath::as_str);
     let caller = named(request);
-    // A caller that says that its trace is not recorded wants none here either.
+    // If the caller's context is not sampled, no span is recorded here either.
     let is_wanted = caller.map_or(!WATCHED.contains(&route), TraceContext::is_sampled);
     if !events.tracer().is_on() || !is_wanted {
         return None;
@@ -56,7 +56,7 @@ fn begin(events: &EventBus, request: &Request) -> Option<SpanGuard> {
     Some(events.begin(draft.with("http.route", route.to_owned())))
 }
 
-/// Answers a request within its span. One whose caller does not wait for the answer is told as well.
+/// Handles a request within its span. The span is also recorded if the caller disconnects before the response.
 pub(super) async fn request(State(events): State<EventBus>, request: Request, next: Next) -> Response {
     let Some(guard) = begin(&events, &request) else { return next.run(request).await };
     let response = within(Some(ParentSpan::local(guard.context())), next.run(request)).await;

@@ -1,5 +1,5 @@
-//! A connection as the HTTP server writes to it: with an end to waiting for a client that does not read, and with
-//! problems where the server below would refuse without a word.
+//! Wraps the stream that the HTTP server writes to: a client that does not read is disconnected after `STALL_MAX`, and
+//! an error response without a body is replaced by a problem.
 
 use std::io;
 use std::pin::Pin;
@@ -11,26 +11,26 @@ use tokio::time::Sleep;
 
 use super::refusal;
 
-/// The longest a client may take nothing of what it is sent.
+/// Longest time in which a client may accept no bytes.
 pub(super) const STALL_MAX: Duration = Duration::from_secs(10);
 
-/// A connection.
+/// Stream of one connection.
 pub(super) struct Wire<T> {
     stream: T,
-    /// Runs while the client takes nothing.
+    /// Timer that runs while the client accepts no bytes.
     stalled: Option<Pin<Box<Sleep>>>,
     has_written: bool,
-    /// What is written in the place of a refusal without a body.
+    /// Remaining bytes of the response that replaces an error response without a body.
     instead: Vec<u8>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
-    /// Over `stream`.
+    /// Wraps `stream`.
     pub(super) fn new(stream: T) -> Self {
         Self { stream, stalled: None, has_written: false, instead: Vec::new() }
     }
 
-    /// Whether anything was ever written.
+    /// Whether any bytes have been written.
     pub(super) fn has_written(&self) -> bool {
         self.has_written
     }
@@ -75,7 +75,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<T> {
         match refusal::spelled_out(bytes) {
             Some(refusal) => {
                 this.instead = refusal;
-                // What does not fit now is written with the flush that follows.
+                // Bytes that the stream does not accept now are written by the following flush.
                 let _ = this.poll_instead(context)?;
                 Poll::Ready(Ok(bytes.len()))
             }
