@@ -1,7 +1,7 @@
-//! The JSON of the ops API: every body the HTTP server writes, as plain types.
+//! Defines the JSON of the ops API: every body that the HTTP server reads or writes, as plain types.
 //!
-//! The types also read what they write, so that a client in Rust (the simulator, `alys-node healthcheck`)
-//! uses the very same definitions and the two can not drift apart. Times named `…_at_ms` are milliseconds
+//! The types implement both `Serialize` and `Deserialize`, so that a client in Rust (the simulator, `alys-node
+//! healthcheck`) uses the same definitions and cannot drift from the server. Times named `…_at_ms` are milliseconds
 //! since the Unix epoch on the answering member's wall clock; durations are named `…_ms`.
 
 use std::collections::BTreeMap;
@@ -12,13 +12,13 @@ use utoipa::ToSchema;
 
 use crate::actors::consensus::byzantine::Misbehaviour;
 
-/// What a gate says: the federation may work, or it may not.
+/// State of a gate: whether the federation may work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum GateDecision {
-    /// At least the required number of members is healthy, for long enough.
+    /// At least the required number of members has been healthy for long enough.
     Open,
-    /// Too few members are healthy, or they have not been for long enough.
+    /// Too few members are healthy, or they have not been healthy for long enough.
     Closed,
 }
 
@@ -34,248 +34,251 @@ impl std::fmt::Display for GateDecision {
 /// One decision of this member's gate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GateRecord {
-    /// Counts this incarnation's decisions from 1.
+    /// Sequence number within this incarnation, from 1.
     pub sequence: u64,
-    /// When it was taken.
+    /// Time of the decision.
     pub at_ms: u64,
-    /// What was decided.
+    /// State of the gate after the decision.
     pub decision: GateDecision,
-    /// Healthy members, this one included.
+    /// Number of healthy members, this one included.
     pub healthy: usize,
-    /// Healthy members required.
+    /// Number of healthy members required.
     pub required: usize,
-    /// Why, as a sentence.
+    /// Reason of the decision, as a sentence.
     pub reason: String,
 }
 
 /// `GET /federation/gate`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GateView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// Which start of this member this is; grows with each, and is never used twice.
+    /// Incarnation of the answering member: grows with every start and is never reused.
     pub incarnation: u64,
-    /// What holds now. Closed as well when the last verdict has outlived its lease.
+    /// Current state of the gate. Also closed if the lease of the last verdict has expired.
     pub decision: GateDecision,
-    /// Healthy members, this one included.
+    /// Number of healthy members, this one included.
     pub healthy: usize,
-    /// Healthy members required.
+    /// Number of healthy members required.
     pub required: usize,
-    /// Why, as a sentence.
+    /// Reason of the state, as a sentence.
     pub reason: String,
-    /// What would change the decision, as a sentence.
+    /// What would change the state, as a sentence.
     pub would_change: String,
-    /// What is admitted, by class of operations.
+    /// Admission for each class of operations.
     #[serde(default)]
     pub classes: Vec<ClassView>,
-    /// The last decisions that differed from the one before, oldest first, at most 1,024.
+    /// Last decisions that differ from the one before, oldest first, at most 1,024.
     pub history: Vec<GateRecord>,
 }
 
-/// What the gate says of one class of operations.
+/// Admission of one class of operations by the gate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClassView {
-    /// `propose`, `vote`, `sign_for_bridge` or `change_membership`.
+    /// Class of operations: `propose`, `vote`, `sign_for_bridge` or `change_membership`.
     pub class: String,
-    /// Healthy members it demands.
+    /// Number of healthy members that the class requires.
     pub demand: usize,
-    /// Whether it is admitted now.
+    /// Whether the class is admitted now.
     pub decision: GateDecision,
 }
 
-/// `GET /federation/decisions`: the log of this member's gate. The cluster's `decide` of a record's inputs
-/// gives its outcome again, byte for byte.
+/// `GET /federation/decisions`: decision log of this member's gate. Calling the cluster's `decide` with a record's
+/// inputs reproduces its outcome byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DecisionsView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// Which start of this member this is; grows with each, and is never used twice.
+    /// Incarnation of the answering member: grows with every start and is never reused.
     pub incarnation: u64,
-    /// How many this incarnation has written to its file.
+    /// Number of decisions that this incarnation has written to its file.
     #[serde(default)]
     pub written: u64,
-    /// How many it could not.
+    /// Number of decisions that it could not write.
     #[serde(default)]
     pub dropped: u64,
-    /// The last decisions that differed from the one before, oldest first, at most 1,024.
+    /// Last decisions that differ from the one before, oldest first, at most 1,024.
     pub decisions: Vec<DecisionView>,
 }
 
-/// One decision with what it was taken from.
+/// One decision of the gate with its inputs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DecisionView {
-    /// Counts this incarnation's decisions from 1; `GateRecord::sequence`.
+    /// Sequence number within this incarnation, from 1; equals `GateRecord::sequence`.
     pub sequence: u64,
-    /// When it was taken.
+    /// Time of the decision.
     pub at_ms: u64,
-    /// Everything it was taken from, for `alys-node decisions replay`.
+    /// All inputs of the decision, for `alys-node decisions replay`.
     #[schema(value_type = Object)]
     pub inputs: GateInputs,
-    /// Everything that was decided.
+    /// Complete outcome of the decision.
     #[schema(value_type = Object)]
     pub outcome: GateOutcome,
 }
 
-/// What this member thinks of one member of the roster.
+/// State of one member of the roster as this member sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MemberView {
     /// The member's name in genesis.
     pub name: String,
-    /// Whether it counts towards the gate.
+    /// Whether the member counts as healthy for the gate.
     pub healthy: bool,
-    /// `self`, `up`, `attested` (answers through others only), `suspected` (silent as everyone is), `down`, `left`
-    /// (gone in order) or `unknown` (never heard of in this incarnation).
+    /// `self`, `up`, `attested` (reachable through other members only), `suspected` (silent, but so is every other
+    /// member, so this member suspects itself), `down`, `left` (shut down gracefully) or `unknown` (no message received
+    /// in this incarnation).
     pub state: String,
-    /// Who last brought its word, if it is attested.
+    /// Member that relayed its last attestation, if the state is `attested`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub through: Option<String>,
-    /// Its incarnation, where known.
+    /// Incarnation of the member, if known.
     pub incarnation: Option<u64>,
-    /// Time since its last answer, where there was one.
+    /// Time since its last response, if there was one.
     pub last_seen_ms: Option<u64>,
-    /// Suspicion by the accrual detector: phi, 0 when unsuspected; absent for this member itself.
+    /// Suspicion level phi of the accrual failure detector, 0 if unsuspected; absent for this member itself.
     pub phi: Option<f64>,
-    /// How far its wall clock is ahead of this member's, in milliseconds; negative if it is behind, absent where its
-    /// answers have not shown it. Of this member itself: how far it is off the others' median, while that is wrong.
+    /// Offset of the member's wall clock from this member's, in milliseconds: positive if ahead, negative if behind,
+    /// absent if not measured yet. For this member itself: offset from the median of the other members' clocks, present
+    /// only while it is wrong.
     #[serde(default)]
     pub clock_offset_ms: Option<i64>,
-    /// The height of its chain, as last heard.
+    /// Height of its chain, as last received.
     pub height: Option<u64>,
-    /// How many of its actors it publishes, as far as known here: none while it is lost; absent for this member
+    /// Number of its actors that it publishes, as last received: 0 while the member is down; absent for this member
     /// itself.
     pub published: Option<usize>,
-    /// Why it is not healthy; empty when it is.
+    /// Why the member is not healthy; empty if it is.
     pub reason: String,
 }
 
-/// The link to one peer.
+/// State and counters of the link to one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LinkView {
-    /// The peer's name.
+    /// Name of the peer.
     pub peer: String,
-    /// `idle`, `dialling`, `awaiting`, `up`; `unknown` while the link's actor does not answer, `last_loss` says why.
+    /// State of the link: `idle`, `dialling`, `awaiting` or `up`; `unknown` if the link's actor does not reply, with
+    /// the reason in `last_loss`.
     pub state: String,
-    /// Whether this member dials (the greater name does) or waits to be dialled.
+    /// Whether this member dials the peer. The member with the greater name dials; the other accepts.
     pub dials: bool,
-    /// The version of the link that both speak; absent while there is none.
+    /// Negotiated version of the link protocol; absent without a connection.
     pub version: Option<u32>,
-    /// The last round trip of a ping on the connection, in microseconds; absent before the first.
+    /// Last round-trip time of a ping on this connection, in microseconds; absent before the first.
     pub round_trip_us: Option<u64>,
-    /// Times this member dialled since start.
+    /// Number of dials by this member since its start.
     pub dialled: u64,
-    /// Sessions that became usable since start.
+    /// Number of established sessions since its start.
     pub sessions: u64,
-    /// Envelopes waiting to be sent.
+    /// Number of envelopes in the send queue.
     pub queued: usize,
-    /// Their bytes.
+    /// Size of the envelopes in the send queue, in bytes.
     pub queued_bytes: usize,
-    /// Envelopes written to the peer.
+    /// Number of envelopes sent to the peer.
     pub sent: u64,
-    /// Bytes written, before encryption.
+    /// Number of bytes sent, before encryption.
     pub sent_bytes: u64,
-    /// Envelopes of the peer that arrived.
+    /// Number of envelopes received from the peer.
     pub received: u64,
-    /// Bytes that arrived.
+    /// Number of bytes received.
     pub received_bytes: u64,
-    /// Envelopes that arrived and were refused.
+    /// Number of received envelopes that were rejected.
     pub refused: u64,
-    /// Envelopes dropped or refused because the queue was full, by class.
+    /// Number of envelopes dropped or rejected because the queue was full, by class.
     pub dropped: BTreeMap<String, u64>,
-    /// Envelopes not sent because the link was down, or lost with it.
+    /// Number of envelopes that were not sent because the link was down, or that were lost with the connection.
     pub lost: u64,
-    /// Why the link was last lost; empty if it never was.
+    /// Reason of the last loss of the link; empty if it was never lost.
     pub last_loss: String,
 }
 
 /// `GET /federation/links`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LinksView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// One for each peer, by name.
+    /// Links by name of the peer.
     pub links: Vec<LinkView>,
-    /// Connections and envelopes refused since start, of members and strangers.
+    /// Number of connections and envelopes rejected since the start, from members and from strangers.
     pub refusals: u64,
 }
 
 /// `GET /federation/status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FederationView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// The chain id of its genesis.
+    /// Chain id of its genesis.
     pub chain_id: String,
-    /// Which start of this member this is; grows with each, and is never used twice.
+    /// Incarnation of the answering member: grows with every start and is never reused.
     pub incarnation: u64,
     /// Time since this process started.
     pub uptime_ms: u64,
-    /// The height of the last committed block; 0 before the first.
+    /// Height of the last committed block; 0 before the first.
     pub height: u64,
-    /// The gate's decision now.
+    /// Current state of the gate.
     pub gate: GateDecision,
-    /// Healthy members, this one included.
+    /// Number of healthy members, this one included.
     pub healthy: usize,
-    /// Healthy members required.
+    /// Number of healthy members required.
     pub required: usize,
-    /// The gate's reason.
+    /// Reason of the gate's state.
     pub reason: String,
-    /// The whole roster, in genesis order.
+    /// All members of the roster, in genesis order.
     pub members: Vec<MemberView>,
     /// One link per peer, in genesis order.
     pub links: Vec<LinkView>,
-    /// The disk under its data directory; absent if the system does not tell.
+    /// File system of its data directory; absent if the operating system does not report it.
     #[serde(default)]
     pub disk: Option<DiskView>,
 }
 
-/// The disk under a member's data directory.
+/// File system of a member's data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DiskView {
-    /// What is free to the member on the file system.
+    /// Space that is free for the member on the file system, in bytes.
     pub free_bytes: u64,
-    /// What the member's files take.
+    /// Size of the member's files, in bytes.
     pub data_bytes: u64,
-    /// What a sync takes: the median of the last ones.
+    /// Median duration of the last syncs, in microseconds.
     pub sync_us: u64,
 }
 
-/// The aggregate certificate of a block.
+/// Aggregate certificate of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CertificateView {
-    /// The round in which the block was decided.
+    /// Round in which the block was decided.
     pub round: u32,
-    /// The block's hash, hexadecimal, 32 bytes.
+    /// Hash of the block, hexadecimal, 32 bytes.
     pub block: String,
     /// Names of the members whose precommits are aggregated, in genesis order.
     pub signers: Vec<String>,
-    /// The same as a bitmap over the genesis order; bit 0 is the first member.
+    /// The same members as a bitmap over the genesis order; bit 0 is the first member.
     pub bitmap: u64,
-    /// The aggregate BLS signature, hexadecimal, 96 bytes.
+    /// Aggregate BLS signature, hexadecimal, 96 bytes.
     pub signature: String,
 }
 
 /// `GET /chain/blocks/{height}`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlockView {
-    /// The block's height, from 1.
+    /// Height of the block, from 1.
     pub height: u64,
-    /// The block's hash, hexadecimal, 32 bytes.
+    /// Hash of the block, hexadecimal, 32 bytes.
     pub hash: String,
-    /// The parent's hash; the genesis hash for height 1.
+    /// Hash of the parent; the genesis hash for height 1.
     pub parent: String,
-    /// The proposer's wall clock when it built the block.
+    /// Time at which the proposer built the block, on the proposer's wall clock, milliseconds since the Unix epoch.
     pub timestamp_ms: u64,
-    /// The name of the member that built the block.
+    /// Name of the member that built the block.
     pub proposer: String,
-    /// The state root after the block, hexadecimal, 32 bytes.
+    /// State root after the block, hexadecimal, 32 bytes.
     pub state_root: String,
-    /// The transactions, hexadecimal, in order.
+    /// Transactions in order, hexadecimal.
     pub transactions: Vec<String>,
     /// Proof that a quorum precommitted this block.
     pub certificate: CertificateView,
-    /// When this member first saw the proposal; absent if it fetched the block from a peer.
+    /// Time at which this member first received the proposal; absent if it fetched the block from a peer.
     pub proposal_at_ms: Option<u64>,
-    /// When this member decided or adopted the block.
+    /// Time at which this member decided or adopted the block.
     pub decided_at_ms: u64,
     /// Whether this member fetched the block from a peer instead of deciding it itself.
     pub adopted: bool,
@@ -284,142 +287,142 @@ pub struct BlockView {
 /// `GET /chain/head`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HeadView {
-    /// The height of the last committed block; 0 before the first.
+    /// Height of the last committed block; 0 before the first.
     pub height: u64,
-    /// Its hash; the genesis hash before the first.
+    /// Hash of that block; the genesis hash before the first.
     pub hash: String,
-    /// Its state root; zeros before the first.
+    /// State root after that block; zeros before the first.
     pub state_root: String,
-    /// Its timestamp; 0 before the first.
+    /// Timestamp of that block; 0 before the first.
     pub timestamp_ms: u64,
 }
 
-/// One signature this member's key has made.
+/// One signature by this member's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SignatureView {
-    /// The incarnation that signed.
+    /// Incarnation that signed.
     pub incarnation: u64,
-    /// The height signed for.
+    /// Height of the statement.
     pub height: u64,
-    /// The round signed for.
+    /// Round of the statement.
     pub round: u32,
-    /// `proposal`, `prevote` or `precommit`.
+    /// Step of the statement: `proposal`, `prevote` or `precommit`.
     pub step: String,
-    /// The block's hash; absent for a nil vote.
+    /// Hash of the block; absent for a nil vote.
     pub block: Option<String>,
-    /// When it was signed.
+    /// Time of the signature.
     pub at_ms: u64,
-    /// The number of the gate decision (`GateRecord::sequence`) that admitted it.
+    /// Sequence number (`GateRecord::sequence`) of the gate decision that admitted the signature.
     pub gate_sequence: u64,
 }
 
-/// `GET /consensus/signatures?from_height=H`: from the signer guard's journal, every incarnation's, oldest
+/// `GET /consensus/signatures?from_height=H`: signatures of all incarnations from the signer guard's journal, oldest
 /// first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SignaturesView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
     /// At most 4,096 signatures with `height >= from_height`.
     pub signatures: Vec<SignatureView>,
 }
 
-/// A statement with its author's signature.
+/// Content of a statement with its author's signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SignedView {
-    /// The block's hash; absent for a nil vote.
+    /// Hash of the block; absent for a nil vote.
     pub block: Option<String>,
-    /// Of a proposal: the earlier round in which the block got a quorum of prevotes; -1 for none, and for votes.
+    /// For a proposal: earlier round in which the block got a quorum of prevotes; -1 for none, and for votes.
     pub pol_round: i64,
     /// The author's signature over the statement, hexadecimal.
     pub signature: String,
 }
 
-/// Two statements of one member for the same height, round and step that differ.
+/// Equivocation: two different statements of one member for the same height, round and step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EquivocationView {
-    /// Whose signatures they are.
+    /// Name of the member that signed both statements.
     pub member: String,
-    /// The height signed for.
+    /// Height of both statements.
     pub height: u64,
-    /// The round signed for.
+    /// Round of both statements.
     pub round: u32,
-    /// `proposal`, `prevote` or `precommit`.
+    /// Step of both statements: `proposal`, `prevote` or `precommit`.
     pub step: String,
-    /// The statement received first.
+    /// Statement received first.
     pub first: SignedView,
-    /// The statement received second.
+    /// Statement received second.
     pub second: SignedView,
-    /// When the second was received.
+    /// Time at which the second statement was received.
     pub seen_at_ms: u64,
 }
 
-/// `GET /consensus/evidence`: verified when it was received, kept across restarts, oldest first.
+/// `GET /consensus/evidence`: evidence of equivocation, verified on receipt, kept across restarts, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EvidenceView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// At most 16 of each member, each of another height.
+    /// At most 16 pieces of evidence per member, each for a different height.
     pub evidence: Vec<EquivocationView>,
 }
 
-/// A statement that this member received, with a verified signature of its author.
+/// Statement that this member received, with a verified signature of its author.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReceivedStatementView {
-    /// Whose statement it is.
+    /// Name of the author.
     pub member: String,
-    /// The height signed for.
+    /// Height of the statement.
     pub height: u64,
-    /// The round signed for.
+    /// Round of the statement.
     pub round: u32,
-    /// `proposal`, `prevote` or `precommit`.
+    /// Step of the statement: `proposal`, `prevote` or `precommit`.
     pub step: String,
-    /// The block's hash; absent for a nil vote.
+    /// Hash of the block; absent for a nil vote.
     pub block: Option<String>,
-    /// When it was received first.
+    /// Time at which the statement was first received.
     pub at_ms: u64,
 }
 
-/// `GET /consensus/received?from_height=H`: what other members were heard to state since this member's consensus
-/// started, in the order of heights.
+/// `GET /consensus/received?from_height=H`: statements received from other members since this member's consensus
+/// started, by height.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReceivedView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// Statements with `height >= from_height`; of each author at most 96 for a height, of the last 128 heights.
+    /// Statements with `height >= from_height`: at most 96 per author and height, for the last 128 heights.
     pub statements: Vec<ReceivedStatementView>,
 }
 
 /// `GET /genesis`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GenesisView {
-    /// The chain id.
+    /// Chain id.
     pub chain_id: String,
-    /// SHA-256 over the genesis, hexadecimal.
+    /// SHA-256 of the genesis, hexadecimal.
     pub hash: String,
-    /// The time between blocks.
+    /// Time between blocks.
     pub block_time_ms: u64,
     /// Members in genesis order.
     pub members: Vec<GenesisMemberView>,
 }
 
-/// A member in `GET /genesis`.
+/// Member in `GET /genesis`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GenesisMemberView {
-    /// The member's name.
+    /// Name of the member.
     pub name: String,
-    /// Its BLS public key, hexadecimal, 48 bytes.
+    /// BLS public key of the member, hexadecimal, 48 bytes.
     pub public_key: String,
 }
 
-/// What can be done to an actor in a drill.
+/// Kind of fault that can be injected into an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FaultKind {
-    /// It panics in its handler.
+    /// The actor's handler panics.
     Panic,
-    /// Its handler waits for ever, or until its deadline.
+    /// The actor's handler blocks forever, or until the handler's deadline.
     Hang,
-    /// It is killed at its next await.
+    /// The actor is killed at its next await point.
     Kill,
 }
 
@@ -437,9 +440,9 @@ impl std::fmt::Display for FaultKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FaultRequest {
-    /// Which actor, by its name in the supervision tree.
+    /// Name of the actor in the supervision tree.
     pub actor: String,
-    /// What happens to it.
+    /// Fault to inject.
     pub fault: FaultKind,
 }
 
@@ -447,7 +450,7 @@ pub struct FaultRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MisbehaviourRequest {
-    /// How this member breaks the protocol from now on; absent for not at all.
+    /// How this member violates the protocol from now on; absent for not at all.
     pub misbehaviour: Option<Misbehaviour>,
 }
 
@@ -455,7 +458,7 @@ pub struct MisbehaviourRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiskFaultRequest {
-    /// How much longer every sync takes from now on, in milliseconds; 0 ends the drill.
+    /// Delay added to every sync from now on, in milliseconds; 0 ends the fault.
     pub sync_delay_ms: u32,
 }
 
@@ -463,39 +466,40 @@ pub struct DiskFaultRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClockRequest {
-    /// How far this member's wall clock is ahead of its machine's, in milliseconds; negative if it is behind.
+    /// Offset of this member's wall clock from its machine's clock, in milliseconds: positive if ahead, negative if
+    /// behind.
     pub ahead_ms: i64,
 }
 
 /// One node of the supervision tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TreeView {
-    /// The child's name.
+    /// Name of the child.
     pub name: String,
     /// `supervisor` or `worker`.
     pub kind: String,
-    /// `starting`, `running`, `stopping`, `restarting`, `stopped`, `suspended`, `halted`.
+    /// Lifecycle state: `starting`, `running`, `stopping`, `restarting`, `stopped`, `suspended` or `halted`.
     pub state: String,
-    /// Automatic restarts of this child by its supervisor, failed attempts included.
+    /// Number of automatic restarts of this child by its supervisor, failed attempts included.
     pub restarts: u64,
-    /// Why it last ended; empty if it never did.
+    /// Reason of its last failure; empty if it never failed.
     pub last_failure: String,
-    /// `permanent`, `transient` or `temporary`.
+    /// Restart type: `permanent`, `transient` or `temporary`.
     pub restart: String,
-    /// How its restarts are spaced: `immediate`, `exponential_backoff`, `fixed_delay`, `never`.
+    /// Restart strategy: `immediate`, `exponential_backoff`, `fixed_delay` or `never`.
     pub strategy: String,
-    /// Whether it starts again with a slot only.
+    /// Whether restarts wait for the next slot boundary.
     pub at_boundary: bool,
-    /// For a supervisor: who is restarted when one fails.
+    /// For a supervisor: supervision strategy, which children restart when one fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// For a supervisor: restarts allowed within `within_ms`.
+    /// For a supervisor: maximum number of restarts within `within_ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_restarts: Option<u32>,
-    /// For a supervisor: the window of the restart intensity.
+    /// For a supervisor: window of the restart intensity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub within_ms: Option<u64>,
-    /// For a supervisor: how many children it has; more than are shown, if they are very many.
+    /// For a supervisor: number of its children; `children` shows at most 256 of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub child_count: Option<usize>,
     /// Children in start order, at most 256; empty for a worker.
@@ -507,89 +511,89 @@ pub struct TreeView {
 /// `GET /supervision/stats`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SupervisionStatsView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// Every supervisor's restart budget.
+    /// Restart budget of every supervisor.
     pub supervisors: Vec<BudgetView>,
-    /// Restarts in the whole tree, and their bound.
+    /// Restart budget of the whole tree.
     pub bound: BudgetView,
-    /// Every actor that ever failed and is remembered, those that failed last first.
+    /// Actors with recorded failures, the most recent failure first.
     pub actors: Vec<ActorStatsView>,
 }
 
-/// How much of a restart budget is used.
+/// Usage of a restart budget.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BudgetView {
-    /// Whose.
+    /// Name of the supervisor that the budget belongs to.
     pub name: String,
-    /// Restarts within the window.
+    /// Number of restarts within the window.
     pub used: u64,
-    /// Restarts that are still allowed.
+    /// Number of restarts that are still allowed.
     pub left: u64,
 }
 
-/// Sums over an actor's failures.
+/// Failure statistics of one actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActorStatsView {
-    /// The actor.
+    /// Name of the actor.
     pub name: String,
-    /// Failures.
+    /// Number of failures.
     pub failures: u64,
-    /// Restarts decided.
+    /// Number of restarts decided.
     pub restarts: u64,
-    /// Failures that were answered otherwise.
+    /// Number of failures that were not answered with a restart.
     pub escalations: u64,
-    /// Restarts after which it ran.
+    /// Number of restarts after which the actor ran again.
     pub recoveries: u64,
-    /// Time away before those, all together.
+    /// Total downtime before those recoveries.
     pub away_ms: u64,
 }
 
 /// `GET /supervision/patterns`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PatternsView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// Patterns of late, those seen last first.
+    /// Recent patterns, the last seen first.
     pub patterns: Vec<PatternView>,
-    /// Failures that were not answered by a restart, the last first: why something stays down.
+    /// Failures that were not answered with a restart, most recent first: they explain why an actor stays down.
     pub escalations: Vec<AttemptView>,
 }
 
-/// A pattern of failures.
+/// Pattern of failures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PatternView {
-    /// `repeat`, `cascade` or `correlation`.
+    /// Kind of pattern: `repeat`, `cascade` or `correlation`.
     pub kind: String,
-    /// Who is in it; for a cascade, who failed first comes first.
+    /// Actors of the pattern; in a cascade, in the order in which they failed.
     pub actors: Vec<String>,
-    /// How often it was seen.
+    /// Number of times the pattern was seen.
     pub times: u64,
-    /// What it multiplies the delay of the next restart with.
+    /// Factor by which the delay of the next restart is multiplied.
     pub delay_factor: f64,
-    /// Whether it keeps the next restart back for a while.
+    /// Whether the pattern's circuit breaker currently blocks restarts.
     pub circuit_open: bool,
-    /// The failures that show it, oldest first.
+    /// Failures that form the pattern, oldest first.
     pub evidence: Vec<FailureView>,
 }
 
 /// One failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FailureView {
-    /// When.
+    /// Time of the failure.
     pub at_ms: u64,
-    /// Whose.
+    /// Name of the actor that failed.
     pub actor: String,
-    /// The kind of failure: `panic`, `timeout`, `killed`, …
+    /// Kind of failure: `panic`, `timeout`, `killed`, …
     pub kind: String,
-    /// `transient`, `exhausted`, `corrupt`, `configuration`, `consensus_fatal`.
+    /// Failure class: `transient`, `exhausted`, `corrupt`, `configuration` or `consensus_fatal`.
     pub class: String,
-    /// What it says.
+    /// Error message.
     pub message: String,
-    /// The place in the source, for a panic.
+    /// Source location of a panic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
-    /// How it came to it, for a panic that was captured.
+    /// Backtrace of a panic, if captured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backtrace: Option<String>,
 }
@@ -597,118 +601,119 @@ pub struct FailureView {
 /// `GET /supervision/memory`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SupervisionMemoryView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// Actors remembered.
+    /// Number of actors with recorded failures.
     pub actors: usize,
-    /// The most that are.
+    /// Maximum number of actors with recorded failures.
     pub actors_max: usize,
-    /// Failures remembered of all of them.
+    /// Number of recorded failures of all actors.
     pub attempts: usize,
-    /// The most of one of them.
+    /// Maximum number of recorded failures per actor.
     pub attempts_max: usize,
-    /// Actors forgotten to make room.
+    /// Number of actors evicted to make room.
     pub forgotten: u64,
-    /// The failures, by actor, those that failed last first.
+    /// Failures by actor, the actor that failed last first.
     pub history: Vec<HistoryView>,
 }
 
-/// What is remembered of one actor.
+/// Recorded failures of one actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HistoryView {
-    /// The actor.
+    /// Name of the actor.
     pub name: String,
-    /// Its last failures and what was decided, oldest first.
+    /// Last failures and decisions, oldest first.
     pub attempts: Vec<AttemptView>,
 }
 
-/// One failure and what was decided about it.
+/// One failure and the decision about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttemptView {
     /// The failure.
     #[serde(flatten)]
     pub failure: FailureView,
-    /// What was decided: `restart`, `restart_siblings`, `raise_to_parent`, `stay_down`, `stop_node`.
+    /// Decision: `restart`, `restart_siblings`, `raise_to_parent`, `stay_down` or `stop_node`.
     pub decision: String,
-    /// Which restart in a row this was, from 1.
+    /// Number of consecutive restarts including this one, from 1.
     pub attempt: u32,
-    /// How long the restart was put off.
+    /// Delay of the restart.
     pub delay_ms: u64,
-    /// How long the actor was away, once it runs again.
+    /// Downtime of the actor; absent until it runs again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub away_ms: Option<u64>,
 }
 
-/// The health of one actor of this member.
+/// Health of one actor of this member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActorHealthView {
-    /// The actor's name.
+    /// Name of the actor.
     pub name: String,
-    /// `critical`, `high`, `normal` or `background`.
+    /// Priority: `critical`, `high`, `normal` or `background`.
     pub priority: String,
-    /// `unknown`, `healthy`, `degraded`, `unhealthy`, `recovering` or `shutting_down`.
+    /// Health status: `unknown`, `healthy`, `degraded`, `unhealthy`, `recovering` or `shutting_down`.
     pub status: String,
-    /// Checks failed in a row.
+    /// Number of consecutive failed checks.
     pub consecutive_failures: u32,
-    /// Time from ping to pong of the last check that was answered.
+    /// Response time from ping to pong of the last answered check.
     pub response_time_us: Option<u64>,
-    /// Why it is not healthy; empty when it is.
+    /// Why the actor is not healthy; empty if it is.
     pub reason: String,
-    /// Messages in its mailbox when it was last checked.
+    /// Number of messages in its mailbox at the last check.
     pub waiting: usize,
 }
 
 /// `GET /health/status`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct HealthView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// Whether every critical actor is healthy.
+    /// Whether every critical actor is healthy or degraded.
     pub healthy: bool,
-    /// The weighted mean of the statuses of its actors, from 0 to 1: critical 8, high 4, normal 2, background 1.
+    /// Weighted mean of the actors' statuses, from 0 to 1. Weights: critical 8, high 4, normal 2, background 1.
     pub score: f64,
-    /// Every actor under health checks.
+    /// All actors under health checks.
     pub actors: Vec<ActorHealthView>,
 }
 
 /// `GET /health/trends`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TrendsView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// Its score, as in `/health/status`.
+    /// Health score, as in `/health/status`.
     pub score: f64,
-    /// Every actor under health checks.
+    /// Trends of all actors under health checks.
     pub actors: Vec<TrendView>,
-    /// Every other member, looked at once a second; its response time is the silence since its last answer.
+    /// Trends of the other members, sampled once a second; their response time is the time since their last response.
     pub members: Vec<TrendView>,
 }
 
-/// What the last checks of one actor or member, at most 64, add up to.
+/// Statistics over the last checks of one actor or member, at most 64.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TrendView {
-    /// Whose.
+    /// Name of the actor or member.
     pub name: String,
-    /// Checks in the window.
+    /// Number of checks in the window.
     pub samples: usize,
-    /// From the first to the last of them.
+    /// Time from the first to the last check of the window.
     pub span_ms: u64,
-    /// The share that had no answer, from 0 to 1.
+    /// Fraction of checks without a response, from 0 to 1.
     pub failure_rate: f64,
-    /// The mean response time.
+    /// Mean response time.
     pub response_mean_us: u64,
-    /// The longest response time.
+    /// Longest response time.
     pub response_max_us: u64,
-    /// How the response time changes, in milliseconds a second.
+    /// Slope of the response time, in milliseconds per second.
     pub response_slope_ms_per_s: f64,
-    /// The mean score, from 0 to 1.
+    /// Mean score, from 0 to 1.
     pub score: f64,
-    /// How the score changes, a second.
+    /// Slope of the score, per second.
     pub score_slope_per_s: f64,
-    /// Above this an answer is slow: what is usual, within the configured limits. Absent for a member.
+    /// Response time above which a response counts as slow: derived from the usual one within the configured limits.
+    /// Absent for a member.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_above_us: Option<u64>,
-    /// When the response time reaches the time-out of checks, if it goes on like this.
+    /// Time until the response time reaches the timeout of checks if the trend continues; absent if it does not rise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crosses_in_ms: Option<u64>,
 }
@@ -717,69 +722,69 @@ pub struct TrendView {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ShutdownRequest {
-    /// Whether the member leaves even if that takes the federation below the members it requires.
+    /// Whether to shut down even if the federation then has fewer healthy members than it requires.
     pub force: bool,
-    /// Why, for those who read it later, at most 200 characters; empty for no reason.
+    /// Reason for logs and events, at most 200 characters; empty for none.
     #[schema(max_length = 200)]
     pub reason: String,
-    /// Whether the answer comes when the shutdown is over.
+    /// Whether the response is sent only when the shutdown has finished.
     pub wait: bool,
 }
 
-/// `GET /shutdown`, and what `POST /shutdown` answers: 202 when the shutdown runs, 200 when it was waited for
+/// `GET /shutdown`, and the response of `POST /shutdown`: 202 while the shutdown runs, 200 if `wait` was set
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShutdownView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// `running`, `initiated`, `preparation`, `actor_shutdown`, `cleanup`, `finalization`, `forced_shutdown`,
+    /// State: `running`, `initiated`, `preparation`, `actor_shutdown`, `cleanup`, `finalization`, `forced_shutdown` or
     /// `complete`.
     pub state: String,
-    /// Why it began; empty while it has not.
+    /// Reason of the shutdown; empty before it starts.
     pub reason: String,
-    /// Whether it is forced.
+    /// Whether the shutdown is forced.
     pub forced: bool,
-    /// Since when it runs.
+    /// Time since the shutdown started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub running_for_ms: Option<u64>,
-    /// How long is left until it is forced.
+    /// Time left until the shutdown is forced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_ms: Option<u64>,
-    /// Why it was last refused; empty if it was not, or began since.
+    /// Why the last request was refused; empty if none was refused or the shutdown has started since.
     pub refusal: String,
-    /// Its phases, in order.
+    /// Phases in order.
     pub phases: Vec<ShutdownPhaseView>,
 }
 
 /// One phase of a shutdown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShutdownPhaseView {
-    /// Its name.
+    /// Name of the phase.
     pub name: String,
-    /// The state it belongs to.
+    /// Shutdown state that the phase belongs to.
     pub state: String,
-    /// The longest it may take.
+    /// Deadline of the phase.
     pub deadline_ms: u64,
-    /// Its tasks, which run in parallel.
+    /// Tasks of the phase, which run in parallel.
     pub tasks: Vec<ShutdownTaskView>,
 }
 
-/// One task of a shutdown.
+/// One task of a shutdown phase.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShutdownTaskView {
-    /// Its name, unique in its phase.
+    /// Name of the task, unique in its phase.
     pub name: String,
-    /// `waiting`, `running`, `done` or `failed`.
+    /// State: `waiting`, `running`, `done` or `failed`.
     pub state: String,
-    /// What became of it, or what went wrong; may be empty.
+    /// Result or error message; may be empty.
     pub note: String,
 }
 
-/// `GET /readyz`: 200 when ready, 503 when not.
+/// `GET /readyz`: 200 if ready, 503 if not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReadyView {
-    /// Whether the member takes part: gate open, caught up, critical actors healthy.
+    /// Whether the member is ready: gate open, chain caught up, critical actors healthy.
     pub ready: bool,
-    /// Why not; empty when ready.
+    /// Why the member is not ready; empty if it is.
     pub reasons: Vec<String>,
 }
 
@@ -787,177 +792,177 @@ pub struct ReadyView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransactionRequest {
-    /// The transaction's bytes, hexadecimal, 1 to 4,096 bytes.
+    /// Bytes of the transaction, hexadecimal, 1 to 4,096 bytes.
     #[schema(min_length = 2, max_length = 8192)]
     pub payload: String,
 }
 
-/// 202 of `POST /transactions`
+/// Response 202 of `POST /transactions`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TransactionReceipt {
     /// SHA-256 of the payload, hexadecimal.
     pub hash: String,
-    /// Transactions now waiting in this member's pool.
+    /// Number of transactions in this member's pool.
     pub pooled: usize,
 }
 
-/// One entry of `GET /events`, oldest first, at most 2,048.
+/// One event of `GET /events`; the list has at most 2,048, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EventView {
-    /// `INCARNATION-NUMBER`, as in a stream.
+    /// Event id `INCARNATION-NUMBER`, the same as in a stream.
     #[serde(default)]
     pub id: String,
-    /// When it was observed.
+    /// Time at which the event was recorded.
     pub at_ms: u64,
-    /// What kind it is, in `snake_case`.
+    /// Kind of event in `snake_case`.
     pub kind: String,
     /// The event as a sentence.
     pub message: String,
-    /// What the sentence says, for programs: names of actors (`actor`, `child`, `supervisor`) and members (`member`,
-    /// `through`), `reason`, `height` and others, by kind.
+    /// The event's data for programs: names of actors (`actor`, `child`, `supervisor`) and members (`member`,
+    /// `through`), `reason`, `height` and others, depending on the kind.
     #[serde(default)]
     #[schema(value_type = Object)]
     pub fields: BTreeMap<String, serde_json::Value>,
-    /// The trace that it is part of, as 32 hexadecimal digits.
+    /// Trace id of the event, 32 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
-    /// Of a supervisor's decision, everything it was taken from: the same inputs give the same decision.
+    /// For a restart decision: all of its inputs. The same inputs give the same decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<String>,
 }
 
-/// Whose actors are asked for.
+/// Set of actors that a query covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Those of the answering member.
+    /// Actors of the answering member.
     Member,
-    /// Those, and what the other members publish.
+    /// Actors of the answering member, and those that the other members publish.
     Federation,
 }
 
-/// How full an actor's mailbox is.
+/// Mailbox statistics of an actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MailboxView {
-    /// Its slots.
+    /// Maximum number of messages.
     pub capacity: usize,
-    /// Messages waiting or being handled.
+    /// Number of messages that wait or are being handled.
     pub depth: usize,
-    /// Messages refused since the node started because every slot was taken.
+    /// Number of messages rejected since the node started because the mailbox was full.
     pub refused: u64,
-    /// The Rust type of its messages.
+    /// Rust type of its messages.
     pub message_type: String,
 }
 
 /// One registered actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActorView {
-    /// The member it is one of.
+    /// Member that the actor runs on.
     pub member: String,
-    /// Its name, unique in its member.
+    /// Name of the actor, unique in its member.
     pub name: String,
-    /// What it is.
+    /// Type of the actor.
     pub actor_type: String,
-    /// `critical`, `high`, `normal` or `background`.
+    /// Priority: `critical`, `high`, `normal` or `background`.
     pub priority: String,
-    /// The words it is found by.
+    /// Tags by which queries find the actor.
     pub tags: Vec<String>,
-    /// Anything else worth knowing.
+    /// Further metadata as key-value pairs.
     pub metadata: std::collections::BTreeMap<String, String>,
-    /// Who supervises it; nobody supervises the root, and other members do not tell.
+    /// Supervisor of the actor; absent for the root and for actors of other members, which do not publish it.
     pub supervisor: Option<String>,
-    /// `registering`, `active`, `suspended`, `shutting_down`, `failed` or `terminated`.
+    /// Lifecycle state: `registering`, `active`, `suspended`, `shutting_down`, `failed` or `terminated`.
     pub state: String,
-    /// What the health checks say of this incarnation: `unknown`, `healthy`, `degraded` or `unhealthy`.
+    /// Health status of this incarnation: `unknown`, `healthy`, `degraded` or `unhealthy`.
     pub health: String,
-    /// Which start of it this is, from 1.
+    /// Incarnation of the actor: number of its current start, from 1.
     pub incarnation: u64,
-    /// How long it has been active; absent while it is not.
+    /// Time since the actor became active; absent if it is not.
     pub uptime_ms: Option<u64>,
-    /// Times it failed.
+    /// Number of failures.
     pub failures: u64,
-    /// Its mailbox, where it has one of bounded size, in this member.
+    /// Mailbox statistics; present only for actors of this member with a bounded mailbox.
     pub mailbox: Option<MailboxView>,
-    /// How other members ask it, where they may.
+    /// Protocol by which other members can call the actor, if there is one.
     pub protocol: Option<String>,
 }
 
 /// `GET /registry/actors`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActorsView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// How many actors the query holds for, on all pages.
+    /// Number of actors that match the query, on all pages.
     pub matched: usize,
-    /// This page of them, in order.
+    /// Actors of this page, in order.
     pub actors: Vec<ActorView>,
-    /// What `after` is on the next page, if there is one.
+    /// Value of `after` for the next page; absent on the last page.
     pub next: Option<String>,
-    /// How the query was answered, if asked for.
+    /// Query plan, if requested by `explain`.
     pub plan: Option<String>,
 }
 
-/// How many there are of something.
+/// Number of actors in one group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CountView {
-    /// Of what.
+    /// Name of the group.
     pub name: String,
-    /// How many.
+    /// Number of actors.
     pub count: u64,
 }
 
-/// What another member publishes.
+/// Actors that another member publishes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PublishedView {
-    /// The member.
+    /// Name of the member.
     pub member: String,
-    /// Its incarnation.
+    /// Incarnation of the member.
     pub incarnation: u64,
-    /// How many of its actors it publishes.
+    /// Number of actors that it publishes.
     pub actors: usize,
 }
 
 /// `GET /registry/stats`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RegistryStatsView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// Registered actors.
+    /// Number of registered actors.
     pub actors: usize,
-    /// By where they stand in their lives.
+    /// Number of actors by lifecycle state.
     pub by_state: Vec<CountView>,
-    /// By their priority.
+    /// Number of actors by priority.
     pub by_priority: Vec<CountView>,
-    /// Types that any of them has.
+    /// Number of different actor types.
     pub types: usize,
-    /// Tags that any of them has.
+    /// Number of different tags.
     pub tags: usize,
-    /// Who is told of changes.
+    /// Number of subscriptions to registry changes.
     pub subscriptions: usize,
-    /// Registrations since the node started, those of actors that came back included.
+    /// Number of registrations since the node started, restarts included.
     pub registrations: u64,
-    /// Removals since the node started.
+    /// Number of removals since the node started.
     pub removals: u64,
-    /// Moves from one state to another since the node started.
+    /// Number of state transitions since the node started.
     pub moves: u64,
-    /// What the other members that are there publish.
+    /// Actors that the other reachable members publish.
     pub published: Vec<PublishedView>,
-    /// Questions to other members' actors that wait for their answers.
+    /// Number of pending requests to actors of other members.
     pub questions_under_way: usize,
 }
 
 /// Every error body (`application/problem+json`, RFC 9457).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// Which kind of problem: `about:blank`, the status says it all.
+    /// Problem type: always `about:blank`, as the status is specific enough.
     #[serde(rename = "type", default = "about_blank")]
     pub kind: String,
-    /// A short name of the problem.
+    /// Short title of the problem.
     pub title: String,
-    /// The HTTP status.
+    /// HTTP status.
     pub status: u16,
-    /// What was wrong: the field, the value, and what was expected.
+    /// What was wrong: the field, its value, and what was expected.
     pub detail: String,
-    /// What was asked for: the path.
+    /// Path of the request.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub instance: String,
 }
@@ -969,29 +974,29 @@ fn about_blank() -> String {
 /// `GET /`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct IndexView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// Every operation.
+    /// All operations.
     pub links: Vec<IndexLink>,
 }
 
-/// One operation.
+/// One operation of the API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct IndexLink {
-    /// Its method; what answers `GET` answers `HEAD` as well.
+    /// HTTP method; operations that answer `GET` also answer `HEAD`.
     pub method: String,
-    /// Its path; a name in braces is to be filled in.
+    /// Path; a name in braces is a parameter.
     pub path: String,
-    /// What it is about.
+    /// Summary of the operation.
     pub summary: String,
 }
 
-/// What an event of type `lagged` on a stream of `GET /events` tells.
+/// Data of an event of type `lagged` on a stream of `GET /events`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Lagged {
-    /// How many events were missed, where that is known.
+    /// Number of missed events, if known.
     pub missed: Option<u64>,
-    /// Why.
+    /// Why events were missed.
     pub reason: String,
 }
 
@@ -1002,7 +1007,7 @@ pub struct LogLevelRequest {
     /// A level such as `info`, or directives such as `info,alys_node=debug`.
     #[schema(min_length = 1)]
     pub level: String,
-    /// For how long, such as `10m`, 1s to 24h; until somebody changes it if it is not there.
+    /// Duration of the change, such as `10m`, from 1s to 24h; permanent if absent.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 2)]
     pub lasts: Option<String>,
@@ -1011,14 +1016,14 @@ pub struct LogLevelRequest {
 /// `GET /logs/level`, and what `PUT /logs/level` answers
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogLevelView {
-    /// The answering member.
+    /// Name of the answering member.
     pub node: String,
-    /// The directives that hold now.
+    /// Log directives in effect.
     pub level: String,
-    /// Those that will hold again, if these are for a time.
+    /// Directives that take effect when a temporary change expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverts_to: Option<String>,
-    /// In how long.
+    /// Time until a temporary change expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverts_in_ms: Option<u64>,
 }
