@@ -1,5 +1,4 @@
-//! Whether what a stopped member has on disk agrees with itself: its chain, its consensus log, and everything
-//! its key ever signed.
+//! Audits the data of a stopped member: checks that its chain, its consensus log, and all signatures by its key agree.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,58 +14,58 @@ use crate::ports::{BlockStore as _, StoreError};
 use crate::store::RedbStore;
 use crate::{incarnation, is_in_use};
 
-/// What is audited.
+/// Audited files.
 const FILES: [&str; 3] = ["chain.redb", "signatures.journal", "consensus.log"];
 
-/// What was looked at, and what does not agree.
+/// Result of an audit: what was checked, and every disagreement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// Blocks whose parent and certificate were checked.
+    /// Number of blocks whose parent and certificate were checked.
     pub blocks: u64,
-    /// Signed statements in the journal.
+    /// Number of signed statements in the journal.
     pub statements: usize,
-    /// Own signed messages in the consensus log.
+    /// Number of the member's own signed messages in the consensus log.
     pub logged: usize,
-    /// Every disagreement, as a sentence.
+    /// All disagreements, one sentence each.
     pub findings: Vec<String>,
 }
 
-/// Why an audit could not be made.
+/// Why an audit was not possible.
 #[derive(Debug, Error)]
 pub enum AuditError {
-    /// One of the files is not there: not a member's data directory, or an incomplete one.
+    /// A file is missing: this is not a member's data directory, or it is incomplete.
     #[error("{path} is missing; expected the data directory of a member that has run")]
     Missing {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
     /// A process uses the directory.
     #[error("data directory {path} is in use by a process; stop the member first")]
     InUse {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
     },
-    /// A process began to use the directory meanwhile, whatever was found.
+    /// A process started to use the directory during the audit; its findings are void.
     #[error(
         "data directory {path} came into use during the audit, which says nothing then; stop the member, and repeat it"
     )]
     Started {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
     },
-    /// The journal.
+    /// The signer's journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The consensus log.
+    /// The consensus log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The block store.
+    /// The block store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Audits the data directory of the member at place `own` of genesis. Nothing in it is locked or changed: a member that is
-/// started meanwhile starts, and the audit is void.
+/// Audits the data directory of the member with index `own` in genesis. The audit locks and changes nothing: a member
+/// can start meanwhile, which makes the audit void.
 pub fn audit(data_dir: &Path, genesis: &Genesis, own: usize) -> Result<Audit, AuditError> {
     let last_start = || incarnation::last(data_dir).ok();
     let path = || data_dir.to_owned();

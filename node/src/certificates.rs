@@ -1,4 +1,4 @@
-//! What an operator can see of certificates: one made now, and whose any is.
+//! Commands for link certificates: create one as the member would, and identify the member of any.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,12 @@ use crate::{ConfigFile, exit};
 pub(crate) struct Inspect {
     /// The certificate, in PEM or DER.
     file: PathBuf,
-    /// The genesis it is to be of.
+    /// The genesis that the certificate is checked against.
     #[arg(long)]
     genesis: PathBuf,
 }
 
-/// Makes a certificate as the member would, and prints it. Its key is not kept.
+/// Creates a certificate as the member would, and prints it. The certificate's private key is discarded.
 pub(crate) fn make(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     let (config, genesis) = NodeConfig::load(&file.config, &file.overrides())?;
     alys_node::check_key(&config, &genesis)?;
@@ -39,7 +39,7 @@ pub(crate) fn make(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says whose a certificate is, or what is wrong with it: exit code 1 then.
+/// Prints which member a certificate belongs to, or what is wrong with it with exit code 1.
 pub(crate) fn inspect(command: &Inspect) -> anyhow::Result<ExitCode> {
     let genesis = Genesis::from_file(&command.genesis)?;
     let der = read(&command.file)?;
@@ -65,7 +65,7 @@ pub(crate) fn inspect(command: &Inspect) -> anyhow::Result<ExitCode> {
 
 fn read(path: &Path) -> anyhow::Result<Result<Vec<u8>, identity::IdentityError>> {
     let bytes = fs::read(path).with_context(|| format!("certificate file {}", path.display()))?;
-    // DER begins with the tag of a sequence, which is a digit in text.
+    // DER starts with the tag of a sequence, 0x30, which is the digit `0` in text.
     let is_der = bytes.first() == Some(&0x30) && std::str::from_utf8(&bytes).is_err();
     Ok(if is_der { Ok(bytes) } else { identity::from_pem(&bytes) })
 }

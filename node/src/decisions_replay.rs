@@ -1,4 +1,4 @@
-//! `alys-node decisions`: what a member's gate decided, taken again from what is on its disk.
+//! Implements `alys-node decisions`: replays the gate decisions in a member's data directory.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,8 +10,8 @@ use clap::{Args, Subcommand};
 
 #[derive(Subcommand)]
 pub(crate) enum Decisions {
-    /// Take every decision in the data directory again from its inputs. Exit code 1 if one comes out otherwise, or is
-    /// missing; a last line that a killed process left unfinished is none.
+    /// Replay every decision in the data directory from its inputs. Exit code 1 if an outcome differs or a decision is
+    /// missing; a last line that a killed process left unfinished does not count.
     Replay(Where),
 }
 

@@ -1,5 +1,5 @@
-//! How the actors of a member are found: the words each is known by, the specification's named queries, and what
-//! other members may ask.
+//! Defines how a member's actors are discovered: their tags, the specification's named queries, and the protocols that
+//! other members can call.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::actors::chain::ChainMessage;
 use crate::consensus::{Block, Certificate};
 
-/// The tags of the actors of a member, by the first part of their name.
+/// Tags of a member's actors, by the first segment of the actor's name.
 const TAGS: &[(&str, &[&str])] = &[
     ("chain", &["consensus-critical", "validator-chain", "storage"]),
     ("engine", &["consensus-critical", "block-production", "execution"]),
@@ -39,8 +39,8 @@ const TAGS: &[(&str, &[&str])] = &[
     ("logging", &["observability"]),
 ];
 
-/// The queries that the specification gives names to (Phase 3), in the words of a query. Governance has no actor in
-/// this member yet: its queries find whoever is registered with its tags.
+/// Queries that the specification names (Phase 3), in query syntax. This member has no governance actor: those queries
+/// find any actor that is registered with their tags.
 pub const NAMED_QUERIES: &[(&str, &str)] = &[
     ("consensus-critical", "tag=consensus-critical"),
     ("validator-chain", "tag=validator-chain"),
@@ -53,33 +53,33 @@ pub const NAMED_QUERIES: &[(&str, &str)] = &[
     ("proposal", "tag=proposal"),
 ];
 
-/// The tags of the actor `name`.
+/// Tags of the actor `name`.
 pub fn tags(name: &ActorName) -> impl Iterator<Item = Tag> {
     let known = TAGS.iter().find(|(kind, _)| *kind == name.kind());
     known.into_iter().flat_map(|(_, tags)| tags.iter().map(|tag| Tag::literal(tag)))
 }
 
-/// The query of this name.
+/// Returns the named query `name`.
 pub fn named(name: &str) -> Option<ActorQuery> {
     let (_, text) = NAMED_QUERIES.iter().find(|(known, _)| *known == name)?;
     Some(text.parse().expect("a named query is a query"))
 }
 
-/// What other members may ask the chain.
+/// Protocol by which other members read blocks from the chain actor.
 #[derive(Clone, Copy, Debug)]
 pub struct ChainProtocol;
 
-/// A question to the chain.
+/// Request to the chain actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChainQuestion {
-    /// The block at this height, with its proof.
+    /// The block at this height with its certificate.
     Block(u64),
 }
 
-/// The chain's answer.
+/// Reply of the chain actor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChainAnswer {
-    /// The block, if there is one.
+    /// The block, if it exists.
     Block(Option<Box<(Block, Certificate)>>),
 }
 
@@ -89,20 +89,20 @@ impl Protocol for ChainProtocol {
     type Reply = ChainAnswer;
 }
 
-/// What other members may ask the federation actor: what its gate says.
+/// Protocol by which other members read the gate's verdict from the federation actor.
 #[derive(Clone, Copy, Debug)]
 pub struct GateProtocol;
 
-/// What a member's gate says.
+/// Verdict of a member's gate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateAnswer {
-    /// Whether it is open.
+    /// Whether the gate is open.
     pub open: bool,
-    /// Healthy members, as that one counts.
+    /// Number of healthy members, as counted by that member.
     pub healthy: usize,
-    /// Healthy members required.
+    /// Number of healthy members required.
     pub required: usize,
-    /// Why.
+    /// Reason of the verdict.
     pub reason: String,
 }
 
@@ -112,10 +112,10 @@ impl Protocol for GateProtocol {
     type Reply = GateAnswer;
 }
 
-/// The longest an actor is waited for on another member's behalf.
+/// Longest wait for a local actor on behalf of another member.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// What other members may reach. Each question is passed on to the actor itself.
+/// Exports that other members can call. Each request is forwarded to the actor.
 pub fn exports(chain: &Address<ChainMessage>, federation: &Address<FederationMessage>) -> Exports {
     let (blocks, gate) = (chain.clone(), federation.clone());
     Exports::default()

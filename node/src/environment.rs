@@ -1,7 +1,8 @@
-//! What of the environment is configuration.
+//! Reads configuration from environment variables.
 //!
-//! `ALYS_<SECTION>__<FIELD>` for the fields of a section, `ALYS_<FIELD>` for those of none. Whatever else begins with
-//! `ALYS_` is somebody else's, such as what Kubernetes sets for a service called `alys`, and stops nothing.
+//! `ALYS_<SECTION>__<FIELD>` sets a field of a section, `ALYS_<FIELD>` a top-level field. Other variables that start
+//! with `ALYS_` are not configuration, such as those that Kubernetes sets for a service named `alys`, and cause no
+//! error.
 
 use std::ffi::OsString;
 
@@ -10,26 +11,26 @@ use figment::{Metadata, Profile, Provider};
 
 use crate::config::ConfigError;
 
-/// What all names begin with.
+/// Prefix of all variables.
 pub const PREFIX: &str = "ALYS_";
-/// Separates a section from its field.
+/// Separator between section and field.
 const SEPARATOR: &str = "__";
-/// The sections of the configuration.
+/// Sections of the configuration.
 const SECTIONS: [&str; 9] =
     ["identity", "ops", "link", "heartbeat", "health", "consensus", "supervision", "faults", "log"];
-/// The fields of none.
+/// Top-level fields.
 const FIELDS: [&str; 3] = ["data_dir", "genesis_file", "stop_deadline"];
-/// Names of commands' own.
+/// Variables that only commands read.
 const OTHERS: [&str; 1] = ["ALYS_CONFIG_FILE"];
-/// Fields whose values are paths, also where they look like a number.
+/// Fields whose values are paths, even if they look like numbers.
 const PATHS: [&str; 4] = ["data_dir", "genesis_file", "identity.key_file", "ops.token_file"];
 
-/// The layer of a configuration that the environment is.
+/// Configuration layer of the environment.
 #[derive(Debug, Default)]
 pub(crate) struct Environment(Dict);
 
 impl Environment {
-    /// Takes the variables that are configuration. One whose value is no text is refused.
+    /// Collects the variables that are configuration. A value that is not UTF-8 is an error.
     pub(crate) fn read(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Self, ConfigError> {
         let mut layer = Dict::new();
         for (name, value) in variables {
@@ -61,7 +62,7 @@ impl Provider for Environment {
     }
 }
 
-/// Names that begin like configuration, and are none: a slip, or somebody else's.
+/// Names of variables that look like configuration but are not: a typo, or set by another program.
 pub fn strays(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<String> {
     let names = variables.map(|(name, _)| name.to_string_lossy().into_owned());
     let is_stray =
@@ -71,7 +72,7 @@ pub fn strays(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<Stri
     strays
 }
 
-/// The field that a variable sets: `link.listen` for `ALYS_LINK__LISTEN`.
+/// Field that a variable sets: `link.listen` for `ALYS_LINK__LISTEN`.
 fn key(name: &str) -> Option<String> {
     let key = name.strip_prefix(PREFIX)?.to_ascii_lowercase();
     let is_field = match key.split_once(SEPARATOR) {
@@ -133,7 +134,7 @@ mod tests {
         assert!(error.to_string().contains("`ALYS_DATA_DIR` is"), "{error}");
     }
 
-    /// A section that is added to the configuration is one of the environment's too.
+    /// Every section of the configuration can be set by the environment.
     #[test]
     fn the_sections_are_those_of_the_configuration() {
         let known: std::collections::BTreeSet<_> = SECTIONS.into_iter().chain(FIELDS).collect();

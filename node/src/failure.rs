@@ -1,5 +1,5 @@
-//! What the member's errors mean to its supervision: each is turned into the failure whose class picks the
-//! right action. A damaged file is not read again and again; a protocol that can not go on halts consensus.
+//! Maps the member's errors to supervision failures, whose class selects the right action: damaged files are not
+//! retried, and a protocol violation halts consensus.
 
 use alys_cluster::supervision::{ActorFailureType, Failure};
 use thiserror::Error;
@@ -9,7 +9,7 @@ use crate::consensus::guard::{JournalError, SigningRefusal};
 use crate::consensus::log::LogError;
 use crate::ports::StoreError;
 
-/// An error in its own words, with the failure it means as its source.
+/// An error's text, with the failure that it maps to as its source.
 #[derive(Debug, Error)]
 #[error("{text}")]
 pub struct MemberFailure {
@@ -19,7 +19,7 @@ pub struct MemberFailure {
 }
 
 impl MemberFailure {
-    /// What `error` means.
+    /// Maps `error` to a failure and keeps its text.
     pub fn of<E: ToString + Into<ActorFailureType>>(error: E) -> Self {
         Self { text: error.to_string(), kind: error.into() }
     }
@@ -29,7 +29,7 @@ fn corrupt(component: &str, error: &dyn std::fmt::Display) -> ActorFailureType {
     ActorFailureType::CorruptState { component: component.to_owned(), error: error.to_string() }
 }
 
-/// Full storage is exhausted; what else the system says may go well the next time.
+/// Full storage maps to an exhausted resource; other errors of the operating system are transient.
 fn of_system(error: &(dyn std::error::Error + Send + Sync + 'static)) -> ActorFailureType {
     Failure::of_error(error).kind().clone()
 }
@@ -51,7 +51,7 @@ impl From<JournalError> for ActorFailureType {
     fn from(error: JournalError) -> Self {
         match &error {
             JournalError::File { .. } => of_system(&error),
-            // The actor before it may not have ended yet.
+            // The actor's previous incarnation may not have ended yet.
             JournalError::InUse { .. } => Self::Error { error: error.to_string() },
             JournalError::Missing { .. }
             | JournalError::Damaged { .. }
@@ -80,7 +80,7 @@ impl From<CoreError> for ActorFailureType {
             CoreError::Log(error) => error.into(),
             CoreError::Signer(refusal) => match *refusal {
                 SigningRefusal::Journal(error) => error.into(),
-                // The conductor does not fail of it: it replays the height when the gate is open again.
+                // The height driver does not fail with these refusals: it replays the height when the gate opens again.
                 refusal @ (SigningRefusal::Gate(_) | SigningRefusal::Demand(_)) => {
                     Self::Error { error: refusal.to_string() }
                 }

@@ -1,9 +1,9 @@
-//! The genesis: what every member agrees on before the first block.
+//! Defines the genesis: what every member agrees on before the first block.
 //!
-//! It names the chain, its members with their keys, and the time between blocks. It decides nothing later:
-//! a change of membership is a change of chain. Every public key comes with a proof of possession, without
-//! which one member could choose its key as a function of the others' and forge an aggregate signature
-//! (the rogue-key attack; draft-irtf-cfrg-bls-signature §3.3).
+//! It contains the chain id, the members with their public keys, and the time between blocks. It never changes: another
+//! set of members is another chain. Every public key comes with a proof of possession; otherwise a member could choose
+//! its key as a function of the others' keys and forge an aggregate signature (rogue-key attack;
+//! draft-irtf-cfrg-bls-signature §3.3).
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,89 +18,90 @@ use crate::consensus::BlockHash;
 use crate::consensus::guard;
 use crate::keys::{KeyError, PublicKey};
 
-/// Fewest members a federation can have: with n = 3f + 1 and f = 1.
+/// Minimum number of members of a federation: n = 3f + 1 with f = 1.
 pub const MEMBERS_MIN: usize = 4;
-/// Most members: the certificate's bitmap has this many bits.
+/// Maximum number of members: the number of bits of a certificate's bitmap.
 pub const MEMBERS_MAX: usize = 64;
 
-/// One member as genesis knows it.
+/// One member of the genesis file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GenesisMember {
-    /// The member's name, unique in the federation.
+    /// Name of the member, unique in the federation.
     pub name: NodeId,
-    /// Its BLS public key (G1, compressed, 48 bytes as hexadecimal).
+    /// BLS public key of the member (G1, compressed, 48 bytes as hexadecimal).
     pub public_key: String,
-    /// Its signature over its own public key under the proof-of-possession tag (96 bytes as hexadecimal).
+    /// The member's signature over its own public key under the proof-of-possession tag (96 bytes as hexadecimal).
     pub proof_of_possession: String,
 }
 
-/// The genesis file as written: TOML, unknown keys refused. [`Genesis::from_file`] is the checked form.
+/// Unchecked content of the genesis file: TOML, unknown keys are rejected. [`Genesis::from_file`] returns the checked
+/// form.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GenesisFile {
-    /// Names the chain in every signed message, 1 to 64 printable ASCII characters.
+    /// Chain id, part of every signed message; 1 to 64 printable ASCII characters.
     pub chain_id: String,
-    /// The time between blocks, 200 ms to 60 s.
+    /// Time between blocks, 200 ms to 60 s.
     #[serde(with = "humantime_serde")]
     pub block_time: Duration,
-    /// The members, in the order that proposer rotation and certificate bitmaps use.
+    /// Members, in the order of proposer rotation and of certificate bitmaps.
     pub members: Vec<GenesisMember>,
 }
 
-/// Why a genesis is refused.
+/// Why a genesis is rejected.
 #[derive(Debug, Error)]
 pub enum GenesisError {
-    /// The file could not be read.
+    /// Reading the file failed.
     #[error("genesis file {path}: {source}")]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// The file is not the TOML expected.
+    /// The file is not TOML of the expected shape.
     #[error("genesis file {path}: {source}")]
     Parse {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Where and why.
+        /// Position and reason of the error.
         source: Box<toml::de::Error>,
     },
-    /// A field has a value out of its range.
+    /// A field's value is out of range.
     #[error("genesis field `{field}` is {value:?}; expected {expected}")]
     Field {
-        /// The field's path.
+        /// Path of the field.
         field: String,
-        /// The value found.
+        /// Value found.
         value: String,
-        /// What would be accepted.
+        /// Values that are accepted.
         expected: &'static str,
     },
-    /// A member's key or proof does not hold.
+    /// A member's key or proof of possession is invalid.
     #[error("genesis field `members[{index}].{field}` (member {name}): {source}")]
     Key {
-        /// The member's index.
+        /// Index of the member.
         index: usize,
-        /// The field of the member.
+        /// Name of the member's field.
         field: &'static str,
-        /// The member's name.
+        /// Name of the member.
         name: NodeId,
-        /// What is wrong with it.
+        /// What is wrong with the value.
         source: KeyError,
     },
 }
 
-/// A member whose key and proof have been checked.
+/// Member whose key and proof of possession have been checked.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// The member's name.
+    /// Name of the member.
     pub name: NodeId,
-    /// Its public key, on the curve and in the group, with a proof of possession that held.
+    /// Public key of the member: a valid point of the group with a valid proof of possession.
     pub public_key: PublicKey,
 }
 
-/// A checked genesis. Holding one means that every key in it is valid and possessed by its member.
+/// Checked genesis: every key in it is valid, and its member has proved possession.
 #[derive(Clone, Debug)]
 pub struct Genesis {
     chain_id: String,
@@ -162,38 +163,38 @@ impl Genesis {
         Ok(Self { chain_id: file.chain_id.clone(), block_time: file.block_time, members, hash })
     }
 
-    /// Names the chain in every signed message.
+    /// Chain id, part of every signed message.
     pub fn chain_id(&self) -> &str {
         &self.chain_id
     }
 
-    /// The time between blocks.
+    /// Time between blocks.
     pub fn block_time(&self) -> Duration {
         self.block_time
     }
 
-    /// The members in genesis order.
+    /// Members in genesis order.
     pub fn members(&self) -> &[Member] {
         &self.members
     }
 
-    /// Whose journal and chain are those of this member; none if it is no member.
+    /// Identity of a member's journal and chain; `None` if there is no member of this name.
     pub fn identity_of(&self, name: &NodeId) -> Option<BlockHash> {
         let member = self.members.iter().find(|member| member.name == *name)?;
         Some(guard::identity(self.hash(), &member.public_key))
     }
 
-    /// A member's place in the genesis order.
+    /// Index of a member in the genesis order.
     pub fn index_of(&self, name: &NodeId) -> Option<usize> {
         self.members.iter().position(|member| member.name == *name)
     }
 
-    /// SHA-256 over every field: two members with different genesis files see it at once.
+    /// SHA-256 over all fields: members with different genesis files detect it.
     pub fn hash(&self) -> [u8; 32] {
         self.hash
     }
 
-    /// The members a decision needs: more than two thirds, which is 3 of 4.
+    /// Number of members that a decision needs: more than two thirds, which is 3 of 4.
     pub fn quorum(&self) -> usize {
         self.members.len() * 2 / 3 + 1
     }
@@ -219,7 +220,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::keys::SecretKey;
 
-    /// The secret key of the test member at place `index`.
+    /// Secret key of the test member with this `index`.
     pub(crate) fn secret(index: u8) -> SecretKey {
         SecretKey::from_seed(&[index + 1; 32])
     }

@@ -1,7 +1,8 @@
-//! Which start of this member this is: a number that only grows.
+//! Persists the incarnation of this member: a number that grows with every start.
 //!
-//! The first on a data directory is the wall clock in seconds, so that a member whose disk was replaced is newer than what
-//! its peers remember of it; each later one is the last plus one, so that peers see when a directory is an older copy.
+//! The first incarnation of a data directory is the wall clock in seconds, so that a member with a replaced disk is
+//! newer than the incarnation its peers remember. Each later incarnation is the previous one plus one, so that peers
+//! can detect that a data directory is an older copy.
 
 use std::fs;
 use std::io;
@@ -12,7 +13,7 @@ use alys_cluster::id::Incarnation;
 
 use crate::storage::files::replace;
 
-/// Counts a start: reads the last incarnation, writes the next durably, and returns it.
+/// Reads the last incarnation, durably writes the next one, and returns it.
 pub fn next(data_dir: &Path, wall: WallTime) -> io::Result<Incarnation> {
     let path = data_dir.join("incarnation");
     let next = last(data_dir)?.map_or(wall.0 / 1_000, |last| last.0 + 1);
@@ -20,7 +21,7 @@ pub fn next(data_dir: &Path, wall: WallTime) -> io::Result<Incarnation> {
     Ok(Incarnation(next))
 }
 
-/// Peers know this start of the member: the next one is later.
+/// Raises the stored incarnation to `known`, which peers have seen, so that the next start is later.
 pub fn raise(data_dir: &Path, known: Incarnation) -> io::Result<()> {
     if last(data_dir)?.is_none_or(|last| last < known) {
         replace(&data_dir.join("incarnation"), format!("{known}\n").as_bytes())?;
@@ -28,7 +29,7 @@ pub fn raise(data_dir: &Path, known: Incarnation) -> io::Result<()> {
     Ok(())
 }
 
-/// The last incarnation that was written down, if there was one. One more is a number too.
+/// Returns the last incarnation written, if any. It is less than `u64::MAX`, so the next one is representable.
 pub fn last(data_dir: &Path) -> io::Result<Option<Incarnation>> {
     let path = data_dir.join("incarnation");
     match fs::read_to_string(&path) {

@@ -1,8 +1,8 @@
 //! BLS keys (`min_pk`: public keys of 48 bytes in G1, signatures of 96 bytes in G2) and their files.
 //!
-//! A key file holds the secret key as hexadecimal, alone, where nobody else can reach it: wider permissions are refused
-//! rather than mended, because a key that was readable may have been read. Secrets are wiped when dropped
-//! and never printed.
+//! A key file contains only the secret key, as hexadecimal. If other users have access to it, it is rejected and its
+//! permissions are not repaired, because the key may already have been read. Secrets are wiped when dropped and never
+//! printed.
 
 use std::fmt;
 use std::io::Read as _;
@@ -16,65 +16,65 @@ use zeroize::Zeroizing;
 use crate::secret_file::{self, SecretFileError};
 use crate::storage::files::create_new;
 
-/// Domain separation tag of every consensus signature (proof-of-possession ciphersuite).
+/// Domain separation tag of consensus signatures (proof-of-possession ciphersuite).
 const SIGNATURE_TAG: &[u8] = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 /// Domain separation tag of proofs of possession.
 const POSSESSION_TAG: &[u8] = b"BLS_POP_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 
-/// Domain separation tag of what members attest about their health: such a signature is none of consensus.
+/// Domain separation tag of health attestations: such a signature is never valid in consensus.
 const ATTESTATION_TAG: &[u8] = b"ALYS_HEALTH_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 
-/// Domain separation tag of what members say about the keys of their links.
+/// Domain separation tag of link certificates.
 const LINK_TAG: &[u8] = b"ALYS_LINK_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 
-/// What of a key file is read: a key, and white space.
+/// Maximum number of bytes read from a key file: a key and white space.
 const TEXT_BYTES_MAX: u64 = 1_024;
 
-/// A signature's length in bytes.
+/// Length of a signature, in bytes.
 pub const SIGNATURE_BYTES: usize = 96;
-/// A public key's length in bytes.
+/// Length of a public key, in bytes.
 pub const PUBLIC_KEY_BYTES: usize = 48;
 
-/// Why a key, a proof or a key file is refused.
+/// Why a key, a proof or a key file is rejected.
 #[derive(Debug, Error)]
 pub enum KeyError {
-    /// The file could not be read or written.
+    /// Reading or writing the file failed.
     #[error("key file {path}: {source}")]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// It can not be opened, or others can reach it.
+    /// The file cannot be opened, or other users have access to it.
     #[error(transparent)]
     Unfit(#[from] SecretFileError),
-    /// What the file holds is no key.
+    /// The file does not contain a valid key.
     #[error("key file {path}: {source}")]
     Content {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the content.
         #[source]
         source: Box<KeyError>,
     },
-    /// Not hexadecimal of the expected length.
+    /// The text does not have the expected number of hexadecimal characters.
     #[error("{what} has {found} hexadecimal characters; expected {expected}")]
     Length {
-        /// What was being read.
+        /// Name of the value.
         what: &'static str,
-        /// Characters found.
+        /// Number of characters found.
         found: usize,
-        /// Characters expected.
+        /// Number of characters expected.
         expected: usize,
     },
-    /// Characters that are not hexadecimal digits.
+    /// The text contains characters that are not hexadecimal digits.
     #[error("{0} holds a character that is not a hexadecimal digit")]
     Digits(&'static str),
-    /// Bytes that are no point of the right group, or no scalar of the field.
+    /// The bytes are not a point of the right group, or not a scalar of the field.
     #[error("{0} is not valid: {1}")]
     Invalid(&'static str, String),
-    /// The proof of possession was not made by the secret of this public key.
+    /// The proof of possession does not belong to this public key.
     #[error("the proof of possession does not belong to this public key")]
     Possession,
 }
@@ -92,29 +92,29 @@ fn from_hex<const N: usize>(what: &'static str, text: &str) -> Result<Zeroizing<
     Ok(bytes)
 }
 
-/// A public key that is on the curve, in the group, and not the identity.
+/// Public key: on the curve, in the group, and not the identity.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey(min_pk::PublicKey);
 
 impl PublicKey {
-    /// Reads 96 hexadecimal characters and checks the group.
+    /// Parses 96 hexadecimal characters and checks the group.
     pub fn from_hex(text: &str) -> Result<Self, KeyError> {
         Self::from_bytes(from_hex::<PUBLIC_KEY_BYTES>("the public key", text)?.as_ref())
     }
 
-    /// Reads 48 bytes and checks the group.
+    /// Parses 48 bytes and checks the group.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
         min_pk::PublicKey::key_validate(bytes)
             .map(Self)
             .map_err(|e| KeyError::Invalid("the public key", blst_error(e)))
     }
 
-    /// The compressed point.
+    /// Returns the compressed point.
     pub fn to_bytes(self) -> [u8; PUBLIC_KEY_BYTES] {
         self.0.to_bytes()
     }
 
-    /// Whether `signature` is this key's over `message`. Costs about a millisecond.
+    /// Verifies a consensus signature by this key over `message`. Takes about a millisecond.
     pub fn verify(&self, message: &[u8], signature: &Signature) -> bool {
         #[cfg(test)]
         if cheap::is_on() {
@@ -123,12 +123,12 @@ impl PublicKey {
         self.verify_tagged(message, signature, SIGNATURE_TAG)
     }
 
-    /// Whether `signature` is this key's over the health that `message` attests.
+    /// Verifies a signature by this key over a health attestation.
     pub fn verify_attestation(&self, message: &[u8], signature: &Signature) -> bool {
         self.verify_tagged(message, signature, ATTESTATION_TAG)
     }
 
-    /// Whether `signature` is this key's over the key of a link that `message` names.
+    /// Verifies a signature by this key over a statement that names a link key.
     pub fn verify_link(&self, message: &[u8], signature: &Signature) -> bool {
         self.verify_tagged(message, signature, LINK_TAG)
     }
@@ -139,7 +139,7 @@ impl PublicKey {
         })
     }
 
-    /// Checks a proof of possession given as 192 hexadecimal characters.
+    /// Verifies a proof of possession, given as 192 hexadecimal characters.
     pub fn verify_possession(&self, proof: &str) -> Result<(), KeyError> {
         let what = "the proof of possession";
         let bytes = from_hex::<SIGNATURE_BYTES>(what, proof)?;
@@ -164,12 +164,12 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A signature as it travels: 96 bytes, checked only when verified.
+/// Signature in wire form: 96 bytes, checked only on verification.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Signature(pub [u8; SIGNATURE_BYTES]);
 
 impl Signature {
-    /// Adds up signatures over one message. Fails if one of them is no point of the curve.
+    /// Aggregates signatures over one message. Fails if one of them is not a point of the curve.
     pub fn aggregate<'a>(parts: impl IntoIterator<Item = &'a Self>) -> Result<Self, KeyError> {
         #[cfg(test)]
         if cheap::is_on() {
@@ -186,10 +186,10 @@ impl Signature {
         Ok(Self(sum.to_signature().to_bytes()))
     }
 
-    /// Whether this is the aggregate of all `keys` over `message`.
+    /// Whether this is the aggregate signature of all `keys` over `message`.
     ///
-    /// Sound only for keys whose possession was proved, which holding a [`PublicKey`] from a checked
-    /// [`Genesis`](crate::genesis::Genesis) ensures.
+    /// Sound only if possession of every key was proved, which is the case for each [`PublicKey`] of a checked
+    /// [`Genesis`](crate::genesis::Genesis).
     pub fn verify_aggregate<'a>(
         &self,
         message: &[u8],
@@ -233,7 +233,7 @@ impl fmt::Debug for Signature {
     }
 }
 
-/// A secret key. Wiped when dropped, never printed.
+/// Secret key. Wiped when dropped, never printed.
 #[derive(Clone)]
 pub struct SecretKey(min_pk::SecretKey);
 
@@ -243,19 +243,19 @@ impl SecretKey {
         Self(min_pk::SecretKey::key_gen(seed, &[]).expect("32 bytes of key material are enough"))
     }
 
-    /// A new key from the system's randomness.
+    /// Generates a key from the operating system's randomness.
     pub fn generate() -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         rand::fill(seed.as_mut());
         Self::from_seed(&seed)
     }
 
-    /// The public half.
+    /// Public half of the key.
     pub fn public_key(&self) -> PublicKey {
         PublicKey(self.0.sk_to_pk())
     }
 
-    /// Signs `message`. Deterministic: the same message gives the same signature.
+    /// Signs `message` for consensus. Deterministic: equal messages give equal signatures.
     pub fn sign(&self, message: &[u8]) -> Signature {
         #[cfg(test)]
         if cheap::is_on() {
@@ -264,29 +264,29 @@ impl SecretKey {
         Signature(self.0.sign(message, SIGNATURE_TAG, &[]).to_bytes())
     }
 
-    /// Signs what `message` attests about this member's health.
+    /// Signs a health attestation of this member.
     pub fn sign_attestation(&self, message: &[u8]) -> Signature {
         Signature(self.0.sign(message, ATTESTATION_TAG, &[]).to_bytes())
     }
 
-    /// Signs that the key of a link, which `message` names, is this member's.
+    /// Signs a statement that a link key, which `message` names, belongs to this member.
     pub fn sign_link(&self, message: &[u8]) -> Signature {
         Signature(self.0.sign(message, LINK_TAG, &[]).to_bytes())
     }
 
-    /// Proves possession of this key, as hexadecimal for a genesis file.
+    /// Proves possession of this key; returns hexadecimal for a genesis file.
     pub fn prove_possession(&self) -> String {
         hex::encode(self.0.sign(&self.public_key().to_bytes(), POSSESSION_TAG, &[]).to_bytes())
     }
 
-    /// Writes the key to a new file with mode 0600, as a whole or not at all. An existing file is never overwritten.
+    /// Writes the key atomically to a new file with mode 0600. An existing file is never overwritten.
     pub fn write(&self, path: &Path) -> Result<(), KeyError> {
         let file_error = |source| KeyError::File { path: path.into(), source };
         let text = Zeroizing::new(hex::encode(self.0.to_bytes()) + "\n");
         create_new(path, text.as_bytes()).map_err(file_error)
     }
 
-    /// Reads a key file, refusing one that others can reach.
+    /// Reads a key file; rejects one that other users have access to.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let file_error = |source| KeyError::File { path: path.into(), source };
         let mut text = Zeroizing::new(String::with_capacity(TEXT_BYTES_MAX as usize + 1));
@@ -305,7 +305,7 @@ impl fmt::Debug for SecretKey {
         f.write_str("SecretKey(…)")
     }
 }
-/// Stand-ins for signatures that cost a hash, for simulations of many seeds. Whoever knows a public key can make them.
+/// Fake signatures that cost only a hash, for simulations of many seeds. Anyone who knows a public key can forge them.
 #[cfg(test)]
 pub(crate) mod cheap {
     use std::cell::{Cell, RefCell};
@@ -320,7 +320,7 @@ pub(crate) mod cheap {
         static PUBLIC_KEYS: RefCell<HashMap<[u8; 32], PublicKey>> = RefCell::default();
     }
 
-    /// From here on, in this thread.
+    /// Enables fake signatures in the current thread.
     pub(crate) fn switch_on() {
         ON.set(true);
     }

@@ -1,8 +1,8 @@
-//! One member of the federation: its actors, its supervision tree, its ops API.
+//! Implements one member of the federation: its actors, its supervision tree, and its ops API.
 //!
-//! [`Node`] starts a member from a checked configuration, says why it ended, and stops it in order. The tree
-//! is one page in [`tree`]; what the actors decide is in [`consensus`] and [`actors`]; what an operator reads
-//! is in [`ops`].
+//! [`Node`] starts a member from a checked configuration, reports why it ended, and stops it gracefully. [`tree`]
+//! defines the supervision tree; [`consensus`] and [`actors`] contain the logic of the actors; [`ops`] is the API for
+//! operators.
 
 pub mod actors;
 pub mod attest;
@@ -78,73 +78,73 @@ use storage::{Disk, Storage};
 use store::RedbStore;
 use tree::{Addresses, NodeContext};
 
-/// The longest a member that has stopped waits for its files to be closed.
+/// Longest wait of a stopped member for its files to be closed.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The longest a start waits for those who only look at the data directory.
+/// Longest wait of a starting member for processes that only read the data directory.
 const LOOKING: Duration = Duration::from_secs(10);
-/// Between two tries.
+/// Interval between attempts to lock the data directory.
 const LOOKING_STEP: Duration = Duration::from_millis(50);
 
 /// Why a node did not start.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The clock is before all times that blocks, certificates and logs can name.
+    /// The clock is before 1970, a time that blocks, certificates and logs cannot represent.
     #[error(
         "the clock of this machine shows a time before 1970; set it, for blocks and certificates name later ones only"
     )]
     Clock,
-    /// Its key does not serve.
+    /// The key is not usable.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// Its key is not the one genesis names.
+    /// The key is not the one that genesis names.
     #[error("key file {path} holds the key {found}; genesis says {expected} for {name}")]
     WrongKey {
-        /// The key file.
+        /// Path of the key file.
         path: PathBuf,
-        /// The public half of the key in it.
+        /// Public half of the key in the file.
         found: String,
-        /// What genesis says.
+        /// Public key in genesis.
         expected: String,
-        /// The member.
+        /// Name of the member.
         name: String,
     },
-    /// The data directory can not be used.
+    /// The data directory is not usable.
     #[error("data directory {path}: {source}")]
     DataDir {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// Another process uses the data directory.
     #[error("data directory {path} is in use by another process")]
     InUse {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
     },
-    /// Others who look at the data directory did not end.
+    /// Processes that only read the data directory did not release it in time.
     #[error(
         "data directory {path} was looked at by another process, such as `config check`, for {LOOKING:?}"
     )]
     LookedAt {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
     },
-    /// An address can not be listened on.
+    /// Binding an address failed.
     #[error("configuration field `{field}` is {address}: {source}")]
     Listen {
-        /// The field.
+        /// Configuration field of the address.
         field: &'static str,
-        /// The address.
+        /// Address that could not be bound.
         address: SocketAddr,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// No certificate for the links could be made.
+    /// The certificate for the links could not be created.
     #[error("the certificate for the links: {0}")]
     Certificate(#[from] IdentityError),
-    /// The token for the ops API does not serve.
+    /// The token for the ops API is not usable.
     #[error("configuration field `ops.token_file`: {0}")]
     Token(#[from] TokenError),
     /// The supervision tree did not start.
@@ -152,22 +152,22 @@ pub enum StartError {
     Tree(String),
 }
 
-/// Who takes spans, and what became of them. By default nobody.
+/// Tracer of a member and the counters of its spans. The default records nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Tracing {
-    /// Takes them.
+    /// Receives the spans.
     pub tracer: Tracer,
-    /// Counts them.
+    /// Counts the spans.
     pub spans: Arc<SpanCounters>,
 }
 
-/// Those outside who take what a member tells.
+/// Services of the embedding process that receive a member's telemetry.
 #[derive(Clone, Default)]
 pub struct NodeEnvironment {
-    /// Whoever takes spans.
+    /// Receiver of spans.
     pub tracing: Tracing,
-    /// The log of the process, for a member that has the process to itself: its lines name the height, and callers of
-    /// the ops API who know the token may change what is logged.
+    /// Log of the process, if the member is alone in its process: log lines then carry the height, and callers of the
+    /// ops API with the token can change the log level.
     pub logs: Option<LogControl>,
 }
 
@@ -183,7 +183,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts every actor and the ops API, in a process whose log is somebody else's.
+    /// Starts all actors and the ops API, in a process whose log does not belong to the member.
     pub async fn start(
         config: NodeConfig,
         genesis: Genesis,
@@ -192,7 +192,7 @@ impl Node {
         Self::start_with(config, genesis, clock, NodeEnvironment::default()).await
     }
 
-    /// The same, with those outside who take what it tells.
+    /// Starts all actors and the ops API, with services of the embedding process.
     pub async fn start_with(
         config: NodeConfig,
         genesis: Genesis,
@@ -236,19 +236,19 @@ impl Node {
         Ok(Self { supervision, ended, shutdown, ops, context, _decisions: decisions, _lock: lock })
     }
 
-    /// What the node is made of, for whoever runs it in the same process.
+    /// Context of the node, for code that runs it in the same process.
     pub fn context(&self) -> &NodeContext {
         &self.context
     }
 
-    /// The root of the supervision tree, whose children are the tiers.
+    /// Root of the supervision tree; its children are the tiers.
     pub fn supervision(&self) -> &EnhancedSupervision {
         &self.supervision
     }
 
-    /// Waits until the tree ends by itself, and says why it did.
+    /// Waits until the tree ends by itself, and returns the reason.
     pub async fn ended(&mut self) -> String {
-        // A panic of the root itself has no row to tell of.
+        // If the root itself panicked, the tree has no reason recorded.
         let outcome = (&mut self.ended).await;
         let row = self.context.supervision.tree.row(&ActorName::literal("root"), 0);
         match (row.and_then(|row| row.gave_up), outcome) {
@@ -258,22 +258,22 @@ impl Node {
         }
     }
 
-    /// This member's shutdown: what stands in for whoever wants it to end.
+    /// Shutdown coordinator of this member, through which all shutdown requests go.
     pub fn shutdown(&self) -> &ShutdownCoordinator {
         &self.shutdown
     }
 
-    /// A signal wants this member to end. One that would take the federation below what it needs is refused the
-    /// first time; it is obeyed later if, within [`WISH_MAX`](alys_cluster::federation::WISH_MAX), the federation can do
-    /// without this member or so many members were told to leave that it can not go on anyway.
+    /// Requests a shutdown because of a signal. A request that would leave the federation with too few healthy members
+    /// is refused at first. It is granted later if, within [`WISH_MAX`](alys_cluster::federation::WISH_MAX), the
+    /// federation can work without this member, or so many members were told to leave that the federation halts anyway.
     pub async fn signalled(&self, signal: &str) -> ShutdownAnswer {
         shutdown::signalled(&self.context, &self.shutdown, signal).await
     }
 
-    /// Shuts the member down in order, whatever becomes of the federation, within the configured deadline; false
-    /// if it had to be forced.
+    /// Shuts the member down gracefully, regardless of the quorum, within the configured deadline; returns false if it
+    /// had to be forced.
     pub async fn stop(self) -> bool {
-        // One that runs is not forced by it.
+        // A shutdown that runs already is not forced by this call.
         if self.shutdown.progress().state == ShutdownState::Running {
             shutdown::request(&self.context, &self.shutdown, Requester::Call, "its owner stops it", true)
                 .await;
@@ -281,22 +281,23 @@ impl Node {
         self.left().await
     }
 
-    /// Waits until a shutdown that was begun is over, and frees what is left; false if it had to be forced.
+    /// Waits until a running shutdown has finished and releases remaining resources; returns false if it had to be
+    /// forced.
     pub async fn left(self) -> bool {
         let outcome = self.shutdown.finished().await;
         self.ops.stop().await;
-        // What the actors left to be closed. A disk that hangs is not waited for.
+        // Waits for files that the actors left to be closed, but not for a disk that hangs.
         let _ = self.context.storage.run_within(CLOSE_DEADLINE, || ()).await;
         outcome == ShutdownOutcome::Graceful
     }
 }
 
-/// Refuses a clock before 1970: it reads as 1970 here, and makes libraries panic.
+/// Rejects a clock before 1970: `SystemClock` clamps it to 1970, and libraries panic on such a time.
 pub fn check_clock(clock: &dyn Clock) -> Result<(), StartError> {
     if clock.since_epoch().is_zero() { Err(StartError::Clock) } else { Ok(()) }
 }
 
-/// Reads the key file and compares it with genesis.
+/// Reads the key file and compares its key with genesis.
 pub fn check_key(config: &NodeConfig, genesis: &Genesis) -> Result<(), StartError> {
     read_key(config, genesis).map(drop)
 }
@@ -323,18 +324,18 @@ fn read_key(config: &NodeConfig, genesis: &Genesis) -> Result<SecretKey, StartEr
     Ok(key)
 }
 
-/// Whether a process uses this data directory. Holds its lock for a moment if none does.
+/// Whether a process uses this data directory. Briefly holds a shared lock if none does.
 pub fn is_in_use(data_dir: &Path) -> bool {
     let lock = File::open(data_dir.join("lock"));
     lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// What a data directory is locked for.
+/// Purpose of a lock on a data directory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// To be looked at, beside others.
+    /// Reading, shared with other readers.
     Look,
-    /// To be a member's, alone.
+    /// Running a member, exclusive.
     Run,
 }
 
@@ -349,7 +350,7 @@ fn lock_data_dir(config: &NodeConfig, purpose: Purpose) -> Result<File, StartErr
     };
     match locked {
         Ok(()) => Ok(lock),
-        // Beside whoever only looks, there is room to look.
+        // The lock is held by readers only, as a shared lock is still available.
         Err(TryLockError::WouldBlock) if purpose == Purpose::Run && lock.try_lock_shared().is_ok() => {
             Err(StartError::LookedAt { path: path.clone() })
         }
@@ -358,7 +359,7 @@ fn lock_data_dir(config: &NodeConfig, purpose: Purpose) -> Result<File, StartErr
     }
 }
 
-/// Locks the data directory of a member that starts. Whoever only looks at it is waited for.
+/// Locks the data directory for a starting member. Waits for processes that only read it.
 async fn lock_for_start(config: &NodeConfig) -> Result<File, StartError> {
     let lock = async {
         loop {
@@ -372,7 +373,7 @@ async fn lock_for_start(config: &NodeConfig) -> Result<File, StartError> {
     tokio::time::timeout(LOOKING, lock).await.map_err(|_| late())?
 }
 
-/// Refuses a file system that is so full that a member would not write to it.
+/// Rejects a file system with less free space than a member reserves.
 fn has_room(directory: &Path) -> io::Result<()> {
     match files::room(directory, Look::Reserve) {
         Some(Room { refused: Some(refused), .. }) => Err(io::Error::from_raw_os_error(refused)),

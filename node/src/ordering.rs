@@ -1,11 +1,11 @@
-//! The embedded engine: it orders opaque transactions and folds them into a state root.
+//! Embedded execution engine that orders opaque transactions and folds them into a state root.
 //!
-//! The root after a block is the fold of SHA-256 over the root before and each transaction. A real virtual
-//! machine follows behind the same trait; what consensus needs of an engine (the same blocks give the same
-//! roots, and a wrong root is found) is all here.
+//! The state root after a block is the SHA-256 fold over the previous root and each transaction. This is all that
+//! consensus needs of an engine: equal blocks give equal roots, and a wrong root is detected. A virtual machine can
+//! replace this engine behind the same trait.
 //!
-//! A transaction that was executed within the last [`RECENT_MAX`] is not pooled again. That is a filter of this
-//! member's pool, not a rule of the chain.
+//! The pool rejects a transaction that is among the last [`RECENT_MAX`] executed ones. This filters this member's pool;
+//! it is not a rule of the chain.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -15,12 +15,12 @@ use crate::consensus::block::{BLOCK_BYTES_MAX, TRANSACTION_BYTES_MAX, transactio
 use crate::consensus::{Block, BlockHash, StateRoot};
 use crate::ports::{ExecutionEngine, Head, Payload, PayloadStatus, TransactionError};
 
-/// Transactions that may wait.
+/// Maximum number of transactions in the pool.
 pub const POOL_MAX: usize = 4_096;
-/// Executed transactions remembered by the pool.
+/// Number of executed transactions that the pool remembers.
 pub const RECENT_MAX: usize = 16_384;
 
-/// See the module.
+/// Engine that orders transactions without interpreting them; see the module documentation.
 pub struct OrderingEngine {
     head: Head,
     pool: VecDeque<Vec<u8>>,
@@ -30,7 +30,7 @@ pub struct OrderingEngine {
 }
 
 impl OrderingEngine {
-    /// An engine at `head` with an empty pool.
+    /// Creates an engine at `head` with an empty pool.
     pub fn new(head: Head) -> Self {
         Self {
             head,

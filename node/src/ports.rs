@@ -1,30 +1,30 @@
-//! What the node asks of the outside: an execution engine and a block store, as traits.
+//! Traits for what the node needs from outside: an execution engine and a block store.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::consensus::{Block, BlockHash, Certificate, StateRoot};
 
-/// The end of a chain: its last block, in what the next one must build on.
+/// Head of the chain: the properties of the last block that the next block builds on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
-    /// Its height; 0 for genesis.
+    /// Height of the last block; 0 for genesis.
     pub height: u64,
-    /// Its hash; the genesis hash for genesis.
+    /// Hash of the last block; the genesis hash for genesis.
     pub hash: BlockHash,
-    /// The state after it.
+    /// State root after the last block.
     pub state_root: StateRoot,
-    /// Its time stamp; 0 for genesis.
+    /// Timestamp of the last block, milliseconds since the Unix epoch; 0 for genesis.
     pub timestamp_ms: u64,
 }
 
 impl Head {
-    /// The head of a chain without blocks.
+    /// Head of a chain without blocks.
     pub fn genesis(hash: [u8; 32]) -> Self {
         Self { height: 0, hash: BlockHash(hash), state_root: StateRoot::default(), timestamp_ms: 0 }
     }
 
-    /// The head of a chain that ends with `block`.
+    /// Head of a chain that ends with `block`.
     pub fn of(block: &Block) -> Self {
         Self {
             height: block.height,
@@ -35,133 +35,133 @@ impl Head {
     }
 }
 
-/// What an engine found of a payload.
+/// Result of the execution of a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PayloadStatus {
-    /// Executing it gives what it says.
+    /// The execution gives the state root that the block declares.
     Valid,
-    /// It does not, for this reason.
+    /// The block is invalid, for this reason.
     Invalid(String),
     /// The engine does not know the parent.
     Syncing,
 }
 
-/// The contents of a block to be built.
+/// Contents of a block to be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payload {
-    /// In order.
+    /// Transactions in order.
     pub transactions: Vec<Vec<u8>>,
-    /// The state after them.
+    /// State root after the transactions.
     pub state_root: StateRoot,
 }
 
-/// Why a transaction was not taken.
+/// Why a transaction was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TransactionError {
-    /// It has no bytes, or too many.
+    /// The transaction has no bytes, or too many.
     #[error("the transaction has {bytes} bytes; expected 1 to {max}")]
     Size {
-        /// Its size.
+        /// Size of the transaction, in bytes.
         bytes: usize,
-        /// The largest size.
+        /// Maximum size, in bytes.
         max: usize,
     },
-    /// It waits already, or was executed lately.
+    /// The transaction is in the pool already, or was executed recently.
     #[error("the transaction is known already")]
     Known,
-    /// The pool is full.
+    /// The pool is full; holds its capacity.
     #[error("the pool is full ({0} transactions); try again after the next block")]
     Full(usize),
 }
 
-/// Executes blocks. Shaped like the Engine API (`newPayload`, `forkchoiceUpdated`, `getPayload`), so that an
-/// external engine can follow behind the same trait.
+/// Execution engine with the operations of the Engine API (`newPayload`, `forkchoiceUpdated`, `getPayload`), so that an
+/// external engine can implement the same trait.
 pub trait ExecutionEngine: Send + 'static {
     /// Executes `block` on its parent without making it the head.
     fn new_payload(&mut self, block: &Block) -> PayloadStatus;
     /// Makes `block`, whose execution was valid, the head.
     fn forkchoice_updated(&mut self, block: &Block);
-    /// Builds a payload on `parent` from what waits; `None` if the parent is not known.
+    /// Builds a payload on `parent` from the pool; `None` if the parent is not the head.
     fn get_payload(&mut self, parent: &BlockHash) -> Option<Payload>;
-    /// Adds a transaction to what waits; returns how many do.
+    /// Adds a transaction to the pool; returns the number of transactions in it.
     fn add_transaction(&mut self, transaction: Vec<u8>) -> Result<usize, TransactionError>;
-    /// The last block it was told of.
+    /// Last block that was made the head.
     fn head(&self) -> Head;
 }
 
-/// A block as stored.
+/// Block with its certificate, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredBlock {
     /// The block.
     pub block: Block,
-    /// Its proof.
+    /// Certificate that proves the decision.
     pub certificate: Certificate,
-    /// What this member observed of it; no part of consensus.
+    /// Times observed by this member; not part of consensus.
     pub observed: Observed,
 }
 
-/// When this member saw a block come about.
+/// Times at which this member observed a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
-    /// When the proposal was seen, in milliseconds since the Unix epoch.
+    /// Time at which the proposal was received, milliseconds since the Unix epoch; absent if it was not.
     pub proposal_at_ms: Option<u64>,
-    /// When the block was decided or adopted.
+    /// Time at which the block was decided or adopted, milliseconds since the Unix epoch.
     pub decided_at_ms: u64,
-    /// Whether it was fetched from a peer.
+    /// Whether the block was fetched from a peer.
     pub adopted: bool,
 }
 
 /// Why the store failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The file could not be read or written.
+    /// Reading or writing the file failed.
     #[error("the block store: {0}")]
     Io(#[source] std::io::Error),
-    /// The database says that its file is damaged.
+    /// The database reports a damaged file.
     #[error("the block store is damaged: {0}")]
     Corrupt(String),
-    /// Something else the database says.
+    /// Other error of the database.
     #[error("the block store: {0}")]
     Database(String),
-    /// A stored value means nothing: the file was written by something else.
+    /// A stored value cannot be decoded: another program wrote the file.
     #[error("the block store, {what}: {reason}")]
     Value {
-        /// Which value.
+        /// Name of the value.
         what: String,
-        /// Why.
+        /// Reason of the decoding error.
         reason: String,
     },
     /// The store belongs to another chain.
     #[error("the block store is of the chain with genesis {found}; expected {expected}")]
     Chain {
-        /// The genesis it belongs to.
+        /// Genesis hash of the store.
         found: BlockHash,
-        /// The genesis of this member.
+        /// Genesis hash of this member.
         expected: BlockHash,
     },
-    /// The store was written by another member.
+    /// Another member wrote the store.
     #[error("the block store is of another member, or of a former key of this one; expected this member's")]
     Foreign,
     /// A block does not follow the head.
     #[error("block {height} on parent {parent} does not follow the head {head_hash} at height {head}")]
     Order {
-        /// The block's height.
+        /// Height of the block.
         height: u64,
-        /// Its parent.
+        /// Parent hash of the block.
         parent: BlockHash,
-        /// The head's height.
+        /// Height of the head.
         head: u64,
-        /// The head's hash.
+        /// Hash of the head.
         head_hash: BlockHash,
     },
 }
 
-/// Keeps blocks. What was appended survives a crash, as a whole or not at all.
+/// Persistent store of blocks. An appended block survives a crash; appending is atomic.
 pub trait BlockStore: Send + 'static {
-    /// The last block.
+    /// Head of the stored chain.
     fn head(&self) -> Head;
-    /// Adds a block above the head: block, certificate and head in one transaction.
+    /// Appends a block to the head: block, certificate and head in one transaction.
     fn append(&mut self, block: &StoredBlock) -> Result<(), StoreError>;
-    /// The block at `height`.
+    /// Returns the block at `height`, if it is stored.
     fn block(&self, height: u64) -> Result<Option<StoredBlock>, StoreError>;
 }

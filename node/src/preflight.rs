@@ -1,5 +1,5 @@
-//! Would a member start with this configuration? What [`crate::Node::start`] refuses at once is refused here too, and
-//! nothing is begun: no directory, journal or chain is made.
+//! Checks whether a member would start with a configuration. It performs the same checks as [`crate::Node::start`] but
+//! creates nothing: no directory, journal or chain.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -18,36 +18,36 @@ use crate::ports::{BlockStore as _, StoreError};
 use crate::store::RedbStore;
 use crate::{Purpose, StartError, check_clock, check_key, check_token, has_room, incarnation, lock_data_dir};
 
-/// The file that shows whether the data directory can be written; it is there for a moment only.
+/// Temporary file that shows whether the data directory is writable.
 const PROBE: &str = "check.new";
 
 /// Why the member would not start.
 #[derive(Debug, Error)]
 pub enum PreflightError {
-    /// Its key, token, data directory or addresses do not serve.
+    /// The key, token, data directory or an address is not usable.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// Its chain can not be opened.
+    /// The block store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Its journal is missing or damaged.
+    /// The signer's journal is missing or damaged.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// Its consensus log can not be read.
+    /// The consensus log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
 }
 
-/// What was found of a configuration that serves.
+/// Result of a successful check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preflight {
-    /// The member may start.
+    /// The member can start.
     Ready,
-    /// It runs already: what it has on disk, and its addresses, were not looked at.
+    /// The member is running already; its data and addresses were not checked.
     Running,
 }
 
-/// Checks key, token, data directory and addresses.
+/// Checks the clock, key, token, data directory and addresses.
 pub fn check(config: &NodeConfig, genesis: &Genesis) -> Result<Preflight, PreflightError> {
     check_clock(&SystemClock::default())?;
     check_key(config, genesis)?;
@@ -58,7 +58,7 @@ pub fn check(config: &NodeConfig, genesis: &Genesis) -> Result<Preflight, Prefli
         }
         has_room(&config.data_dir).map_err(|error| data_dir(config, error))?;
         writable(&config.data_dir).map_err(|error| data_dir(config, error))?;
-        // Held until all of it was looked at: a start waits so long.
+        // Held until the data is checked; a starting member waits for this lock.
         let _lock = match lock_data_dir(config, Purpose::Look) {
             Err(StartError::InUse { .. }) => return Ok(Preflight::Running),
             locked => locked?,
@@ -70,7 +70,7 @@ pub fn check(config: &NodeConfig, genesis: &Genesis) -> Result<Preflight, Prefli
         has_room(begun).map_err(|error| data_dir(config, error))?;
         writable(begun).map_err(|error| data_dir(config, error))?;
     }
-    // Held until both are, for they may be the same.
+    // Both listeners are held at the same time, because the two addresses may be equal.
     let _link = bind("link.listen", config.link.listen)?;
     let _ops = bind("ops.address", config.ops.address)?;
     Ok(Preflight::Ready)
@@ -80,20 +80,20 @@ fn data_dir(config: &NodeConfig, source: io::Error) -> StartError {
     StartError::DataDir { path: config.data_dir.clone(), source }
 }
 
-/// Makes a file and takes it away again: modes alone do not tell of a mount that is read-only.
+/// Creates and removes a file: permission bits alone do not reveal a read-only mount.
 fn writable(directory: &Path) -> io::Result<()> {
     let probe = directory.join(PROBE);
     File::create(&probe)?;
     fs::remove_file(&probe)
 }
 
-/// Looks at what a member that has run left behind.
+/// Checks the files of a member that has run before.
 fn check_data(config: &NodeConfig, genesis: &Genesis) -> Result<(), PreflightError> {
     incarnation::last(&config.data_dir).map_err(|error| data_dir(config, error))?;
     let (chain, journal) = (config.data_dir.join("chain.redb"), config.data_dir.join("signatures.journal"));
     let identity = genesis.identity_of(&config.identity.name).expect("a configuration that was loaded");
     let mark = JournalMark::default();
-    // What leads to nothing is there as well, and refused.
+    // A dangling symbolic link counts as an existing store, and opening it fails.
     let height = if chain.symlink_metadata().is_ok() {
         RedbStore::open(&chain, genesis.hash())?.beside(identity, mark.clone())?.head().height
     } else {
@@ -102,7 +102,7 @@ fn check_data(config: &NodeConfig, genesis: &Genesis) -> Result<(), PreflightErr
     let log = config.data_dir.join("consensus.log");
     let log = log.exists().then(|| read_log(&log, identity)).transpose()?;
     if journal.exists() {
-        // One that can only be read serves an audit, not a member.
+        // A journal that is only readable suffices for an audit, not for a member.
         let opened = OpenOptions::new().append(true).open(&journal);
         opened.map_err(|source| JournalError::File { path: journal.clone(), source })?;
         let (found, records) = Journal::read(&journal, identity)?;
@@ -120,7 +120,7 @@ fn check_data(config: &NodeConfig, genesis: &Genesis) -> Result<(), PreflightErr
     Ok(())
 }
 
-/// A start writes to it.
+/// Opens the log for writing first, as a start does, then reads it.
 fn read_log(path: &Path, identity: BlockHash) -> Result<log::Contents, LogError> {
     let opened = OpenOptions::new().write(true).open(path);
     opened.map_err(|source| LogError::File { path: path.into(), source })?;

@@ -1,13 +1,13 @@
-//! How this member leaves.
+//! Defines the phases and tasks of this member's shutdown.
 //!
 //! ```text
-//!   preparation     farewell    peers are told; the height in hand is decided, or given up
+//!   preparation     farewell    notify peers; finish the current height, or abort it
 //!   actor_shutdown  actors      dependents first, background before critical
-//!   cleanup         supervisors the tree itself; then whatever was added
-//!   finalization    record      what the next start finds
+//!   cleanup         supervisors the tree itself; then tasks that were added
+//!   finalization    record      log the state that the next start finds
 //! ```
 //!
-//! The answers of the ops API go on until all of this is over, so that it can be watched.
+//! The ops API answers until all phases are over, so that the shutdown can be observed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -28,26 +28,26 @@ use crate::actors::consensus::ConsensusMessage;
 use crate::actors::consensus::message::DrainResult;
 use crate::tree::NodeContext;
 
-/// The phase before any actor stops.
+/// Phase before any actor stops.
 pub const FAREWELL: &str = "farewell";
-/// The phase in which actors stop.
+/// Phase in which actors stop.
 pub const ACTORS: &str = "actors";
-/// The phase in which supervisors end, and what actors leave is tidied up.
+/// Phase in which supervisors stop and remaining resources are cleaned up.
 pub const SUPERVISORS: &str = "supervisors";
-/// The last phase.
+/// Last phase.
 pub const RECORD: &str = "record";
 
-/// The longest a height in hand is waited for, in slots: a proposal, and two more rounds.
+/// Longest wait for the current height to finish, in slots: a proposal and two more rounds.
 const FAREWELL_SLOTS: u32 = 2;
-/// The longest a peer is waited for to confirm that it knows.
+/// Longest wait for a peer's acknowledgement.
 const CONFIRMATION: Duration = Duration::from_millis(500);
-/// Between two looks whether it did.
+/// Interval between checks for acknowledgements.
 const LOOK: Duration = Duration::from_millis(20);
-/// Between two looks whether a member that was refused may leave now.
+/// Interval between retries of a refused shutdown request.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
-/// The longest the federation actor is waited for.
+/// Longest wait for the federation actor.
 const DEADLINE: Duration = Duration::from_secs(1);
-/// What a forced end may take.
+/// Longest duration of a forced stop.
 const FORCED: Duration = Duration::from_millis(300);
 
 type Root = ActorRef<Mail<SupervisorMessage>>;
@@ -56,16 +56,17 @@ fn phases(block_time: Duration, deadline: Duration) -> Vec<ShutdownPhase> {
     let phase =
         |name, state, after, deadline, recovers| ShutdownPhase { name, state, after, deadline, recovers };
     vec![
-        // What can not be finished in time is given up: the log has it.
+        // A height that does not finish in time is aborted: the consensus log allows its replay.
         phase(FAREWELL, ShutdownState::Preparation, vec![], block_time * FAREWELL_SLOTS, true),
         phase(ACTORS, ShutdownState::ActorShutdown, vec![FAREWELL], deadline, true),
-        // Supervisors kill whom they still have at its deadline; only one that hangs itself is forced.
+        // Supervisors kill their remaining children at their own deadline; only a supervisor that hangs itself is
+        // forced.
         phase(SUPERVISORS, ShutdownState::Cleanup, vec![ACTORS], deadline, false),
         phase(RECORD, ShutdownState::Finalization, vec![SUPERVISORS], deadline, true),
     ]
 }
 
-/// The shutdown of the member whose tree hangs below `root`.
+/// Creates the shutdown coordinator of the member whose supervision tree has this `root`.
 pub fn coordinator(context: &NodeContext, root: &Root) -> ShutdownCoordinator {
     let deadline = context.config.stop_deadline;
     let killed = root.clone();
@@ -94,7 +95,7 @@ pub fn coordinator(context: &NodeContext, root: &Root) -> ShutdownCoordinator {
     coordinator
 }
 
-/// Asks this member to leave, knowing what that means to the federation.
+/// Requests the shutdown of this member, with its impact on the federation's quorum.
 pub async fn request(
     context: &NodeContext,
     coordinator: &ShutdownCoordinator,
@@ -102,7 +103,7 @@ pub async fn request(
     reason: &str,
     force: bool,
 ) -> ShutdownAnswer {
-    // Whoever forces does not ask, nor does a shutdown that runs: nothing stands between it and its effect.
+    // A forced request, or one during a running shutdown, skips the quorum check and takes effect at once.
     let asks = !force && coordinator.progress().state == ShutdownState::Running;
     let asking = asks.then(|| Asking::begin(context, coordinator, false));
     let impact = match &asking {
@@ -112,8 +113,8 @@ pub async fn request(
     coordinator.request(Request { requester, reason: reason.to_owned(), force, impact })
 }
 
-/// A signal asks this member to leave. Nobody waits for an answer to a signal, so that it asks on for a while when it is
-/// refused: until the others can do without this member, or were told to leave as well.
+/// Requests the shutdown because of a signal. A signal has no caller that could retry, so a refused request is retried
+/// for a while: until the federation can work without this member, or the other members were told to shut down as well.
 pub async fn signalled(
     context: &NodeContext,
     coordinator: &ShutdownCoordinator,
@@ -139,15 +140,15 @@ pub async fn signalled(
     answer
 }
 
-/// One of those who ask at present whether this member may leave. They share one wish, and the last of them takes it
-/// back, if none has been granted it; whoever gives up asking is one of them no longer.
+/// One pending request to leave the federation. All pending requests share one announced intention to leave. Dropping
+/// the last of them withdraws it, unless a request was granted.
 struct Asking {
     count: Arc<Mutex<usize>>,
     federation: Address<FederationMessage>,
     gate: GateReader,
     clock: Arc<dyn Clock>,
     coordinator: ShutdownCoordinator,
-    /// Whether the wish stands though it is refused.
+    /// Whether the intention stays announced although the request is refused.
     is_told: bool,
 }
 
@@ -164,15 +165,17 @@ impl Asking {
         }
     }
 
-    /// Where the federation stands, once every healthy peer knows that this member wants to leave, or had the time to.
+    /// Returns the impact on the quorum, once every healthy peer has acknowledged the intention to leave or the timeout
+    /// has passed.
     async fn impact(&self) -> QuorumImpact {
         let verdict = self.gate.verdict(self.clock.now());
         let until = self.clock.now() + CONFIRMATION;
         loop {
             let want = |reply| FederationMessage::Want(self.is_told, reply);
             let Ok((verdict, staying)) = self.federation.call(DEADLINE, want).await else {
-                // An actor that is only slow has not said otherwise while its last verdict holds, and nobody has said that
-                // it stays; one that hangs has a closed gate, and soon nobody counts its member.
+                // The federation actor does not reply. If it is only slow, its last verdict still holds, and no peer
+                // has confirmed that it stays. If it hangs, the gate closes and the other members soon stop counting
+                // this member.
                 let (healthy, required) = (verdict.healthy, verdict.required);
                 let is_counted = verdict.decision == Decision::Open;
                 let unsure = if healthy > required { healthy - 1 } else { 0 };
@@ -191,7 +194,7 @@ impl Asking {
         }
     }
 
-    /// Asks until this member may leave, its shutdown runs for another reason, or the wish is over.
+    /// Retries until this member may leave, a shutdown starts for another reason, or `WISH_MAX` has passed.
     async fn ask_on(self, signal: String) {
         let until = self.clock.now() + WISH_MAX;
         while self.clock.now() < until {
@@ -218,19 +221,19 @@ impl Asking {
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        // Held until the wish is taken back: whoever asks next wishes after that.
+        // Held until the intention is withdrawn, so that the next request announces it after that.
         let mut asking = self.count.lock().unwrap_or_else(PoisonError::into_inner);
         *asking -= 1;
         if *asking == 0 && self.coordinator.progress().state == ShutdownState::Running {
-            // A federation actor that is being restarted begins without a wish.
+            // If the federation actor is restarting, it starts without an announced intention.
             let _ = self.federation.cast(FederationMessage::Stay);
         }
     }
 }
 
 async fn tell_peers(context: NodeContext, reason: String) -> Result<String, String> {
-    // From here on an actor that ends has not failed, and nobody is restarted for not answering. Either may be
-    // down, and then says nothing anyway.
+    // From here on the end of an actor is not a failure, and unresponsive actors are not restarted. If either of the
+    // two actors is down, it reports nothing anyway.
     let _ = context.addresses.health.cast(HealthMessage::Shutdown(reason.clone()));
     let _ = context.addresses.recovery.cast(RecoveryMessage::Shutdown);
     let told = async {
@@ -239,7 +242,7 @@ async fn tell_peers(context: NodeContext, reason: String) -> Result<String, Stri
             let unaware = context.addresses.federation.call(DEADLINE, ask).await;
             match unaware {
                 Ok(unaware) if unaware.is_empty() => return Ok("every peer that answers knows".to_owned()),
-                // One that is restarted meanwhile knows nothing of it, and is told again.
+                // A federation actor that restarted meanwhile has lost the notification and receives it again.
                 Ok(_) | Err(_) => sleep(LOOK).await,
             }
         }
@@ -263,8 +266,7 @@ async fn finish_height(context: NodeContext) -> Result<String, String> {
 }
 
 async fn stop_actors(context: NodeContext) -> Result<String, String> {
-    // Each supervisor kills at the actor's own deadline; this one only keeps from waiting for a supervisor that
-    // hangs.
+    // Each supervisor kills at the actor's own deadline; this deadline only protects against a supervisor that hangs.
     let deadline = context.config.stop_deadline;
     actors::stop(&context.supervision.tree, deadline).await.map_err(|circle| circle.to_string())?.note()
 }

@@ -1,21 +1,21 @@
-//! Which signals a running member obeys, and what becomes of the others.
+//! Handles signals of a running member.
 //!
 //! | signal | effect |
 //! | --- | --- |
-//! | TERM, INT, QUIT | the member leaves in order; again, it insists |
-//! | HUP | ignored, and said: there is nothing to reload, and the log is no file that a member opens |
-//! | USR1, USR2, ALRM and all others that would end a process without a fault of its own | ignored, and said |
-//! | PIPE, XFSZ | the write fails with an error that names its file; XFSZ is said once |
+//! | TERM, INT, QUIT | the member shuts down gracefully; a repeated signal insists |
+//! | HUP | ignored and logged: there is no configuration to reload, and the member opens no log file |
+//! | USR1, USR2, ALRM and all others that would end a process without a fault of its own | ignored and logged |
+//! | PIPE, XFSZ | the write fails with an error that names its file; XFSZ is logged once |
 //!
-//! Left as they are: KILL and STOP, which no process can change; ABRT, BUS, FPE, ILL, SEGV, SYS and TRAP, which tell of a
-//! fault of the process; TSTP, TTIN and TTOU, with which a shell stops a job that it continues later.
+//! Other signals keep their default: KILL and STOP cannot be changed; ABRT, BUS, FPE, ILL, SEGV, SYS and TRAP report a
+//! fault of the process; TSTP, TTIN and TTOU let a shell stop a job and continue it later.
 
 use std::io;
 
 use nix::sys::signal::{SigSet, Signal as Number};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Ignored, by number: those whose effect would else be the end of the process.
+/// Ignored signals by number, whose default action ends the process.
 const IGNORED: [(i32, &str); 10] = [
     (1, "SIGHUP"),
     (10, "SIGUSR1"),
@@ -28,22 +28,22 @@ const IGNORED: [(i32, &str); 10] = [
     (29, "SIGIO"),
     (30, "SIGPWR"),
 ];
-/// A write would make a file larger than the process may: the write fails, and the signal need not end the process.
+/// A write would exceed the process's file size limit. The write fails; the signal does not have to end the process.
 const XFSZ: i32 = 25;
-/// Real-time signals, which have numbers only. The first two belong to the system's thread library.
+/// Real-time signals, which have numbers only. The first two, 32 and 33, belong to the thread library.
 const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
 
-/// What tells a member to leave.
+/// Signals that request a shutdown.
 const LEAVE: [i32; 3] = [15, 2, 3];
 
-/// Holds back what is to be ignored until [`Signals::take`] knows of it: it would end a process that begins. To be called
-/// before there are other threads.
+/// Blocks the signals that are to be ignored until [`Signals::take`] handles them: before that they would end the
+/// process. Must be called before other threads exist.
 pub(crate) fn hold() -> nix::Result<()> {
     block(&IGNORED.map(|(number, _)| number))
 }
 
-/// Holds back what tells a member to leave as well, from this thread and from those that it starts: what comes waits for
-/// a thread that takes it, or for the program that this process executes next.
+/// Also blocks the signals that request a shutdown, in this thread and the threads that it starts. They stay pending
+/// until a thread takes them, or until the program that this process executes next takes them.
 pub(crate) fn hold_all() -> nix::Result<()> {
     hold()?;
     block(&LEAVE)
@@ -57,14 +57,15 @@ fn block(numbers: &[i32]) -> nix::Result<()> {
     held.thread_block()
 }
 
-/// Holds back what would end a command that writes more to a file than it may: the write fails. A member takes it later.
+/// Blocks SIGXFSZ, so that a write beyond the file size limit fails instead of ending the command. A running member
+/// handles the signal later.
 pub(crate) fn hold_too_large() -> nix::Result<()> {
     let mut held = SigSet::empty();
     held.add(Number::SIGXFSZ);
     held.thread_block()
 }
 
-/// The signals that tell a member to leave.
+/// Streams of the signals that request a shutdown.
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -72,7 +73,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Takes all signals from here on, whatever the process inherited. Must be called within a runtime.
+    /// Takes over all signals from here on, whatever mask the process inherited. Must be called within a runtime.
     pub(crate) fn take() -> io::Result<Self> {
         let real_time = REAL_TIME.map(|number| (number, format!("real-time signal {number}")));
         let named = IGNORED.map(|(number, name)| (number, name.to_owned()));
@@ -81,7 +82,7 @@ impl Signals {
         }
         let mut too_large = signal(SignalKind::from_raw(XFSZ))?;
         tokio::spawn(async move {
-            // Once: the line about it may be what is written to that file.
+            // Reported once: the log line may itself be written to the file that is full.
             if too_large.recv().await.is_some() {
                 tracing::error!(
                     signal = "SIGXFSZ",
@@ -94,12 +95,12 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
         };
-        // Also those that whoever started this process had blocked.
+        // Also unblocks signals that the parent process had blocked.
         SigSet::all().thread_unblock()?;
         Ok(signals)
     }
 
-    /// Waits for the next signal that tells the member to leave.
+    /// Waits for the next signal that requests a shutdown.
     pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

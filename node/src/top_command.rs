@@ -1,4 +1,4 @@
-//! `alys-node top`: a running federation in the terminal, or once as a table.
+//! Implements `alys-node top`: shows a running federation in the terminal, or once as a table.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,16 +10,16 @@ use clap::Args;
 
 use crate::cli::member;
 
-/// Members of `alys-node testnet init`.
+/// Number of members of a default `alys-node testnet init`.
 const TESTNET: u16 = 4;
 
-/// Whom to watch, and how.
+/// Members to watch, and display options.
 #[derive(Args)]
 pub(crate) struct Top {
-    /// A member's ops address; again for each further one. By default those of a testnet on loopback.
+    /// A member's ops address; repeat for each further member. Default: the members of a testnet on loopback.
     #[arg(long = "url", visible_alias = "ops", value_name = "URL", value_delimiter = ',')]
     urls: Vec<Target>,
-    /// A member's configuration file, for its ops address; again for each further one.
+    /// A member's configuration file, for its ops address; repeat for each further member.
     #[arg(long, value_name = "FILE")]
     config: Vec<PathBuf>,
     #[command(flatten)]

@@ -1,7 +1,7 @@
-//! `alys-node backup`: a copy of the chain, from a member that runs.
+//! Implements `alys-node backup`: copies the chain from a running member.
 //!
-//! A restored journal would be older than what the key has signed since, so that the copy has a new one: a member that is
-//! restored remembers nothing of what it signed, and signs nothing where it may have signed before.
+//! A restored journal would miss the signatures made since the backup, so the copy gets a new journal: a restored
+//! member does not know what it signed before and signs nothing where it may have signed already.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -23,15 +23,16 @@ use clap::Args;
 use super::member::{get, reachable};
 use crate::ConfigFile;
 
-/// What is copied, and where to.
+/// Source and destination of the copy.
 #[derive(Args)]
 pub(crate) struct Backup {
     #[command(flatten)]
     file: ConfigFile,
-    /// The member that is asked, such as `http://127.0.0.1:3001`: any of the federation. Default the configuration's own.
+    /// The member to copy from, such as `http://127.0.0.1:3001`; any member of the federation. Default: the
+    /// configuration's own `ops.address`.
     #[arg(long, value_name = "URL")]
     from: Option<Target>,
-    /// The directory of the copy. Made if it is missing; one from before is brought up to date.
+    /// The directory of the copy. Created if missing; an earlier copy is updated.
     #[arg(long)]
     out: PathBuf,
 }
@@ -47,7 +48,7 @@ pub(crate) fn run(command: &Backup) -> anyhow::Result<ExitCode> {
     if !journal.exists() {
         Journal::create(&journal, identity).with_context(|| format!("{}", journal.display()))?;
     }
-    // An older journal beside newer blocks would agree with them, and let the key sign twice.
+    // An older journal beside newer blocks would match them, and let the key sign twice.
     ensure!(
         Journal::is_new(&journal, identity)?,
         "{} remembers signatures; expected a directory that `backup` made, never a copy of a data directory",
@@ -67,7 +68,8 @@ pub(crate) fn run(command: &Backup) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Keeps out who would write there as well: a member whose data it is, or another backup, whose drafts have the same names.
+/// Locks the directory against other writers: a member that uses it as its data directory, or another backup, whose
+/// temporary files have the same names.
 fn alone_in(directory: &Path) -> anyhow::Result<File> {
     let path = directory.join("lock");
     let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
@@ -81,7 +83,7 @@ fn alone_in(directory: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// The block that a member shows, whose hash must be the one that its certificate is of.
+/// Converts a block from the API. Its hash must be the one that its certificate is for.
 fn stored(view: &BlockView, genesis: &Genesis) -> anyhow::Result<StoredBlock> {
     let proposer = genesis.members().iter().position(|member| member.name.as_str() == view.proposer);
     let proposer = proposer.with_context(|| format!("the proposer {:?} is no member", view.proposer))?;

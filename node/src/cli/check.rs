@@ -1,4 +1,4 @@
-//! `alys-node config check`: would `run` start?
+//! Implements `alys-node config check`: checks whether `run` would start.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `alys-node completions` and `alys-node manual`: what shells and `man` are told of the command line.
+//! Implements `alys-node completions` and `alys-node manual`: generates shell completions and manual pages.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,11 +12,11 @@ use crate::Cli;
 
 #[derive(Args)]
 pub(crate) struct Completions {
-    /// For which shell.
+    /// The shell to complete for.
     shell: Shell,
 }
 
-/// Prints the script for a shell.
+/// Prints the completion script for a shell.
 pub(crate) fn completions(command: &Completions) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(command.shell, &mut Cli::command(), "alys-node", &mut script);
@@ -26,12 +26,12 @@ pub(crate) fn completions(command: &Completions) -> ExitCode {
 
 #[derive(Args)]
 pub(crate) struct Manual {
-    /// The directory for the pages, one for each command; made if it is missing.
+    /// The directory for the pages, one per command; created if missing.
     #[arg(long)]
     out: PathBuf,
 }
 
-/// Writes the pages.
+/// Writes the manual pages.
 pub(crate) fn manual(command: &Manual) -> anyhow::Result<ExitCode> {
     let Manual { out } = command;
     fs::create_dir_all(out).with_context(|| format!("directory {}", out.display()))?;

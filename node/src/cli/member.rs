@@ -1,4 +1,4 @@
-//! Which member a command asks.
+//! Options that select the member a command talks to, and the HTTP client for it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::de::DeserializeOwned;
 
-/// The longest a member is waited for to answer.
+/// Timeout of a request to a member.
 pub(crate) const REQUEST: Duration = Duration::from_secs(2);
 
-/// A running member.
+/// Address of a running member.
 #[derive(Args)]
 pub(crate) struct MemberArgs {
-    /// The member's ops address, such as `http://127.0.0.1:3001`. Default the `ops.address` of `--config`; without one
+    /// The member's ops address, such as `http://127.0.0.1:3001`. Default: `ops.address` of `--config`; without one
     /// `http://127.0.0.1:3001`, the first member of `testnet init`.
     #[arg(long, visible_alias = "ops", value_name = "URL", env = "ALYS_OPS__ADDRESS")]
     url: Option<Target>,
@@ -26,7 +26,7 @@ pub(crate) struct MemberArgs {
 }
 
 impl MemberArgs {
-    /// Where the member answers.
+    /// Ops address of the member.
     pub(crate) fn target(&self) -> anyhow::Result<Target> {
         let target = match (&self.url, self.ops()?) {
             (Some(url), _) => url.clone(),
@@ -36,12 +36,12 @@ impl MemberArgs {
         Ok(reachable(target))
     }
 
-    /// The token file that its configuration names.
+    /// Token file named by the member's configuration.
     pub(crate) fn token_file(&self) -> anyhow::Result<Option<PathBuf>> {
         Ok(self.ops()?.and_then(|ops| ops.token_file))
     }
 
-    /// The data directory of its configuration, as far as that is a directory of this machine.
+    /// Data directory of the member's configuration, if it exists on this machine.
     pub(crate) fn data_dir(&self) -> anyhow::Result<Option<PathBuf>> {
         let load = |file| NodeConfig::load(file, &Overrides::default());
         let loaded = self.config.as_deref().map(load).transpose()?;
@@ -53,7 +53,7 @@ impl MemberArgs {
     }
 }
 
-/// A member that listens on every address is asked on loopback.
+/// Replaces an unspecified address (listening on all interfaces) by loopback.
 pub(crate) fn reachable(target: Target) -> Target {
     let Some(address) = target.address().filter(|address| address.ip().is_unspecified()) else {
         return target;
@@ -65,13 +65,13 @@ pub(crate) fn reachable(target: Target) -> Target {
     SocketAddr::new(ip, address.port()).into()
 }
 
-/// Asks the member itself: a proxy that the environment names would be given the token.
+/// HTTP client that ignores proxies of the environment: a proxy would receive the token.
 pub(crate) fn agent(patience: Duration) -> ureq::Agent {
     let config = ureq::Agent::config_builder().timeout_global(Some(patience)).http_status_as_error(false);
     config.proxy(None).build().into()
 }
 
-/// What a member answers to a `GET`.
+/// Sends a `GET` to a member and decodes the response.
 pub(crate) fn get<T: DeserializeOwned>(target: &Target, path: &str) -> anyhow::Result<T> {
     let call = agent(REQUEST).get(target.url(path)).call();
     let mut answer = call.with_context(|| format!("{target} does not answer"))?;

@@ -1,4 +1,5 @@
-//! `alys-node accept-memory-loss`: an operator's word that a member may sign what it may have signed before.
+//! Implements `alys-node accept-memory-loss`: the operator confirms that a member may sign although its journal was
+//! lost.
 
 use std::process::ExitCode;
 
@@ -12,12 +13,12 @@ use anyhow::ensure;
 
 use crate::{ConfigFile, exit};
 
-/// The journal of a stopped member, and the height of its chain.
+/// Opens the journal of a stopped member; also returns the height of its chain.
 pub(crate) fn journal(config: &NodeConfig, genesis: &Genesis) -> anyhow::Result<(Journal, u64)> {
     let identity = genesis.identity_of(&config.identity.name).expect("a configuration that was loaded");
     let mark = JournalMark::default();
     let of = |file| config.data_dir.join(file);
-    // What is locked by a member that runs is refused.
+    // Fails if a running member holds the locks.
     let store = RedbStore::open(&of("chain.redb"), genesis.hash())?.beside(identity, mark.clone())?;
     let height = store.head().height;
     Ok((Journal::open(&of("signatures.journal"), identity, height, mark)?, height))
@@ -31,13 +32,13 @@ pub(crate) fn accept_loss(file: &ConfigFile) -> anyhow::Result<ExitCode> {
         println!("{name} remembers what it signed; there is nothing to accept");
         return Ok(ExitCode::from(exit::FAILED));
     }
-    // Once the chain comes from peers, it would show what is not accepted.
+    // Without a block, blocks fetched from peers later could contain signatures that were not accepted here.
     ensure!(
         height > 0,
         "{name} has no block: start it first, so that it fetches the chain, and stop it; while nobody has one, there is nothing \
          to accept"
     );
-    // What the chain shows up to here is accepted; what it shows later is not.
+    // Signatures in the chain up to this height are accepted as known; later ones are not.
     journal.set_floor(height)?;
     println!("{name} signs from height {} on when it is started", height + 1);
     Ok(ExitCode::SUCCESS)

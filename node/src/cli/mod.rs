@@ -1,4 +1,4 @@
-//! Commands of the command line, a file each, and what several of them share.
+//! Commands of the command line, one module each, and code that several commands share.
 
 pub(crate) mod backup;
 pub(crate) mod check;

@@ -1,4 +1,4 @@
-//! `alys-node shutdown`: asks a running member to leave, or what would become of it.
+//! Implements `alys-node shutdown`: asks a running member to shut down, or previews the effect.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,41 +14,42 @@ use clap::Args;
 use super::member::{MemberArgs, REQUEST, agent, get};
 use crate::exit;
 
-/// The longest a shutdown can take: the greatest `stop_deadline`, and a minute.
+/// Longest possible shutdown: the maximum `stop_deadline`, plus a minute.
 const SHUTDOWN_MAX: Duration = Duration::from_mins(11);
 
-/// Between two looks whether the process has ended, and how many there are.
+/// Interval and number of checks whether the process has ended.
 const LOOK: Duration = Duration::from_millis(50);
 const LOOKS: u32 = 200;
 
-/// Whom to ask, and how.
+/// Member to shut down, and options.
 #[expect(clippy::struct_excessive_bools, reason = "flags")]
 #[derive(Args)]
 pub(crate) struct Shutdown {
     #[command(flatten)]
     member: MemberArgs,
-    /// The file with its token, mode 0600. Default the `ops.token_file` of `--config`.
+    /// The file with the member's token, mode 0600. Default: `ops.token_file` of `--config`.
     #[arg(long, env = "ALYS_OPS__TOKEN_FILE")]
     token_file: Option<PathBuf>,
-    /// Even if the federation can not work without it; and at once, if it is leaving already.
+    /// Shut down even if the federation cannot work without the member; if a shutdown runs already, force it.
     #[arg(long)]
     force: bool,
-    /// Send the token over a network although nothing encrypts it: for an address that is not loopback, and only where
-    /// everybody on the way may end the member.
+    /// Send the token unencrypted to an address that is not loopback. Only for networks where everyone on the path may
+    /// shut the member down.
     #[arg(long)]
     insecure: bool,
-    /// Return when it has ended, and tell what became of each task.
+    /// Return when the shutdown has finished, and print the result of each task.
     #[arg(long)]
     wait: bool,
-    /// Say what would happen, and change nothing: exit code 0 if it would leave, 1 if it would refuse. Needs no token.
+    /// Print what would happen, without changing anything: exit code 0 if the member would shut down, 1 if it would
+    /// refuse. Needs no token.
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
-    /// Why, for those who read it later.
+    /// The reason, for logs and events.
     #[arg(long, default_value = "")]
     reason: String,
 }
 
-/// Asks a member to leave, and if wanted waits until it is gone.
+/// Asks a member to shut down and, with `--wait`, waits until it is gone.
 pub(crate) fn run(command: &Shutdown) -> anyhow::Result<ExitCode> {
     let Shutdown { force, wait, insecure, .. } = *command;
     let target = command.member.target()?;
@@ -93,8 +94,9 @@ pub(crate) fn run(command: &Shutdown) -> anyhow::Result<ExitCode> {
     Ok(if view.forced { ExitCode::from(exit::FAILED) } else { ExitCode::SUCCESS })
 }
 
-/// Waits, for a time, until nobody answers any more and, where the configuration says where it is, nobody uses the data
-/// directory: the process closes its files after its last answer, and whoever comes next finds them free.
+/// Waits, for a limited time, until the member no longer answers and, if the configuration shows its data directory,
+/// until no process uses that directory: the process closes its files after its last response, and a successor needs
+/// them free.
 fn until_gone(target: &Target, member: &MemberArgs) -> anyhow::Result<()> {
     let data_dir = member.data_dir()?;
     for _ in 0..LOOKS {
@@ -108,7 +110,7 @@ fn until_gone(target: &Target, member: &MemberArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says what a request to leave would do now. Others may ask to leave in the meantime: the answer is of this moment.
+/// Prints what a shutdown request would do now. The result may change: other members may ask to leave meanwhile.
 fn foresee(target: &Target, force: bool) -> anyhow::Result<ExitCode> {
     let status: FederationView = get(target, "/federation/status")?;
     let shutdown: ShutdownView = get(target, "/shutdown")?;

@@ -1,4 +1,4 @@
-//! `alys-node status`: one member and its federation on one screen, or as JSON.
+//! Implements `alys-node status`: shows one member and its federation on one screen, or as JSON.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,28 +12,28 @@ use clap::{Args, ValueEnum};
 use super::member::MemberArgs;
 use crate::exit;
 
-/// Failures and decisions shown.
+/// Number of failures and decisions shown.
 const EVENTS: usize = 6;
 
-/// Whom to ask, and how it is shown.
+/// Member to query, and output format.
 #[derive(Args)]
 pub(crate) struct Status {
     #[command(flatten)]
     member: MemberArgs,
-    /// How it is shown.
+    /// The output format.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// For people.
+    /// Text for people.
     Text,
-    /// What the member answered, for programs.
+    /// JSON of the member's answers, for programs.
     Json,
 }
 
-/// Asks the member; exit code 0 if it is ready, 3 if it is not or does not answer.
+/// Queries the member; exit code 0 if it is ready, 3 if it is not ready or does not answer.
 pub(crate) fn run(command: &Status) -> anyhow::Result<ExitCode> {
     let target = command.member.target()?;
     let answer = match top::ask(&target) {
@@ -108,6 +108,6 @@ fn text(answer: &MemberAnswer, headline: &str, trouble: Option<&str>, events: &[
         lines.extend([String::new(), "last events, the newest first (UTC)".to_owned()]);
         lines.extend(events.iter().map(|(at_ms, message)| format!("{} {message}", top::time_of_day(*at_ms))));
     }
-    // What a member says is for a terminal to show, not to obey.
+    // Control characters in the member's answer must not reach the terminal.
     lines.iter().map(|line| top::clean(line) + "\n").collect()
 }
