@@ -1,4 +1,4 @@
-//! `alys-node actors`: the registry of a running member, for people and for programs.
+//! Implements `alys-node actors`: lists the registry of a running member, for people and for programs.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,47 +10,47 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::member::{MemberArgs, agent};
 
-/// Which actors, and how they are shown.
+/// Query for actors, and output format.
 #[derive(Args)]
 pub(crate) struct Actors {
-    /// Which, such as `tag=network and state=active`, `name=link/*` or `@consensus-critical`. Default all.
+    /// The query, such as `tag=network and state=active`, `name=link/*` or `@consensus-critical`. Default: all actors.
     query: Option<String>,
     #[command(flatten)]
     member: MemberArgs,
-    /// Who comes first: name, priority, uptime or failures.
+    /// The sort order: name, priority, uptime or failures.
     #[arg(long)]
     order: Option<String>,
-    /// How many at most, 1 to 1000.
+    /// The maximum number of actors, 1 to 1000.
     #[arg(long)]
     limit: Option<usize>,
-    /// Where the page before ended, as it said.
+    /// The cursor after which to continue, as printed with the previous page.
     #[arg(long)]
     after: Option<String>,
-    /// Also what the other members publish.
+    /// Include the actors that other members publish.
     #[arg(long)]
     federation: bool,
-    /// Also how the query is answered.
+    /// Print the query plan.
     #[arg(long)]
     explain: bool,
-    /// How they are shown.
+    /// The output format.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// For people.
+    /// Table for people.
     Table,
-    /// The member's answer as it is.
+    /// JSON of the member's answer.
     Json,
 }
 
-/// The longest a member is waited for.
+/// Timeout of the request.
 const REQUEST: Duration = Duration::from_secs(5);
-/// The exit code of a question that is wrong.
+/// Exit code of an invalid query.
 const USAGE: u8 = 2;
 
-/// Asks the member, and prints what it answers.
+/// Queries the member and prints the result.
 pub(crate) fn list(actors: &Actors) -> anyhow::Result<ExitCode> {
     let target = actors.member.target()?;
     let limit = actors.limit.map(|limit| limit.to_string());
@@ -100,7 +100,7 @@ fn row(actor: &ActorView, federation: bool) -> Vec<String> {
         mailbox.map_or_else(|| "-".to_owned(), |mailbox| format!("{}/{}", mailbox.depth, mailbox.capacity)),
         actor.tags.join(","),
     ]);
-    // What a member says is for a terminal to show, in its place.
+    // Control characters in the member's answer must not reach the terminal.
     row.iter().map(|cell| clean(cell)).collect()
 }
 

@@ -1,8 +1,7 @@
-//! The member's key as the cluster knows it: something that signs what a member attests about its health, and
-//! checks what others do.
+//! Signs health attestations with the member's key and verifies those of other members.
 //!
-//! The statement is signed with the chain's name before it, and under a domain separation tag of its own: what
-//! was attested on one chain proves nothing on another, and no attestation can pass for a vote.
+//! The signed message starts with the chain id and uses a domain separation tag of its own: an attestation of one chain
+//! is not valid on another, and no attestation is valid as a vote.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +11,7 @@ use alys_cluster::port::Signer;
 use crate::genesis::Genesis;
 use crate::keys::{PublicKey, SecretKey, Signature};
 
-/// Signs with this member's key, and verifies with the keys of genesis.
+/// Signs with this member's key and verifies with the keys of genesis.
 pub struct HealthSigner {
     chain_id: String,
     key: SecretKey,
@@ -20,7 +19,7 @@ pub struct HealthSigner {
 }
 
 impl HealthSigner {
-    /// A signer for the member of `genesis` that `key` belongs to.
+    /// Creates a signer for the member of `genesis` that `key` belongs to.
     pub fn new(genesis: &Genesis, key: SecretKey) -> Self {
         let members = genesis.members().iter().map(|member| (member.name.clone(), member.public_key));
         Self { chain_id: genesis.chain_id().to_owned(), key, members: members.collect() }

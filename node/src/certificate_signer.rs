@@ -1,8 +1,7 @@
-//! The member's key as its links know it: something that vouches for the TLS keys this member makes, and checks
-//! what others vouch for.
+//! Signs link certificates with the member's key and verifies those of other members.
 //!
-//! What is signed names the federation already, by the hash of genesis; a domain separation tag of its own keeps
-//! it apart from votes and from what members attest about their health.
+//! The signed statement contains the genesis hash, which names the federation. A domain separation tag of its own
+//! separates it from votes and from health attestations.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +11,19 @@ use alys_cluster::transport::CertificateSigner;
 use crate::genesis::Genesis;
 use crate::keys::{PublicKey, SecretKey, Signature};
 
-/// Vouches with this member's key, and checks with the keys of genesis.
+/// Signs with this member's key and verifies with the keys of genesis.
 pub struct LinkCertificateSigner {
     key: Option<SecretKey>,
     members: BTreeMap<NodeId, PublicKey>,
 }
 
 impl LinkCertificateSigner {
-    /// A voucher for the member of `genesis` that `key` belongs to.
+    /// Creates a signer for the member of `genesis` that `key` belongs to.
     pub fn new(genesis: &Genesis, key: SecretKey) -> Self {
         Self { key: Some(key), ..Self::reader(genesis) }
     }
 
-    /// One that only checks. What it signs is empty, and nobody's signature.
+    /// Creates a verifier without a key. Its signatures are empty and never valid.
     pub fn reader(genesis: &Genesis) -> Self {
         let members = genesis.members().iter().map(|member| (member.name.clone(), member.public_key));
         Self { key: None, members: members.collect() }

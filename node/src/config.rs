@@ -1,7 +1,7 @@
-//! A member's configuration: defaults < file < environment (`ALYS_…__…`) < flags.
+//! Loads a member's configuration in layers: defaults < file < environment (`ALYS_…__…`) < flags.
 //!
-//! Unknown keys are errors, every value is checked once, here, and [`NodeConfig::sources`] can say where
-//! each value came from. Paths in the file are relative to the file, others to the working directory.
+//! Unknown keys are errors, every value is validated once, here, and [`NodeConfig::sources`] reports where each value
+//! came from. Paths in the file are relative to the file, other paths to the working directory.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,33 +23,33 @@ use crate::consensus::ConsensusConfig;
 use crate::environment::Environment;
 use crate::genesis::{Genesis, GenesisError};
 
-/// The port of the ops API by default, and of the first member of a testnet on loopback.
+/// Default port of the ops API, and that of the first member of a testnet on loopback.
 pub const OPS_PORT: u16 = 3001;
 
-/// Who this member is.
+/// Identity of this member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityConfig {
     /// The member's name in genesis. No default.
     pub name: NodeId,
-    /// Its secret key file, mode 0600, or 0440 where root owns it, as mounted secrets are. No default.
+    /// The member's secret key file, mode 0600, or 0440 if root owns it, as for mounted secrets. No default.
     pub key_file: PathBuf,
 }
 
-/// The ops HTTP server.
+/// Configuration of the ops HTTP server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OpsConfig {
-    /// Where it listens. Loopback, or any address with `expose`. Default `127.0.0.1:3001`.
+    /// Address to listen on: loopback, or any address with `expose`. Default `127.0.0.1:3001`.
     #[serde(with = "alys_cluster::config::socket_address")]
     pub address: SocketAddr,
-    /// A file, of the same modes as the key, with the token that every request asks for that changes something: 16 to 256 visible
-    /// characters. Without one `POST /shutdown` and `PUT /logs/level` refuse, and with `expose` all of them; the others
-    /// are open to this machine's users. Default none.
+    /// File, with the same modes as the key file, that holds the token which requests that change something must carry:
+    /// 16 to 256 visible characters. Without a token, `POST /shutdown` and `PUT /logs/level` are refused, and with
+    /// `expose` all requests that change something; otherwise they are open to all users of this machine. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
-    /// Whether it may listen elsewhere than on loopback: everybody who reaches it reads all it tells, without
-    /// encryption. For a network of which every machine is trusted. Default false.
+    /// Whether the server may listen beyond loopback. Anyone who can reach it can then read everything, without
+    /// encryption: use it only on a network whose machines are all trusted. Default false.
     pub expose: bool,
 }
 
@@ -59,35 +59,34 @@ impl Default for OpsConfig {
     }
 }
 
-/// Faults on order, for drills.
+/// Configuration of fault injection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FaultsConfig {
-    /// Whether `POST /faults` kills actors of this member, or makes them panic. Default false.
+    /// Whether `POST /faults` and the paths below it may inject faults into this member. Default false.
     pub enabled: bool,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Human on a terminal, JSON otherwise.
+    /// `human` on a terminal, `json` otherwise.
     #[default]
     Auto,
-    /// One readable line an event.
+    /// One readable line per event.
     Human,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What is logged, to standard error.
+/// Configuration of the log on standard error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,alys_node=debug`. Default
-    /// `info`.
+    /// Level `error`, `warn`, `info`, `debug` or `trace`, or directives such as `info,alys_node=debug`. Default `info`.
     pub level: String,
-    /// Default `auto`.
+    /// Format of log lines. Default `auto`.
     pub format: LogFormat,
 }
 
@@ -97,41 +96,41 @@ impl Default for LogConfig {
     }
 }
 
-/// Everything a member is told before it starts.
+/// Complete configuration of a member.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
-    /// Who this member is.
+    /// Identity of this member.
     pub identity: IdentityConfig,
     /// The genesis file, the same for every member. No default.
     pub genesis_file: PathBuf,
-    /// Where chain, logs and the signer's journal are kept. Created if missing. No default.
+    /// Directory of the chain, the logs and the signer's journal. Created if missing. No default.
     pub data_dir: PathBuf,
     /// The ops HTTP server.
     #[serde(default)]
     pub ops: OpsConfig,
-    /// The links to the other members.
+    /// Links to the other members.
     pub link: LinkConfig,
-    /// Heartbeats between members, and the gate they feed.
+    /// Heartbeats between members, and the gate that depends on them.
     #[serde(default)]
     pub heartbeat: HeartbeatConfig,
     /// Health checks of this member's own actors.
     #[serde(default)]
     pub health: HealthConfig,
-    /// The consensus time-outs.
+    /// Timeouts of consensus.
     #[serde(default)]
     pub consensus: ConsensusConfig,
-    /// Budgets, backoff and patterns of the supervision tree.
+    /// Budgets, backoff and failure patterns of the supervision tree.
     #[serde(default)]
     pub supervision: SupervisionConfig,
-    /// The longest a graceful stop may take, 1 s to 10 min. Default 8 s, below the 10 s most orchestrators
-    /// wait before they kill.
+    /// Longest duration of a graceful shutdown, 1 s to 10 min. Default 8 s, below the 10 s after which most
+    /// orchestrators kill.
     #[serde(default = "default_stop_deadline", with = "humantime_serde")]
     pub stop_deadline: Duration,
-    /// Faults on order, for drills.
+    /// Fault injection.
     #[serde(default)]
     pub faults: FaultsConfig,
-    /// What is logged.
+    /// The log.
     #[serde(default)]
     pub log: LogConfig,
 }
@@ -140,53 +139,53 @@ fn default_stop_deadline() -> Duration {
     Duration::from_secs(8)
 }
 
-/// Why a configuration is refused.
+/// Why a configuration is rejected.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// The configuration file does not exist or can not be read.
+    /// The configuration file does not exist or cannot be read.
     #[error("configuration file {path}: {source}")]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A key is unknown, missing, or has a value of the wrong shape.
+    /// A key is unknown, missing, or has a value of the wrong type.
     #[error("configuration: {}", without_profile(.0))]
     Shape(Box<figment::Error>),
-    /// A value is outside its range, or two values contradict each other.
+    /// A value is out of range, or two values contradict each other.
     #[error("configuration field `{field}` is {value}; expected {expected}")]
     Field {
-        /// The field's path, as in the file.
+        /// Path of the field, as in the file.
         field: String,
-        /// The value found.
+        /// Value found.
         value: String,
-        /// What would be accepted.
+        /// Values that are accepted.
         expected: String,
     },
-    /// The genesis it names is refused.
+    /// The genesis file is rejected.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
 }
 
-/// Flags of the command line that override the file and the environment.
+/// Command-line flags that override the file and the environment.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Overrides {
-    /// `--data-dir`
+    /// Data directory from `--data-dir`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
-    /// `--log-level`, `--log-format`
+    /// Fields of `log` from `--log-level` and `--log-format`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub log: BTreeMap<&'static str, String>,
 }
 
-/// figment names keys within its profile, which this configuration does not use.
+/// Removes the profile that figment prepends to keys; this configuration has no profiles.
 fn without_profile(error: &figment::Error) -> String {
     error.to_string().replace("\"default.", "\"").replace("`default.", "`")
 }
 
 impl NodeConfig {
-    /// Reads, layers and checks a configuration. The genesis it names is read and checked too.
+    /// Reads, merges and validates a configuration, and the genesis that it names.
     pub fn load(path: &Path, overrides: &Overrides) -> Result<(Self, Genesis), ConfigError> {
         let figment = Self::figment(path, overrides)?;
         let mut config: Self = figment.extract().map_err(|e| ConfigError::Shape(Box::new(e)))?;
@@ -206,8 +205,8 @@ impl NodeConfig {
         Ok((config, genesis))
     }
 
-    /// The ops server alone, for those who ask a running member: what else is wrong with its configuration is of no
-    /// interest to them.
+    /// Reads only the section `ops`, for commands that talk to a running member: errors in other sections do not
+    /// concern them.
     pub fn ops(path: &Path) -> Result<OpsConfig, ConfigError> {
         let figment = Self::figment(path, &Overrides::default())?;
         let mut ops = OpsConfig::default();
@@ -219,7 +218,7 @@ impl NodeConfig {
         Ok(ops)
     }
 
-    /// The layers, before they are read as a configuration.
+    /// Merges the layers.
     fn figment(path: &Path, overrides: &Overrides) -> Result<Figment, ConfigError> {
         std::fs::metadata(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
         if let Some(data_dir) = overrides.data_dir.as_ref().filter(|data_dir| data_dir.to_str().is_none()) {
@@ -235,7 +234,7 @@ impl NodeConfig {
             .merge(Serialized::defaults(overrides)))
     }
 
-    /// Every value with the layer it came from, as (`key`, `value`, `source`), for `config show`.
+    /// Returns every value with its layer, as (`key`, `value`, `source`), for `config show`.
     pub fn sources(path: &Path, overrides: &Overrides) -> Result<Vec<(String, String, String)>, ConfigError> {
         let figment = Self::figment(path, overrides)?;
         let config: Self = figment.extract().map_err(|e| ConfigError::Shape(Box::new(e)))?;
@@ -258,12 +257,12 @@ impl NodeConfig {
             .collect())
     }
 
-    /// The names of all sections, and of the fields of none.
+    /// Names of all sections and top-level fields.
     #[cfg(test)]
     pub(crate) fn fields() -> std::collections::BTreeSet<&'static str> {
         use serde::de::value::{Error, MapDeserializer};
         let mut found = std::collections::BTreeSet::new();
-        // Serde names the fields it knows when it is given one it does not.
+        // Serde's error about an unknown field lists the known fields.
         let unknown = MapDeserializer::<_, Error>::new([("no such field", 0)].into_iter());
         let error = Self::deserialize(unknown).expect_err("it is unknown").to_string();
         for name in error.split('`').skip(3).step_by(2) {
@@ -342,7 +341,7 @@ impl NodeConfig {
     }
 }
 
-/// Where a file is: what the configuration file says is relative to that file, what else does to the working directory.
+/// Resolves a path: values from the configuration file are relative to that file, others to the working directory.
 fn located(figment: &Figment, config: &Path, key: &str, file: &Path) -> Result<PathBuf, ConfigError> {
     if file.as_os_str().is_empty() {
         return Err(ConfigError::Field {
@@ -357,7 +356,7 @@ fn located(figment: &Figment, config: &Path, key: &str, file: &Path) -> Result<P
     Ok(base.join(file))
 }
 
-/// Where a value came from; for an element of an array, where the array did.
+/// Metadata of a value's layer; for an element of an array, of the array's layer.
 fn metadata_of<'a>(figment: &'a Figment, key: &str) -> Option<&'a figment::Metadata> {
     figment.find_metadata(key).or_else(|| {
         let is_index = |segment: &&str| segment.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! What a member's gauges show, read without waiting for anybody.
+//! Reads the values of a member's gauges without waiting for any actor.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use alys_cluster::transport::statistics::Count;
 use crate::storage::DiskReading;
 use crate::tree::NodeContext;
 
-/// Reads the gauges of the member that is made of `context`.
+/// Returns the function that reads the gauges of the member with this `context`.
 pub(crate) fn of(context: &NodeContext) -> ReadGauges {
     let (gate, head, clock) = (context.gate.clone(), context.head.clone(), context.clock.clone());
     let supervision = context.supervision.clone();

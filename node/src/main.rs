@@ -1,4 +1,4 @@
-//! The command line of a member:
+//! Implements the command line of a member:
 //! `alys-node run | keys | config | testnet | audit | decisions | healthcheck | status | actors | top | shutdown | version`.
 
 #[macro_use]
@@ -37,13 +37,13 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::signals::Signals;
 
-/// Exit codes, the same for every command.
+/// Exit codes, the same for all commands.
 mod exit {
-    /// What was asked for failed.
+    /// The operation failed.
     pub(crate) const FAILED: u8 = 1;
     /// The member is not ready.
     pub(crate) const UNHEALTHY: u8 = 3;
-    /// Configuration, files or ports do not allow it.
+    /// Configuration, files or ports are not usable.
     pub(crate) const SETUP: u8 = 4;
 }
 
@@ -57,23 +57,23 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the member until it is told to stop (SIGTERM, SIGINT, SIGQUIT; again, a second later or more: at once). A
-    /// member without which the federation could not work stays, says so, and obeys when it is told again after a second
-    /// and within a minute. Other signals are ignored.
+    /// Run the member until a signal stops it (SIGTERM, SIGINT, SIGQUIT; repeated after at least a second: at once). A
+    /// member without which the federation could not work refuses, says so, and shuts down if the signal is repeated
+    /// after a second and within a minute. Other signals are ignored.
     Run(Run),
-    /// Make and show keys.
+    /// Create and show keys.
     #[command(subcommand)]
     Keys(Keys),
     /// Check and show the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Make a testnet.
+    /// Create a testnet.
     #[command(subcommand)]
     Testnet(TestnetCommand),
-    /// Check what a stopped member has on disk: chain and certificates, and that its signatures and its log
-    /// agree. Exit code 1 if they do not.
+    /// Check the data of a stopped member: its chain with certificates, and whether its signatures and its log agree
+    /// with it. Exit code 1 if they do not.
     Audit(ConfigFile),
-    /// Look at what the gate decided, on the disk of a member that may be stopped.
+    /// Inspect the decisions of the gate on disk; the member may be stopped.
     #[command(subcommand)]
     Decisions(decisions_replay::Decisions),
     /// Ask a running member whether it is ready: exit code 0 if so, 3 if not.
@@ -84,16 +84,17 @@ enum Command {
     Actors(actors_table::Actors),
     /// Watch a running federation: members, gates and why they are closed, blocks, events.
     Top(top_command::Top),
-    /// Ask a running member to leave in order, or what would happen: exit code 0 if it does, 1 if it refuses.
+    /// Ask a running member to shut down, or what would happen: exit code 0 if it does, 1 if it refuses.
     Shutdown(cli::shutdown::Shutdown),
-    /// Copy the chain from a member that runs, to restore a member from: each block with its proof, which is checked.
+    /// Copy the chain from a running member, to restore a member from the copy: each block with its certificate, which
+    /// is verified.
     Backup(cli::backup::Backup),
-    /// Let a stopped member that lost its data directory sign from the next height on: only where nothing that it signed
-    /// before can be of use to anybody.
+    /// Let a stopped member that lost its data directory sign from the next height on. Use only if nobody can exploit
+    /// what the member signed before.
     AcceptMemoryLoss(ConfigFile),
-    /// Print what a shell needs to complete commands, to be sourced or put where it looks.
+    /// Print the completion script for a shell.
     Completions(cli::completions::Completions),
-    /// Write manual pages, one for each command.
+    /// Write manual pages, one per command.
     Manual(cli::completions::Manual),
     /// Print the version.
     Version,
@@ -127,34 +128,36 @@ impl ConfigFile {
 struct Run {
     #[command(flatten)]
     file: ConfigFile,
-    /// End at once when standard input is closed: whoever started this member has ended.
+    /// Exit at once when standard input is closed, which means that the parent process has ended.
     #[arg(long)]
     exit_with_parent: bool,
 }
 
 #[derive(Subcommand)]
 enum Keys {
-    /// Write a new secret key (mode 0600, never over an existing file) and print what genesis needs of it.
+    /// Write a new secret key (mode 0600, never over an existing file) and print its public part for the genesis.
     Generate {
         /// The new key file.
         #[arg(long)]
         out: PathBuf,
     },
-    /// Print what genesis needs of an existing key.
+    /// Print the public part of an existing key for the genesis.
     Show {
         /// The key file.
         #[arg(long)]
         key: PathBuf,
     },
-    /// Make a certificate for links as the member would, and print it with what it says; its key is not kept.
+    /// Create a certificate for links as the member would, and print it with its contents; its private key is
+    /// discarded.
     Certificate(ConfigFile),
-    /// Say whose a certificate is by a genesis file alone, or what is wrong with it: exit code 1 then.
+    /// Print which member a certificate belongs to, using only a genesis file, or what is wrong with it with exit code
+    /// 1.
     InspectCertificate(certificates::Inspect),
 }
 
 #[derive(Subcommand)]
 enum ConfigCommand {
-    /// Say whether the configuration, the genesis and the key would let a member start.
+    /// Check whether a member would start with the configuration, the genesis and the key.
     Check(ConfigFile),
     /// Print every value and where it comes from.
     Show(ConfigFile),
@@ -168,32 +171,32 @@ enum TestnetCommand {
 
 #[derive(Args)]
 struct TestnetInit {
-    /// Where the members' directories `node-1`, `node-2` and so on are made.
+    /// The directory in which the members' directories `node-1`, `node-2` and so on are created.
     #[arg(long)]
     out: PathBuf,
-    /// How many members, 4 to 64.
+    /// The number of members, 4 to 64.
     #[arg(long, default_value_t = 4)]
     members: usize,
-    /// Names the chain.
+    /// The chain id.
     #[arg(long, default_value = "alys-testnet")]
     chain_id: String,
     /// The time between blocks, 200ms to 60s.
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     block_time: Duration,
-    /// The first member's IPv4 address. On loopback the others share it and their ports count up; elsewhere each has
-    /// the next address, all have the same ports, and their ops APIs are exposed.
+    /// The first member's IPv4 address. On loopback all members share it and their ports count up; otherwise each
+    /// member has the next address, all have the same ports, and their ops APIs are exposed.
     #[arg(long, default_value = "127.0.0.1")]
     first_address: std::net::Ipv4Addr,
-    /// The port of links, of the first member on loopback.
+    /// The link port; on loopback, that of the first member.
     #[arg(long, default_value_t = 4001)]
     link_port: u16,
-    /// The port of the ops API, of the first member on loopback.
+    /// The port of the ops API; on loopback, that of the first member.
     #[arg(long, default_value_t = OPS_PORT)]
     ops_port: u16,
-    /// Give everything to this user and group, such as 65532:65532.
+    /// Change the owner of all files to this user and group, such as 65532:65532.
     #[arg(long, value_name = "UID:GID", value_parser = owner)]
     owner: Option<(u32, u32)>,
-    /// Keep a testnet that is there already.
+    /// Keep an existing testnet.
     #[arg(long)]
     if_missing: bool,
 }
@@ -204,25 +207,25 @@ fn owner(text: &str) -> Result<(u32, u32), String> {
     parsed.ok_or_else(|| "expected two numbers, such as 65532:65532".to_owned())
 }
 
-/// Between two looks whether threads are gone, and how many there are.
+/// Interval and number of checks whether threads have ended.
 const THREAD_LOOK: Duration = Duration::from_millis(1);
 const THREAD_LOOKS: u32 = 1_000;
-/// Between two looks whether a shutdown has begun.
+/// Interval of checks whether a shutdown has started.
 const WATCH_EVERY: Duration = Duration::from_millis(250);
-/// What a forced end may take after the deadline of the shutdown.
+/// Time for a forced stop after the shutdown's deadline.
 const FORCED_END: Duration = Duration::from_millis(1_500);
-/// What the last spans may take to reach their collector.
+/// Longest time for the last spans to reach the collector.
 const LAST_SPANS: Duration = Duration::from_secs(1);
-/// Within it a signal that was taken is told.
+/// Longest wait for a signal that arrived before signals were blocked.
 const LAST_SIGNAL: Duration = Duration::from_millis(50);
-/// What the last lines of the log may take to be written.
+/// Longest time for the last log lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Threads beside those of the runtime that carry on its tasks: of the log, and for what blocks, files above all.
+/// Number of threads beyond the runtime's workers: the log's, and those for blocking work, mostly files.
 const FURTHER_THREADS: usize = 5;
 
 fn main() -> ExitCode {
-    // A file that may not grow is an error that names it.
+    // A write beyond the file size limit then fails with an error that names the file.
     let _ = signals::hold_too_large();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -259,7 +262,7 @@ fn main() -> ExitCode {
     }))
 }
 
-/// An error with its causes, leaving out those it has told already.
+/// Formats an error with its causes, leaving out causes whose text is already included.
 fn in_one_sentence(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |told, cause| match cause.to_string() {
         cause if told.is_empty() => cause,
@@ -274,7 +277,7 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
     alys_node::check_clock(&SystemClock::default())?;
     try_threads()?;
     let otlp = otlp_settings()?;
-    // From here on this thread alone takes what tells the member to leave: what no thread takes is not lost.
+    // From here on only this thread takes signals that request a shutdown; until a thread takes them they stay pending.
     signals::hold_all().context("signals")?;
     let logs = alys_node::logs::init(&config.log, &config.identity.name, None)?;
     if let Some(strays) = strays() {
@@ -290,27 +293,28 @@ fn run_node(run: &Run) -> anyhow::Result<ExitCode> {
     logs.flush(LAST_LINES);
     match end {
         End::With(code) => Ok(code),
-        // The same process, so that whoever watches it sees none end.
+        // The process executes itself again, so that a service manager does not see it end.
         End::Anew => {
             let own = std::env::current_exe().ok().filter(|own| own.exists());
-            // Until the next run knows of signals they would end it, or be lost.
+            // Until the next run handles signals, they would end it or be lost.
             signals::hold_all().context("signals")?;
-            // One that was replaced, or removed, runs on as it is.
+            // A binary that was replaced or removed runs on as it is.
             let own = own.unwrap_or_else(|| "/proc/self/exe".into());
             let error = std::process::Command::new(own).args(std::env::args_os().skip(1)).exec();
-            // Its memory and its number are written: whoever starts it again does the same.
+            // The journal and the incarnation are already written: a restart by the service manager has the same
+            // effect.
             tracing::error!(%error, "the member can not begin anew in this process");
             Ok(ExitCode::from(exit::FAILED))
         }
     }
 }
 
-/// Refuses a limit of threads that a member can not work with: the runtime panics where it is refused one.
+/// Fails early if the limit of threads is too low: the tokio runtime panics if it cannot create a thread.
 fn try_threads() -> anyhow::Result<()> {
     let count = std::thread::available_parallelism().map_or(1, usize::from) + FURTHER_THREADS;
     let threads_now = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
     let before = threads_now();
-    // All at once: they end when there is nobody who could tell them anything.
+    // All threads exist at the same time; they end when the channel's sender is dropped.
     let (held, waits) = std::sync::mpsc::sync_channel::<()>(0);
     let waits = Arc::new(std::sync::Mutex::new(waits));
     let mut threads = Vec::new();
@@ -325,7 +329,7 @@ fn try_threads() -> anyhow::Result<()> {
     for thread in threads {
         drop(thread.join());
     }
-    // The system counts one that has ended for a moment longer.
+    // The kernel counts an ended thread for a moment longer.
     for _ in 0..THREAD_LOOKS {
         if threads_now() <= before {
             break;
@@ -339,13 +343,14 @@ fn try_threads() -> anyhow::Result<()> {
 
 /// How a run ends.
 enum End {
-    /// With this code.
+    /// The process exits with this code.
     With(ExitCode),
-    /// With another run, which is a later start of the member.
+    /// The process starts the member again, with a later incarnation.
     Anew,
 }
 
-/// Runs a member whose process has a log: from here on nobody writes to standard error, which may be a pipe that is full.
+/// Runs a member whose process has a log. From here on nothing writes to standard error directly, as it may be a full
+/// pipe.
 fn run_logged(
     config: NodeConfig,
     genesis: Genesis,
@@ -355,7 +360,7 @@ fn run_logged(
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .on_thread_start(|| {
-            // One that does not hold them back tells of them, too.
+            // A thread that does not block these signals would receive them too.
             let _ = signals::hold_all();
         })
         .build()
@@ -366,18 +371,18 @@ fn run_logged(
         let tracing = exporter.as_ref().map(Exporter::tracing).unwrap_or_default();
         let environment = NodeEnvironment { tracing, logs: Some(logs) };
         let outcome = Box::pin(live(config, genesis, clock, environment)).await;
-        // However it ended: what was told last says why.
+        // In every case: the last spans show why it ended.
         if let Some(exporter) = exporter {
             exporter.finish(LAST_SPANS).await;
         }
         outcome
     })?;
-    // Tasks that do not yield can not hold the process up.
+    // Tasks that do not yield cannot delay the exit.
     runtime.shutdown_timeout(Duration::from_millis(200));
     Ok(code)
 }
 
-/// Runs a member until it ends, or is told to.
+/// Runs a member until it ends by itself or a signal stops it.
 async fn live(
     config: NodeConfig,
     genesis: Genesis,
@@ -386,15 +391,14 @@ async fn live(
 ) -> anyhow::Result<End> {
     let mut signals = Signals::take()?;
     let logs = environment.logs.clone();
-    // On a thread of its own: whatever holds up the start, a file that does not come or a disk that hangs, does not
-    // hold up a signal.
+    // On a thread of its own: a start that blocks on a file or a disk must not delay the handling of signals.
     let runtime = tokio::runtime::Handle::current();
     let starting = tokio::task::spawn_blocking(move || {
         runtime.block_on(Node::start_with(config, genesis, clock, environment))
     });
     let mut node = tokio::select! {
         started = starting => started.context("the start did not end")??,
-        // Nobody counts on a member that has not started, and what is on disk is as after a crash at worst.
+        // The federation does not count on a member that has not started, and its files are at worst as after a crash.
         signal = signals.next() => return Ok(End::With(not_started(signal))),
     };
     let name = node.context().roster.own().clone();
@@ -406,7 +410,7 @@ async fn live(
     let mut has_ended = false;
     let outdated = loop {
         let answer = tokio::select! {
-            // By itself, or because of a shutdown that is not quite over yet.
+            // The tree ended by itself, or because of a shutdown that has not finished yet.
             reason = node.ended(), if !has_ended => {
                 if leaving.progress().state == ShutdownState::Running {
                     tracing::error!(node = %name, reason, "ended");
@@ -452,12 +456,12 @@ async fn live(
                 signal = signals.next() => told = Some(signal),
             }
         }
-        // First the memory, then the number: a crash in between has peers refuse this start again.
+        // First the journal, then the incarnation: after a crash in between, peers refuse this incarnation again.
         if known.is_certain {
             cli::memory::journal(&config, &genesis)?.0.forget(0)?;
         }
         incarnation::raise(&config.data_dir, known.incarnation).context("the file of the incarnation")?;
-        // What comes from here on is for the next run.
+        // Signals from here on are pending for the next run.
         signals::hold_all().context("signals")?;
         let told = match told {
             None => tokio::time::timeout(LAST_SIGNAL, signals.next()).await.ok(),
@@ -469,7 +473,7 @@ async fn live(
         }
         return Ok(End::Anew);
     }
-    // Answers that are under way get a moment, unless somebody has no time for it.
+    // Waits for responses in progress, unless another signal arrives.
     let outcome = leaving.finished().await;
     tokio::select! {
         _ = node.left() => {}
@@ -480,7 +484,7 @@ async fn live(
     Ok(End::With(if in_time { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) }))
 }
 
-/// What to say of variables that look like configuration and are none.
+/// Warning about variables that look like configuration but are not; `None` without any.
 pub(crate) fn strays() -> Option<String> {
     let strays = alys_node::environment::strays(std::env::vars_os());
     (!strays.is_empty()).then(|| {
@@ -491,12 +495,13 @@ pub(crate) fn strays() -> Option<String> {
     })
 }
 
-/// Where traces are taken. What is no text is no endpoint either, and named like one.
+/// Reads the OTLP settings from the environment. A value that is not UTF-8 is reported as an invalid endpoint.
 fn otlp_settings() -> Result<Option<OtlpSettings>, OtlpError> {
     OtlpSettings::read(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))
 }
 
-/// Tells whoever pressed a key in a terminal, where the log goes elsewhere. On a thread, for a terminal may stand still.
+/// Prints a line to the terminal if the log goes elsewhere, for an operator who pressed a key. Runs on a thread,
+/// because a terminal may be paused.
 fn tell_terminal(line: String) {
     if std::io::stdout().is_terminal() && !std::io::stderr().is_terminal() {
         std::thread::spawn(move || writeln!(std::io::stdout(), "{line}"));
@@ -508,8 +513,8 @@ fn not_started(signal: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Ends the process when a shutdown takes longer than it may, on a thread of its own: nothing that holds the runtime
-/// up can hold up this.
+/// Ends the process when a shutdown exceeds its deadline. Runs on its own thread, so that a blocked runtime cannot
+/// delay it.
 fn watch_shutdown(shutdown: &ShutdownCoordinator, deadline: Duration, logs: Option<LogControl>) {
     let shutdown = shutdown.clone();
     std::thread::spawn(move || {
@@ -525,7 +530,8 @@ fn watch_shutdown(shutdown: &ShutdownCoordinator, deadline: Duration, logs: Opti
     });
 }
 
-/// Ends the process when standard input does. On a thread, so that it works while the runtime does not.
+/// Ends the process when standard input closes. Runs on its own thread, so that it works even if the runtime is
+/// blocked.
 fn watch_parent() {
     std::thread::spawn(|| {
         let mut sink = [0; 64];

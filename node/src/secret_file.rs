@@ -1,4 +1,4 @@
-//! Files with secrets: only who may know them can reach them.
+//! Opens files with secrets, if only the users who may know the secret have access to them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -7,54 +7,54 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// `O_NONBLOCK` of Linux.
+/// `O_NONBLOCK` on Linux.
 const NONBLOCK: i32 = 0o4000;
-/// The user whom nothing is kept from anyway.
+/// User id of root, who has access to all files anyway.
 const ROOT: u32 = 0;
 
-/// Why a file with a secret is not read.
+/// Why a file with a secret is rejected.
 #[derive(Debug, Error)]
 pub enum SecretFileError {
-    /// It can not be opened, or is none.
+    /// The file cannot be opened, or is not a regular file.
     #[error("{what} file {path}: {source}")]
     File {
-        /// What it holds.
+        /// Kind of secret.
         what: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// Others can reach it.
+    /// Other users have access to the file.
     #[error(
         "{what} file {path} has mode {mode:04o}; expected 0600, or 0440 where root owns it (run `chmod 600 {path}`, and \
          replace the {what} if others may have read it)"
     )]
     Mode {
-        /// What it holds.
+        /// Kind of secret.
         what: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its permissions.
+        /// Permission bits of the file.
         mode: u32,
     },
-    /// It is somebody else's, who could put another one there.
+    /// Another user owns the file and could replace its content.
     #[error("{what} file {path} belongs to user {owner}; expected user {expected}, who runs this, or root")]
     Owner {
-        /// What it holds.
+        /// Kind of secret.
         what: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Whose it is.
+        /// User id of the owner.
         owner: u32,
-        /// Whose it should be.
+        /// User id of the expected owner.
         expected: u32,
     },
 }
 
-/// Opens a file that holds a secret, such as a `key`, and must be this user's or root's if `is_own`. What is looked at is
-/// what was opened: nobody can put another file there in between. A pipe that nobody writes to is refused and not waited
-/// for.
+/// Opens a file that holds a secret, such as a `key`; with `is_own` it must belong to this user or root. The checks
+/// apply to the opened file, so it cannot be swapped in between. A named pipe without a writer is rejected instead of
+/// waited for.
 pub(crate) fn open(what: &'static str, path: &Path, is_own: bool) -> Result<File, SecretFileError> {
     let failed = |source| SecretFileError::File { what, path: path.into(), source };
     let file = OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path).map_err(failed)?;
@@ -73,13 +73,14 @@ pub(crate) fn open(what: &'static str, path: &Path, is_own: bool) -> Result<File
     Ok(file)
 }
 
-/// Whether nobody but the owner, the user `own` and root can reach a file. What an orchestrator mounts is root's, and the
-/// group that may read it is the member's; who could write it could narrow its mode as well.
+/// Whether only the owner, the user `own` and root have access to a file. A file that an orchestrator mounts belongs to
+/// root and is readable by the member's group. If the owner could also write the file, it could restrict the mode
+/// instead.
 fn is_private(mode: u32, owner: u32, own: u32) -> bool {
     let is_mounted = owner == ROOT && (own != ROOT || mode & 0o222 == 0);
     match mode & 0o077 {
         0 => true,
-        // Its group reads it, no more.
+        // The group can only read.
         0o040 => is_mounted,
         _ => false,
     }
@@ -95,7 +96,7 @@ mod tests {
         for (mode, owner, own, private) in [
             (0o600, member, member, true),
             (0o400, ROOT, member, true),
-            // As Kubernetes mounts a secret for the group of a pod.
+            // Mode of a secret that Kubernetes mounts for the group of a pod.
             (0o440, ROOT, member, true),
             (0o640, ROOT, member, true),
             (0o440, ROOT, ROOT, true),

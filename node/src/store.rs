@@ -1,4 +1,4 @@
-//! The block store on redb: one transaction a block.
+//! Implements the block store with redb, one transaction per block.
 
 use std::fs;
 use std::io;
@@ -19,13 +19,14 @@ const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const HEAD: &str = "head";
 const GENESIS: &str = "genesis";
-/// Whose journal of signatures goes with the chain, and how many records of it were durable when the head was stored.
+/// Key of the identity whose signature journal belongs to the chain, with the number of its records that were durable
+/// when the head was stored.
 const JOURNAL: &str = "journal";
 
-/// What an audit may keep of the file in memory, in bytes.
+/// Maximum cache for an audit, in bytes.
 const AUDIT_CACHE: usize = 64 * 1024 * 1024;
 
-/// Blocks in one file.
+/// Block store in one database file.
 pub struct RedbStore {
     database: Database,
     head: Head,
@@ -41,7 +42,8 @@ fn database_error(error: impl Into<redb::Error>) -> StoreError {
     }
 }
 
-/// redb panics over pages that make no sense: to the member they are a damaged file. The store is not used again.
+/// Converts panics of redb, which occur on invalid pages, into errors: to the member they mean a damaged file. The
+/// store must not be used afterwards.
 fn reading<T>(look: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -61,7 +63,7 @@ fn encode<T: serde::Serialize>(what: &str, value: &T) -> Result<Vec<u8>, StoreEr
     codec::encode(value).map_err(|e| StoreError::Value { what: what.to_owned(), reason: e.to_string() })
 }
 
-/// The same, naming the file.
+/// Adds the file's path to an error.
 fn named(path: &Path, error: StoreError) -> StoreError {
     let path = path.display();
     match error {
@@ -74,8 +76,9 @@ fn named(path: &Path, error: StoreError) -> StoreError {
     }
 }
 
-/// Where a store is to be begun, if there is none: where there is nothing, or an empty file. What can not be looked at, or leads
-/// to what is not there, such as a volume that is not mounted, may be a chain.
+/// Path at which to create a store: the path of a missing or empty file; `None` if a store exists. A path that cannot
+/// be inspected or a dangling symbolic link, such as that of an unmounted volume, is an error, because it may stand for
+/// a chain.
 fn place_to_begin(path: &Path) -> io::Result<Option<PathBuf>> {
     if fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return Ok(Some(path.into()));
@@ -85,8 +88,8 @@ fn place_to_begin(path: &Path) -> io::Result<Option<PathBuf>> {
 }
 
 impl RedbStore {
-    /// Opens the store of the chain with this genesis, or begins it: as a whole or not at all, for the database can not open
-    /// what it was killed over while it began.
+    /// Opens the store of the chain with this genesis, or creates it atomically: redb cannot open a file whose creation
+    /// was interrupted.
     pub fn open(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
         let open = || {
             if let Some(path) = place_to_begin(path).map_err(StoreError::Io)? {
@@ -101,8 +104,8 @@ impl RedbStore {
         reading(open).map_err(|error| named(path, error))
     }
 
-    /// Opens it for an audit: the file is neither locked nor changed, not even repaired. Whoever writes it meanwhile makes
-    /// nonsense of what is read.
+    /// Opens the store for an audit: the file is neither locked nor changed, not even repaired. If another process
+    /// writes it meanwhile, the data read is meaningless.
     pub fn look(path: &Path, genesis: [u8; 32]) -> Result<Self, StoreError> {
         let open = || {
             let overlay = Overlay::open(path).map_err(StoreError::Io)?;
@@ -112,7 +115,7 @@ impl RedbStore {
         reading(open).map_err(|error| named(path, error))
     }
 
-    /// Whether every page in use is as it was written.
+    /// Whether the checksums of all pages in use are correct.
     pub fn is_whole(&mut self) -> Result<bool, StoreError> {
         let database = &mut self.database;
         reading(|| database.check_integrity().map_err(database_error))
@@ -145,8 +148,8 @@ impl RedbStore {
         Ok(Self { database, head, disk: None, journal: None })
     }
 
-    /// The same, that goes with the journal of the member with this identity: each block is stored with what the journal
-    /// holds by then. The mark is told what the last one was stored with.
+    /// Associates the store with the journal of the member with this identity: each block is stored with the journal's
+    /// number of records at that time. The mark is set to the number stored with the last block.
     pub fn beside(mut self, identity: BlockHash, mark: JournalMark) -> Result<Self, StoreError> {
         let found = reading(|| {
             let transaction = self.database.begin_read().map_err(database_error)?;
@@ -164,7 +167,7 @@ impl RedbStore {
         Ok(self)
     }
 
-    /// The same, whose commits are measured as syncs of `disk`.
+    /// Measures commits as syncs of `disk`.
     #[must_use]
     pub fn on(mut self, disk: Disk) -> Self {
         self.disk = Some(disk);
@@ -179,7 +182,7 @@ impl BlockStore for RedbStore {
 
     fn append(&mut self, stored: &StoredBlock) -> Result<(), StoreError> {
         let block = &stored.block;
-        // Whoever lost the answer asks again.
+        // The caller lost the reply to an earlier call and retries.
         if block.height == self.head.height && block.hash() == self.head.hash {
             return Ok(());
         }
@@ -324,7 +327,7 @@ mod tests {
         }
         drop(store);
         let mut bytes = std::fs::read(&path).expect("a file");
-        // The header stays, every page behind it is gone.
+        // The header stays; all pages after it are overwritten.
         bytes[4_096..].fill(0xAB);
         std::fs::write(&path, bytes).expect("written");
         let outcome = RedbStore::open(&path, GENESIS).and_then(|store| store.block(1));
@@ -339,7 +342,7 @@ mod tests {
         let mut store = RedbStore::open(&path, GENESIS).expect("opens");
         let first = stored(1, BlockHash(GENESIS));
         store.append(&first).expect("follows genesis");
-        // Its height, in three bytes instead of one.
+        // The height, encoded in three bytes instead of one.
         let bytes = encode("block", &first).expect("encodes");
         let longer = [&[0xfb, bytes[0], 0][..], &bytes[1..]].concat();
         assert_eq!(codec::decode::<StoredBlock>(&longer).expect("it says the same"), first);
