@@ -1,12 +1,12 @@
-//! Writes what a testnet needs: keys, one genesis, and a configuration for each member.
+//! Writes the files of a testnet: keys, one genesis, and a configuration for each member.
 //!
 //! ```text
 //! node-1/  genesis.toml  node.toml  member.key  token  data/
 //! node-2/  …
 //! ```
 //!
-//! Each member's directory is complete, so that a container is given its own and no other member's key. Nothing that is
-//! there already is written over: a key that was lost is a member that was lost.
+//! Each member's directory is complete, so that a container can be given its own and no other member's key. Existing
+//! files are never overwritten: a member whose key is lost is lost.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -25,98 +25,98 @@ use crate::genesis::{Genesis, GenesisError, GenesisFile, GenesisMember, MEMBERS_
 use crate::keys::{KeyError, SecretKey};
 use crate::storage::files::sync_directory;
 
-/// The file whose presence says that a member's directory is complete: it is written last.
+/// File that marks a member's directory as complete: it is written last.
 const CONFIG: &str = "node.toml";
 
-/// What the testnet is to be like.
+/// Parameters of a testnet.
 #[derive(Clone, Debug)]
 pub struct Testnet {
-    /// How many members, 4 to 64.
+    /// Number of members, 4 to 64.
     pub members: usize,
-    /// Names the chain.
+    /// Chain id.
     pub chain_id: String,
-    /// The time between blocks.
+    /// Time between blocks.
     pub block_time: Duration,
-    /// Where the first member is reached. On loopback the others share the address and their ports count up;
-    /// elsewhere each has the next address, all have the same ports, and their ops APIs are exposed.
+    /// Address of the first member. On loopback all members share it and their ports count up; otherwise each member
+    /// has the next address, all have the same ports, and their ops APIs are exposed.
     pub first_address: Ipv4Addr,
-    /// The port of links, of the first member on loopback.
+    /// Link port; on loopback, that of the first member.
     pub link_port: u16,
-    /// The port of the ops API, of the first member on loopback.
+    /// Port of the ops API; on loopback, that of the first member.
     pub ops_port: u16,
-    /// User and group that everything is given to; whoever runs this if there is none.
+    /// User and group id of all files; `None` keeps the current user.
     pub owner: Option<(u32, u32)>,
 }
 
-/// Why a testnet is not written.
+/// Why a testnet was not written.
 #[derive(Debug, Error)]
 pub enum TestnetError {
-    /// A value is outside its range, or two contradict each other. Nothing was written.
+    /// A value is out of range, or two values contradict each other. Nothing was written.
     #[error("`{field}` is {value}; expected {expected}")]
     Field {
-        /// Which, as on the command line.
+        /// Name of the command-line option.
         field: &'static str,
-        /// The value.
+        /// Value found.
         value: String,
-        /// What would be accepted.
+        /// Values that are accepted.
         expected: String,
     },
-    /// A member's directory holds something. Nothing was written.
+    /// A member's directory is not empty. Nothing was written.
     #[error(
         "directory {0} is not empty; expected a new or an empty one (with `--if-missing`, a whole testnet is kept)"
     )]
     Occupied(PathBuf),
-    /// Some members are there and others are not. Nothing was written.
+    /// Some members exist and others do not. Nothing was written.
     #[error("{complete} of {members} members have a {CONFIG} in {out}; expected all, to be kept, or none")]
     Incomplete {
-        /// Where.
+        /// Directory of the testnet.
         out: PathBuf,
-        /// Members that are there.
+        /// Number of complete members.
         complete: usize,
-        /// Members there should be.
+        /// Number of members expected.
         members: usize,
     },
-    /// A file or directory could not be written.
+    /// Writing a file or directory failed.
     #[error("{path}: {source}")]
     File {
-        /// Which.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// A key could not be written.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The genesis made of these values is refused.
+    /// The genesis built from these values is rejected.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
-    /// A configuration made of these values is refused.
+    /// A configuration built from these values is rejected.
     #[error(transparent)]
     Config(#[from] ConfigError),
 }
 
-/// What is written of a member before all of it is whole, in its directory.
+/// Subdirectory of a member's directory that holds its files until all of them are written.
 const DRAFT: &str = ".draft";
-/// What the draft is called once those of all members are whole: whoever finds one can finish what a process that was killed
-/// has begun.
+/// Name that the draft gets once the drafts of all members are complete: a later run that finds one can finish what a
+/// killed process started.
 const WHOLE: &str = ".whole";
-/// What whoever writes a testnet locks where a directory can not be locked.
+/// Lock file, used where the directory itself cannot be locked.
 const LOCK: &str = ".lock";
 
-/// Keeps whoever writes the same testnet waiting.
+/// Lock that excludes other writers of the same testnet.
 struct Alone {
     _locked: fs::File,
     made: Option<PathBuf>,
 }
 
 impl Alone {
-    /// Makes the directory if it is missing, and waits until nobody else writes there.
+    /// Creates the directory if it is missing, and waits for the lock.
     fn of(out: &Path, lock: impl Fn(&fs::File) -> io::Result<()>) -> io::Result<Self> {
         loop {
             fs::create_dir_all(out)?;
             match Self::once(out, &lock) {
                 Ok(Some(alone)) => return Ok(alone),
-                // Whoever was waited for has taken away what was locked.
+                // The previous holder removed the lock file or the directory; try again.
                 Ok(None) => {}
                 Err(error)
                     if matches!(
@@ -130,8 +130,9 @@ impl Alone {
 
     fn once(out: &Path, lock: impl Fn(&fs::File) -> io::Result<()>) -> io::Result<Option<Self>> {
         let directory = fs::File::open(out)?;
-        // Network file systems lock only what is open for writing, which a directory never is. Elsewhere it is the directory,
-        // which leaves nothing behind, and can be locked where it can not be written: members' directories may be mounts.
+        // Network file systems lock only files that are open for writing, which a directory never is. Elsewhere the
+        // directory itself is locked: this leaves no file behind and works without write permission, as members'
+        // directories may be mounts.
         let (locked, made) = if lock(&directory).is_ok() {
             (directory, None)
         } else {
@@ -143,21 +144,21 @@ impl Alone {
         };
         let (own, there) = (locked.metadata()?, fs::metadata(made.as_deref().unwrap_or(out))?);
         let is_there = (own.dev(), own.ino()) == (there.dev(), there.ino());
-        // Made only where it is: one that is dropped takes away what is there.
+        // Created only if the locked file still exists: dropping it removes the file at this path.
         Ok(is_there.then(|| Self { _locked: locked, made }))
     }
 }
 
 impl Drop for Alone {
     fn drop(&mut self) {
-        // Still locked: whoever waits for it finds that it is gone, and makes another.
+        // Removed while still locked: the next waiter detects that the file is gone and creates another.
         if let Some(made) = &self.made {
             let _ = fs::remove_file(made);
         }
     }
 }
 
-/// A member to be written.
+/// Paths and addresses of a member to be written.
 struct MemberFiles {
     name: String,
     home: PathBuf,
@@ -166,14 +167,14 @@ struct MemberFiles {
 }
 
 impl Testnet {
-    /// Writes the testnet below `out`, each member into a directory of its own that is new or empty. Where anything is
-    /// refused or can not be written, nothing of it is left.
+    /// Writes the testnet below `out`, each member into a new or empty directory of its own. On an error, nothing of it
+    /// is left.
     pub fn write(&self, out: &Path) -> Result<(), TestnetError> {
         self.validate()?;
         Self::alone_in(out, || self.write_alone(out))
     }
 
-    /// Does what nobody else does there meanwhile. A directory that was made for it is not left behind by an error.
+    /// Runs `work` under the lock. On an error, a directory that was created for it is removed.
     fn alone_in<T>(out: &Path, work: impl FnOnce() -> Result<T, TestnetError>) -> Result<T, TestnetError> {
         let is_new = !out.exists();
         let alone = Alone::of(out, fs::File::lock);
@@ -202,7 +203,7 @@ impl Testnet {
         Genesis::check(&genesis)?;
         let genesis = toml::to_string(&genesis).expect("a genesis has a TOML form");
         for place in &places {
-            // A draft is what a process that was killed has left.
+            // A draft is the remainder of a process that was killed.
             let is_thing =
                 |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != DRAFT);
             if fs::read_dir(&place.home).is_ok_and(|mut entries| entries.any(is_thing)) {
@@ -212,7 +213,7 @@ impl Testnet {
         let made: Vec<_> = places.iter().filter(|place| !place.home.exists()).collect();
         let written = self.write_whole(&places, &genesis, &keys);
         if written.is_err() {
-            // Nothing but drafts, and what was made of them, was in these directories, which may be mounts.
+            // Before, these directories, which may be mounts, contained nothing but drafts.
             for place in &places {
                 empty(&place.home);
             }
@@ -223,7 +224,8 @@ impl Testnet {
         written
     }
 
-    /// Writes each member into a draft in its directory, and moves them where they belong once all are whole and on disk.
+    /// Writes each member into a draft in its directory; once all drafts are complete and synced, moves the files into
+    /// place.
     fn write_whole(
         &self,
         places: &[MemberFiles],
@@ -237,7 +239,7 @@ impl Testnet {
         self.finish(places)
     }
 
-    /// Moves in what is whole.
+    /// Moves the files of complete drafts into place.
     fn finish(&self, places: &[MemberFiles]) -> Result<(), TestnetError> {
         let failed = |place: &MemberFiles, source| TestnetError::File { path: place.home.clone(), source };
         for place in places.iter().filter(|place| place.home.join(DRAFT).exists()) {
@@ -250,14 +252,14 @@ impl Testnet {
         Ok(())
     }
 
-    /// Whether a member's directory belongs to whom it is to: it is given away last.
+    /// Whether a member's directory has the intended owner; it gets its owner last.
     fn is_given(&self, place: &MemberFiles) -> bool {
         let owner = |found: fs::Metadata| (found.uid(), found.gid());
         self.owner.is_none_or(|wanted| fs::metadata(&place.home).is_ok_and(|found| owner(found) == wanted))
     }
 
-    /// Moves what is in the draft of a member, if there still is one, into its directory, the configuration last, which says
-    /// that all is well; and gives everything to its owner, the directory last.
+    /// Moves the files of a member's draft, if there is one, into its directory, the configuration last, which marks it
+    /// as complete. Then sets the owner of everything, the directory last.
     fn move_in(&self, home: &Path) -> io::Result<()> {
         let draft = home.join(WHOLE);
         let is_draft = draft.exists();
@@ -273,11 +275,12 @@ impl Testnet {
                 chown(home.join(name), Some(user), Some(group))?;
             }
         }
-        // As long as it is there, the next who comes knows that this is not finished.
+        // As long as the draft exists, the next run knows that this is not finished.
         if is_draft {
             fs::remove_dir(&draft)?;
         }
-        // Last: whoever gives a directory away may not be allowed to change it any more. Whose it is says whether this was done.
+        // Last: afterwards the process may not be allowed to change the directory. Its owner shows whether this step
+        // was done.
         if let Some((user, group)) = self.owner {
             chown(home, Some(user), Some(group))?;
         }
@@ -285,7 +288,7 @@ impl Testnet {
         sync_directory(home)
     }
 
-    /// Writes the testnet if no member of it is there, or finishes one whose writing was interrupted; says whether it did.
+    /// Writes the testnet if no member exists, or finishes an interrupted one; returns whether it wrote anything.
     pub fn write_if_missing(&self, out: &Path) -> Result<bool, TestnetError> {
         self.validate()?;
         let places = self.places(out);
@@ -293,12 +296,12 @@ impl Testnet {
         let is_begun = || places.iter().any(|place| place.home.join(WHOLE).exists());
         let is_given = || places.iter().all(|place| self.is_given(place));
         let is_whole = || complete() == places.len() && !is_begun() && is_given();
-        // One that is kept need not be writable.
+        // A testnet that is kept does not have to be writable.
         if is_whole() {
             return Ok(false);
         }
         Self::alone_in(out, || {
-            // Whoever was waited for may have written it.
+            // The previous holder of the lock may have written it.
             match complete() {
                 _ if is_whole() => Ok(false),
                 _ if is_begun() => self.finish(&places).map(|()| true),
@@ -380,7 +383,7 @@ impl Testnet {
 
     fn config(&self, place: &MemberFiles, places: &[MemberFiles]) -> String {
         let exposed = !self.first_address.is_loopback();
-        // Elsewhere it listens wherever its machine is reached, also where it is asked from within.
+        // Off loopback a member listens on all interfaces, so that it can also be reached from within its machine.
         let listen = |address: SocketAddr| {
             let ip = if exposed { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { address.ip() };
             SocketAddr::new(ip, address.port()).to_string()
@@ -405,7 +408,7 @@ impl Testnet {
             ("link", Value::Table(table(link))),
         ]);
         if self.block_time <= HeartbeatConfig::default().lease {
-            // A verdict holds for less than a block, and is renewed within it.
+            // The lease must be shorter than the block time, and the heartbeat interval shorter than the lease.
             let time = |part: Duration| Value::from(humantime::format_duration(part).to_string());
             let millis = Duration::from_millis(self.block_time.as_millis() as u64 / 8);
             let heartbeat = [("interval", time(millis)), ("lease", time(millis * 3))];
@@ -423,14 +426,14 @@ fn names_in(directory: &Path) -> io::Result<Vec<std::ffi::OsString>> {
     fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
 }
 
-/// Takes everything out of a directory.
+/// Removes everything from a directory.
 fn empty(home: &Path) {
     for entry in fs::read_dir(home).into_iter().flatten().flatten() {
         let _ = fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()));
     }
 }
 
-/// Writes a file that is not there yet.
+/// Writes a new file; fails if it exists.
 fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(text.as_bytes())?;
@@ -495,7 +498,7 @@ mod tests {
         fs::remove_file(out.path().join("node-2").join(CONFIG)).expect("removed");
         let error = testnet().write_if_missing(out.path()).expect_err("one is missing").to_string();
         assert!(error.contains("3 of 4 members"), "{error}");
-        // Before it is complete, a member's directory is not written over either.
+        // The files of an incomplete member are not overwritten either.
         for name in ["node-1", "node-3", "node-4"] {
             fs::remove_file(out.path().join(name).join(CONFIG)).expect("removed");
         }
@@ -506,7 +509,7 @@ mod tests {
     #[test]
     fn a_testnet_whose_writing_was_killed_anywhere_is_written_or_finished_by_the_next() {
         let files = ["data", "genesis.toml", "token", "member.key", CONFIG];
-        // So many moves were made, of those that make a member whole and of those that move it in.
+        // Number of renames done before the kill: those that complete the drafts, and those that move files into place.
         for moves in 0..=4 + 4 * files.len() {
             let out = tempfile::tempdir().expect("a directory");
             testnet().write(out.path()).expect("written");
@@ -605,7 +608,7 @@ mod tests {
     fn where_a_directory_can_not_be_locked_a_file_is_and_it_is_gone_afterwards() {
         let out = tempfile::tempdir().expect("a directory");
         let out = out.path().join("testnet");
-        // As a network file system.
+        // Simulates a network file system.
         let lock = |file: &fs::File| {
             if file.metadata()?.is_dir() { Err(io::ErrorKind::Unsupported.into()) } else { file.lock() }
         };
@@ -638,7 +641,7 @@ mod tests {
         assert!(given.write_if_missing(out.path()).expect("written"));
         assert!(!given.write_if_missing(out.path()).expect("kept"));
         let homes: Vec<_> = given.places(out.path()).into_iter().map(|place| place.home).collect();
-        // All is moved in, and it was killed before it gave away everything, or the second's directory only.
+        // All files are in place; the process was killed before it set any owner, or only that of the second directory.
         for files in [true, false] {
             for home in &homes[1..] {
                 let names = names_in(home).expect("a directory");
@@ -656,7 +659,7 @@ mod tests {
                 }
             }
         }
-        // One that is not whole is none of this testnet's to give away.
+        // The owner of an incomplete testnet is not changed.
         fs::remove_dir_all(&homes[3]).expect("removed");
         chown(&homes[0], Some(0), Some(0)).expect("taken back");
         let error = given.write_if_missing(out.path()).expect_err("one is missing");
@@ -677,7 +680,7 @@ mod tests {
     #[test]
     fn a_testnet_that_can_not_be_written_leaves_nothing_behind() {
         let out = tempfile::tempdir().expect("a directory");
-        // The third member can not be moved to where a file is.
+        // A file is in the place of the third member's directory.
         fs::write(out.path().join("node-3"), "in the way").expect("written");
         let error = testnet().write(out.path()).expect_err("occupied").to_string();
         assert!(error.contains("node-3"), "{error}");

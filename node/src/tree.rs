@@ -1,4 +1,4 @@
-//! The supervision tree of a member, on one page.
+//! Defines the supervision tree of a member.
 //!
 //! ```text
 //!   root ─┬─ critical ───┬─ chain, engine, federation
@@ -9,13 +9,13 @@
 //!         └─ background ─┬─ recovery, metrics, logging
 //! ```
 //!
-//! Tiers start from the most important to the least and stop in reverse. A tier that restarts too often gives
-//! up and is restarted whole by the root; each spends a budget of its own. When that does not help either, or a restart would only repeat the
-//! failure, the root halts consensus through the gate, and after a while ends the node:
+//! Tiers start from the most to the least important and stop in reverse order. Each tier has a restart budget of its
+//! own. A tier that restarts too often gives up, and the root restarts it as a whole. If that does not help, or a
+//! restart would only repeat the failure, the root halts consensus through the gate and, after a while, ends the node:
 //! [`EscalationTable::TIER`] and [`EscalationTable::ROOT`].
 //!
-//! The chain starts again with the next slot, when its store is wanted next; consensus, and what serves the links,
-//! back off; the others return at once.
+//! The chain restarts at the next slot boundary, when its store is needed next. Consensus and the actors that serve the
+//! links restart with backoff; the others restart immediately.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -71,49 +71,50 @@ use crate::keys::SecretKey;
 use crate::logs::writer::LostLines;
 use crate::storage::Storage;
 
-/// Slots of an actor's mailbox, at least: several seconds of the busiest traffic seen.
+/// Minimum capacity of an actor's mailbox: several seconds of the highest traffic observed.
 const MAILBOX: usize = 1_024;
-/// The longest a handler may take, unless it is told otherwise: longer than the longest of them waits for others,
-/// which are consensus that asks the engine and the engine that asks the chain, for 5 s each.
+/// Default deadline of a handler: longer than the longest wait of a handler for other actors, which is consensus
+/// calling the engine, and the engine calling the chain, for 5 s each.
 const HANDLER_DEADLINE: Duration = Duration::from_secs(15);
-/// The longest a handler of the chain may take, which waits for nobody: the storage thread does its work.
+/// Deadline of the chain actor's handlers, which wait for no other actor: the storage thread does the work.
 const CHAIN_DEADLINE: Duration = Duration::from_secs(5);
-/// The longest an actor may take to start that opens files: it has a deadline of its own, which runs while the disk has room.
+/// Deadline for the start of actors that open files. They have a shorter deadline of their own that runs only while the
+/// disk has room.
 const START_DEADLINE: Duration = Duration::from_hours(24);
-/// The longest the federation is asked for the state of its members.
+/// Longest wait for the federation actor's member states.
 const MEMBERS_DEADLINE: Duration = Duration::from_millis(500);
 
-/// Where every actor of the node is reached. Made once, valid across restarts.
+/// Addresses of all actors of the node. Created once; they stay valid across restarts.
 #[derive(Clone)]
 pub struct Addresses {
     /// Stores blocks.
     pub chain: Address<ChainMessage>,
     /// Executes blocks.
     pub engine: Address<EngineMessage>,
-    /// Watches members.
+    /// Monitors the members and decides the gate.
     pub federation: Address<FederationMessage>,
     /// Decides blocks.
     pub consensus: Address<ConsensusMessage>,
-    /// Owns connections.
+    /// Accepts and owns connections.
     pub network: Address<NetworkMessage>,
-    /// One for each peer.
+    /// Manages the link to each peer, by name.
     pub links: Arc<BTreeMap<NodeId, Address<LinkMessage>>>,
-    /// Catches up.
+    /// Fetches missing blocks from peers.
     pub sync: Address<SyncMessage>,
-    /// Publishes actors and asks other members'.
+    /// Publishes this member's actors and calls those of other members.
     pub discovery: Address<DiscoveryMessage>,
-    /// Checks actors.
+    /// Checks the health of actors.
     pub health: Address<HealthMessage>,
-    /// Asks for restarts of actors that do not answer.
+    /// Requests restarts of unresponsive actors.
     pub recovery: Address<RecoveryMessage>,
-    /// Counts.
+    /// Collects metrics.
     pub metrics: Address<MetricsMessage>,
-    /// Writes and remembers.
+    /// Logs events and keeps their history.
     pub logging: Address<LoggingMessage>,
 }
 
 impl Addresses {
-    /// Addresses with nobody behind them yet.
+    /// Creates the addresses, before any actor runs.
     pub fn new(roster: &Roster) -> Self {
         fn address<M: Send + 'static>(name: &'static str) -> Address<M> {
             Address::new(ActorName::literal(name), MAILBOX)
@@ -140,7 +141,7 @@ impl Addresses {
         }
     }
 
-    /// Every actor that can be hurt in a drill.
+    /// Actors that are targets of fault injection.
     pub fn fault_targets(&self) -> Vec<&dyn FaultTarget> {
         let mut all: Vec<&dyn FaultTarget> = vec![
             &self.chain,
@@ -160,7 +161,7 @@ impl Addresses {
     }
 }
 
-/// What the monitor learns of another member; nothing of this one.
+/// Reading of another member for the health monitor; `None` for this member itself.
 fn member_reading(member: MemberStatus) -> Option<MemberReading> {
     let is_up = member.state == MemberState::Up;
     let silence = member.last_seen.filter(|_| is_up);
@@ -171,66 +172,66 @@ fn member_reading(member: MemberStatus) -> Option<MemberReading> {
     })
 }
 
-/// What the actors are made of.
+/// Dependencies of the actors.
 #[derive(Clone)]
 pub struct NodeContext {
-    /// Everything the member was told.
+    /// Configuration of the member.
     pub config: NodeConfig,
-    /// What all members agree on.
+    /// Genesis that all members agree on.
     pub genesis: Arc<Genesis>,
     /// All members, and which one this is.
     pub roster: Roster,
-    /// This member's key.
+    /// Secret key of this member.
     pub key: SecretKey,
-    /// Which start this is.
+    /// Incarnation of this member.
     pub incarnation: Incarnation,
-    /// Reads time.
+    /// Clock of this member.
     pub clock: Arc<dyn Clock>,
-    /// Carries events, and spans.
+    /// Bus for events and spans.
     pub events: EventBus,
-    /// What became of spans.
+    /// Counters of exported and lost spans.
     pub spans: Arc<SpanCounters>,
-    /// Lines of the log that could not be written.
+    /// Log lines that could not be written.
     pub log_lines_lost: Arc<LostLines>,
-    /// What all supervisors share; shows the tree.
+    /// State shared by all supervisors; also the read-only view of the tree.
     pub supervision: Context,
-    /// Shows the verdict.
+    /// Current verdict of the gate.
     pub gate: GateReader,
-    /// Shows where the chain ends.
+    /// Head of the chain.
     pub head: HeadReader,
-    /// Finds actors of other members.
+    /// Client for actors of other members.
     pub discovery: Discovery,
-    /// What of this member other members may ask.
+    /// Actors of this member that other members can call.
     pub exports: Exports,
     /// Opens the block store.
     pub open_store: OpenStore,
-    /// Whose journal of signatures goes with it, and what it must hold.
+    /// Identity of the signer's journal that belongs to the store, and the mark of records that it must hold.
     pub journal: (BlockHash, JournalMark),
-    /// The thread that writes to the data directory.
+    /// Thread that writes to the data directory.
     pub storage: Storage,
-    /// Finds other processes with this member's key, or with a peer's.
+    /// Detects other processes that use this member's or a peer's key.
     pub duplicates: Duplicates,
-    /// Proves who this member is, and checks who others are.
+    /// Certificate of this member, and verification of other members' certificates.
     pub trust: Trust,
-    /// The ways to the other members.
+    /// Channels to the other members.
     pub channels: PeerChannels,
-    /// Tells of what was refused on them.
+    /// Reports what was rejected on the channels.
     pub rejections: RejectionLog,
-    /// Accepts links.
+    /// Listener that accepts links.
     pub link_listener: Arc<TcpListener>,
-    /// Counts into these.
+    /// Metrics of this member.
     pub metrics: Metrics,
-    /// Remembers events, and shows them to whoever follows them.
+    /// Recent events, readable by subscribers.
     pub history: History,
-    /// The score of the member's health in thousandths, which the monitor writes.
+    /// Health score of the member in thousandths, written by the health monitor.
     pub health_score: Arc<AtomicU64>,
-    /// Whether this member is to misbehave, in a drill.
+    /// Whether fault injection makes this member Byzantine, and how.
     pub drill: ByzantineDrill,
-    /// This member's clock, where drills may set it.
+    /// Wall clock that fault injection can set; `None` if `faults.enabled` is false.
     pub drill_clock: Option<Arc<OffsetClock>>,
-    /// How many ask at present whether this member may leave.
+    /// Number of pending requests to leave the federation.
     pub asking: Arc<Mutex<usize>>,
-    /// Where everyone is reached.
+    /// Addresses of all actors.
     pub addresses: Addresses,
 }
 
@@ -254,7 +255,7 @@ impl NodeContext {
         child.tags(discovery::tags(name))
     }
 
-    /// Restarts that wait longer each time.
+    /// Restart strategy with exponential backoff.
     fn backoff(&self) -> RestartStrategy {
         RestartStrategy::ExponentialBackoff(self.config.supervision.backoff)
     }
@@ -281,7 +282,7 @@ impl NodeContext {
         Arc::new(TypedSender::new(destination.clone(), class, self.channels.clone()))
     }
 
-    /// The whole tree.
+    /// Builds the specification of the whole tree.
     pub fn tree(&self) -> SupervisorSpec {
         use ActorPriority::{Background, Critical, High, Normal};
         let normal = vec![self.gateway(), self.network(), self.links(), self.sync(), self.discovery()];
@@ -297,7 +298,8 @@ impl NodeContext {
         // Each tier keeps its own priority.
         let tier = |tier| ChildSpec::supervisor(tier, self.supervision.clone()).strategy(self.backoff());
         let [critical, high, normal, background] = tiers.map(tier);
-        // Without its reports the gate closes: no tier's failures take it down, and it is never left down.
+        // Without its reports the gate closes. It is therefore a child of the root: no tier's failures stop it, and it
+        // always restarts.
         let health = self.health().priority(High);
         root.children = vec![critical, high, normal, health, background];
         root
@@ -337,10 +339,10 @@ impl NodeContext {
     fn federation(&self) -> ChildSpec {
         let address = self.addresses.federation.clone();
         let (consensus, sync) = (self.addresses.consensus.clone(), self.addresses.sync.clone());
-        // Whoever misses a change because it is being restarted begins without memory of peers anyway.
+        // A watcher that misses a change because it is restarting starts without any knowledge of peers anyway.
         let discovery = self.discovery.clone();
         let watchers: [PeerWatcher; 3] = [
-            // At once: what a lost member published is gone before anybody else hears of the loss.
+            // Called first: the actors that a lost member published are removed before other actors learn of the loss.
             Arc::new(move |change: &PeerChange| discovery.peer(change)),
             Arc::new(move |change: &PeerChange| {
                 let _ = consensus.cast(ConsensusMessage::Peer(change.clone()));
@@ -408,7 +410,8 @@ impl NodeContext {
         Arc::new(move |actor| board.last_words(actor))
     }
 
-    /// What other members may reach. What they say of health, votes, blocks and transactions is signed or hashed.
+    /// Routes for envelopes from other members. Their statements on health, votes, blocks and transactions are signed
+    /// or hashed.
     fn door(&self) -> InboundRouter {
         let to = &self.addresses;
         let (_, share) = mailbox(MAILBOX, self.roster.peers().count());
@@ -457,7 +460,7 @@ impl NodeContext {
 
     fn links(&self) -> ChildSpec {
         let federation = self.addresses.federation.clone();
-        // A federation actor that is being restarted finds silence by itself.
+        // A federation actor that is restarting detects the silence by itself.
         let watcher: LinkWatcher = Arc::new(move |peer, is_up| {
             let _ = federation.cast(FederationMessage::Link(peer.clone(), is_up));
         });
@@ -538,7 +541,7 @@ impl NodeContext {
         let (federation, registry) = (to.federation.clone(), self.supervision.registry.clone());
         let (asked, agent) = (to.federation.clone(), to.recovery.clone());
         let hooks = MonitorHooks {
-            // What the agent misses while it is restarted, it hears with the next check.
+            // A restarting recovery agent receives what it missed with the next check.
             follower: Some(Arc::new(move |found| drop(agent.cast(RecoveryMessage::Found(found))))),
             members: Some(Arc::new(move || {
                 let federation = asked.clone();
@@ -559,9 +562,10 @@ impl NodeContext {
             clock: self.clock.clone(),
             events: self.events.clone(),
             actors: actors.into(),
-            // One that is not registered is about to be, and checked again.
+            // An actor that is not registered yet will be, and is checked again.
             recorder: Arc::new(move |actor, status| drop(registry.record_health(actor, status))),
-            // A report that is missed is followed by another; one that stays away is noticed by its age.
+            // A missed report is followed by another; a permanent lack of reports is detected by the age of the last
+            // one.
             listener: Arc::new(move |report| drop(federation.cast(FederationMessage::OwnHealth(report)))),
             hooks,
         };

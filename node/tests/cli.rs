@@ -1,4 +1,4 @@
-//! The command line as an operator meets it: what it does, and what it says when something is wrong.
+//! Tests the command line as an operator uses it: its effects, and its error messages.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,13 +19,13 @@ use alys_node::keys::SecretKey;
 use alys_node::ops::view::{GateDecision, GateView, ShutdownView};
 use tempfile::TempDir;
 
-/// Keeps a failing test from hanging; nothing is claimed about speed.
+/// Keeps a failing test from hanging; not a statement about speed.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_alys-node"));
     command.args(arguments);
-    // What this process was given must not reach the node.
+    // Variables of this process must not reach the node.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ALYS_")) {
         command.env_remove(name);
     }
@@ -36,8 +36,7 @@ fn node(arguments: &[&str]) -> Output {
     command(arguments).output().expect("the node runs")
 }
 
-/// A port that nobody listens on, below those that outgoing connections are given: one of these could take it before the
-/// node does.
+/// A free port below the range of ephemeral ports: an outgoing connection could take one of those before the node does.
 fn free_port() -> TcpListener {
     let tries =
         std::iter::repeat_with(|| TcpListener::bind(("127.0.0.1", rand::random_range(20_000..32_000))));
@@ -48,16 +47,16 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What was wrong with commands that were to fail; told together at the end of a test.
+/// Collects unexpected results of commands that should fail; reported together at the end of a test.
 #[derive(Default)]
 struct Faults(Vec<String>);
 
 impl Faults {
-    /// Checks that a command ended with this code, and said every part on standard error.
+    /// Checks that a command exited with this code and that its standard error contains every part.
     fn look(&mut self, what: &str, output: &Output, code: i32, parts: &[&str]) {
         let said = text(&output.stderr);
         let missing: Vec<_> = parts.iter().filter(|part| !said.contains(**part)).collect();
-        // The standard library's words for a panic nobody caught.
+        // Message of the standard library for an uncaught panic.
         let is_panic = said.contains("panicked at");
         if output.status.code() != Some(code) || !missing.is_empty() || is_panic {
             let status = output.status;
@@ -67,13 +66,13 @@ impl Faults {
 
     /// # Panics
     ///
-    /// If there are any.
+    /// If unexpected results were collected.
     fn none(self) {
         assert!(self.0.is_empty(), "\n{}", self.0.join("\n"));
     }
 }
 
-/// Checks a single command that is to fail.
+/// Checks a single command that should fail.
 fn fails(what: &str, output: &Output, code: i32, parts: &[&str]) {
     let mut faults = Faults::default();
     faults.look(what, output, code, parts);
@@ -91,7 +90,7 @@ fn peer(n: usize, address: SocketAddr) -> String {
     format!("\n[[link.peers]]\nname = \"node-{n}\"\naddress = \"{address}\"\n")
 }
 
-/// A directory with a member's files: a configuration that serves, to be spoilt.
+/// Directory with a member's files and a valid configuration, which tests then break.
 struct Home {
     directory: TempDir,
     ops: SocketAddr,
@@ -144,7 +143,7 @@ impl Home {
         fs::write(self.path(file), text).expect("a file");
     }
 
-    /// Replaces a part of a file that must be there.
+    /// Replaces a part of a file; the part must exist.
     fn spoil(&self, file: &str, good: &str, bad: &str) {
         let text = self.read(file);
         assert!(text.contains(good), "{good:?} in {text}");
@@ -170,13 +169,13 @@ impl Home {
         Running { child: child.expect("the node starts"), ops: self.ops }
     }
 
-    /// Runs a node that is expected to refuse.
+    /// Runs a node that is expected to fail at its start.
     fn refused(&self) -> Output {
         self.run().output()
     }
 }
 
-/// A node's process, killed when dropped.
+/// Process of a node, killed on drop.
 struct Running {
     child: Child,
     ops: SocketAddr,
@@ -267,17 +266,17 @@ fn a_generated_key_is_for_its_owner_alone_and_never_replaces_another() {
     );
 }
 
-/// Says that a test can not run here, past the capture of tests that pass.
+/// Reports that a test cannot run here, bypassing the output capture of passing tests.
 fn skip(why: &str) {
     assert!(std::env::var_os("ALYS_CI_STRICT").is_none_or(|value| value != "1"), "{why}");
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
-/// A file system of its own; it is taken away when this ends.
+/// Temporary file system, unmounted on drop.
 struct Mount(PathBuf);
 
 impl Mount {
-    /// Of so many KiB; none where nothing can be mounted.
+    /// Mounts a file system of `kib` KiB; `None` if mounting is not possible.
     fn small(directory: &Path, kib: usize) -> Option<Self> {
         let size = format!("size={kib}k");
         let mounted =
@@ -295,7 +294,8 @@ impl Drop for Mount {
 #[test]
 fn on_a_full_disk_keys_and_testnets_are_not_written_at_all_and_are_once_there_is_room() {
     let directory = tempfile::tempdir().expect("a directory");
-    // Of files of a page each: room for none, for a key alone, for some members of a testnet, and for all of it.
+    // Files take one page each. The sizes have room for nothing, for a key, for some members, and for the whole
+    // testnet.
     for (kib, has_key, has_testnet) in
         [(4, false, false), (12, true, false), (40, true, false), (1_024, true, true)]
     {
@@ -352,7 +352,7 @@ fn a_key_that_root_owns_and_the_member_s_group_may_read_serves_and_one_that_othe
     };
     give(&key, 0, GROUP, 0o444).expect("given");
     fails("everybody's", &run().output(), 4, &["member.key"]);
-    // As orchestrators mount secrets.
+    // Ownership and mode of secrets that orchestrators mount.
     give(&key, 0, GROUP, 0o440).expect("given");
     let mut running = run().answers();
     running.terminate();
@@ -418,7 +418,7 @@ fn a_key_file_that_does_not_serve_is_refused_with_its_name() {
         let shown = node(&["keys", "show", "--key", &as_text(&path)]);
         faults.look("wider permissions", &shown, 4, &parts);
     }
-    // As a secret is mounted: root's, and the member's group reads it.
+    // A mounted secret belongs to root and is readable by the member's group.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).expect("permissions");
     let is_root = fs::metadata(&path).expect("it is there").uid() == 0;
     assert_eq!(home.check().status.success(), is_root, "{}", text(&home.check().stderr));
@@ -457,7 +457,7 @@ fn a_key_file_that_does_not_serve_is_refused_with_its_name() {
     faults.none();
 }
 
-/// What is changed in a good configuration, from what, to what, and what the refusal says.
+/// Description, text in a good configuration, its replacement, and parts of the error message.
 type Spoilt = (&'static str, &'static str, &'static str, &'static [&'static str]);
 
 fn refused_before_anything_begins(faults: &mut Faults, table: &[Spoilt]) {
@@ -891,7 +891,7 @@ fn what_a_member_writes_is_its_user_s_alone_whatever_the_umask() {
     assert_eq!(mode, 0o700);
 }
 
-/// Has another user than root run a command, to whom modes are no mere advice; all in `home` becomes that one's.
+/// Runs a command as a user other than root, for whom permissions are enforced; that user gets everything in `home`.
 fn as_a_user(home: &Home, command: &mut Command) -> Output {
     const NOBODY: u32 = 65_534;
     let directory = home.directory.path();
@@ -902,7 +902,7 @@ fn as_a_user(home: &Home, command: &mut Command) -> Output {
         command.uid(NOBODY).gid(NOBODY);
     }
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the node starts");
-    // One that starts is ended as soon as it answers.
+    // A node that starts is stopped as soon as it answers.
     let until = Instant::now() + DEADLINE;
     let asks = || node(&["healthcheck", "--ops", &home.ops.to_string()]);
     let answers = || !text(&asks().stderr).contains("does not answer");
@@ -921,7 +921,8 @@ fn files_of_a_data_directory_of_any_mode_are_used_or_refused_by_name() {
     let mut faults = Faults::default();
     for file in ["chain.redb", "consensus.log", "signatures.journal"] {
         let path = home.path("data").join(file);
-        // Others could read the last three, which is no secret, or write them, which checksums and peers find.
+        // The last three modes let other users read the files, which are not secret, or write them, which checksums and
+        // peers detect.
         for (mode, is_used) in
             [(0o000, false), (0o400, false), (0o600, true), (0o640, true), (0o644, true), (0o666, true)]
         {
@@ -936,7 +937,7 @@ fn files_of_a_data_directory_of_any_mode_are_used_or_refused_by_name() {
                 }
             }
             let after = fs::metadata(&path).expect("it is there").permissions().mode() & 0o777;
-            // The journal is written anew at a start.
+            // A start rewrites the journal.
             if after != mode && after != 0o600 {
                 faults.0.push(format!("{file} of mode {mode:04o} is left with {after:04o}"));
             }
@@ -949,11 +950,11 @@ fn files_of_a_data_directory_of_any_mode_are_used_or_refused_by_name() {
 #[test]
 fn a_member_on_a_terminal_writes_in_colour_unless_it_is_told_not_to() {
     let home = Home::new();
-    // What it says on its way to a refusal is enough.
+    // The output before the error is enough.
     home.write("data", "no directory");
     let run = format!("exec '{}' run --config node.toml", env!("CARGO_BIN_EXE_alys-node"));
     for (no_color, is_coloured) in [(None, true), (Some(""), true), (Some("1"), false)] {
-        // A program that gives another one a terminal.
+        // `script` runs a program on a terminal.
         let mut terminal = Command::new("script");
         terminal.args(["-qec", &run, "/dev/null"]).current_dir(home.directory.path()).stdin(Stdio::null());
         terminal.env_remove("NO_COLOR").env("ALYS_PORT", "tcp://10.0.0.1:80").env("TERM", "xterm");
@@ -983,7 +984,7 @@ fn an_emptied_journal_is_refused_and_a_loss_of_memory_is_an_operator_s_to_accept
     let accept = || home.command(&["accept-memory-loss"]).output().expect("the node runs");
     fails("an emptied journal", &accept(), 4, &parts);
     fs::remove_file(&journal).expect("removed");
-    // What peers have decided would show what is not accepted.
+    // Without a block, blocks from peers could later contain signatures that were not accepted.
     fails("no block", &accept(), 4, &["node-1 has no block", "start it first, so that it fetches the chain"]);
     let identity = guard::identity(home.genesis().hash(), &SecretKey::from_seed(&[1; 32]).public_key());
     let mut own = Journal::open(&journal, identity, 0, JournalMark::default()).expect("opens");
@@ -1177,7 +1178,7 @@ fn the_actors_of_a_running_member_are_listed_as_a_table_or_as_json_and_a_wrong_q
 fn a_node_ends_with_zero_when_told_to_and_with_its_parent_when_asked_to() {
     let home = Home::new();
     let mut running = home.run().answers();
-    // Its standard input is of no interest unless it is told so.
+    // By default a closed standard input does not matter.
     drop(running.child.stdin.take());
     sleep(Duration::from_millis(100));
     assert!(!text(&running.healthcheck().stderr).contains("does not answer"));
@@ -1226,7 +1227,7 @@ fn a_member_is_asked_to_leave_with_its_token_and_watched_until_it_is_gone() {
     fails("nobody", &nobody, 4, &["does not answer"]);
 }
 
-/// Waits until `file` has grown since it had `size` bytes, and returns its size.
+/// Waits until `file` is larger than `size` bytes, and returns its size.
 fn grown(file: &Path, size: u64) -> u64 {
     let until = Instant::now() + DEADLINE;
     loop {
@@ -1269,10 +1270,10 @@ fn the_decisions_of_a_killed_process_replay_and_a_doctored_one_is_found() {
 
     let lines: Vec<_> = whole.lines().collect();
     let last = lines.len();
-    // Nobody else was there: one healthy member, and a closed gate.
+    // No other member ran: one member is healthy, and the gate is closed.
     let doctored = [("\"decision\":\"closed\"", "\"decision\":\"open\""), ("\"healthy\":", "\"healthy\":1")];
     for (from, to) in doctored {
-        // The last of them is the outcome's.
+        // The last occurrence belongs to the outcome.
         let at = lines[last - 1].rfind(from).expect("it stands there");
         let mut line = lines[last - 1].to_owned();
         line.replace_range(at..at + from.len(), to);
@@ -1293,7 +1294,7 @@ fn a_member_that_is_told_to_stop_while_it_starts_does() {
     let made = Command::new("mkfifo").arg(&pipe).status();
     assert!(made.expect("mkfifo runs").success());
     let mut running = home.run();
-    // The start waits for what never comes: whoever writes is let in when somebody reads.
+    // The start blocks while reading the pipe. Opening the pipe for writing succeeds once the start reads it.
     let until = Instant::now() + DEADLINE;
     let _held = loop {
         let opened = fs::OpenOptions::new().write(true).custom_flags(0o4000).open(&pipe);
@@ -1317,14 +1318,14 @@ fn a_token_is_sent_over_no_network_unless_that_is_said() {
     let token = as_text(&home.path("token"));
     let chmod = Command::new("chmod").arg("600").arg(&token).status();
     assert!(chmod.expect("chmod runs").success());
-    // An address for documentation, which nobody has.
+    // An address reserved for documentation, which does not answer.
     let far = ["shutdown", "--ops", "192.0.2.1:3000", "--token-file", &token];
     fails("a far address", &node(&far), 4, &["is http://192.0.2.1:3000;", "loopback", "`--insecure`"]);
     let insecure = node(&[&far[..], &["--insecure"]].concat());
     fails("said so", &insecure, 4, &["192.0.2.1:3000 does not answer"]);
 }
 
-/// Four members with a token, each its own process.
+/// Four members with a token, each in its own process.
 struct Four {
     home: Home,
     ops: Vec<SocketAddr>,
@@ -1369,7 +1370,7 @@ impl Four {
         answer.body_mut().read_json().expect("it makes sense")
     }
 
-    /// Waits until the gate of a member is open with so many healthy members.
+    /// Waits until the gate of a member is open with this number of healthy members.
     fn opens(&self, n: usize, healthy: usize) {
         let until = Instant::now() + DEADLINE;
         loop {
@@ -1411,7 +1412,7 @@ fn the_third_healthy_process_refuses_sigterm_and_obeys_a_second_one_or_force() {
     };
     members[2].terminate();
     refused(3);
-    // What comes within a second is the same signal, not a second one.
+    // A signal repeated within a second counts as the same one.
     members[2].terminate();
     sleep(INSISTS_AFTER);
     refused(3);

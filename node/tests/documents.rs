@@ -1,5 +1,5 @@
-//! A testnet of `alys-node testnet init` as a newcomer meets it: the commands that documents print, and those that ask a
-//! running member.
+//! Tests a testnet of `alys-node testnet init` as a new user meets it: the commands in the documentation, and the
+//! commands that talk to a running member.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// Keeps a failing test from hanging; nothing is claimed about speed.
+/// Keeps a failing test from hanging; not a statement about speed.
 const DEADLINE: Duration = Duration::from_mins(1);
 const BINARY: &str = env!("CARGO_BIN_EXE_alys-node");
 
@@ -20,7 +20,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// What this process was given must not reach the members.
+/// Removes this process's `ALYS_` variables from a command, so that they do not reach the members.
 fn clean(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ALYS_")) {
         command.env_remove(name);
@@ -32,27 +32,27 @@ fn node(arguments: &[&str]) -> Output {
     clean(Command::new(BINARY).args(arguments)).output().expect("the node runs")
 }
 
-/// The first of four ports in a row that nobody listens on.
+/// First of four consecutive free ports.
 fn four_ports() -> u16 {
     let tries = std::iter::repeat_with(|| rand::random_range(20_000..32_000_u16));
     let is_free = |base: &u16| (0..4).all(|n| TcpListener::bind(("127.0.0.1", base + n)).is_ok());
     tries.take(1_000).find(is_free).expect("free ports")
 }
 
-/// Commands with the ports of a testnet in place of those that documents name.
+/// Replaces the documented ports in commands by those of the test's testnet.
 fn at_ports(commands: &str, ops: u16) -> String {
     (1..=4_u16).fold(commands.to_owned(), |commands, n| {
         commands.replace(&format!("127.0.0.1:{}", 3_000 + n), &format!("127.0.0.1:{}", ops + n - 1))
     })
 }
 
-/// Where a shell finds this `alys-node` first.
+/// `PATH` with the directory of this `alys-node` first.
 fn path_with_node() -> String {
     let path = std::env::var("PATH").unwrap_or_default();
     format!("{}:{path}", Path::new(BINARY).parent().expect("a directory").display())
 }
 
-/// A testnet below a directory of its own.
+/// Testnet in a temporary directory.
 struct Testnet {
     directory: TempDir,
     ops: u16,
@@ -89,7 +89,7 @@ impl Testnet {
         self.home(n).join("node.toml").display().to_string()
     }
 
-    /// Runs a member, with drills enabled.
+    /// Starts a member with fault injection enabled.
     fn run(&mut self, n: usize) {
         let mut command = Command::new(BINARY);
         clean(&mut command).args(["run", "--exit-with-parent", "--config", &self.config(n)]);
@@ -106,7 +106,7 @@ impl Testnet {
         }
     }
 
-    /// Waits until a command ends with this code, and returns what it said.
+    /// Repeats a command until it exits with this code and prints this part; returns its output.
     fn until(arguments: &[&str], code: i32, part: &str) -> String {
         let until = Instant::now() + DEADLINE;
         loop {
@@ -121,7 +121,7 @@ impl Testnet {
         }
     }
 
-    /// Runs a line of a document in a shell, as it is printed, but for ports.
+    /// Runs a line of a document in a shell, unchanged except for ports.
     fn shell(&self, line: &str) -> Output {
         let mut command = Command::new("sh");
         clean(&mut command).args(["-c", &at_ports(line, self.ops)]).current_dir(self.directory.path());
@@ -135,8 +135,8 @@ impl Drop for Testnet {
     }
 }
 
-/// The lines of a document that are printed as code and begin with a word, without what is said about them. A line that
-/// ends with a backslash goes on in the next.
+/// Code lines of a document that start with a word, without trailing comments. A line that ends with a backslash
+/// continues on the next one.
 fn lines_of(document: &str, word: &str) -> Vec<String> {
     let document = document.replace("\\\n", " ");
     let code = document.lines().filter_map(|line| line.strip_prefix("    "));
@@ -155,7 +155,7 @@ fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_
     let listed = node(&["actors", "name=chain", "--config", &config]);
     assert!(text(&listed.stdout).contains("ChainActor"), "{}", text(&listed.stderr));
 
-    // One screen, and the same for programs.
+    // The status on one screen, and as JSON.
     let status = Testnet::until(&["status", "--config", &config], 0, "node-1 of alys-testnet: WORKS");
     for part in
         ["ready     yes", "gate      open: ", "node-4          up", "RESTARTS", "height ", "MiB free, data"]
@@ -168,7 +168,7 @@ fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_
     let top = node(&["top", "--once", "--config", &config]);
     assert!(text(&top.stdout).contains("the federation works: 1 of 1 gates open"), "{}", text(&top.stdout));
 
-    // Every line of the README, and of the other documents.
+    // All `curl` commands of the README and the other documents.
     let curls = |path: &PathBuf| lines_of(&fs::read_to_string(path).expect("a document"), "curl");
     let curls: Vec<_> = documents().iter().flat_map(curls).collect();
     assert!(curls.len() > 50, "{curls:?}");
@@ -187,7 +187,7 @@ fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_
         let _ = writeln!(std::io::stderr(), "skipped: {why}");
     }
 
-    // What would happen, and what is said of a member without a spare.
+    // Preview of a shutdown, and the status of a federation without a spare member.
     let foreseen = node(&["shutdown", "--dry-run", "--config", &config]);
     let said = text(&foreseen.stdout);
     assert_eq!(foreseen.status.code(), Some(0), "{said} {}", text(&foreseen.stderr));
@@ -207,7 +207,7 @@ fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_
         "{}",
         text(&forced.stdout)
     );
-    // Nothing came of it, and no token was needed; the token is found by the configuration.
+    // The preview changed nothing and needed no token; otherwise the token file comes from the configuration.
     Testnet::until(&["healthcheck", "--config", &config], 0, "ready");
     let checked = node(&["config", "check", "--config", &config]);
     let said = text(&checked.stdout);
@@ -220,7 +220,7 @@ fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_
     let halted = net.config(2);
     Testnet::until(&["status", "--config", &halted], 3, "node-2 of alys-testnet: HALTED");
 
-    // What `run` refuses, the check refuses with the same words.
+    // `config check` fails with the same error messages as `run`.
     let data = net.home(1).join("data");
     let journal = fs::read(data.join("signatures.journal")).expect("a journal");
     let refused = |what: &str, arguments: &[&str], part: &str| {
@@ -237,7 +237,7 @@ fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_
     fs::write(data.join("signatures.journal"), damaged).expect("written");
     refused("a damaged journal", &[], "signatures.journal is damaged at byte");
     fs::write(data.join("signatures.journal"), journal).expect("put back");
-    // Nobody can make a file there, whoever runs this.
+    // Nobody can create a file there, not even root.
     refused("a read-only directory", &["--data-dir", "/proc/self"], "data directory /proc/self: ");
     refused("a read-only parent", &["--data-dir", "/proc/alys/data"], "data directory /proc/alys/data: ");
     fs::write(data.join("incarnation"), "many").expect("written");
@@ -253,7 +253,7 @@ fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_
     assert!(checked.status.success(), "{}", text(&checked.stderr));
 }
 
-/// Every command of the operator's document, from top to bottom, as one script.
+/// Runs all commands of the operations document from top to bottom, as one script.
 #[test]
 fn the_operations_document_holds_from_top_to_bottom() {
     let document = include_str!("../../docs/operations.md");
@@ -267,7 +267,7 @@ fn the_operations_document_holds_from_top_to_bottom() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut command = Command::new("timeout");
     clean(&mut command).args(["--kill-after", "5", "240", "sh", "-c", &at_ports(&script, ops)]);
-    // To a file: members that are left by a command that failed would hold a pipe open.
+    // Output goes to a file: members left behind by a failed command would keep a pipe open.
     let output = directory.path().join("output");
     let file = fs::File::create(&output).expect("a file");
     command.stdin(Stdio::null()).stderr(file.try_clone().expect("the same file")).stdout(file);
@@ -284,7 +284,7 @@ fn the_operations_document_holds_from_top_to_bottom() {
     }
 }
 
-/// Documents with commands that are run by hand.
+/// Documents whose commands users run by hand.
 fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = vec![root.join("README.md")];
@@ -297,7 +297,7 @@ fn documents() -> Vec<PathBuf> {
     found
 }
 
-/// No document is ahead of the command line: whatever one calls, there is.
+/// Every command that a document mentions exists.
 #[test]
 fn every_command_that_a_document_names_is_one() {
     let mut looked_at = 0;
@@ -334,7 +334,7 @@ fn every_command_that_a_document_names_is_one() {
 fn the_systemd_unit_has_no_key_and_no_value_that_systemd_does_not_know() {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd/alys-node.service");
     let unit = fs::read_to_string(unit).expect("the unit");
-    // What it calls is installed elsewhere: what it calls it with is looked at with every other document.
+    // The commands that the unit calls are installed elsewhere; their arguments are checked with all other documents.
     assert!(unit.matches("/usr/local/bin/alys-node ").count() >= 3, "{unit}");
     let directory = tempfile::tempdir().expect("a directory");
     let verified = |unit: &str| {

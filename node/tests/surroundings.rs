@@ -1,4 +1,4 @@
-//! What commands do where the system refuses them something, or where a server means them harm.
+//! Tests commands when the operating system refuses them resources, or when a server is malicious.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -24,7 +24,7 @@ fn node(arguments: &[&str]) -> Output {
     command.output().expect("the node runs")
 }
 
-/// The same, as a shell has it run under limits.
+/// Runs a command through a shell with resource limits.
 fn limited(limits: &str, arguments: &str, change: impl FnOnce(&mut Command)) -> Output {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("{limits} '{BINARY}' {arguments}")]);
@@ -76,7 +76,7 @@ fn a_key_that_can_not_be_written_leaves_nothing_and_takes_nobody_s_place() {
 
 #[test]
 fn a_clock_before_1970_is_refused_by_name() {
-    // As the machine's clock reads where it is before: `SystemClock` has no time before 1970.
+    // `SystemClock` clamps times before 1970 to 1970; a manual clock at 0 reads the same.
     let clock = ManualClock::default();
     let error = alys_node::check_clock(&clock).expect_err("no time").to_string();
     assert!(error.contains("the clock of this machine shows a time before 1970"), "{error}");
@@ -86,7 +86,7 @@ fn a_clock_before_1970_is_refused_by_name() {
 
 #[test]
 fn a_member_that_is_refused_threads_says_so() {
-    // One whom nobody else is, so that nothing else counts.
+    // User id without other processes, so that only this process counts towards the limit.
     const USER: u32 = 61_234;
     if fs::metadata("/proc/self").expect("this process").uid() != 0 {
         assert!(std::env::var_os("ALYS_CI_STRICT").is_none_or(|value| value != "1"), "only root sets a user");
@@ -111,7 +111,8 @@ fn a_member_that_is_refused_threads_says_so() {
     }
 }
 
-/// What a server answers that would have a terminal clear its screen, set its title, and write from right to left.
+/// Text of a malicious server: clears the screen, sets the title, changes the colour, and reverses the writing
+/// direction.
 const HOSTILE: &str = "\\u001b[2J\\u001b]0;gone\\u0007\\u009b31m\\u202e";
 
 /// Answers every request with this status and document until the test ends.
@@ -134,7 +135,7 @@ fn server(status: u16, document: impl Fn(&str) -> String + Send + 'static) -> So
     address
 }
 
-/// An actor of whom every text is hostile.
+/// JSON of an actor all of whose texts are malicious.
 fn actor() -> String {
     let text = format!("\"{HOSTILE}\"");
     format!(
