@@ -1,4 +1,4 @@
-//! What the bounded mailbox costs over ractor's own, in one run.
+//! Measures the cost of the bounded mailbox compared with ractor's own mailbox, in one run.
 
 use std::time::Duration;
 

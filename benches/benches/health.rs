@@ -1,5 +1,5 @@
-//! What health checks and a shutdown cost: one check, batches of a thousand and ten thousand, the end of a thousand
-//! actors that need each other.
+//! Measures the cost of health checks and of a shutdown: one check, batches of a thousand and ten thousand, and the
+//! shutdown of a thousand actors that depend on each other.
 //!
 //! `cargo bench -p alys-benches --bench health -- --quick`
 
@@ -46,7 +46,7 @@ fn checks(runtime: &Runtime, rounds: usize) {
     let batches = |size: usize, rounds: usize| {
         let (all, asked) = runtime.block_on(async {
             let crowd = Crowd::start(&format!("batch-{size}"), size).await;
-            // The monitor's own first round, which was asked before it, is over when this is.
+            // The monitor's own first round, requested earlier, has finished when this one has.
             crowd.batch().await;
             let (mut all, mut asked) = (Vec::new(), Vec::new());
             for _ in 0..rounds {
@@ -61,7 +61,7 @@ fn checks(runtime: &Runtime, rounds: usize) {
             [0.5, 0.99].map(|share| percentile(&all, share))
         })
     };
-    // What one call costs here, in turns with the checks: a check is two of them and a task.
+    // Cost of a single call, measured alternately with the checks: a check is two calls and a task.
     let [[middle, most], [asked, asked_most]] = batches(1, rounds * 100);
     note("one call of the same actor (p50/p99)", &format!("{asked:.2?} / {asked_most:.2?}"));
     let figure = format!("{middle:.2?} / {most:.2?}");

@@ -1,7 +1,8 @@
-//! What the link between two processes carries, against a raw socket (the limit) and bare `ractor_cluster`.
+//! Measures the throughput and latency of the link between two processes, compared with a raw socket (the upper bound)
+//! and bare `ractor_cluster`.
 //!
-//! `cargo bench -p alys-benches --bench link -- --quick`. Every figure is a median of rounds taken in turns, ours and
-//! then the raw peer's; the ratio is the median of the rounds' ratios.
+//! `cargo bench -p alys-benches --bench link -- --quick`. Every figure is the median of rounds that alternate between
+//! ours and the raw peer; the ratio is the median of the rounds' ratios.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use alys_benches::link::{Bare, Ours, Raw, Server, Way, at_once, in_turn, serve, 
 use alys_benches::report::{Pairs, Plan, line, note, percentile, rate};
 use tokio::runtime::Runtime;
 
-/// Bodies whose payload has 193 bytes, and about 4 kB.
+/// Body sizes whose payloads have 193 bytes and about 4 kB.
 const SIZES: [(usize, &str); 2] = [(128, "193 B"), (4_031, "4 kB")];
 
 struct Size {
@@ -18,7 +19,7 @@ struct Size {
     many: usize,
 }
 
-/// The median, and the value that 99 of 100 do not exceed, of calls one after the other.
+/// Measures sequential calls: the pairs of medians, and all durations for the 99th percentile.
 fn turns(runtime: &Runtime, raw: &Raw, way: &impl Way, bytes: usize, plan: &Size) -> (Pairs, Vec<Duration>) {
     let (mut pairs, mut all) = (Pairs::default(), Vec::new());
     for _ in 0..plan.rounds {

@@ -1,5 +1,5 @@
-//! What `/metrics` costs a member with ten thousand actors in its tree and in its registry, as Prometheus asks: over one
-//! connection that stays open. Criterion takes the mean, the report below it the tail.
+//! Measures `/metrics` of a member with ten thousand actors in its tree and its registry, over a persistent connection
+//! as Prometheus uses it. Criterion measures the mean; the report below shows the tail latency.
 //!
 //! `cargo bench -p alys-benches --bench metrics`
 
@@ -16,9 +16,9 @@ use alys_tests::federation::{Federation, Member};
 use criterion::{Criterion, criterion_group};
 use tokio::runtime::Runtime;
 
-/// Actors beside the member's own.
+/// Number of actors in addition to the member's own.
 const ACTORS: usize = 10_000;
-/// What an answer may take.
+/// Target for the latency of a response.
 const TARGET: Duration = Duration::from_millis(5);
 
 /// A member with many actors.
@@ -60,7 +60,7 @@ impl Crowded {
 
     fn stop(mut self) {
         let federation = self.federation.take().expect("it runs");
-        // It ends by force if its actors take longer than a member's shutdown may; that is not measured here.
+        // The member is forced to stop if its actors exceed the shutdown's deadline; that is not measured here.
         self.runtime.block_on(async {
             for mut member in federation.members.into_iter().take(1) {
                 let _ = Box::pin(member.take().stop()).await;
@@ -69,7 +69,7 @@ impl Crowded {
     }
 }
 
-/// A connection that stays open.
+/// Client with a persistent connection.
 struct Scraper {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -82,7 +82,7 @@ impl Scraper {
         Self { stream, buffer: vec![0; 1 << 20] }
     }
 
-    /// Asks once, and returns how long it took, and how many bytes came.
+    /// Sends one request; returns the latency and the number of bytes received.
     fn scrape(&mut self) -> (Duration, usize) {
         let began = Instant::now();
         self.stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: member\r\n\r\n").expect("it is written");
@@ -110,7 +110,7 @@ fn scraping(c: &mut Criterion) {
     c.bench_function("/metrics over HTTP, ten thousand actors", |b| b.iter(|| scraper.scrape()));
     tail(&plan, &crowded, &mut scraper);
     crowded.stop();
-    // The same without them: what a member's own actors cost.
+    // The same without the additional actors: the cost of a member's own actors.
     let bare = Crowded::start(0);
     let mut scraper = Scraper::connect(bare.member().config.ops.address);
     tail(&plan, &bare, &mut scraper);

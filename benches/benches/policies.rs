@@ -1,4 +1,4 @@
-//! What a decision costs: suspicion, restart budget, gate, attestation, certificate.
+//! Measures the cost of decisions: suspicion, restart budget, gate, attestation, certificate.
 
 use std::hint::black_box;
 use std::time::Duration;

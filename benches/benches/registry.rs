@@ -1,7 +1,7 @@
-//! What the registry costs: lookups by name, type and tag while one thread writes and two read, queries, registrations
-//! and memory; beside a bare concurrent map, ractor's registry and kameo's in the same run.
+//! Measures the registry: lookups by name, type and tag while one thread writes and two read, queries, registrations
+//! and memory. Compares with a bare concurrent map, ractor's registry and kameo's registry in the same run.
 //!
-//! `cargo bench -p alys-benches --bench registry`; with a word behind it, only what it names.
+//! `cargo bench -p alys-benches --bench registry`; a further word selects measurements by name.
 
 use std::env;
 use std::hint::black_box;
@@ -16,7 +16,7 @@ use alys_cluster::id::{ActorName, Tag};
 use alys_cluster::registry::{ActorQuery, Page};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-/// Says how many actors this process is to register and weigh.
+/// Environment variable with the number of actors that this process is to register, to measure their memory.
 const ORDER: &str = "ALYS_BENCH_REGISTRY";
 const NOW: Moment = Moment::ORIGIN;
 
@@ -24,7 +24,7 @@ fn keys(count: usize) -> Vec<ActorName> {
     (0..count).map(name).collect()
 }
 
-/// Ours and the peer's, in turns.
+/// Measures our lookups and the peer's alternately.
 fn pairs(plan: &Plan, ours: &dyn Names, peer: &dyn Names, keys: &[ActorName]) -> Pairs {
     let time = Duration::from_millis(plan.size(150) as u64);
     let mut pairs = Pairs::default();
@@ -69,7 +69,7 @@ impl kameo::Actor for KameoIdle {
     }
 }
 
-/// Peers whose registries want real actors: of one thread, for neither is made to be written all the time.
+/// Registries that require real actors. Measured with one thread, because they are not designed for constant writes.
 fn other_registries(plan: &Plan) {
     let size = plan.size(10_000);
     let (keys, ours) = (keys(size), Ours::of(size));
@@ -125,7 +125,7 @@ fn queries(plan: &Plan) {
         let actor_type = rare[0].registration().profile.actor_type.clone();
         let typed = each(times, || drop(black_box(registry.by_type(&actor_type))));
         note(&format!("by type, {size} actors, {found} found"), &format!("{typed:.2?}"));
-        // One in four of a thousandth; each part of it alone finds many more.
+        // Matches the rare actors, one in a thousand, all of which are critical; every other condition matches many more.
         let selective =
             read("tag=common and priority=critical and tag=rare and state=active and not health=healthy");
         let matched = registry.query(NOW, &selective, &ten).matched;

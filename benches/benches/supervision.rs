@@ -1,7 +1,7 @@
-//! What supervision costs: a backoff, a failure, a decision, an actor's start and its messages; and what it holds
-//! in a storm. Criterion times the pure core; the report below it takes ratios against bare ractor in turns.
+//! Measures supervision: a backoff, a failure, a decision, an actor's start and its messages, and the behaviour in a
+//! restart storm. Criterion times the pure core; the report below computes ratios to bare ractor, measured alternately.
 //!
-//! `cargo bench -p alys-benches --bench supervision -- --quick`; with a word behind it, only what it names.
+//! `cargo bench -p alys-benches --bench supervision -- --quick`; a further word selects measurements by name.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ fn context() -> Context {
     Context::new("core", clock.clone(), EventBus::new(clock))
 }
 
-/// One failure is handled and remembered, and the child is back.
+/// Handles and records one failure, and brings the child back.
 fn remembered(core: &mut Core, context: &Context, kind: &ActorFailureType) {
     let mut around = context;
     let name = core.next_name();
@@ -133,7 +133,7 @@ fn spawning(plan: &Plan) {
 
 fn storms(plan: &Plan) {
     for way in [Way::Fail, Way::Panic] {
-        // The first panics at a place are captured with a backtrace, which costs what it costs once.
+        // The first panics at a source location capture a backtrace; warm up so that this cost is not measured.
         run(storm::<Supervised>(2, plan.size(4_096), way));
         for workers in [1, 100, 1_000] {
             let failures = plan.size(10_000).max(workers);
@@ -213,8 +213,8 @@ fn main() {
     if census::obey() {
         return;
     }
-    // The peer's panics would be printed, which takes longer than handling them. What goes wrong in a
-    // measurement comes back to this thread.
+    // Do not print the peer's panics: printing takes longer than handling them. Errors of a measurement are reported by
+    // this thread.
     std::panic::set_hook(Box::new(|info| {
         if std::thread::current().name() == Some("main") {
             eprintln!("{info}");

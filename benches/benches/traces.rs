@@ -1,4 +1,5 @@
-//! What traces cost: a block round of four members with a collector against one without, and telling one round.
+//! Measures the cost of traces: a block round of four members with and without a collector, and the recording of one
+//! round's spans.
 //!
 //! `cargo bench -p alys-benches --bench traces`
 
@@ -16,7 +17,7 @@ use alys_tests::federation::Federation;
 use criterion::{Criterion, criterion_group};
 use tokio::runtime::Runtime;
 
-/// Rounds of each federation, and federations of each kind.
+/// Number of blocks per federation, and number of federations of each kind.
 const BLOCKS: usize = 20;
 const TURNS: usize = 4;
 
@@ -27,7 +28,7 @@ fn exporter(collector: &Collector, node: &NodeId) -> Exporter {
     Exporter::start(&settings, node, Arc::new(SystemClock::default()))
 }
 
-/// Seconds from the beginning of a height on a member until its block is stored there, of all members.
+/// Time from the start of a height on a member until its block is stored there, for all members.
 async fn rounds(tag: &str, blocks: usize, collector: Option<&Collector>) -> Vec<Duration> {
     let mut federation = Federation::prepare(tag, |_| ()).await;
     let names: Vec<_> = federation.members.iter().map(|member| member.name.clone()).collect();
@@ -70,7 +71,7 @@ async fn rounds(tag: &str, blocks: usize, collector: Option<&Collector>) -> Vec<
 fn block_rounds(runtime: &Runtime, turns: usize, blocks: usize) {
     let collector = Collector::start();
     let (mut without, mut with) = (Vec::new(), Vec::new());
-    // In turns, each kind first in half of them, so that what else the machine does falls on both.
+    // Alternates which kind runs first, so that other load of the machine affects both equally.
     for turn in 0..turns * 2 {
         let (is_traced, pair) = ((turn + turn / 2) % 2 == 1, turn / 2);
         let tag = format!("{}{pair}", if is_traced { "on" } else { "off" });
@@ -109,7 +110,7 @@ fn mean(took: &[Duration]) -> f64 {
     took.iter().sum::<Duration>().as_secs_f64() / took.len() as f64
 }
 
-/// The spans of one round of one member, made and queued.
+/// Measures building and queueing the spans of one round of one member.
 fn telling(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let collector = Collector::start();

@@ -1,4 +1,4 @@
-//! A crowd of supervised actors that answer pings, with a monitor, and their shutdown.
+//! Fixture: many supervised actors that answer pings, with a health monitor, and their shutdown.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use alys_cluster::shutdown::actors;
 use alys_cluster::supervision::{ChildSpec, Context, EnhancedSupervision, SupervisorSpec};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
-/// The longest anything may take.
+/// Timeout of every operation.
 const DEADLINE: Duration = Duration::from_secs(30);
 const PRIORITIES: [ActorPriority; 4] =
     [ActorPriority::Critical, ActorPriority::High, ActorPriority::Normal, ActorPriority::Background];
 
-/// What a [`PingedActor`] is asked.
+/// Message to a [`PingedActor`].
 pub enum Question {
-    /// Is it well?
+    /// Health check.
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
-/// An actor that answers pings.
+/// Actor that answers pings.
 #[derive(Clone)]
 pub struct PingedActor {
     address: Address<Question>,
@@ -57,7 +57,7 @@ impl Actor for PingedActor {
     }
 }
 
-/// A supervised crowd with its monitor.
+/// Many supervised actors with their health monitor.
 pub struct Crowd {
     context: Context,
     root: EnhancedSupervision,
@@ -67,7 +67,7 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Starts `size` actors of all tiers, each of which needs the one with half its number.
+    /// Starts `size` actors of all priorities, each of which depends on the one with half its number.
     ///
     /// # Panics
     ///
@@ -90,7 +90,7 @@ impl Crowd {
         };
         let actor = HealthMonitor {
             address: monitor.clone(),
-            // Its own beats would be measured with the batches.
+            // A long interval keeps the monitor's own checks out of the measured batches.
             config: HealthConfig { critical_interval: Duration::from_mins(1), ..HealthConfig::default() },
             incarnation: Incarnation(1),
             clock: clock.clone(),
@@ -108,11 +108,11 @@ impl Crowd {
         Self { context, root, monitor, first, size }
     }
 
-    /// Checks everybody at once: how long that took.
+    /// Checks all actors at once; returns the duration.
     ///
     /// # Panics
     ///
-    /// If one of them is not healthy.
+    /// If an actor is not healthy.
     pub async fn batch(&self) -> Duration {
         let begun = Instant::now();
         let board = self.monitor.call(DEADLINE, HealthMessage::Batch).await.expect("an answer");
@@ -122,7 +122,7 @@ impl Crowd {
         took
     }
 
-    /// Asks the first of them itself, without a monitor: how long that took.
+    /// Pings the first actor directly, without the monitor; returns the duration.
     ///
     /// # Panics
     ///
@@ -141,11 +141,11 @@ impl Crowd {
         begun.elapsed()
     }
 
-    /// Stops everybody by plan: how long that took.
+    /// Stops all actors in dependency order; returns the duration.
     ///
     /// # Panics
     ///
-    /// If one of them has to be killed.
+    /// If an actor has to be killed.
     pub async fn shut_down(self) -> Duration {
         let begun = Instant::now();
         let stopped = actors::stop(&self.context.tree, DEADLINE).await.expect("no circle");

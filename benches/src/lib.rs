@@ -1,5 +1,5 @@
-//! Fixtures of the benches: a federation's keys and certificate, a detector with a history, an actor that
-//! echoes. Run with `cargo bench -p alys-benches`; results are ratios within one run, not absolutes.
+//! Fixtures of the benches: keys and a certificate of a federation, a failure detector with a history, an echo actor.
+//! Run with `cargo bench -p alys-benches`; results are ratios within one run, not absolute times.
 
 pub mod health;
 pub mod link;
@@ -23,12 +23,12 @@ use alys_node::genesis::{Genesis, GenesisFile, GenesisMember};
 use alys_node::keys::SecretKey;
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
-/// The secret key of member `index`.
+/// Secret key of member `index`.
 pub fn secret(index: u8) -> SecretKey {
     SecretKey::from_seed(&[index + 1; 32])
 }
 
-/// A genesis of four members.
+/// Genesis of four members.
 pub fn genesis() -> Genesis {
     let members = (0..4).map(|index| GenesisMember {
         name: NodeId::new(&format!("node-{}", index + 1)).expect("a name"),
@@ -39,7 +39,7 @@ pub fn genesis() -> Genesis {
     Genesis::check(&GenesisFile { chain_id, block_time, members: members.collect() }).expect("it holds")
 }
 
-/// A certificate by the first three members.
+/// Certificate signed by the first three members.
 pub fn certificate(genesis: &Genesis) -> Certificate {
     let block = BlockHash([7; 32]);
     let message = precommit_bytes(genesis.chain_id(), 9, 0, &block.0);
@@ -47,7 +47,7 @@ pub fn certificate(genesis: &Genesis) -> Certificate {
     Certificate::aggregate(9, 0, block, &precommits).expect("valid points")
 }
 
-/// A detector that has seen a hundred heartbeats.
+/// Failure detector that has received a hundred heartbeats.
 pub fn detector() -> PhiAccrual {
     let mut detector = PhiAccrual::new(AccrualConfig {
         expected_interval: Duration::from_millis(250),
@@ -59,7 +59,7 @@ pub fn detector() -> PhiAccrual {
     detector
 }
 
-/// What a gate is told of four members of which one is lost.
+/// Gate inputs of four members, one of which is down.
 pub fn gate_inputs() -> GateInputs {
     let member = |n: usize| MemberFacts {
         name: NodeId::new(&format!("node-{n}")).expect("a name"),
@@ -74,15 +74,15 @@ pub fn gate_inputs() -> GateInputs {
     GateInputs { evaluation, members: (1..=4).map(member).collect(), ..GateInputs::unknown(gates) }
 }
 
-/// What the echoing actors are asked.
+/// Message to the echo actors.
 pub enum Echo {
-    /// Give it back.
+    /// Replies with the number.
     Back(u64, RpcReplyPort<u64>),
 }
 
 impl ractor::Message for Echo {}
 
-/// Echoes through a bounded mailbox.
+/// Echo actor with a bounded mailbox.
 pub struct Bounded(pub Address<Echo>);
 
 impl Actor for Bounded {
@@ -106,7 +106,7 @@ impl Actor for Bounded {
     }
 }
 
-/// Echoes through ractor's own mailbox: the peer to compare with.
+/// Echo actor with ractor's own mailbox, as the baseline.
 pub struct Bare;
 
 impl Actor for Bare {

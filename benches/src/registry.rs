@@ -1,5 +1,5 @@
-//! Registries of many actors, ours and its peers': what a lookup, a query and a registration take while others read
-//! and write.
+//! Fixture: registries with many actors, ours and others, to measure lookups, queries and registrations under
+//! concurrent reads and writes.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -12,29 +12,30 @@ use alys_cluster::id::{ActorName, ActorPriority, ActorType, Tag};
 use alys_cluster::mailbox::Address;
 use alys_cluster::registry::{ActorLifecycleState, Profile, Registration, ThreadSafeActorRegistry};
 
-/// What the actors are told; nobody tells them anything here.
+/// Message type of the actors, which receive no messages here.
 pub struct Nothing;
 
-/// Something that finds addresses by name while names come and go.
+/// Registry that finds addresses by name while names are added and removed.
 pub trait Names: Send + Sync {
     /// Whether the actor is found.
     fn find(&self, name: &ActorName) -> bool;
-    /// One more name.
+    /// Adds a name.
     fn add(&self, name: &ActorName);
-    /// One fewer.
+    /// Removes a name.
     fn remove(&self, name: &ActorName);
 }
 
-/// The name of actor `number`.
+/// Name of actor `number`.
 ///
 /// # Panics
 ///
-/// Never: it has the form of a name.
+/// Never: the name is valid.
 pub fn name(number: usize) -> ActorName {
     ActorName::new(&format!("worker/{number}")).expect("a name")
 }
 
-/// Every thousandth actor is `rare`, every one of a hundred kinds has a tag, and all are `common`.
+/// A hundred profiles of ten types, each tagged `common` and with a tag of its own. Every thousandth actor is `rare`
+/// instead.
 fn profiles() -> Vec<Arc<Profile>> {
     let profile = |number: usize| {
         let mut profile = Profile::new(ActorType::new(&format!("Worker{}", number % 10)).expect("a type"));
@@ -50,12 +51,12 @@ pub struct Ours {
     pub registry: ThreadSafeActorRegistry,
     profiles: Vec<Arc<Profile>>,
     rare: Arc<Profile>,
-    /// Everybody's, where what an address itself weighs is not to be counted.
+    /// Address shared by all actors, if the memory of the addresses is not to be counted.
     shared: Option<Address<Nothing>>,
 }
 
 impl Ours {
-    /// With nobody in it.
+    /// Creates an empty registry.
     pub fn empty() -> Self {
         let mut rare = Profile::new(ActorType::new("RareWorker").expect("a type"));
         rare.tags = [Tag::literal("common"), Tag::literal("rare")].into();
@@ -63,7 +64,7 @@ impl Ours {
         Self { registry, profiles: profiles(), rare: Arc::new(rare), shared: None }
     }
 
-    /// With nobody in it, and one address for all that come.
+    /// Creates an empty registry whose actors share one address.
     pub fn sharing_an_address() -> Self {
         Self { shared: Some(Address::new(ActorName::literal("worker"), 1)), ..Self::empty() }
     }
@@ -72,7 +73,7 @@ impl Ours {
         self.shared.clone().unwrap_or_else(|| Address::new(name.clone(), 1))
     }
 
-    /// With this many, all active.
+    /// Creates a registry with `count` active actors.
     pub fn of(count: usize) -> Self {
         let ours = Self::empty();
         (0..count).for_each(|number| ours.register(number));
@@ -91,7 +92,7 @@ impl Ours {
         }
     }
 
-    /// Registers one and makes it active.
+    /// Registers an actor and makes it active.
     ///
     /// # Panics
     ///
@@ -126,11 +127,11 @@ impl Names for Ours {
     }
 }
 
-/// The limit: nothing but a concurrent map from names to addresses, with the same hash function.
+/// Upper bound: only a concurrent map from names to addresses, with the same hash function.
 pub struct BareMap(papaya::HashMap<ActorName, Address<Nothing>, foldhash::fast::RandomState>);
 
 impl BareMap {
-    /// With this many.
+    /// Creates a map with `count` names.
     pub fn of(count: usize) -> Self {
         let map = Self(papaya::HashMap::with_hasher(foldhash::fast::RandomState::default()));
         (0..count).for_each(|number| map.add(&name(number)));
@@ -152,11 +153,11 @@ impl Names for BareMap {
     }
 }
 
-/// The simplest that could do: a map behind one lock.
+/// Simplest possible registry: a map behind one lock.
 pub struct LockedMap(std::sync::RwLock<HashMap<ActorName, Address<Nothing>, foldhash::fast::RandomState>>);
 
 impl LockedMap {
-    /// With this many.
+    /// Creates a map with `count` names.
     pub fn of(count: usize) -> Self {
         let map = Self(std::sync::RwLock::default());
         (0..count).for_each(|number| map.add(&name(number)));
@@ -178,12 +179,12 @@ impl Names for LockedMap {
     }
 }
 
-/// The time of one lookup in each of two threads that look up `count` names in no order, while a third one adds and
-/// removes others as fast as it can.
+/// Time per lookup in each of two threads that look up the names of `keys` in scattered order, while a third thread
+/// adds and removes other names as fast as it can.
 ///
 /// # Panics
 ///
-/// If a thread does.
+/// If a thread panics.
 pub fn lookups(names: &dyn Names, keys: &[ActorName], time: Duration) -> Duration {
     let (is_over, found) = (AtomicBool::new(false), AtomicU64::new(0));
     let strangers: Vec<ActorName> = (0..64).map(|number| name(1_000_000_000 + number)).collect();
@@ -205,7 +206,8 @@ pub fn lookups(names: &dyn Names, keys: &[ActorName], time: Duration) -> Duratio
                     let begun = Instant::now();
                     while begun.elapsed() < time {
                         for _ in 0..256 {
-                            // A stride without a common factor visits everybody in no order a cache could guess.
+                            // A stride that is coprime with the number of keys visits all of them in an order that
+                            // caches cannot predict.
                             at = (at + 7_919) % keys.len();
                             count += u64::from(names.find(&keys[at]));
                         }
@@ -221,7 +223,7 @@ pub fn lookups(names: &dyn Names, keys: &[ActorName], time: Duration) -> Duratio
     })
 }
 
-/// The time of one of `times` runs of `work`.
+/// Mean time of `times` runs of `work`.
 pub fn each(times: u32, mut work: impl FnMut()) -> Duration {
     let begun = Instant::now();
     (0..times).for_each(|_| work());

@@ -1,5 +1,5 @@
-//! Fixtures of the supervision bench: the pure core with children that fail in turn ([`core`]), the same actor
-//! under a real supervisor and under bare ractor ([`tree`]), and what thousands of them weigh ([`census`]).
+//! Fixtures of the supervision bench: the pure core with children that fail in turn ([`core`]), the same worker under a
+//! real supervisor and under bare ractor ([`tree`]), and the memory of thousands of workers ([`census`]).
 
 pub mod census;
 pub mod core;

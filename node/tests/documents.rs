@@ -187,7 +187,7 @@ fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_
         let _ = writeln!(std::io::stderr(), "skipped: {why}");
     }
 
-    // Preview of a shutdown, and the status of a federation without a spare member.
+    // Preview of a shutdown, and of one that is refused because no member is to spare.
     let foreseen = node(&["shutdown", "--dry-run", "--config", &config]);
     let said = text(&foreseen.stdout);
     assert_eq!(foreseen.status.code(), Some(0), "{said} {}", text(&foreseen.stderr));
@@ -207,7 +207,7 @@ fn a_member_is_asked_by_its_configuration_and_every_curl_of_the_readme_works_on_
         "{}",
         text(&forced.stdout)
     );
-    // The preview changed nothing and needed no token; otherwise the token file comes from the configuration.
+    // The previews changed nothing and needed no token. The shutdown below finds its token file by the configuration.
     Testnet::until(&["healthcheck", "--config", &config], 0, "ready");
     let checked = node(&["config", "check", "--config", &config]);
     let said = text(&checked.stdout);

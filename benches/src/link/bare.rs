@@ -1,4 +1,4 @@
-//! `ractor_cluster` as it comes: an actor of another node, called and cast to through its proxy.
+//! Plain `ractor_cluster`: calls and casts to an actor of another node through its proxy.
 
 use std::net::SocketAddr;
 
@@ -13,7 +13,7 @@ use crate::link::raw::free_port;
 
 const GROUP: &str = "echo";
 
-/// A payload as `ractor_cluster` carries it.
+/// Payload in the encoding of `ractor_cluster`.
 #[derive(Debug)]
 pub(super) struct Carried(Payload);
 
@@ -27,15 +27,15 @@ impl BytesConvertable for Carried {
     }
 }
 
-/// What the actor is told and asked.
+/// Message to the echo actor.
 #[derive(RactorClusterMessage)]
 pub(super) enum BareMessage {
-    /// Answer with it.
+    /// Replies with the payload.
     #[rpc]
     Echo(Carried, RpcReplyPort<Carried>),
-    /// Count it.
+    /// Counts the payload.
     Tell(Carried),
-    /// How many were counted?
+    /// Replies with the number of payloads counted.
     #[rpc]
     Told(RpcReplyPort<u64>),
 }
@@ -85,7 +85,7 @@ pub(super) async fn serve() {
     ended.await.expect("it never ends");
 }
 
-/// `ractor_cluster`'s way.
+/// Transport over `ractor_cluster`.
 #[derive(Clone)]
 pub struct Bare {
     echo: ActorRef<BareMessage>,
@@ -93,11 +93,11 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Connects, and finds the other side's actor.
+    /// Connects and finds the other node's actor.
     ///
     /// # Panics
     ///
-    /// If there is none in time.
+    /// If the actor is not found in time.
     pub async fn connect(address: SocketAddr) -> Self {
         let server = node(0, "client").await;
         client_connect(&server, address).await.expect("somebody listens");

@@ -1,7 +1,7 @@
-//! Two processes on loopback that ask each other: over the link, with and without encryption, and over its peers.
+//! Two processes that call each other on loopback: over the link, with and without encryption, and over alternatives.
 //!
-//! The bench starts itself once more for each peer ([`serve`]); whoever answers passes every question to an actor, but
-//! for the raw peer, which is the limit and has none.
+//! The bench starts itself again for each transport ([`serve`]). The server forwards every request to an actor, except
+//! with the raw socket, which is the upper bound and has none.
 
 mod bare;
 mod ours;
@@ -19,50 +19,51 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// Says that this process is to serve, and how.
+/// Environment variable with the transport that this process is to serve.
 const SERVE: &str = "ALYS_BENCH_SERVE";
-/// The longest anything here is waited for.
+/// Timeout of every operation.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What is asked and answered: 193 bytes with a body of 128, as a vote with its signature and context has.
+/// Request and reply: 193 bytes with a body of 128, like a vote with its signature and trace context.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payload {
     context: String,
     from: String,
-    /// Which one.
+    /// Number of the request.
     pub number: u64,
     body: Vec<u8>,
 }
 
 impl Payload {
-    /// With a body of so many bytes.
+    /// Creates a payload with a body of `bytes` bytes.
     pub fn new(number: u64, bytes: usize) -> Self {
         let context = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned();
         Self { context, from: "node-a".to_owned(), number, body: vec![7; bytes] }
     }
 }
 
-/// One way to ask another process.
+/// Transport to another process.
 pub trait Way: Clone + Send + Sync + 'static {
-    /// Its name.
+    /// Name of the transport.
     fn name(&self) -> &'static str;
-    /// Asks and waits for the answer.
+    /// Sends a request and waits for the reply.
     fn call(&self, payload: Payload) -> impl Future<Output = Payload> + Send;
-    /// Tells; false if there is no room for it at present.
+    /// Sends a message without reply; returns false if there is no room for it now.
     fn cast(&self, payload: Payload) -> bool;
-    /// How many the other side was told since it started; asked after them, on the same way.
+    /// Number of messages that the other side has received since its start; the query is sent after them, over the same
+    /// transport.
     fn told(&self) -> impl Future<Output = u64> + Send;
 }
 
-/// A process that serves one way, until this is dropped.
+/// Process that serves one transport, until this is dropped.
 pub struct Server {
     child: Child,
-    /// Where.
+    /// Address that the process listens on.
     pub address: SocketAddr,
 }
 
 impl Server {
-    /// Starts this program once more.
+    /// Starts this program as a server.
     ///
     /// # Panics
     ///
@@ -85,11 +86,11 @@ impl Drop for Server {
     }
 }
 
-/// Serves for ever, if this process is to serve.
+/// Serves forever, if this process was started as a server.
 ///
 /// # Panics
 ///
-/// If it can not.
+/// If it cannot serve.
 pub fn serve() {
     let Ok(way) = std::env::var(SERVE) else { return };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -102,7 +103,7 @@ pub fn serve() {
     }
 }
 
-/// How long each of `count` calls took, one after the other.
+/// Durations of `count` calls, one after the other.
 pub async fn in_turn<W: Way>(way: &W, bytes: usize, count: usize) -> Vec<Duration> {
     let mut took = Vec::with_capacity(count);
     for number in 0..count as u64 {
@@ -114,7 +115,7 @@ pub async fn in_turn<W: Way>(way: &W, bytes: usize, count: usize) -> Vec<Duratio
     took
 }
 
-/// How long `count` calls took, so many of them under way at a time.
+/// Duration of `count` calls, with `under_way` of them in flight at a time.
 pub async fn at_once<W: Way>(way: &W, bytes: usize, count: usize, under_way: usize) -> Duration {
     let begun = Instant::now();
     let each = count / under_way;
@@ -132,7 +133,7 @@ pub async fn at_once<W: Way>(way: &W, bytes: usize, count: usize, under_way: usi
     begun.elapsed()
 }
 
-/// How long it took until the other side had been told `count` times. Whoever finds no room waits for its turn.
+/// Time until the other side has received `count` messages. A message that finds no room is retried.
 pub async fn told<W: Way>(way: &W, bytes: usize, count: usize) -> Duration {
     let before = way.told().await;
     let begun = Instant::now();
@@ -149,12 +150,12 @@ pub async fn told<W: Way>(way: &W, bytes: usize, count: usize) -> Duration {
     begun.elapsed()
 }
 
-/// A name of a member of two.
+/// Name of one of the two members.
 fn node(name: &str) -> alys_cluster::id::NodeId {
     alys_cluster::id::NodeId::new(name).expect("a name")
 }
 
-/// What both ends share of a clock.
+/// Clock of both ends.
 fn clock() -> Arc<dyn alys_cluster::clock::Clock> {
     Arc::new(alys_cluster::clock::SystemClock::default())
 }

@@ -1,4 +1,5 @@
-//! The link: members meet, then ask an actor through the door, as `RemoteHandle::call` does.
+//! Our link: two members complete a handshake, then call an actor through the inbound router, as `RemoteHandle::call`
+//! does.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ const FEDERATION: [u8; 32] = [7; 32];
 const PROTOCOL: &str = "echo/1";
 const TOLD: &str = "told/1";
 
-/// Vouches for everybody: a handshake is not what is measured.
+/// Fake certificate signatures that anyone can make: the handshake is not measured.
 struct Anybody;
 
 impl CertificateSigner for Anybody {
@@ -60,7 +61,7 @@ enum EchoMessage {
     Echo(Vec<u8>, RpcReplyPort<Vec<u8>>),
 }
 
-/// Answers with what it was asked.
+/// Actor that replies with the request.
 struct Echo(Address<EchoMessage>);
 
 impl Actor for Echo {
@@ -86,7 +87,7 @@ impl Actor for Echo {
     }
 }
 
-/// Passes questions on to the actor.
+/// Forwards requests to the echo actor.
 struct Desk {
     echo: Address<EchoMessage>,
     told: Arc<AtomicU64>,
@@ -118,7 +119,7 @@ impl Answers for Desk {
     }
 }
 
-/// A connection, and `ractor_cluster`'s end of it, which is silent.
+/// Starts a connection; also returns its stream to `ractor_cluster`, which stays silent.
 fn connect(
     authenticated: AuthenticatedPeer,
     clock: Arc<dyn Clock>,
@@ -160,7 +161,7 @@ pub(super) async fn serve(is_secure: bool) {
     }
 }
 
-/// The link's way.
+/// Transport over our link.
 #[derive(Clone)]
 pub struct Ours {
     connection: Arc<Connection>,
@@ -169,7 +170,7 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// Dials, and meets the other side.
+    /// Dials and completes the handshake.
     ///
     /// # Panics
     ///

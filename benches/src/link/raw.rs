@@ -1,5 +1,5 @@
-//! The limit: a socket, a length, bincode. A task writes what waits together, another reads; no actor, no bound, no
-//! deadline.
+//! Upper bound: a TCP socket with length-prefixed bincode frames. One task writes queued frames in batches, another
+//! reads; no actor, no bound, no deadline.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -83,13 +83,13 @@ pub(super) async fn serve() {
     }
 }
 
-/// A port that nobody listens on.
+/// A free port.
 pub(super) fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("it is bound").port()
 }
 
-/// The raw way.
+/// Transport over a raw socket.
 #[derive(Clone)]
 pub struct Raw {
     frames: UnboundedSender<Frame>,
@@ -102,7 +102,7 @@ impl Raw {
     ///
     /// # Panics
     ///
-    /// If nobody listens.
+    /// If nothing listens.
     pub async fn connect(address: SocketAddr) -> Self {
         let (mut read, frames) = halves(TcpStream::connect(address).await.expect("somebody listens"));
         let waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<Payload>>>> = Arc::default();

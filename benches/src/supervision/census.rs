@@ -1,5 +1,5 @@
-//! What thousands of actors weigh and take to start and stop: each census in a process of its own, for memory
-//! that was freed before is not given back.
+//! Measures the memory and the start and stop time of thousands of actors. Each measurement runs in a process of its
+//! own, because freed memory is not returned to the operating system.
 
 use std::env;
 use std::process::Command;
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::tree::{Bare, Ledger, Supervised, Tree, Way, run};
 
-/// Says which census this process is to take: who, and how many.
+/// Environment variable with the measurement that this process is to take: the kind of workers and their number.
 const ORDER: &str = "ALYS_BENCH_CENSUS";
 
-/// Who is counted.
+/// Kind of workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
     /// Workers under the real supervisor.
@@ -19,23 +19,23 @@ pub enum Who {
     Bare,
 }
 
-/// What a census found.
+/// Result of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Census {
-    /// To start them all, one after the other.
+    /// Time to start all workers one after the other.
     pub started_in: Duration,
-    /// To stop them all and their supervisor.
+    /// Time to stop all workers and their supervisor.
     pub stopped_in: Duration,
     /// Memory of the process with a supervisor and no workers, in kB.
     pub empty_kb: u64,
-    /// Memory of the process with all of them, in kB.
+    /// Memory of the process with all workers, in kB.
     pub full_kb: u64,
-    /// Workers that ended with their `post_stop`.
+    /// Number of workers that ended with their `post_stop`.
     pub orderly_ends: u64,
 }
 
 impl Census {
-    /// Memory of one of `count` workers, in bytes.
+    /// Memory per worker of `count` workers, in bytes.
     pub fn bytes_each(&self, count: usize) -> f64 {
         self.full_kb.saturating_sub(self.empty_kb) as f64 * 1_024.0 / count as f64
     }
@@ -64,11 +64,11 @@ async fn count<T: Tree>(count: usize) -> Census {
     Census { started_in, stopped_in, empty_kb, full_kb, orderly_ends: ledger.orderly_ends() }
 }
 
-/// Takes the census this process was started for, if it was; then there is nothing else to do.
+/// Takes the measurement that this process was started for, if any; returns whether it did.
 ///
 /// # Panics
 ///
-/// If the order is no order.
+/// If the environment variable is malformed.
 pub fn obey() -> bool {
     let Ok(order) = env::var(ORDER) else { return false };
     let (who, number) = order.split_once(' ').expect("who and how many");
@@ -82,7 +82,7 @@ pub fn obey() -> bool {
     true
 }
 
-/// Takes a census of `count` workers in a new process of this program.
+/// Measures `count` workers in a new process of this program.
 ///
 /// # Panics
 ///

@@ -1,4 +1,4 @@
-//! A supervisor's decisions without a runtime: children fail in turn, and run again at once.
+//! Fixture: a supervisor's decision core without a runtime, whose children fail in turn and run again at once.
 
 use std::time::Duration;
 
@@ -20,16 +20,16 @@ use alys_cluster::supervision::{
 
 use super::tree::{Ledger, Task, Worker};
 
-/// The time between two blocks.
+/// Time between two blocks.
 pub const BLOCK_TIME: Duration = Duration::from_secs(2);
-/// A budget that a storm does not use up, whose window a storm fills with some hundred restarts.
+/// Restart intensity without a practical limit, whose window a restart storm fills with some hundred restarts.
 pub const ENDLESS: RestartIntensity =
     RestartIntensity { max_restarts: u32::MAX, within: Duration::from_secs(1) };
-/// How far apart failures are in virtual time.
+/// Virtual time between failures.
 const STEP: Duration = Duration::from_millis(2);
 
-/// The specification's three backoffs. It names them and does not say what they are: quick and without
-/// alignment, the default, and the default aligned to blocks and kept out of the consensus window.
+/// The specification's three backoffs. It names them without defining them; here they are a fast one without alignment,
+/// the default, and the default aligned to blocks and kept out of the consensus window.
 pub fn backoffs() -> [(&'static str, ExponentialBackoffConfig); 3] {
     let standard = ExponentialBackoffConfig::default();
     let (initial_delay, max_delay) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -42,7 +42,7 @@ pub fn backoffs() -> [(&'static str, ExponentialBackoffConfig); 3] {
     [("fast", fast), ("standard", standard), ("blockchain-aware", aware)]
 }
 
-/// The specification's kinds of failure whose handling it times.
+/// Kinds of failure whose handling the specification times.
 pub fn failures() -> [(&'static str, ActorFailureType); 5] {
     let error = || "connection reset by peer".to_owned();
     [
@@ -57,7 +57,8 @@ pub fn failures() -> [(&'static str, ActorFailureType); 5] {
     ]
 }
 
-/// The failure as a supervisor learns of it: a panic from its report, anything else from a typed error.
+/// Converts a failure to the form in which a supervisor receives it: a panic from its report, anything else from a
+/// typed error.
 pub fn learnt(kind: &ActorFailureType) -> Failure {
     match kind {
         ActorFailureType::Panic { .. } => {
@@ -67,7 +68,7 @@ pub fn learnt(kind: &ActorFailureType) -> Failure {
     }
 }
 
-/// Surroundings that remember nothing.
+/// Environment that keeps no history.
 #[derive(Clone, Copy, Debug)]
 pub struct Forgetful;
 
@@ -101,7 +102,7 @@ impl Environment for Forgetful {
     }
 }
 
-/// What one decision depends on, for the most careful strategy.
+/// Inputs of one decision, for the most restrictive strategy.
 pub fn inputs() -> DecisionInputs {
     let now = Moment::at(Duration::from_millis(10_300));
     let [_, _, (_, aware)] = backoffs();
@@ -127,7 +128,7 @@ pub fn inputs() -> DecisionInputs {
     }
 }
 
-/// A supervisor's state with critical children that fail in turn.
+/// Supervisor state with critical children that fail in turn.
 #[derive(Debug)]
 pub struct Core {
     state: SupervisorState,
@@ -137,8 +138,8 @@ pub struct Core {
 }
 
 impl Core {
-    /// `children` of them run. Consensus failures halt a child until it is started by hand, so that none ends
-    /// the supervisor.
+    /// Starts `children` children. Consensus failures halt a child until it is started by hand, so that none ends the
+    /// supervisor.
     ///
     /// # Panics
     ///
@@ -165,7 +166,7 @@ impl Core {
         Self { state, children, next: 0, now }
     }
 
-    /// The next child fails: what follows is decided.
+    /// Lets the next child fail; returns the supervisor's effects.
     ///
     /// # Panics
     ///
@@ -176,7 +177,7 @@ impl Core {
         self.state.handle(self.now, around, exit).expect("no command")
     }
 
-    /// The child that failed runs again: by its restart, or by an operator's word if consensus was halted.
+    /// Brings the failed child back: by its restart, or by an operator's start command if consensus was halted.
     ///
     /// # Panics
     ///
@@ -191,11 +192,11 @@ impl Core {
         self.now
     }
 
-    /// The name of the child that fails next.
+    /// Name of the child that fails next.
     ///
     /// # Panics
     ///
-    /// If it was forgotten.
+    /// If the child is no longer known.
     pub fn next_name(&self) -> ActorName {
         self.state.child(self.children[self.next]).expect("it is kept").policy.name.clone()
     }

@@ -1,4 +1,4 @@
-//! One actor, twice: under the real supervisor, and under a bare ractor parent, the peer to compare with.
+//! Fixture: the same worker under the real supervisor and under a bare ractor parent, as the baseline.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -19,28 +19,28 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::core::ENDLESS;
 
-/// The longest anything may take.
+/// Timeout of every operation.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a [`Worker`] is told.
+/// Message to a [`Worker`].
 pub enum Task {
-    /// Count this.
+    /// Increments the counter.
     Count,
-    /// Say when everything before this is done.
+    /// Replies when all earlier messages are handled.
     Reach(RpcReplyPort<()>),
-    /// Panic.
+    /// Panics.
     Panic,
-    /// Return an error.
+    /// Returns an error.
     Fail,
 }
 
 impl ractor::Message for Task {}
 
-/// A task as it travels: as mail of a bounded mailbox, or as it is.
+/// Envelope of a task: mail of a bounded mailbox, or the task itself.
 pub trait Parcel: ractor::Message {
-    /// A task an actor sends itself.
+    /// Wraps a task that an actor sends to itself.
     fn to_self(task: Task) -> Self;
-    /// The task.
+    /// Unwraps the task.
     fn open(self) -> Task;
 }
 
@@ -64,7 +64,7 @@ impl Parcel for Mail<Task> {
     }
 }
 
-/// How workers fail in a storm.
+/// How workers fail in a restart storm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// By a panic.
@@ -73,7 +73,7 @@ pub enum Way {
     Fail,
 }
 
-/// What became of the workers of one tree, and what they still have to go through.
+/// Counters of the workers of one tree, and the failures that remain.
 #[derive(Debug, Default)]
 pub struct Ledger {
     starts: AtomicU64,
@@ -85,23 +85,23 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Nothing happened, and nothing is ahead.
+    /// Creates a ledger with all counters at zero and no failures ahead.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// Workers that ended with their `post_stop`.
+    /// Number of workers that ended with their `post_stop`.
     pub fn orderly_ends(&self) -> u64 {
         self.orderly_ends.load(Ordering::SeqCst)
     }
 
-    /// Takes one of the failures ahead.
+    /// Consumes one of the remaining failures; returns whether there was one.
     fn takes_failure(&self) -> bool {
         self.failures_left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1)).is_ok()
     }
 }
 
-/// Counts, and fails as often as its ledger says: again right after each start.
+/// Worker that counts, and fails while its ledger has failures left: again right after each start.
 pub struct Worker<P> {
     ledger: Arc<Ledger>,
     way: Way,
@@ -109,12 +109,12 @@ pub struct Worker<P> {
 }
 
 impl<P> Worker<P> {
-    /// One that fails by an error.
+    /// Creates a worker that fails by an error.
     pub fn new(ledger: Arc<Ledger>) -> Self {
         Self::failing(ledger, Way::Fail)
     }
 
-    /// One that fails like this.
+    /// Creates a worker that fails in the given way.
     pub fn failing(ledger: Arc<Ledger>, way: Way) -> Self {
         Self { ledger, way, parcel: PhantomData }
     }
@@ -151,13 +151,13 @@ impl<P: Parcel> Actor for Worker<P> {
     }
 }
 
-/// A parent on bare ractor: whoever fails is spawned again at once, and nothing is decided or remembered.
+/// Parent on bare ractor: respawns a failed child immediately, without decisions or history.
 struct Parent {
     ledger: Arc<Ledger>,
     way: Way,
 }
 
-/// What a parent is asked: a child of this name.
+/// Message to a parent: spawn a child of this name.
 struct Bear(String, RpcReplyPort<ActorRef<Task>>);
 
 impl ractor::Message for Bear {}
@@ -200,26 +200,26 @@ impl Actor for Parent {
     }
 }
 
-/// A running tree of workers, of either kind.
+/// Running tree of workers, of either kind.
 pub trait Tree: Sized + Send + Sync + 'static {
-    /// Where a worker is reached.
+    /// Handle of a worker.
     type Worker: Clone + Send + 'static;
 
-    /// A tree without workers, whose ractor names begin with `prefix`.
+    /// Starts a tree without workers; its ractor names begin with `prefix`.
     fn start(prefix: &str, ledger: &Arc<Ledger>, way: Way) -> impl Future<Output = Self> + Send;
     /// Starts one more worker and waits until it runs.
     fn spawn(&self, n: usize) -> impl Future<Output = Self::Worker> + Send;
-    /// Stops every worker in order, then the tree.
+    /// Stops all workers in order, then the tree.
     fn stop(self) -> impl Future<Output = ()> + Send;
-    /// Gives a task.
+    /// Sends a task.
     fn give(worker: &Self::Worker, task: Task);
-    /// Waits until everything given before is done.
+    /// Waits until all tasks sent before are handled.
     fn reach(worker: &Self::Worker) -> impl Future<Output = ()> + Send;
 }
 
-/// Workers under the real supervisor, reached through their addresses.
+/// Workers under the real supervisor, reached by their addresses.
 pub struct Supervised {
-    /// The supervisor.
+    /// Handle of the supervisor.
     pub face: EnhancedSupervision,
     ended: JoinHandle<()>,
     ledger: Arc<Ledger>,
@@ -243,7 +243,7 @@ impl Tree for Supervised {
         let name = ActorName::new(&format!("worker-{n}")).expect("a name");
         let (ledger, way) = (self.ledger.clone(), self.way);
         let make = move || (Worker::failing(ledger.clone(), way), ());
-        // How long thousands take to stop is what is measured, and not cut short.
+        // The stop of thousands of workers is measured and must not be cut short.
         let config = SupervisedActorConfig { stop_deadline: DEADLINE, ..SupervisedActorConfig::new(name) };
         self.face.spawn_supervised(config, make).await.expect("it starts")
     }
@@ -262,7 +262,7 @@ impl Tree for Supervised {
     }
 }
 
-/// Workers under a bare ractor parent. They are spawned by whoever wants one, as ractor has it.
+/// Workers under a bare ractor parent, spawned by the caller as is usual with ractor.
 pub struct Bare {
     parent: ActorRef<Bear>,
     ended: JoinHandle<()>,
@@ -301,8 +301,8 @@ impl Tree for Bare {
     }
 }
 
-/// The same, spawned by the parent when asked: what a parent costs that keeps account of its children, before it
-/// does anything about them.
+/// Workers that the parent spawns on request: the cost of a parent that keeps track of its children, before it does
+/// anything about them.
 pub struct Asked(Bare);
 
 impl Tree for Asked {
@@ -331,13 +331,13 @@ impl Tree for Asked {
     }
 }
 
-/// Every name here is the prefix of one tree: ractor's registry of names spans the process.
+/// A unique name prefix per tree: ractor's name registry spans the process.
 fn fresh_prefix() -> String {
     static TREES: AtomicU64 = AtomicU64::new(0);
     format!("bench-{}", TREES.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Waits until ractor knows as many actors as `before`: whoever is left then is a leak.
+/// Waits until ractor knows at most `before` actors: any that remain are leaked.
 async fn forgotten(before: usize) {
     let begun = Instant::now();
     while ractor::registry::get_all_pids().len() > before {
@@ -349,7 +349,7 @@ async fn forgotten(before: usize) {
     assert!(names.iter().all(|name| !name.starts_with("bench-")), "names are left: {names:?}");
 }
 
-/// How long it takes to start `count` workers one after the other.
+/// Time to start `count` workers one after the other.
 pub async fn spawns<T: Tree>(count: usize) -> Duration {
     let before = ractor::registry::get_all_pids().len();
     let tree = T::start(&fresh_prefix(), &Ledger::new(), Way::Fail).await;
@@ -363,12 +363,12 @@ pub async fn spawns<T: Tree>(count: usize) -> Duration {
     took
 }
 
-/// How long `workers` take to fail `failures` times altogether and to be back after each, all at once and again
-/// right after each restart.
+/// Time for `workers` to fail `failures` times in total and to recover from each failure, all at once and again right
+/// after each restart.
 ///
 /// # Panics
 ///
-/// If an actor or a name is left behind.
+/// If an actor or a name is leaked.
 pub async fn storm<T: Tree>(workers: usize, failures: usize, way: Way) -> Duration {
     let before = ractor::registry::get_all_pids().len();
     let ledger = Ledger::new();
@@ -386,7 +386,7 @@ async fn rage<T: Tree>(tree: &T, ledger: &Ledger, workers: usize, failures: usiz
     }
     let starts = (workers + failures) as u64;
     ledger.awaited_starts.store(starts, Ordering::Release);
-    // The rest of them is given below.
+    // The first failure of each worker is sent below; the ledger holds the rest.
     ledger.failures_left.store((failures - workers) as u64, Ordering::Release);
     let begun = Instant::now();
     for worker in &all {
@@ -398,7 +398,7 @@ async fn rage<T: Tree>(tree: &T, ledger: &Ledger, workers: usize, failures: usiz
     took
 }
 
-/// How long the supervisor's decisions took in a storm, from the news of an exit to its telling; sorted.
+/// Durations of the supervisor's decisions in a restart storm, from the exit event to the decision event; sorted.
 pub async fn decisions(workers: usize, failures: usize) -> Vec<Duration> {
     let ledger = Ledger::new();
     let tree = Supervised::start(&fresh_prefix(), &ledger, Way::Fail).await;
@@ -412,7 +412,7 @@ pub async fn decisions(workers: usize, failures: usize) -> Vec<Duration> {
                         all.push(*took);
                     }
                 }
-                // What was missed is not counted; the rest is a sample.
+                // Missed events are not counted; the others are a sample.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return all,
             }
@@ -425,10 +425,10 @@ pub async fn decisions(workers: usize, failures: usize) -> Vec<Duration> {
     all
 }
 
-/// Messages sent before the sender waits until they are handled: fewer than a mailbox holds by default.
+/// Messages sent before the sender waits for their handling: fewer than the default mailbox capacity.
 const BURST: usize = 500;
 
-/// How long `workers` take to handle `messages` altogether, each from a sender of its own, in bursts.
+/// Time for `workers` to handle `messages` in total, each from its own sender, in bursts.
 ///
 /// # Panics
 ///
@@ -462,7 +462,7 @@ pub async fn casts<T: Tree>(workers: usize, messages: usize) -> Duration {
     took
 }
 
-/// How long one worker takes to answer `questions`, one after the other.
+/// Time for one worker to answer `questions` calls one after the other.
 pub async fn calls<T: Tree>(questions: usize) -> Duration {
     let tree = T::start(&fresh_prefix(), &Ledger::new(), Way::Fail).await;
     let worker = tree.spawn(0).await;
@@ -475,11 +475,12 @@ pub async fn calls<T: Tree>(questions: usize) -> Duration {
     took
 }
 
-/// Runs `what` on a runtime of two workers, as one of its tasks: a caller outside would pay for waking a thread.
+/// Runs `what` as a task of a runtime with two worker threads: a caller outside the runtime would pay for waking a
+/// thread.
 ///
 /// # Panics
 ///
-/// If it does.
+/// If `what` panics.
 pub fn run<T: Send + 'static>(what: impl Future<Output = T> + Send + 'static) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
