@@ -39,7 +39,7 @@ pub(crate) fn make(file: &ConfigFile) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints which member a certificate belongs to, or what is wrong with it with exit code 1.
+/// Prints which member a certificate belongs to. If the certificate is invalid, prints why; exit code 1.
 pub(crate) fn inspect(command: &Inspect) -> anyhow::Result<ExitCode> {
     let genesis = Genesis::from_file(&command.genesis)?;
     let der = read(&command.file)?;

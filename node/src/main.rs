@@ -57,9 +57,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the member until a signal stops it (SIGTERM, SIGINT, SIGQUIT; repeated after at least a second: at once). A
-    /// member without which the federation could not work refuses, says so, and shuts down if the signal is repeated
-    /// after a second and within a minute. Other signals are ignored.
+    /// Run the member until SIGTERM, SIGINT or SIGQUIT shuts it down; a second signal, at least a second later, stops it
+    /// at once. A member without which the federation could not work refuses, says so, and shuts down if the signal is
+    /// repeated after at least a second and within a minute. Other signals are ignored.
     Run(Run),
     /// Create and show keys.
     #[command(subcommand)]
@@ -150,8 +150,8 @@ enum Keys {
     /// Create a certificate for links as the member would, and print it with its contents; its private key is
     /// discarded.
     Certificate(ConfigFile),
-    /// Print which member a certificate belongs to, using only a genesis file, or what is wrong with it with exit code
-    /// 1.
+    /// Print which member a certificate belongs to, using only a genesis file. If the certificate is invalid, print why:
+    /// exit code 1.
     InspectCertificate(certificates::Inspect),
 }
 
