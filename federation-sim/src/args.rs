@@ -7,7 +7,7 @@ use alys_node::top::TopOptions;
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use federation_sim::scenario;
 
-/// Brings up a federation of four members, hurts it, and judges what it does.
+/// Starts a federation of `alys-node` processes on loopback, injects faults, and checks how it behaves.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = false, args_conflicts_with_subcommands = true)]
 #[command(
@@ -24,32 +24,32 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Runs a scenario.
     Run {
-        /// A shipped scenario, or a file that ends in .toml.
+        /// Name of a shipped scenario, or a path that ends in .toml.
         #[arg(default_value = scenario::DEFAULT)]
         scenario: String,
         #[command(flatten)]
         options: RunOptions,
     },
-    /// Makes the page of a report that `run --output json` wrote.
+    /// Renders a report that `run --output json` wrote as an HTML page.
     Report {
-        /// The report.
+        /// The JSON report to read.
         file: PathBuf,
-        /// The page: one HTML file that needs nothing besides itself. One that is there is written over.
+        /// Output file: one self-contained HTML page. An existing file is overwritten.
         #[arg(long, value_name = "FILE")]
         output: PathBuf,
     },
-    /// Watches a running federation in the terminal, such as one that `run --keep-running` left.
+    /// Watches a running federation in the terminal, such as one that `run --keep-running` left running.
     Top {
-        /// The directory that was given as `run --dir`, or that `alys-node testnet init --out` made.
+        /// Directory given as `run --dir`, or created by `alys-node testnet init --out`.
         #[arg(value_name = "DIR")]
         directory: PathBuf,
         #[command(flatten)]
         options: TopOptions,
     },
-    /// Looks at scenarios.
+    /// Lists, validates or prints scenarios.
     #[command(subcommand)]
     Scenario(ScenarioCommand),
-    /// Kills who is left when standard input ends.
+    /// Kills the remaining members when standard input closes.
     #[command(name = federation_sim::guard::SUBCOMMAND, hide = true)]
     Guard,
 }
@@ -58,49 +58,50 @@ pub(crate) enum Command {
 pub(crate) enum ScenarioCommand {
     /// Lists the shipped scenarios.
     List,
-    /// Says whether a scenario makes sense, and what it does; runs nothing.
+    /// Validates a scenario and lists its steps, without running it.
     Check {
-        /// A shipped scenario, or a file that ends in .toml.
+        /// Name of a shipped scenario, or a path that ends in .toml.
         name: String,
     },
-    /// Shows a scenario as TOML.
+    /// Prints a scenario as TOML.
     Show {
-        /// A shipped scenario, or a file that ends in .toml.
+        /// Name of a shipped scenario, or a path that ends in .toml.
         name: String,
     },
 }
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunOptions {
-    /// Where all chance comes from; random and printed if not given.
+    /// Seed of all randomness; chosen at random and printed if not given.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
     /// Leaves the federation running after the scenario, until Ctrl-C.
     #[arg(long)]
     pub(crate) keep_running: bool,
-    /// A new or empty directory for everything the members have, kept afterwards. Without it, a temporary one
-    /// that is removed if the scenario passes.
+    /// New or empty directory for all files of the members; kept after the run. Without it, a temporary directory is
+    /// used and removed if the scenario passes.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// How the report is written to standard output.
+    /// Format of the report on standard output.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
-    /// Also writes the report as one HTML page that needs nothing besides itself. A file that is there is written over.
+    /// Also writes the report as one self-contained HTML page to FILE. An existing file is overwritten.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
-    /// How long the scenario may take, such as 5m; the scenario's own limit if not given.
+    /// Time limit for the whole scenario, such as 5m; the scenario's own limit if not given.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) timeout: Option<Duration>,
-    /// How often what the scenario repeats is repeated; as often as the scenario says if not given.
+    /// Number of repetitions of every repeated block of steps; the scenario's own number if not given.
     #[arg(long, value_name = "N")]
     pub(crate) times: Option<usize>,
-    /// The executable alys-node; by default the one beside this one, built first when run through cargo.
+    /// Path of the alys-node executable; by default the one next to this executable, built first when run through
+    /// cargo.
     #[arg(long, value_name = "FILE")]
     pub(crate) node_binary: Option<PathBuf>,
-    /// More in the members' logs.
+    /// Writes more detail to the members' logs.
     #[arg(short, long, conflicts_with = "quiet")]
     pub(crate) verbose: bool,
-    /// Nothing but the report, and what went wrong.
+    /// Prints only the report and errors.
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// When to use colours; `NO_COLOR` is respected.
@@ -110,14 +111,14 @@ pub(crate) struct RunOptions {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
-    /// For people.
+    /// A table for people.
     Table,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
 impl RunOptions {
-    /// The command that repeats a run.
+    /// Command line that reproduces this run.
     pub(crate) fn repeat(&self, scenario: &str, seed: u64) -> String {
         let program = if std::env::var_os("CARGO").is_some() {
             "cargo run --release -p federation-sim --".to_owned()

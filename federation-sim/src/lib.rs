@@ -1,10 +1,10 @@
-//! Four members brought up, hurt and judged.
+//! Fault-injection simulator: runs scenarios against a federation of `alys-node` processes and checks the results.
 //!
-//! A [`Scenario`](scenario::Scenario) is a federation and its story, as data. The [`runner`] tells the story
-//! to a [`Federation`](federation::Federation), which is four `alys-node` processes on loopback
-//! ([`loopback`]), and merges what it sees, through the members' public HTTP only, into a
-//! [`Record`](record::Record). From the record alone follow the [`assertion`]'s verdicts, the [`invariant`]s, the
-//! [`timing`]s with the [`slo`]s they must keep to, and the [`report`].
+//! A [`Scenario`](scenario::Scenario) describes a federation and the steps to run against it, as data. The [`runner`]
+//! applies the steps to a [`Federation`](federation::Federation), whose implementation starts `alys-node` processes on
+//! loopback ([`loopback`]). The runner observes the members through their public HTTP endpoints only and merges every
+//! observation into a [`Record`](record::Record). The [`assertion`]s, the [`invariant`]s, the [`timing`]s with their
+//! [`slo`]s, and the [`report`] are computed from the record alone.
 //!
 //! ```text
 //! scenario ──► runner ──actions──► loopback: process, proxy, setup, client, fault, guard
@@ -13,7 +13,7 @@
 //!              record ──► assertion, invariant, timing, slo ──► report
 //! ```
 //!
-//! The upper row acts and waits; the lower row is pure. Start reading at [`step`], then [`runner`], then
+//! The upper row does I/O and waits; the lower row is pure. Start reading at [`step`], then [`runner`], then
 //! [`invariant`].
 
 pub mod assertion;

@@ -1,4 +1,4 @@
-//! `federation-sim`: arguments in, report and exit code out.
+//! `federation-sim`: parses the arguments, runs the command, and prints the report.
 
 mod args;
 
@@ -19,15 +19,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Cli, Command, Output, RunOptions, ScenarioCommand};
 
-/// A step failed, or an invariant did not hold.
+/// Exit code: a step failed, or an invariant did not hold.
 const FAILED: u8 = 1;
-/// The command line or the scenario is wrong.
+/// Exit code: the command line or the scenario is wrong.
 const USAGE: u8 = 2;
-/// The federation could not be set up.
+/// Exit code: the federation could not be set up.
 const SETUP: u8 = 4;
-/// How long members may take to stop when they are no longer needed.
+/// Time that members get to stop at the end of a run.
 const STOP: Duration = Duration::from_secs(10);
-/// How long answers still awaited may keep the simulator from ending.
+/// Time that pending blocking requests get to finish before the process exits.
 const LINGER: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
@@ -57,7 +57,7 @@ fn list() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Reads a scenario as `run` would, and tells its steps.
+/// Validates a scenario as `run` does, and prints its steps.
 fn check(name: &str) -> ExitCode {
     match Scenario::load(name) {
         Ok(scenario) => {
@@ -82,7 +82,7 @@ fn show(name: &str) -> ExitCode {
     }
 }
 
-/// Makes the page of a saved report.
+/// Renders the HTML page of a saved report.
 fn make_page(file: &Path, output: &Path) -> ExitCode {
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
@@ -98,7 +98,7 @@ fn make_page(file: &Path, output: &Path) -> ExitCode {
     }
 }
 
-/// Watches the federation whose directory this is.
+/// Watches the federation in `directory`.
 fn watch(directory: &Path, options: TopOptions) -> ExitCode {
     let members = match discover::members(directory) {
         Ok(members) => members,
@@ -111,7 +111,7 @@ fn watch(directory: &Path, options: TopOptions) -> ExitCode {
 }
 
 fn start(name: &str, options: &RunOptions) -> ExitCode {
-    // Short enough to be read out.
+    // 16 bits, so that the seed is short enough to read aloud.
     let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u16>()));
     let mut scenario = match Scenario::load_with(name, seed, options.times) {
         Ok(scenario) => scenario,
@@ -164,14 +164,14 @@ struct Run<'a> {
     options: &'a RunOptions,
     binary: PathBuf,
     directory: &'a Path,
-    /// Where the page is to be written.
+    /// File that receives the HTML page, if one was requested.
     page_file: Option<PageFile>,
 }
 
 impl Run<'_> {
-    /// Sets the federation up, tells it the story, stops it unless it is to go on, and reports.
+    /// Sets up the federation, runs the scenario, stops the members unless they must keep running, and reports.
     ///
-    /// Leaving this midway drops the federation, which kills its members.
+    /// If this future is dropped midway, it drops the federation, which kills its members.
     async fn tell(mut self) -> Result<(Loopback, ExitCode), ExitCode> {
         let options = self.options;
         let colour = |terminal: bool| match options.color {
@@ -216,7 +216,7 @@ impl Run<'_> {
         }
         let paged = self.page_file.take().map_or(Ok(()), |page_file| page_file.write(&page::page(&report)));
         if report.passed && options.dir.is_none() && !options.keep_running {
-            // A directory in the system's temporary place that can not be removed harms nobody.
+            // Failing to remove a temporary directory is harmless.
             let _ = std::fs::remove_dir_all(self.directory);
         }
         Ok((federation, exit_code(&report, paged)))
@@ -233,7 +233,7 @@ impl Run<'_> {
         Loopback::start(&options, self.scenario, self.seed).await
     }
 
-    /// Leaves the report where the logs are, for the case that they are kept.
+    /// Writes the report next to the logs, in case they are kept.
     fn write(&self, report: &Report) {
         let path = self.directory.join("report.json");
         if let Err(error) = std::fs::write(&path, report.to_json()) {
@@ -242,13 +242,13 @@ impl Run<'_> {
     }
 }
 
-/// A run that failed did, whatever became of its page.
+/// A failed run exits with [`FAILED`], even if its page could not be written.
 fn exit_code(report: &Report, paged: Result<(), Unwritable>) -> ExitCode {
     let unwritten = paged.err().map(|error| complain(SETUP, &error));
     if report.passed { unwritten.unwrap_or(ExitCode::SUCCESS) } else { ExitCode::from(FAILED) }
 }
 
-/// Shows where the members answer until Ctrl-C, then stops them; at once on a second Ctrl-C.
+/// Prints the members' addresses until Ctrl-C, then stops the members; a second Ctrl-C kills them at once.
 async fn keep_running(mut federation: Loopback, directory: &Path, interrupts: &mut Interrupts) {
     eprintln!("\nthe federation goes on until Ctrl-C");
     for (name, address, log) in federation.addresses() {
@@ -267,7 +267,7 @@ fn interrupted(code: u8, directory: &Path) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The signals that end the simulator.
+/// Signals that stop the simulator.
 struct Interrupts {
     interrupt: Signal,
     terminate: Signal,
@@ -283,7 +283,7 @@ impl Interrupts {
         })
     }
 
-    /// The exit code of the next signal, as shells have it.
+    /// Waits for the next signal and returns its exit code by shell convention.
     async fn next(&mut self) -> u8 {
         let number = tokio::select! {
             _ = self.interrupt.recv() => SignalKind::interrupt(),
@@ -294,7 +294,7 @@ impl Interrupts {
     }
 }
 
-/// The directory given, or a fresh name in the system's temporary place.
+/// Directory from the options, or a new name in the system's temporary directory.
 fn directory(options: &RunOptions, scenario: &Scenario, seed: u64) -> PathBuf {
     options.dir.clone().unwrap_or_else(|| {
         let name = format!("federation-sim-{}-{seed}-{}", scenario.name, std::process::id());
@@ -302,7 +302,7 @@ fn directory(options: &RunOptions, scenario: &Scenario, seed: u64) -> PathBuf {
     })
 }
 
-/// Writes to standard output. A reader that went away is no error of ours.
+/// Writes to standard output. A closed pipe is not an error.
 fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

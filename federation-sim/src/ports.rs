@@ -1,4 +1,4 @@
-//! Chooses ports for members to listen on.
+//! Chooses free ports for members to listen on.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -6,25 +6,25 @@ use std::ops::RangeInclusive;
 
 use thiserror::Error;
 
-/// Ports to choose from where the system does not say which it gives to outgoing connections.
+/// Fallback range, used if the system's range of ephemeral ports is unknown.
 const DEFAULT: RangeInclusive<u16> = 20_000..=32_000;
 /// Ports tried before giving up.
 const TRIES: usize = 1_000;
 
-/// No port could be taken.
+/// No free port was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("no free port on loopback found in {tries} tries from {first} to {last}; expected one")]
 pub struct NoPort {
-    /// Ports tried.
+    /// Number of ports tried.
     tries: usize,
-    /// The least port.
+    /// Lowest port of the range.
     first: u16,
-    /// The greatest port.
+    /// Highest port of the range.
     last: u16,
 }
 
-/// A port that nobody listens on, outside the range the system gives to outgoing connections: one of those
-/// could otherwise take it while a member is down, and the member could not come back.
+/// Finds a free port outside the system's ephemeral range. Otherwise an outgoing connection could take the port while a
+/// member is down, and the member could not restart.
 pub fn free_port() -> Result<(TcpListener, SocketAddr), NoPort> {
     let ports = ports();
     for _ in 0..TRIES {
@@ -42,7 +42,7 @@ fn ports() -> RangeInclusive<u16> {
     ports_outside(&text).unwrap_or(DEFAULT)
 }
 
-/// The larger of the ranges below and above the given one, if it has room.
+/// The larger of the ranges below and above `range`, if it is large enough.
 fn ports_outside(range: &str) -> Option<RangeInclusive<u16>> {
     const LEAST: u16 = 10_000;
     const ROOM: usize = 1_000;

@@ -1,27 +1,27 @@
-//! What `/proc` says of a process.
+//! Reads process and connection state from `/proc`.
 
-/// A process as `/proc/PID/stat` has it.
+/// State of a process from `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
-    /// `R` running, `S` sleeping, `T` stopped, `Z` ended but not waited for, …
+    /// `R` running, `S` sleeping, `T` stopped, `Z` zombie, …
     pub(crate) state: char,
-    /// When it started, in ticks since boot: with the pid it names one process for ever, for pids are used
-    /// again.
+    /// Start time in clock ticks since boot. Together with the pid it identifies a process uniquely, because pids are
+    /// reused.
     pub(crate) started: u64,
 }
 
 impl Stat {
-    /// Reads a process's state, if it is there.
+    /// Reads the state of a process; `None` if it does not exist.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// Fields follow the command's name, which is in parentheses and may itself hold some (proc(5)).
+    /// The command name is in parentheses and may itself contain parentheses; all other fields follow it (proc(5)).
     fn parse(text: &str) -> Option<Self> {
         let (_, fields) = text.rsplit_once(')')?;
         let mut fields = fields.split_whitespace();
         let state = fields.next()?.chars().next()?;
-        // The state is field 3 of the manual, the start time field 22.
+        // In proc(5), the state is field 3 and the start time is field 22.
         Some(Self { state, started: fields.nth(18)?.parse().ok()? })
     }
 
@@ -31,20 +31,20 @@ impl Stat {
     }
 }
 
-/// The memory of a process that is in use, in bytes, if it is there.
+/// Resident memory of a process, in bytes; `None` if the process does not exist.
 pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(kib.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? * 1_024)
 }
 
-/// Connections that stand on loopback, as the port of each that was dialled; of every process.
+/// Established IPv4 connections to one of `ports`, of any process: the dialled port of each connection.
 pub(crate) fn established(ports: &[u16]) -> std::io::Result<Vec<u16>> {
     let table = std::fs::read_to_string("/proc/net/tcp")?;
     Ok(table.lines().skip(1).filter_map(local_port).filter(|port| ports.contains(port)).collect())
 }
 
-/// The local port of an established connection, in a line of proc(5)'s `/proc/net/tcp`.
+/// Local port of an established connection, from a line of `/proc/net/tcp` (proc(5)).
 fn local_port(line: &str) -> Option<u16> {
     let mut fields = line.split_whitespace();
     let local = fields.nth(1)?;

@@ -1,4 +1,4 @@
-//! One member as a process of its own: started, killed, stopped, paused, resumed.
+//! Runs one member as a child process: start, kill, stop, pause, resume.
 
 use std::fs::OpenOptions;
 use std::io::{self, PipeReader, Write as _};
@@ -17,19 +17,19 @@ use crate::client::{Client, Cursor};
 use crate::guard::Guardian;
 use crate::proc::Stat;
 
-/// How long the system may take to end a killed process, or to stop or continue one.
+/// Time limit for the operating system to end, stop or continue a process after a signal.
 const SYSTEM: Duration = Duration::from_secs(5);
-/// Between two looks at a process.
+/// Interval between two polls of a process's state.
 const LOOK: Duration = Duration::from_millis(5);
 /// Lines of a member's log shown when it ends unexpectedly.
 const LOG_LINES: usize = 3;
 
-/// What a pipe holds, on Linux.
+/// Capacity of a pipe on Linux.
 const PIPE_BYTES: usize = 65_536;
-/// The room that is left in one that nobody reads.
+/// Free space left in a pipe that is never read.
 const PIPE_BYTES_LEFT: usize = 4_096;
 
-/// One member.
+/// One member, running or not.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) name: String,
@@ -44,23 +44,23 @@ pub(crate) struct Member {
     running: Option<Running>,
 }
 
-/// The longest an audit may take.
+/// Time limit for an audit.
 const AUDIT: Duration = Duration::from_secs(30);
 
-/// A member's process.
+/// The process of a running member.
 #[derive(Debug)]
 struct Running {
     /// Killed when dropped.
     child: Child,
-    /// The member ends when this pipe does.
+    /// Standard input of the member, which exits when this pipe closes.
     _lifeline: Option<ChildStdin>,
-    /// Keeps the pipe open that nobody reads.
+    /// Read end of the member's unread output; held to keep the pipe open.
     _unread: Option<PipeReader>,
     paused: bool,
 }
 
 impl Member {
-    /// A member that is not started yet.
+    /// Creates a member that is not started yet.
     pub(crate) fn new(name: &str, config: PathBuf, log: PathBuf, ops: SocketAddr, link: SocketAddr) -> Self {
         let (client, cursor) = (Client::new(ops), Cursor::default());
         let environment = Vec::new();
@@ -68,19 +68,19 @@ impl Member {
         Self { name, config, log, ops, link, client, cursor, environment, reads_log, running }
     }
 
-    /// The same, whose output is a pipe that nobody reads.
+    /// Sends the member's output to a pipe that is never read.
     pub(crate) fn unread(mut self) -> Self {
         self.reads_log = false;
         self
     }
 
-    /// The same, started with these variables besides those of this process.
+    /// Adds environment variables to those inherited from this process.
     pub(crate) fn with_environment(mut self, environment: &[(String, String)]) -> Self {
         self.environment = environment.to_vec();
         self
     }
 
-    /// Starts the process, its output appended to the member's log, if that is read.
+    /// Starts the process. Its output is appended to the member's log, unless it goes to an unread pipe.
     pub(crate) fn start(&mut self, binary: &Path, guardian: Option<&mut Guardian>) -> io::Result<()> {
         let mut command = self.command(binary, &["run"]);
         command.arg("--exit-with-parent").stdin(Stdio::piped());
@@ -94,7 +94,7 @@ impl Member {
             command.stdout(writer.try_clone()?).stderr(writer);
             Some(reader)
         };
-        // Ctrl-C is for the simulator, which then decides what becomes of its members.
+        // Ctrl-C must reach the simulator only, which then decides what happens to its members.
         command.process_group(0).kill_on_drop(true);
         let mut child = command.spawn()?;
         let lifeline = child.stdin.take();
@@ -106,8 +106,8 @@ impl Member {
         Ok(())
     }
 
-    /// Whether what the stopped member has on disk agrees with itself, and its gate's decisions with their inputs; if
-    /// not, what the member's own program says.
+    /// Checks that the files of a stopped member are consistent and that its gate decisions follow from their inputs.
+    /// The inner error is the output of the member's own program.
     pub(crate) async fn audit(&self, binary: &Path) -> io::Result<Result<(), String>> {
         for verbs in [&["audit"][..], &["decisions", "replay"]] {
             let audit = self.command(binary, verbs).kill_on_drop(true).output();
@@ -123,7 +123,7 @@ impl Member {
     fn command(&self, binary: &Path, verbs: &[&str]) -> Command {
         let mut command = Command::new(binary);
         command.args(verbs).arg("--config").arg(&self.config);
-        // Settings of this shell would override the member's file.
+        // Settings of this shell would override the member's configuration file.
         for (key, _) in std::env::vars_os().filter(|(key, _)| key.as_encoded_bytes().starts_with(b"ALYS_")) {
             command.env_remove(key);
         }
@@ -131,12 +131,12 @@ impl Member {
         command
     }
 
-    /// Whether it can be expected to answer.
+    /// Whether the member runs and is not paused, so that it should answer.
     pub(crate) fn is_active(&self) -> bool {
         self.running.as_ref().is_some_and(|running| !running.paused)
     }
 
-    /// How the process ended, if it did without being told to.
+    /// How the process ended, if it ended without being stopped.
     pub(crate) fn ended(&mut self) -> Option<String> {
         let status = self.running.as_mut()?.child.try_wait().ok()??;
         Some(format!("{}{}", describe(status), self.log_tail()))
@@ -152,12 +152,12 @@ impl Member {
         self.signal(Signal::SIGTERM)
     }
 
-    /// Waits until the process is gone after it was killed.
+    /// Waits until a killed process has ended.
     pub(crate) async fn gone(&mut self) -> io::Result<()> {
         self.wait(SYSTEM).await.map(drop)
     }
 
-    /// Waits until the process has ended, and says with which exit code or signal unless it was code 0.
+    /// Waits until the process has ended. Returns its exit code or signal unless the exit code is 0.
     pub(crate) async fn stopped(&mut self, within: Duration) -> io::Result<Option<String>> {
         let status = self.wait(within).await?;
         Ok((!status.success()).then(|| format!("{}{}", describe(status), self.log_tail())))
@@ -172,7 +172,7 @@ impl Member {
         self.reaches(Stat::is_stopped).await
     }
 
-    /// Sends SIGCONT and waits until the process goes on.
+    /// Sends SIGCONT and waits until the process runs again.
     pub(crate) async fn resume(&mut self) -> io::Result<()> {
         self.signal(Signal::SIGCONT)?;
         if let Some(running) = &mut self.running {

@@ -1,8 +1,7 @@
-//! Everything that was observed of a run, merged: the one thing checks, invariants, timings and the report
-//! are computed from.
+//! Merges all observations of a run into one record: the only input of assertions, invariants, timings and the report.
 //!
-//! It only grows. Facts that contradict each other are kept side by side, for it is the invariants' work to
-//! find them.
+//! The record only grows. Contradicting facts are kept side by side, because it is the job of the invariants to find
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,171 +13,173 @@ use alys_node::ops::view::{
 use crate::federation::{MemberReport, Observation, PollResult};
 use crate::step::{Action, Step};
 
-/// Everything observed of a run.
+/// All observations of a run.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// When the run began, in milliseconds since the Unix epoch.
+    /// Start of the run, milliseconds since the Unix epoch.
     pub started_ms: u64,
-    /// When it was last observed.
+    /// Time of the latest observation, milliseconds since the Unix epoch.
     pub observed_ms: u64,
-    /// How many healthy members the gate requires.
+    /// Number of healthy members that the gate requires.
     pub required: usize,
-    /// Names in genesis order.
+    /// Names of the members in genesis order.
     pub roster: Vec<String>,
-    /// By member.
+    /// Observations by member name.
     pub members: BTreeMap<String, MemberRecord>,
-    /// Steps begun so far.
+    /// Steps started so far.
     pub steps: Vec<StepRecord>,
     /// Payloads of accepted transactions, hexadecimal.
     pub submitted: Vec<String>,
-    /// The last look at everything, before the last members were stopped.
+    /// Final full observation, taken before the last members were stopped.
     pub closing: Option<Closing>,
 }
 
-/// Everything observed of one member.
+/// All observations of one member.
 #[derive(Clone, Debug, Default)]
 pub struct MemberRecord {
-    /// What it said its genesis is, once an incarnation; different ones only.
+    /// Genesis as the member reported it, read once per incarnation; distinct values only.
     pub genesis: Vec<GenesisView>,
-    /// Gate decisions by incarnation and sequence.
+    /// Gate decisions by incarnation and sequence number.
     pub gate: BTreeMap<(u64, u64), GateRecord>,
-    /// Blocks by height; several only if the member contradicted itself.
+    /// Blocks by height; more than one at a height only if the member contradicted itself.
     pub blocks: BTreeMap<u64, Vec<BlockView>>,
-    /// Signatures; see [`signature_key`].
+    /// Signatures the member reported; see [`signature_key`].
     pub signatures: BTreeMap<SignatureKey, SignatureView>,
-    /// Statements of others that it has received, and when first; see [`statement_key`].
+    /// Statements of other members that it received, with the time it first received each; see [`statement_key`].
     pub received: BTreeMap<StatementKey, u64>,
-    /// The evidence it keeps.
+    /// Equivocation evidence the member stores.
     pub evidence: Vec<EquivocationView>,
-    /// The height it said it has, whenever it changed.
+    /// Heights the member reported; one entry per change.
     pub heights: Vec<HeightReading>,
     /// How often its height was read.
     pub height_readings: u64,
-    /// The incarnations that answered.
+    /// Incarnations that answered.
     pub incarnations: BTreeSet<u64>,
-    /// Failures of its actors and what its supervision decided, by time, actor and attempt.
+    /// Failures of its actors with the supervision decision, by time, actor and attempt.
     pub attempts: BTreeMap<(u64, String, u32), AttemptView>,
-    /// Whether it answered, whenever that changed.
+    /// Results of polling the member; one entry per change.
     pub looks: Vec<Poll>,
-    /// What it last said of itself.
+    /// Latest status the member reported.
     pub last: Option<Snapshot>,
-    /// Why it did not answer, if it did not when last asked.
+    /// Why the member did not answer the latest poll; `None` if it answered.
     pub silence: Option<String>,
 }
 
-/// What came of asking a member.
+/// Result of polling a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Poll {
-    /// When.
+    /// Time of the poll, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// What was found.
+    /// Result of the poll.
     pub found: PollSummary,
 }
 
-/// Whether a member answered.
+/// Whether a member answered a poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PollSummary {
-    /// It was not asked, for it is paused or down as it should be.
+    /// Not polled, because it is paused or down as intended.
     Absent,
-    /// It did.
+    /// It answered.
     Answers,
-    /// It did not, and how.
+    /// It did not answer, with the reason.
     Silent(String),
-    /// It ended though nobody ended it, and how.
+    /// Its process ended unexpectedly, with the exit status.
     Ended(String),
 }
 
-/// A height as a member gave it.
+/// A height that a member reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeightReading {
-    /// When.
+    /// Time of the reading, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// By which incarnation.
+    /// Incarnation that reported it.
     pub incarnation: u64,
-    /// The height.
+    /// Height of the member's chain.
     pub height: u64,
 }
 
-/// What a member last said of itself.
+/// Latest status that a member reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// It is at least that new.
+    /// Time of the poll, milliseconds since the Unix epoch; the status is at least this recent.
     pub at_ms: u64,
-    /// Its incarnation.
+    /// Incarnation of the member.
     pub incarnation: u64,
-    /// The height of its chain.
+    /// Height of its chain.
     pub height: u64,
-    /// Its gate's decision.
+    /// Latest decision of its gate.
     pub gate: GateDecision,
-    /// Healthy members it counts.
+    /// Number of healthy members it counts.
     pub healthy: usize,
-    /// Links that are up.
+    /// Number of links that are up.
     pub links_up: usize,
-    /// Links that are not, and why each was lost.
+    /// Links that are down, each with the reason.
     pub links_down: Vec<String>,
-    /// Versions of the links that are up, in ascending order.
+    /// Protocol versions of the links that are up, in ascending order.
     pub link_versions: Vec<u32>,
-    /// Other members whose actors it finds.
+    /// Number of other members whose actors it discovers.
     pub finds: usize,
-    /// What it says of its own health; empty where all is well.
+    /// Problems in its own health report; empty if there are none.
     pub says: String,
-    /// Its gate's reason.
+    /// Reason of its gate's decision.
     pub reason: String,
-    /// Why it is not ready; empty when it is.
+    /// Why it is not ready; `None` if it is ready.
     pub unready: Option<Vec<String>>,
 }
 
-/// A step that was begun.
+/// A step that was started.
 #[derive(Clone, Debug)]
 pub struct StepRecord {
     /// The step.
     pub step: Step,
-    /// When it was applied.
+    /// Time the step was applied, milliseconds since the Unix epoch.
     pub at_ms: u64,
-    /// When its effect was observed; absent if it never was.
+    /// Time its effect was observed, milliseconds since the Unix epoch; `None` if it never was.
     pub done_ms: Option<u64>,
 }
 
-/// The last look at everything.
+/// Final full observation of the federation.
 #[derive(Clone, Debug, Default)]
 pub struct Closing {
-    /// Whether no link was cut then.
+    /// Whether no link was cut at that time.
     pub connected: bool,
-    /// Who answered: incarnation, height, and hashes of the whole chain.
+    /// Members that answered, by name.
     pub members: BTreeMap<String, ClosingMember>,
 }
 
-/// One member at the last look.
+/// One member in the final observation.
 #[derive(Clone, Debug, Default)]
 pub struct ClosingMember {
-    /// Its incarnation.
+    /// Incarnation of the member.
     pub incarnation: u64,
-    /// The height it said it has.
+    /// Height the member reported.
     pub height: u64,
-    /// Hashes by height, all read then.
+    /// Block hashes by height, all read at that time.
     pub hashes: BTreeMap<u64, String>,
 }
 
-/// What makes two signatures the same fact.
+/// Identity of a signature: height, round, step, block, incarnation, time. Signatures with the same key are the same
+/// fact.
 pub type SignatureKey = (u64, u32, String, Option<String>, u64, u64);
 
-/// Height, round, step, block, incarnation, time.
+/// Key of `signature`.
 pub fn signature_key(signature: &SignatureView) -> SignatureKey {
     let SignatureView { incarnation, height, round, step, block, at_ms, .. } = signature;
     (*height, *round, step.clone(), block.clone(), *incarnation, *at_ms)
 }
 
-/// What makes two received statements the same fact.
+/// Identity of a received statement: author, height, round, step, block. Statements with the same key are the same
+/// fact.
 pub type StatementKey = (String, u64, u32, String, Option<String>);
 
-/// Author, height, round, step, block.
+/// Key of `statement`.
 pub fn statement_key(statement: &ReceivedStatementView) -> StatementKey {
     let ReceivedStatementView { member, height, round, step, block, .. } = statement;
     (member.clone(), *height, *round, step.clone(), block.clone())
 }
 
 impl Record {
-    /// A run that begins at `started_ms`.
+    /// Creates the record of a run that starts at `started_ms`.
     pub fn new(roster: &[String], required: usize, started_ms: u64) -> Self {
         Self {
             started_ms,
@@ -192,7 +193,7 @@ impl Record {
         }
     }
 
-    /// Merges an observation. Returns members that ended by themselves, with how.
+    /// Merges an observation. Returns the members that ended unexpectedly, each with its exit status.
     pub fn absorb(&mut self, observation: &Observation) -> Vec<(String, String)> {
         self.observed_ms = observation.at_ms;
         let mut ended = Vec::new();
@@ -213,7 +214,7 @@ impl Record {
         ended
     }
 
-    /// Merges an observation of everything as the last look at the members that answered.
+    /// Merges a full observation as the final one.
     pub fn close(&mut self, observation: &Observation, connected: bool) {
         self.absorb(observation);
         let answers = observation.members.iter().filter_map(|member| match &member.finding {
@@ -223,24 +224,24 @@ impl Record {
         self.closing = Some(Closing { connected, members: answers.collect() });
     }
 
-    /// What `name` last said of itself, if it said so at or after `since_ms`.
+    /// Latest status of `name`, if it was read at or after `since_ms`.
     pub fn fresh(&self, name: &str, since_ms: u64) -> Option<&Snapshot> {
         self.members.get(name)?.last.as_ref().filter(|snapshot| snapshot.at_ms >= since_ms)
     }
 
-    /// The height `name` last gave; 0 before it gave one.
+    /// Latest height that `name` reported; 0 if none yet.
     pub fn height(&self, name: &str) -> u64 {
         self.members.get(name).and_then(|member| member.last.as_ref()).map_or(0, |last| last.height)
     }
 
-    /// Every member's every block.
+    /// Every block of every member.
     pub fn blocks(&self) -> impl Iterator<Item = (&str, &BlockView)> {
         self.members.iter().flat_map(|(name, member)| {
             member.blocks.values().flatten().map(move |block| (name.as_str(), block))
         })
     }
 
-    /// Members that were told to break the protocol.
+    /// Members that a step ordered to break the protocol.
     pub fn byzantine(&self) -> BTreeSet<&str> {
         let told = self.steps.iter().filter_map(|step| match &step.step {
             Step::Act(Action::Misbehave { member, how: Some(_) }) => Some(member.as_str()),
@@ -249,7 +250,7 @@ impl Record {
         told.collect()
     }
 
-    /// Whether a step set this member's wall clock, so that its times can not be compared.
+    /// Whether a step changed this member's wall clock, so that its timestamps cannot be compared.
     pub fn has_set_clock(&self, name: &str) -> bool {
         self.steps.iter().any(|step| match &step.step {
             Step::Act(Action::Clock { members, .. }) => {
@@ -259,7 +260,7 @@ impl Record {
         })
     }
 
-    /// When each height was first decided by a member itself, in milliseconds since the Unix epoch.
+    /// Time at which each height was first decided by a member itself, milliseconds since the Unix epoch.
     pub fn decided(&self) -> BTreeMap<u64, u64> {
         let mut decided = BTreeMap::new();
         for (_, block) in self.blocks().filter(|(_, block)| !block.adopted) {
@@ -278,7 +279,7 @@ impl MemberRecord {
             PollResult::Silent(how) => PollSummary::Silent(how.clone()),
             PollResult::Ended(how) => PollSummary::Ended(how.clone()),
         };
-        // How a member is silent may vary from look to look; that it is does not.
+        // The reason for a missing answer may vary from poll to poll; only a change of the kind of result counts.
         let same = |last: &Poll| std::mem::discriminant(&last.found) == std::mem::discriminant(&found);
         if !self.looks.last().is_some_and(same) {
             self.looks.push(Poll { at_ms, found });
@@ -310,7 +311,7 @@ impl MemberRecord {
         for attempt in &answer.attempts {
             let failure = &attempt.failure;
             let key = (failure.at_ms, failure.actor.clone(), attempt.attempt);
-            // The later word on it knows how long the actor was away.
+            // A later report of the same attempt includes the actor's downtime.
             self.attempts.insert(key, attempt.clone());
         }
         for signature in &answer.signatures {
@@ -366,7 +367,7 @@ impl From<&MemberReport> for ClosingMember {
 pub(crate) mod tests {
     use super::*;
 
-    /// A block of the given height whose hash is that of `fork` and which links to the same fork.
+    /// A block of `fork` at `height`, linked to the parent block of the same fork.
     pub(crate) fn block(height: u64, fork: u8) -> BlockView {
         let hash = |height: u64| {
             if height == 0 { "00".repeat(32) } else { format!("{fork:02x}{height:062x}") }
@@ -392,19 +393,19 @@ pub(crate) mod tests {
         }
     }
 
-    /// A record of four members that know nothing yet.
+    /// A record of four members without observations.
     pub(crate) fn empty() -> Record {
         let roster: Vec<_> = (1..=4).map(|n| format!("node-{n}")).collect();
         Record::new(&roster, 3, 0)
     }
 
-    /// Gives `name` a block.
+    /// Adds a block to the record of `name`.
     pub(crate) fn give(record: &mut Record, name: &str, block: BlockView) {
         let member = record.members.get_mut(name).expect("a member of the roster");
         member.blocks.entry(block.height).or_default().push(block);
     }
 
-    /// Lets `name` have said so of itself.
+    /// Adds a status of `name` to the record.
     pub(crate) fn say(record: &mut Record, name: &str, at_ms: u64, height: u64, gate: GateDecision) {
         let member = record.members.get_mut(name).expect("a member of the roster");
         let (healthy, reason) = (4, String::new());

@@ -1,9 +1,9 @@
-//! Everything left to chance comes from one seed, through streams that do not disturb each other.
+//! Derives every random number from one seed, through independent streams.
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-/// The stream of random numbers that `seed` gives for one purpose: at most 24 bytes name it.
+/// Random number stream for one purpose. `purpose` is its name, at most 24 bytes.
 pub(crate) fn stream(seed: u64, purpose: &str) -> StdRng {
     let mut bytes = [0; 32];
     let (number, name) = bytes.split_at_mut(8);

@@ -1,7 +1,7 @@
-//! A bar that a timing must keep to: so long at most, or at least, at a percentile of what a run has shown.
+//! Service level objectives: upper and lower bounds for a percentile of a timing.
 //!
-//! A bar of which too little was seen is not kept, and none for gates is kept while a gate that should have closed
-//! has not: silence is no success.
+//! An SLO with too few samples fails. An SLO for gates also fails if a gate that should have closed has not closed:
+//! missing data is not a success.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::timing::{Fault, Timings, percentile};
 
-/// What is timed.
+/// Timing that an SLO is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timing {
     /// [`Timings::block_interval`].
@@ -35,7 +35,7 @@ impl Timing {
         Self::BackToBlock,
     ];
 
-    /// The name in `snake_case`, as scenarios and reports have it.
+    /// Name in `snake_case`, as used in scenarios and reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BlockInterval => "block_interval",
@@ -47,24 +47,24 @@ impl Timing {
     }
 }
 
-/// A bar for a timing.
+/// Bounds for one percentile of a timing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slo {
-    /// What is timed.
+    /// The measured timing.
     pub timing: Timing,
-    /// After which faults only; all if `None`.
+    /// Only samples after this kind of fault; all samples if `None`.
     pub after: Option<Fault>,
-    /// Which percentile, by nearest rank.
+    /// Percentile from 1 to 100, by nearest rank.
     pub percentile: usize,
-    /// It is at least so long.
+    /// Lower bound of the percentile's value.
     pub at_least: Option<Duration>,
-    /// It is at most so long.
+    /// Upper bound of the percentile's value.
     pub at_most: Option<Duration>,
-    /// It was seen so often at least.
+    /// Minimum number of samples.
     pub samples: usize,
 }
 
-/// A bar as written.
+/// An SLO as written in a scenario, not validated yet.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Written {
@@ -83,14 +83,14 @@ fn one() -> usize {
     1
 }
 
-/// Which field of a bar is wrong, its value, and what was expected.
+/// An invalid field of an SLO.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
-    /// The field.
+    /// Name of the field.
     pub field: &'static str,
-    /// Its value.
+    /// Value found.
     pub value: String,
-    /// What would be accepted.
+    /// Value that would be accepted.
     pub expected: String,
 }
 
@@ -133,19 +133,19 @@ impl TryFrom<Written> for Slo {
     }
 }
 
-/// What a bar came to.
+/// Result of evaluating an SLO.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SloResult {
-    /// The percentile, in milliseconds; absent of no samples.
+    /// Value of the percentile, in milliseconds; `None` without samples.
     pub value_ms: Option<u64>,
-    /// How many samples.
+    /// Number of samples.
     pub count: usize,
-    /// What is wrong; absent if the bar was kept.
+    /// Why the SLO failed; `None` if it is met.
     pub problem: Option<String>,
 }
 
 impl Slo {
-    /// Whether what a run has shown keeps to the bar.
+    /// Evaluates the SLO against the timings of a run.
     pub fn evaluate(&self, timings: &Timings) -> SloResult {
         let of_fault =
             |halt: &&crate::timing::GateClosing| self.after.is_none_or(|after| halt.after == after);
@@ -184,7 +184,7 @@ impl Slo {
 }
 
 impl Slo {
-    /// Where samples come from, or which steps gave none.
+    /// Explains why there are too few samples: when samples are taken, or which steps produced none.
     fn why_few(&self, timings: &Timings) -> String {
         let waits = "between blocks after a `wait_…` that was met and before the next fault";
         match self.timing {
