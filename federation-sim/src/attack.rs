@@ -1,4 +1,4 @@
-//! Strangers at a member's link: many connections, on which nothing is proven.
+//! Attacks a member's link port with many unauthenticated connections.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,40 +20,40 @@ use tokio::time::{Instant, timeout};
 
 use crate::proc;
 
-/// Connections at once.
+/// Number of concurrent connections.
 const CONCURRENT: usize = 256;
-/// How long a connection on which nothing is proven may stay open.
+/// Maximum time a connection without authentication may stay open.
 const OPEN_MAX: Duration = Duration::from_secs(5);
-/// When one is waited for no more.
+/// Time after which the attack stops waiting for a connection to close.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// By how much the member may grow.
+/// Maximum growth of the member's resident memory, in bytes.
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
-/// Addresses that connections come from, so that there are ports for all.
+/// Number of source addresses, so that there are enough ephemeral ports.
 const SOURCES: usize = 64;
-/// How often memory is looked at, in connections.
+/// Number of connections between two memory measurements.
 const LOOK: usize = 64;
 
-/// What a stranger does.
+/// Behaviour of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    /// Goes at once.
+    /// Closes at once.
     Gone,
-    /// Says nothing, and waits.
+    /// Sends nothing and waits.
     Silent,
-    /// Says what has no meaning.
+    /// Sends random bytes.
     Garbage,
-    /// Begins a TLS record, and waits.
+    /// Sends the beginning of a TLS record and waits.
     Partial,
-    /// Speaks to the frames below TLS.
+    /// Sends frames without TLS.
     Plain,
-    /// Makes half of a TLS handshake: it does not like whom it meets.
+    /// Aborts a TLS handshake midway, because it does not accept the member's certificate.
     Handshake,
 }
 
 const KINDS: [Kind; 6] =
     [Kind::Gone, Kind::Silent, Kind::Garbage, Kind::Partial, Kind::Plain, Kind::Handshake];
 
-/// What they did, and what it cost.
+/// Connections made, and their cost to the member.
 #[derive(Clone, Debug)]
 pub(crate) struct Tally {
     made: BTreeMap<Kind, usize>,
@@ -61,7 +61,7 @@ pub(crate) struct Tally {
     before: u64,
     most: u64,
     after: u64,
-    /// How long it took.
+    /// Duration of the attack.
     pub(crate) took: Duration,
 }
 
@@ -84,7 +84,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Makes `connections` to a member's link, of every kind in turn; `pid` is the member's process.
+/// Opens `connections` to a member's link port, cycling through all kinds. `pid` is the member's process.
 pub(crate) async fn strike(target: SocketAddr, connections: usize, pid: u32) -> Result<Tally, String> {
     let memory = || proc::resident_bytes(pid).ok_or("the member's process is gone".to_owned());
     let (stranger, begun) = (stranger(), Instant::now());
@@ -130,7 +130,7 @@ pub(crate) async fn strike(target: SocketAddr, connections: usize, pid: u32) -> 
     Ok(tally)
 }
 
-/// Makes one connection, and says how long it was open.
+/// Makes one connection and returns how long it stayed open.
 async fn visit(
     target: SocketAddr,
     kind: Kind,
@@ -143,7 +143,7 @@ async fn visit(
     let mut stream =
         timeout(PATIENCE, socket.connect(target)).await.map_err(|late| late.to_string())?.map_err(failed)?;
     let begun = Instant::now();
-    // What is said may find the connection closed already, which is as good.
+    // Write errors are ignored: the member may have closed the connection already.
     match kind {
         Kind::Gone => return Ok(Duration::ZERO),
         Kind::Silent => {}
@@ -170,7 +170,7 @@ async fn closed(mut stream: TcpStream) -> Result<(), String> {
     timeout(PATIENCE, closed).await.map_err(|_| format!("a connection was open after {PATIENCE:?}"))
 }
 
-/// A member of a federation of its own, and whom it wants to meet there.
+/// Credentials of a member of another federation, and the name of the peer it expects.
 fn stranger() -> (Trust, NodeId) {
     let names = ["stranger-1", "stranger-2", "stranger-3", "stranger-4"]
         .map(|name| NodeId::new(name).expect("a name"));

@@ -1,4 +1,4 @@
-//! Finds the executable `alys-node`, and builds it where the simulator itself was built by cargo.
+//! Finds the `alys-node` executable, and builds it if cargo built the simulator.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,11 +6,11 @@ use std::process::{Command, Stdio};
 
 use crate::setup::SetupError;
 
-/// The executable's name.
+/// Name of the executable.
 const NAME: &str = "alys-node";
 
-/// Finds `alys-node`: the one given, or the one beside this executable. Run through cargo, it is built first,
-/// with the same profile and into the same directory; cargo does nothing if it is fresh.
+/// Finds `alys-node`: the given path, or the one next to this executable. When run through cargo, it is built first,
+/// with the same profile and into the same directory; cargo does nothing if it is up to date.
 pub fn locate(given: Option<&Path>, quiet: bool) -> Result<PathBuf, SetupError> {
     if let Some(given) = given {
         return if given.is_file() {
@@ -25,7 +25,7 @@ pub fn locate(given: Option<&Path>, quiet: bool) -> Result<PathBuf, SetupError> 
     if let (Some(cargo), Some(manifest)) = (env::var_os("CARGO"), env::var_os("CARGO_MANIFEST_DIR")) {
         let mut command = Command::new(cargo);
         command.args(place.build(&Path::new(&manifest).join("Cargo.toml"), quiet));
-        // Standard output is for the report.
+        // Standard output is reserved for the report.
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let status = command
             .status()
@@ -44,7 +44,7 @@ pub fn locate(given: Option<&Path>, quiet: bool) -> Result<PathBuf, SetupError> 
     )))
 }
 
-/// Where in cargo's target directory an executable lies.
+/// Location of an executable in cargo's target directory.
 #[derive(Debug, PartialEq, Eq)]
 struct TargetLayout {
     /// `target/release`, or `target/TRIPLE/release`.
@@ -52,7 +52,7 @@ struct TargetLayout {
 }
 
 impl TargetLayout {
-    /// Test executables lie one level deeper, in `deps`.
+    /// Layout for `executable`. Test executables are one level deeper, in `deps`.
     fn of(executable: &Path) -> Self {
         let mut directory = executable.parent().unwrap_or(Path::new("."));
         if directory.ends_with("deps") {
@@ -61,7 +61,7 @@ impl TargetLayout {
         Self { profile_directory: directory.to_owned() }
     }
 
-    /// The arguments of cargo that build the node here.
+    /// Arguments for cargo that build the node in this layout.
     fn build(&self, manifest: &Path, quiet: bool) -> Vec<String> {
         let name = |path: Option<&Path>| {
             path.and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default().to_owned()
@@ -71,7 +71,7 @@ impl TargetLayout {
             other => other.to_owned(),
         };
         let parent = self.profile_directory.parent();
-        // Cargo marks its target directory, so one level that is not marked is the target triple.
+        // Cargo marks its target directory, so one unmarked level below it is the target triple.
         let marked = |path: Option<&Path>| path.is_some_and(|path| path.join("CACHEDIR.TAG").is_file());
         let grandparent = parent.and_then(Path::parent);
         let (target_directory, triple) = if !marked(parent) && marked(grandparent) {
@@ -80,8 +80,8 @@ impl TargetLayout {
             (parent, None)
         };
         let text = |path: &Path| path.display().to_string();
-        // Both packages are named so that features are chosen as they were for the simulator, and nothing is
-        // built twice.
+        // Both packages are named so that cargo selects the same features as for the simulator and builds nothing
+        // twice.
         let mut arguments: Vec<_> = ["build", "-p", NAME, "-p", env!("CARGO_PKG_NAME"), "--bin", NAME]
             .map(str::to_owned)
             .into_iter()

@@ -1,16 +1,17 @@
-//! Faults left to chance: what is done to whom, for how long, and that all is well again afterwards.
+//! Generates random faults: kind, target and duration, followed by the recovery and the check that all is healthy
+//! again.
 
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use toml::{Table, Value};
 
-/// The longest a fault lasts: longer than a peer may be silent before its link is given up.
+/// Maximum duration of a fault, in milliseconds. It exceeds the time after which the link to a silent peer is closed.
 const LASTS_MS_MAX: u64 = 6_000;
-/// The shortest.
+/// Minimum duration of a fault, in milliseconds.
 const LASTS_MS_MIN: u64 = 200;
 
-/// The steps of one fault.
+/// Steps of one random fault.
 pub(crate) fn fault(members: &[String], chance: &mut StdRng) -> Vec<Table> {
     let victim = members.choose(chance).expect("a federation has members");
     let others: Vec<_> = members.iter().filter(|member| *member != victim).collect();
@@ -36,7 +37,7 @@ pub(crate) fn fault(members: &[String], chance: &mut StdRng) -> Vec<Table> {
     steps.map(|step| step.parse().expect("what is written here is TOML")).map(healthy(members)).into()
 }
 
-/// All members are healthy when so many are.
+/// Returns a function that sets `healthy` of a step, if it has that key, to the number of all members.
 fn healthy(members: &[String]) -> impl Fn(Table) -> Table {
     let all = members.len() as i64;
     move |mut step| {

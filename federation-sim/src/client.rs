@@ -1,4 +1,4 @@
-//! Asks one member over its public HTTP. Blocking, every request with a deadline.
+//! Blocking client for one member's public HTTP endpoints. Every request has a deadline.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,21 +16,21 @@ use ureq::http::{Response, StatusCode};
 
 use crate::federation::{Depth, MemberReport};
 
-/// The longest one request may take. A member on a busy machine answers late, not never.
+/// Timeout of one request: long, because a member on a busy machine answers late.
 const REQUEST: Duration = Duration::from_secs(2);
-/// Blocks read at one look, so that a long chain does not keep the look from ending.
+/// Maximum number of blocks read per poll, so that a long chain does not delay the poll's end.
 const BLOCKS_A_LOOK: u64 = 256;
-/// Most signatures a member gives in one answer.
+/// Number of signatures in one full page, the member's maximum.
 const SIGNATURES_A_PAGE: usize = 4_096;
 
-/// A member's public HTTP.
+/// HTTP client of one member.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     base: String,
     agent: Agent,
 }
 
-/// How far a member was read.
+/// Position up to which a member's data has been read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cursor {
     incarnation: u64,
@@ -38,23 +38,23 @@ pub(crate) struct Cursor {
 }
 
 impl Client {
-    /// A client of the member that answers at `address`.
+    /// Creates a client of the member at `address`.
     pub(crate) fn new(address: SocketAddr) -> Self {
         let config = Agent::config_builder()
             .timeout_global(Some(REQUEST))
             .http_status_as_error(false)
-            // Members are on loopback, whatever the environment says of proxies.
+            // Members are on loopback; proxy settings in the environment must not apply.
             .proxy(None)
             .build();
         Self { base: format!("http://{address}"), agent: config.into() }
     }
 
-    /// Whether the member's process is up.
+    /// Whether the member's process answers `/livez`.
     pub(crate) fn is_live(&self) -> bool {
         self.request("/livez").is_ok_and(|response| response.status().is_success())
     }
 
-    /// Why the member refused to stop, if it did and still runs.
+    /// Why the member refused to stop; `None` if it did not refuse or no longer runs.
     pub(crate) fn refusal(&self) -> Result<Option<String>, String> {
         let view: ShutdownView = self.get("/shutdown")?;
         let refuses = view.state == "running" && !view.refusal.is_empty();
@@ -69,14 +69,14 @@ impl Client {
         read(path, StatusCode::ACCEPTED, response.map_err(|error| format!("POST {path}: {error}"))?)
     }
 
-    /// Orders a fault.
+    /// Orders the member to inject a fault into an actor.
     pub(crate) fn fault(&self, order: &FaultRequest) -> Result<FaultRequest, String> {
         let path = "/faults";
         let response = self.agent.post(self.url(path)).send_json(order);
         read(path, StatusCode::ACCEPTED, response.map_err(|error| format!("POST {path}: {error}"))?)
     }
 
-    /// Orders a way to break the protocol, or to keep to it.
+    /// Orders the member to break the protocol in the given way, or with `None` to follow it again.
     pub(crate) fn misbehave(&self, how: Option<Misbehaviour>) -> Result<MisbehaviourRequest, String> {
         let path = "/faults/consensus";
         let order = MisbehaviourRequest { misbehaviour: how };
@@ -84,7 +84,7 @@ impl Client {
         read(path, StatusCode::ACCEPTED, response.map_err(|error| format!("POST {path}: {error}"))?)
     }
 
-    /// Makes every sync of the member's disk slower.
+    /// Adds `sync_delay_ms` to every sync of the member's disk.
     pub(crate) fn slow_disk(&self, sync_delay_ms: u32) -> Result<(), String> {
         let path = "/faults/disk";
         let response = self.agent.post(self.url(path)).send_json(DiskFaultRequest { sync_delay_ms });
@@ -92,14 +92,14 @@ impl Client {
         read::<DiskFaultRequest>(path, StatusCode::ACCEPTED, answer).map(drop)
     }
 
-    /// Sets the member's wall clock apart from the machine's.
+    /// Sets the offset of the member's wall clock from the machine's, in milliseconds.
     pub(crate) fn set_clock(&self, ahead_ms: i64) -> Result<ClockRequest, String> {
         let path = "/faults/clock";
         let response = self.agent.post(self.url(path)).send_json(&ClockRequest { ahead_ms });
         read(path, StatusCode::ACCEPTED, response.map_err(|error| format!("POST {path}: {error}"))?)
     }
 
-    /// Reads what the member has beyond `cursor`, or everything. Returns it with the new cursor.
+    /// Reads the data after `cursor`, or all of it, depending on `depth`. Returns it with the new cursor.
     pub(crate) fn read(&self, cursor: Cursor, depth: Depth) -> Result<(MemberReport, Cursor), String> {
         let status: FederationView = self.get("/federation/status")?;
         let reborn = status.incarnation != cursor.incarnation;
@@ -113,13 +113,13 @@ impl Client {
         for height in first..=last {
             match self.get(&format!("/chain/blocks/{height}")) {
                 Ok(block) => blocks.push(block),
-                // A member whose chain is down has more to say; its blocks are read when it is back.
+                // A member whose chain actor is down can still report the rest; its blocks are read once it is back.
                 Err(_) if depth == Depth::News && status.gate == GateDecision::Closed => break,
                 Err(error) => return Err(error),
             }
         }
         let last = first.saturating_sub(1) + blocks.len() as u64;
-        // What was signed for the height under way when it was last read, and since.
+        // Signatures since the height that was in progress at the last read.
         let from = if depth == Depth::Everything || reborn {
             Some(0)
         } else {
@@ -129,7 +129,8 @@ impl Client {
             Some(from) => (self.signatures(from)?, self.received(from)?, self.evidence()?),
             None => Default::default(),
         };
-        // With every block, and while none can be made: often enough, and no burden on a member that makes one.
+        // Read with every new block and while the gate is closed: often enough, without loading a member that is making
+        // a block.
         let halted = status.gate == GateDecision::Closed;
         let attempts = if depth == Depth::Everything || reborn || halted || !blocks.is_empty() {
             self.attempts()?
@@ -138,7 +139,7 @@ impl Client {
         };
         let genesis: Option<GenesisView> = reborn.then(|| self.get("/genesis")).transpose()?;
         let (_, ready): (_, ReadyView) = self.get_any("/readyz")?;
-        // Last, so that it has every decision by which the signatures above were made.
+        // Read last, so that it includes every decision that the signatures above refer to.
         let gate: GateView = self.get("/federation/gate")?;
         if gate.incarnation != status.incarnation {
             let (before, after) = (status.incarnation, gate.incarnation);
@@ -150,25 +151,25 @@ impl Client {
         Ok((answer, cursor))
     }
 
-    /// What it has received for `from_height` or higher.
+    /// Statements it received for `from_height` or higher.
     fn received(&self, from_height: u64) -> Result<Vec<ReceivedStatementView>, String> {
         let view: ReceivedView = self.get(&format!("/consensus/received?from_height={from_height}"))?;
         Ok(view.statements)
     }
 
-    /// The evidence it keeps.
+    /// Equivocation evidence it stores.
     fn evidence(&self) -> Result<Vec<EquivocationView>, String> {
         let view: EvidenceView = self.get("/consensus/evidence")?;
         Ok(view.evidence)
     }
 
-    /// Failures of its actors, as far as it remembers them.
+    /// Failures of its actors that it still remembers.
     fn attempts(&self) -> Result<Vec<AttemptView>, String> {
         let memory: SupervisionMemoryView = self.get("/supervision/memory")?;
         Ok(memory.history.into_iter().flat_map(|actor| actor.attempts).collect())
     }
 
-    /// Every signature for `from_height` or higher, page by page.
+    /// All signatures for `from_height` or higher, read page by page.
     fn signatures(&self, from_height: u64) -> Result<Vec<SignatureView>, String> {
         let mut all = Vec::new();
         let mut from = from_height;
@@ -178,19 +179,20 @@ impl Client {
             let highest = page.signatures.iter().map(|signature| signature.height).max();
             all.extend(page.signatures);
             match highest {
-                // The last height of a full page may go on; one that fills a page alone is passed over.
+                // The last height of a full page may continue on the next page; a height that fills a page alone is
+                // skipped.
                 Some(highest) if full => from = highest.max(from + 1),
                 _ => return Ok(all),
             }
         }
     }
 
-    /// Reads a body that must be there.
+    /// Gets a body; any status other than 200 is an error.
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
         read(path, StatusCode::OK, self.request(path)?)
     }
 
-    /// Reads a body whatever the status.
+    /// Gets a body with any status.
     fn get_any<T: DeserializeOwned>(&self, path: &str) -> Result<(StatusCode, T), String> {
         let response = self.request(path)?;
         let status = response.status();

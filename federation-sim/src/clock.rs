@@ -1,25 +1,25 @@
-//! The only file that reads a clock.
+//! Reads the clock; no other file does.
 //!
-//! Members stamp what they do with their wall clocks; all of them share this machine's, so wall-clock
-//! milliseconds of different processes compare. The proxy alone needs a clock that never jumps.
+//! Members timestamp their actions with their wall clocks. All processes share the clock of this machine, so wall-clock
+//! milliseconds of different processes are comparable. Only the proxy needs a monotonic clock.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since the Unix epoch.
+/// Current time, milliseconds since the Unix epoch.
 pub fn now_ms() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A moment as a date in UTC, to the second.
+/// Formats a time in milliseconds since the Unix epoch as a UTC date, to the second.
 pub(crate) fn date(epoch_ms: u64) -> String {
-    // As far as dates of four digits go.
+    // The last second of the year 9999: dates have four-digit years.
     let last = Duration::from_secs(253_402_300_799);
     let at = UNIX_EPOCH + Duration::from_millis(epoch_ms).min(last);
     humantime::format_rfc3339_seconds(at).to_string()
 }
 
-/// A moment that only moves forward.
+/// Current time of the monotonic clock.
 pub(crate) fn instant() -> Instant {
     Instant::now()
 }

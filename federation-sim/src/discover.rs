@@ -1,4 +1,4 @@
-//! Where the members of a federation answer, as its directory has it.
+//! Finds the members of a federation and their ops addresses from its directory.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,37 +8,37 @@ use alys_node::top::Target;
 use serde::Deserialize;
 use thiserror::Error;
 
-/// The file of a member's directory that says where it answers.
+/// File in a member's directory that contains its ops address.
 const CONFIG: &str = "node.toml";
 
-/// Why a directory is none of a federation.
+/// Why a directory is not that of a federation.
 #[derive(Debug, Error)]
 pub enum Nowhere {
-    /// It can not be read.
+    /// A file or directory cannot be read.
     #[error("{path}: {source}", path = .path.display())]
     Read {
-        /// The file or directory.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error from the operating system.
         source: std::io::Error,
     },
-    /// There is no member in it.
+    /// The directory contains no member.
     #[error("{0} has no directory with a {CONFIG}; expected one that `federation-sim run --dir` or `alys-node testnet init` made", .path.display())]
     Nobody {
-        /// The directory.
+        /// Path of the directory.
         path: PathBuf,
     },
-    /// A member's configuration says nothing of it.
+    /// A member's configuration lacks its name or ops address, or is invalid.
     #[error("{path}: {source}", path = .path.display())]
     Config {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the file.
         source: Box<toml::de::Error>,
     },
 }
 
-/// What is read of a member's configuration.
+/// The part of a member's configuration that is read.
 #[derive(Deserialize)]
 struct Config {
     identity: Identity,
@@ -55,7 +55,7 @@ struct Ops {
     address: SocketAddr,
 }
 
-/// The members of the federation in `directory`, by name.
+/// Members of the federation in `directory`, sorted by name.
 pub fn members(directory: &Path) -> Result<Vec<Target>, Nowhere> {
     let read = |path: &Path| {
         let path = path.to_owned();

@@ -1,10 +1,8 @@
-//! The guardian: a small process that outlives the simulator by a moment and leaves none of its members
-//! behind.
+//! The guardian: a small process that outlives the simulator and kills members that are left over.
 //!
-//! A member notices by itself that the simulator is gone (`--exit-with-parent`), unless it is stopped by
-//! SIGSTOP. So the simulator runs itself once more as `guard` and tells it, line by line, the pid and start
-//! time of every member it starts. However the simulator ends, the pipe ends with it, and the guardian kills
-//! who is still there.
+//! A member exits by itself when the simulator is gone (`--exit-with-parent`), unless it is stopped by SIGSTOP. So the
+//! simulator starts itself once more as `guard` and writes the pid and start time of every member it starts to a pipe,
+//! one per line. However the simulator ends, the pipe closes, and the guardian kills the members that still exist.
 
 use std::io::{BufRead, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -16,19 +14,19 @@ use nix::unistd::Pid;
 
 use crate::proc::Stat;
 
-/// The hidden subcommand under which the simulator's executable is the guardian.
+/// Hidden subcommand that runs the simulator's executable as the guardian.
 pub const SUBCOMMAND: &str = "guard";
 
-/// The simulator's end of the pipe.
+/// The simulator's handle of the guardian.
 #[derive(Debug)]
 pub(crate) struct Guardian {
     process: Child,
-    /// Taken when dropped: closing it is what the guardian waits for.
+    /// Closed on drop; the guardian waits for that.
     pipe: Option<ChildStdin>,
 }
 
 impl Guardian {
-    /// Starts `program guard` in a process group of its own, so that Ctrl-C does not reach it.
+    /// Starts `program guard` in its own process group, so that Ctrl-C does not reach it.
     pub(crate) fn start(program: &Path) -> std::io::Result<Self> {
         let mut command = Command::new(program);
         command.arg(SUBCOMMAND).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -37,14 +35,14 @@ impl Guardian {
         Ok(Self { process, pipe })
     }
 
-    /// Puts a process under guard.
+    /// Registers a process to be killed when the simulator ends.
     pub(crate) fn watch(&mut self, pid: u32) -> std::io::Result<()> {
         match (&mut self.pipe, Stat::of(pid)) {
             (Some(pipe), Some(stat)) => {
                 writeln!(pipe, "{pid} {}", stat.started)?;
                 pipe.flush()
             }
-            // A process that is gone already needs no guard.
+            // A process that is already gone needs no guard.
             _ => Ok(()),
         }
     }
@@ -53,15 +51,15 @@ impl Guardian {
 impl Drop for Guardian {
     fn drop(&mut self) {
         drop(self.pipe.take());
-        // The guardian ends by itself when the pipe does; whether waiting succeeds changes nothing.
+        // The guardian ends by itself when the pipe closes; an error of waiting is irrelevant.
         let _ = self.process.wait();
     }
 }
 
-/// The guardian's whole life: reads who is watched until the pipe ends, then kills who is left.
+/// Main loop of the guardian: reads registered processes until the pipe closes, then kills those that still exist.
 pub fn stand(input: impl BufRead) {
-    // The signals that end a simulator must not end its guardian first. It is one thread, so blocking them
-    // here blocks them for the process. Should that fail, it is still better to stand than not to.
+    // Signals that end the simulator must not end the guardian first. The guardian has one thread, so blocking them
+    // here blocks them for the process. If blocking fails, the guardian runs anyway.
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
         signals.add(signal);
@@ -71,7 +69,7 @@ pub fn stand(input: impl BufRead) {
     for (pid, started) in watched {
         let same = u32::try_from(pid.as_raw()).ok().and_then(Stat::of).is_some_and(|s| s.started == started);
         if same {
-            // It may have ended in between, which is as good.
+            // The process may have ended in between; then nothing is left to do.
             let _ = kill(pid, Signal::SIGKILL);
         }
     }

@@ -1,5 +1,5 @@
-//! How the story goes, for people: a live line per member on a terminal, plain lines elsewhere, nothing if
-//! asked to be quiet. Written to standard error; the report alone goes to standard output.
+//! Shows progress on standard error: a live line per member on a terminal, plain lines elsewhere, nothing in quiet
+//! mode. Only the report goes to standard output.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -10,38 +10,37 @@ use crate::record::{MemberRecord, Record};
 use crate::runner::{Failure, RunObserver};
 use crate::step::Step;
 
-/// Of a long step only so much is shown while it lasts: a line that the terminal breaks could not be written
-/// over.
+/// Maximum width of the current step's line: a line that the terminal wraps could not be overwritten.
 const STEP_WIDTH: usize = 70;
 
-/// How much is shown, and how.
+/// Amount and format of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// Nothing.
+    /// No output.
     Quiet,
-    /// A line per step.
+    /// One line per step.
     Plain,
-    /// A line per step, and a line per member that is written over again and again.
+    /// One line per step, and one line per member that is updated in place.
     Live,
 }
 
-/// Shows how the story goes.
+/// Displays the progress of a run.
 #[derive(Debug)]
 pub struct Progress {
     style: Style,
     colour: bool,
-    /// Lines written that the next look writes over.
+    /// Number of live lines that the next update overwrites.
     lines: usize,
     step: String,
 }
 
 impl Progress {
-    /// Shows in a style, with colours if `colour`.
+    /// Creates a display with the given style, with colours if `colour`.
     pub fn new(style: Style, colour: bool) -> Self {
         Self { style, colour, lines: 0, step: String::new() }
     }
 
-    /// Says something that stays.
+    /// Prints text that is not overwritten.
     pub fn say(&mut self, text: &str) {
         if self.style != Style::Quiet {
             let over = self.over();
@@ -49,7 +48,7 @@ impl Progress {
         }
     }
 
-    /// What takes the cursor back to where the live lines begin, and clears them.
+    /// Escape sequence that moves the cursor to the start of the live lines and clears them.
     fn over(&mut self) -> String {
         match std::mem::take(&mut self.lines) {
             0 => String::new(),
@@ -86,7 +85,7 @@ impl RunObserver for Progress {
     }
 
     fn observed(&mut self, record: &Record) {
-        // After the last step there is nothing more to wait for.
+        // After the last step there is no progress to show.
         if self.style != Style::Live || self.step.is_empty() {
             return;
         }
@@ -122,6 +121,6 @@ impl RunObserver for Progress {
 }
 
 fn show(text: &str) {
-    // A terminal that went away is no reason to stop the scenario.
+    // A closed terminal must not stop the scenario.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

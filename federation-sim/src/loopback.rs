@@ -28,36 +28,36 @@ use crate::step::{Action, FaultEnd};
 use crate::topology::Topology;
 use crate::twin;
 
-/// Setting up is tried again if another program took a port in between.
+/// Attempts at setting up: another program may take a chosen port before the member binds it.
 const SETUP_TRIES: usize = 3;
-/// How long a member may take to answer after its start.
+/// Time limit for a member to answer after its start.
 const START: Duration = Duration::from_secs(30);
-/// Between two looks whether it does.
+/// Interval between two polls of a starting member.
 const START_LOOK: Duration = Duration::from_millis(20);
-/// A kill of several members is one event only if it takes no longer.
+/// Maximum time to send SIGKILL to several members, in milliseconds; beyond it the kill is not one event.
 const KILL_SPREAD_MS_MAX: u64 = 50;
-/// Between two looks at what came of a fault.
+/// Interval between two polls of the effect of a fault.
 const STRIKE_LOOK: Duration = Duration::from_millis(20);
-/// Between two looks whether a member that was told to stop has.
+/// Interval between two polls of a member that was told to stop.
 const STOP_LOOK: Duration = Duration::from_millis(50);
-/// An attack that takes longer must leave the member time for a block.
+/// An attack that takes longer than this fails unless a block is made meanwhile.
 const ATTACK_BLOCKLESS: Duration = Duration::from_secs(20);
-/// Bytes of a submitted transaction.
+/// Size of a submitted transaction, in bytes.
 const PAYLOAD_BYTES: usize = 32;
 
-/// What a federation of processes is made with.
+/// Options for starting a federation of processes.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// An empty directory for everything the members have.
+    /// Empty directory for all files of the members.
     pub directory: PathBuf,
-    /// The executable `alys-node`.
+    /// Path of the `alys-node` executable.
     pub binary: PathBuf,
-    /// The executable that has the hidden subcommand `guard`: the simulator's own. Without one, members
-    /// paused when the simulator is killed stay behind.
+    /// Executable with the hidden subcommand `guard`: the simulator's own. Without one, members that are paused when
+    /// the simulator is killed keep existing.
     pub guard: Option<PathBuf>,
-    /// The members' log level.
+    /// Log level of the members.
     pub log_level: String,
-    /// Environment variables of the members, besides those of this process.
+    /// Environment variables added to those the members inherit from this process.
     pub environment: Vec<(String, String)>,
 }
 
@@ -68,12 +68,12 @@ pub struct Loopback {
     proxies: Proxies,
     binary: PathBuf,
     payloads: StdRng,
-    /// Declared last: the guardian is dismissed when nobody is left to guard.
+    /// Declared last, so that it is dropped after every member.
     guardian: Option<Guardian>,
 }
 
 impl Loopback {
-    /// Sets up and starts every member, and returns once all answer.
+    /// Sets up and starts every member. Returns once all of them answer.
     pub async fn start(options: &Options, scenario: &Scenario, seed: u64) -> Result<Self, SetupError> {
         setup::claim(&options.directory)?;
         setup::write_identities(&options.directory, scenario, seed)?;
@@ -120,16 +120,16 @@ impl Loopback {
         Ok(federation)
     }
 
-    /// Every member's name, ops address and log, for people.
+    /// Name, ops URL and log file of every member.
     pub fn addresses(&self) -> impl Iterator<Item = (&str, String, &Path)> {
         let line = |member: &Member| format!("http://{}", member.ops);
         self.members.iter().map(move |member| (member.name.as_str(), line(member), member.log.as_path()))
     }
 
-    /// Stops every member that runs, gracefully while `within` lasts.
+    /// Stops every running member: gracefully within `within`, then by SIGKILL.
     pub async fn stop(&mut self, within: Duration) {
         for member in &mut self.members {
-            // One that does not run, or can not stop, is none of whom anything is left when this is dropped.
+            // Errors are ignored: members that cannot be stopped are killed when `self` is dropped.
             let _ = member.send_term();
         }
         for member in &mut self.members {
@@ -164,7 +164,7 @@ impl Loopback {
         for member in self.select(names) {
             member.send_term().map_err(|error| failed(member, "to be stopped", &error))?;
         }
-        // Where all who run are told to leave, nobody has to be told twice.
+        // If all running members are told to stop, none refuses, so none needs a second signal.
         let is_all = self.members.iter().all(|member| names.contains(&member.name) || member.pid().is_err());
         for member in self.select(names) {
             let expected = format!("to stop within {}", humantime::format_duration(within));
@@ -190,7 +190,7 @@ impl Loopback {
         Ok(())
     }
 
-    /// Tells members to stop, and sees to it that they refuse.
+    /// Tells members to stop and checks that each refuses.
     async fn refuse(&mut self, names: &[String], within: Duration) -> Result<(), ActionError> {
         for member in self.select(names) {
             member.send_term().map_err(|error| failed(member, "to be told to stop", &error))?;
@@ -258,7 +258,7 @@ impl Loopback {
         ordered.map_err(|panic| error(panic.to_string()))?.map(drop).map_err(error)
     }
 
-    /// Hurts an actor, and waits until its supervision has answered as it should.
+    /// Injects a fault into an actor and waits until its supervision has reacted as `until` requires.
     async fn fault(
         &self,
         name: &str,
@@ -291,7 +291,7 @@ impl Loopback {
         }
     }
 
-    /// Makes syncs slower, on every disk of these.
+    /// Adds `sync_delay` to every sync on the disks of the given members.
     async fn slow_disks(&self, names: &[String], sync_delay: Duration) -> Result<(), ActionError> {
         let delay_ms = u32::try_from(sync_delay.as_millis()).unwrap_or(u32::MAX);
         for member in self.members.iter().filter(|member| names.contains(&member.name)) {
@@ -306,7 +306,7 @@ impl Loopback {
         Ok(())
     }
 
-    /// Has members speak the newest version of the link, once they are started again.
+    /// Makes members use the newest link version from their next start on.
     fn upgrade(&self, names: &[String]) -> Result<(), ActionError> {
         for member in self.members.iter().filter(|member| names.contains(&member.name)) {
             setup::forget_link_version(&member.config)
@@ -341,13 +341,13 @@ impl Loopback {
         twin::beside(member, &self.binary, self.guardian.as_mut(), within).await.map_err(error)
     }
 
-    /// Waits until every pair of these has one connection, and nobody more.
+    /// Waits until every pair of the given members has exactly one connection, and no other connection exists.
     async fn pairs(&self, names: &[String], within: Duration) -> Result<(), ActionError> {
         let running = self.members.iter().filter(|member| names.contains(&member.name));
         let mut sorted: Vec<_> = running.map(|member| (member.name.as_str(), member.link.port())).collect();
         sorted.sort_unstable();
         let ports: Vec<_> = sorted.iter().map(|(_, port)| *port).collect();
-        // Each is dialled by those with greater names.
+        // Each member is dialled by all members with greater names.
         let expected: Vec<_> = (0..sorted.len()).rev().collect();
         let begun = clock::instant();
         loop {
@@ -472,17 +472,17 @@ async fn refusal(member: &Member) -> Result<Option<String>, String> {
     spawn_blocking(move || client.refusal()).await.map_err(|panic| panic.to_string())?
 }
 
-/// Waits until a member that was told to stop has ended, and says how unless it was in order. One that refuses
-/// because the federation needs it is told once more, which it obeys.
+/// Waits until a member that was told to stop has ended. Returns how it ended unless that was exit code 0. A member
+/// that refuses because the federation needs it gets a second SIGTERM, which it obeys.
 async fn left(member: &mut Member, within: Duration) -> std::io::Result<Option<String>> {
     let begun = clock::instant();
     let (mut refused_at, mut insisted) = (None, false);
     loop {
         match member.stopped(STOP_LOOK).await {
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut && begun.elapsed() < within => {
-                // One that is about to end does not answer any more.
+                // A member that is about to exit no longer answers.
                 if !insisted && matches!(refusal(member).await, Ok(Some(_))) {
-                    // A signal that comes sooner is taken for the same.
+                    // A second signal sooner than this would count as the same request.
                     let since = *refused_at.get_or_insert_with(clock::instant);
                     if since.elapsed() >= INSISTS_AFTER {
                         member.send_term()?;
@@ -495,7 +495,7 @@ async fn left(member: &mut Member, within: Duration) -> std::io::Result<Option<S
     }
 }
 
-/// Waits until a member that was started answers.
+/// Waits until a started member answers.
 async fn up(member: &mut Member) -> Result<(), String> {
     let begun = clock::instant();
     while begun.elapsed() < START {

@@ -1,4 +1,4 @@
-//! The file that a page is written to: opened before a run, so that one that can not be written is found before it.
+//! Opens the output file of the HTML page before the run, so that an unwritable path is reported before the run starts.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek as _, Write as _};
@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// A file that can be written. Until something is, one that was there before is as it was, and one that was not is
-/// taken away again.
+/// An open output file. Until it is written, an existing file keeps its content, and dropping this removes a file that
+/// was newly created.
 #[derive(Debug)]
 pub struct PageFile {
     path: PathBuf,
     file: File,
-    /// Made by us, and nothing was written to it yet.
+    /// Whether this created the file and has not written to it yet.
     is_blank: bool,
 }
 
-/// Why a page can not be written.
+/// Why a page cannot be written.
 #[derive(Debug, Error)]
 #[error("{what} {path}: {source}; expected a file that can be written", path = .path.display())]
 pub struct Unwritable {
@@ -26,7 +26,7 @@ pub struct Unwritable {
 }
 
 impl PageFile {
-    /// Opens a file, or makes it.
+    /// Opens a file, or creates it.
     pub fn open(path: &Path) -> Result<Self, Unwritable> {
         let wrong = |source| Unwritable { what: "report page", path: path.to_owned(), source };
         match OpenOptions::new().write(true).create_new(true).open(path) {
@@ -39,11 +39,11 @@ impl PageFile {
         }
     }
 
-    /// Writes all of it, in place of what was there.
+    /// Replaces the content of the file by `text`.
     pub fn write(mut self, text: &str) -> Result<(), Unwritable> {
         self.is_blank = false;
         let written = self.file.rewind().and_then(|()| {
-            // A pipe or a terminal has no length.
+            // A pipe or a terminal cannot be truncated.
             let is_file = self.file.metadata()?.is_file();
             if is_file { self.file.set_len(0) } else { Ok(()) }
         });
@@ -59,7 +59,7 @@ impl PageFile {
 impl Drop for PageFile {
     fn drop(&mut self) {
         if self.is_blank {
-            // An empty file that stays harms nobody.
+            // An empty file left behind is harmless.
             let _ = std::fs::remove_file(&self.path);
         }
     }

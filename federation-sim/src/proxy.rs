@@ -1,6 +1,6 @@
-//! A TCP proxy between two members, through which their links are cut and delayed.
+//! A TCP proxy between two members, used to cut and delay their links.
 //!
-//! Of each pair the member with the greater name dials, so one proxy stands before the lesser one and carries
+//! Of each pair, the member with the greater name dials, so there is one proxy in front of the lesser one. It carries
 //! two directed links:
 //!
 //! ```text
@@ -9,10 +9,10 @@
 //!          ◄─────────  node-1>node-2
 //! ```
 //!
-//! A cut link holds what it is given, the end of the stream included, as a network does that drops packets
-//! which the sender keeps repeating: connections stay open, and once healed the held bytes flow on in order.
-//! A connection made while either direction is cut is accepted and held, too. Delay is latency, not
-//! bandwidth: each chunk waits out its own time.
+//! A cut link holds all bytes it is given, and the end of the stream, like a network that drops packets which the
+//! sender keeps retransmitting: connections stay open, and once healed, the held bytes are delivered in order. A
+//! connection made while either direction is cut is accepted and held as well. Delay is latency, not bandwidth: each
+//! chunk is delayed by its own time.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -31,27 +31,27 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::link::Link;
 
-/// Bytes a direction of a connection may hold; beyond, its sender has to wait.
+/// Maximum bytes held per direction of a connection; beyond it the sender has to wait.
 const HELD_BYTES_MAX: usize = 1 << 20;
-/// Bytes moved at once.
+/// Maximum bytes moved at once.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Chunks a direction may hold: no chunk is empty, so small chunks run into this first.
+/// Maximum chunks held per direction. No chunk is empty, so many small chunks reach this limit first.
 const HELD_CHUNKS_MAX: usize = 16_384;
-/// How often a held connection is looked at for its end.
+/// Interval between two checks whether a held connection was closed.
 const HELD_LOOK: Duration = Duration::from_millis(50);
-/// Rest after a connection could not be accepted, so that a lack of descriptors makes no busy loop.
+/// Pause after a connection could not be accepted, so that a lack of file descriptors causes no busy loop.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 const _: () = assert!(CHUNK_BYTES <= HELD_BYTES_MAX, "a chunk must fit into what may be held");
 
-/// How a directed link behaves.
+/// State of a directed link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Condition {
     cut: bool,
     delay: Duration,
 }
 
-/// The switch of one directed link.
+/// Controls one directed link.
 #[derive(Clone, Debug)]
 pub(crate) struct Switch(Arc<watch::Sender<Condition>>);
 
@@ -62,19 +62,19 @@ impl Default for Switch {
 }
 
 impl Switch {
-    /// Holds everything from now on: once this returns, no byte passes.
+    /// Holds all bytes from now on: once this returns, no byte passes.
     ///
-    /// Bytes pass only under the shared lock of the condition, which this takes for itself alone.
+    /// Bytes pass only under a shared lock on the condition; this takes the lock exclusively.
     fn cut(&self) {
         self.0.send_modify(|condition| condition.cut = true);
     }
 
-    /// Lets everything flow, at once.
+    /// Removes the cut and the delay.
     fn heal(&self) {
         self.0.send_modify(|condition| *condition = Condition::default());
     }
 
-    /// Adds latency to what is sent from now on.
+    /// Adds latency to bytes sent from now on.
     fn delay(&self, delay: Duration) {
         self.0.send_modify(|condition| condition.delay = delay);
     }
@@ -88,14 +88,14 @@ impl Switch {
         healed.expect("the switch holds the sender of its own condition");
     }
 
-    /// Does `operation` unless the link is cut. While it runs, the link does not become cut.
+    /// Runs `operation` unless the link is cut. The link cannot be cut while it runs.
     fn unless_cut<T>(&self, operation: impl FnOnce() -> T) -> Option<T> {
         let condition = self.0.borrow();
         (!condition.cut).then(operation)
     }
 }
 
-/// One proxy for each pair of members.
+/// One proxy per pair of members.
 #[derive(Debug, Default)]
 pub(crate) struct Proxies {
     addresses: BTreeMap<(String, String), SocketAddr>,
@@ -104,7 +104,7 @@ pub(crate) struct Proxies {
 }
 
 impl Proxies {
-    /// Starts a proxy before `target`, for `dialler`.
+    /// Starts a proxy in front of `target` for `dialler`.
     pub(crate) async fn add(&mut self, dialler: &str, target: &str, upstream: SocketAddr) -> io::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let (forth, back) = (Switch::default(), Switch::default());
@@ -115,28 +115,28 @@ impl Proxies {
         Ok(())
     }
 
-    /// Where `dialler` reaches `target`, if there is a proxy between them.
+    /// Address at which `dialler` reaches `target`, if there is a proxy between them.
     pub(crate) fn address(&self, dialler: &str, target: &str) -> Option<SocketAddr> {
         self.addresses.get(&(dialler.to_owned(), target.to_owned())).copied()
     }
 
-    /// Cuts a link. False if there is no such link.
+    /// Cuts a link. Returns false if there is no such link.
     pub(crate) fn cut(&self, link: &Link) -> bool {
         self.switches.get(link).map(Switch::cut).is_some()
     }
 
-    /// Heals a link. False if there is no such link.
+    /// Heals a link. Returns false if there is no such link.
     pub(crate) fn heal(&self, link: &Link) -> bool {
         self.switches.get(link).map(Switch::heal).is_some()
     }
 
-    /// Delays a link. False if there is no such link.
+    /// Delays a link. Returns false if there is no such link.
     pub(crate) fn delay(&self, link: &Link, by: Duration) -> bool {
         self.switches.get(link).map(|switch| switch.delay(by)).is_some()
     }
 }
 
-/// The accepting task, which ends with the proxy and takes its connections along.
+/// The accepting task; aborted, with all its connections, when dropped.
 #[derive(Debug)]
 struct Listener(JoinHandle<()>);
 
@@ -147,14 +147,14 @@ impl Drop for Listener {
 }
 
 async fn listen(listener: TcpListener, upstream: SocketAddr, forth: Switch, back: Switch) {
-    // Dropped with this task, and every connection with it.
+    // Dropping this with the task closes every connection.
     let mut connections = JoinSet::new();
     loop {
         match listener.accept().await {
             Ok((client, _)) => {
                 let (forth, back) = (forth.clone(), back.clone());
                 connections.spawn(async move {
-                    // A connection that fails is one that ends: both sides see it close.
+                    // Errors are ignored: both sides see the connection close.
                     let _ = carry(client, upstream, forth, back).await;
                 });
             }
@@ -164,7 +164,7 @@ async fn listen(listener: TcpListener, upstream: SocketAddr, forth: Switch, back
     }
 }
 
-/// Carries one connection until either side closes and the other has been told.
+/// Carries one connection until either side closes it and the other side has been notified.
 async fn carry(client: TcpStream, upstream: SocketAddr, forth: Switch, back: Switch) -> io::Result<()> {
     client.set_nodelay(true)?;
     let both_healed = async {
@@ -187,8 +187,8 @@ async fn carry(client: TcpStream, upstream: SocketAddr, forth: Switch, back: Swi
     let forth_flow = pin!(flow(client_reads, server_writes, forth.clone()));
     let mut back_flow = pin!(flow(server_reads, client_writes, back.clone()));
     tokio::select! {
-        // The end of one direction ends both: whoever closes has stopped listening. But where it ended
-        // because the receiver is gone, the sender does not learn so through a cut link.
+        // The end of one direction ends both, because a side that closes has stopped reading. But if the receiver is
+        // gone, the sender must not learn of it through a cut link.
         ended = forth_flow => tokio::select! {
             _ = &mut back_flow => ended,
             () = back.healed() => ended,
@@ -200,7 +200,7 @@ async fn carry(client: TcpStream, upstream: SocketAddr, forth: Switch, back: Swi
     }
 }
 
-/// Returns once the other end has closed `stream`, though bytes may still wait in it.
+/// Returns once the other end has closed `stream`, even if unread bytes are left in it.
 async fn closed(stream: &TcpStream) {
     loop {
         match stream.ready(Interest::READABLE).await {
@@ -210,26 +210,26 @@ async fn closed(stream: &TcpStream) {
     }
 }
 
-/// Bytes on their way, and when they may arrive.
+/// Bytes in transit.
 struct Chunk {
     due: Instant,
     bytes: Vec<u8>,
-    /// Room among the held bytes, given back when they have left.
+    /// Share of [`HELD_BYTES_MAX`], released once the bytes have been written.
     _room: OwnedSemaphorePermit,
 }
 
-/// Carries one direction, until its end has arrived.
+/// Carries one direction until the end of its stream has been delivered.
 async fn flow(from: OwnedReadHalf, to: OwnedWriteHalf, switch: Switch) -> io::Result<()> {
     let (sender, receiver) = mpsc::channel(HELD_CHUNKS_MAX);
     tokio::try_join!(take(from, sender, &switch), give(receiver, to, &switch)).map(drop)
 }
 
-/// Reads, and notes when what was read may arrive. Dropping the sender marks the end of the stream.
+/// Reads chunks and computes their delivery times. Dropping the sender marks the end of the stream.
 async fn take(mut from: OwnedReadHalf, sender: mpsc::Sender<Chunk>, switch: &Switch) -> io::Result<()> {
     let room = Arc::new(Semaphore::new(HELD_BYTES_MAX));
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
-        // A reset is the end of the stream like any other, and must not overtake held bytes either.
+        // A reset is treated as the end of the stream, and must not overtake held bytes either.
         let count = from.read(&mut buffer).await.unwrap_or(0);
         if count == 0 {
             return Ok(());
@@ -245,14 +245,14 @@ async fn take(mut from: OwnedReadHalf, sender: mpsc::Sender<Chunk>, switch: &Swi
     }
 }
 
-/// Writes what is due, in order, unless the link is cut.
+/// Writes chunks in order once they are due, while the link is not cut.
 async fn give(
     mut receiver: mpsc::Receiver<Chunk>,
     mut to: OwnedWriteHalf,
     switch: &Switch,
 ) -> io::Result<()> {
     while let Some(chunk) = receiver.recv().await {
-        // A delay that was shortened lets later chunks catch up with, but not overtake, earlier ones.
+        // After a delay is shortened, later chunks can catch up with earlier ones but not overtake them.
         tokio::time::sleep_until(chunk.due).await;
         let mut rest = chunk.bytes.as_slice();
         while !rest.is_empty() {
@@ -266,7 +266,7 @@ async fn give(
             }
         }
     }
-    // The end of the stream waits for the link, too.
+    // The end of the stream is held by a cut link as well.
     tokio::time::sleep(switch.current_delay()).await;
     switch.healed().await;
     to.shutdown().await
@@ -307,7 +307,7 @@ mod tests {
         timeout(SOON, listener.accept()).await.ok().map(|accepted| accepted.expect("accepts").0)
     }
 
-    /// What arrives soon; empty at the end of the stream, `None` if nothing comes.
+    /// Bytes that arrive soon: empty at the end of the stream, `None` if nothing arrives.
     async fn arrives(stream: &mut TcpStream) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 1024];
         let count = timeout(SOON, stream.read(&mut buffer)).await.ok()?.expect("reads");
@@ -353,7 +353,7 @@ mod tests {
     async fn a_receiver_that_is_gone_is_not_noticed_through_a_cut_link() {
         let Pair { proxies, a, mut b, .. } = pair().await;
         proxies.cut(&Link::new("a", "b"));
-        // Bytes that were never read make the end a reset.
+        // Unread bytes turn the close into a reset.
         b.write_all(b"unread").await.expect("writes");
         timeout(LONG, a.readable()).await.expect("in time").expect("they are there");
         drop(a);
@@ -393,7 +393,7 @@ mod tests {
         let mut b = TcpStream::connect(address).await.expect("is accepted");
         b.write_all(b"hello").await.expect("writes");
         b.shutdown().await.expect("gives up");
-        // The proxy has noticed when it closes its side, too: with what it never read still in it.
+        // The proxy closes its side once it has noticed, even with unread bytes left.
         let closed = timeout(LONG, b.read(&mut [0])).await.expect("in time");
         assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
         proxies.heal(&Link::new("b", "a"));
@@ -431,7 +431,7 @@ mod tests {
         }
         drop(sender);
         give(receiver, near.into_split().1, &Switch::default()).await.expect("gives");
-        // The clock moves on by what is slept through, and by nothing else.
+        // Only sleeping advances the clock.
         let took = begun.elapsed();
         assert!(took >= delay && took < delay * 2, "{took:?}");
         let mut received = Vec::new();

@@ -1,4 +1,4 @@
-//! Tells a scenario's story to a federation, step by step, and records what comes of it.
+//! Runs the steps of a scenario against a federation and records the results.
 
 use std::time::Duration;
 
@@ -14,42 +14,42 @@ use crate::seed;
 use crate::step::{Action, Check, Step};
 use crate::topology::{ProcessState, Topology};
 
-/// Between two looks at the members.
+/// Interval between two polls of the members.
 const POLL: Duration = Duration::from_millis(100);
-/// Between two looks while a moment of a slot is waited for, which must be hit more closely.
+/// Polling interval while waiting for a point in time within a slot, which needs more precision.
 const AIM: Duration = Duration::from_millis(5);
 
-/// What came of a story.
+/// Outcome of a run.
 #[derive(Clone, Debug)]
 pub struct RunOutcome {
-    /// Everything observed.
+    /// All observations of the run.
     pub record: Record,
-    /// The step that failed, if one did.
+    /// The step that failed, if any.
     pub failure: Option<Failure>,
 }
 
-/// A step that failed.
+/// Why a step failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What was expected.
     pub expected: String,
-    /// What was seen instead.
+    /// What was observed instead.
     pub seen: String,
 }
 
-/// Who wants to know how the story goes.
+/// Receives progress notifications of a run.
 pub trait RunObserver: Send {
-    /// A step begins.
+    /// A step starts; `number` counts from 1.
     fn step_begins(&mut self, number: usize, of: usize, step: &Step);
-    /// The members were looked at.
+    /// The members were polled.
     fn observed(&mut self, record: &Record);
-    /// The step's action had this to say.
+    /// The step's action reported a message.
     fn told(&mut self, _: &str) {}
-    /// The step ended, well if no failure is given.
+    /// The step ended; it succeeded if `failure` is `None`.
     fn step_ends(&mut self, record: &Record, failure: Option<&Failure>);
 }
 
-/// The longest the members that run are waited for at the end, to be at most one block apart.
+/// Time limit at the end of a run for the running members to be at most one block apart.
 const AGREEMENT: Duration = Duration::from_secs(20);
 
 /// Runs `scenario` on `federation`.
@@ -80,7 +80,7 @@ pub async fn run<F: Federation>(
         }
     }
     if !runner.topology.running().is_empty() {
-        // A story that failed is judged by what is there.
+        // After a failed step, the run is judged by what has been observed so far.
         if failure.is_none() {
             failure = runner.agree().await.err();
         }
@@ -116,7 +116,7 @@ impl<F: Federation> Runner<'_, F> {
                 self.agree().await?;
                 self.close().await;
             }
-            // What members signed and decided last is read before they can not be asked any more.
+            // The latest signatures and decisions are read before the members become unreachable.
             _ if !action.is_harmless() => self.look(Depth::News).await?,
             _ => {}
         }
@@ -136,7 +136,7 @@ impl<F: Federation> Runner<'_, F> {
         let number = self.begin(step);
         let members =
             if check.members().is_empty() { self.topology.running() } else { check.members().to_vec() };
-        // Heights are read before the check begins to count.
+        // The check counts from the heights read here.
         self.look(Depth::News).await?;
         let assertion = Assertion::new(check, members, &self.record, self.record.steps[number].at_ms);
         loop {
@@ -163,7 +163,7 @@ impl<F: Federation> Runner<'_, F> {
         self.record.steps.len() - 1
     }
 
-    /// Looks at the members. Fails if one ended by itself.
+    /// Polls the members. Fails if one ended unexpectedly.
     async fn look(&mut self, depth: Depth) -> Result<(), Failure> {
         let observation = self.federation.observe(depth).await;
         let ended = self.record.absorb(&observation);
@@ -176,8 +176,8 @@ impl<F: Federation> Runner<'_, F> {
         }
     }
 
-    /// Waits, for a time, until the members that run have answered and are at most one block apart: one that has just
-    /// come back has not caught up yet. Where links are cut they need not.
+    /// Waits for a limited time until all running members have answered and are at most one block apart: a member that
+    /// has just restarted may not have caught up yet. Does not wait while links are cut.
     async fn agree(&mut self) -> Result<(), Failure> {
         let bound_ms = u64::try_from(AGREEMENT.as_millis()).unwrap_or(u64::MAX);
         let began_ms = self.federation.now_ms();
@@ -195,7 +195,7 @@ impl<F: Federation> Runner<'_, F> {
         Ok(())
     }
 
-    /// What keeps the members that run from agreeing, as far as they have answered since then.
+    /// Why the running members do not agree yet, from answers at or after `since_ms`.
     fn apart(&self, since_ms: u64) -> Option<String> {
         let running = self.topology.running();
         if let Some(silent) = running.iter().find(|name| self.record.fresh(name, since_ms).is_none()) {
@@ -207,7 +207,7 @@ impl<F: Federation> Runner<'_, F> {
         is_apart.then(|| format!("{} is at height {}, {} at {}", lowest.1, lowest.0, highest.1, highest.0))
     }
 
-    /// Looks at everything once more, for the invariants.
+    /// Takes the final full observation, for the invariants.
     async fn close(&mut self) {
         let observation = self.federation.observe(Depth::Everything).await;
         self.record.close(&observation, self.topology.is_connected());
@@ -220,8 +220,8 @@ impl<F: Federation> Runner<'_, F> {
         after.with(ProcessState::Running).is_empty()
     }
 
-    /// Waits for a random moment after the next block: for one seed of two anywhere in the slot, for the
-    /// other close to the next proposal, where a round is under way.
+    /// Waits for a random time after the next block: for half of the seeds anywhere in the slot, for the other half
+    /// close to the next proposal, while a round is in progress.
     async fn reach_mid_slot(&mut self) -> Result<(), Failure> {
         let slot_ms = u64::try_from(self.scenario.block_time.as_millis()).unwrap_or(u64::MAX);
         let offset_ms = if self.chance.random() {
@@ -264,14 +264,14 @@ mod tests {
     use super::*;
     use crate::federation::{Effect, MemberObservation, MemberReport, Observation, PollResult};
 
-    /// Members that make a block every two seconds of a clock that only sleeping moves, while three run.
+    /// Members that make a block every two seconds while at least three run. Only sleeping advances their clock.
     struct Fake {
         now_ms: std::sync::atomic::AtomicU64,
         height: u64,
         next_ms: u64,
         ended: Option<&'static str>,
         topology: Topology,
-        /// Until when node-4 is at height 0.
+        /// Time until which node-4 stays at height 0, in milliseconds.
         lags_until_ms: u64,
     }
 

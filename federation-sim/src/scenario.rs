@@ -1,7 +1,7 @@
-//! A scenario: a federation, and the story that happens to it, as data.
+//! Reads and validates scenarios: a federation and the steps to run against it, as data.
 //!
-//! Scenarios are TOML. Those shipped are in `scenarios/`, one story a file, and are read by the very same
-//! code as a user's file.
+//! Scenarios are TOML. The shipped ones are in `scenarios/`, one per file, and are read by the same code as a user's
+//! file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::slo::{Slo, Written};
 use crate::step::{Action, Check, Step};
 use crate::topology::Topology;
 
-/// The scenario that runs when none is named.
+/// Scenario that runs when none is named.
 pub const DEFAULT: &str = "gating";
 
 /// Shipped scenarios, by name.
@@ -41,52 +41,52 @@ const SHIPPED: &[(&str, &str)] = &[
     ("unread-logs", include_str!("scenarios/unread-logs.toml")),
 ];
 
-/// Members a scenario can have.
+/// Allowed number of members.
 const MEMBERS: std::ops::RangeInclusive<usize> = 4..=16;
-/// Steps a scenario can have.
+/// Maximum number of steps.
 const STEPS_MAX: usize = 5_000;
-/// Bars a scenario can have.
+/// Maximum number of SLOs.
 const BARS_MAX: usize = 100;
-/// Transactions one step can submit.
+/// Maximum number of transactions one step can submit.
 const SUBMIT_MAX: usize = 1_000;
-/// Connections one step can make.
+/// Maximum number of connections one step can make.
 const CONNECTIONS_MAX: usize = 1_000_000;
-/// Faults one step can write out.
+/// Maximum number of faults one `chaos` step can expand to.
 const FAULTS_MAX: usize = 150;
-/// Block times a genesis accepts.
+/// Block times that a genesis accepts.
 const BLOCK_TIME: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_mins(1);
 
-/// A federation, and the story that happens to it.
+/// A federation and the steps to run against it.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// Its name; of letters, digits and `-`.
+    /// Name; letters, digits and `-` only.
     pub name: String,
-    /// The story in a sentence.
+    /// Description in one sentence.
     pub about: String,
-    /// The members' names, in genesis order.
+    /// Names of the members, in genesis order.
     pub members: Vec<String>,
-    /// The time between blocks.
+    /// Time between blocks.
     pub block_time: Duration,
-    /// How long the whole scenario may take.
+    /// Time limit for the whole scenario.
     pub timeout: Duration,
-    /// Sections of the members' configuration, handed to every member unchanged.
+    /// Sections added unchanged to every member's configuration.
     pub sections: Sections,
-    /// Members whose output goes to a pipe that is almost full and that nobody reads.
+    /// Members whose output goes to a nearly full pipe that is never read.
     pub unread_logs: Vec<String>,
-    /// The story.
+    /// Steps in order, with repetitions and random faults expanded.
     pub steps: Vec<Step>,
-    /// Its parts, in order, if some of it is repeated or left to chance; else none.
+    /// Trials in order, if some steps are repeated or random; otherwise empty.
     pub trials: Vec<Trial>,
-    /// What its timings must keep to.
+    /// SLOs that the timings must meet.
     pub bars: Vec<Slo>,
 }
 
-/// A part of a story: one time of what is repeated, one fault left to chance, or what is between.
+/// A section of the steps: one repetition, one random fault, or the steps in between.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trial {
-    /// The place of its first step, from 0.
+    /// Index of its first step, from 0.
     pub first_step: usize,
-    /// Which time it is and of how many; absent for what is told once.
+    /// Number of the repetition from 1, and the total; `None` for steps that are not repeated.
     pub time: Option<(usize, usize)>,
 }
 
@@ -94,20 +94,20 @@ pub struct Trial {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sections {
-    /// Heartbeats between members, and the gate they feed.
+    /// Heartbeats between members, and the gate that depends on them.
     pub heartbeat: Option<toml::Table>,
-    /// Consensus time-outs.
+    /// Consensus timeouts.
     pub consensus: Option<toml::Table>,
     /// Health checks of a member's own actors.
     pub health: Option<toml::Table>,
-    /// How often a supervisor may restart its children.
+    /// Limits on how often a supervisor restarts its children.
     pub supervision: Option<toml::Table>,
-    /// Links between members, but for where they listen.
+    /// Links between members, except for their listen addresses.
     pub link: Option<toml::Table>,
 }
 
 impl Sections {
-    /// The sections that are set, by name.
+    /// Sections that are set, with their names.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &toml::Table)> {
         let sections = [
             ("heartbeat", &self.heartbeat),
@@ -120,53 +120,53 @@ impl Sections {
     }
 }
 
-/// Why a scenario is refused.
+/// Why a scenario is invalid.
 #[derive(Debug, Error)]
 pub enum ScenarioError {
     /// Neither the name of a shipped scenario nor a file.
     #[error("scenario is {0:?}; expected one of {known}, or a file that ends in .toml", known = names().join(", "))]
     Unknown(String),
-    /// The file can not be read.
+    /// The file cannot be read.
     #[error("scenario file {path}: {source}")]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error from the operating system.
         source: std::io::Error,
     },
-    /// Not TOML, or a key is unknown, missing, or of the wrong type.
+    /// The text is not TOML, or a key is unknown, missing, or of the wrong type.
     #[error("scenario {origin}: {source}")]
     Shape {
-        /// The file, or the scenario's name.
+        /// Path of the file, or name of the scenario.
         origin: String,
-        /// Where and why.
+        /// Position and cause.
         source: Box<toml::de::Error>,
     },
-    /// A value is out of its range.
+    /// A value is out of range.
     #[error("scenario {origin}: `{field}` is {value}; expected {expected}")]
     Field {
-        /// The file, or the scenario's name.
+        /// Path of the file, or name of the scenario.
         origin: String,
-        /// The field's path.
+        /// Path of the field.
         field: String,
-        /// The value found.
+        /// Value found.
         value: String,
-        /// What would be accepted.
+        /// Value that would be accepted.
         expected: String,
     },
-    /// A step can not be read, or makes no sense where it stands.
+    /// A step cannot be read, or is invalid at its position.
     #[error("scenario {origin}: `steps[{index}]` {problem}")]
     Step {
-        /// The file, or the scenario's name.
+        /// Path of the file, or name of the scenario.
         origin: String,
-        /// The step's place, from 0.
+        /// Index of the step, from 0.
         index: usize,
-        /// What is wrong with it.
+        /// What is wrong with the step.
         problem: String,
     },
 }
 
-/// A scenario as written.
+/// A scenario as written in TOML.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -205,7 +205,7 @@ pub fn names() -> Vec<&'static str> {
     SHIPPED.iter().map(|(name, _)| *name).collect()
 }
 
-/// The text of a shipped scenario, or of a file that ends in `.toml`.
+/// Text of a shipped scenario, or of a file that ends in `.toml`.
 pub fn text_of(name_or_file: &str) -> Result<String, ScenarioError> {
     if let Some((_, text)) = SHIPPED.iter().find(|(name, _)| *name == name_or_file) {
         return Ok((*text).to_owned());
@@ -218,7 +218,7 @@ pub fn text_of(name_or_file: &str) -> Result<String, ScenarioError> {
 }
 
 impl Scenario {
-    /// Drops the end of the story in which everybody is stopped, for a federation that is to go on.
+    /// Removes the final steps that stop or audit all members, for a federation that must keep running.
     pub fn leave_running(&mut self) {
         let is_ending = |step: &Step| {
             let everybody = step.members().is_empty();
@@ -229,24 +229,23 @@ impl Scenario {
         }
     }
 
-    /// Reads and checks a shipped scenario, or a file that ends in `.toml`; where its story is left to chance, that of
-    /// the seed 0.
+    /// Reads and validates a shipped scenario, or a file that ends in `.toml`. Random faults are generated from seed 0.
     pub fn load(name_or_file: &str) -> Result<Self, ScenarioError> {
         Self::load_with(name_or_file, 0, None)
     }
 
-    /// The same, with the chance of this seed, and with `times` in place of the scenario's own wherever steps are
-    /// repeated.
+    /// Like [`load`](Self::load), but random faults are generated from `seed`, and `times` overrides every number of
+    /// repetitions.
     pub fn load_with(name_or_file: &str, seed: u64, times: Option<usize>) -> Result<Self, ScenarioError> {
         Self::read(name_or_file, &text_of(name_or_file)?, seed, times)
     }
 
-    /// Reads and checks a scenario's text; `origin` says in errors where it came from.
+    /// Reads and validates the text of a scenario; error messages name `origin` as its source.
     pub fn parse(origin: &str, text: &str) -> Result<Self, ScenarioError> {
         Self::parse_with(origin, text, 0)
     }
 
-    /// The same, with the chance of this seed.
+    /// Like [`parse`](Self::parse), but random faults are generated from `seed`.
     pub fn parse_with(origin: &str, text: &str, seed: u64) -> Result<Self, ScenarioError> {
         Self::read(origin, text, seed, None)
     }
@@ -294,7 +293,7 @@ impl Scenario {
         Ok(scenario)
     }
 
-    /// How many healthy members the gate requires: more than two thirds of the roster.
+    /// Number of healthy members the gate requires: more than two thirds of the roster.
     pub fn required(&self) -> usize {
         self.members.len() * 2 / 3 + 1
     }
@@ -339,7 +338,7 @@ impl Scenario {
         Ok(())
     }
 
-    /// Follows the story and refuses the first step that makes no sense where it stands.
+    /// Checks each step against the state that the steps before it lead to. Returns the first invalid step.
     fn check_story(&self) -> Result<(), (usize, String)> {
         let mut topology = Topology::new(&self.members);
         for (index, step) in self.steps.iter().enumerate() {
@@ -359,7 +358,7 @@ impl fmt::Display for Scenario {
     }
 }
 
-/// Faults left to chance.
+/// A `chaos` step: a number of random faults.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Chaos {
@@ -368,7 +367,7 @@ struct Chaos {
     faults: usize,
 }
 
-/// The steps with what is to be repeated (`times` each, if given), or left to chance, written out. An error comes with the place of its step.
+/// Expands `repeat` steps (`times` each, if given) and `chaos` steps. An error has the index of its step.
 fn unrolled(
     tables: Vec<toml::Table>,
     members: &[String],
@@ -420,7 +419,7 @@ fn unrolled(
         if !(1..=STEPS_MAX).contains(&repeat.times) {
             return Err((index, format!("has `times` = {}; expected 1 to {STEPS_MAX}", repeat.times)));
         }
-        // Too many are found by their number; no more than that are written out.
+        // Stops expanding once there are too many steps; the check of the number of steps reports it.
         for time in 1..=repeat.times {
             if unrolled.len() <= STEPS_MAX {
                 trials.push(Trial { first_step: unrolled.len(), time: Some((time, repeat.times)) });
@@ -434,7 +433,7 @@ fn unrolled(
     Ok((unrolled, trials))
 }
 
-/// Ranges within one step.
+/// Checks the numeric ranges within one step.
 fn check_numbers(step: &Step) -> Result<(), String> {
     match step {
         Step::Act(Action::Submit { count, .. }) if !(1..=SUBMIT_MAX).contains(count) => {

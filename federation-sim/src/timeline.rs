@@ -1,7 +1,7 @@
-//! What became of each member over a run: up, paused, cut off, dead and so on, from moment to moment.
+//! Computes the state of each member over the run: up, paused, cut, dead and so on.
 //!
-//! The steps say what was done to a member; the looks say what was seen of it. Where a member should have
-//! answered and did not, that is what counts.
+//! The state follows from the steps applied to the member and from the polls of it. A poll takes precedence if the
+//! member should have answered and did not.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,34 +9,34 @@ use crate::record::{Poll, PollSummary, Record, StepRecord};
 use crate::step::{Action, Step};
 use crate::topology::{self, Topology};
 
-/// What a member is at one moment.
+/// State of a member at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemberState {
-    /// It runs and its links carry.
+    /// The process runs and all its links carry traffic.
     Up,
-    /// Its process was started and has not answered yet.
+    /// The process was started and has not answered yet.
     Starting,
-    /// It is stopped by SIGSTOP.
+    /// The process is stopped by SIGSTOP.
     Paused,
-    /// It runs, and one or more of its links carry nothing, one way or both.
+    /// The process runs, and at least one of its links is cut in at least one direction.
     Cut,
-    /// It runs, and one or more of its links are delayed.
+    /// The process runs, and at least one of its links is delayed.
     Slow,
-    /// It was told to stop.
+    /// The process was told to stop and has not ended yet.
     Leaving,
-    /// It has stopped in order.
+    /// The process stopped gracefully.
     Stopped,
-    /// It was killed.
+    /// The process was killed.
     Dead,
-    /// It should have answered and did not.
+    /// The member should have answered and did not.
     Silent,
-    /// It ended though nobody ended it.
+    /// The process ended unexpectedly.
     Ended,
 }
 
 impl MemberState {
-    /// Every life, those of a member that does well first.
+    /// Every state, from the most healthy to the least.
     pub const ALL: [Self; 10] = [
         Self::Up,
         Self::Starting,
@@ -50,7 +50,7 @@ impl MemberState {
         Self::Ended,
     ];
 
-    /// The life in a word.
+    /// Name of the state in one word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Up => "up",
@@ -66,30 +66,30 @@ impl MemberState {
         }
     }
 
-    /// Whether a gate of such a member decides something.
+    /// Whether the gate of a member in this state makes decisions.
     pub fn has_gate(self) -> bool {
         matches!(self, Self::Up | Self::Cut | Self::Slow | Self::Leaving | Self::Silent)
     }
 
-    /// Whether such a member is expected to answer.
+    /// Whether a member in this state is expected to answer.
     fn should_answer(self) -> bool {
         matches!(self, Self::Up | Self::Cut | Self::Slow)
     }
 }
 
-/// What a member is from a moment on.
+/// A change of a member's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LifeLine {
-    /// Since when.
+    /// Time of the change, in milliseconds: since the Unix epoch from [`of`], since the run began in a report.
     pub at_ms: u64,
-    /// What it is.
+    /// State from then on.
     pub state: MemberState,
-    /// More about it, such as whom it is cut from; may be empty.
+    /// Details, such as the members it is cut from; may be empty.
     #[serde(default)]
     pub note: String,
 }
 
-/// The lives of `name`, oldest first; times as the record has them.
+/// State changes of `name`, oldest first, with times in milliseconds since the Unix epoch.
 pub fn of(record: &Record, name: &str) -> Vec<LifeLine> {
     let done = done_to(record, name);
     let looks = record.members.get(name).map_or(&[][..], |member| &member.looks);
@@ -120,11 +120,11 @@ fn seen(base: &LifeLine, look: Option<&Poll>) -> LifeLine {
     LifeLine { at_ms: base.at_ms, state, note }
 }
 
-/// What the steps have made of `name`.
+/// States of `name` that follow from the steps alone.
 fn done_to(record: &Record, name: &str) -> Vec<LifeLine> {
     let mut lines = vec![LifeLine { at_ms: record.started_ms, state: MemberState::Up, note: String::new() }];
     let mut topology = Topology::new(&record.roster);
-    // How a member that is down came to it: the topology does not tell.
+    // How a member that is down ended; the topology does not say.
     let mut end = (MemberState::Dead, "killed");
     for step in &record.steps {
         let Step::Act(action) = &step.step else { continue };
@@ -137,7 +137,7 @@ fn done_to(record: &Record, name: &str) -> Vec<LifeLine> {
             };
         }
         topology.apply(action);
-        // What ends or begins a process takes its time; everything else holds at once.
+        // Stopping and starting a process takes time; every other action takes effect at once.
         let takes_time = matches!(action, Action::Stop { .. } | Action::Restart { .. });
         let at_ms = match step.done_ms {
             Some(done_ms) if concerned && takes_time => done_ms,

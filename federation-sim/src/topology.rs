@@ -1,25 +1,25 @@
-//! What the steps so far have made of the federation: who runs, which links carry.
+//! Derives which members run and which links carry traffic from the steps so far.
 //!
-//! It follows the steps, not the members: a scenario is checked with it before anything starts, and the
-//! timings are read against it afterwards.
+//! It follows the steps, not the members: it validates a scenario before anything starts, and the timings are
+//! interpreted with it afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::link::Link;
 use crate::step::{Action, Step};
 
-/// What became of a member's process.
+/// State of a member's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessState {
-    /// It runs.
+    /// The process runs.
     Running,
-    /// It is stopped by SIGSTOP.
+    /// The process is stopped by SIGSTOP.
     Paused,
-    /// It was killed or stopped.
+    /// The process was killed or stopped.
     Down,
 }
 
-/// Who runs, and which links carry.
+/// Running members and the state of the links.
 #[derive(Clone, Debug)]
 pub struct Topology {
     members: BTreeMap<String, ProcessState>,
@@ -28,23 +28,23 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// All members run, all links carry.
+    /// Creates a topology in which all members run and no link is cut or delayed.
     pub fn new(roster: &[String]) -> Self {
         let members = roster.iter().map(|name| (name.clone(), ProcessState::Running)).collect();
         Self { members, cut: BTreeSet::new(), delayed: BTreeSet::new() }
     }
 
-    /// Members whose life is `life`.
+    /// Members in the process state `life`.
     pub fn with(&self, life: ProcessState) -> Vec<String> {
         self.members.iter().filter(|(_, found)| **found == life).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Members that run.
+    /// Running members.
     pub fn running(&self) -> Vec<String> {
         self.with(ProcessState::Running)
     }
 
-    /// The members `action` is about, defaults spelt out.
+    /// Members that `action` applies to, with defaults resolved.
     pub fn members_of(&self, action: &Action) -> Vec<String> {
         match action {
             Action::Stop { members, .. } | Action::Clock { members, .. } if members.is_empty() => {
@@ -62,7 +62,7 @@ impl Topology {
         }
     }
 
-    /// The links `action` is about, defaults spelt out.
+    /// Links that `action` applies to, with defaults resolved.
     pub fn links_of(&self, action: &Action) -> Vec<Link> {
         match (action, action.links()) {
             (Action::Heal { .. }, links) if links.is_empty() => {
@@ -74,12 +74,12 @@ impl Topology {
         }
     }
 
-    /// Whether every member runs and every link carries at full speed.
+    /// Whether every member runs and no link is cut or delayed.
     pub fn is_whole(&self) -> bool {
         self.carries_at_full_speed() && self.running().len() == self.members.len()
     }
 
-    /// Whether every link carries at full speed.
+    /// Whether no link is cut or delayed.
     pub fn carries_at_full_speed(&self) -> bool {
         self.is_connected() && self.delayed.is_empty()
     }
@@ -89,8 +89,8 @@ impl Topology {
         self.cut.is_empty()
     }
 
-    /// How many running members `name` hears of, itself included: those it can exchange messages with, and those that
-    /// one of these can. 0 if it does not run.
+    /// Number of running members that `name` has information about, itself included: those it can exchange messages
+    /// with, and those that one of these can. 0 if `name` does not run.
     pub fn healthy_seen_by(&self, name: &str) -> usize {
         let running = self.running();
         if !running.iter().any(|member| member == name) {
@@ -105,27 +105,27 @@ impl Topology {
         running.iter().filter(is_heard_of).count()
     }
 
-    /// The most healthy members any member sees.
+    /// Maximum over all members of [`healthy_seen_by`](Self::healthy_seen_by).
     pub fn healthy_at_best(&self) -> usize {
         self.members.keys().map(|name| self.healthy_seen_by(name)).max().unwrap_or(0)
     }
 
-    /// What became of `name`; one that nobody knows does not run.
+    /// Process state of `name`; an unknown member counts as down.
     pub fn life(&self, name: &str) -> ProcessState {
         self.members.get(name).copied().unwrap_or(ProcessState::Down)
     }
 
-    /// Members from which `name` is cut, in one direction at least.
+    /// Members from which `name` is cut, in at least one direction.
     pub fn cut_from(&self, name: &str) -> Vec<String> {
         across(&self.cut, name)
     }
 
-    /// Members with whom `name` has a delayed link, in one direction at least.
+    /// Members with whom `name` has a delayed link, in at least one direction.
     pub fn slow_with(&self, name: &str) -> Vec<String> {
         across(&self.delayed, name)
     }
 
-    /// Follows an action.
+    /// Applies an action.
     pub fn apply(&mut self, action: &Action) {
         let life = match action {
             Action::Kill { .. } | Action::Stop { .. } => Some(ProcessState::Down),
@@ -153,7 +153,7 @@ impl Topology {
         }
     }
 
-    /// Whether `step` makes sense now: members exist and are in a state the step can apply to. An error is a
+    /// Whether `step` is valid now: its members exist and are in a state that the step can apply to. An error is a
     /// sentence with the key, the value and what was expected.
     pub fn check(&self, step: &Step) -> Result<(), String> {
         for name in step.members() {
@@ -222,7 +222,7 @@ impl Topology {
     }
 }
 
-/// Who is on the other end of those of `links` that `name` is on.
+/// The other ends of the links in `links` that have `name` at one end.
 fn across(links: &BTreeSet<Link>, name: &str) -> Vec<String> {
     let others = links.iter().filter_map(|link| match (link.from == name, link.to == name) {
         (true, _) => Some(link.to.clone()),
@@ -233,7 +233,7 @@ fn across(links: &BTreeSet<Link>, name: &str) -> Vec<String> {
 }
 
 impl ProcessState {
-    /// The life in a word.
+    /// Name of the state in one word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",

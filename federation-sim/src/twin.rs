@@ -1,4 +1,4 @@
-//! A second process with a member's key, on a copy of its files.
+//! Starts a second process with a member's key, on a copy of its files.
 
 use std::fs;
 use std::io;
@@ -14,13 +14,13 @@ use crate::guard::Guardian;
 use crate::ports::free_port;
 use crate::process::Member;
 
-/// Between two looks whether it has halted.
+/// Interval between two polls of the copy.
 const LOOK: Duration = Duration::from_millis(50);
-/// What it must say.
+/// Text that the copy's reason for halting must contain.
 const REASON: &str = "another process holds the key";
 
-/// Starts a copy of `member` that listens elsewhere, waits until it halts for the right reason, and ends it. Gives what the
-/// copy said, or what it did instead.
+/// Starts a copy of `member` on other ports, waits until it halts for the right reason, and kills it. Returns the
+/// reason the copy gave, or as an error what it did instead.
 pub(crate) async fn beside(
     member: &Member,
     binary: &Path,
@@ -30,7 +30,7 @@ pub(crate) async fn beside(
     let mut twin = copy(member).map_err(|error| format!("it can not be copied: {error}"))?;
     twin.start(binary, guardian).map_err(|error| format!("the copy does not start: {error}"))?;
     let outcome = halts(&mut twin, within).await;
-    // It may have ended by itself; what it did is known by now.
+    // Errors are ignored: the copy may have ended by itself, and its outcome is known by now.
     let _ = twin.send_kill();
     let _ = twin.gone().await;
     outcome
@@ -56,7 +56,7 @@ fn copy(member: &Member) -> io::Result<Member> {
     Ok(Member::new(&format!("{}.twin", member.name), config, other.join("node.log"), ops, link))
 }
 
-/// Copies as it is at present, while the files are written.
+/// Copies a directory while its files are being written.
 fn copy_directory(from: &Path, to: &PathBuf) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
@@ -66,7 +66,7 @@ fn copy_directory(from: &Path, to: &PathBuf) -> io::Result<()> {
             copy_directory(&entry.path(), &target)?;
         } else {
             match fs::copy(entry.path(), &target) {
-                // It was replaced in between.
+                // The member replaced the file in the meantime.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 copied => drop(copied?),
             }
