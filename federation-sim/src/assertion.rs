@@ -1,4 +1,4 @@
-//! Judges a check over what was observed: met, not yet, or never.
+//! Evaluates a check against the observations: met, pending, or broken.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,18 +8,18 @@ use alys_node::ops::view::{GateDecision, GateRecord};
 use crate::record::{Record, StepRecord};
 use crate::step::{Action, Check, Expectation, Step};
 
-/// What a check has come to.
+/// Result of evaluating a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AssertionOutcome {
-    /// It holds.
+    /// The check holds.
     Met,
-    /// It does not hold yet; the text says what is missing.
+    /// The check does not hold yet; the text says what is missing.
     Pending(String),
-    /// It can not hold any more; the text says what was seen.
+    /// The check cannot hold any more; the text says what was observed.
     Broken(String),
 }
 
-/// A check under way.
+/// A check in progress.
 #[derive(Clone, Debug)]
 pub struct Assertion<'a> {
     check: &'a Check,
@@ -29,13 +29,13 @@ pub struct Assertion<'a> {
 }
 
 impl<'a> Assertion<'a> {
-    /// Begins to judge `check` on `members`, whose present heights are those in `record`.
+    /// Starts `check` on `members`; new blocks count from their heights in `record`.
     pub fn new(check: &'a Check, members: Vec<String>, record: &Record, now_ms: u64) -> Self {
         let heights = members.iter().map(|name| (name.clone(), record.height(name))).collect();
         Self { check, members, since_ms: now_ms, heights }
     }
 
-    /// Judges what is recorded by now.
+    /// Evaluates the check against the record so far.
     pub fn evaluate(&self, record: &Record, now_ms: u64) -> AssertionOutcome {
         match self.check {
             Check::Wait { duration } if now_ms >= self.after(*duration) => AssertionOutcome::Met,
@@ -89,7 +89,7 @@ impl<'a> Assertion<'a> {
         }
         let over = now_ms >= self.after(duration);
         match missing {
-            // A slow answer is no proof; the last one must be one, though.
+            // A member that has not answered is no violation yet, unless the time is over.
             Some(missing) if self.all_answered(record) || over => AssertionOutcome::Broken(missing),
             Some(missing) => AssertionOutcome::Pending(missing),
             None if over => AssertionOutcome::Met,
@@ -97,8 +97,7 @@ impl<'a> Assertion<'a> {
         }
     }
 
-    /// What the first member that misses something misses. A member that has not answered since the check
-    /// began misses that.
+    /// What the first failing member is missing. A member that has not answered since the check began fails.
     fn each(&self, record: &Record, missing: impl Fn(&str) -> Option<String>) -> Option<String> {
         self.members.iter().find_map(|name| {
             if record.fresh(name, self.since_ms).is_some() {
@@ -210,7 +209,7 @@ fn transactions_missing(record: &Record, name: &str) -> Option<String> {
     (missing > 0).then(|| format!("{name} lacks {missing} of {} transactions", record.submitted.len()))
 }
 
-/// Two blocks that are further apart than `most`, or a block that was not seen, since the latest fault.
+/// Two consecutive blocks since the latest fault that are more than `most` apart, or a block that was not observed.
 fn too_far_apart(record: &Record, name: &str, most: Duration) -> Option<String> {
     let is_fault = |step: &&StepRecord| matches!(step.step, Step::Act(Action::Fault { .. }));
     let fault = record.steps.iter().rfind(is_fault)?.at_ms;

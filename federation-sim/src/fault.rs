@@ -1,4 +1,4 @@
-//! Strikes an actor inside a member, and looks for what its supervision makes of it.
+//! Injects faults into an actor of a member and checks how its supervision reacts.
 
 use alys_node::ops::view::{
     ActorStatsView, FaultKind, FaultRequest, GateDecision, GateView, PatternsView, SupervisionStatsView,
@@ -7,36 +7,37 @@ use alys_node::ops::view::{
 use crate::client::Client;
 use crate::step::FaultEnd;
 
-/// A strike under way.
+/// A fault injection in progress.
 #[derive(Debug)]
 pub(crate) struct FaultInjection {
     order: FaultRequest,
     until: FaultEnd,
-    /// Recoveries before the first strike, once they were asked for.
+    /// Number of recoveries before the first injection; `None` until it has been read.
     recoveries: Option<u64>,
-    /// Failures before the last strike.
+    /// Number of failures before the latest injection.
     failures: u64,
     strikes: u64,
-    /// Looks since the last strike.
+    /// Polls since the latest injection.
     looks: u32,
 }
 
-/// Looks after which a strike counts as lost: with an actor that was stopped before it came to it.
+/// Number of polls after which an injection counts as lost, because the actor stopped before it processed the message.
 const LOST_AFTER: u32 = 100;
 
 impl FaultInjection {
-    /// Nothing has been struck yet.
+    /// Creates an injection that has not started.
     pub(crate) fn new(actor: &str, fault: FaultKind, until: FaultEnd) -> Self {
         let order = FaultRequest { actor: actor.to_owned(), fault };
         Self { order, until, recoveries: None, failures: 0, strikes: 0, looks: 0 }
     }
 
-    /// `Ok` if what must come of it has come; else strikes if it is time to, and says what is missing.
+    /// Polls the member: returns `Ok` once the required result is reached; otherwise injects the fault again if needed
+    /// and returns what is missing.
     pub(crate) fn look(&mut self, client: &Client) -> Result<(), String> {
         let (failures, recoveries) = counts(client, &self.order.actor)?;
         self.looks += 1;
         let before = *self.recoveries.get_or_insert(recoveries);
-        // One strike at a time, so that each is a failure of its own.
+        // Only one injection at a time, so that each causes a separate failure.
         let is_time = self.strikes == 0 || failures > self.failures || self.looks > LOST_AFTER;
         match self.until {
             FaultEnd::Running if self.strikes == 0 => self.strike(client, failures)?,
@@ -75,7 +76,7 @@ impl FaultInjection {
     }
 }
 
-/// Failures and recoveries of an actor.
+/// Number of failures and recoveries of an actor.
 fn counts(client: &Client, actor: &str) -> Result<(u64, u64), String> {
     let stats: SupervisionStatsView = client.get("/supervision/stats")?;
     let of = |stats: &ActorStatsView| (stats.failures, stats.recoveries);

@@ -1,7 +1,7 @@
-//! What the runner needs of a federation: something to act upon and to look at.
+//! The interface of a federation to the runner: apply actions and observe.
 //!
-//! Four processes on loopback are one ([`Loopback`](crate::loopback::Loopback)). Time belongs to the
-//! federation, so that one in virtual time can be another.
+//! [`Loopback`](crate::loopback::Loopback) implements it with processes on loopback. Time is part of the interface, so
+//! that another implementation can use virtual time.
 
 use std::time::Duration;
 
@@ -14,87 +14,87 @@ use thiserror::Error;
 use crate::step::Action;
 use crate::topology::Topology;
 
-/// A federation that can be hurt and watched.
+/// A federation that accepts actions and can be observed.
 pub trait Federation: Send {
-    /// Carries out an action. Returns once its effect was observed, not merely asked for.
+    /// Carries out an action. Returns once its effect was observed, not merely requested.
     ///
-    /// `topology` is what the actions before made of the federation.
+    /// `topology` is the state that the actions before lead to.
     fn apply(
         &mut self,
         action: &Action,
         topology: &Topology,
     ) -> impl Future<Output = Result<Effect, ActionError>> + Send;
 
-    /// Asks every member that can answer.
+    /// Polls every member that can answer.
     fn observe(&mut self, depth: Depth) -> impl Future<Output = Observation> + Send;
 
-    /// Milliseconds since the Unix epoch, by the clock the members' own times are taken from.
+    /// Current time by the clock the members' timestamps are taken from, milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
 
-    /// Lets time pass.
+    /// Waits for `duration`.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + Send;
 }
 
-/// How much of what members have is read.
+/// Amount of the members' data to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// What was not read before.
+    /// Only data that was not read before.
     News,
-    /// Everything again, from the first block on.
+    /// All data again, from the first block on.
     Everything,
 }
 
-/// What an action brought about.
+/// Result of an action.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effect {
-    /// Payloads of the transactions that were accepted, hexadecimal.
+    /// Payloads of accepted transactions, hexadecimal.
     pub submitted: Vec<String>,
-    /// What is to be said of it; empty if nothing is.
+    /// Message to show; empty if there is none.
     pub told: String,
 }
 
-/// An action that could not be carried out, or had not the effect it must have.
+/// An action that could not be carried out, or did not have the required effect.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("expected {expected}; saw {seen}")]
 pub struct ActionError {
-    /// What should have come about.
+    /// Expected effect.
     pub expected: String,
-    /// What came about instead.
+    /// Observed effect.
     pub seen: String,
 }
 
-/// The federation at one moment.
+/// State of the federation at one time.
 #[derive(Clone, Debug, Default)]
 pub struct Observation {
-    /// When it was begun: what it holds is at least that new.
+    /// Time the observation started, milliseconds since the Unix epoch; its data is at least this recent.
     pub at_ms: u64,
     /// Every member, in genesis order.
     pub members: Vec<MemberObservation>,
 }
 
-/// One member at one moment.
+/// State of one member at one time.
 #[derive(Clone, Debug)]
 pub struct MemberObservation {
-    /// The member's name.
+    /// Name of the member.
     pub name: String,
-    /// What was found.
+    /// Result of polling it.
     pub finding: PollResult,
 }
 
-/// What was found when a member was looked at.
+/// Result of polling a member.
 #[derive(Clone, Debug)]
 pub enum PollResult {
-    /// It was not asked, for it is paused or down as it should be.
+    /// Not polled, because it is paused or down as intended.
     Absent,
     /// It answered.
     Answer(Box<MemberReport>),
-    /// It runs but did not answer; the text says how.
+    /// It runs but did not answer; the text is the reason.
     Silent(String),
-    /// It ended though nobody ended it; the text says how.
+    /// Its process ended unexpectedly; the text is the exit status.
     Ended(String),
 }
 
-/// What one member said.
+/// All answers of one member to one poll.
 #[derive(Clone, Debug)]
 pub struct MemberReport {
     /// `GET /federation/status`
@@ -103,16 +103,16 @@ pub struct MemberReport {
     pub gate: GateView,
     /// `GET /readyz`
     pub ready: ReadyView,
-    /// `GET /genesis`, once an incarnation.
+    /// `GET /genesis`, read once per incarnation.
     pub genesis: Option<GenesisView>,
-    /// `GET /chain/blocks/{height}`, as many as were asked for.
+    /// `GET /chain/blocks/{height}`, for every requested height.
     pub blocks: Vec<BlockView>,
-    /// `GET /consensus/signatures`, as many as were asked for.
+    /// `GET /consensus/signatures`, from the requested height on.
     pub signatures: Vec<SignatureView>,
-    /// `GET /consensus/received`, as many as were asked for.
+    /// `GET /consensus/received`, from the requested height on.
     pub received: Vec<ReceivedStatementView>,
-    /// `GET /consensus/evidence`, where it was asked for.
+    /// `GET /consensus/evidence`; empty if not requested.
     pub evidence: Vec<EquivocationView>,
-    /// `GET /supervision/memory`, where it was asked for.
+    /// `GET /supervision/memory`; empty if not requested.
     pub attempts: Vec<AttemptView>,
 }

@@ -1,4 +1,4 @@
-//! A directed link between two members: `node-1>node-3` is what node-1 sends to node-3.
+//! A directed link between two members: `node-1>node-3` carries what node-1 sends to node-3.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,14 +9,14 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Link {
-    /// Who sends.
+    /// Sender.
     pub from: String,
-    /// Who receives.
+    /// Receiver.
     pub to: String,
 }
 
 impl Link {
-    /// The link from `from` to `to`.
+    /// Creates the link from `from` to `to`.
     pub fn new(from: &str, to: &str) -> Self {
         Self { from: from.to_owned(), to: to.to_owned() }
     }

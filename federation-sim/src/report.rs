@@ -1,4 +1,4 @@
-//! The report: what a run came to, as a table for people and as JSON for programs.
+//! The report of a run, as a table for people and as JSON for programs.
 //!
 //! Times named `at_ms` are milliseconds since the run began.
 
@@ -20,190 +20,190 @@ use crate::timeline::{self, LifeLine};
 use crate::timing::{Fault, Timings, percentile};
 use crate::topology::Topology;
 
-/// What a run came to. Serialises as the JSON report.
+/// The report of a run. Serialises as the JSON report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// The version of the simulator.
+    /// Version of the simulator.
     pub version: String,
-    /// The scenario's name.
+    /// Name of the scenario.
     pub scenario: String,
-    /// The scenario's story in a sentence; may be empty.
+    /// Description of the scenario in one sentence; may be empty.
     pub about: String,
     /// `process`: every member was a process of its own.
     pub mode: String,
-    /// When it began, in UTC, such as `2026-01-31T12:00:00Z`.
+    /// Start of the run in UTC, such as `2026-01-31T12:00:00Z`.
     pub started: String,
-    /// The time between blocks.
+    /// Time between blocks, in milliseconds.
     pub block_time_ms: u64,
-    /// The seed that all chance came from.
+    /// Seed of all randomness.
     pub seed: u64,
-    /// Whether every step succeeded, every invariant held and every timing kept to its bar.
+    /// Whether every step succeeded, every invariant held and every SLO was met.
     pub passed: bool,
-    /// How long it took.
+    /// Duration of the run, in milliseconds.
     pub duration_ms: u64,
-    /// Every member as it was last seen.
+    /// Final state of every member, in genesis order.
     pub members: Vec<MemberLine>,
-    /// Every step that was begun.
+    /// Every step that was started.
     pub steps: Vec<StepLine>,
-    /// The parts of the story, if some of it is repeated or left to chance.
+    /// Trials, if some steps are repeated or random; otherwise empty.
     pub trials: Vec<TrialLine>,
     /// Every gate decision.
     pub gate: Vec<GateLine>,
     /// Every block.
     pub blocks: Vec<BlockLine>,
-    /// Every failure of an actor, and every restart of a member.
+    /// Every failure of an actor and every restart of a member.
     pub restarts: Vec<RestartLine>,
-    /// How long things took.
+    /// Durations measured in the run.
     pub timings_ms: TimingLines,
-    /// Every bar of the scenario.
+    /// Result of every SLO of the scenario.
     pub expectations: Vec<ExpectationLine>,
-    /// Every invariant that applies.
+    /// Result of every invariant that applies.
     pub invariants: Vec<InvariantLine>,
-    /// The step that failed, if one did.
+    /// The step that failed, if any.
     pub failure: Option<Failure>,
 }
 
-/// Why a text is no report.
+/// Why a text is not a report.
 #[derive(Debug, Error)]
 #[error("is no report of `federation-sim run --output json`: {0}")]
 pub struct NoReport(#[from] serde_json::Error);
 
-/// A member as it was last seen.
+/// A member as last observed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberLine {
-    /// Its name.
+    /// Name of the member.
     pub name: String,
-    /// The height of its chain.
+    /// Height of its chain.
     pub height: u64,
-    /// Its gate's decision; closed if it was never seen.
+    /// Decision of its gate; closed if the member was never observed.
     pub gate: GateDecision,
-    /// How often its process was started.
+    /// Number of incarnations observed.
     pub incarnations: usize,
-    /// The gate's reason, or why it did not answer.
+    /// Reason of its gate, or why the member did not answer.
     pub reason: String,
-    /// What became of it, oldest first.
+    /// State changes of the member, oldest first.
     pub lives: Vec<LifeLine>,
-    /// Its blocks, by height.
+    /// Blocks of the member, by height.
     pub blocks: Vec<MemberBlockLine>,
 }
 
-/// A block as one member came to it.
+/// A block as one member obtained it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberBlockLine {
-    /// Its height.
+    /// Height of the block.
     pub height: u64,
-    /// When it was decided or adopted.
+    /// Time the member decided or adopted it, milliseconds since the run began.
     pub at_ms: u64,
-    /// Whether it was fetched from a peer.
+    /// Whether the member fetched it from a peer instead of deciding it.
     pub adopted: bool,
 }
 
-/// A part of the story.
+/// A section of the steps: one repetition, one random fault, or the steps in between.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrialLine {
-    /// The place of its first step among the steps, from 0.
+    /// Index of its first step, from 0.
     pub first_step: usize,
-    /// Which time it is of what is repeated; absent for what is told once.
+    /// Number of the repetition, from 1; `None` for steps that are not repeated.
     pub time: Option<usize>,
-    /// Of how many.
+    /// Total number of repetitions; `None` for steps that are not repeated.
     pub of: Option<usize>,
 }
 
-/// A failure of an actor and what came of it, or a restart of a whole member.
+/// A failure of an actor with the supervision decision, or a restart of a whole member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartLine {
-    /// When it failed, or was started again.
+    /// Time of the failure or of the member's restart, milliseconds since the run began.
     pub at_ms: u64,
-    /// Whose.
+    /// Name of the member.
     pub member: String,
-    /// Which actor; absent for the process of the member.
+    /// Name of the actor; `None` for the member's process.
     pub actor: Option<String>,
-    /// What its supervision decided, such as `restart` or `stay_down`; `restart` for a process.
+    /// Decision of the supervision, such as `restart` or `stay_down`; `restart` for a process.
     pub decision: String,
-    /// Why.
+    /// Reason of the failure or restart.
     pub reason: String,
-    /// How long it was away; absent if it did not come back.
+    /// Downtime in milliseconds; `None` if it did not come back.
     pub away_ms: Option<u64>,
 }
 
-/// A step that was begun.
+/// A step that was started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepLine {
-    /// When it was applied.
+    /// Time the step was applied, milliseconds since the run began.
     pub at_ms: u64,
-    /// What it was, in a sentence.
+    /// Description of the step in one sentence.
     pub step: String,
-    /// What kind of step it is, as scenarios write it.
+    /// Kind of the step, the value of `do` in scenarios.
     pub kind: String,
-    /// The members it is about.
+    /// Members the step names.
     pub members: Vec<String>,
-    /// Whether it does something to the federation, rather than ask something of it.
+    /// Whether the step is an action, rather than a check.
     pub acts: bool,
-    /// How long until its effect was observed; absent if it never was.
+    /// Time until its effect was observed, in milliseconds; `None` if it never was.
     pub took_effect_ms: Option<u64>,
 }
 
 /// A gate decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GateLine {
-    /// When it was taken.
+    /// Time of the decision, milliseconds since the run began.
     pub at_ms: u64,
-    /// Whose gate.
+    /// Member the gate belongs to.
     pub member: String,
-    /// What was decided.
+    /// The decision.
     pub decision: GateDecision,
-    /// Healthy members counted.
+    /// Number of healthy members counted.
     pub healthy: usize,
-    /// Healthy members required.
+    /// Number of healthy members required.
     pub required: usize,
-    /// Why.
+    /// Reason of the decision.
     pub reason: String,
 }
 
-/// A block, as the first member that decided it has it.
+/// A block, as recorded by the first member that decided it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockLine {
-    /// Its height.
+    /// Height of the block.
     pub height: u64,
-    /// When it was decided.
+    /// Time it was decided, milliseconds since the run began.
     pub at_ms: u64,
-    /// Who built it.
+    /// Member that built it.
     pub proposer: String,
-    /// In which round it was decided.
+    /// Round in which it was decided.
     pub round: u32,
-    /// Who signed that member's certificate.
+    /// Signers of the certificate that this member has.
     pub signers: Vec<String>,
 }
 
-/// How long things took.
+/// Durations measured in the run, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimingLines {
-    /// Between consecutive blocks of an undisturbed federation.
+    /// Time between consecutive blocks of an undisturbed federation.
     pub block_interval: TimingLine,
-    /// Between blocks, without one or more members that are not needed.
+    /// Time between consecutive blocks while enough members run, but not all.
     pub shorthanded_interval: TimingLine,
-    /// From a proposal to its certificate, at the proposer.
+    /// Time from a proposal to its certificate, at the proposer.
     pub proposal_to_certificate: TimingLine,
-    /// From the fault that leaves too few to each survivor's closed gate.
+    /// Time from the fault that leaves too few healthy members to the gate's closing, for each survivor.
     pub fault_to_halt: TimingLine,
-    /// The same by the step that was the fault; only those that there were.
+    /// `fault_to_halt` by kind of fault; only kinds that occurred.
     pub fault_to_halt_after: BTreeMap<String, TimingLine>,
-    /// From the step that brings enough together to the next block.
+    /// Time from the step that brings enough members together to the next block.
     pub back_to_block: TimingLine,
 }
 
-/// Percentiles by nearest rank; absent of no samples.
+/// Percentiles by nearest rank; `None` without samples.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimingLine {
-    /// The least.
+    /// Minimum.
     pub min: Option<u64>,
-    /// The median.
+    /// Median.
     pub p50: Option<u64>,
-    /// 99 of 100 are not above.
+    /// 99th percentile.
     pub p99: Option<u64>,
-    /// The greatest.
+    /// Maximum.
     pub max: Option<u64>,
-    /// How many samples.
+    /// Number of samples.
     pub count: usize,
 }
 
@@ -214,40 +214,40 @@ impl TimingLine {
     }
 }
 
-/// A bar, and what came of it.
+/// An SLO and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpectationLine {
-    /// The bar, in a sentence.
+    /// The SLO in one sentence.
     pub expected: String,
-    /// What is timed.
+    /// Name of the timing.
     pub timing: String,
-    /// After which fault only, if after one.
+    /// Kind of fault the samples are restricted to, if any.
     pub after: Option<String>,
-    /// The percentile it is about; absent of no samples.
+    /// Value of the SLO's percentile, in milliseconds; `None` without samples.
     pub value_ms: Option<u64>,
-    /// How many samples.
+    /// Number of samples.
     pub count: usize,
-    /// Whether it was kept.
+    /// Whether the SLO was met.
     pub held: bool,
-    /// Why not; empty if it was.
+    /// Why the SLO failed; empty if it was met.
     pub problem: String,
 }
 
-/// An invariant.
+/// An invariant and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InvariantLine {
-    /// Its name.
+    /// Name of the invariant.
     pub name: String,
     /// Whether it held.
     pub held: bool,
-    /// How many facts it looked at; of none it does not hold.
+    /// Number of facts checked; with none, the invariant does not hold.
     pub observations: u64,
-    /// Facts that contradict it, in sentences; the first few, and how many more there are.
+    /// Facts that contradict it, in sentences: the first few, and the number of further ones.
     pub violations: Vec<String>,
 }
 
 impl Report {
-    /// Draws up the report of a run. Verifies every certificate, which takes about a millisecond each.
+    /// Creates the report of a run. Verifies every certificate, which takes about a millisecond each.
     pub fn of(scenario: &Scenario, seed: u64, outcome: &RunOutcome, now_ms: u64) -> Self {
         let RunOutcome { record, failure } = outcome;
         let findings = invariant::check_all(record);
@@ -285,12 +285,12 @@ impl Report {
         serde_json::to_string_pretty(self).expect("a report has string keys and finite numbers only")
     }
 
-    /// The same on one line.
+    /// The report as JSON on one line.
     pub fn to_line(&self) -> String {
         serde_json::to_string(self).expect("a report has string keys and finite numbers only")
     }
 
-    /// Reads a report that was written as JSON.
+    /// Reads a report from JSON.
     pub fn from_json(text: &str) -> Result<Self, NoReport> {
         Ok(serde_json::from_str(text)?)
     }
@@ -346,8 +346,8 @@ impl Report {
         writeln!(text, "\n{} {verdict} in {duration:.1} s, seed {}", self.scenario, self.seed)
     }
 
-    /// What went wrong, for people: expected and seen, violations, and every member as last seen. Empty if
-    /// the run passed.
+    /// Explains a failed run: expected and observed, violations, and the final state of every member. Empty if the run
+    /// passed.
     pub fn complaint(&self) -> String {
         let mut lines = Vec::new();
         if let Some(Failure { expected, seen }) = &self.failure {
@@ -423,7 +423,7 @@ impl From<&Timings> for TimingLines {
     }
 }
 
-/// Violations an invariant lists in full; the rest is counted.
+/// Number of violations an invariant lists in full; further ones are only counted.
 const VIOLATIONS_LISTED: usize = 5;
 
 impl From<&InvariantResult> for InvariantLine {

@@ -1,4 +1,4 @@
-//! What a federation needs before it starts: a directory, keys, a genesis, ports, configurations.
+//! Prepares a federation before it starts: directory, keys, genesis, ports and configurations.
 //!
 //! ```text
 //! genesis.toml
@@ -26,34 +26,34 @@ use crate::seed;
 /// Why a federation could not be set up.
 #[derive(Debug, Error)]
 pub enum SetupError {
-    /// The run's directory holds something already.
+    /// The directory of the run is not empty.
     #[error("directory {0} is not empty; expected a new or an empty one")]
     Occupied(PathBuf),
     /// A file or directory could not be read or written.
     #[error("{path}: {source}")]
     File {
-        /// The file.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error from the operating system.
         source: io::Error,
     },
     /// A key could not be written.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// The genesis made here is refused.
+    /// The generated genesis is invalid.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
-    /// No port could be taken.
+    /// No free port was found.
     #[error(transparent)]
     Ports(#[from] NoPort),
     /// A proxy could not be started.
     #[error("the proxy from {from} to {to}: {source}")]
     Proxy {
-        /// Who dials.
+        /// Member that dials.
         from: String,
-        /// Who is dialled.
+        /// Member that is dialled.
         to: String,
-        /// What the system said.
+        /// Error from the operating system.
         source: io::Error,
     },
     /// The node's executable could not be found or built.
@@ -62,22 +62,22 @@ pub enum SetupError {
     /// A process could not be started.
     #[error("could not start {what}: {source}")]
     Start {
-        /// The guardian, or a member's name.
+        /// The guardian, or the name of a member.
         what: String,
-        /// What the system said.
+        /// Error from the operating system.
         source: io::Error,
     },
-    /// A member ended, or did not answer, before the story began.
+    /// A member ended, or did not answer, before the first step.
     #[error("{name} did not come up: {how}")]
     NotUp {
-        /// The member.
+        /// Name of the member.
         name: String,
-        /// What it did instead.
+        /// What the member did instead.
         how: String,
     },
 }
 
-/// Where one member's things are.
+/// Paths and addresses of one member.
 #[derive(Clone, Debug)]
 pub(crate) struct MemberPaths {
     pub(crate) name: String,
@@ -100,7 +100,7 @@ impl MemberPaths {
     }
 }
 
-/// Takes an empty directory for a run, creating it if need be.
+/// Claims an empty directory for a run; creates it if it does not exist.
 pub(crate) fn claim(directory: &Path) -> Result<(), SetupError> {
     let file = |source| SetupError::File { path: directory.into(), source };
     fs::create_dir_all(directory).map_err(file)?;
@@ -110,7 +110,7 @@ pub(crate) fn claim(directory: &Path) -> Result<(), SetupError> {
     }
 }
 
-/// Writes keys and genesis, all from the seed.
+/// Writes keys and genesis, derived from the seed.
 pub(crate) fn write_identities(directory: &Path, scenario: &Scenario, seed: u64) -> Result<(), SetupError> {
     let mut chance = seed::stream(seed, "keys");
     let mut members = Vec::new();
@@ -134,7 +134,7 @@ pub(crate) fn write_identities(directory: &Path, scenario: &Scenario, seed: u64)
 
 /// Chooses ports for every member.
 pub(crate) fn choose_places(directory: &Path, scenario: &Scenario) -> Result<Vec<MemberPaths>, SetupError> {
-    // Held until all are chosen, so that none is chosen twice.
+    // Listeners are kept until all ports are chosen, so that no port is chosen twice.
     let mut taken = Vec::new();
     let mut places = Vec::new();
     for name in &scenario.members {
@@ -149,7 +149,7 @@ pub(crate) fn choose_places(directory: &Path, scenario: &Scenario) -> Result<Vec
     Ok(places)
 }
 
-/// Starts a proxy for each pair: the greater name dials the lesser.
+/// Starts a proxy for each pair; the member with the greater name dials.
 pub(crate) async fn start_proxies(places: &[MemberPaths]) -> Result<Proxies, SetupError> {
     let mut proxies = Proxies::default();
     for dialler in places {
@@ -162,7 +162,7 @@ pub(crate) async fn start_proxies(places: &[MemberPaths]) -> Result<Proxies, Set
     Ok(proxies)
 }
 
-/// Writes every member's configuration, and forgets what an earlier start has left.
+/// Writes every member's configuration, and removes data and logs of an earlier attempt.
 pub(crate) fn write_configs(
     places: &[MemberPaths],
     scenario: &Scenario,
@@ -185,7 +185,7 @@ pub(crate) fn write_configs(
     Ok(())
 }
 
-/// Takes `link.version` out of a member's configuration.
+/// Removes `link.version` from a member's configuration.
 pub(crate) fn forget_link_version(path: &Path) -> io::Result<()> {
     let mut config: Table = fs::read_to_string(path)?.parse().map_err(io::Error::other)?;
     if let Some(Value::Table(link)) = config.get_mut("link") {
@@ -209,10 +209,10 @@ fn config(
     let mut section = |name: &str, table: Table| config.insert(name.to_owned(), Value::Table(table));
     section("identity", table([("name", name.as_str()), ("key_file", &format!("{name}.key"))]));
     section("ops", table([("address", place.ops.to_string().as_str())]));
-    // What a scenario says of links, addresses excepted.
+    // The scenario's settings for links, except for addresses.
     link.extend(scenario.sections.link.clone().unwrap_or_default());
     section("link", link);
-    // Stories hurt actors inside members, too.
+    // Scenarios also inject faults into actors inside members.
     section("faults", Table::from_iter([("enabled".to_owned(), true.into())]));
     section("log", table([("level", log_level), ("format", "human")]));
     for (name, given) in scenario.sections.iter().filter(|(name, _)| *name != "link") {

@@ -1,7 +1,7 @@
-//! One step of a scenario: something done to the federation, or something asked of it.
+//! One step of a scenario: an action on the federation, or a check of it.
 //!
-//! An [`Action`] is carried out by the federation; a [`Check`] is judged over what is observed of it. Both
-//! are plain data, read from TOML tables with a `do` key, and say themselves in a sentence.
+//! The federation carries out an [`Action`]; a [`Check`] is evaluated against the observations. Both are plain data,
+//! read from TOML tables with a `do` key, and display themselves as a sentence.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,183 +15,185 @@ use crate::link::Link;
 /// One step of a scenario.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Something done to the federation.
+    /// Changes the federation.
     Act(Action),
-    /// Something asked of it.
+    /// Checks the federation.
     Check(Check),
 }
 
-/// What can be done to the federation. Where `members` may be left out, it means every member to which the
-/// action can apply.
+/// An action on the federation. Where `members` may be omitted, it means every member the action can apply to.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Action {
-    /// SIGKILL, all within 50 ms.
+    /// Sends SIGKILL to all members within 50 ms.
     Kill {
-        /// Whom.
+        /// Members to kill.
         members: Vec<String>,
-        /// Strike at a seeded moment after the next block instead of at once.
+        /// Kill at a seeded random time after the next block instead of at once.
         #[serde(default)]
         mid_slot: bool,
     },
-    /// SIGTERM, and a second later once more to one that refuses where others stay; every one must end with exit code 0.
+    /// Sends SIGTERM, and a second SIGTERM a second later to a member that refuses while others stay. Every member must
+    /// end with exit code 0.
     Stop {
-        /// Whom; all running members if empty.
+        /// Members to stop; all running members if empty.
         #[serde(default)]
         members: Vec<String>,
-        /// How long it may take.
+        /// Time limit for the members to end.
         #[serde(default = "fifteen_seconds", with = "humantime_serde")]
         within: Duration,
     },
-    /// SIGTERM, which every one must refuse, with the reason, because the federation could not work without it.
+    /// Sends SIGTERM, which every member must refuse, with the reason, because the federation could not work without
+    /// it.
     Refuse {
-        /// Whom.
+        /// Members that must refuse.
         members: Vec<String>,
-        /// How long it may take.
+        /// Time limit for the refusal.
         #[serde(default = "fifteen_seconds", with = "humantime_serde")]
         within: Duration,
     },
-    /// SIGSTOP: the process is there, its connections too, but it does nothing.
+    /// Sends SIGSTOP: the process and its connections remain, but it does not run.
     Pause {
-        /// Whom.
+        /// Members to pause.
         members: Vec<String>,
     },
-    /// SIGCONT.
+    /// Sends SIGCONT.
     Resume {
-        /// Whom; all paused members if empty.
+        /// Members to resume; all paused members if empty.
         #[serde(default)]
         members: Vec<String>,
     },
-    /// Starts members that were killed or stopped, on their data.
+    /// Starts members that were killed or stopped, with their existing data.
     Restart {
-        /// Whom; all that are down if empty.
+        /// Members to restart; all that are down if empty.
         #[serde(default)]
         members: Vec<String>,
     },
-    /// Asks `alys-node audit` whether the chain, the log and the signatures of members that are down agree, and
-    /// `alys-node decisions replay` whether their gates' decisions are what their inputs say.
+    /// Checks with `alys-node audit` that the chain, the log and the signatures of members that are down agree, and
+    /// with `alys-node decisions replay` that their gate decisions follow from their inputs.
     Audit {
-        /// Whom; all that are down if empty.
+        /// Members to audit; all that are down if empty.
         #[serde(default)]
         members: Vec<String>,
     },
-    /// Holds every byte on links; connections stay open.
+    /// Holds all bytes on links; connections stay open.
     Cut {
-        /// Single directions.
+        /// Single directions to cut.
         #[serde(default)]
         links: Vec<Link>,
-        /// Every link between two groups, both ways.
+        /// Two groups of members; every link between them is cut, both ways.
         between: Option<[Vec<String>; 2]>,
     },
-    /// Lets held bytes flow again, without delay. All links if none is named.
+    /// Delivers held bytes and removes delays. Applies to all links if none is named.
     Heal {
-        /// Single directions.
+        /// Single directions to heal.
         #[serde(default)]
         links: Vec<Link>,
-        /// Every link between two groups, both ways.
+        /// Two groups of members; every link between them is healed, both ways.
         between: Option<[Vec<String>; 2]>,
     },
     /// Adds a fixed latency to links.
     Delay {
-        /// Single directions.
+        /// Single directions to delay.
         #[serde(default)]
         links: Vec<Link>,
-        /// Every link between two groups, both ways.
+        /// Two groups of members; every link between them is delayed, both ways.
         between: Option<[Vec<String>; 2]>,
-        /// The latency; 0 removes it.
+        /// Added latency; 0 removes it.
         #[serde(with = "humantime_serde")]
         by: Duration,
     },
-    /// Hurts an actor inside a member, and sees to it that its supervision answers.
+    /// Injects a fault into an actor of a member and checks how its supervision reacts.
     Fault {
-        /// Whose actor.
+        /// Member the actor belongs to.
         member: String,
-        /// Which, by its name in the supervision tree.
+        /// Name of the actor in the supervision tree.
         actor: String,
-        /// What happens to it.
+        /// Kind of fault.
         fault: FaultKind,
-        /// Strike at a seeded moment after the next block instead of at once.
+        /// Inject at a seeded random time after the next block instead of at once.
         #[serde(default)]
         mid_slot: bool,
-        /// What must come of it.
+        /// Required result.
         until: FaultEnd,
-        /// How long that may take.
+        /// Time limit for the result.
         #[serde(default = "fifteen_seconds", with = "humantime_serde")]
         within: Duration,
     },
-    /// Has a member break the consensus protocol, or keep to it again.
+    /// Orders a member to break the consensus protocol, or to follow it again.
     Misbehave {
-        /// Whom.
+        /// Member to give the order to.
         member: String,
-        /// How; honestly again if it is left out.
+        /// Way to break the protocol; `None` follows it again.
         how: Option<Misbehaviour>,
     },
-    /// Makes every sync of members' disks slower, from now on and for one under way.
+    /// Adds a delay to every sync of members' disks, including one in progress.
     Disk {
-        /// Whose; all running members if empty.
+        /// Members with slow disks; all running members if empty.
         #[serde(default)]
         members: Vec<String>,
-        /// How much longer a sync takes; hours are a disk that hangs, 0 ends it.
+        /// Added time per sync; hours simulate a hung disk, 0 ends the delay.
         #[serde(with = "humantime_serde")]
         sync_delay: Duration,
     },
-    /// Takes `link.version` out of the configuration of members that are down, so that they speak the newest.
+    /// Removes `link.version` from the configuration of members that are down, so that they use the newest version.
     Upgrade {
-        /// Whom; all that are down if empty.
+        /// Members to upgrade; all that are down if empty.
         #[serde(default)]
         members: Vec<String>,
     },
-    /// Has strangers make connections to a member's link, which must close them in time, grow by no more than a bounded
-    /// amount of memory, and go on making blocks.
+    /// Opens unauthenticated connections to a member's link. The member must close them in time, its memory may grow by
+    /// a bounded amount only, and it must keep making blocks.
     Attack {
-        /// Whom.
+        /// Member to attack.
         member: String,
-        /// How many connections.
+        /// Number of connections.
         connections: usize,
     },
-    /// Starts a copy of a running member's directory beside it, which must halt and say why, and is ended then.
+    /// Starts a copy of a running member's directory next to it. The copy must halt and give the reason; it is then
+    /// killed.
     Twin {
-        /// Whose.
+        /// Member to copy.
         member: String,
-        /// How long it may take until it has halted.
+        /// Time limit for the copy to halt.
         #[serde(default = "fifteen_seconds", with = "humantime_serde")]
         within: Duration,
     },
-    /// Counts the connections between members, of which every pair of running members must have one, and no other.
+    /// Checks that every pair of running members has exactly one connection, and that no other connection exists.
     Pairs {
-        /// How long it may take until it is so.
+        /// Time limit for the connections to become so.
         #[serde(default = "fifteen_seconds", with = "humantime_serde")]
         within: Duration,
     },
-    /// Sets members' wall clocks apart from the machine's, until they end.
+    /// Sets members' wall clocks to an offset from the machine's, until the members end.
     Clock {
-        /// Whose; all running ones if empty.
+        /// Members whose clock is set; all running members if empty.
         #[serde(default)]
         members: Vec<String>,
-        /// How far it is ahead.
+        /// Offset into the future.
         #[serde(default, with = "humantime_serde")]
         ahead: Duration,
-        /// How far it is behind.
+        /// Offset into the past.
         #[serde(default, with = "humantime_serde")]
         behind: Duration,
     },
     /// Posts transactions with random payloads.
     Submit {
-        /// To whom.
+        /// Member that receives the transactions.
         member: String,
-        /// How many.
+        /// Number of transactions.
         count: usize,
     },
 }
 
-/// What must come of a fault.
+/// Required result of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultEnd {
     /// The actor was restarted once and runs.
     Running,
-    /// Struck again each time it comes back, the actor stays down: its member halts consensus, and says why at
-    /// the gate and among the patterns of its supervision.
+    /// The fault is injected again each time the actor comes back, until it stays down: its member halts consensus, and
+    /// reports why at the gate and among the patterns of its supervision.
     Halted,
 }
 
@@ -204,89 +206,87 @@ impl fmt::Display for FaultEnd {
     }
 }
 
-/// What can be asked of the federation. An empty `members` means every running member.
+/// A check of the federation. An empty `members` means every running member.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Check {
-    /// More blocks than now, on each member.
+    /// Waits for new blocks on each member.
     WaitBlocks {
-        /// How many more.
+        /// Number of new blocks.
         count: u64,
-        /// On whom.
+        /// Members that must have the blocks.
         #[serde(default)]
         members: Vec<String>,
-        /// Until when at the latest.
+        /// Time limit.
         #[serde(with = "humantime_serde")]
         within: Duration,
     },
-    /// The gate decides so, on each member.
+    /// Waits for a gate decision on each member.
     WaitGate {
-        /// The decision waited for.
+        /// Expected decision.
         decision: GateDecision,
-        /// On whom.
+        /// Members whose gate must decide so.
         #[serde(default)]
         members: Vec<String>,
-        /// Until when at the latest.
+        /// Time limit.
         #[serde(with = "humantime_serde")]
         within: Duration,
     },
-    /// Ready: gate open, caught up, healthy.
+    /// Waits until members are ready: gate open, caught up, healthy.
     WaitReady {
-        /// Who.
+        /// Members that must be ready.
         #[serde(default)]
         members: Vec<String>,
-        /// Until when at the latest.
+        /// Time limit.
         #[serde(with = "humantime_serde")]
         within: Duration,
     },
-    /// Time passes.
+    /// Lets time pass.
     Wait {
-        /// How much.
+        /// Time to wait.
         #[serde(with = "humantime_serde")]
         duration: Duration,
     },
-    /// Facts that must hold: at once, within `within`, or all through `no_block_for` or `no_halt_for`.
+    /// Checks that facts hold: at once, within `within`, or throughout `no_block_for` or `no_halt_for`.
     Expect(Expectation),
 }
 
-/// Facts that must hold together.
+/// Facts that must all hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Expectation {
-    /// On whom.
+    /// Members the facts are about.
     pub members: Vec<String>,
-    /// No new block for so long; every other fact must hold all the while.
+    /// Time during which no new block may appear; every other fact must hold throughout.
     #[serde(with = "humantime_serde")]
     pub no_block_for: Option<Duration>,
-    /// No gate closes for so long; every other fact must hold all the while. Not together with
-    /// `no_block_for`.
+    /// Time during which no gate may close; every other fact must hold throughout. Excludes `no_block_for`.
     #[serde(with = "humantime_serde")]
     pub no_halt_for: Option<Duration>,
-    /// What the gate decides.
+    /// Decision of the gate.
     pub gate: Option<GateDecision>,
-    /// The least number of healthy members the gate counts.
+    /// Minimum number of healthy members the gate counts.
     pub healthy: Option<usize>,
-    /// Whether all have the same height and the same block there.
+    /// Whether all members must have the same height and the same block at it.
     pub heights_equal: bool,
-    /// Whether every transaction submitted so far is in a block.
+    /// Whether every transaction submitted so far must be in a block.
     pub transactions_included: bool,
-    /// The least height.
+    /// Minimum height.
     pub min_height: Option<u64>,
-    /// How many other members' actors are found, neither more nor fewer.
+    /// Exact number of other members whose actors are discovered.
     pub finds: Option<usize>,
-    /// What a member must say of its own health, in part.
+    /// Text that the member's own health report must contain.
     pub says: Option<String>,
-    /// Whether every link to every other member is up.
+    /// Whether every link to every other member must be up.
     pub links_up: bool,
-    /// The versions spoken on the links that are up, in ascending order.
+    /// Protocol versions of the links that are up, in ascending order.
     pub link_versions: Option<Vec<u32>>,
-    /// Against whom there is evidence of equivocation, and against nobody else.
+    /// Members against whom there is evidence of equivocation; there must be none against others.
     pub evidence: Option<Vec<String>>,
-    /// The longest time between two blocks in a row, by their timestamps: from the last block before the latest
-    /// fault on.
+    /// Maximum time between consecutive blocks, by their timestamps, from the last block before the latest fault on.
     #[serde(with = "humantime_serde")]
     pub blocks_apart_max: Option<Duration>,
-    /// How long the facts may take to become true. Not together with `no_block_for` or `no_halt_for`.
+    /// Time within which the facts must become true. Excludes `no_block_for` and `no_halt_for`.
     #[serde(with = "humantime_serde")]
     pub within: Option<Duration>,
 }
@@ -321,8 +321,8 @@ const ACTIONS: &[&str] = &[
 const CHECKS: [&str; 5] = ["wait_blocks", "wait_gate", "wait_ready", "wait", "expect"];
 
 impl Step {
-    /// Reads a step from a TOML table, choosing the kind by its `do`. An error names the key, its value and
-    /// what was expected.
+    /// Reads a step from a TOML table; its `do` key selects the kind. An error names the key, its value and what was
+    /// expected.
     pub fn from_table(table: toml::Table) -> Result<Self, String> {
         let kind = match table.get("do") {
             Some(toml::Value::String(kind)) => kind.clone(),
@@ -342,7 +342,7 @@ impl Step {
         read.map_err(|error| format!("(`do` = {kind:?}) {}", error.message()))
     }
 
-    /// What kind of step it is, as scenarios write it.
+    /// Kind of the step, as written in scenarios.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Act(action) => action.kind(),
@@ -350,7 +350,7 @@ impl Step {
         }
     }
 
-    /// The members a step names; empty where it means a default.
+    /// Members the step names; empty if it relies on a default.
     pub fn members(&self) -> &[String] {
         match self {
             Self::Act(action) => action.members(),
@@ -360,7 +360,7 @@ impl Step {
 }
 
 impl Action {
-    /// What kind of action it is, as scenarios write it.
+    /// Kind of the action, as written in scenarios.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Kill { .. } => "kill",
@@ -385,7 +385,7 @@ impl Action {
         }
     }
 
-    /// The members an action names; empty where it means a default, or links.
+    /// Members the action names; empty if it relies on a default, or names links.
     pub fn members(&self) -> &[String] {
         match self {
             Self::Kill { members, .. }
@@ -407,7 +407,7 @@ impl Action {
         }
     }
 
-    /// The links an action names, groups spelt out; empty where it means all, or members.
+    /// Links the action names, with groups expanded; empty if it applies to all links, or names members.
     pub fn links(&self) -> Vec<Link> {
         match self {
             Self::Cut { links, between }
@@ -419,7 +419,7 @@ impl Action {
         }
     }
 
-    /// Whether the action leaves members and links as they are.
+    /// Whether the action leaves the state of members and links unchanged.
     pub fn is_harmless(&self) -> bool {
         matches!(
             self,
@@ -436,7 +436,7 @@ impl Action {
 }
 
 impl Check {
-    /// What kind of check it is, as scenarios write it.
+    /// Kind of the check, as written in scenarios.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::WaitBlocks { .. } => "wait_blocks",
@@ -447,7 +447,7 @@ impl Check {
         }
     }
 
-    /// The members a check names; empty where it means every running one.
+    /// Members the check names; empty for all running members.
     pub fn members(&self) -> &[String] {
         match self {
             Self::WaitBlocks { members, .. }
@@ -463,7 +463,7 @@ fn known_kinds() -> String {
     ACTIONS.iter().chain(&CHECKS).copied().collect::<Vec<_>>().join(", ")
 }
 
-/// Names in a sentence, or what no name stands for.
+/// Names joined for a sentence, or `nobody` if there are none.
 fn who<'a>(names: &[String], nobody: &'a str) -> std::borrow::Cow<'a, str> {
     if names.is_empty() { nobody.into() } else { names.join(", ").into() }
 }
@@ -472,7 +472,7 @@ fn span(duration: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(duration)
 }
 
-/// The links of a step in a sentence.
+/// Displays the links of a step in a sentence.
 struct Links<'a>(&'a [Link], Option<&'a [Vec<String>; 2]>);
 
 impl fmt::Display for Links<'_> {

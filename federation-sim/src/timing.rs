@@ -1,7 +1,7 @@
-//! How long things took, from the members' own times.
+//! Measures durations from the members' own timestamps.
 //!
-//! Members stamp blocks and gate decisions with the wall clock they share, so no figure includes how often
-//! the simulator looks. What is measured in which stretch of the story follows from the steps alone:
+//! Members timestamp blocks and gate decisions with the wall clock they share, so no result includes the simulator's
+//! polling interval. The steps alone determine what is measured in which period:
 //!
 //! ```text
 //! wait_ready ─┐ calm: block intervals ┌─ kill … pause ─► closed    resume ─► block
@@ -16,29 +16,29 @@ use crate::record::{Record, StepRecord};
 use crate::step::{Action, Check, Step};
 use crate::topology::Topology;
 
-/// Every figure of a run, in milliseconds.
+/// All samples of a run, in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
-    /// Between consecutive blocks, while all members are whole and no step disturbs them.
+    /// Times between consecutive blocks, while all members run undisturbed and no step changes anything.
     pub block_interval: Vec<u64>,
-    /// Between consecutive blocks, while enough members run, but not all, and no step disturbs them.
+    /// Times between consecutive blocks, while enough members run, but not all, and no step changes anything.
     pub shorthanded_interval: Vec<u64>,
-    /// From a proposal to its certificate, at the proposer.
+    /// Times from a proposal to its certificate, at the proposer.
     pub proposal_to_certificate: Vec<u64>,
-    /// Every gate that a step left too few healthy members.
+    /// Every gate that should close because a step left its member too few healthy members.
     pub halts: Vec<GateClosing>,
-    /// Every step that took healthy members away and left everybody enough of them, by its number from 1.
+    /// Every fault that left all members enough healthy members, with the number of its step, from 1.
     pub without_halt: Vec<(usize, Fault)>,
-    /// From the step that brings enough members together to the next block.
+    /// Times from the step that brings enough members together to the next block.
     pub back_to_block: Vec<u64>,
 }
 
-/// A step that takes healthy members away.
+/// Kind of step that makes healthy members unreachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Members were killed.
     Kill,
-    /// Members were told to leave.
+    /// Members were told to stop.
     Stop,
     /// Members were paused.
     Pause,
@@ -47,10 +47,10 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Every fault.
+    /// Every kind of fault.
     pub const ALL: [Self; 4] = [Self::Kill, Self::Stop, Self::Pause, Self::Cut];
 
-    /// The step's name, as a scenario has it.
+    /// Name of the step in scenarios.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Kill => "kill",
@@ -71,24 +71,25 @@ impl Fault {
     }
 }
 
-/// A gate that a step left too few healthy members.
+/// A gate that should close because a step left its member too few healthy members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GateClosing {
-    /// The step.
+    /// Kind of the step.
     pub after: Fault,
-    /// From the step to the gate's closing; absent if it had not closed when the next step changed something.
+    /// Time from the step to the gate's closing, in milliseconds; `None` if the gate had not closed by the next step
+    /// that changes something.
     pub took_ms: Option<u64>,
 }
 
 impl Timings {
-    /// From the step that leaves a member too few healthy ones to its gate's closing, after `fault` only if one is
+    /// Times from the step that leaves a member too few healthy members to its gate's closing; only after `fault` if
     /// given.
     pub fn fault_to_halt(&self, fault: Option<Fault>) -> Vec<u64> {
         let halts = self.halts.iter().filter(|halt| fault.is_none_or(|fault| halt.after == fault));
         halts.filter_map(|halt| halt.took_ms).collect()
     }
 
-    /// Reads the figures off a record.
+    /// Measures the durations in a record.
     pub fn of(record: &Record) -> Self {
         let mut turns = Turns::default();
         let mut topology = Topology::new(&record.roster);
@@ -109,7 +110,7 @@ impl Timings {
     }
 }
 
-/// The steps that the figures are measured from.
+/// Steps and periods that the measurements start from.
 #[derive(Default)]
 struct Turns {
     calm: Calm,
@@ -119,7 +120,7 @@ struct Turns {
     returns: Vec<Stretch>,
 }
 
-/// From a moment, to the next step that changes something.
+/// Period from a step to the next step that changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stretch {
     from_ms: u64,
@@ -132,14 +133,14 @@ impl Stretch {
     }
 }
 
-/// A member that a step left too few healthy ones.
+/// A member that a step left with too few healthy members.
 struct Fallen {
     member: String,
     after: Fault,
     when: Stretch,
 }
 
-/// Stretches in which nothing disturbs a whole federation.
+/// Collects periods without disturbance.
 #[derive(Default)]
 struct Calm {
     since: Option<u64>,
@@ -233,8 +234,8 @@ fn resumptions(decided: &BTreeMap<u64, u64>, returns: &[Stretch]) -> Vec<u64> {
     returns.iter().filter_map(next).collect()
 }
 
-/// The value at `percent` of sorted `samples` by nearest rank: the smallest that at least so many percent of
-/// the samples do not exceed. `None` of no samples.
+/// Value at `percent` of `samples` by nearest rank: the smallest sample that at least this percentage of the samples do
+/// not exceed. `None` without samples.
 pub fn percentile(samples: &[u64], percent: usize) -> Option<u64> {
     let mut sorted = samples.to_vec();
     sorted.sort_unstable();

@@ -1,4 +1,4 @@
-//! The command line as a user meets it. Nothing here starts a federation.
+//! Tests the command line from a user's view. No test starts a federation.
 
 use std::io::Write as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -73,7 +73,7 @@ fn a_member_that_does_not_come_up_is_told_with_its_end() {
     assert!(complaint.contains(&path), "{complaint}");
 }
 
-/// A report of a run, written down.
+/// Path of a saved report.
 const SAVED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/page/testdata/gating.json");
 
 #[test]
@@ -104,7 +104,7 @@ fn what_is_no_report_or_can_not_be_written_is_named() {
         (&["report", &other, "--output", &page], 2, "is no report of `federation-sim run --output json`"),
         (&["report", "/nowhere/run.json", "--output", &page], 4, "report /nowhere/run.json: "),
         (&["report", SAVED, "--output", &nowhere], 4, &nowhere),
-        // Found out before anything starts: the node would not.
+        // Reported before the run starts: the node could not start.
         (&["run", "healthy", "--node-binary", "/bin/false", "--report", &nowhere], 4, &nowhere),
     ];
     for (arguments, code, part) in table {
@@ -119,7 +119,7 @@ fn what_is_no_report_or_can_not_be_written_is_named() {
     assert!(!std::path::Path::new(&page).exists(), "nothing is left of a page that was not made");
 }
 
-/// Waits until the process has blocked SIGINT (signal 2, the second bit of the mask the kernel shows).
+/// Waits until the process has blocked SIGINT (signal 2, the second bit of the kernel's signal mask).
 fn blocks_interrupts(pid: u32) {
     let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
     let blocks = || {

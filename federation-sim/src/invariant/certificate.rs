@@ -1,4 +1,4 @@
-//! What certificates must be: of their block, by a quorum of the members, and verifying.
+//! Invariants of certificates: each belongs to its block, is signed by a quorum of the members, and verifies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +9,8 @@ use alys_node::ops::view::{BlockView, GenesisView};
 use super::InvariantResult;
 use crate::record::Record;
 
-/// Every certificate is for its block, and is signed by at least the required number of the members it
-/// names. Members agree on who the members are.
+/// Every certificate is for its block and is signed by at least the required number of the members it names. All
+/// members agree on the roster.
 pub(super) fn certificates_verify(record: &Record, finding: &mut InvariantResult) {
     let mut books: BTreeMap<&str, Book> = BTreeMap::new();
     let mut genesis_hashes = BTreeSet::new();
@@ -26,7 +26,7 @@ pub(super) fn certificates_verify(record: &Record, finding: &mut InvariantResult
     if genesis_hashes.len() > 1 {
         finding.violations.push(format!("members give different genesis hashes: {genesis_hashes:?}"));
     }
-    // The same certificate at several members is verified once: pairings are slow.
+    // A certificate that several members have is verified once, because pairings are slow.
     let mut seen = BTreeSet::new();
     for (name, block) in record.blocks() {
         let certificate = &block.certificate;
@@ -45,7 +45,7 @@ pub(super) fn certificates_verify(record: &Record, finding: &mut InvariantResult
     }
 }
 
-/// The members' names and keys as genesis has them.
+/// Names and keys of the members, from genesis.
 struct Book {
     chain_id: String,
     members: Vec<(String, PublicKey)>,
@@ -133,7 +133,7 @@ pub(crate) mod tests {
         record
     }
 
-    /// A block whose certificate these members, by index, have signed.
+    /// A block with a certificate signed by the members with these indices.
     fn certified(height: u64, signers: &[usize]) -> BlockView {
         let mut block = block(height, 1);
         let hash = fixed::<32>(&block.hash).expect("a hash");

@@ -1,4 +1,4 @@
-//! What chains must be: one, linked, growing, and in the end the same everywhere.
+//! Invariants of chains: linked, growing, and identical on all members at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ pub(super) fn one_block_per_height(record: &Record, finding: &mut InvariantResul
     }
 }
 
-/// The height a member gives never falls, not across restarts either.
+/// The height a member reports never decreases, even across restarts.
 pub(super) fn heights_never_go_back(record: &Record, finding: &mut InvariantResult) {
     for (name, member) in &record.members {
         finding.observations += member.height_readings;
@@ -32,7 +32,7 @@ pub(super) fn heights_never_go_back(record: &Record, finding: &mut InvariantResu
     }
 }
 
-/// Each block names the block below as its parent, and the first names the member's genesis.
+/// Each block names the block below as its parent; the first block names the member's genesis.
 pub(super) fn chain_linked(record: &Record, finding: &mut InvariantResult) {
     for (name, member) in &record.members {
         for block in member.blocks.values().flatten() {
@@ -56,8 +56,8 @@ pub(super) fn chain_linked(record: &Record, finding: &mut InvariantResult) {
     }
 }
 
-/// Whatever block any member ever had, every member read at the closing has, as far as its height goes; and
-/// the highest block ever seen is not above all of them.
+/// Every member in the final observation has, up to its own height, every block that any member ever had; and the
+/// highest block ever observed is not above all of them.
 pub(super) fn no_finalised_block_lost(record: &Record, finding: &mut InvariantResult) {
     let Some(closing) = record.closing.as_ref().filter(|closing| !closing.members.is_empty()) else {
         return;
@@ -79,11 +79,11 @@ pub(super) fn no_finalised_block_lost(record: &Record, finding: &mut InvariantRe
     }
 }
 
-/// No chain holds a transaction twice.
+/// No chain contains a transaction twice.
 pub(super) fn transactions_at_most_once(record: &Record, finding: &mut InvariantResult) {
     for (name, member) in &record.members {
         let mut first: BTreeMap<&str, u64> = BTreeMap::new();
-        // Of a height with contradicting blocks the first counts; the contradiction is another invariant's.
+        // At a height with contradicting blocks the first counts; another invariant reports the contradiction.
         for block in member.blocks.values().filter_map(|blocks| blocks.first()) {
             for transaction in &block.transactions {
                 let before = first.insert(transaction, block.height);
@@ -96,8 +96,8 @@ pub(super) fn transactions_at_most_once(record: &Record, finding: &mut Invariant
     }
 }
 
-/// Those that run at the end have the same block at their common height, and unless a link was still cut
-/// none is more than one block ahead of another.
+/// Members that run at the end have the same block at their common height. Unless a link was still cut, none is more
+/// than one block ahead of another.
 pub(super) fn agreement_after_healing(record: &Record, finding: &mut InvariantResult) {
     let Some(closing) = record.closing.as_ref().filter(|closing| !closing.members.is_empty()) else {
         return;

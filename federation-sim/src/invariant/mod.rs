@@ -1,12 +1,12 @@
-//! The invariants: named predicates over what was observed of a run.
+//! The invariants: named predicates over the observations of a run.
 //!
-//! Each says how many facts it looked at, because a predicate that looked at none proves nothing: it does
-//! not hold. They trust no member: what one says is held against what it said before, against what the
-//! others say, and against its signatures. They read the record and nothing else.
+//! Each result includes the number of facts checked; with none, the invariant does not hold, because it proves nothing.
+//! The invariants trust no member: a member's reports are compared with its earlier reports, with the reports of
+//! others, and with its signatures. They read only the record.
 //!
-//! `chain` looks at blocks and heights, `certificate` at certificates, `signature` at what members say
-//! they signed and when, `received` at what others received of them. Members that were told to break the protocol are not
-//! judged by what they sign.
+//! `chain` checks blocks and heights, `certificate` certificates, `signature` the signatures that members report and
+//! their times, `received` the statements that others received from them. The signatures of members that were told to
+//! break the protocol are not judged.
 
 mod certificate;
 mod chain;
@@ -16,19 +16,19 @@ mod signature;
 use crate::record::Record;
 use crate::step::{Action, Step};
 
-/// What came of one invariant.
+/// Result of one invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvariantResult {
-    /// The invariant's name.
+    /// Name of the invariant.
     pub name: &'static str,
-    /// Facts it looked at.
+    /// Number of facts checked.
     pub observations: u64,
-    /// Facts that contradict it, in sentences.
+    /// Facts that contradict the invariant, in sentences.
     pub violations: Vec<String>,
 }
 
 impl InvariantResult {
-    /// Whether it looked at something and nothing contradicts it.
+    /// Whether facts were checked and none contradicts the invariant.
     pub fn held(&self) -> bool {
         self.observations > 0 && self.violations.is_empty()
     }
@@ -45,7 +45,7 @@ impl InvariantResult {
 /// A named predicate.
 struct Invariant {
     name: &'static str,
-    /// Whether the scenario has what the invariant is about.
+    /// Whether the scenario does what the invariant is about.
     applies: fn(&Record) -> bool,
     look: fn(&Record, &mut InvariantResult),
 }
@@ -77,7 +77,7 @@ const ALL: [Invariant; 9] = [
     Invariant { name: "agreement-after-healing", applies: |_| true, look: chain::agreement_after_healing },
 ];
 
-/// Looks at everything observed.
+/// Checks every invariant that applies.
 pub fn check_all(record: &Record) -> Vec<InvariantResult> {
     let applying = ALL.iter().filter(|invariant| (invariant.applies)(record));
     applying
@@ -109,14 +109,14 @@ pub(crate) mod tests {
         finding.unwrap_or_else(|| panic!("{name} does not apply"))
     }
 
-    /// Held, with this many facts.
+    /// Asserts that the invariant holds, with this many facts.
     pub(crate) fn holds(record: &Record, name: &str, observations: u64) {
         let finding = look(record, name);
         assert!(finding.held(), "{finding:?}");
         assert_eq!(finding.observations, observations, "{name}");
     }
 
-    /// Not held, and this is said of it.
+    /// Asserts that the invariant does not hold, with a violation that contains `part`.
     pub(crate) fn broken(record: &Record, name: &str, part: &str) {
         let finding = look(record, name);
         assert!(!finding.held(), "{name} held");

@@ -1,4 +1,4 @@
-//! What members signed, by what others received of it: a member's own journal can not disagree with itself.
+//! Invariants of signatures, checked by what others received: a member's own journal never contradicts itself.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use alys_node::ops::view::GateDecision;
 use super::InvariantResult;
 use crate::record::{MemberRecord, Record};
 
-/// A statement that somebody received.
+/// A statement that a member received.
 struct Heard<'a> {
     by: &'a str,
     at_ms: u64,
@@ -16,7 +16,7 @@ struct Heard<'a> {
     block: Option<&'a str>,
 }
 
-/// Every statement that was received of a member that keeps to the protocol.
+/// Every statement that was received from an honest member.
 fn heard(record: &Record) -> impl Iterator<Item = Heard<'_>> {
     let byzantine = record.byzantine();
     let honest = move |author: &str| !byzantine.contains(author);
@@ -36,8 +36,8 @@ fn say(block: Option<&str>) -> &str {
     block.unwrap_or("nil")
 }
 
-/// Nobody has received two different statements of one member for one height, round and step, nor one that contradicts
-/// the member's journal or is missing there; and nobody has evidence against a member that keeps to the protocol.
+/// No member has received two different statements of one author for one height, round and step, nor one that
+/// contradicts the author's journal or is missing in it; and no member has evidence against an honest member.
 pub(super) fn no_double_sign(record: &Record, finding: &mut InvariantResult) {
     let mut first: BTreeMap<_, (&str, Option<&str>)> = BTreeMap::new();
     for Heard { by, author, place, block, .. } in heard(record) {
@@ -66,7 +66,7 @@ pub(super) fn no_double_sign(record: &Record, finding: &mut InvariantResult) {
     }
 }
 
-/// Whether a member's journal, read to its end, has a statement; nothing where it was not read so far.
+/// Whether a member's journal contains a statement; `None` if the journal was not read that far.
 fn is_in_journal(
     record: &Record,
     author: &str,
@@ -74,14 +74,14 @@ fn is_in_journal(
     block: Option<&str>,
 ) -> Option<bool> {
     let closing = record.closing.as_ref()?.members.get(author)?;
-    // What was signed above may have been signed after the journal was read.
+    // Statements above this height may have been signed after the journal was read.
     if height > closing.height {
         return None;
     }
     Some(signed_at_ms(record.members.get(author)?, (height, round, step), block).is_some())
 }
 
-/// When a member signed a statement, by its journal.
+/// Time at which a member signed a statement according to its journal, milliseconds since the Unix epoch.
 fn signed_at_ms(
     member: &MemberRecord,
     (height, round, step): (u64, u32, &str),
@@ -92,16 +92,16 @@ fn signed_at_ms(
     member.signatures.range(from..=to).next().map(|(_, signature)| signature.at_ms)
 }
 
-/// A statement for a height is signed after the height below was decided and before anybody receives it. The author's
-/// gate was open at some moment between.
+/// A statement for a height is signed after the height below was decided and before any member receives it. The
+/// author's gate must have been open at some time in between.
 ///
 /// ```text
 /// height below decided ──────────── received
-/// author's gate   closed ───► open ─────────      may be
-///                 closed ────────────────────     was signed while it was closed
+/// author's gate   closed ───► open ─────────      allowed
+///                 closed ────────────────────     violation: signed while closed
 /// ```
 pub(super) fn no_signature_while_gate_closed(record: &Record, finding: &mut InvariantResult) {
-    // Times of clocks that a step set are in no order.
+    // Timestamps of clocks that a step set cannot be ordered.
     if record.members.keys().any(|name| record.has_set_clock(name)) {
         return;
     }
@@ -109,7 +109,7 @@ pub(super) fn no_signature_while_gate_closed(record: &Record, finding: &mut Inva
     for Heard { by, at_ms, author, place, block } in heard(record) {
         let (height, round, step) = place;
         let Some(member) = record.members.get(author) else { continue };
-        // Times of members whose clocks differ can not be compared.
+        // Received before it was signed: the clocks differ, so the timestamps cannot be compared.
         if signed_at_ms(member, place, block).is_some_and(|signed_ms| signed_ms > at_ms) {
             continue;
         }
@@ -126,8 +126,8 @@ pub(super) fn no_signature_while_gate_closed(record: &Record, finding: &mut Inva
     }
 }
 
-/// Whether a member's gate may have been open at some moment from `from_ms` to `to_ms`; nothing where its decisions
-/// were not read.
+/// Whether a member's gate may have been open at some time from `from_ms` to `to_ms`; `None` if its decisions were not
+/// read.
 fn may_have_been_open(
     record: &Record,
     name: &str,
@@ -137,7 +137,7 @@ fn may_have_been_open(
 ) -> Option<bool> {
     let closing = record.closing.as_ref()?.members.get(name)?;
     let mut decisions = member.gate.iter().peekable();
-    // Decisions before the first one that is listed were not read.
+    // Decisions before the first listed one were not read.
     let ((_, first), record) = decisions.peek()?;
     if *first > 1 && from_ms < record.at_ms {
         return None;
@@ -145,7 +145,7 @@ fn may_have_been_open(
     while let Some(((incarnation, _), record)) = decisions.next() {
         let next = decisions.peek();
         let until_ms = next.map_or(u64::MAX, |(_, next)| next.at_ms);
-        // A member that ended may have decided more than was read of it.
+        // A member that ended may have made decisions that were never read.
         let is_last = next.is_none_or(|((of, _), _)| of != incarnation);
         let is_unread = is_last && *incarnation != closing.incarnation;
         let is_open = record.decision == GateDecision::Open || is_unread;
@@ -166,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    /// `by` received a prevote of node-1 for height 1, round 0.
+    /// Records that `by` received a prevote of node-1 for height 1, round 0.
     fn receive(record: &mut Record, by: &str, block: Option<&str>, at_ms: u64) {
         let key = ("node-1".to_owned(), 1, 0, "prevote".to_owned(), block.map(str::to_owned));
         record.members.get_mut(by).expect("a member").received.insert(key, at_ms);
@@ -247,7 +247,7 @@ mod tests {
         closing(&mut record, &[("node-1", 1, 1)], true);
         receive(&mut record, "node-2", None, 50);
         broken(&record, name, "its gate was closed all the while");
-        // It opened a moment before.
+        // The gate was open shortly before.
         decide(&mut record, 1, 2, 40, Open);
         decide(&mut record, 1, 3, 45, Closed);
         holds(&record, name, 1);
@@ -257,7 +257,7 @@ mod tests {
     fn decisions_that_were_not_read_excuse_a_statement() {
         use GateDecision::Closed;
         let name = "no-signature-while-gate-closed";
-        // Killed: it may have decided more.
+        // The member was killed: it may have made decisions that were never read.
         let mut record = empty();
         decide(&mut record, 1, 1, 0, Closed);
         decide(&mut record, 2, 1, 60, Closed);
@@ -265,7 +265,7 @@ mod tests {
         record.closing.as_mut().expect("closed").members.get_mut("node-1").expect("read").incarnation = 2;
         receive(&mut record, "node-2", None, 50);
         holds(&record, name, 1);
-        // The first ones are forgotten.
+        // The earliest decisions are no longer listed.
         let mut record = empty();
         decide(&mut record, 1, 7, 80, Closed);
         closing(&mut record, &[("node-1", 1, 1)], true);

@@ -1,4 +1,5 @@
-//! What members may sign, by what they say themselves: only while their gate is open, and never two things in one place.
+//! Invariants of signatures, checked by each member's own journal: sign only while the gate is open, and never
+//! equivocate.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,7 @@ use alys_node::ops::view::{GateDecision, GateRecord, SignatureView};
 use super::InvariantResult;
 use crate::record::{MemberRecord, Record};
 
-/// A member signs only while its own gate is open: at the time of the signature, and by the decision the
+/// A member signs only while its own gate is open: at the time of the signature, and according to the decision that the
 /// signature names.
 ///
 /// ```text
@@ -15,12 +16,12 @@ use crate::record::{MemberRecord, Record};
 /// signatures      ✓ (1)   ✓ (1)      ✗ (1)  ✗ (2)     ✓ (3)
 /// ```
 ///
-/// A gate that closes because nobody renewed its verdict has a decision of its own, as of the moment at which the
-/// lease ran out, so that a signature after it is found too.
+/// A gate that closes because its verdict was not renewed records a decision with the time at which the lease expired,
+/// so signatures after that time are found too.
 ///
-/// A member that was killed may have signed by a decision that was never read; such a signature is not
-/// counted. A member read at the closing has no such excuse. Of a member whose clock a step set, only the decisions
-/// count.
+/// A killed member may have signed by a decision that was never read; such a signature is not counted. For the
+/// incarnation in the final observation it is a violation. For a member whose clock a step set, only the decisions are
+/// compared, not the times.
 pub(super) fn no_signature_while_gate_closed(record: &Record, finding: &mut InvariantResult) {
     let byzantine = record.byzantine();
     for (name, member) in record.members.iter().filter(|(name, _)| !byzantine.contains(name.as_str())) {
@@ -43,7 +44,7 @@ pub(super) fn no_signature_while_gate_closed(record: &Record, finding: &mut Inva
     }
 }
 
-/// Whether a gate decision admits a signature.
+/// Whether a gate decision permits a signature.
 enum Admission {
     Proper,
     Improper(String),
@@ -69,7 +70,7 @@ fn admission(
     if by.decision != GateDecision::Open {
         return Admission::Improper(format!("decision {sequence} of its gate was closed: {}", by.reason));
     }
-    // Times of a clock that was set are in no order.
+    // Timestamps of a clock that was set cannot be ordered.
     if !by_time {
         return Admission::Proper;
     }
@@ -86,7 +87,7 @@ fn admission(
     }
 }
 
-/// A member never signs two different things at the same height, round and step, not across crashes either.
+/// A member never signs two different values at the same height, round and step, even across crashes.
 pub(super) fn no_double_sign(record: &Record, finding: &mut InvariantResult) {
     let byzantine = record.byzantine();
     for (name, member) in record.members.iter().filter(|(name, _)| !byzantine.contains(name.as_str())) {
@@ -132,7 +133,7 @@ mod tests {
         member.signatures.insert(signature_key(&signature), signature);
     }
 
-    /// Decisions 1 closed at 0, 2 open at 100, 4 closed at 200, 6 open at 300.
+    /// Decisions: 1 closed at 0 ms, 2 open at 100, 4 closed at 200, 6 open at 300.
     fn gated() -> Record {
         let mut record = empty();
         decide(&mut record, 1, 0, GateDecision::Closed);

@@ -1,16 +1,16 @@
-//! A stretch of a run as a drawing: what was done, each member's process, gate and blocks, and the time between blocks.
+//! Draws a period of a run: the steps, each member's process, gate and blocks, and the time between blocks.
 //!
 //! ```text
 //!            │ kill node-4                 labels
 //! ───────────▼───────────────────── 0 s    axis
 //! node-1  process ██████████████████
-//!         gate    ▁▁▁▁▁▁▁▁██▁▁▁▁▁▁▁▁       an open gate is a low line, a closed one stands up
+//!         gate    ▁▁▁▁▁▁▁▁██▁▁▁▁▁▁▁▁       an open gate is a low line, a closed one a tall bar
 //!         blocks  | | | |     | | |
 //! …
 //! blocks' distance  ▂ ▂ ▂ ▂ █ ▂ ▂          on the same axis
 //! ```
 //!
-//! Everything that is told by a colour is told by a shape, a pattern or a word as well.
+//! Everything shown by a colour is also shown by a shape, a pattern or a word.
 
 use std::fmt::{self, Write as _};
 
@@ -25,35 +25,35 @@ use crate::report::{MemberLine, Report, StepLine};
 use crate::timeline::MemberState;
 
 const WIDTH: f64 = 1_220.0;
-/// The least room for names and the strips' labels, the most, and what the labels take of it.
+/// Minimum and maximum width for names and strip labels, and the part of it for the labels.
 const LEFT: std::ops::RangeInclusive<f64> = 150.0..=400.0;
 const STRIP_LABELS: f64 = 62.0;
 const RIGHT: f64 = 1_160.0;
-/// The size of texts, and their rows above the axis.
+/// Font sizes, and the number and height of the label rows above the axis.
 const SIZE: f64 = 12.0;
 const SMALL: f64 = 11.0;
 const NAME: f64 = 14.0;
 const LABEL_ROWS: usize = 5;
 const LABEL_ROW: f64 = 17.0;
-/// What one member takes up, and its strips.
+/// Height of one member's lane, and of its strips.
 const LANE: f64 = 68.0;
 const PROCESS: f64 = 20.0;
 const GATE: f64 = 18.0;
 const BLOCKS: f64 = 10.0;
 const STRIP_GAP: f64 = 3.0;
-/// The chart of intervals.
+/// Height of the chart of block intervals.
 const INTERVALS: f64 = 72.0;
-/// Bars and marks closer to each other than this are drawn as one.
+/// Minimum distance between bars or marks; closer ones are drawn as one.
 const APART_MIN: f64 = 1.5;
-/// Intervals are drawn up to so many block times; longer ones reach over the top and say how long they are.
+/// Height of the interval chart in block times; longer intervals exceed the chart and are labelled with their length.
 const INTERVAL_TOP: u64 = 3;
 
-/// What is drawn.
+/// A drawing of one period.
 pub(super) struct Chart<'a> {
     pub(super) report: &'a Report,
     pub(super) from_ms: u64,
     pub(super) to_ms: u64,
-    /// Unique in the page.
+    /// Identifier, unique in the page.
     pub(super) id: &'a str,
     pub(super) title: &'a str,
 }
@@ -65,7 +65,7 @@ struct Event<'a> {
     place: Option<label::LabelPlace>,
 }
 
-/// The explanation of lanes, once for all drawings.
+/// Writes the legend, once for all drawings.
 pub(super) fn legend(html: &mut String) -> fmt::Result {
     html.push_str("<svg width=\"0\" height=\"0\" aria-hidden=\"true\" class=\"defs\"><defs>");
     let pattern = |id: &str, inner: &str| {
@@ -133,13 +133,13 @@ impl Chart<'_> {
         Ok(())
     }
 
-    /// Where the axis begins: behind the longest name, if there is room for it.
+    /// Position of the start of the axis: right of the longest name, within [`LEFT`].
     fn left(&self) -> f64 {
         let names = self.report.members.iter().map(|member| label::width(&member.name, NAME));
         (names.fold(0.0, f64::max) + STRIP_LABELS).clamp(*LEFT.start(), *LEFT.end())
     }
 
-    /// The drawing in words, for those who do not see it. The tables below have the rest.
+    /// Describes the drawing in words, for readers who cannot see it. The tables below contain the rest.
     fn description(&self) -> String {
         let lives = |member: &MemberLine| {
             let stretches = lane::lives(member, self.from_ms, self.to_ms);
@@ -157,7 +157,7 @@ impl Chart<'_> {
     }
 
     fn events(&self, scale: Scale) -> Vec<Event<'_>> {
-        // What begins where a part ends is the next one's.
+        // A step exactly at the end of a section belongs to the next section.
         let is_here =
             |at_ms: u64| scale.shows(at_ms) && (at_ms < self.to_ms || self.to_ms >= self.report.duration_ms);
         let mut steps: Vec<_> =
@@ -207,7 +207,7 @@ impl Chart<'_> {
             let fault = is_fault(step);
             let class = if fault { "fault" } else { "other" };
             let title = format!("{} at {}", step.step, seconds(step.at_ms));
-            // Marks in one place are one mark; a text always has its line.
+            // Marks at the same position are drawn once; a text always has its line.
             if place.is_none() && x - last < APART_MIN {
                 continue;
             }
@@ -395,12 +395,12 @@ impl Chart<'_> {
     }
 }
 
-/// What a step is called on the axis, from all there is to say to the least.
+/// Label texts of a step, from the longest to the shortest.
 fn texts(step: &StepLine) -> Vec<String> {
     let told = step.step.as_str();
     let until = |end: &str| told.split(end).next().unwrap_or(told).to_owned();
     if step.kind == "fault" {
-        // `panic chain of node-2 in mid-slot, until it runs again, within 5s`
+        // Example: `panic chain of node-2 in mid-slot, until it runs again, within 5s`
         return vec![until(","), until(" in mid-slot"), until(" of "), until(" ")];
     }
     let who = step.members.join(", ");
@@ -408,7 +408,7 @@ fn texts(step: &StepLine) -> Vec<String> {
     vec![until(" within "), named, step.kind.clone()]
 }
 
-/// A duration in as few characters as it can be told in.
+/// Formats a duration in as few characters as possible.
 fn short(ms: u64) -> String {
     match ms {
         ..1_000 => format!("{ms} ms"),
@@ -417,7 +417,7 @@ fn short(ms: u64) -> String {
     }
 }
 
-/// What holds, in a word or two.
+/// The state in a word or two.
 fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::MemberState(life) | Kind::Many(life) => life.as_str(),
@@ -427,10 +427,10 @@ fn word(kind: Kind) -> &'static str {
     }
 }
 
-/// One stretch of one strip: a shape, what hover tells, and in text what fits.
+/// Draws one interval of a strip: a shape, a tooltip, and as much text as fits.
 fn strip(html: &mut String, scale: Scale, stretch: &Stretch, y: f64, height: f64) -> fmt::Result {
     let x = scale.x(stretch.from_ms);
-    // What is too short to be seen is seen nevertheless.
+    // Intervals too short to be visible get a minimum width.
     let width = (scale.x(stretch.to_ms) - x).max(1.0);
     let word = word(stretch.kind);
     let (class, top, tall) = match stretch.kind {
@@ -474,7 +474,7 @@ fn strip(html: &mut String, scale: Scale, stretch: &Stretch, y: f64, height: f64
     };
     if let Some(text) = text {
         let wide = label::width(&text, SMALL) + 2.0;
-        // Behind it the pattern is covered, so that the text is read.
+        // Covers the pattern behind the text, so that the text is readable.
         writeln!(
             html,
             "<rect class=\"plate {class} {word}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{wide:.1}\" height=\"{:.1}\"/>\

@@ -1,11 +1,11 @@
-//! Text that others have written, made harmless where it is written into a page.
+//! Escapes untrusted text for use in a page.
 
 use std::fmt::{self, Write as _};
 
-/// A text as it may stand between tags and in quoted attributes.
+/// Text escaped for use between tags and in quoted attributes.
 ///
-/// Besides what HTML gives a meaning to, what would hide or turn text around is replaced: control characters, and the
-/// marks that change the direction of writing.
+/// Besides HTML's special characters, this replaces characters that hide or reorder text: control characters, and marks
+/// that change the writing direction.
 #[derive(Clone, Copy, Debug)]
 pub struct Text<'a>(pub &'a str);
 
@@ -32,14 +32,15 @@ fn is_hidden(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// JSON as it may stand in a `<script>`: the same value, and nothing that ends the element or opens a comment.
+/// JSON escaped for use in a `<script>` element: the same value, without text that ends the element or opens a comment.
 ///
-/// The characters replaced stand in JSON only within strings, where their escapes mean the same.
+/// The replaced characters occur in JSON only within strings, where their escapes have the same meaning.
 pub fn json(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            // Whitespace stands between strings. Of the others each has four digits.
+            // Whitespace also occurs between strings, so it is kept. All other replaced characters fit in four
+            // hexadecimal digits.
             c if matches!(c, '<' | '>' | '&') || is_hidden(c) && !c.is_ascii_whitespace() => {
                 write!(safe, "\\u{:04x}", u32::from(c)).expect("writing to a string does not fail");
             }

@@ -1,4 +1,4 @@
-//! Texts in a drawing: how wide they are, what fits, and where those on one axis stand so that none covers another.
+//! Places texts in a drawing: their width, what fits, and positions on one axis such that no text covers another.
 //!
 //! ```text
 //! │ kill node-4                      row 1
@@ -6,14 +6,14 @@
 //! ─┴────────┴──────────────── axis
 //! ```
 //!
-//! Every text stands to the right of its own line, which runs down to the axis. A line must cross no other text, so
-//! of two that are near each other the later one stands closer to the axis. Going from the right to the left each
-//! text takes the lowest row that is above all it reaches over.
+//! Every text is to the right of its own line, which runs down to the axis. A line must not cross another text, so of
+//! two close texts the later one is closer to the axis. From right to left, each text takes the lowest row above all
+//! texts that it reaches over.
 
-/// Between a text and the next line.
+/// Minimum distance between a text and the next line.
 const GAP: f64 = 8.0;
 
-/// The width of a text, rather too wide than too narrow: a drawing does not know its reader's fonts.
+/// Estimated width of a text. Overestimates rather than underestimates, because the reader's fonts are unknown.
 pub(super) fn width(text: &str, size: f64) -> f64 {
     let of = |c: char| match c {
         'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '|' | '\'' | ' ' | '!' => 0.36,
@@ -27,7 +27,7 @@ pub(super) fn width(text: &str, size: f64) -> f64 {
     text.chars().map(of).sum::<f64>() * size
 }
 
-/// The text, or as much of its beginning as fits with an ellipsis; `None` if less than three characters would.
+/// The text, or its beginning with an ellipsis if it is too wide; `None` if fewer than three characters fit.
 pub(super) fn fit(text: &str, size: f64, room: f64) -> Option<String> {
     if width(text, size) <= room {
         return Some(text.to_owned());
@@ -46,25 +46,25 @@ pub(super) fn fit(text: &str, size: f64, room: f64) -> Option<String> {
     (kept.chars().count() >= 3).then(|| format!("{kept}…"))
 }
 
-/// A text that wants a place.
+/// A text to be placed.
 #[derive(Clone, Debug)]
 pub(super) struct Wish {
-    /// Where its line is.
+    /// Position of its line.
     pub(super) x: f64,
-    /// What it says, the best first; the first that finds a place is taken.
+    /// Alternative texts, the best first; the first one that fits is used.
     pub(super) texts: Vec<String>,
 }
 
-/// Where a text stands.
+/// Position of a placed text.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct LabelPlace {
-    /// Which of its texts.
+    /// The chosen text.
     pub(super) text: String,
-    /// Its row, 0 closest to the axis.
+    /// Row; 0 is closest to the axis.
     pub(super) row: usize,
 }
 
-/// Gives texts their places, in `rows` rows that end at `right`. Who finds none is left out.
+/// Places texts in `rows` rows that end at `right`. A text that does not fit is omitted.
 ///
 /// `wishes` are in order of `x`.
 pub(super) fn place(wishes: &[Wish], size: f64, rows: usize, right: f64) -> Vec<Option<LabelPlace>> {
@@ -137,7 +137,7 @@ mod tests {
                 let end = x + width(&place.text, 11.0);
                 prop_assert!(end <= 1_000.0);
                 for (later, other) in &placed[index + 1..] {
-                    // Whatever stands at or behind the same line is either beyond this text or below it.
+                    // A text whose line is at or after this one's is either beyond this text or below it.
                     prop_assert!(*later >= end || other.row < place.row);
                 }
             }

@@ -1,27 +1,27 @@
-//! What a member was, and what its gate said, as stretches of time without gaps.
+//! Computes a member's process states and gate decisions as time intervals without gaps.
 
 use alys_node::ops::view::GateDecision;
 
 use crate::report::{GateLine, MemberLine, Report};
 use crate::timeline::{LifeLine, MemberState};
 
-/// What holds over a stretch of time.
+/// State during an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The member's process.
+    /// State of the member's process.
     MemberState(MemberState),
-    /// Its gate.
+    /// Decision of its gate.
     Gate(GateDecision),
-    /// No process runs that could have a gate, or it has not decided yet.
+    /// No process runs that could have a gate, or the gate has not decided yet.
     NoGate,
-    /// Too many changes to be told apart at this scale, the worst of which is this.
+    /// Several process states, too short to draw separately; the value is the worst of them.
     Many(MemberState),
-    /// The same of the gate.
+    /// Several gate decisions, too short to draw separately; the value is the worst of them.
     ManyGates(GateDecision),
 }
 
 impl Kind {
-    /// How much a reader must not miss it.
+    /// Priority of the state when short intervals are merged; the highest is shown.
     fn weight(self) -> usize {
         match self {
             Self::MemberState(life) | Self::Many(life) => {
@@ -43,13 +43,13 @@ impl Kind {
     }
 }
 
-/// A stretch of time, and what holds over it.
+/// A time interval and the state during it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stretch {
     pub(super) from_ms: u64,
     pub(super) to_ms: u64,
     pub(super) kind: Kind,
-    /// Why, or more about it; may be empty.
+    /// Reason or details; may be empty.
     pub(super) note: String,
 }
 
@@ -59,25 +59,25 @@ impl Stretch {
     }
 }
 
-/// A time at which a gate was closed.
+/// An interval during which a gate was closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClosedStretch {
     pub(super) member: String,
     pub(super) from_ms: u64,
     pub(super) to_ms: u64,
-    /// Whether it was still closed when the run, or the member's life, ended.
+    /// Whether the gate was still closed when the run, or the member's incarnation, ended.
     pub(super) is_open_ended: bool,
     pub(super) reason: String,
 }
 
-/// What a member was from `from_ms` to `to_ms`.
+/// Process states of a member from `from_ms` to `to_ms`.
 pub(super) fn lives(member: &MemberLine, from_ms: u64, to_ms: u64) -> Vec<Stretch> {
     let turns =
         member.lives.iter().map(|line| (line.at_ms, Kind::MemberState(line.state), line.note.clone()));
     stretches(turns.collect(), (Kind::MemberState(MemberState::Up), String::new()), from_ms, to_ms)
 }
 
-/// What a member's gate said from `from_ms` to `to_ms`. A member that stands still, or has not started, says nothing.
+/// Gate decisions of a member from `from_ms` to `to_ms`. A member that is paused, down or starting has no gate.
 pub(super) fn gates(report: &Report, member: &MemberLine, from_ms: u64, to_ms: u64) -> Vec<Stretch> {
     stretches(gate_turns(report, member), (Kind::NoGate, String::new()), from_ms, to_ms)
 }
@@ -90,7 +90,7 @@ fn gate_turns(report: &Report, member: &MemberLine) -> Vec<(u64, Kind, String)> 
     moments.dedup();
     let turn = |at_ms: u64| {
         let life = member.lives.iter().rfind(|line| line.at_ms <= at_ms);
-        // A process that starts anew knows nothing of what the one before it decided.
+        // A restarted process does not know the decisions of the incarnation before.
         let begins =
             member.lives.iter().rfind(|line| line.state == MemberState::Starting && line.at_ms <= at_ms);
         let since = begins.map_or(0, |line| line.at_ms);
@@ -107,7 +107,7 @@ fn gate_turns(report: &Report, member: &MemberLine) -> Vec<(u64, Kind, String)> 
     moments.into_iter().map(turn).collect()
 }
 
-/// Every time a gate closed, in order. What a member begins its life with is no halt.
+/// Every time a gate closed, in order of time. The initial state of an incarnation is not a halt.
 pub(super) fn halts(report: &Report) -> Vec<ClosedStretch> {
     let of_member = |member: &MemberLine| {
         let stretches = gates(report, member, 0, report.duration_ms);
@@ -131,7 +131,7 @@ pub(super) fn halts(report: &Report) -> Vec<ClosedStretch> {
                 });
             }
             if decision == GateDecision::Closed && !was_open {
-                // It says why anew, or goes on after it stood still.
+                // The closed gate has a new reason, or the member was resumed after a pause.
                 if let Some(last) = halts.last_mut().filter(|last| last.is_open_ended) {
                     last.to_ms = stretch.to_ms;
                 }
@@ -148,7 +148,7 @@ pub(super) fn halts(report: &Report) -> Vec<ClosedStretch> {
     halts
 }
 
-/// What holds from each turn to the next, within a range; `before` until the first.
+/// Intervals from each change to the next, within a range; `before` is the state until the first change.
 fn stretches(
     turns: Vec<(u64, Kind, String)>,
     before: (Kind, String),
@@ -173,11 +173,11 @@ fn stretches(
     found
 }
 
-/// The same with what is shorter than `least_ms` put together, the worst of it showing: so that a drawing of a long
-/// run stays small, and shows every halt.
+/// Merges neighbouring intervals shorter than `least_ms` and shows the worst state of each group, so that the drawing
+/// of a long run stays small and still shows every halt.
 pub(super) fn squeeze(stretches: Vec<Stretch>, least_ms: u64) -> Vec<Stretch> {
     let mut squeezed: Vec<Stretch> = Vec::new();
-    // Whether the last one is put together, and may take in more.
+    // Whether the last interval is shorter than `least_ms` and can absorb the next one.
     let mut is_short = false;
     for stretch in stretches {
         match squeezed.last_mut() {

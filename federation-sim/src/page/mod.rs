@@ -1,12 +1,12 @@
-//! The report as one HTML page that needs nothing besides itself.
+//! Renders the report as one self-contained HTML page.
 //!
-//! A pure function of a [`Report`]: the page of a saved report is the page of the run. It decides where things stand,
-//! never whether they are good: every verdict is the report's. Whatever text a member or a file gave is escaped where it
-//! is written, by [`escape::Text`], and nothing in the page runs.
+//! The page is a pure function of a [`Report`]: a saved report gives the same page as the run. This module decides the
+//! layout only; every verdict is the report's. All text from members or files is escaped where it is written, by
+//! [`escape::Text`], and the page contains no executable script.
 //!
 //! ```text
-//! Report ──► lane (what a member was, from when to when) ─┐
-//!            scale (a moment's place)                     ├─► chart ─┐
+//! Report ──► lane (a member's states as time intervals) ──┐
+//!            scale (position of a time on the axis)       ├─► chart ─┐
 //!            label (texts that do not overlap) ───────────┘          ├─► page
 //!            table ──────────────────────────────────────────────────┘
 //! ```
@@ -27,19 +27,19 @@ use crate::page::escape::Text;
 use crate::page::scale::seconds;
 use crate::report::{Report, StepLine, TrialLine};
 
-/// Trials that are drawn; of more, those that failed and the first ones.
+/// Number of trials drawn; if there are more, all failed ones and the earliest of the others.
 const TRIALS_DRAWN: usize = 60;
-/// The page's looks.
+/// Style sheet of the page.
 const STYLE: &str = include_str!("style.css");
 
-/// The page of a report.
+/// Renders the page of a report.
 pub fn page(report: &Report) -> String {
     let mut html = String::new();
     write_page(&mut html, report).expect("writing to a string does not fail");
     html
 }
 
-/// The verdict in a word, with a sign so that its colour is not needed.
+/// The verdict in a word, with a sign so that it does not depend on colour.
 fn verdict(passed: bool) -> &'static str {
     if passed { "✓ passed" } else { "✗ failed" }
 }
@@ -47,7 +47,7 @@ fn verdict(passed: bool) -> &'static str {
 fn write_page(html: &mut String, report: &Report) -> fmt::Result {
     let outcome = if report.passed { "passed" } else { "failed" };
     html.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
-    // The page may use its own style and nothing else, whatever a text in it says.
+    // The page may use its own style and nothing else, whatever its texts contain.
     html.push_str(
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
          img-src data:\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
@@ -98,7 +98,7 @@ fn header(html: &mut String, report: &Report) -> fmt::Result {
     writeln!(html, "<p class=\"sum\">{}</p>\n</header>", Text(&summary(report)))
 }
 
-/// The run in a few sentences.
+/// Summarizes the run in a few sentences.
 fn summary(report: &Report) -> String {
     let many = |count: usize, one: &str, several: &str| match count {
         1 => format!("1 {one}"),
@@ -123,7 +123,7 @@ fn summary(report: &Report) -> String {
     )
 }
 
-/// Whether a step hurts.
+/// Whether a step injects a fault.
 fn is_fault(step: &StepLine) -> bool {
     step.acts && matches!(step.kind.as_str(), "kill" | "pause" | "cut" | "delay" | "fault" | "attack")
 }
@@ -138,7 +138,7 @@ fn overview(html: &mut String, report: &Report) -> fmt::Result {
     Ok(())
 }
 
-/// One part of the story, ready to be drawn.
+/// One section of the steps, with the data to draw it.
 struct Part<'a> {
     number: usize,
     trial: &'a TrialLine,
@@ -165,7 +165,7 @@ impl Part<'_> {
     }
 }
 
-/// The parts of the story, each with its steps and its end.
+/// The sections of the steps, each with its steps and its end.
 fn parts(report: &Report) -> Vec<Part<'_>> {
     let steps = |from: usize, to: usize| report.steps.get(from..to.min(report.steps.len())).unwrap_or(&[]);
     let next = |index: usize| report.trials.get(index + 1).map_or(usize::MAX, |trial| trial.first_step);

@@ -1,25 +1,25 @@
-//! A moment's place on a time axis, and the axis's marks.
+//! Maps times to positions on an axis and chooses the axis's marks.
 
-/// The distances between marks that read well, in milliseconds.
+/// Allowed distances between marks, in milliseconds.
 const DISTANCES_MS: [u64; 16] = [
     100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000, 1_200_000,
     1_800_000, 3_600_000,
 ];
-/// Marks are at least so far apart, in units of the drawing.
+/// Minimum distance between marks, in units of the drawing.
 const MARK_DISTANCE_MIN: f64 = 64.0;
-/// An axis has no more marks than this, however long it is.
+/// Maximum number of marks on an axis of any length.
 const MARKS_MAX: u64 = 40;
 
-/// From moments to places.
+/// Maps times to positions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
-    /// Where the axis begins.
+    /// Time at the start of the axis, milliseconds since the run began.
     pub(super) from_ms: u64,
-    /// Where it ends.
+    /// Time at the end of the axis, milliseconds since the run began.
     pub(super) to_ms: u64,
-    /// The place of its beginning.
+    /// Position of the start of the axis.
     pub(super) left: f64,
-    /// The place of its end.
+    /// Position of the end of the axis.
     pub(super) right: f64,
 }
 
@@ -35,18 +35,18 @@ impl Scale {
         self.to_ms.saturating_sub(self.from_ms).max(1)
     }
 
-    /// The place of a moment; what is beyond an end is at that end.
+    /// Position of a time; times outside the axis are clamped to its ends.
     pub(super) fn x(&self, at_ms: u64) -> f64 {
         let since = at_ms.clamp(self.from_ms, self.to_ms.max(self.from_ms)) - self.from_ms;
         self.left + (self.right - self.left) * since as f64 / self.length_ms() as f64
     }
 
-    /// Whether a moment is on the axis.
+    /// Whether a time is on the axis.
     pub(super) fn shows(&self, at_ms: u64) -> bool {
         (self.from_ms..=self.to_ms).contains(&at_ms)
     }
 
-    /// Marks at round moments.
+    /// Marks at round times.
     pub(super) fn marks(&self) -> Vec<Mark> {
         let length = self.length_ms();
         let distance_min = length as f64 * MARK_DISTANCE_MIN / (self.right - self.left).max(1.0);
@@ -58,7 +58,7 @@ impl Scale {
     }
 }
 
-/// A moment of a run: `12 s`, `0.5 s`, `2:05`.
+/// Formats a time of a run: `12 s`, `0.5 s`, `2:05`.
 fn moment(at_ms: u64) -> String {
     match at_ms {
         120_000.. => format!("{}:{:02}", at_ms / 60_000, at_ms / 1_000 % 60),
@@ -67,7 +67,7 @@ fn moment(at_ms: u64) -> String {
     }
 }
 
-/// A duration: `0.88 s`, `12.3 s`, `4 min 05 s`.
+/// Formats a duration: `0.88 s`, `12.3 s`, `4 min 05 s`.
 pub(super) fn seconds(ms: u64) -> String {
     match ms {
         ..10_000 => format!("{:.2} s", ms as f64 / 1_000.0),
@@ -117,7 +117,7 @@ mod tests {
             let marks = scale.marks();
             prop_assert!(marks.len() <= MARKS_MAX as usize + 1);
             for pair in marks.windows(2) {
-                // Above some 2^53 milliseconds neighbouring moments have one place.
+                // Above about 2^53 milliseconds, neighbouring times have the same position.
                 prop_assert!(pair[1].x > pair[0].x || length > 1 << 50);
             }
             prop_assert!(marks.iter().all(|mark| (100.0..=1_100.0).contains(&mark.x)));

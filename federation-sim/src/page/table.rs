@@ -1,4 +1,4 @@
-//! What a run came to, in tables.
+//! Renders the results of a run as tables.
 
 use std::fmt::{self, Write as _};
 
@@ -7,16 +7,16 @@ use crate::page::lane;
 use crate::page::scale::seconds;
 use crate::report::{ExpectationLine, Report, TimingLine};
 
-/// Rows of one table; of more, the rest is counted.
+/// Maximum number of rows in a table; further rows are only counted.
 const ROWS_MAX: usize = 250;
 
 /// A cell of a table.
 enum Cell {
     /// A text.
     Text(String),
-    /// A number, or what stands for one that is not there.
+    /// A number, or a placeholder for a missing one.
     Number(String),
-    /// Whether something held, told by a sign and a word.
+    /// Whether something held, shown by a sign and a word.
     Held(bool, &'static str),
 }
 
@@ -32,14 +32,14 @@ fn moment(ms: u64) -> Cell {
     Cell::Number(seconds(ms))
 }
 
-/// Writes a table, or says that there is nothing in it.
+/// Writes a table, or `nothing` if it has no rows.
 fn table(html: &mut String, caption: &str, heads: &[&str], rows: &[Vec<Cell>], nothing: &str) -> fmt::Result {
     writeln!(html, "<h2>{caption}</h2>")?;
     if rows.is_empty() {
         return writeln!(html, "<p class=\"nothing\">{nothing}</p>");
     }
     html.push_str("<div class=\"scroll\"><table><thead><tr>");
-    // A column is aligned as its first cell is.
+    // Each column is aligned like its first cell.
     for (head, cell) in heads.iter().zip(&rows[0]) {
         let class = if matches!(cell, Cell::Number(_)) { " class=\"n\"" } else { "" };
         write!(html, "<th scope=\"col\"{class}>{head}</th>")?;
@@ -64,7 +64,7 @@ fn table(html: &mut String, caption: &str, heads: &[&str], rows: &[Vec<Cell>], n
     }
 }
 
-/// What went wrong, first of all.
+/// Writes what went wrong, at the top of the page.
 pub(super) fn failure(html: &mut String, report: &Report) -> fmt::Result {
     if report.passed {
         return Ok(());
@@ -89,7 +89,7 @@ pub(super) fn failure(html: &mut String, report: &Report) -> fmt::Result {
     Ok(())
 }
 
-/// Everything else.
+/// Writes all other tables.
 pub(super) fn all(html: &mut String, report: &Report) -> fmt::Result {
     html.push_str("<section>\n");
     timings(html, report)?;

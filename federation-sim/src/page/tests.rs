@@ -1,11 +1,11 @@
-//! The page of a report that was written down, and of reports that mean harm.
+//! Tests the page of a saved report, and of reports with malicious text.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::timeline::{LifeLine, MemberState};
 
-/// A report of a run of `gating`, written down.
+/// The saved report of a run of `gating`.
 pub(super) fn report() -> Report {
     Report::from_json(include_str!("testdata/gating.json")).expect("the file is a report")
 }
@@ -18,7 +18,7 @@ fn inside(page: &str) -> &str {
     json
 }
 
-/// Every element is closed by its own end, attributes are quoted, and nothing stands between that is no text.
+/// Checks that every element is closed by its own end tag, attributes are quoted, and only text is in between.
 fn is_well_formed(page: &str) -> Result<(), String> {
     let mut open: Vec<String> = Vec::new();
     let mut rest = page.strip_prefix("<!doctype html>").ok_or("no doctype")?;
@@ -154,7 +154,7 @@ fn what_is_said_of_seven_members_names_no_other_number() {
         member.name = format!("node-{number}");
         report.members.push(member);
     }
-    // What a scenario says of itself is its own.
+    // The scenario's own texts may use any words.
     report.about.clear();
     report.steps.clear();
     let (page, table) = (page(&report), report.to_table(false));
@@ -168,7 +168,7 @@ fn what_is_said_of_seven_members_names_no_other_number() {
     assert!(drawn.contains("every member whole") && drawn.contains("node-7"), "{drawn}");
 }
 
-/// What breaks out of pages.
+/// Text that would break out of an unescaped page.
 const HARMFUL: &str =
     "</script><script>alert(1)</script><!-- \" onload='x' &lt; \u{202e}\u{1b}[2J </title></svg>";
 
