@@ -1,7 +1,7 @@
-//! A member that turned: it has a member's key of genesis, and says what it likes with it.
+//! A Byzantine peer: it has the genesis key of a member and sends arbitrary bytes.
 //!
-//! It meets members as any member does, through the public [`Handshaker`]. From then on a [`RawSession`] writes bytes of its
-//! own choice, and a [`RawPeer`] lets a real `ractor_cluster` speak, whose frames it adds to.
+//! It connects like any member, through the public [`Handshaker`]. After the handshake, a [`RawSession`] writes
+//! arbitrary bytes, and a [`RawPeer`] runs a real `ractor_cluster` session and adds frames to it.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -49,12 +49,12 @@ use tokio_rustls::TlsConnector;
 
 use crate::federation::{Federation, Member, SOON};
 
-/// Whoever has a member's key.
+/// Credentials of a member, used by a test.
 #[derive(Clone)]
 pub struct ByzantinePeer {
-    /// Whose key it has.
+    /// Name of the member whose key this has.
     pub name: NodeId,
-    /// What it proves that with.
+    /// TLS credentials that prove the name.
     pub trust: Trust,
     federation: [u8; 32],
     roster: Roster,
@@ -62,11 +62,11 @@ pub struct ByzantinePeer {
 }
 
 impl ByzantinePeer {
-    /// Has the key of a member that does not run.
+    /// Takes the key and the incarnation of a member that does not run.
     ///
     /// # Panics
     ///
-    /// If that can not be read.
+    /// If its files cannot be read.
     pub fn of(federation: &Federation, index: usize) -> Self {
         let member = &federation.members[index];
         let key = SecretKey::read(&member.config.identity.key_file).expect("a key file");
@@ -75,11 +75,11 @@ impl ByzantinePeer {
         Self { incarnation: Incarnation(incarnation), ..Self::new(&federation.genesis, &member.name, key) }
     }
 
-    /// Has the key of `name`.
+    /// Takes the key of `name`.
     ///
     /// # Panics
     ///
-    /// If genesis names another key, or no such member.
+    /// If genesis has another key for `name`, or no such member.
     pub fn new(genesis: &Genesis, name: &NodeId, key: SecretKey) -> Self {
         let names = genesis.members().iter().map(|member| member.name.clone()).collect();
         let roster = Roster::new(names, name).expect("a member");
@@ -92,7 +92,7 @@ impl ByzantinePeer {
         Self { name, trust, federation, roster, incarnation: Incarnation(1) }
     }
 
-    /// What an honest member of this name would say.
+    /// The hello that an honest member of this name sends.
     pub fn hello(&self) -> Hello {
         Hello::new(self.name.clone(), self.incarnation, self.federation, VERSION)
     }
@@ -107,32 +107,32 @@ impl ByzantinePeer {
         }
     }
 
-    /// Meets `target` as who it is.
+    /// Connects to `target` under its own name.
     ///
     /// # Panics
     ///
-    /// If it is refused.
+    /// If it is rejected.
     pub async fn meets(&self, target: &Member) -> AuthenticatedPeer {
         self.greets(target, self.hello()).await.expect("a member is met")
     }
 
-    /// Meets `target` with another greeting; an error if it is refused.
+    /// Connects to `target` with the given hello; an error if it is rejected.
     pub async fn greets(&self, target: &Member, hello: Hello) -> Result<AuthenticatedPeer, String> {
         let visit = self.handshaker(hello).visit(&target.name, target.config.link.listen).await;
         visit.map_err(|error| error.to_string())
     }
 
-    /// Is met by whoever comes to `listener`, with this greeting.
+    /// Accepts one connection on `listener` and answers with the given hello.
     pub async fn is_met(&self, listener: &TcpListener, hello: Hello) -> Result<AuthenticatedPeer, String> {
         let (stream, _) = listener.accept().await.map_err(|error| error.to_string())?;
         self.handshaker(hello).admit(stream).await
     }
 
-    /// Proves to `target` who it is, and has not said anything yet.
+    /// Completes the TLS handshake with `target` and sends nothing yet.
     ///
     /// # Panics
     ///
-    /// If it is refused.
+    /// If it is rejected.
     pub async fn proves(&self, target: &Member) -> SecureStream {
         let stream = TcpStream::connect(target.config.link.listen).await.expect("the port listens");
         let (stream, _) = self.trust.connect(stream, &target.name).await.expect("a member is believed");
@@ -140,35 +140,35 @@ impl ByzantinePeer {
     }
 }
 
-/// The certificate that the other side of a stream has shown.
+/// Certificate that the other side of a stream presented.
 ///
 /// # Panics
 ///
-/// If it has shown none.
+/// If it presented none.
 pub fn certificate_of(stream: &SecureStream) -> Vec<u8> {
     let SecureStream::Tls(stream) = stream else { panic!("the stream is not encrypted") };
     let (_, connection) = stream.get_ref();
     connection.peer_certificates().expect("a certificate")[0].to_vec()
 }
 
-/// A connection on which anything can be said.
+/// An authenticated connection for sending arbitrary bytes.
 pub struct RawSession(Halves<SecureStream>);
 
 impl RawSession {
-    /// Of whoever met a member.
+    /// Uses the connection of `authenticated`, without its limit on the size of received frames.
     pub fn of(authenticated: AuthenticatedPeer) -> Self {
         let mut halves = authenticated.halves;
         halves.read.decoder_mut().set_max_frame_length(Kind::Envelope.body_max() + 1);
         Self(halves)
     }
 
-    /// Writes bytes as they are; false if the connection is closed.
+    /// Writes bytes unchanged; false if the connection is closed.
     pub async fn says(&mut self, bytes: &[u8]) -> bool {
         let write = &mut self.0.write;
         write.write_all(bytes).await.is_ok() && write.flush().await.is_ok()
     }
 
-    /// Writes a frame of a kind that there may or may not be.
+    /// Writes a frame of any kind, including unknown ones.
     pub async fn frame(&mut self, kind: u8, body: &[u8]) -> bool {
         let mut bytes = BytesMut::new();
         bytes.extend_from_slice(&(body.len() as u32 + 1).to_be_bytes());
@@ -177,19 +177,19 @@ impl RawSession {
         self.says(&bytes).await
     }
 
-    /// Reads until the other side closes; false if it does not.
+    /// Reads until the other side closes; false if it does not close within [`SOON`].
     pub async fn is_closed(mut self) -> bool {
         let closed = async { while let Some(Ok(_)) = self.0.read.next().await {} };
         tokio::time::timeout(SOON, closed).await.is_ok()
     }
 }
 
-/// An envelope of a kind that there may or may not be, to whom it pleases.
+/// An envelope of any kind, including unknown ones, for any recipient.
 pub fn envelope(kind: u8, to: &[u8], payload: &[u8]) -> Vec<u8> {
     [vec![1 << 3, kind], field(2, to), field(3, payload)].concat()
 }
 
-/// A field of bytes, as protocol buffers have it.
+/// A length-delimited field in Protocol Buffers encoding.
 fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
     [&[tag << 3 | 2][..], &varint(bytes.len() as u64), bytes].concat()
 }
@@ -204,7 +204,7 @@ fn varint(mut number: u64) -> Vec<u8> {
     bytes
 }
 
-/// A frame of `ractor_cluster` that says these actors are remotable.
+/// A `ractor_cluster` frame that declares these actors remotable.
 pub fn roster_of(actors: std::ops::Range<u64>) -> Vec<u8> {
     let actors: Vec<u8> = actors.flat_map(|pid| field(1, &[vec![1 << 3], varint(pid)].concat())).collect();
     cluster_frame(&field(3, &field(1, &actors)))
@@ -214,7 +214,7 @@ fn cluster_frame(message: &[u8]) -> Vec<u8> {
     [&(message.len() as u64).to_be_bytes()[..], message].concat()
 }
 
-/// Takes nothing.
+/// Discards every envelope.
 struct Deaf;
 
 impl Inbound for Deaf {
@@ -223,7 +223,7 @@ impl Inbound for Deaf {
     }
 }
 
-/// A stream of a `ractor_cluster` that is led by a saboteur.
+/// A byte stream for `ractor_cluster`, whose other end the test controls.
 struct Strings(DuplexStream);
 
 impl ClusterBidiStream for Strings {
@@ -250,9 +250,9 @@ impl NodeEventSubscription for Seen {
     }
 }
 
-/// A session of a real `ractor_cluster`, under a name of the saboteur's choice.
+/// A real `ractor_cluster` session under an arbitrary name.
 pub struct RawPeer {
-    /// The saboteur's side of the connection.
+    /// The test's end of the connection.
     pub connection: Arc<Connection>,
     more: mpsc::UnboundedSender<Vec<u8>>,
     seen: Seen,
@@ -262,8 +262,8 @@ pub struct RawPeer {
 }
 
 impl RawPeer {
-    /// Opens a session on a connection that `own` has with a member, and says in it that it is `claimed`. Only under
-    /// its own name it shows a gateway.
+    /// Opens a session on a connection that `own` has with a member, under the name `claimed`. It registers a gateway
+    /// only if that is its own name.
     ///
     /// # Panics
     ///
@@ -309,23 +309,23 @@ impl RawPeer {
         Self { connection, more, seen, server, ended, gateway }
     }
 
-    /// Whether the member believes the name.
+    /// Whether the member authenticated the session.
     pub fn is_authenticated(&self) -> bool {
         self.seen.authenticated.load(Ordering::SeqCst)
     }
 
-    /// Whether the session stands.
+    /// Whether the session is ready.
     pub fn is_ready(&self) -> bool {
         self.seen.ready.load(Ordering::SeqCst)
     }
 
-    /// Says one more frame in the session.
+    /// Sends one more frame in the session.
     pub fn adds(&self, frame: Vec<u8>) {
-        // A session that has ended hears nothing more.
+        // Errors are ignored: a session that has ended receives nothing.
         let _ = self.more.send(frame);
     }
 
-    /// Ends it all.
+    /// Ends the session and the connection.
     ///
     /// # Panics
     ///
@@ -340,7 +340,7 @@ impl RawPeer {
     }
 }
 
-/// Passes whole frames on, and additions between them.
+/// Forwards whole frames, and inserts the additional ones between them.
 async fn add(
     mut from: ReadHalf<DuplexStream>,
     mut to: WriteHalf<DuplexStream>,
@@ -366,19 +366,19 @@ async fn add(
     }
 }
 
-/// The header of a frame that never comes.
+/// Header of a frame whose body is never sent.
 pub fn header(length: u32, kind: Kind) -> Vec<u8> {
     [&length.to_be_bytes()[..], &[kind as u8]].concat()
 }
 
-/// A whole frame.
+/// A complete frame.
 pub fn framed(kind: Kind, body: &[u8]) -> Vec<u8> {
     let mut bytes = BytesMut::new();
     frame::put(kind, body, &mut bytes);
     bytes.to_vec()
 }
 
-/// Believes everybody.
+/// Accepts any server certificate.
 #[derive(Debug)]
 struct Credulous;
 
@@ -417,7 +417,7 @@ impl ServerCertVerifier for Credulous {
     }
 }
 
-/// Shows a certificate whoever asks, if it has one.
+/// Presents its certificate, if it has one, regardless of the server's request.
 #[derive(Debug)]
 struct Shows(Option<Arc<CertifiedKey>>);
 
@@ -431,39 +431,39 @@ impl ResolvesClientCert for Shows {
     }
 }
 
-/// Whoever shows a certificate that need not be its own, and asks nobody who they are.
+/// A client that may present a certificate of someone else, and accepts any server.
 pub struct Impostor {
     shows: Option<(Vec<u8>, KeyPair)>,
     protocol: Vec<u8>,
 }
 
 impl Impostor {
-    /// Shows this certificate in DER, whoever it belongs to, and has this key.
+    /// Presents `certificate` (DER) and uses `key`, which need not match it.
     pub fn showing(certificate: Vec<u8>, key: KeyPair) -> Self {
         Self { shows: Some((certificate, key)), protocol: PROTOCOL.to_vec() }
     }
 
-    /// Shows what was made for it.
+    /// Presents a certificate issued to it.
     pub fn issued(issued: Issued) -> Self {
         Self::showing(issued.certificate.der().to_vec(), issued.key)
     }
 
-    /// Shows none.
+    /// Presents no certificate.
     pub fn bare() -> Self {
         Self { shows: None, protocol: PROTOCOL.to_vec() }
     }
 
-    /// Speaks another protocol within TLS.
+    /// Uses another ALPN protocol.
     #[must_use]
     pub fn speaking(self, protocol: &[u8]) -> Self {
         Self { protocol: protocol.to_vec(), ..self }
     }
 
-    /// Knocks at `address`, and reads until the other side closes: what it has said, in clear, if anything.
+    /// Connects to `address` and reads until the other side closes. Returns the decrypted bytes received, if any.
     ///
     /// # Panics
     ///
-    /// If the port does not listen, or the other side neither speaks nor closes.
+    /// If the port does not listen, or the other side does not close.
     pub async fn knocks(&self, address: SocketAddr) -> Vec<u8> {
         let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
         let config = config.with_protocol_versions(&[&rustls::version::TLS13]).expect("it is known");
@@ -471,7 +471,7 @@ impl Impostor {
         let shows = self.shows.as_ref().map(|(certificate, key)| {
             let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
             let key = aws_lc_rs::sign::any_supported_type(&key).expect("a key");
-            // It need not be the certificate's.
+            // The key need not be the certificate's.
             Arc::new(CertifiedKey::new(vec![certificate.clone().into()], key))
         });
         let mut config = config.with_client_cert_resolver(Arc::new(Shows(shows)));

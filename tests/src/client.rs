@@ -1,4 +1,5 @@
-//! Asks a member over its public HTTP, without holding up the runtime that runs the member.
+//! Async client for a member's public HTTP endpoints. Requests run on blocking threads, so that they do not block the
+//! runtime that runs the member.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,38 +8,37 @@ use serde::de::DeserializeOwned;
 use ureq::Agent;
 use ureq::http::Request;
 
-/// The longest one request may take.
+/// Timeout of one request.
 const REQUEST: Duration = Duration::from_secs(5);
 
-/// A member's public HTTP.
+/// HTTP client of one member.
 #[derive(Clone, Debug)]
 pub struct Client {
     base: String,
     agent: Agent,
 }
 
-/// What a member answered.
+/// A response of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpAnswer {
-    /// The status.
+    /// HTTP status code.
     pub status: u16,
     /// The `content-type` header, empty if there is none.
     pub content_type: String,
     /// The `allow` header, empty if there is none.
     pub allow: String,
-    /// The body.
+    /// Response body.
     pub body: String,
 }
 
 impl Client {
-    /// A client of the member that answers at `address`.
+    /// Creates a client of the member at `address`.
     pub fn new(address: SocketAddr) -> Self {
         let config = Agent::config_builder()
             .timeout_global(Some(REQUEST))
             .http_status_as_error(false)
             .allow_non_standard_methods(true)
-            // A connection of its own for each request: one that the member closes after a refusal is no answer to the
-            // next.
+            // Every request uses a new connection, because the member may close a connection after rejecting a request.
             .max_idle_connections(0)
             .proxy(None)
             .build();
@@ -56,7 +56,7 @@ impl Client {
         self.send_with(method, path, &[("content-type", content_type)], body).await
     }
 
-    /// The same, with these headers.
+    /// Sends any request with the given headers.
     pub async fn send_with(
         &self,
         method: &str,
@@ -78,13 +78,13 @@ impl Client {
         .await
     }
 
-    /// The status of a `GET`.
+    /// Status code of a `GET` request.
     pub async fn status(&self, path: &str) -> Result<u16, String> {
         let url = format!("{}{path}", self.base);
         self.blocking(move |agent| Ok(agent.get(url).call()?.status().as_u16())).await
     }
 
-    /// What a `GET` answers, whatever its status.
+    /// JSON body of a `GET` request, whatever its status.
     pub async fn get<T: DeserializeOwned + Send + 'static>(&self, path: &str) -> Result<T, String> {
         let url = format!("{}{path}", self.base);
         self.blocking(move |agent| agent.get(url).call()?.body_mut().read_json()).await

@@ -1,4 +1,5 @@
-//! A collector of traces that can be killed: OTLP over gRPC, by the messages and the service of OpenTelemetry itself.
+//! An OpenTelemetry collector that can be killed: it receives traces by OTLP over gRPC, with OpenTelemetry's own
+//! message and service types.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,22 +20,22 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
 
-/// A span, and which process told it.
+/// A received span, and the process that sent it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Taken {
-    /// `service.instance.id`.
+    /// Resource attribute `service.instance.id`.
     pub node: String,
     /// The span.
     pub span: OtlpSpan,
 }
 
 impl Taken {
-    /// The text of an attribute; empty if there is none.
+    /// Text value of an attribute; empty if there is none.
     pub fn text(&self, key: &str) -> &str {
         text(&self.span.attributes, key)
     }
 
-    /// The number of an attribute.
+    /// Integer value of an attribute.
     pub fn number(&self, key: &str) -> Option<i64> {
         let found = self.span.attributes.iter().find(|attribute| attribute.key == key)?;
         match found.value.as_ref()?.value.as_ref()? {
@@ -43,7 +44,7 @@ impl Taken {
         }
     }
 
-    /// How long it took, in nanoseconds.
+    /// Duration of the span, in nanoseconds.
     pub fn nanos(&self) -> u64 {
         self.span.end_time_unix_nano - self.span.start_time_unix_nano
     }
@@ -59,14 +60,14 @@ fn text<'a>(attributes: &'a [KeyValue], key: &str) -> &'a str {
 
 type Store = Arc<Mutex<Vec<Taken>>>;
 
-/// What a collector does with a request.
+/// How the collector answers an export request.
 #[derive(Clone, Copy, Debug)]
 pub enum Manner {
-    /// It takes all of it.
+    /// Accepts all spans.
     Takes,
-    /// It takes all but so many spans, and says so.
+    /// Accepts all but this number of spans, and reports a partial success.
     TakesAllBut(i64),
-    /// It answers by this error.
+    /// Rejects the request with this status code.
     Refuses(Code),
 }
 
@@ -95,7 +96,7 @@ impl TraceService for Service {
     }
 }
 
-/// The collector. Dropping it kills it, with every connection.
+/// A running collector. Dropping it kills it and closes every connection.
 pub struct Collector {
     address: SocketAddr,
     store: Store,
@@ -103,29 +104,29 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// A collector on loopback, in a runtime of its own.
+    /// Starts a collector on loopback, in its own runtime.
     ///
     /// # Panics
     ///
-    /// If the system has no thread or no port for it.
+    /// If no thread or port is available.
     pub fn start() -> Self {
         Self::of_manner(Manner::Takes)
     }
 
-    /// A collector that is not as it should be.
+    /// Starts a collector that answers as `manner` says.
     ///
     /// # Panics
     ///
-    /// If the system has no thread or no port for it.
+    /// If no thread or port is available.
     pub fn of_manner(manner: Manner) -> Self {
         Self::at("127.0.0.1:0".parse().expect("an address"), manner).expect("a port")
     }
 
-    /// Starts again where it was, with nothing taken yet. An error as long as the port is not free.
+    /// Starts an empty collector on the same address.
     ///
     /// # Errors
     ///
-    /// If the system says so.
+    /// If the address cannot be bound, for example because the port is not free yet.
     pub fn again(&self) -> std::io::Result<Self> {
         Self::at(self.address, Manner::Takes)
     }
@@ -145,17 +146,17 @@ impl Collector {
         Ok(Self { address, store, runtime: Some(runtime) })
     }
 
-    /// What members name in `OTEL_EXPORTER_OTLP_ENDPOINT`.
+    /// Value for the members' `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// What was taken so far.
+    /// Spans received so far.
     pub fn taken(&self) -> Vec<Taken> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends at once, with every connection; what was taken is kept.
+    /// Stops at once and closes every connection; received spans are kept.
     pub fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -174,7 +175,7 @@ impl Drop for Collector {
 pub struct Memory(Mutex<Vec<Span>>);
 
 impl Memory {
-    /// What was told so far.
+    /// Spans recorded so far.
     pub fn spans(&self) -> Vec<Span> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,7 +1,7 @@
-//! Four members in one process, over real loopback connections.
+//! Runs four members in one process, over real loopback connections.
 //!
-//! Names in ractor's registry are global to the process, and so is the machine's time: members are named after
-//! their test, and only one federation runs at a time.
+//! Names in ractor's registry are global to the process, and all members share the machine's time. So members are named
+//! after their test, and only one federation runs at a time.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,18 +27,18 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::client::Client;
 use crate::{eventually, seen};
 
-/// Long enough for anything that is going to happen, on a busy machine too.
+/// Deadline for anything that is expected to happen, even on a busy machine.
 pub const SOON: Duration = Duration::from_secs(20);
 
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// One member: its configuration, and the node while it runs.
 pub struct Member {
-    /// Its name in genesis.
+    /// Name of the member in genesis.
     pub name: NodeId,
-    /// What it was told.
+    /// Configuration of the node.
     pub config: NodeConfig,
-    /// Its public HTTP.
+    /// Client of its public HTTP endpoints.
     pub client: Client,
     node: Option<Node>,
 }
@@ -62,7 +62,7 @@ impl Member {
         self.node.take().expect("the member runs")
     }
 
-    /// The height of its last block.
+    /// Height of its last block.
     pub fn height(&self) -> u64 {
         self.node().context().head.head().height
     }
@@ -77,7 +77,7 @@ impl Member {
         .await;
     }
 
-    /// Waits until its gate is closed, and returns what it says.
+    /// Waits until its gate is closed, and returns the gate's state.
     pub async fn gate_closed(&self) -> GateView {
         eventually(SOON, &format!("the gate of {} closes", self.name), async || {
             let gate: GateView = self.client.get("/federation/gate").await?;
@@ -95,7 +95,7 @@ impl Member {
         .await;
     }
 
-    /// Waits until every link carries envelopes.
+    /// Waits until all its links are up.
     pub async fn linked(&self) {
         eventually(SOON, &format!("every link of {} is up", self.name), async || {
             let view: FederationView = self.client.get("/federation/status").await?;
@@ -107,36 +107,37 @@ impl Member {
     }
 }
 
-/// A federation of four.
+/// A federation of four members.
 pub struct Federation {
-    /// In genesis order.
+    /// Members in genesis order.
     pub members: Vec<Member>,
-    /// What they agree on.
+    /// Genesis of the federation.
     pub genesis: Genesis,
     _directory: TempDir,
     _turn: MutexGuard<'static, ()>,
 }
 
 impl Federation {
-    /// Waits until no other federation runs, and keeps others waiting while it is held.
+    /// Waits until no other federation runs; no other can start while the guard is held.
     pub async fn turn() -> MutexGuard<'static, ()> {
         TURN.lock().await
     }
 
-    /// Four configured members, none of them started. `tag` begins their names; `tune` changes configurations.
+    /// Creates four configured members without starting them. `tag` is the prefix of their names; `tune` changes each
+    /// configuration.
     ///
     /// # Panics
     ///
-    /// If files or ports can not be had, or the configuration made here is refused.
+    /// If files or ports are not available, or the configuration is invalid.
     pub async fn prepare(tag: &str, tune: impl Fn(&mut NodeConfig)) -> Self {
         Self::prepare_paced(tag, Duration::from_secs(1), tune).await
     }
 
-    /// The same, with a block each `block_time`.
+    /// Like [`prepare`](Self::prepare), with the given time between blocks.
     ///
     /// # Panics
     ///
-    /// If files or ports can not be had, or the configuration made here is refused.
+    /// If files or ports are not available, or the configuration is invalid.
     pub async fn prepare_paced(tag: &str, block_time: Duration, tune: impl Fn(&mut NodeConfig)) -> Self {
         let turn = Self::turn().await;
         let directory = tempfile::tempdir().expect("a directory");
@@ -161,20 +162,20 @@ impl Federation {
         Self { members, genesis, _directory: directory, _turn: turn }
     }
 
-    /// Four running members that are linked, with open gates.
+    /// Starts four members and waits until they are linked and their gates are open.
     ///
     /// # Panics
     ///
-    /// If one of them does not start.
+    /// If a member does not start.
     pub async fn start(tag: &str, tune: impl Fn(&mut NodeConfig)) -> Self {
         Self::prepare(tag, tune).await.started().await
     }
 
-    /// The same members, running, linked, with open gates.
+    /// Starts the members and waits until they are linked and their gates are open.
     ///
     /// # Panics
     ///
-    /// If one of them does not start.
+    /// If a member does not start.
     #[must_use]
     pub async fn started(self) -> Self {
         let mut federation = self;
@@ -197,7 +198,7 @@ impl Federation {
         self.start_traced(index, Tracing::default()).await;
     }
 
-    /// Starts one member whose spans are taken.
+    /// Starts one member with the given tracing.
     ///
     /// # Panics
     ///
@@ -210,11 +211,11 @@ impl Federation {
         member.node = Some(node.expect("the member starts"));
     }
 
-    /// Stops whoever still runs, in order.
+    /// Stops all running members gracefully.
     ///
     /// # Panics
     ///
-    /// If one of them has to be killed.
+    /// If a member has to be killed.
     pub async fn stop(self) {
         for mut member in self.members {
             if let Some(node) = member.node.take() {
@@ -228,27 +229,27 @@ impl Federation {
 ///
 /// # Panics
 ///
-/// If it is none.
+/// If `name` is not a valid name.
 pub fn name(name: &str) -> NodeId {
     NodeId::new(name).expect("a name")
 }
 
-/// Loopback addresses that were free a moment ago, outside the range that outgoing connections take theirs from. Held
-/// until all are chosen, so that none comes twice.
+/// Distinct free loopback addresses outside the ephemeral port range. The listeners are kept until all are chosen, so
+/// that no port is chosen twice.
 ///
 /// # Panics
 ///
-/// If the machine has none.
+/// If the machine has no free port.
 pub fn free_addresses(count: usize) -> Vec<SocketAddr> {
     let taken: Vec<_> = (0..count).map(|_| free_port().expect("a free port")).collect();
     taken.into_iter().map(|(_held, address)| address).collect()
 }
 
-/// What members of these names and keys agree on.
+/// Genesis of members with these names and keys.
 ///
 /// # Panics
 ///
-/// If there are too few, or a name or a key comes twice.
+/// If there are too few members, or a name or a key is duplicated.
 pub fn genesis(tag: &str, names: &[NodeId], keys: &[SecretKey]) -> Genesis {
     paced_genesis(tag, Duration::from_secs(1), names, keys)
 }

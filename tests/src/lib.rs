@@ -1,12 +1,12 @@
-//! What the cross-package tests share. The tests themselves are one binary, `tests/main.rs`, with a module
-//! for each question.
+//! Shared helpers of the cross-package tests. The tests themselves are one binary, `tests/main.rs`, with one module per
+//! topic.
 //!
-//! [`eventually`] waits for a condition instead of a guess of how long something takes. [`federation`] runs
-//! four members in this process, over real loopback connections. [`client`] asks a member what anyone may ask
-//! it: its HTTP; [`collector`] takes its traces, [`raw`] sends what a decent client would not. [`process`] is a member that is a process, [`schema`] says
-//! whether JSON is what a document says it is. [`byzantine_peer`] is a member that turned, [`tampering_proxy`] a wire that did, [`throttling_proxy`] one that
-//! passes little. [`tree`] puts actors that do as they are told under the real supervisor. [`source`] reads the workspace's sources as the layer test sees them.
-//! [`wire`] links two members without sockets.
+//! [`eventually`] waits for a condition instead of for a guessed duration. [`federation`] runs four members in this
+//! process, over real loopback connections; [`process`] runs a member as a process of its own. [`client`] sends HTTP
+//! requests to a member, [`raw`] sends malformed ones, [`collector`] receives traces, and [`schema`] validates JSON
+//! against an OpenAPI document. [`byzantine_peer`] is a Byzantine member, [`tampering_proxy`] a proxy that changes
+//! bytes, [`throttling_proxy`] a slow proxy, and [`wire`] a link between two members without sockets. [`tree`] runs
+//! scripted actors under the real supervisor. [`source`] reads the workspace's sources for the layer test.
 
 pub mod byzantine_peer;
 pub mod client;
@@ -28,17 +28,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// Pause between two looks.
+/// Interval between two polls.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Looks again and again until `look` finds what it looks for, and returns that.
+/// Calls `look` repeatedly until it returns `Ok`, and returns the value.
 ///
-/// The deadline only keeps a failing test from hanging: nothing is claimed about speed. It follows tokio's
-/// clock, so that on a paused runtime it costs no time.
+/// The deadline only keeps a failing test from hanging; it does not test performance. It follows tokio's clock, so on a
+/// paused runtime it costs no time.
 ///
 /// # Panics
 ///
-/// With `what`, and what was seen last, if the deadline passes first.
+/// If the deadline passes first; the message contains `what` and the last error.
 pub async fn eventually<T, E: Display>(
     deadline: Duration,
     what: &str,
@@ -57,18 +57,19 @@ pub async fn eventually<T, E: Display>(
     }
 }
 
-/// `Ok` if `holds`, else what was seen instead: the common answer of a look.
+/// `Ok` if `holds`, else `otherwise` as the error: a typical result for [`eventually`].
 pub fn seen(holds: bool, otherwise: impl Display) -> Result<(), String> {
     if holds { Ok(()) } else { Err(otherwise.to_string()) }
 }
 
-/// Says that a test can not run here, and why, in one line that `.ci/run` finds: past the capture of tests that pass.
+/// Reports that a test cannot run here, and why, in one line that `.ci/run` finds. It bypasses the capture of the
+/// output of passing tests.
 ///
 /// # Panics
 ///
-/// If `ALYS_CI_STRICT` is 1: then nothing may be left out.
+/// If `ALYS_CI_STRICT` is 1: then no test may be skipped.
 pub fn skip(why: &str) {
     assert!(std::env::var_os("ALYS_CI_STRICT").is_none_or(|value| value != "1"), "{why}");
-    // Where nobody reads it, nobody misses it.
+    // A closed standard error is ignored.
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }

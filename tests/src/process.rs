@@ -1,4 +1,4 @@
-//! A member that is a process of its own, in a federation whose others may be in this one.
+//! Runs a member as a process of its own, in a federation whose other members may run in this process.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,11 +12,11 @@ use alys_node::keys::SecretKey;
 
 use crate::federation::{Federation, Member};
 
-/// The executable `alys-node`, built with these tests.
+/// Path of the `alys-node` executable, built with these tests.
 ///
 /// # Panics
 ///
-/// If it is not there.
+/// If it does not exist.
 pub fn binary() -> PathBuf {
     let own = std::env::current_exe().expect("this executable has a path");
     let binary = own.parent().and_then(|deps| deps.parent()).expect("a target directory").join("alys-node");
@@ -24,7 +24,7 @@ pub fn binary() -> PathBuf {
     binary
 }
 
-/// The memory that a process has in use.
+/// Resident memory of a process, in bytes.
 ///
 /// # Panics
 ///
@@ -35,11 +35,11 @@ pub fn resident_bytes(pid: u32) -> u64 {
     kib.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1_024
 }
 
-/// The addresses on which a process listens.
+/// Addresses on which a process listens.
 ///
 /// # Panics
 ///
-/// If there is no such process, or the system does not say.
+/// If there is no such process, or `/proc` cannot be read.
 pub fn listeners(pid: u32) -> BTreeSet<SocketAddr> {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is there");
     let own: BTreeSet<PathBuf> = files.flatten().filter_map(|file| fs::read_link(file.path()).ok()).collect();
@@ -55,7 +55,7 @@ pub fn listeners(pid: u32) -> BTreeSet<SocketAddr> {
     tables.iter().flat_map(|table| table.lines().skip(1)).filter_map(of).collect()
 }
 
-/// An address as proc(5) writes it: words of 32 bits, each in the order of the machine.
+/// Parses an address as proc(5) writes it: words of 32 bits, each in native byte order.
 fn socket_address(hex: &str, port: u16) -> Option<SocketAddr> {
     let words = hex.as_bytes().chunks(8).map(|word| {
         let word = u32::from_str_radix(str::from_utf8(word).ok()?, 16).ok()?;
@@ -67,7 +67,7 @@ fn socket_address(hex: &str, port: u16) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-/// A member that is a process of its own. It is killed when this ends.
+/// A member as a process of its own. Dropping it kills the process.
 pub struct Process {
     child: Child,
     home: PathBuf,
@@ -78,27 +78,27 @@ impl Process {
     ///
     /// # Panics
     ///
-    /// If it can not be started.
+    /// If it cannot be started.
     pub fn start(federation: &Federation, index: usize) -> Self {
         Self::start_with(federation, index, &[])
     }
 
-    /// The same, with more variables in its environment.
+    /// Starts a member with additional environment variables.
     ///
     /// # Panics
     ///
-    /// If it can not be started.
+    /// If it cannot be started.
     pub fn start_with(federation: &Federation, index: usize, environment: &[(&str, &str)]) -> Self {
         Self::start_by(federation, index, |command| {
             command.envs(environment.iter().copied());
         })
     }
 
-    /// The same, with a command that is changed before it runs, such as in where its output goes.
+    /// Starts a member with a command that `change` modifies first, for example to redirect its output.
     ///
     /// # Panics
     ///
-    /// If it can not be started.
+    /// If it cannot be started.
     pub fn start_by(federation: &Federation, index: usize, change: impl FnOnce(&mut Command)) -> Self {
         let member = &federation.members[index];
         let home = member.config.data_dir.parent().expect("a directory").to_owned();
@@ -125,11 +125,11 @@ impl Process {
         Self { child: command.spawn().expect("it starts"), home }
     }
 
-    /// Starts a copy of a member's directory, as it is at present, that listens elsewhere.
+    /// Starts a copy of a member's current directory on other addresses.
     ///
     /// # Panics
     ///
-    /// If it can not be copied or started.
+    /// If it cannot be copied or started.
     pub fn start_copy(
         federation: &Federation,
         index: usize,
@@ -154,45 +154,45 @@ impl Process {
         Self { child: command.spawn().expect("it starts"), home }
     }
 
-    /// Where its files are: its configuration, its data, and `node.log`, all that it has written.
+    /// Directory of its configuration, its data, and `node.log`, its whole output.
     pub fn home(&self) -> &Path {
         &self.home
     }
 
-    /// All that it has written so far.
+    /// Its output so far.
     ///
     /// # Panics
     ///
-    /// If that is no text.
+    /// If the output is not UTF-8.
     pub fn log(&self) -> String {
         fs::read_to_string(self.home.join("node.log")).expect("what it wrote is text")
     }
 
-    /// How it ended; none as long as it runs.
+    /// Exit status; `None` while it runs.
     ///
     /// # Panics
     ///
-    /// If the system does not say.
+    /// If the operating system does not report it.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("it is a child of this process")
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     ///
     /// # Panics
     ///
-    /// If it can not be sent.
+    /// If it cannot be sent.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.child.id().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()), "{name} is sent");
     }
 
-    /// The number the system gave it.
+    /// Process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The memory it has in use.
+    /// Resident memory, in bytes.
     pub fn resident_bytes(&self) -> u64 {
         resident_bytes(self.child.id())
     }
@@ -200,7 +200,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // One that has ended already is as good.
+        // Errors are ignored: the process may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,4 +1,4 @@
-//! HTTP as bytes on a socket, for what a decent client would not send, or would not show.
+//! HTTP as bytes on a socket, for requests that a regular client does not send and responses that it does not show.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,26 +10,26 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-/// The longest an answer is waited for.
+/// Maximum time to wait for a response.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An answer as it came.
+/// A parsed response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Raw {
-    /// Its status.
+    /// Status code.
     pub status: u16,
-    /// Its headers, with names in lower case.
+    /// Headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// Its body.
+    /// Response body.
     pub body: String,
 }
 
 impl Raw {
-    /// Reads an answer.
+    /// Parses a response.
     ///
     /// # Panics
     ///
-    /// If it is none.
+    /// If `bytes` is not a response.
     pub fn parse(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
@@ -41,12 +41,13 @@ impl Raw {
         Self { status, headers, body: body.to_owned() }
     }
 
-    /// A header's value; empty if it is not there.
+    /// Value of a header; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// What is wrong with it as a problem of this status, if anything.
+    /// Checks that the response is a problem document with the given status, instance and details. Returns the first
+    /// mismatch, if any.
     pub fn complaint(&self, status: u16, instance: &str, detail: &[&str]) -> Option<String> {
         let problem: Result<Problem, _> = serde_json::from_str(&self.body);
         let fault = match problem {
@@ -73,7 +74,7 @@ impl Raw {
     }
 }
 
-/// A request of HTTP/1.1 after which the connection ends.
+/// An HTTP/1.1 request with `connection: close`.
 pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
     let mut text = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
     for (name, value) in headers {
@@ -85,23 +86,24 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -
     format!("{text}\r\n{body}").into_bytes()
 }
 
-/// Connects, and sends these bytes.
+/// Connects and sends `bytes`.
 ///
 /// # Panics
 ///
-/// If nobody listens.
+/// If the port does not listen.
 pub async fn send(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.expect("the port listens");
-    // One that does not want to hear more may say so before all of it is there.
+    // Errors are ignored: a server that rejects the request may close before all bytes are written.
     let _ = stream.write_all(bytes).await;
     stream
 }
 
-/// Connects so that little is taken of what comes until it is read.
+/// Connects with a small receive buffer and sends `bytes`, so that the server cannot write much until the response is
+/// read.
 ///
 /// # Panics
 ///
-/// If nobody listens.
+/// If the port does not listen.
 pub async fn send_narrowly(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4_096).expect("a small buffer");
@@ -110,11 +112,11 @@ pub async fn send_narrowly(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     stream
 }
 
-/// All that comes until the connection ends, or is reset.
+/// All bytes until the connection is closed or reset.
 ///
 /// # Panics
 ///
-/// If it does not end.
+/// If it is not closed in time.
 pub async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     let read = timeout(PATIENCE, async {
@@ -127,21 +129,21 @@ pub async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
-/// Sends these bytes, and reads the answer.
+/// Sends `bytes` and reads the response.
 ///
 /// # Panics
 ///
-/// If there is none.
+/// If there is no response.
 pub async fn exchange(address: SocketAddr, bytes: &[u8]) -> Raw {
     let mut stream = send(address, bytes).await;
     Raw::parse(&rest(&mut stream).await)
 }
 
-/// Sends a request, and reads the answer.
+/// Sends a request and reads the response.
 ///
 /// # Panics
 ///
-/// If there is none.
+/// If there is no response.
 pub async fn ask(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Raw {
     exchange(address, &request(method, path, headers, body)).await
 }

@@ -1,5 +1,5 @@
-//! Is a JSON value what a schema of an OpenAPI document says? As much of JSON Schema as such a document of ours uses, and
-//! stricter: what a schema does not name must not be there.
+//! Validates JSON values against schemas of an OpenAPI document. It implements the part of JSON Schema that our
+//! document uses, but stricter: properties that a schema does not name are not allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,8 @@ use serde_json::Value;
 #[derive(Clone, Copy)]
 pub struct Schemas<'a>(pub &'a Value);
 
-/// The properties that an object's schemas name together, those it must have, and what others may be.
+/// Properties that all schemas of an object define together, which of them are required, and the schema of additional
+/// ones.
 #[derive(Default)]
 struct Shape<'a> {
     properties: BTreeMap<&'a str, &'a Value>,
@@ -18,11 +19,11 @@ struct Shape<'a> {
 }
 
 impl<'a> Schemas<'a> {
-    /// What a reference leads to, or the schema itself.
+    /// The schema that a reference points to, or the schema itself.
     ///
     /// # Panics
     ///
-    /// If it leads nowhere.
+    /// If the reference does not resolve.
     pub fn resolve(self, schema: &'a Value) -> &'a Value {
         let Some(reference) = schema["$ref"].as_str() else { return schema };
         let pointer =
@@ -43,7 +44,7 @@ impl<'a> Schemas<'a> {
         shape.others = schema.get("additionalProperties").or(shape.others);
     }
 
-    /// Everything in which `value`, which stands at `at`, is not what `schema` says.
+    /// Every mismatch between `value` and `schema`. `at` is the path of `value`.
     pub fn complaints(self, schema: &'a Value, value: &Value, at: &str) -> Vec<String> {
         let schema = self.resolve(schema);
         let alternatives = schema["oneOf"].as_array().or(schema["anyOf"].as_array());
@@ -75,7 +76,7 @@ impl<'a> Schemas<'a> {
                         (Some(property), _) => wrong.extend(self.complaints(property, value, &at)),
                         (None, Some(Value::Bool(false))) => wrong.push(format!("{at} is not allowed")),
                         (None, Some(others)) => wrong.extend(self.complaints(others, value, &at)),
-                        // An object of which nothing is said may hold anything.
+                        // An object without declared properties may contain anything.
                         (None, None) if shape.properties.is_empty() => {}
                         (None, None) => wrong.push(format!("{at} is not in the schema")),
                     }

@@ -1,5 +1,5 @@
-//! A disk whose syncs take as long as a test says, for members that are processes: a library that is loaded before the
-//! C library and waits in `fsync` and its kin. A delay that is changed counts for a sync under way, too.
+//! Slows down disk syncs of members that are processes: a preloaded library overrides `fsync` and related functions and
+//! waits first. A changed delay also applies to syncs in progress.
 
 use std::fs;
 use std::path::PathBuf;
@@ -47,18 +47,18 @@ int msync(void *address, size_t bytes, int flags) {
 }
 "#;
 
-/// The library, and the delay it goes by.
+/// The library, and the files that contain the delays.
 pub struct SlowDisk {
     directory: TempDir,
     library: PathBuf,
 }
 
 impl SlowDisk {
-    /// Compiles the library; none on a machine without a C compiler.
+    /// Compiles the library; `None` on a machine without a C compiler.
     ///
     /// # Panics
     ///
-    /// If the compiler refuses it.
+    /// If compilation fails.
     pub fn build() -> Option<Self> {
         let directory = tempfile::tempdir().expect("a directory");
         let (source, library) = (directory.path().join("slow.c"), directory.path().join("slow.so"));
@@ -77,18 +77,18 @@ impl SlowDisk {
         self.directory.path().join(disk)
     }
 
-    /// The environment of a member on this disk.
+    /// Environment variables for a member that uses this disk.
     pub fn environment(&self, disk: &str) -> [(&'static str, String); 2] {
         let (library, order) =
             (self.library.display().to_string(), self.order_file(disk).display().to_string());
         [("LD_PRELOAD", library), ("SLOW_DISK_ORDER", order)]
     }
 
-    /// From now on every sync on this disk takes so much longer.
+    /// Sets the delay of every sync on this disk from now on.
     ///
     /// # Panics
     ///
-    /// If the order can not be written.
+    /// If the file with the delay cannot be written.
     pub fn set(&self, disk: &str, delay: Duration) {
         let (aside, order) = (self.order_file("aside"), self.order_file(disk));
         fs::write(&aside, delay.as_millis().to_string()).expect("a file");

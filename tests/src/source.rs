@@ -1,33 +1,33 @@
-//! A source file as the layer test sees it: tokens without comments and test modules, and every path the file
-//! refers to, in full.
+//! Parses a source file for the layer test: tokens without comments and test modules, and the full path of every
+//! reference.
 //!
-//! This is no Rust parser. It knows strings, comments, `use` trees and paths, which is what the rules are
-//! about; a macro that builds a path from pieces would escape it.
+//! This is not a full Rust parser. It handles strings, comments, `use` trees and paths, which the rules are about; a
+//! macro that builds a path from pieces would escape it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A piece of source: an identifier, `::`, one character of punctuation, or a string with its quotes.
+/// A token: an identifier, `::`, one punctuation character, or a string with its quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// Its line, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// Its text.
+    /// Text of the token.
     pub text: String,
 }
 
-/// A path the source refers to, from the crate's name on where it is known.
+/// A path the source refers to, starting at the crate's name where it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
-    /// Its line, from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// `["std", "time", "Instant"]`. A macro ends with `!`, a glob is `*`.
+    /// Segments, such as `["std", "time", "Instant"]`. A macro ends with `!`, a glob is `*`.
     pub path: Vec<String>,
 }
 
 impl Reference {
-    /// Whether these segments occur in the path, side by side: `time::Instant`.
+    /// Whether the path contains these consecutive segments, such as `time::Instant`.
     pub fn has(&self, segments: &str) -> bool {
         let wanted: Vec<_> = segments.split("::").collect();
         self.path.windows(wanted.len()).any(|window| window.iter().eq(wanted.iter()))
@@ -39,7 +39,7 @@ impl Reference {
         self.path.len() >= wanted.len() && self.path.iter().zip(&wanted).all(|(found, want)| found == want)
     }
 
-    /// The path as it is written.
+    /// The path joined by `::`.
     pub fn text(&self) -> String {
         self.path.join("::")
     }
@@ -48,35 +48,35 @@ impl Reference {
 /// One source file.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// Its path in the workspace, `/` between folders.
+    /// Path in the workspace, with `/` as separator.
     pub path: String,
-    /// Its code.
+    /// Tokens of the file, without comments and test modules.
     pub tokens: Vec<Token>,
-    /// What it refers to.
+    /// Paths the file refers to.
     pub references: Vec<Reference>,
-    /// Modules it declares for tests only.
+    /// Names of modules it declares for tests only.
     pub test_modules: Vec<String>,
 }
 
 impl Source {
-    /// Reads `text` as the file at `path`.
+    /// Parses `text` as the file at `path`.
     pub fn new(path: &str, text: &str) -> Self {
         let (tokens, test_modules) = without_tests(&tokens(text));
         let references = references(&module_of(path), &tokens);
         Self { path: path.to_owned(), tokens, references, test_modules }
     }
 
-    /// The lines on which an identifier, a punctuation or a string stands alone as `text`.
+    /// Lines that contain a token equal to `text`.
     pub fn lines_of<'a>(&'a self, text: &'a str) -> impl Iterator<Item = usize> + 'a {
         self.tokens.iter().filter(move |token| token.text == text).map(|token| token.line)
     }
 }
 
-/// Every source of the workspace's packages, without files that are for unit tests only.
+/// Every source of the workspace's packages, except files for unit tests only.
 ///
 /// # Panics
 ///
-/// If a source can not be read.
+/// If a source cannot be read.
 pub fn workspace() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in a workspace");
     let mut files = Vec::new();
@@ -118,7 +118,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The module a file holds, from its crate on.
+/// Path of the module that a file contains, starting at its crate.
 fn module_of(path: &str) -> Vec<String> {
     let mut parts: Vec<_> = path.trim_end_matches(".rs").split('/').collect();
     let package = match parts[0] {
@@ -156,7 +156,7 @@ fn tokens(text: &str) -> Vec<Token> {
     found
 }
 
-/// Where the piece that begins at `at` ends.
+/// Index after the token or comment that begins at `at`.
 fn piece(chars: &[char], at: usize) -> usize {
     let next = |n: usize| chars.get(at + n).copied().unwrap_or('\0');
     let until = |from: usize, stop: &dyn Fn(usize) -> bool| {
@@ -236,7 +236,7 @@ fn end_of_raw_string(chars: &[char], from: usize) -> usize {
     i
 }
 
-/// Drops every item marked `#[cfg(test)]`, and names the modules among them that are files of their own.
+/// Removes every item marked `#[cfg(test)]`, and returns the names of the removed modules that are separate files.
 fn without_tests(tokens: &[Token]) -> (Vec<Token>, Vec<String>) {
     let mark = ["#", "[", "cfg", "(", "test", ")", "]"];
     let text = |i: usize| tokens.get(i).map_or("", |token| token.text.as_str());
@@ -264,7 +264,7 @@ fn without_tests(tokens: &[Token]) -> (Vec<Token>, Vec<String>) {
     (kept, modules)
 }
 
-/// The place of the bracket that closes the one at `open`.
+/// Index of the bracket that closes the one at `open`.
 fn matching(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0;
     for (i, token) in tokens.iter().enumerate().skip(open) {
@@ -284,8 +284,8 @@ fn is_identifier(text: &str) -> bool {
     text.starts_with(|c: char| c.is_alphabetic() || c == '_') && text.chars().all(is_word)
 }
 
-/// Every path in `tokens`, with `use` groups taken apart, names resolved by the file's `use` declarations, and
-/// `crate`, `self` and `super` by its `module`.
+/// Every path in `tokens`, with `use` groups expanded, names resolved by the file's `use` declarations, and `crate`,
+/// `self` and `super` resolved by `module`.
 fn references(module: &[String], tokens: &[Token]) -> Vec<Reference> {
     let mut found = Vec::new();
     let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -337,8 +337,8 @@ fn resolve(module: &[String], path: Vec<String>) -> Vec<String> {
 
 type Paths = Vec<(usize, Vec<String>, String)>;
 
-/// Reads a path or a `use` tree at `i`; each leaf goes to `paths` with its line and the name it gets. Returns
-/// where reading goes on.
+/// Parses a path or a `use` tree at `i`; adds each leaf to `paths` with its line and alias. Returns the index at which
+/// parsing continues.
 fn tree(tokens: &[Token], mut i: usize, prefix: &[String], paths: &mut Paths) -> usize {
     let text = |i: usize| tokens.get(i).map_or("", |token| token.text.as_str());
     let line = tokens.get(i).map_or(0, |token| token.line);
@@ -371,7 +371,7 @@ fn tree(tokens: &[Token], mut i: usize, prefix: &[String], paths: &mut Paths) ->
                 }
                 i += 1;
             }
-            // A path ends where a macro puts something else.
+            // A path ends where a macro inserts something else.
             _ => return i,
         }
         let goes_on = text(i) == "::" && (is_identifier(text(i + 1)) || matches!(text(i + 1), "{" | "*"));

@@ -1,4 +1,4 @@
-//! A wire that turned: it stands between two members and changes what they send.
+//! A proxy between two members that changes the bytes they send.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -9,26 +9,26 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What is done to the next bytes, once.
+/// A change of the next chunk of bytes, applied once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Trick {
-    /// Nothing.
+    /// Forwards the chunk unchanged.
     None,
-    /// One bit is another.
+    /// Flips one bit.
     Flip,
-    /// They come twice.
+    /// Sends the chunk twice.
     Repeat,
-    /// They come after those that follow.
+    /// Sends the chunk after the next one.
     Swap,
-    /// They do not come.
+    /// Drops the chunk.
     Omit,
-    /// What came first on this connection comes once more.
+    /// Sends the first chunk of this connection instead.
     Replay,
 }
 
 impl Trick {
-    /// All that do something.
+    /// All changes except [`Trick::None`].
     pub const ALL: [Self; 5] = [Self::Flip, Self::Repeat, Self::Swap, Self::Omit, Self::Replay];
 }
 
@@ -38,7 +38,7 @@ struct Shared {
     played: AtomicU64,
 }
 
-/// The wire.
+/// A running proxy.
 pub struct TamperingProxy {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -52,11 +52,11 @@ impl Drop for TamperingProxy {
 }
 
 impl TamperingProxy {
-    /// A wire that leads nowhere yet.
+    /// Starts a proxy without an upstream.
     ///
     /// # Panics
     ///
-    /// If there is no port.
+    /// If no port is available.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -66,22 +66,22 @@ impl TamperingProxy {
         Self { shared, address, listening }
     }
 
-    /// Where it is dialled.
+    /// Address on which the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Leads to `upstream` from now on.
+    /// Forwards connections to `upstream` from now on.
     pub fn lead(&self, upstream: SocketAddr) {
         *self.shared.upstream.lock().unwrap_or_else(PoisonError::into_inner) = Some(upstream);
     }
 
-    /// Plays a trick on the next bytes of either direction.
+    /// Applies `trick` to the next chunk of either direction.
     pub fn play(&self, trick: Trick) {
         self.shared.next.store(trick as u8, Ordering::SeqCst);
     }
 
-    /// Tricks played so far.
+    /// Number of tricks applied so far.
     pub fn played(&self) -> u64 {
         self.shared.played.load(Ordering::SeqCst)
     }
@@ -95,7 +95,7 @@ async fn listen(listener: TcpListener, shared: Arc<Shared>) {
         tokio::spawn(async move {
             let Ok(up) = TcpStream::connect(upstream).await else { return };
             let ((down_read, down_write), (up_read, up_write)) = (down.into_split(), up.into_split());
-            // Either end is the end of both.
+            // The end of either direction ends the connection.
             tokio::select! {
                 () = pass(down_read, up_write, &shared) => {}
                 () = pass(up_read, down_write, &shared) => {}

@@ -1,4 +1,4 @@
-//! A wire that passes so many bytes a second each way, and holds little beyond what it has passed.
+//! A proxy that forwards a limited number of bytes per second in each direction, and buffers little.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,12 +10,13 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-/// Bytes moved at once.
+/// Maximum bytes moved at once.
 const CHUNK_BYTES: usize = 2_048;
-/// Bytes that have arrived and are not moved yet: the system's least, about. What the sender's system holds is its own.
+/// Receive buffer for bytes that have arrived but not been moved: about the system's minimum. The sender's own buffers
+/// are not limited.
 const HELD_BYTES: u32 = 8_192;
 
-/// The wire. It ends, with its connections, when this does.
+/// A running proxy. Dropping it ends it and its connections.
 pub struct ThrottlingProxy {
     address: SocketAddr,
     listening: JoinHandle<()>,
@@ -34,11 +35,11 @@ fn socket() -> io::Result<TcpSocket> {
 }
 
 impl ThrottlingProxy {
-    /// A wire to `upstream`.
+    /// Starts a proxy to `upstream`.
     ///
     /// # Panics
     ///
-    /// If there is no port.
+    /// If no port is available.
     pub fn start(upstream: SocketAddr, bytes_per_second: u32) -> Self {
         let socket = socket().expect("a socket");
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
@@ -47,21 +48,21 @@ impl ThrottlingProxy {
         Self { address, listening: tokio::spawn(listen(listener, upstream, bytes_per_second)) }
     }
 
-    /// Where it is dialled.
+    /// Address on which the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
 async fn listen(listener: TcpListener, upstream: SocketAddr, bytes_per_second: u32) {
-    // Dropped with this task, and every connection with it.
+    // Dropping this with the task closes every connection.
     let mut connections = JoinSet::new();
     while let Ok((down, _)) = listener.accept().await {
         connections.spawn(async move {
             let Ok(socket) = socket() else { return };
             let Ok(up) = socket.connect(upstream).await else { return };
             let ((down_read, down_write), (up_read, up_write)) = (down.into_split(), up.into_split());
-            // Either end is the end of both.
+            // The end of either direction ends the connection.
             tokio::select! {
                 () = pass(down_read, up_write, bytes_per_second) => {}
                 () = pass(up_read, down_write, bytes_per_second) => {}

@@ -1,4 +1,4 @@
-//! Actors that do as they are told, under the real supervisor, and a record of what became of them.
+//! Runs scripted actors under the real supervisor, and records what happens to them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,22 +17,22 @@ use alys_cluster::supervision::{
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
 
-/// What happened to the actors of one tree, in order: `started a 1`, `stopped a 1`.
+/// Log of what happened to the actors of one tree, in order: `started a 1`, `stopped a 1`.
 #[derive(Clone, Debug, Default)]
 pub struct Record(Arc<Mutex<Vec<(Moment, String)>>>);
 
 impl Record {
-    /// Everything so far.
+    /// All lines so far.
     pub fn lines(&self) -> Vec<String> {
         self.timed().into_iter().map(|(_, line)| line).collect()
     }
 
-    /// Everything so far, each with its moment on the stage's clock.
+    /// All lines so far, each with its time on the stage's clock.
     pub fn timed(&self) -> Vec<(Moment, String)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Everything so far that begins with `word`.
+    /// All lines so far that begin with `word`.
     pub fn with(&self, word: &str) -> Vec<String> {
         self.lines().into_iter().filter(|line| line.starts_with(word)).collect()
     }
@@ -42,9 +42,9 @@ impl Record {
     }
 }
 
-/// What a [`ScriptedActor`] can be told.
+/// Message to a [`ScriptedActor`].
 pub enum Order {
-    /// Say which start of the actor answers, from 1.
+    /// Reply with the number of the actor's current start, from 1.
     Who(RpcReplyPort<u32>),
     /// Panic.
     Panic,
@@ -52,54 +52,54 @@ pub enum Order {
     Fail,
     /// Return this error.
     FailAs(ActorFailureType),
-    /// Stop by itself.
+    /// Stop.
     End,
-    /// Wait for ever.
+    /// Never return from the handler.
     Hang,
-    /// Take this long over the message.
+    /// Process the message for this duration.
     Take(Duration),
-    /// Never yield until this is true.
+    /// Block without yielding until this is true.
     Spin(Arc<AtomicBool>),
-    /// From now on, answer each ping after a time up to this, by chance.
+    /// From now on, delay each answer to a ping by a pseudo-random duration up to this.
     Jitter(Duration),
-    /// From now on, say this of yourself.
+    /// From now on, report this health.
     Feel(HealthCheckResult),
-    /// Is it well?
+    /// Health check ping.
     Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
-/// How the starts of a [`ScriptedActor`] go wrong.
+/// How starts of a [`ScriptedActor`] go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// They do not.
+    /// Every start succeeds.
     #[default]
     Well,
-    /// Every start but the first `after` of them fails, `times` times; then they go well again.
+    /// The first `after` starts succeed, the next `times` starts fail, and later ones succeed.
     Fails {
-        /// Starts that go well before.
+        /// Number of successful starts before the failures.
         after: u32,
-        /// Starts that fail.
+        /// Number of failing starts.
         times: u32,
     },
-    /// A start never ends.
+    /// Starts never complete.
     Hangs,
-    /// Every start but the first `after` of them takes this long.
+    /// Every start but the first `after` takes `time`.
     Takes {
-        /// Starts that take no time before.
+        /// Number of starts before, which take no time.
         after: u32,
-        /// How long the others take.
+        /// Duration of the later starts.
         time: Duration,
     },
-    /// They go well, and the actor ends by itself at once.
+    /// Every start succeeds, and the actor stops at once.
     Ends,
-    /// The start with this number goes well, and the actor ends by itself at once.
+    /// Every start succeeds, and after the start with this number the actor stops at once.
     EndsOn(u32),
 }
 
-/// An actor that does as it is told.
+/// An actor that follows the orders it receives.
 #[derive(Clone)]
 pub struct ScriptedActor {
-    /// Where it is reached.
+    /// Address of the actor.
     pub address: Address<Order>,
     start: Start,
     clings: bool,
@@ -109,7 +109,7 @@ pub struct ScriptedActor {
     clock: Arc<dyn Clock>,
 }
 
-/// Which start this is, and what it says of itself.
+/// State of one incarnation: the number of its start, and what it answers to pings.
 pub struct Life {
     start: u32,
     health: HealthCheckResult,
@@ -118,7 +118,7 @@ pub struct Life {
 }
 
 impl Life {
-    /// The next time up to the jitter (Knuth's linear congruential generator).
+    /// The next pseudo-random delay up to the jitter (Knuth's linear congruential generator).
     fn lag(&mut self) -> Duration {
         self.chance =
             self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -199,17 +199,17 @@ impl Actor for ScriptedActor {
     }
 }
 
-/// What the tests of one tree work with.
+/// Environment of the tests of one tree.
 #[derive(Clone)]
 pub struct Stage {
-    /// What every supervisor of the tree shares.
+    /// Context shared by all supervisors of the tree.
     pub context: Context,
-    /// What happened to its actors.
+    /// Log of what happened to its actors.
     pub record: Record,
 }
 
 impl Stage {
-    /// A stage whose actors' ractor names begin with `prefix`, which no other test uses.
+    /// Creates a stage. `prefix` starts the ractor names of its actors; no other test uses it.
     pub fn new(prefix: &str) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let events = EventBus::new(clock.clone());
@@ -217,12 +217,12 @@ impl Stage {
         Self { context, record: Record::default() }
     }
 
-    /// A puppet with this name.
+    /// Creates a scripted actor with this name.
     pub fn puppet(&self, name: &'static str) -> ScriptedActor {
         self.puppet_of(ActorName::literal(name))
     }
 
-    /// The same, for a name that is made at run time.
+    /// Creates a scripted actor with a name made at run time.
     pub fn puppet_of(&self, name: ActorName) -> ScriptedActor {
         ScriptedActor {
             address: Address::new(name, 16),
@@ -235,26 +235,26 @@ impl Stage {
         }
     }
 
-    /// The puppet as a child.
+    /// Child specification of the actor.
     pub fn child(&self, puppet: &ScriptedActor) -> ChildSpec {
         let puppet = puppet.clone();
         ChildSpec::worker(&self.context.prefix, &puppet.address.name().clone(), move || (puppet.clone(), ()))
     }
 
-    /// A supervisor of these children, as data.
+    /// Specification of a supervisor with these children.
     pub fn spec(&self, name: &'static str, max_restarts: u32, children: Vec<ChildSpec>) -> SupervisorSpec {
         let intensity = RestartIntensity { max_restarts, within: Duration::from_hours(1) };
-        // A test of thousands of restarts must not end for the slots it misses.
+        // A test of thousands of restarts must not exhaust the budget of missed slots.
         let slot_budget = SlotBudget { max_missed: 10_000, within_slots: 1 };
         SupervisorSpec { intensity, slot_budget, ..SupervisorSpec::new(ActorName::literal(name), children) }
     }
 
-    /// The same as the child of another supervisor.
+    /// Child specification of a supervisor with these children.
     pub fn tier(&self, name: &'static str, max_restarts: u32, children: Vec<ChildSpec>) -> ChildSpec {
         ChildSpec::supervisor(self.spec(name, max_restarts, children), self.context.clone())
     }
 
-    /// Starts a root.
+    /// Starts a root supervisor.
     pub async fn raise(&self, spec: SupervisorSpec) -> Result<Root, SpawnErr> {
         let name = format!("{}/{}", self.context.prefix, spec.name);
         let face = EnhancedSupervision::of(&spec, self.context.clone());
@@ -262,7 +262,7 @@ impl Stage {
         Ok(Root { actor, face, ended })
     }
 
-    /// Every actor of this stage that ractor still knows, by name.
+    /// Names of all actors of this stage in ractor's registries.
     pub fn known(&self) -> Vec<String> {
         let mut names: Vec<_> = self.cells().iter().filter_map(ActorCell::get_name).collect();
         let begins = format!("{}/", self.context.prefix);
@@ -272,7 +272,7 @@ impl Stage {
         names
     }
 
-    /// Every actor of this stage in ractor's registry of numbers.
+    /// All actors of this stage in ractor's pid registry.
     pub fn cells(&self) -> Vec<ActorCell> {
         let begins = format!("{}/", self.context.prefix);
         let ours = |cell: &ActorCell| cell.get_name().is_some_and(|name| name.starts_with(&begins));
@@ -292,11 +292,11 @@ impl Stage {
 
 /// The root of a running tree.
 pub struct Root {
-    /// The supervisor.
+    /// The root supervisor.
     pub actor: ActorRef<Mail<SupervisorMessage>>,
-    /// Its face.
+    /// Supervision interface of the root.
     pub face: EnhancedSupervision,
-    /// Ends with it.
+    /// Completes when the root ends.
     pub ended: JoinHandle<()>,
 }
 
@@ -314,19 +314,19 @@ impl Root {
 }
 
 impl ScriptedActor {
-    /// The same puppet, whose starts go like this.
+    /// Sets how its starts go.
     #[must_use]
     pub fn starting(self, start: Start) -> Self {
         Self { start, ..self }
     }
 
-    /// The same puppet, whose `post_stop` never ends.
+    /// Makes its `post_stop` never return.
     #[must_use]
     pub fn clinging(self) -> Self {
         Self { clings: true, ..self }
     }
 
-    /// The same puppet, whose `post_stop` takes this long.
+    /// Makes its `post_stop` take this long.
     #[must_use]
     pub fn stopping_in(self, stops_in: Duration) -> Self {
         Self { stops_in, ..self }
@@ -336,17 +336,17 @@ impl ScriptedActor {
         self.record.add(self.clock.now(), format!("{what} {} {start}", self.address.name()));
     }
 
-    /// Which start answers.
+    /// Number of the start that answers.
     pub async fn who(&self) -> Result<u32, String> {
         let asked = self.address.call(Duration::from_secs(2), Order::Who).await;
         asked.map_err(|error| error.to_string())
     }
 
-    /// Gives an order.
+    /// Sends an order.
     ///
     /// # Panics
     ///
-    /// If it is not taken.
+    /// If the mailbox rejects it.
     pub fn order(&self, order: Order) {
         self.address.cast(order).expect("the order is taken");
     }
@@ -360,7 +360,7 @@ impl ScriptedActor {
         self.address.target().expect("it was started").get_cell().kill();
     }
 
-    /// How often it was started, failed starts included.
+    /// Number of starts, including failed ones.
     pub fn starts(&self) -> u32 {
         self.starts.load(Ordering::SeqCst)
     }

@@ -1,5 +1,5 @@
-//! Two members' ends of a link, without sockets: frames, greetings and envelopes are encoded and decoded as between
-//! members, and what `ractor_cluster` would say is not said.
+//! A link between two members without sockets. Frames, hellos and envelopes are encoded and decoded as on a real link;
+//! `ractor_cluster` sessions are not opened.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,37 +13,37 @@ use alys_cluster::transport::hello::{Hello, VERSION};
 use alys_cluster::transport::{Bounds, Connection, PeerChannel, PeerChannels, RejectionLog};
 use tokio::io::DuplexStream;
 
-/// Bytes that lie between the ends.
+/// Capacity of the pipe between the ends, in bytes.
 const PIPE_BYTES: usize = 64 * 1024;
 
-/// Bounds that no test meets by accident.
+/// Bounds that no test exceeds by accident.
 pub const BOUNDS: Bounds =
     Bounds { frames_max: 4_096, bytes_max: 16 * 1024 * 1024, idle: Duration::from_hours(1) };
 
-/// One member, as far as links know it.
+/// One end of a link: the parts of a member that links need.
 #[derive(Clone)]
 pub struct End {
-    /// What it says first.
+    /// Hello that it sends.
     pub hello: Hello,
-    /// Its ways to others.
+    /// Channels to its peers.
     pub channels: PeerChannels,
     /// Bounds of its connections.
     pub bounds: Bounds,
-    /// Reads time.
+    /// Clock of the member.
     pub clock: Arc<dyn Clock>,
 }
 
-/// A link that stands, until it is dropped or cut.
+/// An established link; dropping it cuts it.
 pub struct Wire {
-    /// The connection of each end.
+    /// Connection of each end.
     pub connections: [Arc<Connection>; 2],
-    /// Where `ractor_cluster`'s sessions would be.
+    /// Streams that `ractor_cluster` sessions would use.
     _sessions: [DuplexStream; 2],
     channels: [Arc<PeerChannel>; 2],
 }
 
 impl End {
-    /// A member with a way to each of `peers`.
+    /// Creates a member with a channel to each of `peers`.
     pub fn new(
         node: &NodeId,
         incarnation: u64,
@@ -59,20 +59,21 @@ impl End {
         Self { hello, channels: Arc::new(channels), bounds: BOUNDS, clock }
     }
 
-    /// The way to `peer`.
+    /// The channel to `peer`.
     ///
     /// # Panics
     ///
-    /// If it is no peer.
+    /// If `peer` is not a peer of this member.
     pub fn line(&self, peer: &NodeId) -> Arc<PeerChannel> {
         self.channels.get(peer).expect("a peer").clone()
     }
 
-    /// Connects this end of `stream` with whoever says `theirs` on the other, and takes it for its line.
+    /// Connects this end of `stream` to the member with the hello `theirs`, and makes it the connection of that peer's
+    /// channel.
     ///
     /// # Panics
     ///
-    /// If they do not belong together.
+    /// If the two hellos do not fit together.
     pub fn connect(
         &self,
         theirs: &Hello,
@@ -91,7 +92,7 @@ impl End {
 }
 
 impl Wire {
-    /// Links two members; each takes what the other sends by its door.
+    /// Links two members; each end passes received envelopes to its [`Inbound`].
     pub fn between(one: (&End, Arc<dyn Inbound>), other: (&End, Arc<dyn Inbound>)) -> Self {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         let (here, here_session) = one.0.connect(&other.0.hello, near, one.1);
@@ -102,7 +103,7 @@ impl Wire {
 }
 
 impl Drop for Wire {
-    /// As a cable is cut: both ends have no link until there is another.
+    /// Cuts the link: both ends have no connection until another is made.
     fn drop(&mut self) {
         for (line, connection) in self.channels.iter().zip(&self.connections) {
             connection.end("the wire was cut");
