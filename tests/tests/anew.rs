@@ -1,7 +1,7 @@
-//! What may happen to a member while it begins anew in the same process?
+//! Tests what may happen to a member while its process re-executes itself with a later incarnation.
 //!
-//! Its peers know a later start than its own, for the file with its number is lost: it stops, takes a later number, and
-//! executes itself.
+//! The incarnation file of the member is lost, so its peers know a later incarnation than its own: the member stops,
+//! takes a later incarnation, and executes its own binary again.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -14,7 +14,8 @@ use alys_tests::{eventually, seen};
 
 const SAYS: &str = "peers know a later start of this member";
 
-/// Four members, of which the fourth was a process whose peers know a start a quarter of an hour ahead of its clock.
+/// Four members. The fourth was a process, and its peers know an incarnation of it that is 15 minutes ahead of its
+/// clock.
 struct Ahead(Federation);
 
 impl Ahead {
@@ -37,19 +38,19 @@ impl Ahead {
         &self.0.members[3]
     }
 
-    /// The number of its last start, if it is there.
+    /// Its last incarnation, if the file exists.
     fn number(&self) -> Option<u64> {
         fs::read_to_string(self.member().config.data_dir.join("incarnation")).ok()?.trim().parse().ok()
     }
 
-    /// Loses the number of its last start, and says which it was: its next start is going to begin anew.
+    /// Deletes the incarnation file and returns the incarnation: on its next start the member will re-execute itself.
     fn lose(&self) -> u64 {
         let known = self.number().expect("a number");
         fs::remove_file(self.member().config.data_dir.join("incarnation")).expect("lost");
         known
     }
 
-    /// Waits until it has begun anew once, and is ready.
+    /// Waits until it has re-executed itself once and is ready.
     async fn is_ready(&self, process: &mut Process, known: u64) {
         eventually(SOON, "it takes a later number", async || {
             assert_eq!(process.ended(), None, "{}", process.log());
@@ -67,7 +68,8 @@ impl Ahead {
     }
 }
 
-/// What is another one for each program that a process executes: where it was loaded.
+/// Identifies the program that a process executes: its auxiliary vector contains the load address, which differs after
+/// each exec.
 fn program(process: &Process) -> Vec<u8> {
     fs::read(format!("/proc/{}/auxv", process.id())).unwrap_or_default()
 }
@@ -82,7 +84,7 @@ async fn a_member_that_is_told_to_leave_while_it_begins_anew_ends_in_order() {
             let until = Instant::now() + SOON;
             eventually(SOON, "it writes", async || seen(!process.log().is_empty(), "nothing")).await;
             let first = program(&process);
-            // Without a pause: these instants are short.
+            // Polls without a pause, because these states are short.
             loop {
                 let is_now = match instant {
                     "it stops" => process.log().contains(SAYS),
@@ -100,7 +102,7 @@ async fn a_member_that_is_told_to_leave_while_it_begins_anew_ends_in_order() {
             })
             .await;
             assert_eq!(status.code(), Some(0), "{signal} when {instant}: {}", process.log());
-            // Peers may not have met the start whose number was lost.
+            // Peers may not have seen the incarnation that was lost.
             assert!(
                 ahead.number() >= Some(known),
                 "{signal} when {instant}: the next start needs not begin anew"
@@ -110,7 +112,7 @@ async fn a_member_that_is_told_to_leave_while_it_begins_anew_ends_in_order() {
     ahead.0.stop().await;
 }
 
-/// Starts the fourth member from a copy of its executable.
+/// Starts the fourth member from a copy of the executable.
 fn start_from(ahead: &Ahead, executable: &Path) -> Process {
     fs::copy(binary(), executable).expect("copied");
     Process::start_by(&ahead.0, 3, |command| {
@@ -144,7 +146,7 @@ async fn a_member_whose_executable_was_removed_or_replaced_begins_anew_as_it_is(
     ahead.0.stop().await;
 }
 
-/// Sends signals to a process until this ends.
+/// Sends signals to a process repeatedly, until dropped.
 struct Storm(Child);
 
 impl Storm {
@@ -168,7 +170,7 @@ async fn a_storm_of_signals_without_a_meaning_does_not_keep_a_member_from_beginn
     for signal in ["HUP", "USR1"] {
         let known = ahead.lose();
         let mut process = Process::start(&ahead.0, 3);
-        // Before its first line it might not know of signals yet, which no process can help.
+        // Before its first line of output the process may not handle signals yet.
         eventually(SOON, "it writes", async || seen(!process.log().is_empty(), "nothing")).await;
         let first = program(&process);
         let mut storm = Storm::begin(&process, signal);

@@ -1,4 +1,4 @@
-//! What a stopped member has on disk agrees with itself, and an audit finds it when it does not.
+//! Tests that an audit accepts the files of a stopped member, and reports files that are inconsistent.
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
@@ -19,9 +19,9 @@ use alys_tests::federation::{Federation, Member};
 use alys_tests::process::Process;
 use alys_tests::skip;
 
-/// Bytes before the first signature in the journal.
+/// Size of the journal's header, in bytes.
 const HEADER_BYTES: usize = 60;
-/// Bytes of one signature in the journal.
+/// Size of one signature in the journal, in bytes.
 const RECORD_BYTES: u64 = 82;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -46,10 +46,10 @@ async fn members_that_made_blocks_pass_an_audit_and_damaged_ones_do_not() {
             assert!(found.blocks >= 3, "member {index}: {found:?}");
             audits.push(found);
         }
-        // Each block has a quorum of signatures, though not of everybody.
+        // Each block has signatures of a quorum, though not of every member.
         let signed: usize = audits.iter().map(|found| found.statements).sum();
         assert!(signed >= 3 * 3, "{audits:?}");
-        // One that had signed in the height it was stopped in.
+        // Look for a member that had signed at the height at which it was stopped.
         if let Some(own) = audits.iter().position(|found| found.logged > 0) {
             break (own, audits[own].statements);
         }
@@ -90,7 +90,7 @@ async fn members_that_made_blocks_pass_an_audit_and_damaged_ones_do_not() {
     let error = audit(directory, &genesis, own).expect_err("empty");
     assert!(matches!(error, AuditError::Journal(JournalError::Empty { .. })), "{error}");
 
-    // As it was when the chain had no block, or another member's.
+    // Restore the journal as it was before the first block, then use another member's.
     fs::write(&journal, &bytes[..HEADER_BYTES]).expect("writes");
     let found = audit(directory, &genesis, own).expect("every file is there");
     assert!(found.findings.iter().any(|finding| finding.contains("tells of 0 signatures")), "{found:?}");
@@ -115,7 +115,7 @@ async fn members_that_made_blocks_pass_an_audit_and_damaged_ones_do_not() {
     damage_in_the_middle(directory, &genesis, own);
     assert_eq!(audit(directory, &genesis, own).expect("whole again").findings, [""; 0]);
 
-    // Another member's log.
+    // Use another member's log.
     let log = directory.join("consensus.log");
     let entries = log::read(&log, identity).expect("its own").entries;
     fs::remove_file(&log).expect("removes");
@@ -148,7 +148,7 @@ async fn a_copy_that_can_not_be_written_is_audited_too_also_of_a_member_that_was
     federation.members[3].reaches(3).await;
     drop(process);
     let directory = federation.members[3].config.data_dir.clone();
-    // The superuser, whom no mode keeps from writing, is kept by the mount.
+    // File modes do not restrict the superuser; a read-only mount does.
     let mount = |options: &[&str]| {
         let mounted = Command::new("mount").args(options).arg(&directory).arg(&directory).output();
         mounted.is_ok_and(|mounted| mounted.status.success())
@@ -164,7 +164,7 @@ async fn a_copy_that_can_not_be_written_is_audited_too_also_of_a_member_that_was
     federation.stop().await;
 }
 
-/// Changes bytes in the middle of a log and of a chain, for a moment.
+/// Damages bytes in the middle of the log and of the chain, and restores them.
 fn damage_in_the_middle(directory: &Path, genesis: &Genesis, own: usize) {
     let changed = |file: &str, change: &dyn Fn(&mut Vec<u8>), says: &str| {
         let path = directory.join(file);
@@ -178,12 +178,12 @@ fn damage_in_the_middle(directory: &Path, genesis: &Genesis, own: usize) {
         assert!(fs::read(&path).expect("reads") == damaged, "an audit changes nothing");
         fs::write(&path, &whole).expect("restores");
     };
-    // The length of its first entry, and whose it is.
+    // Damage the length of the first entry, then its author.
     changed("consensus.log", &|bytes| bytes[12 + 6] ^= 1, "consensus.log is damaged at byte 12");
     changed("consensus.log", &|bytes| bytes[12 + 13 + 20] ^= 1, "consensus.log is damaged at byte 12");
     let store = RedbStore::look(&directory.join("chain.redb"), genesis.hash()).expect("opens");
     let first = store.block(1).expect("reads").expect("there is one");
-    // When it was observed, of which nothing but the file's checksums know.
+    // Damage a timestamp that only the file's checksums cover.
     let label = |bytes: &mut Vec<u8>| {
         let signature = first.certificate.signature.0;
         let places: Vec<_> =
@@ -205,7 +205,7 @@ async fn a_member_starts_whoever_looks_at_its_files_and_an_audit_refuses_those_o
     assert!(matches!(error, AuditError::InUse { .. }), "{error}");
     assert!(federation.members[0].take().stop().await, "it stops in time");
 
-    // As an audit and a check hold them.
+    // Hold the files like an audit and a check do.
     let _chain = RedbStore::look(&config.data_dir.join("chain.redb"), genesis.hash()).expect("opens");
     let lock = fs::File::open(config.data_dir.join("lock")).expect("opens");
     lock.try_lock_shared().expect("nobody uses it");

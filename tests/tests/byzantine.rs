@@ -1,8 +1,8 @@
-//! One member of four breaks the protocol, in every way there is, over real links: do the others go on and agree, and do
-//! they keep the evidence?
+//! Tests that three honest members keep agreeing and keep the evidence while the fourth breaks the protocol in every
+//! supported way, over real links.
 //!
-//! The same faults run with many seeds in virtual time (`node/src/actors/consensus/byzantine/simulated.rs`), and between
-//! processes in the simulator's scenario `byzantine`.
+//! The same faults run with many seeds in virtual time (`node/src/actors/consensus/byzantine/simulated.rs`), and
+//! between processes in the simulator's scenario `byzantine`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use alys_tests::{eventually, seen};
 
 const BLOCK_TIME: Duration = Duration::from_millis(300);
 
-/// Who misbehaves: the last member.
+/// Index of the Byzantine member: the last one.
 const LIAR: usize = 3;
 
 async fn order(federation: &Federation, misbehaviour: Option<Misbehaviour>) {
@@ -29,8 +29,8 @@ async fn evidence(member: &Member) -> Result<EvidenceView, String> {
     member.client.get("/consensus/evidence").await
 }
 
-/// Every block of the honest members from `from` on is the same. How many rounds one takes is judged in virtual time,
-/// where no machine is busy.
+/// Checks that all honest members have the same blocks from `from` on. The number of rounds per block is checked in
+/// virtual time, where machine load does not matter.
 async fn agree(federation: &Federation, how: Misbehaviour, from: u64) {
     let honest = &federation.members[..LIAR];
     let lowest = honest.iter().map(Member::height).min().expect("three");
@@ -48,7 +48,7 @@ async fn agree(federation: &Federation, how: Misbehaviour, from: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn three_honest_members_go_on_with_one_that_breaks_the_protocol_and_keep_the_evidence() {
     let tune = |config: &mut alys_node::config::NodeConfig| {
-        // Timeouts in proportion to the blocks, and a loaded machine allowed for.
+        // Timeouts in proportion to the block time, with a margin for a loaded machine.
         config.consensus.propose = Duration::from_millis(400);
     };
     let federation = Federation::prepare_paced("byzantine", BLOCK_TIME, tune).await.started().await;
@@ -58,7 +58,7 @@ async fn three_honest_members_go_on_with_one_that_breaks_the_protocol_and_keep_t
         member.reaches(2).await;
         assert_eq!(evidence(member).await.expect("an answer").evidence, []);
     }
-    // Those that leave evidence come last, so that what they leave is theirs.
+    // Faults that leave evidence come last, so that evidence is attributed to the right fault.
     let mut ways = Misbehaviour::ALL;
     ways.sort_by_key(|how| how.equivocates());
     for how in ways {
@@ -66,7 +66,7 @@ async fn three_honest_members_go_on_with_one_that_breaks_the_protocol_and_keep_t
         let before = evidence(&honest[0]).await.expect("an answer").evidence.len();
         order(&federation, Some(how)).await;
         for member in honest {
-            // Everybody has had its turn.
+            // After this height every member has been proposer.
             member.reaches(from + 4).await;
         }
         agree(&federation, how, from).await;
@@ -83,7 +83,7 @@ async fn three_honest_members_go_on_with_one_that_breaks_the_protocol_and_keep_t
             .await;
         }
     }
-    // However much evidence there is room for: it is told as long as it goes on.
+    // The counter keeps counting even when no more evidence is stored.
     eventually(SOON, "it is told of more heights than evidence is kept of", async || {
         let metrics = honest[0].client.send("GET", "/metrics", "", "").await?.body;
         let of_liar = format!("consensus_equivocations_total{{member=\"{liar}\"");
@@ -93,7 +93,7 @@ async fn three_honest_members_go_on_with_one_that_breaks_the_protocol_and_keep_t
     })
     .await;
     order(&federation, None).await;
-    // What the honest members signed is what others received, once for each place.
+    // Others received one statement per position from each honest member: an honest member never equivocates.
     let mut stated: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for member in honest {
         let received: ReceivedView = member.client.get("/consensus/received").await.expect("an answer");

@@ -1,7 +1,7 @@
-//! Does `docs/configuration.md` say of every configuration field what the code says?
+//! Tests that `docs/configuration.md` describes every configuration field as the code does.
 //!
-//! The table is made of the fields' documentation in the sources and of the defaults that a configuration without them
-//! has. `UPDATE_DOCS=1 cargo test -p alys-tests --test suite configuration` writes it anew.
+//! The table is generated from the fields' documentation in the sources and from their default values. `UPDATE_DOCS=1
+//! cargo test -p alys-tests --test suite configuration` regenerates it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use alys_node::config::{NodeConfig, Overrides};
 use syn::{Expr, Fields, Item, ItemStruct, Lit, Meta, Type};
 
-/// Where configuration structures are.
+/// Files that define configuration structures.
 const SOURCES: &[&str] = &[
     "cluster/src/federation/config.rs",
     "cluster/src/health/config.rs",
@@ -27,7 +27,7 @@ const SOURCES: &[&str] = &[
 const DOCUMENT: &str = "docs/configuration.md";
 const BEGIN: &str = "<!-- fields: written by tests/tests/configuration.rs -->\n";
 
-/// What no field can be left out of.
+/// The smallest valid configuration.
 const MINIMAL: &str = r#"
 genesis_file = "genesis.toml"
 data_dir = "data"
@@ -65,7 +65,8 @@ fn documentation(attributes: &[syn::Attribute]) -> String {
     lines.collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
-/// The name of a field's structure, if it is one of `structures`; of the elements of a list.
+/// Name of a field's type, if it is one of `structures`, or the element type of a list of them; and whether it is a
+/// list.
 fn structure(ty: &Type, structures: &BTreeMap<String, ItemStruct>) -> Option<(String, bool)> {
     let Type::Path(path) = ty else { return None };
     let last = path.path.segments.last()?;
@@ -115,7 +116,7 @@ fn fields() -> Vec<Field> {
     fields
 }
 
-/// What a configuration without them has, by path. A value that the file gives has no default.
+/// Default values by path. A field that the minimal file sets has no default.
 fn defaults() -> BTreeMap<String, Option<String>> {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("node.toml");

@@ -1,4 +1,4 @@
-//! Are the actors of the federation found, reached and missed: in one member, and in the others?
+//! Tests that actors are discovered, reached and found missing, within one member and across the federation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn query(text: &str) -> ActorQuery {
     text.parse().expect(text)
 }
 
-/// The text as it stands in a URL.
+/// Percent-encodes text for a URL.
 fn escaped(text: &str) -> String {
     text.bytes()
         .map(
@@ -51,13 +51,13 @@ async fn actor(member: &Member, who: &str) -> Result<ActorView, String> {
     view.actors.into_iter().next().ok_or_else(|| format!("no {who}"))
 }
 
-/// Handles of the chains of other members.
+/// Handles of the chain actors of other members.
 fn chains(member: &Member) -> Vec<RemoteHandle<ChainProtocol>> {
     let context = member.node().context();
     context.discovery.discover(context.clock.now(), &query("tag=storage and state=active"))
 }
 
-/// Waits until the member finds the chains of this many others.
+/// Waits until the member finds the chain actors of `count` other members.
 async fn finds_chains(member: &Member, count: usize) -> Vec<RemoteHandle<ChainProtocol>> {
     eventually(SOON, &format!("{} finds {count} chains", member.name), async || {
         let found = chains(member);
@@ -119,7 +119,7 @@ async fn every_actor_of_a_member_is_listed_and_its_deaths_are_followed() {
     })
     .await;
 
-    // By halves, in order of importance, with how it was answered.
+    // Two pages in order of priority, with the query plan.
     let first = listed(member, "order=priority&limit=3&explain=true").await.expect("a page");
     assert_eq!(
         first.actors.iter().map(|actor| actor.name.as_str()).collect::<Vec<_>>(),
@@ -156,7 +156,7 @@ async fn an_actor_of_another_member_is_found_by_tag_and_asked_and_gone_with_its_
     assert_eq!(gates.len(), 3);
     assert!(gates[0].call(SOON, ()).await.expect("it answers").open);
 
-    // The whole federation's actors are one listing.
+    // One listing contains the actors of the whole federation.
     let view = listed(asker, &format!("scope=federation&query={}", escaped("tag=storage")))
         .await
         .expect("a listing");
@@ -164,7 +164,7 @@ async fn an_actor_of_another_member_is_found_by_tag_and_asked_and_gone_with_its_
     let all: Vec<_> = federation.members.iter().map(|member| member.name.as_str()).collect();
     assert_eq!(members, all);
 
-    // What is hurt there is seen here.
+    // A fault injected in one member is visible on another.
     let hurt = federation.members[3].name.clone();
     federation.members[3].node().context().addresses.federation.inject_panic("on purpose").expect("it runs");
     eventually(SOON, "its next incarnation is published", async || {
@@ -175,7 +175,8 @@ async fn an_actor_of_another_member_is_found_by_tag_and_asked_and_gone_with_its_
     })
     .await;
 
-    // A lost member's actors vanish everywhere, and its handles are refused: while it is away, and when it is back.
+    // When a member is lost, its actors disappear everywhere, and stale handles are rejected, even after the member
+    // returns.
     finds_chains(&federation.members[0], 3).await;
     let of_lost = |handle: &&RemoteHandle<ChainProtocol>| *handle.node() == hurt;
     let stale = chains(&federation.members[0]);
@@ -232,14 +233,14 @@ async fn a_listing_that_can_not_be_given_is_refused_with_the_field_and_what_was_
         let problem: Problem = member.client.get(&path).await.expect("a problem");
         assert!(problem.detail.contains(expected), "{expected:?} in {:?}", problem.detail);
     }
-    // Beyond what the HTTP server reads at all.
+    // A request larger than the HTTP server reads.
     let megabyte = member.client.status(&format!("/registry/actors?query={}", "a".repeat(1 << 20))).await;
     assert!(matches!(megabyte, Ok(414 | 431) | Err(_)), "{megabyte:?}");
     assert_eq!(member.client.status("/livez").await, Ok(200));
     federation.stop().await;
 }
 
-// Two members' discovery actors, with nothing but a wire between them.
+// Tests with the discovery actors of two members and only a wire between them.
 
 struct EchoProtocol;
 
@@ -249,7 +250,7 @@ impl Protocol for EchoProtocol {
     type Reply = String;
 }
 
-/// The same actor, asked otherwise.
+/// Another protocol version of the same actor.
 struct OtherProtocol;
 
 impl Protocol for OtherProtocol {
@@ -321,7 +322,7 @@ impl Side {
     }
 }
 
-/// Answers after as many milliseconds as it is told.
+/// An actor that answers after the requested number of milliseconds.
 fn echo(stage: &Stage) -> (alys_tests::tree::ScriptedActor, Exports) {
     let puppet = stage.puppet("echo");
     let exports = Exports::default().with::<EchoProtocol, _>(
@@ -359,10 +360,10 @@ async fn questions_are_answered_refused_or_of_unknown_outcome_and_never_left_beh
     assert_eq!(ask("hello", 0).await, Ok("node-1 said hello".to_owned()));
     let refused = ask("no", 0).await.expect_err("refused").to_string();
     assert_eq!(refused, "node-2 refused: it does not like that");
-    // The other side gives up before the caller does.
+    // The other side times out before the caller does.
     let late = ask("hello", 60_000).await.expect_err("too late").to_string();
     assert_eq!(late, "node-2 refused: it was not answered within 5s");
-    // The caller gives up before the other side does.
+    // The caller times out before the other side does.
     let impatient = handle.call(Duration::from_millis(100), ("hello".to_owned(), 1_000)).await;
     let impatient = impatient.expect_err("impatient").to_string();
     assert!(
@@ -370,13 +371,13 @@ async fn questions_are_answered_refused_or_of_unknown_outcome_and_never_left_beh
         "{impatient}"
     );
 
-    // Asked in another language it is not found, and says what it speaks.
+    // With another protocol the actor is not found, and a handle names the protocol the actor supports.
     assert_eq!(asker.find::<OtherProtocol>("tag=echo").len(), 0);
     let found = asker.actor.discovery.discover_in_federation(asker.actor.clock.now(), &query("tag=echo"));
     let wrong = asker.actor.discovery.handle::<OtherProtocol>(&found[0]).map(drop);
     assert!(matches!(wrong, Err(LookupError::WrongProtocol { .. })), "{wrong:?}");
 
-    // What was not asked for is refused by who receives it.
+    // The receiver rejects requests that are not allowed.
     let connection = asker.end.line(&other.node).connection().expect("a link");
     for (actor, protocol, expected) in [
         ("root", "echo/1", "root may not be reached from outside"),
@@ -389,7 +390,7 @@ async fn questions_are_answered_refused_or_of_unknown_outcome_and_never_left_beh
         assert!(reason.starts_with(expected), "{expected:?} in {reason:?}");
     }
 
-    // A member that is lost while it is asked: the outcome is not known, and nothing waits any longer.
+    // A member is lost while a call is in progress: the outcome is unknown, and the call ends at once.
     let (asked, lost) = tokio::join!(ask("hello", 1_000), async {
         eventually(SOON, "it is asked", async || {
             seen(asker.actor.discovery.caller.under_way() == 1, "nothing is under way")
@@ -416,7 +417,7 @@ async fn an_answer_to_the_question_of_an_earlier_incarnation_is_no_answer_to_a_n
     let other = Side::start(&stage, "node-2", "node-1", 7, exports).await;
     let mut answers = Vec::new();
     for incarnation in [1, 2] {
-        // The one before is gone, with its question under way.
+        // The incarnation before is gone, with its call in progress.
         let asker = Side::start(&elsewhere, "node-1", "node-2", incarnation, Exports::default()).await;
         let _wire = asker.linked(&other);
         asker.hears(&other.up());
@@ -439,7 +440,7 @@ async fn a_member_lost_while_the_federation_actor_is_restarted_is_missed_all_the
     finds_chains(&federation.members[0], 3).await;
     let lost = tokio::spawn(federation.members[3].take().stop());
     let asker = &federation.members[0];
-    // Before it could find out.
+    // Panic before it could detect the loss.
     asker.node().context().addresses.federation.inject_panic("on purpose").expect("it runs");
     lost.await.expect("no panic");
     finds_chains(asker, 2).await;
@@ -479,7 +480,7 @@ async fn what_is_published_follows_the_actor_and_a_liar_is_refused_with_an_event
     root.face.resume_child(puppet.address.name()).await.expect("resumed");
     shows(Some((ActorLifecycleState::Active, 3))).await;
 
-    // An actor that is restarted knows nobody, and asks.
+    // A restarted actor knows no peers and asks for their actors again.
     asker.actor.address.target().expect("it runs").kill();
     asker
         .actor
@@ -509,7 +510,7 @@ async fn what_is_published_follows_the_actor_and_a_liar_is_refused_with_an_event
         (peer.as_str(), reason.as_str()),
         ("node-2", "incarnation 6 publishes its actors after incarnation 7")
     );
-    // One that goes on lying does not fill the log with it.
+    // Repeated lies do not fill the log.
     lies(50);
     eventually(SOON, "all are refused", async || {
         let refused = asker.actor.rejections.total();

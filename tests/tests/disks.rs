@@ -1,4 +1,4 @@
-//! What slow disks cost: time, up to a bound, and never more than the member whose disk it is.
+//! Tests what slow disks cost: a bounded amount of time, and only for the member that has the slow disk.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -21,7 +21,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 const BLOCK_TIME: Duration = Duration::from_secs(2);
 const SYNC: Duration = Duration::from_millis(250);
 
-/// Gives a federation that has not started the interval that members really have.
+/// Gives a federation that has not started the production block time.
 fn at_two_seconds(federation: &mut Federation) {
     let members = (1..).zip(&federation.members).map(|(number, member)| {
         let key = SecretKey::from_seed(&[number; 32]);
@@ -37,7 +37,7 @@ async fn height(member: &Member) -> u64 {
     eventually(SOON, "a head", async || member.client.get::<HeadView>("/chain/head").await).await.height
 }
 
-/// Waits for `count` blocks more, and says how long one took.
+/// Waits for `count` more blocks and returns the average time per block.
 async fn pace(member: &Member, count: u32) -> Duration {
     let first = height(member).await;
     member.reaches(first + 1).await;
@@ -68,11 +68,11 @@ async fn blocks_go_on_over_syncs_of_250_ms_and_a_disk_that_hangs_halts_its_membe
         disk.set(name, SYNC);
         let paces = pace(&federation.members[0], 3).await;
         println!("a block each {paces:?} over syncs of {SYNC:?} on {slow} of four");
-        // Twice the interval, and a second for a machine that does something else as well.
+        // Twice the block time, plus half of it for a busy machine.
         assert!(paces <= 2 * BLOCK_TIME + BLOCK_TIME / 2, "a block each {paces:?} with {slow} slow ones");
     }
 
-    // One that is slower still is named.
+    // A slower disk is reported by its member.
     names[..3].iter().for_each(|name| disk.set(name, Duration::ZERO));
     disk.set("four", Duration::from_millis(600));
     let slow = &federation.members[3];
@@ -83,7 +83,7 @@ async fn blocks_go_on_over_syncs_of_250_ms_and_a_disk_that_hangs_halts_its_membe
     })
     .await;
 
-    // One that hangs halts its member, which says why and can be told to end, and nobody else.
+    // A hung disk halts only its own member, which reports the reason and can still be stopped.
     disk.set("four", Duration::from_hours(1));
     eventually(SOON, "the disk that hangs is named", async || {
         let health: HealthView = slow.client.get("/health/status").await?;
@@ -97,20 +97,20 @@ async fn blocks_go_on_over_syncs_of_250_ms_and_a_disk_that_hangs_halts_its_membe
     assert!(height(slow).await <= before + 1);
     assert_eq!(slow.client.status("/livez").await.expect("an answer"), 200);
 
-    // It comes back by itself when its disk does.
+    // The member recovers by itself when its disk does.
     disk.set("four", Duration::ZERO);
     slow.reaches(first + 2).await;
     slow.gate_open(4).await;
     assert!(!processes[3].log().contains("ERROR"), "{}", processes[3].log());
 
-    // Over a disk that hangs it still obeys.
+    // The member obeys SIGTERM even while its disk hangs.
     disk.set("four", Duration::from_hours(1));
     tokio::time::sleep(Duration::from_secs(3)).await;
     processes[3].signal("-TERM");
     eventually(SOON, "it ends", async || seen(processes[3].ended().is_some(), processes[3].log())).await;
 }
 
-/// A file system of its own; it is taken away when this ends.
+/// A mounted file system; unmounted when dropped.
 struct Mount(std::path::PathBuf);
 
 impl Drop for Mount {
@@ -138,7 +138,7 @@ async fn a_member_whose_disk_is_full_waits_for_room_and_goes_on_by_itself() {
     full.gate_open(4).await;
     full.reaches(2).await;
     let filler = directory.join("filler");
-    // Until the system says that there is no room.
+    // Write until the file system is full.
     let mut file = fs::File::create(&filler).expect("a file");
     let zeros = vec![0; 65_536];
     while file.write_all(&zeros).is_ok() {}
@@ -147,7 +147,7 @@ async fn a_member_whose_disk_is_full_waits_for_room_and_goes_on_by_itself() {
         seen(answer.status == 503 && answer.body.contains("the disk is full"), answer.body)
     })
     .await;
-    // What would not start is said not to.
+    // The preflight check predicts that the member would not start.
     let refused = preflight::check(&full.config, &federation.genesis).expect_err("no room").to_string();
     assert!(refused.contains("bytes are free; expected at least"), "{refused}");
     let height = federation.members[0].height();
@@ -171,7 +171,7 @@ async fn a_member_that_takes_long_to_open_its_files_starts() {
     }
     let environment = disk.environment("slow");
     let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
-    // Beyond the time that other actors have to start.
+    // Longer than the start deadline of other actors.
     disk.set("slow", Duration::from_secs(3));
     let begun = Instant::now();
     let mut process = Process::start_with(&federation, 3, &environment);
@@ -207,7 +207,7 @@ async fn a_member_whose_files_may_not_grow_says_so_and_goes_on_when_they_may() {
     if !limit("4096").is_ok_and(|status| status.success()) {
         return skip("the size of files can not be limited by `prlimit`");
     }
-    // SIGXFSZ ends nobody: the write fails with a reason.
+    // SIGXFSZ does not end the process: the write fails with a reason.
     eventually(SOON, "it says why", async || {
         let answer = limited.client.send("GET", "/readyz", "", "").await?;
         seen(answer.status == 503 && answer.body.contains("File too large"), answer.body)
@@ -266,7 +266,7 @@ async fn reads_of_others_take_no_room_from_a_member_s_own_work_and_nothing_piles
     };
     let decided = read(1).expect("asked").await.expect("answered").expect("read").expect("block 1");
 
-    // Over a slow disk, more reads than the storage thread takes requests, without end.
+    // On a slow disk, keep sending more reads than the storage thread's queue holds.
     storage.disk().set_delay(Duration::from_millis(100));
     let goal = busy.height() + 3;
     let mut asked = VecDeque::new();

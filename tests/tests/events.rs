@@ -1,4 +1,5 @@
-//! Does a stream of events tell what happens, all of it or how much is missing, and cost nobody anything?
+//! Tests that a stream of events is complete or reports how many events were missed, and that it does not delay the
+//! member.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -25,7 +26,7 @@ struct Told {
 }
 
 impl Told {
-    /// The number in its id.
+    /// Sequence number in the event's id.
     fn number(&self) -> u64 {
         self.id
             .split_once('-')
@@ -34,7 +35,7 @@ impl Told {
     }
 }
 
-/// A stream of events, as bytes without chunks: HTTP/1.0 knows none.
+/// A stream of events over HTTP/1.0, which has no chunked encoding.
 struct Stream(BufReader<TcpStream>);
 
 fn request(last: Option<&str>) -> String {
@@ -47,7 +48,7 @@ impl Stream {
         Self::of(send(address, request(last).as_bytes()).await).await
     }
 
-    /// Reads the head of the answer.
+    /// Reads the header of the response.
     async fn of(stream: TcpStream) -> Self {
         let mut stream = BufReader::new(stream);
         let mut head = String::new();
@@ -61,7 +62,7 @@ impl Stream {
         Self(stream)
     }
 
-    /// The next event or comment; `None` at the end.
+    /// Reads the next event or comment; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Told> {
         let mut told = Told::default();
         loop {
@@ -87,7 +88,7 @@ impl Stream {
         }
     }
 
-    /// The next event that is no comment.
+    /// Reads the next event, skipping comments.
     async fn event(&mut self) -> Told {
         loop {
             let told = self.next().await.expect("the stream goes on");
@@ -105,7 +106,7 @@ async fn alone(tag: &str) -> (Federation, SocketAddr) {
     (federation, address)
 }
 
-/// Makes this many things happen.
+/// Emits one event per height.
 fn happen(federation: &Federation, heights: std::ops::Range<u64>) {
     let events = &federation.members[0].node().context().events;
     heights
@@ -125,7 +126,7 @@ async fn a_stream_tells_what_happens_and_goes_on_where_it_was() {
     for pair in told.windows(2) {
         assert_eq!(pair[1].number(), pair[0].number() + 1, "{pair:?}");
     }
-    // The list has the same.
+    // The list contains the same events.
     let listed: Vec<EventView> = federation.members[0].client.get("/events").await.expect("a list");
     for event in &told {
         let view: EventView = serde_json::from_str(&event.data).expect("an event");
@@ -133,7 +134,7 @@ async fn a_stream_tells_what_happens_and_goes_on_where_it_was() {
         assert!(listed.contains(&view), "{view:?} is in the list");
     }
     drop(stream);
-    // What happens while the client is away is told when it is back, from where it was.
+    // Events during a disconnection are sent after the reconnect, from the last received id on.
     happen(&federation, 600..603);
     let mut back = Stream::open(address, Some(&told[4].id)).await;
     for expected in &told[5..] {
@@ -145,7 +146,7 @@ async fn a_stream_tells_what_happens_and_goes_on_where_it_was() {
         heights.extend(event.data.contains("height 60").then_some(event));
     }
     drop(back);
-    // One that saw another start of the member begins anew.
+    // A client whose last id is from another incarnation restarts from the beginning.
     let incarnation = federation.members[0].node().context().incarnation.0;
     let mut anew = Stream::open(address, Some(&format!("{}-7", incarnation - 1))).await;
     let first = anew.event().await;
@@ -194,7 +195,7 @@ async fn events_are_chosen_by_kind_actor_and_time_and_blocks_do_not_push_failure
         let refused = ask(address, "GET", &format!("/events?{query}"), &[], "").await;
         assert_eq!(refused.complaint(400, "/events", &[part]), None);
     }
-    // A stream is told what it asked for, and goes on past everything else.
+    // A stream with a filter gets only matching events.
     let query = "GET /events?kind=supervisor_gave_up HTTP/1.0\r\naccept: text/event-stream\r\n\r\n";
     let mut stream = Stream::of(send(address, query.as_bytes()).await).await;
     happen(&federation, 0..500);
@@ -219,11 +220,11 @@ async fn streams_are_bounded_and_those_on_which_nothing_happens_show_that_they_l
     assert_eq!(refused.header("retry-after"), "5");
     let listed: Vec<EventView> = federation.members[0].client.get("/events").await.expect("a list");
     assert!(!listed.is_empty(), "the list is there for everybody");
-    // HEAD opens none.
+    // `HEAD` opens no stream.
     let head = ask(address, "HEAD", "/events", &accept, "").await;
     assert_eq!(head.status, 503);
 
-    // Whoever goes makes room, when something is written to it.
+    // A closed stream is detected on the next write and frees its slot.
     let mut stays = streams.pop().expect("a stream");
     drop(streams);
     happen(&federation, 1..2);
@@ -257,7 +258,7 @@ async fn a_reader_that_is_slow_costs_nobody_anything_and_learns_how_much_it_has_
         }
         numbers
     });
-    // Far more than is remembered, and than the sockets hold; never more at once than the log keeps up with.
+    // Far more events than the history and the sockets hold; each batch waits until the log has kept up.
     let began = Instant::now();
     for batch in 0..40 {
         let before = history.last();
@@ -285,8 +286,7 @@ async fn a_reader_that_is_slow_costs_nobody_anything_and_learns_how_much_it_has_
     }
     assert!(missed > 1_000, "{missed} were missed");
     federation.stop().await;
-    // Neither reader was lost without being told: the stream of the fast one has an end, and no gap that it was not
-    // told of.
+    // Neither reader lost events silently: the fast one got its events in order up to the end of the stream.
     let numbers = follows.await.expect("it ends");
     assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "in order");
 }
@@ -298,7 +298,7 @@ async fn open_streams_do_not_hold_up_a_shutdown_and_tell_of_it() {
     for _ in 0..3 {
         streams.push(Stream::open(address, None).await);
     }
-    // This one is never read.
+    // This stream is never read.
     let deaf = send_narrowly(address, request(None).as_bytes()).await;
     let began = Instant::now();
     federation.stop().await;
@@ -314,7 +314,7 @@ async fn open_streams_do_not_hold_up_a_shutdown_and_tell_of_it() {
     drop(deaf);
 }
 
-/// Whether another stream of events would be opened.
+/// Whether another stream of events could be opened.
 async fn has_room(address: SocketAddr) -> Result<(), String> {
     let head = ask(address, "HEAD", "/events", &[("accept", "text/event-stream")], "").await;
     seen(head.status == 200, format!("{head:?}"))
@@ -340,13 +340,13 @@ async fn streams_that_nobody_reads_are_given_up_and_make_room() {
             }
         }
     });
-    // What the system has taken of what they are told is full after a while; then the patience begins.
+    // Once the socket buffers are full, the write timeout starts.
     eventually(Duration::from_mins(1), "they are given up", async || {
         happen(&federation, 0..100);
         has_room(address).await
     })
     .await;
-    // Who reads is not.
+    // A stream that is read stays open.
     happen(&federation, 999_999..1_000_000);
     timeout(SOON, follows).await.expect("it follows").expect("it is told the last event");
     drop(deaf);
@@ -354,14 +354,14 @@ async fn streams_that_nobody_reads_are_given_up_and_make_room() {
     reader.await.expect("it ends with the member");
 }
 
-/// A network of its own, whose only cable leads to this one; it is taken away when this ends.
+/// A network namespace connected to this one by a single cable; removed when dropped.
 struct Network {
     name: String,
     cable: String,
 }
 
 impl Network {
-    /// The address of this end of the cable: of the range for measurements, which leads nowhere (RFC 2544).
+    /// Address of this end of the cable, from the range for benchmarks, which is not routed (RFC 2544).
     const HERE: &str = "198.18.77.1";
 
     fn lay() -> Option<Self> {
@@ -378,7 +378,7 @@ impl Network {
         is_laid.then_some(network)
     }
 
-    /// Asks for events from there, and reads them as long as they come.
+    /// Requests events from within the namespace and reads them as long as they arrive.
     fn follow(&self, port: u16) -> Follower {
         let asks = format!("exec 3<>/dev/tcp/{}/{port}", Self::HERE);
         let request = r"printf 'GET /events HTTP/1.0\r\naccept: text/event-stream\r\n\r\n' >&3";
@@ -394,7 +394,7 @@ impl Network {
     }
 }
 
-/// A process that follows the events; it is killed when this ends.
+/// A process that reads events; killed when dropped.
 struct Follower(Child);
 
 impl Drop for Follower {
@@ -440,7 +440,7 @@ async fn a_stream_whose_cable_is_pulled_is_given_up_and_makes_room() {
     })
     .await;
     network.pull_the_cable();
-    // Nothing happens but signs of life, of which none is acknowledged.
+    // Only keep-alives are sent, and none is acknowledged.
     eventually(2 * SOON, "it is given up", async || has_room(address).await).await;
     assert!(matches!(far.0.try_wait(), Ok(None)), "the far one knows nothing of it");
     drop(streams);

@@ -1,4 +1,4 @@
-//! Who may change something of a member whose ops API others than this machine's users reach?
+//! Tests who may change a member whose ops API is reachable from other machines.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -11,11 +11,11 @@ use alys_tests::raw::{ask, exchange};
 use serde_json::Value;
 
 const TOKEN: &str = "a-token-for-tests-only";
-/// Every request that changes something, but for the one that ends the member.
+/// Every request that changes something, except the one that stops the member.
 const CHANGES: [(&str, &str); 2] =
     [("/transactions", r#"{"payload":"c0ffee"}"#), ("/faults", r#"{"actor":"sync","fault":"panic"}"#)];
 
-/// The status a member answers to a request that carries this token.
+/// Status code of a request with this token.
 async fn post(address: SocketAddr, path: &'static str, body: &'static str, token: Option<&str>) -> u16 {
     let header = token.map(|token| format!("Bearer {token}"));
     let asked = tokio::task::spawn_blocking(move || {
@@ -35,14 +35,14 @@ async fn post(address: SocketAddr, path: &'static str, body: &'static str, token
     asked.await.expect("a request does not panic")
 }
 
-/// A member that runs alone, tuned.
+/// A single running member with a modified configuration.
 async fn alone(tag: &str, tune: impl Fn(&mut NodeConfig)) -> Federation {
     let mut federation = Federation::prepare(tag, tune).await;
     federation.start_member(0).await;
     federation
 }
 
-/// A file with the token.
+/// Writes the token to a file.
 fn token_file(directory: &tempfile::TempDir) -> PathBuf {
     let file = directory.path().join("token");
     std::fs::write(&file, TOKEN).expect("a token file");
@@ -152,7 +152,7 @@ async fn a_page_whose_name_was_made_to_lead_to_loopback_reads_and_changes_nothin
         assert_eq!(exchange(address, text.as_bytes()).await.status, 200, "{host}");
     }
     federation.stop().await;
-    // An exposed member is known by names that it does not know itself.
+    // An exposed member accepts any host name, because it does not know its own names.
     let federation = alone("named", |config| config.ops.expose = true).await;
     let address = federation.members[0].config.ops.address;
     assert_eq!(exchange(address, of_page("GET", "/livez", "").as_bytes()).await.status, 200);

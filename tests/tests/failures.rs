@@ -1,4 +1,4 @@
-//! Is every way to fail recognised on real actors, answered as the policy says, and survived by those who call?
+//! Tests that every kind of failure of real actors is classified, handled as the policy says, and survived by callers.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -33,27 +33,27 @@ use tokio::sync::broadcast::Receiver;
 type Outcome = Result<(), ActorProcessingErr>;
 type Deed = Box<dyn FnOnce(ActorRef<Mail<Order>>) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send>;
 
-/// What a [`FailingActor`] can be told.
+/// Message to a [`FailingActor`].
 enum Order {
-    /// Say which start answers, from 1.
+    /// Reply with the number of the actor's current start, from 1.
     Who(RpcReplyPort<u32>),
-    /// Do this, and end as it ends.
+    /// Run this and return its result.
     Do(Deed),
-    /// Do this, however long it takes.
+    /// Like `Do`, but a deadline on `Do` messages does not apply.
     DoAtLeisure(Deed),
 }
 
-/// Something to do that takes no time.
+/// A deed that takes no time.
 fn deed(act: impl FnOnce() -> Outcome + Send + 'static) -> Deed {
     Box::new(move |_| Box::pin(async move { act() }))
 }
 
-/// A failure that says itself.
+/// A deed that fails with `kind`.
 fn fails(kind: ActorFailureType) -> Deed {
     deed(move || Err(kind.into()))
 }
 
-/// Something to do that takes this long.
+/// A deed that takes this long.
 fn takes(time: Duration) -> Deed {
     Box::new(move |_| {
         Box::pin(async move {
@@ -63,7 +63,7 @@ fn takes(time: Duration) -> Deed {
     })
 }
 
-/// Where the second start of a [`FailingActor`] goes wrong.
+/// Where the second start of a [`FailingActor`] fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
     None,
@@ -74,12 +74,12 @@ enum Trouble {
     PostStart,
 }
 
-/// An actor that fails in every way there is.
+/// An actor that can fail in every way.
 #[derive(Clone)]
 struct FailingActor {
     starts: Arc<AtomicU32>,
     trouble: Trouble,
-    /// Every start ends by itself with a panic.
+    /// Whether every start panics.
     is_hopeless: bool,
 }
 
@@ -88,7 +88,7 @@ impl FailingActor {
         Self { starts: Arc::default(), trouble, is_hopeless: false }
     }
 
-    /// Makes the factory of its starts.
+    /// Factory for its starts.
     fn factory(self) -> impl Fn() -> (Self, ()) + Send + Sync + 'static {
         move || {
             let before = self.starts.load(Ordering::SeqCst);
@@ -136,7 +136,7 @@ impl Actor for FailingActor {
     }
 }
 
-/// A supervisor with patients, and everything that is told of them.
+/// A supervisor with failing actors, and the events about them.
 struct Ward {
     stage: Stage,
     root: Root,
@@ -162,7 +162,8 @@ impl Ward {
         admitted.expect("the patient starts")
     }
 
-    /// The next decision, once there is one. Its inputs give it again, and its ladder is the table's.
+    /// Waits for the next decision. Checks that its inputs reproduce it and that its escalation path is that of the
+    /// table.
     async fn decided(&mut self) -> Arc<DecisionRecord> {
         loop {
             let heard = tokio::time::timeout(SOON, self.events.recv()).await;
@@ -173,7 +174,7 @@ impl Ward {
         }
     }
 
-    /// The next decision, about `kind` in the class of normal children.
+    /// Waits for the next decision, about a failure of kind `kind` of a child with normal priority.
     async fn decided_normal(&mut self, kind: &str) -> Arc<DecisionRecord> {
         let record = self.decided().await;
         assert_eq!(record.failure.kind().kind(), kind, "{record}");
@@ -182,7 +183,7 @@ impl Ward {
         record
     }
 
-    /// Replays what is left to hear, and ends.
+    /// Replays the remaining decisions and stops the tree.
     async fn close(mut self) {
         while let Ok(recorded) = self.events.try_recv() {
             let _ = replayed(&recorded);
@@ -190,7 +191,7 @@ impl Ward {
         self.root.stop().await;
     }
 
-    /// Everything told until now, as text; what was decided is replayed.
+    /// All events so far as text; decisions are replayed.
     fn told(&mut self) -> Vec<String> {
         let mut told = Vec::new();
         while let Ok(recorded) = self.events.try_recv() {
@@ -211,7 +212,7 @@ impl Ward {
     }
 }
 
-/// The decision, if that is what was told; the same inputs give the same decision.
+/// The decision, if the event is one. Checks that the same inputs give the same decision.
 fn replayed(recorded: &Recorded) -> Option<Arc<DecisionRecord>> {
     let ClusterEvent::RestartDecided { record, .. } = &recorded.event else { return None };
     assert_eq!(decide(&record.inputs), record.decision, "{record}");
@@ -222,7 +223,7 @@ fn named(name: &'static str) -> SupervisedActorConfig {
     SupervisedActorConfig::new(ActorName::literal(name))
 }
 
-/// Waits until the start with this number answers at the address its callers hold.
+/// Waits until the start with this number answers at the callers' address.
 async fn answers(address: &Address<Order>, start: u32) {
     eventually(SOON, &format!("start {start} of {address:?} answers"), async || {
         let who = address.call(SOON, Order::Who).await.map_err(|error| error.to_string())?;
@@ -235,7 +236,7 @@ fn order(address: &Address<Order>, deed: Deed) {
     address.cast(Order::Do(deed)).expect("the order is taken");
 }
 
-/// A halt that remembers what was asked of it.
+/// A consensus halt that records its calls.
 #[derive(Clone, Default)]
 struct RecordingHalt(Arc<Mutex<(Vec<String>, BTreeSet<String>)>>);
 
@@ -245,7 +246,7 @@ impl RecordingHalt {
         self.0.lock().expect("not poisoned").0.clone()
     }
 
-    /// In whose names it is halted.
+    /// Names of the actors that currently halt consensus.
     fn standing(&self) -> Vec<String> {
         self.0.lock().expect("not poisoned").1.iter().cloned().collect()
     }
@@ -263,7 +264,7 @@ impl ConsensusHalt for RecordingHalt {
     }
 }
 
-/// An error that has another for its cause.
+/// An error that has another error as its cause.
 #[derive(Debug)]
 struct Writing(std::io::Error);
 
@@ -307,7 +308,7 @@ async fn an_actor_that_fails_in_a_way_that_may_pass_is_restarted_and_its_callers
         assert_eq!((record.decision.step, record.decision.obstacle), (EscalationStep::Restart, None));
     }
 
-    // What other types stand for.
+    // Other error types that are classified.
     let absent = Address::<Order>::new(ActorName::literal("engine"), 1);
     let calls = Box::new(move |_| -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
         Box::pin(async move {
@@ -429,12 +430,12 @@ async fn a_panic_keeps_its_message_and_place_and_every_doubling_its_backtrace() 
     }
     assert_eq!(with_backtrace, [true, true, false, true, false]);
 
-    // A panic without a text has a place all the same.
+    // A panic without a text still has a location.
     order(&address, deed(|| panic_any(42_u8)));
     let record = ward.decided_normal("panic").await;
     assert!(record.failure.location().is_some_and(|place| place.contains("failures.rs")), "{record}");
     answers(&address, 7).await;
-    // A drill, from outside.
+    // A panic injected from outside.
     address.inject_panic("a drill").expect("taken");
     assert_eq!(ward.decided_normal("panic").await.failure.message(), "a drill");
     answers(&address, 8).await;
@@ -531,7 +532,7 @@ async fn a_handler_that_takes_longer_than_its_kind_of_message_may_is_a_timeout()
     assert_eq!(record.decision.step, EscalationStep::Restart);
     answers(&address, 2).await;
 
-    // The face sets one deadline for all.
+    // The supervision interface sets one deadline for all actors.
     let config = SupervisedActorConfig { handler_deadline: Some(second), ..named("other") };
     let other = ward.admit(config, FailingActor::new(Trouble::None)).await;
     other.cast(Order::DoAtLeisure(takes(second * 5))).expect("taken");
@@ -555,7 +556,7 @@ async fn an_actor_that_is_flooded_fails_sheds_what_waits_and_starts_with_an_empt
         eventually(SOON, "the actor is at work", async || seen(address.depth() == 0, address.depth())).await;
         let before = address.refused();
         while address.refused() < before + refusals {
-            // What is taken takes no time, and what is refused is what this is about.
+            // Accepted messages take no time; rejected ones are what this test is about.
             let _ = address.cast(Order::Do(deed(|| Ok(()))));
         }
     };
@@ -563,7 +564,7 @@ async fn an_actor_that_is_flooded_fails_sheds_what_waits_and_starts_with_an_empt
         eventually(SOON, "nothing waits", async || seen(address.depth() == 0, address.depth())).await;
     };
     flood(8).await;
-    // A question to a full mailbox would be one refusal more.
+    // A question to a full mailbox would count as one more rejection.
     idle().await;
     answers(&address, 1).await;
     flood(1).await;
@@ -575,7 +576,7 @@ async fn an_actor_that_is_flooded_fails_sheds_what_waits_and_starts_with_an_empt
     );
     answers(&address, 2).await;
     assert_eq!(address.depth(), 0);
-    // The refusals of the one before are not held against it.
+    // Rejections before the restart do not count against the new incarnation.
     flood(8).await;
     idle().await;
     answers(&address, 2).await;
@@ -663,7 +664,7 @@ async fn an_escalated_failure_takes_the_next_step_of_the_ladder() {
     assert_eq!(ward.decided().await.decision, decision);
     answers(&one, 2).await;
     answers(&other, 2).await;
-    // Siblings are restarted once in a window.
+    // Siblings are restarted once per window.
     let decision = ward.root.face.escalate_failure(&name, failure()).await.expect("it is decided");
     assert_eq!((decision.step, decision.obstacle), (EscalationStep::RaiseToParent, Some(Obstacle::Attempts)));
     ward.root.ended.await.expect("the root gives up");
@@ -704,7 +705,7 @@ async fn a_child_whose_attempts_are_used_up_takes_its_siblings_along_once_and_th
     ward.root.ended.await.expect("the root gives up");
 }
 
-/// Restarts that were decided in a tree of two levels whose only worker is hopeless.
+/// Number of restarts decided in a tree of two levels whose only worker always fails.
 async fn restarts_of_a_hopeless_tree(prefix: &str, bound: Option<u32>) -> (usize, Option<Obstacle>) {
     let mut stage = Stage::new(prefix);
     if let Some(max_restarts) = bound {
@@ -730,7 +731,7 @@ async fn restarts_of_a_hopeless_tree(prefix: &str, bound: Option<u32>) -> (usize
 
 #[tokio::test(start_paused = true)]
 async fn a_bound_across_levels_keeps_their_budgets_from_multiplying() {
-    // The tier restarts three times in each of its five lives, and the root the tier four times.
+    // The tier restarts three times in each of its five incarnations, and the root restarts the tier four times.
     let unbound = restarts_of_a_hopeless_tree("unbound", None).await;
     assert_eq!(unbound, (3 * 5 + 4, Some(Obstacle::Intensity)));
     let bound = restarts_of_a_hopeless_tree("bound", Some(6)).await;
@@ -759,7 +760,7 @@ async fn a_child_that_misses_more_slots_than_allowed_is_raised() {
     ward.root.ended.await.expect("the root gives up");
 }
 
-/// A root as a node has it, with one critical tier and one actor beside it.
+/// A root as in a node, with one critical tier and one other actor.
 async fn node(prefix: &str, halt: &RecordingHalt) -> (Ward, Address<Order>, Address<Order>) {
     let mut stage = Stage::new(prefix);
     stage.context.halt = Arc::new(halt.clone());
@@ -804,14 +805,14 @@ async fn a_consensus_failure_halts_before_it_is_raised_and_the_root_lives_until_
     assert!(asked.iter().all(|reason| reason.contains("consensus failed: two-locks")), "{asked:?}");
     assert_eq!(halt.standing(), ["consensus", "tier"]);
 
-    // It does not come back by itself, and the others go on.
+    // It does not restart by itself, and the other actors continue.
     tokio::time::sleep(Duration::from_secs(50)).await;
     answers(&api, 1).await;
     assert_eq!(halt.standing(), ["consensus", "tier"]);
     ward.root.face.start_stopped(&ActorName::literal("tier")).await.expect("it starts");
     answers(&consensus, 2).await;
     assert_eq!(halt.standing(), [""; 0]);
-    // The wait that began with the halt is over with it.
+    // The timeout that began with the halt ends with it.
     tokio::time::sleep(Duration::from_mins(2)).await;
     answers(&api, 1).await;
     answers(&consensus, 2).await;
@@ -944,7 +945,7 @@ async fn the_memory_of_failures_is_bounded_and_forgets_who_failed_longest_ago() 
         let address = ward.admit(config, FailingActor::new(Trouble::None)).await;
         address.target().expect("it runs").get_cell().kill();
         answers(&address, 2).await;
-        // The last one fails more often than is remembered of one.
+        // The last actor fails more often than the history keeps per actor.
         for start in 3..=20 {
             if n == actors - 1 {
                 address.target().expect("it runs").get_cell().kill();

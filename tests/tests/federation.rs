@@ -1,4 +1,5 @@
-//! Is every decision of the gate what its inputs say, and does each class of operations get what it demands?
+//! Tests that every gate decision follows from its inputs, and that each class of operations gets the quorum it
+//! requires.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ proptest! {
     }
 }
 
-/// Downloads a member's log, decides every record anew, and compares the bytes of the whole document.
+/// Downloads a member's decision log, recomputes every decision, and compares the bytes of the whole document.
 async fn replays(member: &Member) -> DecisionsView {
     let answer = member.client.send("GET", "/federation/decisions", "", "").await.expect("an answer");
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -149,7 +150,7 @@ async fn a_gate_that_nobody_watches_any_more_closes_with_a_record_that_no_signat
     assert_eq!((lapse.outcome.decision, lapse.outcome.healthy), (Decision::Closed, 4), "{lapse:?}");
     let Evaluation::Lease { granted_ms, age_ms } = lapse.inputs.evaluation else { panic!("{lapse:?}") };
     assert!(granted_ms > 0 && granted_ms <= age_ms, "{lapse:?}");
-    // The other three go on, and would like its votes.
+    // The other three continue, and would need its votes.
     let height = federation.members[1].height();
     federation.members[1].reaches(height + 2).await;
     let signed: alys_node::ops::view::SignaturesView =
@@ -221,7 +222,7 @@ async fn a_class_that_demands_all_four_is_closed_with_three_and_the_others_are_n
         context.gate.admit(context.clock.now(), OperationClass::Propose).expect_err("three are not four");
     assert!(halt.to_string().contains("propose demands 4"), "{halt}");
 
-    // A height that was proposed before may still be decided; after it nobody offers one, and nothing fails.
+    // A height proposed earlier may still be decided; after it no member proposes one, and nothing fails.
     sleep(Duration::from_secs(2)).await;
     let (height, until) = (member.height(), Instant::now() + Duration::from_secs(3));
     while Instant::now() < until {
@@ -287,7 +288,7 @@ async fn a_link_whose_actor_is_not_there_is_shown_with_what_is_known_without_it(
     federation.stop().await;
 }
 
-/// A member's clock on which what stands between the first reading and the others took an hour.
+/// A clock that jumps one hour between its first reading and all later ones.
 struct SlowDisk {
     clock: Arc<dyn Clock>,
     readings: AtomicUsize,
@@ -329,7 +330,7 @@ async fn a_gate_that_closes_during_the_fsync_holds_the_signature_back_until_it_i
     assert_eq!(late.signed_at(1), [vote], "the journal has it");
     drop(late);
     let mut now = signer(context.clock.clone());
-    // The lease that ran out on that clock is over for everybody; the next verdict opens the gate again.
+    // The lease that expired on that clock has expired for all readers; the next verdict opens the gate again.
     eventually(SOON, "the gate is open", async || {
         now.sign(&vote).map_err(|refusal| format!("{refusal:?}"))?;
         now.flush().map_err(|refusal| format!("{refusal:?}"))

@@ -1,8 +1,7 @@
-//! Do the decoders survive every input: refuse what they can not read, leave nothing unread, and read back what they
-//! wrote?
+//! Fuzzes the decoders: they must reject invalid input, leave no bytes unread, and read back what they wrote.
 //!
-//! Inputs are examples of everything that travels, damaged. The short form runs with the other tests; the long one
-//! runs for as long as `ALYS_FUZZ_SECONDS` says and prints how much it did:
+//! Inputs are damaged examples of everything that is sent or stored. The short form runs with the other tests; the long
+//! one runs for `ALYS_FUZZ_SECONDS` and prints the number of inputs:
 //!
 //! ```text
 //!   ALYS_FUZZ_SECONDS=300 cargo test --workspace --test suite -- --ignored fuzz --nocapture
@@ -44,17 +43,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::codec::Decoder as _;
 
-/// What a target did with one input: whether it was read.
+/// Runs a decoder on one input; returns whether it was accepted.
 type Target = fn(&[u8]) -> bool;
 
-/// Every decoder, each with the examples that its inputs are made of.
+/// A decoder, and the examples its inputs are made of.
 struct Subject {
     name: &'static str,
     decode: Target,
     corpus: Vec<Vec<u8>>,
 }
 
-/// Reads a value; whatever was read is written so that it is read again, and canonical bytes are written back.
+/// Decodes a value; an accepted value must survive a round trip, and canonical bytes must be reproduced exactly.
 fn value<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> bool {
     let Ok(value) = codec::decode::<T>(bytes) else {
         assert!(codec::decode_canonical::<T>(bytes).is_err(), "read only where it must be canonical");
@@ -260,7 +259,7 @@ fn subjects() -> Vec<Subject> {
     ]
 }
 
-/// Numbers, the same for each seed (Knuth's linear congruential generator).
+/// Deterministic pseudo-random numbers (Knuth's linear congruential generator).
 struct Chance(u64);
 
 impl Chance {
@@ -269,14 +268,14 @@ impl Chance {
         (self.0 >> 33) as usize % bound.max(1)
     }
 
-    /// A byte, more often than not one at which encodings change their meaning.
+    /// A byte; more often than not one at which encodings change their meaning.
     fn byte(&mut self) -> u8 {
         const ODD: [u8; 12] = [0, 1, 0x7f, 0x80, 0xfa, 0xfb, 0xfc, 0xfd, 0xfe, 0xff, 0x0a, 0x32];
         if self.below(2) == 0 { ODD[self.below(ODD.len())] } else { self.below(256) as u8 }
     }
 }
 
-/// One of the examples, or a piece of several, damaged in up to eight places.
+/// An example, or parts of several, damaged in up to eight places.
 fn damaged(chance: &mut Chance, corpus: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = corpus[chance.below(corpus.len())].clone();
     for _ in 0..chance.below(8) {
@@ -320,7 +319,7 @@ fn bytes_left_over_are_refused_and_every_longer_way_to_write_a_value_is_not_cano
             let bytes = codec::encode(example).expect("an example");
             let longer = [&bytes[..], &[0]].concat();
             assert!(matches!(codec::decode::<T>(&longer), Err(CodecError::Trailing { .. })), "{example:?}");
-            // A number below 251 is one byte, and can be written as three.
+            // A number below 251 is encoded as one byte; it could also be written as three.
             let ways = (0..bytes.len()).filter(|at| {
                 let way = [&bytes[..*at], &[0xfb, bytes[*at], 0], &bytes[at + 1..]].concat();
                 let is_read = codec::decode::<T>(&way).is_ok_and(|value| value == *example);
@@ -390,7 +389,7 @@ fn fuzz_for_as_long_as_it_is_told() {
 async fn a_member_refuses_what_is_hashed_or_signed_when_it_is_not_written_in_the_one_way() {
     fn longer<T: Serialize>(wire: &T) -> Vec<u8> {
         let bytes = codec::encode(wire).expect("an example");
-        // Which of its variants, in three bytes instead of one.
+        // The variant's index, in three bytes instead of one.
         [&[0xfb, bytes[0], 0][..], &bytes[1..]].concat()
     }
     let federation = Federation::start("canonical", |_| {}).await;

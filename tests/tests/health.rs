@@ -1,4 +1,4 @@
-//! Does the health monitor find out what became of real actors, through their mailboxes?
+//! Tests that the health monitor detects the state of real actors through their mailboxes.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ use alys_tests::federation::SOON;
 use alys_tests::tree::{Order, Root, ScriptedActor, Stage};
 use tokio::sync::broadcast::error::TryRecvError;
 
-/// A critical and a background actor under a supervisor, and a monitor that watches both.
+/// A critical and a background actor under a supervisor, and a monitor that checks both.
 struct Pair {
     stage: Stage,
     chain: ScriptedActor,
@@ -94,7 +94,7 @@ impl Pair {
         .await
     }
 
-    /// Waits for a summary of this status, and returns it.
+    /// Waits for a summary with this status, and returns it.
     async fn hears(&self, status: HealthStatus) -> HealthCheckResult {
         eventually(SOON, &format!("the listener hears {status}"), async || {
             let last = self.summaries.lock().expect("not poisoned").last().cloned();
@@ -136,7 +136,7 @@ async fn an_actor_that_hangs_is_degraded_after_one_check_and_unhealthy_after_two
     assert!(summary.reason.contains("chain is unhealthy: actor chain did not answer"), "{}", summary.reason);
     assert_eq!(watch.health("metrics").await.expect("asked").status, HealthStatus::Healthy);
 
-    // A hung actor can be killed; its supervisor starts it again, and the first check finds it well.
+    // A hung actor can be killed; its supervisor restarts it, and the first check finds it healthy.
     watch.chain.kill();
     assert_eq!(watch.becomes("chain", HealthStatus::Healthy).await.consecutive_failures, 0);
     watch.hears(HealthStatus::Healthy).await;
@@ -190,13 +190,13 @@ async fn a_monitor_that_is_restarted_watches_on() {
 
 type MonitorWatch = HandlerLimits<Mail<HealthMessage>>;
 
-/// A crowd of actors of all tiers under one supervisor, with a monitor and a recovery agent beside them.
+/// Actors of all tiers under one supervisor, with a monitor and a recovery agent.
 struct Ward {
     stage: Stage,
     actors: Vec<ScriptedActor>,
     monitor: Address<HealthMessage>,
     events: tokio::sync::broadcast::Receiver<Arc<Recorded>>,
-    /// What the node said of itself, and when.
+    /// Summaries of the node's health, with their times.
     summaries: Arc<Mutex<Vec<(Moment, HealthCheckResult)>>>,
     root: Root,
 }
@@ -206,7 +206,7 @@ impl Ward {
         Self::open_with(prefix, names, config, |watch| watch).await
     }
 
-    /// The same, with this watch around the monitor besides drills.
+    /// Like `open`, with `watch` applied to the limits of the monitor's handlers.
     async fn open_with(
         prefix: &str,
         names: &[&'static str],
@@ -258,7 +258,7 @@ impl Ward {
         Self { stage, actors, monitor: address, events, summaries, root }
     }
 
-    /// Waits until the node says from now on that it is of this status, and returns when it first did.
+    /// Waits for a new summary with this status, and returns the time of the first one.
     async fn says(&self, status: HealthStatus) -> Moment {
         let known = self.summaries.lock().expect("not poisoned").len();
         eventually(SOON, &format!("the node says that it is {status}"), async || {
@@ -283,7 +283,7 @@ impl Ward {
         .await
     }
 
-    /// What is told of recoveries and restarts until this is.
+    /// Collects events about recoveries and restarts until `line` is among them.
     async fn tells(&mut self, line: &str) -> Vec<String> {
         let mut told = Vec::new();
         eventually(SOON, &format!("{line} is told"), async || {
@@ -294,7 +294,7 @@ impl Ward {
         told
     }
 
-    /// What was told of recoveries and restarts so far.
+    /// Events about recoveries and restarts so far.
     fn told(&mut self) -> Vec<String> {
         let mut told = Vec::new();
         loop {
@@ -315,7 +315,7 @@ impl Ward {
     }
 }
 
-/// Checks twice a second, and a restart after two seconds of silence.
+/// Checks twice per second, and restarts after two seconds of silence.
 fn quick() -> HealthConfig {
     let half = Duration::from_millis(500);
     HealthConfig {
@@ -345,7 +345,7 @@ async fn an_actor_that_hangs_is_restarted_once_by_its_supervisor_and_followed_un
     ward.actors[0].order(Order::Hang);
     let unhealthy = ward.becomes("chain", HealthStatus::Unhealthy).await;
     let found_in = ward.stage.context.clock.now().since(begun);
-    // The rest of an interval, a look, and two checks of 400 ms.
+    // The rest of an interval, one poll, and two checks of 400 ms.
     assert!(found_in <= Duration::from_millis(1_400), "{found_in:?}");
     assert!(unhealthy.reason.contains("the message in hand is"), "{}", unhealthy.reason);
     let told = ward.tells("chain recovered").await;
@@ -378,14 +378,14 @@ async fn a_slow_actor_is_degraded_and_a_flooded_one_too_and_neither_is_restarted
     let mut ward = Ward::open("ward-slow", &["chain", "sync"], quick()).await;
     ward.becomes("chain", HealthStatus::Healthy).await;
     ward.actors[0].order(Order::Take(Duration::from_hours(1)));
-    // Its next life is slow.
+    // The next incarnation is slow.
     ward.tells("chain recovered").await;
     ward.becomes("chain", HealthStatus::Healthy).await;
     ward.actors[0].order(Order::Jitter(Duration::from_millis(390)));
     let slow = ward.becomes("chain", HealthStatus::Degraded).await;
     assert!(slow.reason.contains("slow: it answered in"), "{}", slow.reason);
 
-    // The mailbox of the other is always full, and it takes 100 ms over each message.
+    // The mailbox of the other actor is always full, and it takes 100 ms per message.
     let flooded = ward.actors[1].address.clone();
     let flood = tokio::spawn(async move {
         loop {
@@ -404,7 +404,7 @@ async fn a_slow_actor_is_degraded_and_a_flooded_one_too_and_neither_is_restarted
     ward.root.stop().await;
 }
 
-/// Ends the loop of an actor, whatever becomes of the test.
+/// Ends the busy loop of an actor when dropped, even if the test fails.
 struct Release(Arc<AtomicBool>);
 
 impl Drop for Release {
@@ -422,7 +422,7 @@ async fn an_actor_in_a_loop_that_never_yields_is_unhealthy_and_replaced_as_soon_
     let unhealthy = ward.becomes("chain", HealthStatus::Unhealthy).await;
     assert!(unhealthy.reason.contains("did not answer within 400ms"), "{}", unhealthy.reason);
     ward.tells("chain begun").await;
-    // Nothing can end it before it yields; its supervisor tries until then.
+    // Nothing can stop it before it yields; its supervisor keeps trying until then.
     drop(release);
     ward.becomes("chain", HealthStatus::Healthy).await;
     assert_eq!(ward.actors[0].who().await, Ok(2));
@@ -468,11 +468,11 @@ async fn no_healthy_actor_is_restarted_in_an_hour_under_jitter() {
     for minute in 0..60_u64 {
         let busy = &ward.actors[(minute % 8) as usize];
         match minute / 8 % 3 {
-            // Work that takes longer than a check waits.
+            // Work that takes longer than a check's timeout.
             0 => busy.order(Order::Take(Duration::from_millis(1_500))),
-            // One message that takes as long as the patience with whoever is silent.
+            // One message that takes as long as the patience with a silent actor.
             1 => busy.order(Order::Take(patience)),
-            // Messages that take longer than it together, each of them longer than two checks.
+            // Messages that together take longer than the patience, each longer than two checks.
             _ => (0..10).for_each(|_| busy.order(Order::Take(Duration::from_millis(2_200)))),
         }
         for _ in 0..60 {
@@ -482,7 +482,7 @@ async fn no_healthy_actor_is_restarted_in_an_hour_under_jitter() {
         }
         told.extend(ward.told());
     }
-    // They were taken for what they looked like, and yet left alone.
+    // The statuses were all reported, and yet no actor was restarted.
     for tier in [ActorPriority::Critical, ActorPriority::High] {
         for status in [HealthStatus::Healthy, HealthStatus::Degraded, HealthStatus::Unhealthy] {
             assert!(statuses.contains(&(tier, status)), "{tier:?} {status}: {statuses:?}");
@@ -497,7 +497,7 @@ async fn no_healthy_actor_is_restarted_in_an_hour_under_jitter() {
     ward.root.stop().await;
 }
 
-/// Hangs the monitor's handler, and checks that its next life checks on.
+/// Hangs the monitor's handler, and checks that its next incarnation continues the checks.
 async fn is_replaced_and_checks_on(mut ward: Ward, expected: &[&str]) {
     ward.becomes("chain", HealthStatus::Healthy).await;
     let first = ward.monitor.target().expect("it runs").get_id();
@@ -596,7 +596,7 @@ async fn a_critical_actor_that_is_a_slot_behind_makes_its_node_unhealthy_and_wor
         }
     });
     let found = ward.says(HealthStatus::Unhealthy).await.since(begun);
-    // The rest of an interval, a look, a slot, and a check that is over after it.
+    // The rest of an interval, one poll, one slot, and a check that ends after it.
     println!("behind after {found:?}");
     assert!(found > Duration::from_secs(2) && found <= Duration::from_millis(3_150), "{found:?}");
     let behind = ward.becomes("chain", HealthStatus::Unhealthy).await;

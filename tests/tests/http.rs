@@ -1,4 +1,4 @@
-//! Does a member's HTTP hold against what is too long, too slow, too many, or no request at all?
+//! Tests that a member's HTTP server withstands requests that are too long, too slow, too many, or malformed.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ async fn alone(tag: &str) -> Federation {
     federation
 }
 
-/// A request, what it is, the status, and what the problem must hold.
+/// A description, the request, the expected status, and texts that the problem must contain.
 type Bad = (&'static str, Vec<u8>, u16, &'static [&'static str]);
 
 fn bad_requests() -> Vec<Bad> {
@@ -77,7 +77,7 @@ fn bad_requests() -> Vec<Bad> {
     ]
 }
 
-/// What is no request; the path is not known, and the connection ends.
+/// Malformed requests; the path is unknown, and the connection is closed.
 fn no_requests() -> Vec<Bad> {
     let header = |size: usize| format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(size)).into_bytes();
     let headers = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(100)).into_bytes();
@@ -119,7 +119,7 @@ async fn every_error_is_a_problem_that_says_what_was_wrong() {
         let answer = exchange(address, &bytes).await;
         complaints.extend(answer.complaint(status, "", detail).map(|wrong| format!("{what}: {wrong}")));
     }
-    // A body that is larger than it may be is refused before it is there.
+    // A body that is too large is rejected before it is received.
     let begun =
         b"POST /transactions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
         content-length: 1000000000\r\n\r\n{";
@@ -150,7 +150,7 @@ async fn a_browser_gets_a_page_and_a_program_the_same_as_json() {
     federation.stop().await;
 }
 
-/// How a connection on which this is said, and no more, ends, and after how long.
+/// Sends `said` and nothing more. Returns the response and the time until the connection was closed.
 async fn ends(address: SocketAddr, said: &[u8]) -> (Vec<u8>, Duration) {
     let began = Instant::now();
     let mut stream = send(address, said).await;
@@ -166,7 +166,7 @@ async fn whoever_is_slow_is_not_waited_for() {
         b"POST /transactions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
         content-length: 30\r\n\r\n{\"payload\":";
     let used = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
-    // One that says a little again and again has no more time than one that says nothing.
+    // A client that sends a little repeatedly gets no more time than one that sends nothing.
     let trickle = async {
         let began = Instant::now();
         let mut stream = send(address, b"GET /livez HTTP/1.1\r\n").await;
@@ -201,7 +201,7 @@ async fn connections_beyond_the_bound_are_told_so_and_those_that_end_make_room()
     let address = federation.members[0].config.ops.address;
     let mut open: Vec<TcpStream> = Vec::new();
     for _ in 0..CONNECTIONS_MAX {
-        // They have begun a request: others would make room.
+        // They have begun a request; idle connections would be closed to make room.
         open.push(send(address, b"GET /livez HT").await);
     }
     let turned_away = eventually(SOON, "they are all there", async || {
@@ -235,7 +235,7 @@ async fn connections_that_wait_for_their_next_request_make_room_for_others() {
         let answer = ask(address, "GET", "/livez", &[], "").await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
-    // The newest of them was not disturbed.
+    // The newest connection was not disturbed.
     let mut newest = kept.pop().expect("one of them");
     newest
         .write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
@@ -253,7 +253,7 @@ async fn whoever_does_not_read_is_let_go() {
     let address = federation.members[0].config.ops.address;
     let began = Instant::now();
     let mut stream = send_narrowly(address, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
-    // Its requests are answered until nothing more of the answers is taken; then the connection ends.
+    // Its requests are answered until it does not read the responses any more; then the connection is closed.
     let asks = async {
         while stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await.is_ok() {}
     };

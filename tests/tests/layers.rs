@@ -1,13 +1,13 @@
-//! Do the sources keep the directions of `ARCHITECTURE.md`, and its list of what must never be?
+//! Tests that the sources follow the dependency directions of `ARCHITECTURE.md` and its list of forbidden things.
 //!
-//! Rules are data. An exception stands in [`EXCEPTIONS`] with its reason; one that is no longer needed fails
-//! the test as a violation does. Every rule is tried on a planted violation first.
+//! Rules are data. Exceptions are listed in [`EXCEPTIONS`] with a reason; an exception that is no longer needed fails
+//! the test like a violation. Every rule is first checked against a planted violation.
 
 use std::collections::BTreeSet;
 
 use alys_tests::source::{Reference, Source, workspace};
 
-/// Files without an actor: they decide, and are told what time it is.
+/// Pure files without an actor: they decide, and get the time as an argument.
 const PURE: &[&str] = &[
     "cluster/src/config.rs",
     "cluster/src/discovery/advert.rs",
@@ -121,8 +121,8 @@ const PURE: &[&str] = &[
     "node/src/certificate_signer.rs",
 ];
 
-/// What a subsystem of the cluster may use besides itself. What is missing here is a room of its own that
-/// nobody has given a place.
+/// Modules that each subsystem of the cluster may use besides itself. A subsystem that is missing here is new and has
+/// not been assigned a layer.
 const BELOW: &[(&str, &[&str])] = &[
     ("id", &[]),
     ("config", &[]),
@@ -141,7 +141,7 @@ const BELOW: &[(&str, &[&str])] = &[
     ("telemetry", &["id", "clock", "event", "mailbox", "health", "registry", "trace"]),
 ];
 
-/// What a rule forbids and a file does nevertheless, and why it may.
+/// Exceptions: the rule, the file, what it uses, and the reason.
 const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
     (
         "pure",
@@ -194,11 +194,11 @@ const EXCEPTIONS: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
-/// Words of a blockchain that the cluster has no business with.
+/// Blockchain terms that the cluster must not contain.
 const DOMAIN_WORDS: &[&str] =
     &["auxpow", "peg-in", "pegin", "peg_in", "peg-out", "pegout", "ethereum", "bitcoin"];
 
-/// Something a rule forbids: where, and what.
+/// A violation of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Finding {
     rule: &'static str,
@@ -210,13 +210,13 @@ struct Finding {
 /// One rule, with an example of what it must find.
 struct Rule {
     name: &'static str,
-    /// Why it is there, told with every finding.
+    /// Reason for the rule, reported with every violation.
     because: &'static str,
-    /// The files it is about.
+    /// Whether the rule applies to a file.
     scope: fn(&str) -> bool,
-    /// What is forbidden in them, by line.
+    /// Finds violations in a file, by line.
     finds: fn(&Source) -> Vec<(usize, String)>,
-    /// A file, its text, and what must be found in it.
+    /// A file, its text, and the violation that must be found in it.
     planted: &'static [(&'static str, &'static str, &'static str)],
 }
 
@@ -253,13 +253,13 @@ fn of_node(path: &str) -> bool {
     path.starts_with("node/src/")
 }
 
-/// The subsystem of the cluster that a file belongs to.
+/// Subsystem of the cluster that a file belongs to.
 fn subsystem(path: &str) -> &str {
     let inner = path.trim_start_matches("cluster/src/").trim_end_matches(".rs");
     inner.split('/').next().unwrap_or(inner)
 }
 
-/// The actor of the node that a file belongs to.
+/// Actor of the node that a file belongs to.
 fn actor_of(path: &str) -> &str {
     path.trim_start_matches("node/src/actors/").split('/').next().unwrap_or(path)
 }
@@ -417,7 +417,7 @@ const RULES: &[Rule] = &[
                 let sibling = found.begins(root).then(|| found.path.get(depth)).flatten()?;
                 let inner = found.path.get(depth + 1)?;
                 let is_hidden = if is_node {
-                    // Of a sibling: its messages and its reader, by whichever path.
+                    // Of a sibling actor, only its messages and its reader may be used, by any path.
                     let shown = ["message", "self"].contains(&inner.as_str())
                         || ["Message", "Wire", "Reader"].iter().any(|end| inner.ends_with(end));
                     !shown

@@ -1,4 +1,4 @@
-//! What members that are processes say and do when they are told to leave, one of them or all.
+//! Tests what members that are processes log and do when one or all of them are told to leave.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use alys_tests::{eventually, seen, skip};
 
 const TOKEN: &str = "a-token-for-tests-only";
 
-/// Four processes that work.
+/// Starts four processes and waits until they make blocks.
 async fn started(tag: &str) -> (Federation, Vec<Process>, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("token");
@@ -35,7 +35,7 @@ async fn ends(process: &mut Process) {
     assert_eq!(code, Some(0), "in order: {}", process.log());
 }
 
-/// The lines of a log that are a warning or worse.
+/// Lines of a log with level WARN or ERROR.
 fn complaints(log: &str) -> Vec<&str> {
     log.lines().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\"")).collect()
 }
@@ -61,7 +61,7 @@ async fn an_orderly_leave_is_no_failure_in_anybody_s_log_and_names_no_signal_tha
     let leaves = federation.members[3].client.send_with("POST", "/shutdown", &headers, "{}");
     assert_eq!(leaves.await.expect("an answer").status, 202);
     ends(&mut processes[3]).await;
-    // Three are left: whoever asks the third is refused, and was sent no signal either.
+    // Three members are left: a request to the third is refused, without any signal.
     federation.members[2].gate_open(3).await;
     let refused = federation.members[2].client.send_with("POST", "/shutdown", &headers, "{}");
     let refused = refused.await.expect("an answer");
@@ -84,7 +84,7 @@ async fn an_orderly_leave_is_no_failure_in_anybody_s_log_and_names_no_signal_tha
             assert!(!is_failure.iter().any(|part| lower.contains(part)), "{}: {line}", member.name);
         }
     }
-    // The next is sent one, and leaves at the second only.
+    // The next member gets a signal, and leaves only at the second one.
     processes[2].signal("-TERM");
     eventually(SOON, "it refuses", async || {
         let log = processes[2].log();
@@ -102,7 +102,7 @@ async fn who_presses_keys_in_the_terminal_of_a_member_is_told_there_why_it_does_
     for index in 0..2 {
         federation.start_member(index).await;
     }
-    // Its files, without it.
+    // Writes the member's files without running the member.
     let home = Process::start_by(&federation, 2, |command| *command = Command::new("true")).home().to_owned();
     let (config, log, screen) = (home.join("node.toml"), home.join("terminal.log"), home.join("screen"));
     let line = format!(

@@ -1,4 +1,4 @@
-//! Can what is logged be changed while a member runs, by those who may, and is there never a secret in it?
+//! Tests that authorized callers can change the log level of a running member, and that logs never contain a secret.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use alys_tests::{eventually, seen};
 use serde_json::Value;
 
 const TOKEN: &str = "a-token-that-nobody-may-read-0815";
-/// Everything of everybody.
+/// The highest level for all crates.
 const EVERYTHING: &str = "trace,ractor=trace,ractor_cluster=trace,arc_malachitebft_core_consensus=trace,\
     arc_malachitebft_core_driver=trace,informalsystems=trace";
 
@@ -42,9 +42,9 @@ async fn put(member: &Member, body: &str) -> Raw {
     ask(member.config.ops.address, "PUT", "/logs/level", &headers, body).await
 }
 
-/// Lines of a log as JSON, with the text of each.
+/// Lines of a log as JSON.
 fn lines(log: &str) -> Vec<Value> {
-    // The last one may not be there as a whole.
+    // The last line may be incomplete.
     let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
     whole
         .lines()
@@ -114,7 +114,7 @@ async fn what_is_logged_is_changed_while_the_member_runs_for_good_or_for_a_time(
     federation.stop().await;
 }
 
-/// What must stand in no line and no log, and what it is.
+/// Secrets that no log line may contain, each with a description.
 fn secrets(chain_cookie: &str) -> Vec<(String, String)> {
     let mut secrets = vec![
         ("the token".to_owned(), TOKEN.to_owned()),
@@ -123,7 +123,7 @@ fn secrets(chain_cookie: &str) -> Vec<(String, String)> {
         ("the secret of ractor_cluster's sessions".to_owned(), format!("cookie: \"{chain_cookie}")),
         ("a private key in PEM".to_owned(), "PRIVATE KEY".to_owned()),
     ];
-    // How an Ed25519 key begins in PKCS #8, with a public half and without.
+    // The beginning of an Ed25519 key in PKCS #8, without and with a public key.
     for begins in [
         [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70],
         [0x30, 0x51, 2, 1, 1, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70],
@@ -131,7 +131,7 @@ fn secrets(chain_cookie: &str) -> Vec<(String, String)> {
         secrets.extend(forms("a TLS key", &begins));
     }
     for number in 1..=4 {
-        // The seed, and the scalar that is made of it, as the key file has it.
+        // The seed, and the scalar derived from it that the key file contains.
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("key");
         SecretKey::from_seed(&[number; 32]).write(&file).expect("written");
@@ -144,7 +144,7 @@ fn secrets(chain_cookie: &str) -> Vec<(String, String)> {
     secrets
 }
 
-/// The ways in which bytes may be written.
+/// Text forms in which bytes may be written.
 fn forms(what: &str, bytes: &[u8]) -> Vec<(String, String)> {
     let decimal: Vec<_> = bytes.iter().map(ToString::to_string).collect();
     let debug: Vec<_> = bytes.iter().map(|byte| format!("{byte:x?}")).collect();
@@ -160,7 +160,7 @@ fn forms(what: &str, bytes: &[u8]) -> Vec<(String, String)> {
     ]
 }
 
-/// Files that members write for people to read, and everything they wrote to their terminals.
+/// Text files of members, and all their terminal output.
 fn written(homes: &[PathBuf]) -> Vec<(PathBuf, String)> {
     fn below(folder: &Path, files: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).expect("a folder") {
@@ -172,7 +172,7 @@ fn written(homes: &[PathBuf]) -> Vec<(PathBuf, String)> {
     for home in homes {
         below(home, &mut files);
     }
-    // The key's own file is where it belongs.
+    // The key file itself may contain the key.
     files.retain(|file| file.file_name().is_some_and(|name| name != "member.key"));
     files
         .into_iter()
@@ -180,7 +180,7 @@ fn written(homes: &[PathBuf]) -> Vec<(PathBuf, String)> {
         .collect()
 }
 
-/// Where a text stands.
+/// Files that contain a text.
 fn found(written: &[(PathBuf, String)], text: &str) -> Vec<PathBuf> {
     written.iter().filter(|(_, content)| content.contains(text)).map(|(file, _)| file.clone()).collect()
 }
@@ -216,7 +216,7 @@ async fn no_secret_is_in_any_log_at_any_level() {
             let answer = ask(address, method, path, headers, &body).await;
             assert_eq!(answer.status, expected, "{method} {path}: {answer:?}");
         }
-        // Bytes that are no request are not told either.
+        // Malformed requests are not logged either.
         let garbage = format!("NONSENSE {bearer}\r\nauthorization: {bearer}\r\n\r\n");
         let _ = alys_tests::raw::exchange(address, garbage.as_bytes()).await;
     }
@@ -246,7 +246,7 @@ async fn no_secret_is_in_any_log_at_any_level() {
     }
     println!("{seen_lines} lines");
     let written = written(&homes);
-    // What is there is found, in the log of each.
+    // A marker that is known to be logged is found in every log.
     let planted = found(&written, planted);
     for home in &homes {
         assert!(planted.contains(&home.join("node.log")), "{planted:?}");

@@ -1,4 +1,4 @@
-//! What crosses packages. One module for each question.
+//! Cross-package tests. One module per topic.
 
 mod anew;
 mod audit;

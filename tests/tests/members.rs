@@ -1,4 +1,4 @@
-//! Do four members over real connections make one chain, and what happens when parts of them are lost?
+//! Tests that four members over real connections build one chain, and what happens when parts of them fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use alys_tests::{eventually, seen};
 use ractor::ActorCell;
 use tokio::time::{Instant, sleep};
 
-/// Budgets that no test exceeds.
+/// Restart budgets that no test exceeds.
 fn generous() -> SupervisionConfig {
     let budget = RestartIntensity { max_restarts: 50, within: Duration::from_mins(30) };
     SupervisionConfig {
@@ -31,7 +31,7 @@ fn generous() -> SupervisionConfig {
     }
 }
 
-/// Checks that all go on together and that nobody signed twice, and stops them.
+/// Checks that all members continue together and none signed twice, and stops them.
 async fn are_as_before(federation: Federation) {
     let members = &federation.members;
     let head = members.iter().map(Member::height).max().expect("members");
@@ -45,8 +45,8 @@ fn find<'a>(tree: &'a TreeView, name: &str) -> Option<&'a TreeView> {
     if tree.name == name { Some(tree) } else { tree.children.iter().find_map(|child| find(child, name)) }
 }
 
-/// An actor that is about to be hurt, and how it stood before. That it comes back is a matter of this incarnation:
-/// on a machine that is too busy an actor may be restarted for reasons of its own.
+/// An actor that is about to fail, and its state before. Only the next incarnation counts as its recovery, because on a
+/// busy machine an actor may also be restarted for other reasons.
 struct Watched<'a> {
     member: &'a Member,
     actor: String,
@@ -55,25 +55,25 @@ struct Watched<'a> {
 }
 
 impl<'a> Watched<'a> {
-    /// How it stands now that it runs.
+    /// Records the state of the running actor.
     async fn of(member: &'a Member, actor: &str) -> Self {
         let (cell, found) = Self::running(member, actor, |cell, _| cell.is_some()).await;
         let cell = cell.expect("it is registered");
         Self { member, actor: actor.to_owned(), cell, restarts: found.restarts }
     }
 
-    /// Kills the incarnation that runs now.
+    /// Kills the current incarnation.
     fn kill(&mut self) {
         let full = format!("{}/{}", self.member.name, self.actor);
-        // One that has lost its name to a proxy since is the one that was found.
+        // If a proxy has taken its name meanwhile, the recorded actor is killed.
         self.cell = ractor::registry::where_is(full).unwrap_or_else(|| self.cell.clone());
         self.cell.kill();
     }
 
     /// Waits until the tree shows the next incarnation running.
     async fn is_back(&self) -> TreeView {
-        // A gateway may have lost its name meanwhile: its proxies in the other three members carry the same one, and
-        // names are the process's. So it is asked who is gone, not who is there.
+        // A gateway may have lost its name meanwhile: its proxies in the other three members have the same name, and
+        // names are global to the process. So this checks that the killed actor is gone, not which one is registered.
         let killed = self.cell.get_id();
         let is_next = |cell: Option<&ActorCell>, restarts: u64| {
             cell.is_none_or(|cell| cell.get_id() != killed) && restarts > self.restarts
@@ -115,10 +115,10 @@ async fn agree_on(members: &[Member], height: u64) -> BlockView {
     last.expect("there are members")
 }
 
-/// Checks that no member signed two different things for one height, round and step.
+/// Checks that no member signed two different values for one height, round and step.
 async fn nobody_signed_twice(members: &[Member]) {
     for member in members {
-        // One that began a moment later than the others signs nothing at first.
+        // A member that started slightly later than the others signs nothing at first.
         let signed = eventually(SOON, &format!("{} has signed", member.name), async || {
             let signed: SignaturesView = member.client.get("/consensus/signatures?from_height=0").await?;
             if signed.signatures.is_empty() { Err("nothing yet".to_owned()) } else { Ok(signed) }
@@ -168,7 +168,7 @@ async fn four_members_make_the_same_blocks_and_include_a_transaction_submitted_t
         holding += block.transactions.len();
     }
     assert_eq!(holding, 1, "it is in one block, once");
-    // A new engine remembers it too.
+    // A new engine also remembers the transaction.
     let mut engine = Watched::of(&members[2], "engine").await;
     engine.kill();
     engine.is_back().await;
@@ -197,7 +197,7 @@ async fn a_member_whose_chain_or_consensus_is_killed_goes_on_and_never_signs_twi
         let told =
             tokio::time::timeout(SOON, events.recv()).await.expect("rounds go on").expect("not too slow");
         if let ClusterEvent::RoundStarted { .. } = told.event {
-            // A little later each time: at the start of the round, and in the midst of it.
+            // A little later each time: at the start of the round, and in the middle of it.
             sleep(Duration::from_millis(killed * 8)).await;
             consensus.kill();
             killed += 1;
@@ -210,7 +210,7 @@ async fn a_member_whose_chain_or_consensus_is_killed_goes_on_and_never_signs_twi
     agree_on(members, height).await;
     nobody_signed_twice(members).await;
 
-    // Both at once: consensus finds a chain that is not there yet.
+    // Kill both at once: consensus finds a chain actor that has not restarted yet.
     let (mut chain, mut consensus) = (Watched::of(hurt, "chain").await, consensus);
     chain.kill();
     consensus.kill();
@@ -245,7 +245,7 @@ async fn a_member_whose_federation_actor_is_killed_closes_its_gate_and_opens_it_
     federation.stop().await;
 }
 
-/// Every link of every member, by who sends to whom.
+/// Every link of every member, by direction.
 async fn links(members: &[Member]) -> Result<BTreeMap<String, LinkView>, String> {
     let mut links = BTreeMap::new();
     for member in members {
@@ -260,7 +260,7 @@ async fn envelopes_flow(members: &[Member]) {
     let before = eventually(SOON, "every link says how it stands", async || links(members).await).await;
     eventually(SOON, "envelopes flow on every link", async || {
         let now = links(members).await?;
-        // More than may have been under way when counting began.
+        // More than may have been in transit when counting began.
         let stuck = now.iter().filter(|(way, link)| link.state != "up" || link.sent < before[*way].sent + 30);
         let stuck = stuck
             .map(|(way, link)| format!("{way} is {}: {} sent, {} lost", link.state, link.sent, link.lost));
@@ -270,7 +270,7 @@ async fn envelopes_flow(members: &[Member]) {
     .await;
 }
 
-/// Kills actors of members, all at once; then the four must be as before.
+/// Kills actors of members, all at once, and checks that the federation recovers.
 async fn heals_after_the_deaths_of(tag: &str, victims: &[(usize, &str)]) {
     let federation = Federation::start(tag, |_| {}).await;
     let members = &federation.members;
@@ -289,7 +289,7 @@ async fn heals_after_the_deaths_of(tag: &str, victims: &[(usize, &str)]) {
     are_as_before(federation).await;
 }
 
-// The first member is dialled by all, the last one dials all.
+// All others dial the first member; the last member dials all others.
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn members_are_linked_again_after_network_actors_were_killed_on_both_sides() {
@@ -312,7 +312,7 @@ async fn members_go_on_after_an_engine_a_sync_actor_a_monitor_and_a_logger_were_
     heals_after_the_deaths_of("others", &victims).await;
 }
 
-/// Kills every incarnation of an actor until its tier gives up and is restarted whole.
+/// Kills every incarnation of an actor until its tier gives up and is restarted as a whole.
 async fn exhaust(member: &Member, actor: &str, tier: &str) {
     let full = format!("{}/{actor}", member.name);
     let mut last = None;
@@ -359,8 +359,8 @@ async fn a_member_over_every_budget_ends_with_its_reason_and_the_other_three_go_
         let mut last = None;
         loop {
             let target = addresses.chain.target().expect("the chain was started").get_cell();
-            // Each start of the chain is killed once; not before the engine, which reads from it, has started, or
-            // the engine's failed start is what the tier ends of.
+            // Each start of the chain is killed once, but only after the engine, which reads from it, has started;
+            // otherwise the tier would give up because of the engine's failed start.
             let engine = addresses.engine.target().map(|engine| engine.get_cell().get_status());
             if engine == Some(ractor::ActorStatus::Running) && last != Some(target.get_id()) {
                 last = Some(target.get_id());
@@ -390,16 +390,16 @@ async fn a_member_over_every_budget_ends_with_its_reason_and_the_other_three_go_
     federation.stop().await;
 }
 
-/// Makes the chain of `member` panic each time it runs, until the member halts for it.
+/// Makes the chain of `member` panic each time it runs, until the member halts because of it.
 async fn halts_when_its_chain_panics_for_ever(member: &Member) -> GateView {
     let chain = &member.node().context().addresses.chain;
     eventually(SOON * 2, &format!("{} halts", member.name), async || {
         let gate: GateView = member.client.get("/federation/gate").await?;
-        // Consensus may have waited for the chain in vain, and have halted the member before.
+        // Consensus may have halted the member before, after waiting for the chain in vain.
         if gate.reason.contains("halted by its supervision") && gate.would_change.contains("critical") {
             return Ok(gate);
         }
-        // One that is away is struck when it is back.
+        // An actor that is down gets the panic once it is back.
         let _ = chain.inject_panic("the disk is on fire");
         Err(gate.reason)
     })
@@ -427,7 +427,7 @@ async fn a_member_whose_chain_does_not_recover_halts_says_why_and_goes_on_when_a
     let is_chains = |pattern: &&PatternView| pattern.kind == "repeat" && pattern.actors == ["chain"];
     let repeat = patterns.patterns.iter().find(is_chains).expect("a repeat");
     assert!(repeat.evidence.iter().all(|failure| failure.message == "the disk is on fire"), "{repeat:?}");
-    // The newest first; consensus may have failed before and after.
+    // Newest first; consensus may have failed before and after.
     let escalated = |actor: &str, decision: &str| {
         let is_it = |told: &AttemptView| told.failure.actor == actor && told.decision == decision;
         patterns.escalations.iter().position(is_it).unwrap_or_else(|| panic!("{:?}", patterns.escalations))
@@ -439,20 +439,20 @@ async fn a_member_whose_chain_does_not_recover_halts_says_why_and_goes_on_when_a
     let chain = memory.history.iter().find(|history| history.name == "chain").expect("it failed");
     let is_ours = |attempt: &AttemptView| attempt.failure.message == "the disk is on fire";
     assert!(chain.attempts.iter().all(is_ours), "{chain:?}");
-    // Both restarts of critical actors are spent, by the chain. Consensus, which waits for the chain with a block that is
-    // decided, may have spent some of its own.
+    // The chain has used up both restarts of critical actors. Consensus, which waits for the chain with a decided
+    // block, may have used some of its own.
     let restarts = stats.actors.iter().find(|actor| actor.name == "chain").map(|actor| actor.restarts);
     assert_eq!(restarts, Some(2), "{stats:?}");
     assert_eq!(chain.attempts.len(), 3, "{chain:?}");
     let tree: TreeView = hurt.client.get("/supervision/tree").await.expect("a tree");
     assert_eq!(find(&tree, "critical").expect("a tier").state, "halted");
 
-    // The other three carry on without it.
+    // The other three continue without it.
     let height = members[0].height();
     agree_on(&members[..3], height + 3).await;
 
-    // Halted, not gone: an operator's word brings the tier back, and the gate opens again.
-    // A block that was decided when the chain went down has consensus halt as well, once it has waited long enough.
+    // The tier is halted, not gone: an operator can restart it, and the gate opens again. If a block had been decided
+    // when the chain failed, consensus also halts after its wait.
     eventually(SOON * 2, "an operator opens the gate", async || {
         let tree: TreeView = hurt.client.get("/supervision/tree").await?;
         for tier in ["critical", "high"] {
@@ -484,7 +484,7 @@ async fn a_consensus_fatal_failure_halts_its_member_at_once_and_the_others_count
         gate.reason
     );
     assert!(hurt.client.get::<SignaturesView>("/consensus/signatures").await.is_err(), "consensus is down");
-    // Its federation actor lives, and tells the others that it is not well.
+    // Its federation actor still runs and reports to the others that the member is unhealthy.
     let others = [&members[0], &members[2], &members[3]];
     for member in others {
         eventually(SOON, &format!("{} counts three", member.name), async || {
@@ -502,13 +502,13 @@ async fn a_consensus_fatal_failure_halts_its_member_at_once_and_the_others_count
     are_as_before(federation).await;
 }
 
-/// Decisions that were told: three on a machine that is not too busy.
+/// Decisions that were emitted: three on a machine that is not too busy.
 #[derive(Clone, Copy, Default)]
 struct Counted {
     decisions: u64,
     /// Restarts by the critical tier.
     critical: u64,
-    /// Restarts of the chain after a panic that was asked for.
+    /// Restarts of the chain after an injected panic.
     on_purpose: u64,
 }
 
@@ -600,13 +600,13 @@ async fn two_members_alone_close_their_gates_stay_alive_and_make_no_block_until_
             assert!(gate.would_change.contains(name.as_str()), "{name} in {:?}", gate.would_change);
         }
     }
-    // What the four had decided before, both have: one that was behind fetches it with a closed gate as well.
+    // Both get every block decided before: a member that is behind fetches blocks even with a closed gate.
     let heights = eventually(SOON, "both stand at one height", async || {
         let heights: Vec<_> = halted.iter().map(Member::height).collect();
         if heights[0] == heights[1] { Ok(heights) } else { Err(format!("{heights:?}")) }
     })
     .await;
-    // Three slots pass. That nothing happens can only be watched.
+    // Wait for three slots: that nothing happens can only be observed.
     let until = Instant::now() + Duration::from_secs(3);
     while Instant::now() < until {
         for (member, height) in halted.iter().zip(&heights) {
@@ -640,7 +640,7 @@ async fn what_happened_is_told_and_counted_also_where_those_who_tell_and_count_w
     let mut federation = Federation::prepare("told", |config| config.supervision = generous()).await;
     federation.start_member(0).await;
     let member = &federation.members[0];
-    // One after the other: the second decision sees what the first spent.
+    // One after the other, so that the second decision includes the restart of the first.
     for actor in ["logging", "metrics"] {
         let mut watched = Watched::of(member, actor).await;
         watched.kill();
@@ -658,7 +658,7 @@ async fn what_happened_is_told_and_counted_also_where_those_who_tell_and_count_w
         let missing: Vec<_> = parts.into_iter().filter(|part| !told(part)).collect();
         let inputs =
             ["class transient", "strategy Immediate", "attempt 1", "restarts 0 of 50", "circuit closed"];
-        // Which of the two the supervisor hears of first is chance; the first spends nothing of its budget yet.
+        // Which failure the supervisor sees first is random; the first one uses none of its budget yet.
         let explained = events.iter().filter(|event| event.message.contains("failed (killed"));
         let explained = explained.filter_map(|event| event.inputs.as_ref());
         let holds = explained.clone().any(|told| inputs.iter().all(|input| told.contains(input)));
@@ -726,7 +726,7 @@ async fn a_crash_loop_in_the_background_leaves_the_monitor_of_health_up_and_the_
         let found = find(&tree, actor).ok_or_else(|| format!("{actor} is not in the tree"))?;
         Ok(found.state.clone())
     };
-    // Until its tier is given up, whatever it takes.
+    // Repeat until its tier is given up.
     eventually(SOON * 3, "the background stays down", async || {
         let _ = addresses.metrics.inject_panic("on purpose");
         let state = state("background").await?;
@@ -734,7 +734,7 @@ async fn a_crash_loop_in_the_background_leaves_the_monitor_of_health_up_and_the_
     })
     .await;
     assert_eq!(state("health").await.as_deref(), Ok("running"));
-    // A critical actor that fails now is restarted, and the member takes part.
+    // A critical actor that fails now is still restarted, and the member takes part.
     addresses.chain.inject_panic("on purpose").expect("it runs");
     hurt.gate_open(4).await;
     hurt.reaches(federation.members[1].height() + 3).await;

@@ -1,4 +1,4 @@
-//! What becomes of a member that has lost its memory of what it signed?
+//! Tests what happens to a member that has lost the record of what it signed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use alys_tests::federation::{Federation, SOON};
 use alys_tests::process::{Process, binary};
 use alys_tests::{eventually, seen};
 
-/// Four members, of which the fourth is to be a process.
+/// Four members; the fourth is not started and will be a process.
 async fn three(tag: &str) -> Federation {
     let mut federation = Federation::prepare(tag, |_| {}).await;
     for index in 0..3 {
@@ -44,7 +44,7 @@ async fn a_member_whose_data_directory_is_gone_signs_nothing_where_it_may_have_s
     })
     .await;
     assert!(signed > height + 2, "the first signature is at height {signed}, its disk was lost at {height}");
-    // It is killed, and knows what it signed from here on.
+    // Kill it; from here on it knows what it signed.
     lost.reaches(signed + 1).await;
     process.signal("-KILL");
     while process.ended().is_none() {
@@ -64,7 +64,7 @@ async fn a_member_whose_clock_is_behind_what_its_peers_know_of_it_begins_anew_wi
     let incarnation = federation.members[3].config.data_dir.join("incarnation");
     let number =
         || fs::read_to_string(&incarnation).expect("there is one").trim().parse::<u64>().expect("a number");
-    // Its peers know a start that is a quarter of an hour ahead of its clock.
+    // Its peers know an incarnation that is 15 minutes ahead of its clock.
     fs::create_dir(&federation.members[3].config.data_dir).expect("a directory");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is after 1970");
     fs::write(&incarnation, (now.as_secs() + 900).to_string()).expect("written");
@@ -100,7 +100,8 @@ async fn a_member_on_an_older_copy_finds_in_the_chain_what_peers_that_began_anew
     older_copy("shown", true, false, "; this member begins without memory").await;
 }
 
-/// An older copy takes the place of a member's data directory; its log says `why` it remembers nothing.
+/// Replaces a member's data directory by an older copy; its log must contain `why` as the reason for remembering
+/// nothing.
 async fn older_copy(tag: &str, peers_begin_anew: bool, with_newer_chain: bool, why: &str) {
     let mut federation = three(tag).await;
     let lost = &federation.members[3];
@@ -114,10 +115,10 @@ async fn older_copy(tag: &str, peers_begin_anew: bool, with_newer_chain: bool, w
     lost.reaches(2).await;
     drop(process);
     copied(&lost.config.data_dir, &copy);
-    // One start more, of which the copy knows nothing.
+    // One more start, which the copy does not know of.
     let process = Process::start(&federation, 3);
     lost.gate_open(4).await;
-    // The killed process may have signed for one height more than its peers had at its end.
+    // The killed process may have signed for one height more than its peers had at that time.
     let first_new = federation.members[0].height() + 2;
     eventually(SOON, "the chain of every peer shows a signature that the copy does not have", async || {
         for peer in &federation.members[..3] {
@@ -161,13 +162,13 @@ async fn older_copy(tag: &str, peers_begin_anew: bool, with_newer_chain: bool, w
     let first = eventually(SOON, "it signs again", async || {
         let now: SignaturesView = lost.client.get("/consensus/signatures").await?;
         let known = |of: &SignaturesView, height| of.signatures.iter().any(|one| one.height == height);
-        // What the copy remembers is no news.
+        // Signatures that the copy remembers are not new.
         let new = now.signatures.iter().map(|one| one.height).filter(|height| !known(&before, *height));
         new.min().ok_or_else(|| "nothing new yet".to_owned())
     })
     .await;
     assert!(first > last, "it signed for height {first} after {last}");
-    // Neither by its own account nor by what others received: whichever start of it.
+    // It signed nothing twice, in any incarnation, by its own account or by what others received.
     let now: SignaturesView = lost.client.get("/consensus/signatures").await.expect("an answer");
     let place = |one: &SignatureView| (one.height, one.round, one.step.clone());
     let signed: BTreeMap<_, _> = before.signatures.iter().map(|one| (place(one), &one.block)).collect();

@@ -1,5 +1,4 @@
-//! Is every metric of a running member documented, is every documented one there, and do alerts and dashboards ask for
-//! nothing else?
+//! Tests that the documented metrics and those of a running member match, and that alerts and dashboards use no others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +7,7 @@ use std::path::{Path, PathBuf};
 use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::{eventually, seen};
 
-/// What is said of a metric: its type, and its labels but for those of every metric.
+/// Description of a metric: its type, and its labels except the ones that every metric has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Family {
     kind: String,
@@ -23,7 +22,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The words in backquotes that do not stand in brackets, where a label's values do.
+/// Words in backquotes outside parentheses, which contain the values of a label.
 fn labels_of(cell: &str) -> BTreeSet<String> {
     let mut outside = String::new();
     let mut depth = 0;
@@ -53,7 +52,7 @@ fn documented() -> BTreeMap<String, Family> {
     families
 }
 
-/// What a member exposes. Labels only where there is a series to read them from.
+/// Metrics that a member exposes. Labels are known only for metrics that have a series.
 fn exposed(text: &str) -> BTreeMap<String, (String, Option<BTreeSet<String>>)> {
     let mut families = BTreeMap::new();
     for line in text.lines() {
@@ -108,7 +107,7 @@ async fn every_metric_of_a_running_member_is_documented_and_every_documented_one
     let federation = Federation::start("metrics", |_| {}).await;
     let member = &federation.members[0];
     member.reaches(2).await;
-    // What needs a failure to have a series.
+    // Cause a failure, so that metrics of failures have a series.
     let fault = r#"{"actor":"sync","fault":"panic"}"#;
     assert_eq!(member.client.post("/faults", fault).await.expect("an answer").status, 202);
     let text = eventually(SOON, "the restart is counted", async || {
@@ -121,7 +120,7 @@ async fn every_metric_of_a_running_member_is_documented_and_every_documented_one
     let wrong = compare(&documented, &text);
     assert!(wrong.is_empty(), "docs/metrics.md and /metrics differ:\n{}", wrong.join("\n"));
 
-    // The comparison can fail.
+    // Check that the comparison can fail.
     let first = documented.keys().next().expect("a metric").clone();
     let mut changed = documented.clone();
     let mut family = changed.remove(&first).expect("it is there");
@@ -133,7 +132,7 @@ async fn every_metric_of_a_running_member_is_documented_and_every_documented_one
     assert_eq!(wrong.len(), 2, "{wrong:?}");
     assert!(wrong.contains(&"chain_colour is documented and not exposed".to_owned()), "{wrong:?}");
 
-    // What others are asked for is shown.
+    // Metrics of peers are exposed for each peer.
     let peers = federation.members[1..].iter().map(|peer| &peer.name);
     for peer in peers {
         for name in ["federation_peer_phi", "federation_peer_height", "link_sent_envelopes_total"] {
@@ -164,7 +163,7 @@ async fn metrics_are_given_while_nobody_watches_the_members() {
     federation.stop().await;
 }
 
-/// The files with this ending in a folder and those below it.
+/// Files with this ending in a folder and its subfolders.
 fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -182,7 +181,7 @@ fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Every alert and what is said of it, line by line.
+/// Lines of every alert, by name.
 fn alerts() -> BTreeMap<String, Vec<String>> {
     let mut alerts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for file in files("deploy/prometheus/rules", ".yml") {
@@ -200,7 +199,7 @@ fn alerts() -> BTreeMap<String, Vec<String>> {
     alerts
 }
 
-/// Words of an expression that begin as metrics of a member do.
+/// Words in an expression that start like metrics of a member.
 fn metrics_in(expression: &str) -> BTreeSet<String> {
     let word = |character: char| !(character.is_alphanumeric() || character == '_');
     let words = expression.split(word).filter(|word| word.contains('_'));
@@ -210,7 +209,7 @@ fn metrics_in(expression: &str) -> BTreeSet<String> {
     words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix))).map(str::to_owned).collect()
 }
 
-/// Metrics an expression names and nobody documents.
+/// Metrics in an expression that are not documented.
 fn unknown_in(expression: &str, documented: &BTreeMap<String, Family>) -> Vec<String> {
     let is_known = |name: &String| {
         let is_histogram = |base: &str| documented.get(base).is_some_and(|family| family.kind == "histogram");
@@ -251,7 +250,7 @@ fn every_alert_has_a_severity_a_test_and_a_runbook_and_asks_for_documented_metri
         if !tests.contains(name.as_str()) {
             wrong.push(format!("{name} has no test"));
         }
-        // Labels and annotations name none.
+        // Labels and annotations must not name unknown metrics either.
         for unknown in unknown_in(&lines.join("\n"), &documented) {
             wrong.push(format!("{name} asks for {unknown}, which nobody documents"));
         }
@@ -268,7 +267,7 @@ fn every_alert_has_a_severity_a_test_and_a_runbook_and_asks_for_documented_metri
     assert_eq!(unknown_in(planted, &documented), ["chain_colour"]);
 }
 
-/// Paths that runbooks and guides ask members of the testnet for, without queries, but for those they post to.
+/// Paths that runbooks and guides request from members of the testnet, without queries and without those they post to.
 fn paths_in(text: &str) -> BTreeSet<String> {
     let after_port = |rest: &str| {
         let path = rest.trim_start_matches(|character: char| character.is_ascii_digit() || character == 'n');
