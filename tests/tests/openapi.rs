@@ -1,4 +1,4 @@
-//! Is what `/openapi.json` says of a member true: every operation, every status, every body?
+//! Tests that `/openapi.json` matches a running member: every operation, every status, every body.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,10 +15,10 @@ const TOKEN: &str = "a-token-for-tests-only";
 const PROBLEM: &str = "application/problem+json";
 const METHODS: [&str; 3] = ["get", "post", "put"];
 
-/// A request that shows one of the answers of an operation.
+/// A request that produces one of the responses of an operation.
 struct Call {
     method: &'static str,
-    /// As the document has it.
+    /// Path as in the document.
     template: &'static str,
     path: &'static str,
     headers: &'static [(&'static str, &'static str)],
@@ -42,7 +42,7 @@ const fn accepting(
     Call { headers: accept, ..get(path, path, expected) }
 }
 
-/// At least one for each operation; those that change something come with the token. The last one ends the member.
+/// At least one call per operation; calls that change something carry the token. The last one stops the member.
 const CALLS: &[Call] = &[
     get("/", "/", 200),
     accepting("/", &[("accept", "text/html")], 200),
@@ -109,7 +109,7 @@ fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
     operations
 }
 
-/// What is not as OpenAPI 3.1 says it must be.
+/// Violations of OpenAPI 3.1 in the document.
 fn faults_of(document: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut must = |holds: bool, what: String| wrong.extend((!holds).then_some(what));
@@ -186,7 +186,7 @@ fn faults_of(document: &Value) -> Vec<String> {
     wrong
 }
 
-/// Tells of every reference in a document.
+/// Calls `tell` with every reference in a document.
 fn references(value: &Value, tell: &mut impl FnMut(&str)) {
     match value {
         Value::Object(object) => {
@@ -200,7 +200,7 @@ fn references(value: &Value, tell: &mut impl FnMut(&str)) {
     }
 }
 
-/// In what an answer of an operation is not what the document says.
+/// Differences between a response of an operation and the document.
 fn untrue(document: &Value, operation: &Value, answer: &Raw) -> Vec<String> {
     let Some(response) = operation["responses"].get(answer.status.to_string()) else {
         return vec![format!("status {} is not listed", answer.status)];
@@ -219,12 +219,12 @@ fn untrue(document: &Value, operation: &Value, answer: &Raw) -> Vec<String> {
     }
 }
 
-/// The headers that do not differ between an answer to `GET` and one to `HEAD`.
+/// Headers that must be equal in the responses to `GET` and `HEAD`.
 fn kept(answer: &Raw) -> [&str; 3] {
     ["content-type", "cache-control", "x-content-type-options"].map(|name| answer.header(name))
 }
 
-/// What every operation of its kind must refuse, as (headers, query, body, status).
+/// Requests that every operation of its kind must reject, as (headers, query, body, status).
 type Refused = (Vec<(&'static str, String)>, &'static str, &'static str, u16);
 
 fn refused(operation: &Value, path: &str) -> Vec<Refused> {
@@ -232,7 +232,7 @@ fn refused(operation: &Value, path: &str) -> Vec<Refused> {
     let json = ("content-type", "application/json".to_owned());
     let mut refused: Vec<Refused> = Vec::new();
     let has_body = !operation["requestBody"].is_null();
-    // Those that programs ask whatever they are asked with do not mind a query.
+    // Operations polled by other programs ignore unknown query parameters.
     if !["/livez", "/readyz", "/metrics"].contains(&path) {
         refused.push((vec![bearer.clone(), json.clone()], "?nonsense=1", "{}", 400));
     }
@@ -282,8 +282,8 @@ async fn check_refusals(member: &Member, document: &Value, complaints: &mut Vec<
     }
 }
 
-/// Bounds that the document must have, and values at and beyond them: what it allows is no error of form, what it
-/// does not allow is one.
+/// Checks bounds: the document must have them, values it allows must not be rejected as malformed, and values beyond
+/// must be.
 async fn check_bounds(member: &Member, document: &Value, complaints: &mut Vec<String>) {
     let address = member.config.ops.address;
     let refuses = async |method: &str, target: &str, body: &str| {
@@ -293,7 +293,7 @@ async fn check_bounds(member: &Member, document: &Value, complaints: &mut Vec<St
         matches!(answer.status, 400 | 422)
     };
     for (method, path, operation) in operations(document) {
-        // Parameters: the empty text, and numbers at and beyond their ends.
+        // Parameters: the empty text, and numbers at and beyond their bounds.
         for parameter in operation["parameters"].as_array().into_iter().flatten() {
             let (name, schema) = (parameter["name"].as_str().unwrap_or(""), &parameter["schema"]);
             let in_query = parameter["in"] == "query";
@@ -330,7 +330,7 @@ async fn check_bounds(member: &Member, document: &Value, complaints: &mut Vec<St
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             let is_text = property["type"] == "string" || property["type"][0] == "string";
             let least = property["minLength"].as_u64().unwrap_or(0);
-            // An empty reason is none, and would end the member.
+            // An empty reason counts as none and would stop the member.
             if !is_text || path == "/shutdown" {
                 continue;
             }
@@ -347,7 +347,7 @@ async fn check_bounds(member: &Member, document: &Value, complaints: &mut Vec<St
     }
 }
 
-/// Four members, of which the first is a process, with blocks, a token, and drills.
+/// Four members with blocks, a token, and fault injection enabled; the first is a process.
 async fn four() -> (Federation, Process) {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("token");
@@ -444,7 +444,7 @@ async fn what_a_document_does_not_say_or_says_wrongly_is_found() {
         },
     ];
     for (number, change) in changes.iter().enumerate() {
-        // A reference that leads nowhere may not be followed.
+        // A dangling reference may also be reported by a panic.
         let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| wrong(change)));
         assert!(found.is_err() || found.is_ok_and(|found| !found.is_empty()), "change {number} is found");
     }
@@ -461,7 +461,7 @@ fn there_is_no_path_beside_those_that_the_document_is_made_of() {
         files += 1;
         lists += text.matches(".routes(routes!(").count();
         let text = text.split("#[cfg(test)]").next().unwrap_or("");
-        // The router that is made of the list, as a whole.
+        // The router that is built from the whole list.
         wholes += text.matches(".fallback_service(router)").count();
         let text = text.replace(".fallback_service(router)", "");
         for way in [".route(", ".route_service(", ".nest(", ".nest_service(", ".fallback"] {

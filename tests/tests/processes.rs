@@ -1,4 +1,4 @@
-//! Members as processes of their own: what strangers, faults, an upgrade and a peer that is stopped cost them.
+//! Tests members that are processes: the cost of unauthenticated connections, faults, an upgrade and a stopped peer.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use federation_sim::scenario::Scenario;
 use federation_sim::step::Step;
 use tokio::io::AsyncWriteExt as _;
 
-/// The most that a process may grow by.
+/// Maximum growth of a process's resident memory, in bytes.
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
 
 struct Quiet;
@@ -37,9 +37,9 @@ impl RunObserver for Quiet {
     fn step_ends(&mut self, _: &Record, _: Option<&Failure>) {}
 }
 
-/// Tells a story to four processes; every step and every invariant must hold.
+/// Runs a scenario on four processes; every step and every invariant must succeed.
 async fn tell(name: &str, seed: u64, node: &str, steps: &str) {
-    // One federation at a time, as everywhere.
+    // Only one federation runs at a time.
     let _turn = Federation::turn().await;
     let text = format!("name = {name:?}\nblock_time = '1s'\nsteps = [{steps}]\n{node}");
     let scenario = Scenario::parse_with(name, &text, seed).unwrap_or_else(|error| panic!("{error}"));
@@ -93,7 +93,7 @@ async fn a_paused_member_does_not_obey_what_was_given_up_meanwhile() {
     let mut given_up = Vec::new();
     for _ in 0..8 {
         let mut stream = send(address, &shutdown).await;
-        // Half of the connection stays, to see what comes of it.
+        // The receiving half of the connection stays open to see the result.
         stream.shutdown().await.expect("it is closed");
         given_up.push(stream);
     }
@@ -158,7 +158,7 @@ async fn members_are_upgraded_to_another_version_of_the_link_while_blocks_go_on(
     tell("short-upgrade", 5, "[node.link]\nversion = 1", &steps.concat()).await;
 }
 
-/// The fourth member is a process, so that it can be stopped; the other three are in this one.
+/// The fourth member is a process, so that it can be stopped; the other three run in this process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_million_messages_to_a_stopped_peer_cost_a_bounded_amount_of_memory() {
     let mut federation = Federation::prepare("stopped", |_| {}).await;
@@ -198,7 +198,7 @@ async fn a_million_messages_to_a_stopped_peer_cost_a_bounded_amount_of_memory() 
         member.reaches(member.height() + 2).await;
     }
 
-    // It comes back as if nothing had been.
+    // It recovers as if nothing had happened.
     peer.signal("-CONT");
     for member in &federation.members[..3] {
         member.linked().await;
@@ -213,7 +213,7 @@ async fn a_million_messages_to_a_stopped_peer_cost_a_bounded_amount_of_memory() 
     federation.stop().await;
 }
 
-/// The first member is a process, and whoever has the fourth's key does what it can to make it grow.
+/// The first member is a process; a Byzantine peer with the fourth member's key tries to make its memory grow.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_a_turned_member_sends_without_end_costs_a_process_a_bounded_amount_of_memory() {
     let mut federation = Federation::prepare("grows", |_| {}).await;
@@ -230,7 +230,7 @@ async fn what_a_turned_member_sends_without_end_costs_a_process_a_bounded_amount
     let before = target.resident_bytes();
     let mut most = before;
 
-    // A hundred thousand actors, as fast as it may and faster; then control without sense; each again and again.
+    // A hundred thousand actors, above and below the rate limit, in repeated rounds.
     for (round, batch) in [2_000u64, 100, 2_000, 100, 2_000].into_iter().enumerate() {
         let puppet = RawPeer::of(&turned, turned.meets(member).await, &turned.name).await;
         eventually(SOON, "the session stands", async || seen(puppet.is_ready(), "not yet")).await;
@@ -246,7 +246,7 @@ async fn what_a_turned_member_sends_without_end_costs_a_process_a_bounded_amount
         .await;
         puppet.leaves().await;
     }
-    // What can not be read, what nobody takes, and beginnings of the largest envelope there is.
+    // Undecodable envelopes, envelopes for an actor that rejects them, and beginnings of the largest envelope.
     let undecodable = framed(Kind::Envelope, &[0xff; 64]).repeat(1_000);
     let refused = framed(Kind::Envelope, &envelope(1, b"root", &[7; 193])).repeat(1_000);
     let large = header(Kind::Envelope.body_max() as u32 + 1, Kind::Envelope);
@@ -254,7 +254,7 @@ async fn what_a_turned_member_sends_without_end_costs_a_process_a_bounded_amount
         let mut voice = RawSession::of(turned.meets(member).await);
         let bytes = if round % 2 == 0 { &undecodable } else { &refused };
         for _ in 0..4 {
-            // It may be shown out in the midst of it.
+            // The member may close the connection midway.
             let _ = voice.says(bytes).await;
         }
         let _ = voice.says(&large).await && voice.says(&vec![7; 1 << 20]).await;

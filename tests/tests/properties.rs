@@ -1,7 +1,7 @@
-//! What holds of supervision for every configuration, every failure and every order of events?
+//! Property tests of supervision, over all configurations, failures and orders of events.
 //!
-//! The specification's generators and properties carry its names ("Property-Based Testing"). A counterexample
-//! shrinks to small numbers, early moments and few steps; proptest prints it with its seed.
+//! The generators and properties from the specification keep its names ("Property-Based Testing"). A counterexample
+//! shrinks to small numbers, early times and few steps; proptest prints it with its seed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -135,7 +135,7 @@ prop_compose! {
             overflow_after,
             start_deadline: ms(start),
             stop_deadline: ms(stop),
-            // With the one goes the other.
+            // An overflow limit requires a handler deadline.
             handler_deadline: handler.or(overflow_after.map(|_| HOUR_MS)).map(ms),
             depends_on: depends_on.iter().map(name_of).collect(),
             tags: depends_on.iter().map(|tag| tag.parse().expect("the pattern is that of a name")).collect(),
@@ -144,17 +144,17 @@ prop_compose! {
     }
 }
 
-/// Numbers that arithmetic goes wrong with.
+/// Floating-point numbers that break arithmetic.
 fn arb_wild() -> impl Strategy<Value = f64> {
     select(vec![0.5, 0.0, -0.0, 1.0, -1.0, 2.0, 1e300, f64::INFINITY, f64::NEG_INFINITY, f64::NAN])
 }
 
-/// Attempts near both ends.
+/// Attempt numbers near both ends of the range.
 fn arb_attempt() -> impl Strategy<Value = u32> {
     prop_oneof![0u32..20, any::<u32>(), (u32::MAX - 3)..=u32::MAX]
 }
 
-/// The tables of the project, and what fits in none of them.
+/// Paths from the project's tables, and any other paths.
 fn arb_ladder() -> impl Strategy<Value = EscalationPath> {
     let tables = select(vec![EscalationTable::OTP, EscalationTable::TIER, EscalationTable::ROOT]);
     let class = select(FailureClass::ALL.to_vec());
@@ -163,7 +163,7 @@ fn arb_ladder() -> impl Strategy<Value = EscalationPath> {
     prop_oneof![known, select(LADDERS.clone())]
 }
 
-/// Every ladder of up to three steps.
+/// Every path of up to three steps.
 static LADDERS: LazyLock<Vec<EscalationPath>> = LazyLock::new(|| {
     use EscalationStep::{HaltConsensus, RaiseToParent, Restart, RestartSiblings, StayDown, StopNode};
     let steps = [StayDown, Restart, RestartSiblings, RaiseToParent, HaltConsensus, StopNode];
@@ -179,7 +179,7 @@ static LADDERS: LazyLock<Vec<EscalationPath>> = LazyLock::new(|| {
         }
         last = end;
     }
-    // They live as long as the process, like those of the tables.
+    // Leaked, because paths are static like those of the tables.
     ladders.into_iter().map(|ladder| &*ladder.leak()).collect()
 });
 
@@ -247,8 +247,8 @@ prop_compose! {
 }
 
 proptest! {
-    /// What is accepted is lived by: attempts end where the strategy says, and a running child that is killed
-    /// comes back, is forgotten or ends its tier as its type and its strategy say. What is refused is refused.
+    /// Accepted configurations are followed: attempts end where the strategy says, and a running child that is killed
+    /// restarts, is removed or ends its tier as its type and its strategy say. Rejected ones are rejected.
     #[test]
     fn test_supervision_consistency(config in arb_supervised_actor_config()) {
         prop_assert_eq!(config.validate(), Ok(()));
@@ -296,8 +296,8 @@ proptest! {
         }
     }
 
-    /// Monotone without jitter, never above the most before alignment, less than a block more with it, and
-    /// within its share of the delay without jitter.
+    /// Without jitter, delays are monotone; before alignment, they never exceed the maximum; with alignment, they are
+    /// at most one block longer; jitter stays within its share of the delay.
     #[test]
     fn test_exponential_backoff_properties(
         config in arb_exponential_backoff_config(),
@@ -322,12 +322,12 @@ proptest! {
 
         let aligned = ExponentialBackoffConfig { align_to_block_boundary: true, ..config };
         let aligned = aligned.delay(attempt, random, block);
-        // A part of a millisecond counts as a whole.
+        // A fraction of a millisecond is rounded up.
         prop_assert!(aligned >= varied && aligned < varied + block + ms(1), "{:?} from {:?}", aligned, varied);
         prop_assert_eq!(aligned.as_millis() % block.as_millis(), 0);
     }
 
-    /// Each delay is the one before and the increment, until the most.
+    /// Each delay is the previous one plus the increment, up to the maximum.
     #[test]
     fn test_fixed_delay_patterns(config in arb_fixed_delay_config(), attempt in arb_attempt()) {
         prop_assert_eq!(config.validate(), Ok(()));
@@ -343,7 +343,7 @@ proptest! {
         prop_assert_eq!(aligned.as_millis() % BLOCK.as_millis(), 0);
     }
 
-    /// The least multiple of the block time that is not less than the delay.
+    /// The aligned delay is the smallest multiple of the block time that is not less than the delay.
     #[test]
     fn test_blockchain_alignment_correctness(delay_ms in 1u64..=10000) {
         for block_ms in [1, 500, 1_999, 2_000, 10_000] {
@@ -354,7 +354,7 @@ proptest! {
         }
     }
 
-    /// A delay never panics, and never exceeds the most, whatever the attempt and the random number are.
+    /// Computing a delay never panics, and the delay never exceeds the maximum, for any attempt and random number.
     #[test]
     fn extreme_attempts_and_randoms_have_a_delay_within_the_most(
         config in arb_exponential_backoff_config(),
@@ -369,7 +369,7 @@ proptest! {
         }
     }
 
-    /// Not even a configuration that nobody validated panics.
+    /// Even an unvalidated configuration does not panic.
     #[test]
     fn a_configuration_that_nobody_checked_has_a_delay_within_the_most(
         (initial, most) in (select(vec![Duration::ZERO, ms(1), Duration::MAX]), select(vec![Duration::ZERO, ms(1), Duration::MAX])),
@@ -382,7 +382,7 @@ proptest! {
         prop_assert!(fixed.delay(attempt, BLOCK) <= most);
     }
 
-    /// The next boundary is the first of them, and which one is known does not matter.
+    /// The next boundary is the earliest one, and does not depend on which boundary is known.
     #[test]
     fn the_next_boundary_is_the_first_at_or_after_the_moment(slots in arb_slots(), moment in 0u64..50_000, later in 0u32..5) {
         let next = slots.next_boundary(at(moment));
@@ -395,7 +395,7 @@ proptest! {
         prop_assert_eq!(other.next_boundary(at(moment)), next);
     }
 
-    /// Slots missed are boundaries strictly between; they add up over adjoining times.
+    /// Missed slots are the boundaries strictly between two times; they add up over adjoining intervals.
     #[test]
     fn missed_slots_are_the_boundaries_between_two_moments(slots in arb_slots(), mut moments in [0u64..50_000, 0u64..50_000, 0u64..50_000]) {
         moments.sort_unstable();
@@ -415,7 +415,7 @@ proptest! {
         prop_assert_eq!(slots.missed(c, a), 0);
     }
 
-    /// After the window means in no window, not earlier, not more than a window later, and again the same.
+    /// The time after a window is in no window, not earlier, at most a window later, and idempotent.
     #[test]
     fn after_the_window_no_window_is_open(slots in arb_slots(), moment in 0u64..50_000, window in 0u64..6_000) {
         let window = ms(window);
@@ -428,7 +428,7 @@ proptest! {
         prop_assert!(after <= slots.next_boundary(at(moment)) || window.is_zero() || slots.next_boundary(at(moment)).since(Moment::ORIGIN) < slots.block_time);
     }
 
-    /// Every decision is one, the same each time, and obeys type, class and budgets.
+    /// A decision is total and deterministic, and obeys type, class and budgets.
     #[test]
     fn a_decision_is_total_and_deterministic_and_exceeds_no_budget(inputs in arb_inputs()) {
         let decision = decide(&inputs);
@@ -439,7 +439,7 @@ proptest! {
         prop_assert!(decision.step == EscalationStep::StayDown || inputs.ladder.contains(&decision.step));
         prop_assert_ne!(decision.step, EscalationStep::HaltConsensus, "halting is not the end of a climb");
         if restarts {
-            // What an open circuit makes it miss is not charged.
+            // Slots missed because of an open circuit are not counted.
             let until = inputs.pause(&decision).map_or(decision.due, |(from, _)| from);
             let missed = inputs.slots.map_or(0, |slots| slots.missed(inputs.away_since, until));
             let missed = missed.saturating_sub(inputs.slots_spared);
@@ -458,7 +458,7 @@ proptest! {
         }
     }
 
-    /// A pattern may open a circuit; what is decided stays the same, and a restart comes not earlier.
+    /// An open circuit does not change the decision, and never makes a restart earlier.
     #[test]
     fn an_open_circuit_makes_a_restart_later_and_never_refuses_one(inputs in arb_inputs()) {
         let tightening = RestartThrottle { open_until: None, ..inputs.tightening };
@@ -471,14 +471,14 @@ proptest! {
         }
     }
 
-    /// A child that its type does not want back is never restarted.
+    /// A child that its type does not restart is never restarted.
     #[test]
     fn what_does_not_come_back_is_never_restarted(inputs in arb_inputs()) {
         let decision = decide(&DecisionInputs { comes_back: false, ..inputs });
         prop_assert!(!decision.step.is_restart(), "{:?}", decision);
     }
 
-    /// Whatever fails, under every table: a class that a restart would only repeat is never restarted.
+    /// Under every table, a class of failures that a restart would only repeat is never restarted.
     #[test]
     fn a_class_that_would_repeat_is_never_restarted(
         kind in arb_actor_failure_type(),
@@ -497,7 +497,7 @@ proptest! {
     }
 }
 
-/// What lies around the state under test: slots, jitter and a bound of its own.
+/// Environment of the state under test: slots, jitter and a separate bound.
 #[derive(Debug)]
 struct Around {
     slots: Option<SlotTiming>,
@@ -533,26 +533,26 @@ impl Environment for Around {
     }
 }
 
-/// One thing that may happen, to one of the children or wake-ups there are.
+/// An event that happens to one of the children or wake-ups.
 #[derive(Clone, Debug)]
 enum Step {
-    /// The oldest attempt to start goes well.
+    /// The oldest pending start succeeds.
     Starts,
-    /// The oldest attempt to start fails.
+    /// The oldest pending start fails.
     StartFails(ActorFailureType),
-    /// A running or stopping child ends by itself or as it was told.
+    /// A running or stopping child ends by itself or as ordered.
     Ends(Index),
     /// A running or stopping child fails.
     Fails(Index, ActorFailureType),
-    /// The next wake-up comes, when it is due.
+    /// The next wake-up arrives when it is due.
     Wakes,
-    /// A wake-up comes again, long after or before it is due.
+    /// A stray wake-up arrives, long before or after it is due.
     WakesStray(Index),
-    /// A child that does not run is said to have ended.
+    /// A child that does not run is reported to have ended.
     EndsStray(Index),
-    /// Time passes.
+    /// Time passes, in milliseconds.
     Passes(u64),
-    /// Someone asks for something.
+    /// An administrative command arrives.
     Asks(Index, Command),
 }
 
@@ -606,7 +606,7 @@ prop_compose! {
     }
 }
 
-/// A supervisor without its children.
+/// A supervisor specification without children.
 #[derive(Clone, Copy, Debug)]
 struct Tier {
     group: SupervisionStrategy,
@@ -678,7 +678,7 @@ prop_compose! {
     }
 }
 
-/// Where the world outside the state has a child.
+/// Actual state of a child, outside the state under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Starting,
@@ -687,7 +687,7 @@ enum Life {
     Stopping,
 }
 
-/// The world outside the state: it does what the effects say, and checks what it is told to do.
+/// Simulates everything outside the state: it carries out the effects and checks that each is valid.
 struct World {
     state: SupervisorState,
     around: Around,
@@ -696,16 +696,16 @@ struct World {
     lives: BTreeMap<ChildKey, Life>,
     wakeups: Vec<(Moment, Wakeup)>,
     heard: Vec<Wakeup>,
-    /// By the priority of whom they restarted.
+    /// Times of restarts, by the priority of the restarted child.
     restarts: BTreeMap<ActorPriority, Vec<Moment>>,
     halted: Vec<ChildKey>,
-    /// Those that were decided to stay down, until siblings are restarted or someone asks for them.
+    /// Children that a decision leaves down, until their siblings are restarted or a command starts them.
     down: Vec<ChildKey>,
     is_over: bool,
 }
 
 impl World {
-    /// A supervisor of these children, all of them asked to start.
+    /// Creates a supervisor whose children have all been asked to start.
     fn new(spec: &SupervisorSpec, policies: Vec<ChildPolicy>, around: Around) -> Self {
         let mut world = Self {
             state: SupervisorState::new(spec),
@@ -730,7 +730,7 @@ impl World {
         world
     }
 
-    /// Tells the state, and does what follows.
+    /// Sends an input to the state and carries out the effects.
     fn tell(&mut self, input: &Input) {
         let asked = match input {
             Input::Command(key, Command::Start | Command::Restart | Command::Resume) => Some(*key),
@@ -794,7 +794,7 @@ impl World {
         }
     }
 
-    /// What holds after every step.
+    /// Invariants after every step.
     fn check(&mut self) {
         let within = |at: &&Moment| self.now.since(**at) <= self.intensity.within;
         for (priority, restarts) in &self.restarts {
@@ -815,7 +815,7 @@ impl World {
             if child.phase == ChildPhase::Halted && !self.halted.contains(&key) {
                 self.halted.push(key);
             } else if matches!(child.phase, ChildPhase::Stopped | ChildPhase::Suspended) {
-                // A person stopped it, or left it so.
+                // An operator stopped or suspended it.
                 self.halted.retain(|&halted| halted != key);
             }
         }
@@ -882,7 +882,7 @@ impl World {
                 }
             }
             Step::Passes(millis) => {
-                // A timer that is due comes first.
+                // Timers that are due first.
                 let until = self.now + ms(millis);
                 while self.wakeups.iter().any(|(due, _)| *due <= until) && !self.is_over {
                     self.wakes();
@@ -898,7 +898,7 @@ impl World {
         }
     }
 
-    /// Lets everything that is under way go well, until nothing is.
+    /// Lets every pending start, stop and wake-up succeed, until none is left.
     fn settle(&mut self) {
         for _ in 0..1_000 {
             if self.is_over {
@@ -917,9 +917,9 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
 
-    /// Whatever happens in whatever order: no child lives twice, none is stopped that does not run, no budget
-    /// is exceeded, a halted child waits for a person; and when all goes well from then on, whoever was to come
-    /// back is back.
+    /// For any order of events: no child runs twice, no child is stopped that does not run, no budget is exceeded, and
+    /// a halted child waits for an operator; and if everything succeeds from then on, every child that should restart
+    /// runs.
     #[test]
     fn a_supervisor_keeps_its_children_and_its_budget_whatever_happens(
         tier in arb_tier(),

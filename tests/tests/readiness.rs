@@ -1,4 +1,4 @@
-//! Does a member say whether it takes part, and why it does not, where blocks stand still, clocks are off or a peer lies?
+//! Tests that a member reports whether it is ready, and why not, when blocks stop, clocks are off or a peer lies.
 
 use alys_node::actors::consensus::byzantine::Misbehaviour;
 use alys_node::ops::view::{
@@ -13,7 +13,7 @@ async fn order(member: &Member, misbehaviour: Option<Misbehaviour>) {
     assert_eq!(answer.status, 202, "{answer:?}");
 }
 
-/// Waits until its `/readyz` answers this status, with such a reason if there is one.
+/// Waits until its `/readyz` responds with this status and a reason that contains `reason`.
 async fn answers(member: &Member, status: u16, reason: &str) {
     eventually(SOON, &format!("{} answers {status} {reason}", member.name), async || {
         let answer = member.client.send("GET", "/readyz", "", "").await?;
@@ -36,7 +36,7 @@ async fn members_that_see_no_block_for_three_slots_with_open_gates_are_not_ready
         member.reaches(1).await;
         answers(member, 200, "").await;
     }
-    // Each says what it has to say to one other at most: no quorum is seen, and everybody is healthy.
+    // Each sends its messages to at most one other member: no quorum forms, although all members are healthy.
     for member in &federation.members {
         order(member, Some(Misbehaviour::Withholder)).await;
     }
@@ -79,7 +79,7 @@ async fn a_clock_that_is_off_by_less_than_half_a_second_is_shown_and_one_by_more
         let found = view.members.into_iter().find(|member| member.name == of.name.as_str());
         found.ok_or_else(|| "it is not shown".to_owned())
     };
-    // Peers see the clock; whoever is off says so of itself.
+    // Peers see the clock's offset; a member whose clock is off reports it itself.
     let off_by = async |ahead_ms: i64, says: &str| {
         for peer in peers {
             eventually(SOON, &format!("{} sees {ahead_ms} ms", peer.name), async || {
@@ -98,13 +98,13 @@ async fn a_clock_that_is_off_by_less_than_half_a_second_is_shown_and_one_by_more
             seen(told.healthy && is_told && metric == wrong, format!("{:?}, {metric}", told.reason))
         })
         .await;
-        // It signs on: its blocks are within what is tolerated.
+        // It keeps signing: the timestamps of its blocks are within the tolerance.
         answers(own, 200, "").await;
     };
     for (ahead_ms, says) in [
         (400, ""),
         (600, "its clock is 0.6 s ahead of the median of its peers' clocks"),
-        // Above 0.4 s what was wrong is no better.
+        // Above 0.4 s the warning stays (hysteresis).
         (450, "ahead of the median of its peers' clocks"),
         (0, ""),
         (-400, ""),

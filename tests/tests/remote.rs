@@ -1,5 +1,5 @@
-//! Are actors of other members told, watched and linked as the handle says, and does a peer that takes nothing or asks
-//! too much cost no more than the bounds?
+//! Tests that messages to actors of other members, death watches and links behave as their handle says, and that a peer
+//! that reads nothing or asks too much costs no more than the bounds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,7 +32,7 @@ use alys_tests::{eventually, seen};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
-/// A question waits until it is dropped, or until the member is told to answer.
+/// A protocol whose calls wait until they are dropped, or until the member is told to answer.
 struct WaitProtocol;
 
 impl Protocol for WaitProtocol {
@@ -41,10 +41,10 @@ impl Protocol for WaitProtocol {
     type Reply = usize;
 }
 
-/// Bytes of a question over whose answer one panics.
+/// Size of a request whose handler panics, in bytes.
 const UNLUCKY: usize = 13;
 
-/// What became of the questions that reached the other member.
+/// Counters of the calls that reached the other member.
 #[derive(Clone)]
 struct Questions {
     begun: Arc<AtomicUsize>,
@@ -52,7 +52,7 @@ struct Questions {
     answer: watch::Sender<bool>,
 }
 
-/// Counts a question whose answer is no longer computed, for whichever reason.
+/// Counts a call whose answer is no longer computed, for any reason.
 struct Over(Arc<AtomicUsize>);
 
 impl Drop for Over {
@@ -80,7 +80,7 @@ impl Questions {
         })
     }
 
-    /// Waits until as many have begun and are over.
+    /// Waits until `begun` calls have started and `over` of them have ended.
     async fn are(&self, begun: usize, over: usize) {
         eventually(SOON, &format!("{begun} questions, {over} of them over"), async || {
             let found = (self.begun.load(Ordering::SeqCst), self.over.load(Ordering::SeqCst));
@@ -90,7 +90,7 @@ impl Questions {
     }
 }
 
-/// Two members: one asks, the other has an actor under a supervisor.
+/// Two members: one is the caller, the other has an actor under a supervisor.
 struct Pair {
     clock: Arc<dyn Clock>,
     asker: End,
@@ -160,7 +160,7 @@ impl Pair {
         self.discovery.peer(&PeerChange::Down { node, reason });
     }
 
-    /// The other member publishes these, as they stand.
+    /// The other member publishes the current entries of these actors.
     fn publish(&self, incarnation: u64, names: &[&str]) {
         let version = self.versions.fetch_add(1, Ordering::SeqCst) as u64 + 1;
         let actors = names.iter().map(|name| {
@@ -183,7 +183,7 @@ impl Pair {
         self.discovery.remote(&self.other.hello.node, &actor).expect("it is published")
     }
 
-    /// Waits until the actor leads this life.
+    /// Waits until the actor runs with this incarnation.
     async fn lives(&self, life: u64) {
         eventually(SOON, &format!("life {life}"), async || {
             let standing = self.stage.context.registry.standing(self.puppet.address.name());
@@ -195,7 +195,7 @@ impl Pair {
         .await;
     }
 
-    /// Waits until the other member serves this many watches on the link.
+    /// Waits until the other member serves this many death watches on the link.
     async fn watched(&self, wire: &Wire, count: usize) {
         eventually(SOON, &format!("{count} watches are served"), async || {
             let watched = wire.connections[1].watched();
@@ -209,7 +209,7 @@ async fn told(monitor: Monitor) -> Down {
     tokio::time::timeout(SOON, monitor.down()).await.expect("it is told in time")
 }
 
-/// Nothing is told, though there was time for it.
+/// Checks that nothing is reported within 5 s.
 async fn is_silent(watch: &mut tokio::task::JoinHandle<Down>) {
     let told = tokio::time::timeout(Duration::from_secs(5), watch).await;
     assert!(told.is_err(), "{told:?}");
@@ -233,7 +233,7 @@ async fn a_question_is_a_span_here_and_its_answer_a_part_of_it_there() {
     let caller = new_trace();
     assert_eq!(within(Some(ParentSpan::local(caller)), handle.call(SOON, vec![1, 2])).await, Ok(2));
 
-    // One that is not answered in time is told as well, on both sides: it is the one that is looked for.
+    // A call that times out is traced as well, on both sides; such calls are the interesting ones.
     pair.questions.answer.send_replace(false);
     let late = handle.call(Duration::from_secs(1), vec![1]).await.expect_err("no answer").to_string();
     let mut spans = eventually(SOON, "both are told", async || {
@@ -273,7 +273,7 @@ async fn an_order_is_carried_out_without_an_answer_and_is_refused_when_the_queue
     assert_eq!(wire.connections[0].questions(), 0, "nobody waits for anything");
     drop(wire);
 
-    // Nobody reads at the other end.
+    // The other end does not read.
     let bounds = Bounds { frames_max: 16, ..BOUNDS };
     let narrow = End { bounds, ..pair.asker.clone() };
     let (near, _far) = tokio::io::duplex(64);
@@ -326,7 +326,7 @@ async fn what_nobody_waits_for_is_not_worked_on_longer() {
     let worked = pair.now().since(begun);
     assert!(worked < patience * 2, "worked for {worked:?} when {patience:?} were wanted");
 
-    // Nor when the asker is cut off.
+    // The handler also stops when the caller is disconnected.
     let asked = tokio::spawn({
         let handle = handle.clone();
         async move { handle.call(SOON, vec![2]).await }
@@ -398,7 +398,8 @@ async fn a_watcher_is_told_once_why_the_actor_ended_and_not_of_its_next_life() {
         pair.watched(&wire, 0).await;
         pair.lives(life + 1).await;
 
-        // The life that was published is over: it is told at once, and again of nothing else.
+        // A watch of the incarnation that has ended reports at once; a watch of the next one, once it is published,
+        // reports nothing.
         let late = handle.monitor().expect("watched");
         assert!(reason(&told(late).await).starts_with(expected));
         pair.publish(7, &["worker"]);
@@ -407,7 +408,7 @@ async fn a_watcher_is_told_once_why_the_actor_ended_and_not_of_its_next_life() {
         next.abort();
         pair.watched(&wire, 0).await;
     }
-    // Stopped in order, with its supervisor.
+    // Stopped by its supervisor.
     let monitor = handle.monitor().expect("watched");
     pair.watched(&wire, 1).await;
     pair.root.face.stop_child(pair.puppet.address.name()).await.expect("stopped");
@@ -425,7 +426,7 @@ async fn an_actor_whose_member_is_lost_or_starts_anew_is_lost_and_told_so_once()
         let before = handle.monitor().expect("watched");
         let mut watch = tokio::spawn(handle.monitor().expect("watched").down());
         pair.watched(&wire, 2).await;
-        // Not while only the link is gone.
+        // A lost link alone is not reported.
         drop(wire);
         is_silent(&mut watch).await;
         if is_anew {
@@ -464,16 +465,16 @@ async fn a_link_that_breaks_and_comes_back_loses_no_end_and_invents_none() {
             is_silent(&mut watch).await;
         }
         match (seed >> 33) % 3 {
-            // While it stands.
+            // While the link is up.
             0 => pair.puppet.order(Order::Panic),
-            // While there is none.
+            // While there is no link.
             1 => {
                 drop(wire);
                 pair.puppet.order(Order::Panic);
                 pair.lives(life + 1).await;
                 wire = pair.link();
             }
-            // At the same time, whichever comes first.
+            // Concurrently with the loss of the link.
             _ => {
                 pair.puppet.order(Order::Panic);
                 drop(wire);
@@ -517,7 +518,7 @@ async fn what_may_not_or_can_not_be_watched_is_told_so_and_what_is_dropped_is_fo
     assert!(reason(&told(kept).await).starts_with("panics on purpose"));
     assert!(reason(&told(last).await).starts_with("panics on purpose"));
 
-    // A link that ends forgets as well.
+    // The end of a link also ends its watches.
     pair.lives(2).await;
     pair.publish(7, &["worker"]);
     let _kept = handle.monitor().expect("watched");
@@ -526,7 +527,7 @@ async fn what_may_not_or_can_not_be_watched_is_told_so_and_what_is_dropped_is_fo
     drop(wire);
     assert_eq!(there.watched(), 0);
 
-    // A member of the version before this one.
+    // A member of the previous link version.
     let mut old = pair.other.clone();
     old.hello.version_max = 1;
     let _wire = Wire::between((&pair.asker, pair.router.clone()), (&old, pair.router.clone()));
@@ -551,7 +552,7 @@ async fn an_answer_to_a_watch_and_an_end_of_a_question_are_neither() {
     for id in 0..8 {
         let answer = Body::Answer { id, outcome: Ok(vec![9; 9].into()) };
         let down = Body::Down { id, reason: "a lie".to_owned() };
-        // The one of them that fits is believed: here only those that do not.
+        // An answer of the expected kind would be accepted; only the other kind is sent here.
         let (is_watch, is_question) = (id == 1, id == 2);
         if !is_question {
             wire.connections[1].send(Lane::Request, answer).expect("sent");
@@ -606,7 +607,7 @@ async fn a_peer_that_watches_without_end_is_refused_and_one_that_hears_no_refusa
     assert_eq!(subscriptions, 1, "one serves all watches");
     drop(wire);
 
-    // Watches what it may not, and reads nothing.
+    // A peer that watches an actor it may not watch, and reads nothing.
     let (near, mut far) = tokio::io::duplex(64);
     let (connection, _session) = pair.asker.connect(&pair.other.hello, near, pair.router.clone());
     let written = tokio::spawn(async move {
@@ -652,7 +653,7 @@ async fn an_actor_fails_with_its_partner_and_its_supervisor_decides() {
     assert_eq!(words, failure, "whoever watches the dependent hears of the cause");
     drop(linked);
 
-    // Whoever is no longer linked lives on.
+    // A dependent that is no longer linked keeps running.
     pair.lives(2).await;
     pair.publish(7, &["worker"]);
     let unlinked = handle.link(actor.clone(), fate.clone()).expect("linked");
@@ -663,7 +664,7 @@ async fn an_actor_fails_with_its_partner_and_its_supervisor_decides() {
     pair.lives(3).await;
     pair.publish(7, &["worker"]);
 
-    // And fails when the member is lost.
+    // A linked dependent fails when the member is lost.
     let _linked = handle.link(actor.clone(), fate).expect("linked");
     pair.watched(&wire, 1).await;
     assert_eq!(dependent.who().await, Ok(2));
@@ -678,7 +679,7 @@ async fn an_actor_fails_with_its_partner_and_its_supervisor_decides() {
     pair.root.stop().await;
 }
 
-/// Takes nothing.
+/// Discards every envelope.
 struct Deaf;
 
 impl Inbound for Deaf {
@@ -708,7 +709,7 @@ async fn a_million_messages_of_each_class_to_a_peer_that_reads_nothing_cost_what
     let frame = Envelope::new(body(0)).frame().expect("small").len();
     let room = (bounds.bytes_max / frame) as u64;
     let mut unsent = 0;
-    // From the least important to the most: each displaces the one before.
+    // From the lowest priority to the highest: each displaces the one before.
     for class in [Lane::Bulk, Lane::Request, Lane::Consensus, Lane::Heartbeat] {
         for number in 0..MILLION {
             match line.send(class, Envelope::new(body(number))) {
@@ -730,7 +731,7 @@ async fn a_million_messages_of_each_class_to_a_peer_that_reads_nothing_cost_what
         let (frames, bytes) = connection.waiting();
         assert_eq!((frames as u64, bytes), (room, frames * frame), "{class:?}");
     }
-    // All but those that wait: heartbeats, and of them the newest.
+    // Everything was dropped except what is still queued: the newest heartbeats.
     for class in Lane::ALL {
         let waiting = if class == Lane::Heartbeat { room } else { 0 };
         assert_eq!(dropped(class), MILLION - waiting, "{class:?}");
@@ -738,7 +739,7 @@ async fn a_million_messages_of_each_class_to_a_peer_that_reads_nothing_cost_what
     assert_eq!(unsent, MILLION - room, "whoever asks is told when there is no room");
     assert!(connection.ended().is_none(), "the link stands");
 
-    // It reads again.
+    // The peer reads again.
     for expected in MILLION - room..MILLION {
         let body = loop {
             let mut header = [0; HEADER_BYTES];
@@ -756,7 +757,7 @@ async fn a_million_messages_of_each_class_to_a_peer_that_reads_nothing_cost_what
     }
 }
 
-/// Waits until the member knows that the chain of `owner` leads this life, and watches it.
+/// Waits until the member knows this incarnation of the chain of `owner`, and watches it.
 async fn watch_of(member: &Member, owner: &NodeId, life: u64) -> Monitor {
     let context = member.node().context();
     let chain = context.addresses.chain.name();
@@ -770,7 +771,7 @@ async fn watch_of(member: &Member, owner: &NodeId, life: u64) -> Monitor {
     .await
 }
 
-/// Which life of the member's chain its registry shows.
+/// Incarnation and state of the member's chain in its registry.
 fn life(member: &Member) -> (u64, ActorLifecycleState) {
     let context = member.node().context();
     let standing = context.supervision.registry.standing(context.addresses.chain.name()).expect("registered");
@@ -789,7 +790,7 @@ async fn members_watch_each_other_s_actors_through_failing_links_until_they_end(
             let monitor = watch_of(member, &hurt, current).await;
             watches.push(tokio::spawn(monitor.down()));
         }
-        // Links break in any order, on either side.
+        // Links break in random order, on either side.
         for _ in 0..6 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let member = &federation.members[(seed >> 33) as usize % 3];
@@ -820,7 +821,7 @@ async fn members_watch_each_other_s_actors_through_failing_links_until_they_end(
         }
     }
 
-    // With their member they are lost.
+    // When their member is lost, all watches report it.
     let mut watches = Vec::new();
     let (current, _) = life(&federation.members[3]);
     for member in &federation.members[..3] {

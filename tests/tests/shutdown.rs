@@ -1,4 +1,4 @@
-//! Does a node leave in order, in time, and only when the federation can do without it?
+//! Tests that a node shuts down in order, in time, and only if the federation can work without it.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
@@ -29,7 +29,7 @@ use alys_tests::{eventually, seen};
 const PRIORITIES: [ActorPriority; 4] =
     [ActorPriority::Critical, ActorPriority::High, ActorPriority::Normal, ActorPriority::Background];
 
-/// A tree of `count` actors of all tiers, each of which needs the one with half its number.
+/// A tree of `count` actors of all tiers; actor `n` depends on actor `n / 2`.
 async fn crowd(stage: &Stage, count: usize, make: impl Fn(usize, ScriptedActor) -> ScriptedActor) -> Root {
     let name = |n: usize| ActorName::new(&format!("actor-{n}")).expect("a name");
     let child = |n: usize| {
@@ -85,7 +85,7 @@ fn request(reason: &str) -> Request {
     Request { requester: Requester::Call, reason: reason.to_owned(), force: false, impact }
 }
 
-/// A shutdown of a tree with its actors' phase, and a task before it.
+/// A shutdown that stops the actors of a tree, after a task.
 fn shutdown_of<F>(
     stage: &Stage,
     root: &Root,
@@ -198,7 +198,7 @@ async fn a_task_that_panics_is_a_failed_one_and_cleanup_may_be_added_while_it_ru
     root.stop().await;
 }
 
-/// What became of an actor that cannot run any more, however that came about.
+/// Checks that an actor that no longer runs, for whatever reason, counts as stopped.
 async fn is_seen_to_be_stopped(stage: &Stage, why: &str) {
     let stopped = actors::stop(&stage.context.tree, Duration::from_secs(2)).await.expect("no circle");
     assert_eq!(stopped.note(), Ok("1 actors stopped in 1 stages".to_owned()), "{why}");
@@ -216,7 +216,7 @@ async fn an_actor_that_is_suspended_halted_or_stopping_already_is_stopped() {
     let restarting = tokio::spawn(async move { face.restart_child(&name).await });
     tokio::time::sleep(Duration::from_millis(100)).await;
     is_seen_to_be_stopped(&stage, "stopping, to be started again").await;
-    // Whether it was told of a start that did not last.
+    // The result of the restart does not matter.
     drop(restarting.await.expect("joined"));
     root.stop().await;
 
@@ -254,7 +254,7 @@ async fn an_actor_whose_supervisor_ended_is_stopped_and_one_whose_supervisor_han
                 None
             }
             "hangs" => {
-                // Its handler waits for the child's start for ever.
+                // The supervisor waits for this child, which takes a minute to stop.
                 let hung = stage.puppet("hung").stopping_in(Duration::from_mins(1));
                 let child = stage.child(&hung).shutdown(Shutdown::Infinity);
                 let face = EnhancedSupervision::at(
@@ -281,7 +281,7 @@ async fn an_actor_whose_supervisor_ended_is_stopped_and_one_whose_supervisor_han
     }
 }
 
-/// Looks when it is dropped.
+/// Calls the function when it is dropped.
 struct Looks<F: Fn()>(F);
 
 impl<F: Fn()> Drop for Looks<F> {
@@ -318,7 +318,7 @@ async fn what_forces_the_end_may_look_at_the_progress_and_so_may_work_that_is_ne
     )
     .expect("an order");
     assert!(coordinator.set(shutdown.clone()).is_ok());
-    // Work that is dropped undone looks as well.
+    // A task that is dropped without being run calls it as well.
     let undone = Looks(look);
     let endless = Task::new("before", "endless", |_| std::future::pending());
     assert_eq!(shutdown.add(endless), Ok(true));
@@ -328,7 +328,7 @@ async fn what_forces_the_end_may_look_at_the_progress_and_so_may_work_that_is_ne
     });
     assert_eq!(shutdown.add(never), Ok(true));
     assert_eq!(shutdown.request(request("a drill")), ShutdownAnswer::Begun);
-    // On a thread of its own: what deadlocks does not take the test with it.
+    // On a separate thread, so that a deadlock does not block the test.
     let (asked, runtime) = (shutdown.clone(), tokio::runtime::Handle::current());
     let asking = std::thread::spawn(move || {
         let _runtime = runtime.enter();
@@ -349,7 +349,7 @@ async fn what_forces_the_end_may_look_at_the_progress_and_so_may_work_that_is_ne
 
 const TOKEN: &str = "a-token-for-tests-only";
 
-/// Four members whose ops API takes a token.
+/// Four members whose ops API requires a token.
 async fn federation(tag: &str) -> (Federation, tempfile::TempDir) {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("token");
@@ -364,7 +364,7 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     let (mut federation, _directory) = federation("leaving").await;
     federation.members[0].reaches(2).await;
 
-    // The fourth may go: the others know at once that it is no failure.
+    // The fourth member may leave: the others know at once that it is not a failure.
     let node = federation.members[3].take();
     assert_eq!(node.signalled("SIGTERM").await, ShutdownAnswer::Begun);
     let left = federation.members[3].client.clone();
@@ -395,7 +395,7 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     assert!(trends.actors.iter().any(|trend| trend.name == "chain" && trend.samples > 0), "{trends:?}");
     assert_eq!(trends.members.len(), 3, "{trends:?}");
 
-    // Nothing has to be replayed at its next start.
+    // Its next start has nothing to replay.
     let data = federation.members[3].config.data_dir.clone();
     let identity = federation.genesis.identity_of(&federation.members[3].name).expect("a member");
     let log = WriteAheadLog::open(&data.join("consensus.log"), identity).expect("opens");
@@ -404,10 +404,10 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     assert!(height >= 2 && !log.holds(height + 1), "the log holds what is above height {height}");
     drop((log, chain));
 
-    // The third is needed.
+    // The third member is needed.
     let third = &federation.members[2];
     third.gate_open(3).await;
-    // A federation actor that does not answer has not said that it may go: its last verdict holds for a while.
+    // A federation actor that does not answer cannot permit the shutdown: its last verdict still holds for a while.
     let (parts, shutdown) = (third.node().context(), third.node().shutdown());
     parts.addresses.federation.inject_hang().expect("it runs");
     let answer = alys_node::shutdown::request(parts, shutdown, Requester::Call, "a drill", false).await;
@@ -423,7 +423,7 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     assert!(view.refusal.contains("without this one 2 would be left"), "{}", view.refusal);
     third.reaches(height + 2).await;
 
-    // It obeys when told again, a second later or more, and the others halt.
+    // It obeys a second signal, sent at least a second later, and the others halt.
     tokio::time::sleep(INSISTS_AFTER).await;
     let node = federation.members[2].take();
     assert_eq!(node.signalled("SIGTERM").await, ShutdownAnswer::Begun);
@@ -431,7 +431,7 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
     let gate = federation.members[0].gate_closed().await;
     assert!(gate.reason.contains("leaving: SIGTERM"), "{}", gate.reason);
 
-    // Both are back as if nothing had been.
+    // Both recover as if nothing had happened.
     federation.start_member(2).await;
     federation.start_member(3).await;
     for member in &federation.members {
@@ -446,7 +446,8 @@ async fn the_third_healthy_member_refuses_to_leave_and_obeys_the_second_signal()
 async fn of_two_members_that_are_told_to_leave_in_the_same_instant_the_second_waits_for_the_first_to_be_back()
 {
     let mut federation = Federation::start("two-leave", |_| {}).await;
-    // Until then each may have answered a wish and forgotten it, and goes before nobody.
+    // Until then a member takes precedence over no other: it may have granted another's request to leave and forgotten
+    // it in a restart.
     tokio::time::sleep(WISH_MAX).await;
     for (one, other) in [(1, 2), (3, 0)] {
         let told = |index: usize| federation.members[index].node().signalled("SIGTERM");
@@ -465,7 +466,7 @@ async fn of_two_members_that_are_told_to_leave_in_the_same_instant_the_second_wa
         .await;
         let stays = if goes == one { other } else { one };
         assert!(federation.members[goes].take().left().await, "it leaves in time");
-        // Three carry on.
+        // Three members continue.
         let member = &federation.members[stays];
         member.gate_open(3).await;
         member.reaches(member.height() + 2).await;

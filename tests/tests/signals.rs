@@ -1,4 +1,4 @@
-//! Which signals end a member, and which do not?
+//! Tests which signals end a member and which do not.
 
 use alys_cluster::shutdown::state::INSISTS_AFTER;
 use alys_node::ops::view::{ShutdownView, SignaturesView};
@@ -6,7 +6,8 @@ use alys_tests::federation::{Federation, SOON};
 use alys_tests::process::Process;
 use alys_tests::{eventually, seen};
 
-/// All that would end a process that does not take them, without a fault of its own, and how a member calls them.
+/// Signals whose default action ends a process and that no fault of the process causes, with the names that a member
+/// logs.
 const MEANINGLESS: [(&str, &str); 12] = [
     ("-HUP", "SIGHUP"),
     ("-USR1", "SIGUSR1"),
@@ -22,7 +23,7 @@ const MEANINGLESS: [(&str, &str); 12] = [
     ("-64", "real-time signal 64"),
 ];
 
-/// Four members, of which the third is a process.
+/// Four members; the third is a process.
 async fn federation(name: &str) -> (Federation, Process) {
     let mut federation = Federation::prepare(name, |_| {}).await;
     for index in [0, 1, 3] {
@@ -32,7 +33,8 @@ async fn federation(name: &str) -> (Federation, Process) {
     for member in &federation.members {
         member.gate_open(4).await;
     }
-    // One that begins signs nothing where it may have signed before; without another, no block would come until it does.
+    // A member that has just started does not sign at heights where it may have signed before. If another member left
+    // now, no block would be made until it signs.
     eventually(SOON, "the process signs", async || {
         let view: SignaturesView = federation.members[2].client.get("/consensus/signatures").await?;
         seen(!view.signatures.is_empty(), "nothing yet")
@@ -52,7 +54,7 @@ async fn says(process: &Process, text: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn signals_without_a_meaning_are_ignored_and_said_and_the_others_ask_before_they_end_a_member() {
     let (mut federation, mut process) = federation("signals").await;
-    // Healthy are three from here on: whoever ends now halts the others.
+    // From here on three members are healthy: if another one ended, the others would halt.
     federation.members[3].take().stop().await;
     federation.members[2].gate_open(3).await;
     for (signal, name) in MEANINGLESS {

@@ -1,4 +1,4 @@
-//! Does a member behind slow links stay of use, and come back?
+//! Tests that a member behind slow links takes part and can catch up.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use alys_tests::throttling_proxy::ThrottlingProxy;
 use alys_tests::{eventually, seen};
 use tokio::time::sleep;
 
-/// 1 Mbit/s: a full block takes more than a second, half of the time between two.
+/// 1 Mbit/s: a full block takes more than a second, half of the block time.
 const BYTES_PER_SECOND: u32 = 125_000;
 const BLOCK_TIME: Duration = Duration::from_secs(2);
-/// Blocks made while the member is dead: more than an answer holds.
+/// Blocks made while the member is down: more than one response holds.
 const MISSED: u64 = 7;
-/// Catching up takes some 40 s; whoever throws late answers away is not there after minutes.
+/// Catching up takes about 40 s; a member that discards late responses has not caught up after minutes.
 const LONG: Duration = Duration::from_mins(3);
 
 async fn height(client: &Client) -> Result<u64, String> {
@@ -32,7 +32,7 @@ async fn reaches(member: &Member, least: u64) {
     .await;
 }
 
-/// Fills every block that follows.
+/// Fills all following blocks.
 async fn fill_blocks(client: Client) {
     let (mut last, mut number) = (0, 0_u64);
     loop {
@@ -44,7 +44,7 @@ async fn fill_blocks(client: Client) {
                 number += 1;
                 let payload = format!("{number:016x}").repeat(TRANSACTION_BYTES_MAX / 8);
                 let body = format!(r#"{{"payload":"{payload}"}}"#);
-                // A member that is busy has less in its next block.
+                // If the member is busy, its next block contains less.
                 let _ = client.send("POST", "/transactions", "application/json", body).await;
             }
         }
@@ -58,7 +58,7 @@ async fn a_member_behind_links_of_1_mbit_a_second_catches_up_with_full_blocks() 
         config.heartbeat = HeartbeatConfig::default();
     })
     .await;
-    // It has the greatest name, and dials everybody.
+    // It has the greatest name, so it dials all others.
     let peers = &mut federation.members[3].config.link.peers;
     let wires: Vec<_> =
         peers.iter().map(|peer| ThrottlingProxy::start(peer.address, BYTES_PER_SECOND)).collect();

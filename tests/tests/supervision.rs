@@ -1,4 +1,4 @@
-//! Does the supervisor keep real actors alive, within its budget, and end them in order?
+//! Tests that the supervisor restarts real actors, within its budget, and stops them in order.
 
 use alys_cluster::event::ClusterEvent;
 use alys_cluster::id::ActorName;
@@ -18,7 +18,7 @@ async fn answers(puppet: &ScriptedActor, start: u32) {
     .await;
 }
 
-/// Waits until the stage's record holds `line`.
+/// Waits until the stage's record contains `line`.
 async fn recorded(stage: &Stage, line: &str) {
     eventually(SOON, &format!("the record holds {line:?}"), async || {
         let lines = stage.record.lines();
@@ -27,7 +27,7 @@ async fn recorded(stage: &Stage, line: &str) {
     .await;
 }
 
-/// The child's row on the board.
+/// State of the child in the tree view.
 fn row(stage: &Stage, supervisor: &'static str, child: &str) -> (ChildPhase, u64, String) {
     let row = stage.context.tree.row(&ActorName::literal(supervisor), usize::MAX).expect("a row");
     let child = row.children.into_iter().find(|known| known.policy.name.as_str() == child).expect("a child");
@@ -35,7 +35,7 @@ fn row(stage: &Stage, supervisor: &'static str, child: &str) -> (ChildPhase, u64
     (child.phase, child.restarts, failure.unwrap_or_default())
 }
 
-/// Waits until the child's row on the board is this.
+/// Waits until the tree view shows this state of the child.
 async fn shows(stage: &Stage, supervisor: &'static str, child: &str, expected: (ChildPhase, u64, &str)) {
     eventually(SOON, &format!("the board shows {child} {expected:?}"), async || {
         let (phase, restarts, failure) = row(stage, supervisor, child);
@@ -44,7 +44,7 @@ async fn shows(stage: &Stage, supervisor: &'static str, child: &str, expected: (
     .await;
 }
 
-/// Waits until ractor knows no actor of the stage.
+/// Waits until no actor of the stage is registered.
 async fn forgotten(stage: &Stage) {
     eventually(SOON, "no actor of the tree is left", async || {
         let known = stage.known();
@@ -207,7 +207,7 @@ async fn a_tier_over_its_budget_ends_its_children_in_reverse_and_is_restarted_wh
         gave_up += usize::from(matches!(&recorded.event, ClusterEvent::SupervisorGaveUp { .. }));
     }
     assert_eq!(gave_up, 1);
-    // The tier's memory of restarts is new.
+    // The restarted tier has a new restart history.
     a.kill();
     answers(&a, 3).await;
     assert_eq!(z.starts(), 1);
@@ -238,7 +238,7 @@ async fn a_child_over_its_stop_deadline_is_killed_and_the_others_still_end_in_or
     let tier = stage.tier("tier", 3, vec![stage.child(&b), stage.child(&c)]);
     let spec = stage.spec("root", 3, vec![stage.child(&a), tier, stage.child(&d)]);
     let root = stage.raise(spec).await.expect("the tree starts");
-    // One never ends its post_stop, the other never the message at hand.
+    // One never finishes `post_stop`, the other never finishes the current message.
     c.order(Order::Hang);
     eventually(SOON, "the order is being followed", async || seen(c.address.depth() == 0, c.address.depth()))
         .await;
@@ -313,7 +313,7 @@ async fn a_child_whose_start_never_ends_is_given_up_and_leaves_nothing_behind() 
     let stage = Stage::new("hangs");
     let (a, b) = (stage.puppet("a"), stage.puppet("b"));
     let c = stage.puppet("c").starting(Start::Hangs);
-    // The start of the tier takes as long as that of the child in it.
+    // The start of the tier includes the start of its child.
     let tier = stage.tier("tier", 3, vec![stage.child(&b), stage.child(&c)]);
     let spec = stage.spec("root", 3, vec![stage.child(&a), tier]);
     let error = stage.raise(spec).await.map(drop).expect_err("the tree does not start").to_string();
@@ -343,7 +343,7 @@ async fn the_names_of_a_tree_are_free_when_its_root_has_ended_however_it_did() {
         let stage = Stage::new(&format!("freed-{}", end.replace(' ', "-")));
         let [a, b] = ["a", "b"].map(|name| stage.puppet(name));
         let children = || vec![stage.child(&a), stage.tier("tier", 0, vec![stage.child(&b)])];
-        // Once more under the same name, then under another.
+        // First again with the same name, then with another.
         for root in ["root", "root", "other"] {
             let raised = eventually(SOON, &format!("{root} takes the names of one that {end}"), async || {
                 stage.raise(stage.spec(root, 0, children())).await.map_err(|error| error.to_string())
@@ -359,7 +359,7 @@ async fn the_names_of_a_tree_are_free_when_its_root_has_ended_however_it_did() {
                 _ => raised.actor.kill(),
             }
             raised.ended.await.expect("the root does not panic");
-            // Nobody supervises them any more: whoever looks for them must not find them alive.
+            // They have no supervisor any more: the registry must not show them alive.
             for name in [root, "a", "tier", "b"].map(ActorName::literal) {
                 let state = stage.context.registry.standing(&name).map(|standing| standing.state);
                 assert_eq!(state, Some(ActorLifecycleState::Terminated), "{name} of one that {end}");

@@ -1,4 +1,4 @@
-//! Does `top` show a running federation as it is: working, then halted with its reason?
+//! Tests that `top` shows the state of a running federation: working, then halted with its reason.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -7,7 +7,7 @@ use alys_tests::federation::{Federation, SOON};
 use alys_tests::{eventually, seen, skip};
 use tokio::process::Command;
 
-/// An executable, built with these tests.
+/// Path of an executable built with these tests.
 fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("this executable has a path");
     let binary = own.parent().and_then(|deps| deps.parent()).expect("a target directory").join(name);
@@ -19,7 +19,7 @@ async fn run(command: &mut Command) -> Output {
     command.kill_on_drop(true).output().await.expect("it runs")
 }
 
-/// What `alys-node top --once` says of these members.
+/// Exit code and output of `alys-node top --once` for these members.
 async fn once(federation: &Federation) -> (Option<i32>, String) {
     let mut command = Command::new(binary("alys-node"));
     command.args(["top", "--once"]);
@@ -31,7 +31,7 @@ async fn once(federation: &Federation) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stdout).expect("text"))
 }
 
-/// The cells of a member's line.
+/// Cells of a member's line.
 fn cells<'a>(table: &'a str, member: &str) -> Vec<&'a str> {
     let line = table.lines().find(|line| line.split_whitespace().next() == Some(member));
     line.unwrap_or_else(|| panic!("no line of {member} in\n{table}")).split_whitespace().collect()
@@ -67,7 +67,7 @@ async fn top_shows_a_federation_that_works_and_one_that_is_halted_with_the_reaso
     let why = "the federation does not work: top-node-1: halted: 2 of 3 required members are healthy";
     assert!(table.contains(why), "{table}");
     for member in &federation.members[2..] {
-        // One that was never heard of has no name yet.
+        // A member that never responded has no name yet.
         let address = member.config.ops.address.to_string();
         assert_eq!(cells(&table, &address)[1], "unreachable", "{table}");
         assert!(table.contains(&format!("{address}: http://{address} does not answer: ")), "{table}");
@@ -99,7 +99,7 @@ async fn without_a_terminal_top_says_what_it_expects() {
     }
 }
 
-/// The process that was started with this argument, if it is there.
+/// Process id of the process with this argument, if it exists.
 fn running_with(argument: &str) -> Option<u32> {
     let processes = std::fs::read_dir("/proc")
         .expect("processes")
@@ -114,7 +114,7 @@ fn running_with(argument: &str) -> Option<u32> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn top_ends_with_its_terminal() {
-    // An interval that nobody else asks in.
+    // An interval that no other test uses.
     let (argument, program) = ("13337ms", binary("alys-node"));
     let line = format!("exec {} top --url http://127.0.0.1:9 --interval {argument}", program.display());
     let mut command = Command::new("script");
@@ -125,7 +125,7 @@ async fn top_ends_with_its_terminal() {
         Err(error) => return skip(&format!("no pseudo-terminal by the program `script`: {error}")),
     };
     let pid = eventually(SOON, "top runs", async || running_with(argument).ok_or("not yet")).await;
-    // It draws, and listens for keys.
+    // It draws the screen and reads keys.
     eventually(SOON, "it has a terminal", async || {
         let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
         seen(threads >= 3, format!("{threads} threads"))

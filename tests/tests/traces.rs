@@ -1,4 +1,4 @@
-//! Traces, as a collector sees them.
+//! Tests traces as a collector receives them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use serde_json::Value as Json;
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 
-/// A federation of processes that tell their traces to `collector`.
+/// A federation of processes that export their traces to `collector`.
 async fn traced_processes(directory: &std::path::Path, collector: &Collector) -> Loopback {
     let text = "name = 'traced'\nblock_time = '1s'\nsteps = [{ do = 'stop' }]";
     let scenario = Scenario::parse_with("traced", text, 1).expect("a scenario");
@@ -36,7 +36,7 @@ async fn traced_processes(directory: &std::path::Path, collector: &Collector) ->
     Loopback::start(&options, &scenario, 1).await.expect("a federation")
 }
 
-/// A member's blocks from `height` on, by what they say of their time.
+/// Timestamps of `count` blocks of a member, starting at height `from`.
 async fn timestamps(client: &Client, from: u64, count: u64) -> Vec<u64> {
     let mut times = Vec::new();
     for height in from..from + count {
@@ -55,7 +55,7 @@ fn median_interval(times: &[u64]) -> u64 {
     intervals[intervals.len() / 2]
 }
 
-/// A round that all four members took part in and decided, with every span of its trace.
+/// Spans of a round that all four members took part in and decided.
 fn whole_round(taken: &[Taken]) -> Option<Vec<Taken>> {
     let mut traces: BTreeMap<&[u8], Vec<&Taken>> = BTreeMap::new();
     for one in taken {
@@ -65,13 +65,14 @@ fn whole_round(taken: &[Taken]) -> Option<Vec<Taken>> {
         let decided = spans.iter().filter(|one| one.text("alys.outcome") == "decided");
         let nodes: BTreeSet<_> = decided.map(|one| &one.node).collect();
         let count = |name: &str| spans.iter().filter(|one| one.span.name == name).count();
-        // Each built or executed, and stored; a member so late that others' votes decide for it gives none itself.
+        // Two handler spans per member: building or executing the block, and storing it. A late member, for which the
+        // votes of others decide, does not precommit.
         nodes.len() == 4 && count("handle") == 8 && count("precommit") == 4
     };
     traces.into_values().find(|spans| is_whole(spans)).map(|spans| spans.into_iter().cloned().collect())
 }
 
-/// A trace as a person reads it: who, what, and when in microseconds since its beginning.
+/// A trace for people: who, what, and when in microseconds since its start.
 fn told(trace: &[Taken]) -> String {
     let begun = trace.iter().map(|one| one.span.start_time_unix_nano).min().unwrap_or_default();
     let mut lines: Vec<_> = trace
@@ -86,13 +87,13 @@ fn told(trace: &[Taken]) -> String {
     lines.join("\n")
 }
 
-/// The parts of this name that a span has.
+/// Child spans of a span with this name.
 fn parts<'a>(trace: &'a [Taken], of: &Taken, name: &str) -> Vec<&'a Taken> {
     let is_part = |one: &&Taken| one.span.parent_span_id == of.span.span_id && one.span.name == name;
     trace.iter().filter(is_part).collect()
 }
 
-/// The one part of this name that a span has.
+/// The only child span of a span with this name.
 fn part<'a>(trace: &'a [Taken], of: &Taken, name: &str) -> &'a Taken {
     let parts = parts(trace, of, name);
     let [one] = parts[..] else {
@@ -131,13 +132,13 @@ fn check_round(trace: &[Taken]) {
         let precommit = part(trace, round, "precommit");
         let aggregate = part(trace, round, "aggregate");
         let commit = part(trace, round, "commit");
-        // The slow actor is named by its span.
+        // The span of a slow actor names it.
         let (first, engine) = if round.node == root.node {
             (propose, part(trace, propose, "handle"))
         } else {
             assert_eq!(round.span.parent_span_id, propose.span.span_id, "part of the proposal");
             let execute = part(trace, round, "execute");
-            // A proposal that is there before the round begins is not waited for.
+            // A proposal that arrives before the round begins causes no wait.
             if let Some(wait) = parts(trace, round, "wait for proposal").first() {
                 assert_eq!(
                     wait.span.start_time_unix_nano,
@@ -157,7 +158,7 @@ fn check_round(trace: &[Taken]) {
         let chain = part(trace, commit, "handle");
         assert_eq!(engine.text("messaging.destination.name"), "engine");
         assert_eq!(chain.text("messaging.destination.name"), "chain");
-        // The parts follow each other without a gap, and add up to the whole.
+        // The child spans follow each other without a gap and add up to the whole span.
         assert!(first.span.end_time_unix_nano <= prevote.span.start_time_unix_nano, "{}", told(trace));
         let parts = [prevote, precommit, aggregate, commit];
         for pair in parts.windows(2) {
@@ -170,7 +171,7 @@ fn check_round(trace: &[Taken]) {
             assert!(inner.span.start_time_unix_nano >= outer.span.start_time_unix_nano, "{}", told(trace));
             assert!(inner.nanos() <= outer.nanos(), "{}", told(trace));
         }
-        // What it was made of: precommits of others, of this trace.
+        // The aggregate links to the precommits it was made of, of other members and of the same trace.
         let precommits: BTreeSet<_> =
             trace.iter().filter(|one| one.span.name == "precommit").map(|one| &one.span.span_id).collect();
         assert!(aggregate.span.links.len() >= 2, "{aggregate:#?}");
@@ -195,7 +196,7 @@ async fn a_round_is_one_trace_of_four_processes_and_a_dead_collector_moves_no_bl
     .await;
     check_round(&trace);
 
-    // The lines and the events of that round name the trace.
+    // Log lines and events of that round contain the trace id.
     let id = hex::encode(&trace[0].span.trace_id);
     for (name, _, log) in federation.addresses() {
         let text = std::fs::read_to_string(log).expect("a log");
@@ -217,7 +218,7 @@ async fn a_round_is_one_trace_of_four_processes_and_a_dead_collector_moves_no_bl
     let (before, after) = (median_interval(&before), median_interval(&after));
     assert!(after.abs_diff(before) <= 50, "a block every {before} ms with a collector, {after} ms without");
 
-    // What nobody takes is counted.
+    // Spans that no collector receives are counted.
     eventually(SOON, "every member counts what is lost", async || {
         for client in &clients {
             let text = client.send("GET", "/metrics", "text/plain", "").await?.body;
@@ -290,7 +291,7 @@ async fn a_restart_is_linked_to_what_the_actor_was_at_work_on() {
     federation.start_traced(0, tracing).await;
     let member = &federation.members[0];
 
-    // The caller's own trace goes on in the member.
+    // The trace of the caller continues in the member.
     let caller = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01";
     let json = ("content-type", "application/json");
     let order = r#"{"actor":"sync","fault":"panic"}"#;
@@ -319,7 +320,7 @@ async fn a_restart_is_linked_to_what_the_actor_was_at_work_on() {
     assert_eq!((wait.started, wait.ended, start.ended), (restart.started, start.started, restart.ended));
     assert!(wait.ended.since(Moment::ORIGIN) >= handled.ended.since(Moment::ORIGIN));
 
-    // Nobody's trace: what is asked every few seconds, and what a caller wants no record of.
+    // Not traced: endpoints that are polled every few seconds, and requests whose caller disables sampling.
     let unrecorded = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-00";
     for (path, headers) in
         [("/livez", vec![]), ("/metrics", vec![]), ("/genesis", vec![("traceparent", unrecorded)])]
@@ -332,18 +333,18 @@ async fn a_restart_is_linked_to_what_the_actor_was_at_work_on() {
     federation.stop().await;
 }
 
-/// So many spans, each of a trace of its own.
+/// `count` spans, each of a separate trace.
 fn spans(count: usize) -> Vec<Span> {
     (0..count).map(|_| SpanBuilder::root(new_trace(), "trial", Moment::ORIGIN).end(Moment::ORIGIN)).collect()
 }
 
-/// What was taken, and what was lost by reason.
+/// Number of exported spans, and numbers of lost spans by reason.
 fn accounts(tracing: &Tracing) -> (u64, BTreeMap<&'static str, u64>) {
     let lost = tracing.spans.lost_total().into_iter().filter(|(_, count)| *count > 0);
     (tracing.spans.exported_total(), lost.collect())
 }
 
-/// An exporter to whoever is there.
+/// An exporter to `endpoint`, whether or not a collector is there.
 fn exporter(endpoint: &str) -> Exporter {
     let variable = |name: &str| (name == "OTEL_EXPORTER_OTLP_ENDPOINT").then(|| endpoint.to_owned());
     let settings = OtlpSettings::read(variable).expect("well-formed").expect("named");
@@ -353,7 +354,7 @@ fn exporter(endpoint: &str) -> Exporter {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_span_is_taken_or_counted_as_lost_and_nobody_waits_for_a_collector() {
-    // One that takes them: also the last, told just before the end.
+    // A collector that accepts all spans, including one recorded just before the end.
     let collector = Collector::start();
     let taking = exporter(&collector.endpoint());
     let tracing = taking.tracing();
@@ -362,7 +363,7 @@ async fn every_span_is_taken_or_counted_as_lost_and_nobody_waits_for_a_collector
     assert_eq!(accounts(&tracing), (1_000, BTreeMap::new()));
     assert_eq!(collector.taken().len(), 1_000);
 
-    // One that takes connections and nothing else.
+    // A collector that accepts connections and never responds.
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let hung = exporter(&format!("http://{}", silent.local_addr().expect("it is bound")));
     let tracing = hung.tracing();
@@ -374,7 +375,7 @@ async fn every_span_is_taken_or_counted_as_lost_and_nobody_waits_for_a_collector
     assert_eq!((taken, lost.values().sum()), (0, 10_000u64), "{lost:?}");
     assert!(lost["queue_full"] >= 10_000 - 4_096 - 512 && lost["ended"] > 0, "{lost:?}");
 
-    // A flood of requests leaves room for what the member does by itself.
+    // A flood of requests leaves room for spans of the member's own work.
     let flooded = exporter(&format!("http://{}", silent.local_addr().expect("it is bound")));
     let tracing = flooded.tracing();
     for _ in 0..5_000 {
@@ -388,7 +389,7 @@ async fn every_span_is_taken_or_counted_as_lost_and_nobody_waits_for_a_collector
     assert_eq!(before, after, "none of these is lost");
     flooded.finish(Duration::from_millis(10)).await;
 
-    // Nobody there.
+    // No collector at all.
     let nobody = exporter("http://127.0.0.1:9");
     let tracing = nobody.tracing();
     tracing.tracer.record_all(spans(10));
@@ -400,7 +401,7 @@ async fn every_span_is_taken_or_counted_as_lost_and_nobody_waits_for_a_collector
     nobody.finish(SOON).await;
 }
 
-/// Waits until one span more, told again and again, is taken by `collector`.
+/// Records spans repeatedly until `collector` receives one.
 async fn goes_on(tracing: &Tracing, collector: &Collector, what: &str) {
     eventually(SOON * 2, what, async || {
         tracing.tracer.record_all(spans(1));
@@ -426,7 +427,7 @@ async fn a_collector_that_is_back_is_told_again_and_one_that_says_no_is_believed
     goes_on(&tracing, &collector, "the collector that started again is told").await;
     taking.finish(SOON).await;
 
-    // Another answer will not come: three times is no better than once.
+    // The response will not change, so the exporter does not retry.
     for (manner, taken, refused) in
         [(Manner::TakesAllBut(4), 6, 4), (Manner::Refuses(Code::Unauthenticated), 0, 10)]
     {
@@ -450,7 +451,7 @@ async fn a_connection_that_falls_silent_is_left_for_another() {
     let address = collector.endpoint().trim_start_matches("http://").to_owned();
     let wire = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let endpoint = format!("http://{}", wire.local_addr().expect("it is bound"));
-    // A network between the two: the first connection dies without a word, as when the collector's host is gone.
+    // A network in between: the first connection dies silently, as when the collector's host is gone.
     let (cut, is_cut) = tokio::sync::oneshot::channel::<()>();
     let network = tokio::spawn(async move {
         let (mut first, _) = wire.accept().await.expect("a connection");
@@ -461,7 +462,7 @@ async fn a_connection_that_falls_silent_is_left_for_another() {
         }
         let (mut second, _) = wire.accept().await.expect("another connection");
         let mut inner = TcpStream::connect(&address).await.expect("the collector is there");
-        // It ends with the test.
+        // Ends with the test.
         let _ = tokio::io::copy_bidirectional(&mut second, &mut inner).await;
         drop(first);
     });
@@ -473,7 +474,7 @@ async fn a_connection_that_falls_silent_is_left_for_another() {
     eventually(SOON * 3, "another connection is made", async || {
         tracing.tracer.record_all(spans(1));
         let taken = collector.taken().len();
-        // Those that were on their way when it was cut may have come through.
+        // Spans in transit at the cut may still have arrived.
         seen(taken > before + 1, format!("{taken} taken, {:?}", accounts(&tracing)))
     })
     .await;
@@ -495,7 +496,7 @@ async fn a_member_that_ends_by_itself_has_told_why() {
     let client = &federation.members[0].client;
     let status = eventually(SOON * 3, "it ends", async || {
         let order = r#"{"actor":"chain","fault":"kill"}"#;
-        // It may be away, or between two chains.
+        // The actor may be down, or between two incarnations.
         let _ = client.post("/faults", order).await;
         process.ended().ok_or_else(|| process.log())
     })

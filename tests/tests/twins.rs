@@ -1,4 +1,4 @@
-//! Two processes with one member's key: found by peers and by themselves; the younger does not go on.
+//! Tests two processes with one member's key: peers and the processes themselves detect it, and the younger one stops.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use alys_tests::process::Process;
 use alys_tests::{eventually, seen};
 use malachite_types::{NilOrVal, Round, VoteType};
 
-/// What the members of this process have told of two processes with one key.
+/// Events about two processes with one key, from a member of this process.
 fn duplicates_told_by(federation: &Federation, index: usize) -> Vec<String> {
     let recorded = federation.members[index].node().context().history.all();
     let told = recorded.iter().filter(|(_, recorded)| recorded.event.kind() == "duplicate_member");
@@ -36,7 +36,7 @@ async fn a_copy_that_is_started_beside_its_member_is_named_and_halts_and_a_resta
         member.gate_open(4).await;
     }
 
-    // A restart, killed and started at once.
+    // Restart: killed and started at once.
     drop(first);
     let first = Process::start(&federation, 3);
     for member in &federation.members[..3] {
@@ -47,12 +47,12 @@ async fn a_copy_that_is_started_beside_its_member_is_named_and_halts_and_a_resta
         assert_eq!(duplicates_told_by(&federation, index), Vec::<String>::new(), "a restart is no copy");
     }
 
-    // Long enough to be the elder.
+    // Wait until it is clearly the older process.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let ports = free_addresses(2);
     let copy = Process::start_copy(&federation, 3, first.home(), ports[0], ports[1]);
     let client = Client::new(ports[1]);
-    // The copy closes its links as soon as the first of them tells it: the others need not meet it.
+    // The copy closes its links as soon as the first peer notifies it, so the other peers need not see it.
     eventually(SOON, "a member names the copy", async || {
         let told: Vec<_> = (0..3).flat_map(|index| duplicates_told_by(&federation, index)).collect();
         let name = federation.members[3].name.as_str();
@@ -69,7 +69,7 @@ async fn a_copy_that_is_started_beside_its_member_is_named_and_halts_and_a_resta
     let height = federation.members[0].height();
     federation.members[0].reaches(height + 2).await;
     for member in &federation.members {
-        // The first holder is linked and counted all the while.
+        // The first process stays linked and healthy.
         member.gate_open(4).await;
     }
     drop((copy, first));
@@ -88,7 +88,7 @@ async fn a_member_that_is_shown_a_signature_of_its_key_that_its_journal_does_not
     own.reaches(2).await;
     let channels = federation.members[0].node().context().channels.clone();
     let courier = TypedSender::new(ActorName::literal("consensus"), Lane::Consensus, channels);
-    // A round that nobody comes to: it is a statement of its own there.
+    // A vote for a round that the members never reach, so that it does not conflict with other votes.
     let show = |height: u64, round: u32, key: u8| {
         let vote = BlockVote {
             height: ConsensusHeight(height),
@@ -108,7 +108,7 @@ async fn a_member_that_is_shown_a_signature_of_its_key_that_its_journal_does_not
         let value = line.and_then(|line| line.split_whitespace().next_back()).map(str::to_owned);
         value.ok_or_else(|| "no such metric".to_owned())
     };
-    // Anybody can write its name; only its key can sign.
+    // Any peer can use its name; only its key can sign.
     show(height().await.expect("a height") + 1, 40, 1);
     own.reaches(height().await.expect("a height") + 2).await;
     assert_eq!(unknown().await.expect("a metric"), "0");
@@ -122,7 +122,7 @@ async fn a_member_that_is_shown_a_signature_of_its_key_that_its_journal_does_not
         seen(is_told && metric == "1", format!("{metric}: {events}"))
     })
     .await;
-    // It signs nothing where it may have signed, and then again.
+    // It does not sign where it may have signed before; after that it signs again.
     let log = process.log();
     assert!(log.contains("signature_unknown") || log.contains("does not know"), "{log}");
     let goal = height().await.expect("a height") + 6;

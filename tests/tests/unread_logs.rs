@@ -1,4 +1,4 @@
-//! Does a member do its work whatever becomes of what it writes to a terminal, a pipe, a socket or a file?
+//! Tests that a member keeps working whatever happens to its output: a terminal, pipe, socket or file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Write, pipe};
@@ -14,13 +14,12 @@ use alys_tests::process::{Process, binary};
 use alys_tests::{eventually, seen};
 use tokio::time::sleep;
 
-/// `O_NONBLOCK` of Linux.
+/// `O_NONBLOCK` on Linux.
 const NONBLOCK: i32 = 0o4000;
-/// After it a repeated signal insists.
+/// Time after which a repeated signal counts as a second one.
 const AGAIN: Duration = Duration::from_millis(1_200);
 
-/// A named pipe that holds all it can but for a page, and that nobody reads as long as the file is there that keeps it
-/// open.
+/// A named pipe that is full except for one page. It stays open and unread while the returned file exists.
 fn unread_pipe(path: &Path) -> File {
     let made = Command::new("mkfifo").arg(path).status().expect("mkfifo is there");
     assert!(made.success(), "{} is made", path.display());
@@ -30,7 +29,7 @@ fn unread_pipe(path: &Path) -> File {
     keeps_open
 }
 
-/// One end of a socket that takes nothing, as long as the other end is there.
+/// One end of a socket whose buffer is full; it stays so while the other end exists.
 fn unread_socket() -> (UnixStream, UnixStream) {
     let (mut near, far) = UnixStream::pair().expect("a pair");
     near.set_nonblocking(true).expect("it is set");
@@ -46,7 +45,7 @@ async fn lost(member: &Member, reason: &str) -> Result<u64, String> {
     line.rsplit(' ').next().and_then(|count| count.parse().ok()).ok_or_else(|| line.to_owned())
 }
 
-/// Tells members to leave, as often as it takes one that is needed.
+/// Tells members to leave, repeatedly if they refuse.
 async fn leave_in_order(processes: &mut [Process]) {
     for process in processes {
         let code = eventually(SOON, "it ends", async || {
@@ -119,7 +118,7 @@ async fn a_full_disk_a_closed_pipe_and_a_socket_that_is_full_lose_lines_which_ar
         .await;
     }
     assert_eq!(lost(&federation.members[3], "write_failed").await, Ok(0), "they wait");
-    // A panic is told like anything else, and does not wait either.
+    // A panic is logged like any other event, and does not block either.
     for member in &federation.members[1..] {
         let body = r#"{"actor":"sync","fault":"panic"}"#;
         let answer =
@@ -134,7 +133,7 @@ async fn a_full_disk_a_closed_pipe_and_a_socket_that_is_full_lose_lines_which_ar
     federation.stop().await;
 }
 
-/// Runs a command of `alys-node` in `directory`, with `stdout`: its exit code, and what it complained of.
+/// Runs a command of `alys-node` in `directory`, with `stdout`. Returns its exit code and its error output.
 fn command(directory: &Path, arguments: &str, stdout: impl Into<Stdio>) -> (Option<i32>, String) {
     let mut command = Command::new(binary());
     command.current_dir(directory).args(arguments.split(' ')).stdout(stdout).stderr(Stdio::piped());
@@ -142,7 +141,7 @@ fn command(directory: &Path, arguments: &str, stdout: impl Into<Stdio>) -> (Opti
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Runs a command as it is, with a closed output and with a full one; what it prints is lost, and nothing else.
+/// Runs a command normally, with a closed output and with a full one; only its output may be lost.
 fn loses_its_output(directory: &Path, arguments: &str) {
     let clean = || drop(std::fs::remove_file(directory.join("a.key")));
     clean();

@@ -1,4 +1,4 @@
-//! Strangers who prove nothing: their bytes, their silence, their number.
+//! Tests unauthenticated connections: garbage, silence, and large numbers.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,14 +19,15 @@ use tokio::time::Instant;
 
 use super::{Calm, garbage, tells};
 
-/// How long a connection on which nothing is proven may stay.
+/// Maximum time that a connection without authentication may stay open.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Connects, sends, and waits for the other side to close; what it said until then, or that it did not close.
+/// Connects, sends `bytes`, and waits for the other side to close. Returns the bytes received, or an error if it was
+/// not closed in time.
 async fn answer_to(address: SocketAddr, bytes: &[u8]) -> Result<Vec<u8>, String> {
     let begun = Instant::now();
     let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
-    // A refused connection may be closed before everything is written.
+    // A rejected connection may be closed before everything is written.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
     match tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await {
@@ -78,7 +79,7 @@ async fn garbage_on_the_link_s_port_is_closed_and_disturbs_neither_links_nor_blo
     federation.stop().await;
 }
 
-/// Two thousand connections, two hundred at a time, each until it is closed.
+/// Two thousand connections, two hundred at a time, each open until it is closed by the member.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn half_open_connections_and_partial_records_are_closed_in_time_and_a_member_still_gets_in() {
     let mut federation = Federation::start("half-open", |_| {}).await;
@@ -96,12 +97,12 @@ async fn half_open_connections_and_partial_records_are_closed_in_time_and_a_memb
     for closed in streams.join_all().await {
         assert_eq!(closed, Ok(()));
     }
-    // The last of them wait until their time is over.
+    // Those accepted last stay open until they time out.
     tells(&federation.members[0], "link_refused", &["did not authenticate in time"]).await;
     tells(&federation.members[0], "link_refused", &["too many connections"]).await;
     calm.holds(&federation).await;
 
-    // A member that returns is linked as ever, while strangers keep every place taken.
+    // A member that returns is linked as usual, while unauthenticated connections keep every slot taken.
     let knocking = tokio::spawn(async move {
         let mut held = std::collections::VecDeque::new();
         loop {
@@ -120,7 +121,7 @@ async fn half_open_connections_and_partial_records_are_closed_in_time_and_a_memb
     federation.stop().await;
 }
 
-/// What a stranger's node server saw of its own session.
+/// Session events seen by the node server of an unauthenticated peer.
 #[derive(Clone, Default)]
 struct Visit {
     opened: Arc<AtomicUsize>,
@@ -142,7 +143,7 @@ impl NodeEventSubscription for Visit {
     }
 }
 
-/// A node server that is no member, with a connection to one.
+/// A node server of a non-member, with a connection to a member.
 struct Stranger {
     server: ActorRef<NodeServerMessage>,
     ended: JoinHandle<()>,
@@ -176,8 +177,8 @@ impl Stranger {
     }
 }
 
-/// A bare `ractor_cluster` knows the cookie, which is no secret; and a relay hands a member its own bytes back. Neither
-/// hears one of `ractor_cluster`'s.
+/// A plain `ractor_cluster` that knows the cookie, which is not secret, and a relay that returns a member's own bytes,
+/// both receive no `ractor_cluster` bytes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_bare_ractor_cluster_and_a_relay_of_challenges_reach_no_node_server() {
     let federation = Federation::start("stranger", |_| {}).await;
@@ -192,14 +193,14 @@ async fn a_bare_ractor_cluster_and_a_relay_of_challenges_reach_no_node_server() 
     ] {
         Stranger::knock(name, cookie, target).await.shown_out(what).await;
     }
-    // What it begins with when it dials: its name, in a frame of ractor_cluster.
+    // The first message of a dialling `ractor_cluster`: its name, in a frame.
     let greeting =
         [&38u64.to_be_bytes()[..], &[0x0a, 36, 0x0a, 34, 0x0a, 15], b"node-4@node-4ab", &[0; 17]].concat();
     let said = answer_to(target.config.link.listen, &greeting).await.expect("it is closed");
     let is_alert = said.is_empty() || (said[0] == 0x15 && said.len() < 16);
     assert!(is_alert, "an alert of TLS and nothing else: {said:02x?}");
 
-    // Two connections, each of which is handed what comes on the other.
+    // Two connections, each of which receives the bytes from the other.
     let connect = || TcpStream::connect(target.config.link.listen);
     let (mut one, mut other) = (connect().await.expect("it listens"), connect().await.expect("it listens"));
     let relayed = tokio::time::timeout(SOON, tokio::io::copy_bidirectional(&mut one, &mut other)).await;
@@ -209,7 +210,7 @@ async fn a_bare_ractor_cluster_and_a_relay_of_challenges_reach_no_node_server() 
     federation.stop().await;
 }
 
-/// `ractor_cluster` has a listener of its own, on some port of loopback: nobody gets a session through it.
+/// `ractor_cluster` opens its own listener on some loopback port; no session can be opened through it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_listener_that_ractor_cluster_brings_speaks_with_nobody() {
     let federation = Federation::start("listener", |_| {}).await;

@@ -1,4 +1,4 @@
-//! Those who prove something, and not what they should.
+//! Tests peers that present wrong certificates or make wrong claims.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +71,7 @@ async fn whoever_does_not_prove_to_be_the_member_it_should_be_is_refused_with_th
         tells(target, "link_refused", &[reason]).await;
     }
 
-    // Whoever has a member's key may say no more than that member.
+    // A stolen member key allows no claim beyond that member's identity.
     let hello = away.hello();
     let stolen = ByzantinePeer::of(&federation, 0);
     for (who, target, hello, reason) in [
@@ -91,7 +91,7 @@ async fn whoever_does_not_prove_to_be_the_member_it_should_be_is_refused_with_th
         (&stolen, 1, stolen.hello(), "certificates-node-1 is not the member expected on this connection"),
     ] {
         let target = &federation.members[target];
-        // Its own greeting may be over before it hears of the refusal.
+        // The handshake may complete before the rejection arrives.
         if let Ok(guest) = who.greets(target, hello).await {
             assert!(RawSession::of(guest).is_closed().await, "{reason}");
         }
@@ -101,7 +101,7 @@ async fn whoever_does_not_prove_to_be_the_member_it_should_be_is_refused_with_th
     let refused = refused.err().expect("no version is common");
     assert!(refused.contains("it speaks versions 1 to 2 of the link"), "{refused}");
 
-    // An earlier start of a member that was here.
+    // An earlier incarnation of a member that was linked before.
     let early = Hello { incarnation: Incarnation(1), ..hello };
     let guest = away.greets(target, early).await.expect("it is who it says");
     assert!(RawSession::of(guest).is_closed().await, "it is shown out");
@@ -112,7 +112,7 @@ async fn whoever_does_not_prove_to_be_the_member_it_should_be_is_refused_with_th
     federation.stop().await;
 }
 
-/// Answers whoever dials, and lets nobody stay.
+/// Accepts every connection and closes it.
 fn answer_all(listener: &Arc<TcpListener>, who: &ByzantinePeer, hello: Hello) -> JoinHandle<()> {
     let (listener, who) = (listener.clone(), who.clone());
     tokio::spawn(async move {
@@ -122,7 +122,7 @@ fn answer_all(listener: &Arc<TcpListener>, who: &ByzantinePeer, hello: Hello) ->
     })
 }
 
-/// The other way round: members dial whoever listens where a member should.
+/// The reverse direction: members dial a Byzantine peer at a member's address.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whoever_answers_in_place_of_a_member_is_refused_by_those_who_dialled_it() {
     let mut federation = Federation::prepare("answers", |_| {}).await;
@@ -142,7 +142,7 @@ async fn whoever_answers_in_place_of_a_member_is_refused_by_those_who_dialled_it
     tells(dialler, "link_refused", &[expected]).await;
     answering.abort();
 
-    // The member itself, which speaks other versions: both sides know why.
+    // The member itself with other versions: both sides report the reason.
     let newer = ByzantinePeer::of(&federation, 0);
     let hello = Hello { version_min: 3, version_max: 5, ..newer.hello() };
     eventually(SOON, "it knows why", async || {
@@ -154,7 +154,7 @@ async fn whoever_answers_in_place_of_a_member_is_refused_by_those_who_dialled_it
     tells(dialler, "link_refused", &["answers-node-1", "it speaks versions 3 to 5 of the link"]).await;
     answering.abort();
 
-    // Plain bytes.
+    // Bytes without TLS.
     let port = listener.clone();
     let answering = tokio::spawn(async move {
         while let Ok((mut stream, _)) = port.accept().await {
@@ -163,7 +163,7 @@ async fn whoever_answers_in_place_of_a_member_is_refused_by_those_who_dialled_it
     });
     tells(dialler, "link_refused", &["answers-node-1", "the TLS handshake failed"]).await;
     answering.abort();
-    // What is aborted is over when it is awaited.
+    // An aborted task has ended once it is awaited.
     let _ = answering.await;
     calm.holds(&federation).await;
     drop(listener);
@@ -174,7 +174,7 @@ async fn whoever_answers_in_place_of_a_member_is_refused_by_those_who_dialled_it
     federation.stop().await;
 }
 
-/// By a clock that is moved instead of waited for.
+/// Uses an advanced clock instead of waiting.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn certificates_are_made_anew_in_running_members_without_a_link_lost() {
     let lifetime = Duration::from_mins(1);
@@ -186,7 +186,7 @@ async fn certificates_are_made_anew_in_running_members_without_a_link_lost() {
         let context = member.node().context();
         former.push(context.trust.certificate_pem().expect("a certificate"));
         let later = WallTime(context.clock.wall().0 + lifetime.as_millis() as u64 / 2 + 1_000);
-        // The member may have looked at its clock itself, on a busy machine.
+        // On a busy machine the member may have rotated its certificate itself.
         let made = context.trust.rotate_if_due(later).expect("a new certificate");
         let now = context.trust.certificate_pem().expect("a certificate");
         assert!(made || Some(&now) != former.last(), "{} has a new one", member.name);
@@ -194,7 +194,7 @@ async fn certificates_are_made_anew_in_running_members_without_a_link_lost() {
     }
     calm.holds(&federation).await;
 
-    // Those who come now are shown the new one, and show theirs.
+    // New connections are shown the new certificate.
     let stopped = federation.members[3].take();
     let away_pem = stopped.context().trust.certificate_pem();
     assert!(stopped.stop().await, "it stops in time");
@@ -211,7 +211,8 @@ async fn certificates_are_made_anew_in_running_members_without_a_link_lost() {
     federation.stop().await;
 }
 
-/// By waiting: within a minute every member makes a new certificate by itself, and no session ends for it.
+/// Waits in real time: every member renews its certificate by itself within a minute, and no session ends because of
+/// it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "waits for half a minute"]
 async fn a_certificate_of_a_minute_is_replaced_in_time_by_the_member_itself() {

@@ -1,5 +1,5 @@
-//! Does a member survive what strangers, turned members and turned wires send it, say what was wrong with it, and leave
-//! nobody else disturbed?
+//! Tests that a member survives input from unauthenticated peers, Byzantine members and tampering proxies, reports what
+//! was wrong, and keeps serving all others.
 
 mod bytes;
 mod certificates;
@@ -13,7 +13,7 @@ use alys_node::ops::view::{EventView, FederationView};
 use alys_tests::federation::{Federation, Member, SOON};
 use alys_tests::{eventually, seen};
 
-/// Bytes without meaning, the same in every run.
+/// Deterministic random bytes.
 fn garbage(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
@@ -23,7 +23,7 @@ fn garbage(seed: u64, length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-/// Whether an event of this kind holds all these parts; if not, what was told last.
+/// Whether an event of this kind contains all `parts`; if not, the latest events.
 async fn told(member: &Member, kind: &str, parts: &[&str]) -> Result<(), String> {
     let events: Vec<EventView> = member.client.get("/events").await?;
     let is_it =
@@ -32,13 +32,13 @@ async fn told(member: &Member, kind: &str, parts: &[&str]) -> Result<(), String>
     seen(events.iter().any(is_it), last.collect::<Vec<_>>().join("\n"))
 }
 
-/// Waits until it is told.
+/// Waits until such an event is recorded.
 async fn tells(member: &Member, kind: &str, parts: &[&str]) {
     let what = format!("{} tells {kind} of {parts:?}", member.name);
     eventually(SOON, &what, async || told(member, kind, parts).await).await;
 }
 
-/// Honest members, as they stood before an attack.
+/// State of honest members before an attack.
 struct Calm {
     honest: Vec<usize>,
     sessions: BTreeMap<(String, String), u64>,
@@ -46,7 +46,7 @@ struct Calm {
 }
 
 impl Calm {
-    /// How these members stand, once they work.
+    /// Waits until these members work, and records their state.
     async fn of(federation: &Federation, honest: &[usize]) -> Self {
         let honest = honest.to_vec();
         let members: Vec<_> = honest.iter().map(|index| &federation.members[*index]).collect();
@@ -57,7 +57,7 @@ impl Calm {
         Self { honest, sessions, height }
     }
 
-    /// Checks that no link among them was lost, and that they go on making blocks together.
+    /// Checks that no link between them was lost, and that they keep making blocks together.
     async fn holds(&self, federation: &Federation) {
         let members: Vec<_> = self.honest.iter().map(|index| &federation.members[*index]).collect();
         for member in &members {

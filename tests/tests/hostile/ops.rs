@@ -1,4 +1,4 @@
-//! Is a bad request answered, and the ops port not taken by whoever sends garbage to it?
+//! Tests that malformed requests are answered, and that garbage does not block the ops port.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::garbage;
 
-/// What is sent, and what the answer must hold.
+/// A request, and what the response must contain.
 struct Bad<'a> {
     what: &'a str,
     method: &'a str,
@@ -30,7 +30,7 @@ fn bad_get<'a>(path: &'a str, status: u16, detail: &'a [&'a str]) -> Bad<'a> {
     Bad { what: path, method: "GET", path, content_type: "", body: String::new(), status, detail }
 }
 
-/// What is wrong with an answer, if anything.
+/// What is wrong with a response, if anything.
 fn complaint(bad: &Bad<'_>, answer: &HttpAnswer) -> Option<String> {
     let problem: Result<Problem, _> = serde_json::from_str(&answer.body);
     let fault = match problem {
@@ -54,7 +54,7 @@ fn complaint(bad: &Bad<'_>, answer: &HttpAnswer) -> Option<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_bad_request_is_answered_with_the_field_the_value_and_what_was_expected() {
     let mut federation = Federation::prepare("http", |_| {}).await;
-    // A member alone answers as well as four do.
+    // A single member is enough here.
     federation.start_member(0).await;
     let client = &federation.members[0].client;
     let payload = |text: &str| format!("{{\"payload\":\"{text}\"}}");
@@ -138,7 +138,7 @@ async fn a_bad_request_is_answered_with_the_field_the_value_and_what_was_expecte
             Err(error) => complaints.push(format!("{}: no answer: {error}", request.what)),
         }
     }
-    // Whatever was sent, the member goes on.
+    // The member still runs.
     assert_eq!(client.status("/livez").await, Ok(200));
     let next = client.post("/transactions", &payload("beef")).await.expect("an answer");
     let receipt: TransactionReceipt = serde_json::from_str(&next.body).expect("a receipt");

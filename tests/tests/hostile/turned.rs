@@ -1,4 +1,4 @@
-//! A member that turned: who it is is certain, what it says is not.
+//! Tests a Byzantine member: its identity is authenticated, its messages are not trustworthy.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{Calm, garbage, tells, told};
 
-/// Three members that work, and a fourth whose key a saboteur has.
+/// Three working members, and a Byzantine peer with the key of the fourth.
 async fn without_the_fourth(tag: &str) -> (Federation, ByzantinePeer) {
     let mut federation = Federation::prepare(tag, |_| {}).await;
     for index in 0..3 {
@@ -26,7 +26,7 @@ async fn without_the_fourth(tag: &str) -> (Federation, ByzantinePeer) {
     (federation, turned)
 }
 
-/// The fourth comes back, honest.
+/// Starts the honest fourth member and waits until all are linked.
 async fn comes_back(mut federation: Federation) {
     federation.start_member(3).await;
     for member in &federation.members {
@@ -62,10 +62,10 @@ async fn frames_that_a_member_may_not_send_end_its_connection_with_the_reason_an
         ("a second greeting", framed(Kind::Hello, &hello), "it greeted twice"),
         ("a flood of control", many, "it sends control faster than"),
     ] {
-        // A session that is not ready in time, on a busy machine, may end the connection before it is heard.
+        // On a busy machine, a session that is not ready in time may end the connection before the bytes are read.
         eventually(SOON, what, async || {
             let mut voice = RawSession::of(turned.meets(target).await);
-            // What it says last may find the connection closed.
+            // The connection may be closed before everything is written.
             let _ = voice.says(&bytes).await;
             seen(voice.is_closed().await, "it is not closed")?;
             told(target, "link_refused", &["frames-node-4", reason]).await
@@ -73,7 +73,7 @@ async fn frames_that_a_member_may_not_send_end_its_connection_with_the_reason_an
         .await;
     }
 
-    // Before its greeting it is heard a greeting's bytes at most.
+    // Before the hello, only the bytes of a hello are accepted.
     for (bytes, reason) in [
         (framed(Kind::Envelope, &[1]), "it sent Envelope before its greeting"),
         (header(2_000, Kind::Hello), "its greeting can not be read"),
@@ -90,7 +90,7 @@ async fn frames_that_a_member_may_not_send_end_its_connection_with_the_reason_an
         tells(target, "link_refused", &[reason]).await;
     }
 
-    // A thousand frames that never end: each takes the place of the one before.
+    // A thousand incomplete frames: each connection replaces the one before.
     let mut last = None;
     for length in 0..1_000u32 {
         let mut voice = RawSession::of(turned.meets(target).await);
@@ -133,7 +133,7 @@ async fn envelopes_that_nobody_takes_are_counted_told_at_a_bounded_rate_and_dist
             Err(error) => panic!("after {sent}: {error}"),
         }
         if round.is_multiple_of(32) {
-            // The saboteur's own queue is bounded as well.
+            // The Byzantine peer's own queue is bounded as well.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -146,7 +146,7 @@ async fn envelopes_that_nobody_takes_are_counted_told_at_a_bounded_rate_and_dist
     assert!(puppet.connection.ended().is_none(), "what nobody takes ends no connection");
     puppet.leaves().await;
 
-    // Not even protocol buffers; and a kind to come. What is told of the flood leaves no room for a moment.
+    // Undecodable bytes, and an unknown kind of envelope. Events may be suppressed for a moment because of the flood.
     for (body, reason) in [
         (vec![0xff; 64], "an envelope can not be read"),
         (envelope(77, b"chain", b""), "an envelope of kind 77; expected 1 to 7"),
@@ -163,7 +163,7 @@ async fn envelopes_that_nobody_takes_are_counted_told_at_a_bounded_rate_and_dist
     comes_back(federation).await;
 }
 
-/// Remote actors are made for every actor that a peer shows, and nobody but the link asks how many there are.
+/// A remote actor is created for every actor that a peer announces; only the link limits their number.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_that_shows_a_hundred_thousand_actors_is_cut_off_whether_it_hurries_or_not() {
     const TOO_FAST: &str = "it sends control faster than";
@@ -171,7 +171,7 @@ async fn a_member_that_shows_a_hundred_thousand_actors_is_cut_off_whether_it_hur
     let (federation, turned) = without_the_fourth("roster").await;
     let calm = Calm::of(&federation, &[0, 1, 2]).await;
     let target = &federation.members[0];
-    // On a slow machine one in a hurry may be slow enough to be stopped by the count.
+    // On a slow machine, the count limit may be reached before the rate limit.
     for (batch, reasons) in [(2_000, &[TOO_FAST, TOO_MANY][..]), (100, &[TOO_MANY])] {
         let puppet = RawPeer::of(&turned, turned.meets(target).await, &turned.name).await;
         eventually(SOON, "the session stands", async || seen(puppet.is_ready(), "not yet")).await;
@@ -199,7 +199,7 @@ async fn a_member_that_shows_a_hundred_thousand_actors_is_cut_off_whether_it_hur
     comes_back(federation).await;
 }
 
-/// `ractor_cluster` elects one session for each name that is claimed in it, whoever's certificate was shown below.
+/// `ractor_cluster` keeps one session per claimed name, whatever certificate the link has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_that_tells_ractor_cluster_another_s_name_ends_nobody_s_session() {
     let (federation, turned) = without_the_fourth("claim").await;

@@ -1,4 +1,4 @@
-//! A wire between two members that changes, repeats, reorders and loses what they send.
+//! Tests a proxy between two members that changes, repeats, reorders and drops bytes.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use alys_tests::{eventually, seen};
 
 use super::{Calm, tells};
 
-/// When a trick that ended nothing is played once more.
+/// Time after which a trick without effect is repeated.
 const AGAIN: Duration = Duration::from_secs(3);
 
 async fn link(member: &Member, peer: &str) -> Result<LinkView, String> {
@@ -45,7 +45,7 @@ async fn bytes_changed_repeated_reordered_or_lost_on_the_way_end_a_connection_th
             async || {
                 let now = link(dialler, "wire-node-1").await?;
                 let is_back = now.sessions > before && now.state == "up";
-                // One played on the last bytes of a connection that was ending has hurt nobody.
+                // A trick applied to the last bytes of a closing connection has no effect.
                 if !is_back && since.elapsed() > AGAIN {
                     tampering_proxy.play(trick);
                     since = Instant::now();
@@ -57,7 +57,7 @@ async fn bytes_changed_repeated_reordered_or_lost_on_the_way_end_a_connection_th
         dialled.linked().await;
     }
     assert!(tampering_proxy.played() >= 15, "each was played");
-    // Which of the two finds it out first is chance.
+    // Either side may detect it first.
     let told = ["decrypt", "handshake failed", "the connection failed"];
     eventually(SOON, "one of them tells why", async || {
         let mut reasons = Vec::new();

@@ -1,4 +1,4 @@
-//! What can an operator ask, and what is refused?
+//! Tests which commands an operator can give, and which are rejected.
 
 use super::*;
 
@@ -16,7 +16,7 @@ async fn command(face: &EnhancedSupervision, what: &str, child: &ActorName) -> S
     })
 }
 
-/// A root whose only child stands like this.
+/// A root whose only child is in this phase.
 async fn standing_like(stage: &Stage, phase: &str) -> (Root, ScriptedActor) {
     let slow = Start::Takes { after: 1, time: secs(5) };
     let puppet = match phase {
@@ -58,7 +58,7 @@ async fn each_command_is_done_or_refused_by_where_the_child_stands() {
     const NOT_SUSPENDABLE: &str = "neither stopping nor halted";
     const NOT_STOPPABLE: &str = "running, starting, restarting or stopped";
     const NOT_RESTARTABLE: &str = "running, restarting, stopped or halted";
-    // Where the child stands afterwards, or what would have been expected, in the order of `COMMANDS`.
+    // State of the child after each command, or the expectation in the error, in the order of `COMMANDS`.
     type Outcome = Result<&'static str, &'static str>;
     let (running, stopped, suspended, gone) = (Ok("x running"), Ok("x stopped"), Ok("x suspended"), Ok(""));
     let rows: [(&str, [Outcome; 6]); 7] = [
@@ -96,7 +96,7 @@ async fn each_command_is_done_or_refused_by_where_the_child_stands() {
                         ("done", stands),
                         "{case}"
                     );
-                    // No wait of an earlier life comes in between.
+                    // No timer of an earlier incarnation fires in between.
                     tokio::time::sleep(secs(700)).await;
                     assert_eq!(standing(&root.face).await, stands, "{case}, later");
                 }
@@ -259,7 +259,7 @@ async fn children_are_listed_in_start_order_and_counted_by_kind() {
     let counts = face.count_children().await.expect("it answers");
     assert_eq!(counts, ChildCounts { specs: 4, active: 4, supervisors: 1, workers: 3 });
     root.stop().await;
-    // A child that was started again by hand keeps its place, one that was deleted does not.
+    // A child restarted by hand keeps its place; a deleted child does not.
     assert!(story(&stage).ends_with("-c2 -d1 -b1 -a2"), "{}", story(&stage));
 }
 
@@ -325,7 +325,7 @@ async fn a_restart_by_hand_replaces_the_one_that_is_waited_for() {
     tokio::time::sleep(secs(3)).await;
     x.kill();
     settle().await;
-    // The first wait would have ended after ten seconds.
+    // The first timer would have fired after ten seconds.
     let expected = [(0, "+x1"), (5_000, "+x2"), (18_000, "+x3")];
     assert_eq!(moments(&stage, origin), expected.map(|(at, token)| (at, token.to_owned())));
     root.stop().await;

@@ -1,4 +1,4 @@
-//! What happens to siblings while they are restarted together?
+//! Tests what happens to siblings while they are restarted together.
 
 use super::*;
 
@@ -20,8 +20,8 @@ async fn a_sibling_that_clings_is_killed_at_its_deadline_and_the_cycle_goes_on()
     nobody_left(&stage).await;
 }
 
-/// A tree whose `a` has failed, and whose `c` takes two seconds to stop in the cycle that follows: one later,
-/// the others are to be stopped but still run.
+/// A tree whose `a` has failed, and whose `c` takes two seconds to stop in the restart cycle that follows: one second
+/// into it, the others are to be stopped but still run.
 async fn cycling(stage: &Stage, max_restarts: u32, auto_shutdown: AutoShutdown, b: ChildSpec) -> Root {
     let a = stage.puppet("a");
     let c = stage.puppet("c").stopping_in(secs(2));

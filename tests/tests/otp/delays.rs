@@ -1,4 +1,4 @@
-//! When do restarts take place?
+//! Tests the times at which restarts take place.
 
 use super::*;
 
@@ -113,7 +113,7 @@ async fn a_restart_keeps_to_the_slots_that_are_known() {
         (None, polite, false, 650, 750),
         (Some(slots), polite, true, 650, 2_700),
         (Some(slots), polite, true, 2_550, 2_700),
-        // Rounding a delay up to whole blocks does not need to know where they begin.
+        // Rounding a delay up to whole blocks does not need a known boundary.
         (None, whole, false, 650, 2_650),
         (Some(slots), whole, true, 650, 2_700),
         (None, aligned, false, 100, 4_100),
@@ -158,7 +158,7 @@ async fn a_whole_cycle_waits_for_the_boundary_of_the_child_that_failed() {
         (1_000, "-c1"),
         (2_700, "+x2"),
         (2_700, "+c2"),
-        // The first child does not wait for slots, and neither do those that start behind it.
+        // The first child does not wait for slots, and neither do the children that start after it.
         (now, "-c2"),
         (now, "-x2"),
         (now, "+a2"),
@@ -181,7 +181,7 @@ async fn slots_missed_beyond_the_budget_raise_the_failure_instead() {
         let root = stage.raise(spec).await.expect("the tree starts");
         stage.context.slots.set(SlotTiming { boundary: Moment::ORIGIN, block_time: secs(2) });
         tokio::time::sleep(secs(2)).await;
-        // From one boundary to another lie as many in between as blocks less one.
+        // Between two boundaries that are n blocks apart there are n - 1 others.
         x.kill();
         settle().await;
         assert_eq!(!root.ended.is_finished(), survives, "{delay:?}");
@@ -199,10 +199,10 @@ async fn slots_missed_while_a_circuit_is_open_cost_nothing_and_others_do() {
         (OneForOne, well, true, true),
         (OneForAll, well, false, true),
         (OneForAll, well, true, true),
-        // Failed starts after the pause make no slot more be missed.
+        // Failed starts after the pause do not add missed slots.
         (OneForOne, fails, false, true),
         (OneForAll, fails, false, true),
-        // A start that takes three seconds misses slots of its own.
+        // A start that takes three seconds misses slots itself.
         (OneForOne, Start::Takes { after: 3, time: secs(3) }, false, false),
         (OneForAll, Start::Takes { after: 3, time: secs(3) }, false, false),
     ]

@@ -1,4 +1,5 @@
-//! Children that are no longer linked to their supervisor: it does not hear of their ends, and stops them all the same.
+//! Tests children that unlinked themselves from their supervisor: it is not notified of their exits, and still stops
+//! them.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Children by the thousand.
+//! Tests supervisors with thousands of children.
 
 use super::*;
 
@@ -19,7 +19,7 @@ async fn a_thousand_children_come_and_go_and_end_together() {
     let counts = root.face.count_children().await.expect("it answers");
     assert_eq!(counts, ChildCounts { specs: 1_000, active: 1_000, supervisors: 0, workers: 1_000 });
 
-    // A hundred crash, a hundred end by themselves.
+    // A hundred children crash, a hundred stop by themselves.
     let mut left = Vec::new();
     for (number, (puppet, restart)) in children.iter().enumerate() {
         let exit = match number % 10 {
@@ -120,7 +120,7 @@ async fn a_child_the_operator_stopped_keeps_its_place_and_only_one_for_one_is_dy
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_child_that_ends_right_after_its_start_is_lost_among_many_that_start_together() {
-    // The word that a child has started and the news that it ended come by different ways.
+    // The notification that a child has started and the notification that it has ended arrive on different paths.
     for round in 0..20 {
         let stage = Stage::new(&format!("otp-nobody-lost-{round}"));
         let name = |n: usize| ActorName::new(&format!("x/{n}")).expect("a name");

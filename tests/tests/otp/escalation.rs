@@ -1,4 +1,4 @@
-//! What becomes of a supervisor that gives up, level by level?
+//! Tests what happens when a supervisor gives up, level by level.
 
 use super::*;
 

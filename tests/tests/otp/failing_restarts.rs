@@ -1,4 +1,4 @@
-//! What becomes of restarts that fail?
+//! Tests restarts that fail.
 
 use super::*;
 
@@ -7,7 +7,7 @@ async fn one_for_one_tries_again_rest_for_one_resumes_and_one_for_all_begins_aga
     let begun = "+a1 +b1 +x1 +c1";
     for (group, fails, expected) in [
         (OneForOne, "x", "!x2 !x3 +x4"),
-        // What the cycle has started before the one that fails stays as it is.
+        // Children started in the cycle before the one that fails keep running.
         (RestForOne, "b", "-c1 -x1 +b2 !x2 !x3 +x4 +c2"),
         (OneForAll, "b", "-c1 -x1 -a1 +a2 +b2 !x2 -b2 -a2 +a3 +b3 !x3 -b3 -a3 +a4 +b4 +x4 +c2"),
     ] {

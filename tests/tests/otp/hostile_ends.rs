@@ -1,7 +1,7 @@
-//! Does the supervisor keep its word when children end as awkwardly as they can?
+//! Tests that the supervisor keeps its guarantees when children end in difficult ways.
 //!
-//! States that take long to drop or panic in it, kills in the midst of an orderly end, two decisions at one
-//! instant, and children that are gone before what was done in their name.
+//! These are states that are slow to drop or panic in `drop`, kills during a graceful stop, two decisions at the same
+//! time, and children that are gone before their commands are processed.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -16,7 +16,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::*;
 
-/// Something that one start at a time may have, such as a file.
+/// A resource that only one incarnation at a time may hold, such as a file.
 #[derive(Default)]
 struct Treasure {
     holders: Mutex<u32>,
@@ -27,13 +27,13 @@ struct Treasure {
 /// What happens when a [`Hold`] is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Drops {
-    /// It waits a while, for a start that does not wait for it.
+    /// It waits a while for a start that does not wait for it.
     Slowly,
     /// It panics.
     WithAPanic,
 }
 
-/// The state of a [`Holder`]: it has the treasure until it is dropped.
+/// The state of a [`Holder`]: it holds the resource until it is dropped.
 struct Hold {
     treasure: Arc<Treasure>,
     drops: Drops,
@@ -60,7 +60,7 @@ impl Drop for Hold {
                 drop(holders);
                 panic!("the state panics when it is dropped");
             }
-            // Others go on meanwhile, also those this thread has woken.
+            // Other tasks continue meanwhile, including those woken by this thread.
             Drops::Slowly => tokio::task::block_in_place(|| {
                 let alone = |holders: &mut u32| *holders < 2;
                 let waited = self.treasure.taken.wait_timeout_while(holders, ms(200), alone);
@@ -70,7 +70,7 @@ impl Drop for Hold {
     }
 }
 
-/// An actor whose state is awkward to drop.
+/// An actor whose state is difficult to drop.
 #[derive(Clone)]
 struct Holder {
     address: Address<Order>,
@@ -149,13 +149,13 @@ async fn a_state_that_panics_when_it_is_dropped_ends_only_its_own_actor() {
         holder.runs(start).await;
     }
     assert_eq!((root.ended.is_finished(), story(&stage).as_str()), (false, "+x1"));
-    // The last one is dropped with what its supervisor did not read any more.
+    // The last state is dropped with the messages that its supervisor did not process.
     root.stop().await;
     assert_eq!(story(&stage), "+x1 -x1");
     nobody_left(&stage).await;
 }
 
-/// Those in whose names consensus is halted.
+/// Actors that currently halt consensus.
 #[derive(Clone, Default)]
 struct Halts(Arc<Mutex<BTreeSet<String>>>);
 
@@ -256,7 +256,7 @@ async fn a_halt_in_the_name_of_a_child_that_is_gone_ends_when_an_operator_starts
     x.order(fatal());
     settle().await;
     assert_eq!(halts.standing(), ["tier", "x"]);
-    // A child that was added later is not in what a tier is started with.
+    // A child that was added later is not in the tier's specification.
     root.face.start_stopped(&ActorName::literal("tier")).await.expect("it starts by hand");
     settle().await;
     assert_eq!((halts.standing().len(), story(&stage).as_str()), (0, "+a1 +x1 -a1 +a2"));
@@ -311,10 +311,10 @@ async fn slots_without_a_length_are_as_good_as_unknown() {
     root.stop().await;
 }
 
-/// A clock at which, once it is armed, the first two readers of the wall meet.
+/// A clock that, once armed, makes the first two readers of the wall clock wait for each other.
 ///
-/// A supervisor reads it for the evidence of a failure: after it has seen what is left of the bound, and before
-/// it spends any of that.
+/// A supervisor reads it for the record of a failure: after it has read the remaining bound, and before it uses any of
+/// it.
 #[derive(Default)]
 struct MeetingPoint {
     clock: SystemClock,

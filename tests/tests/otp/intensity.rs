@@ -1,4 +1,4 @@
-//! When has a supervisor restarted too often?
+//! Tests when a supervisor has restarted too often.
 
 use super::*;
 use alys_cluster::supervision::SlotBudget;
@@ -45,15 +45,15 @@ async fn the_maximum_is_exceeded_not_reached_and_a_whole_cycle_costs_one() {
 
 #[tokio::test(start_paused = true)]
 async fn the_window_slides() {
-    // When the child is killed, and how many of these failures the supervisor survives.
+    // Times at which the child is killed, in milliseconds, and how many of these failures the supervisor survives.
     let rows: [(&[u64], usize); 6] = [
         (&[0, 6_000, 12_000, 18_000, 24_000, 30_000], 6),
         (&[0, 5_000, 10_000], 2),
         (&[0, 5_000, 10_001, 15_001, 20_002], 5),
         (&[0, 4_000, 8_000], 2),
-        // The pause makes the second run of failures no longer than the first.
+        // Because of the pause, the second series of failures is no longer than the first.
         (&[0, 1_000, 30_000, 31_000, 32_000], 4),
-        // A failure after a quiet time forgets only those that are old.
+        // A failure after a quiet period only drops failures outside the window.
         (&[0, 9_000, 11_000, 12_000], 3),
     ];
     for (row, (kills, survived)) in rows.into_iter().enumerate() {

@@ -1,7 +1,7 @@
-//! Does the supervisor do what Erlang/OTP's `supervisor` does? Its cases, on real actors.
+//! Tests that the supervisor behaves like Erlang/OTP's `supervisor`: its test cases, on real actors.
 //!
-//! Every test runs on a paused clock, so that deadlines and delays cost no time and their moments are exact. What
-//! happened is compared whole, as a [`story`]: `+a1 -a1 !a2 +a3` for "a started, stopped, failed to start, and
+//! Every test runs on a paused clock, so that deadlines and delays cost no time and their times are exact. The whole
+//! sequence of events is compared, as a [`story`]: `+a1 -a1 !a2 +a3` means "a started, stopped, failed to start, and
 //! started".
 
 mod administration;
@@ -44,8 +44,8 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// Lets everything happen that is due within a minute. The clock is paused: it moves on only when nobody has
-/// anything left to do at the present moment.
+/// Lets everything happen that is due within a minute. The clock is paused: it advances only when no task has anything
+/// to do.
 async fn settle() {
     tokio::time::sleep(secs(60)).await;
 }
@@ -59,18 +59,18 @@ fn token(line: &str) -> String {
     line.replace("started ", "+").replace("stopped ", "-").replace("failed ", "!").replace(' ', "")
 }
 
-/// The whole record, in short.
+/// The whole record in short form.
 fn story(stage: &Stage) -> String {
     stage.record.lines().iter().map(|line| token(line)).collect::<Vec<_>>().join(" ")
 }
 
-/// The whole record, each with its milliseconds after `origin`.
+/// The whole record in short form, with milliseconds since `origin`.
 fn moments(stage: &Stage, origin: Moment) -> Vec<(u128, String)> {
     let after = |(at, line): (Moment, String)| (at.since(origin).as_millis(), token(&line));
     stage.record.timed().into_iter().map(after).collect()
 }
 
-/// How an actor ends.
+/// A way in which an actor ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Exit {
     End,
@@ -82,7 +82,7 @@ enum Exit {
 impl Exit {
     const ALL: [Self; 4] = [Self::End, Self::Fail, Self::Panic, Self::Kill];
 
-    /// Makes it so.
+    /// Makes the actor end this way.
     fn befall(self, puppet: &ScriptedActor) {
         match self {
             Self::End => puppet.order(Order::End),
@@ -93,7 +93,7 @@ impl Exit {
     }
 }
 
-/// Starts a root of this group.
+/// Starts a root with this strategy.
 async fn raise(
     stage: &Stage,
     group: SupervisionStrategy,
@@ -104,13 +104,13 @@ async fn raise(
     stage.raise(SupervisorSpec { group, ..spec }).await.expect("the tree starts")
 }
 
-/// The children and where they stand, in order.
+/// The children and their phases, in order.
 async fn standing(face: &EnhancedSupervision) -> String {
     let list = face.list_children().await.expect("the supervisor answers");
     list.iter().map(|child| format!("{} {}", child.name, child.phase.as_str())).collect::<Vec<_>>().join(", ")
 }
 
-/// Nothing of the stage is left.
+/// Waits until no actor of the stage is left.
 async fn nobody_left(stage: &Stage) {
     eventually(secs(20), "no actor of the tree is left", async || {
         let known = stage.known();
@@ -119,7 +119,7 @@ async fn nobody_left(stage: &Stage) {
     .await;
 }
 
-/// The error, in words.
+/// The error as text.
 fn told<T>(outcome: Result<T, AdminError>) -> String {
     outcome.map_or_else(|error| error.to_string(), |_| "done".to_owned())
 }

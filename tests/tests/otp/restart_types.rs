@@ -1,4 +1,4 @@
-//! Who comes back after which exit?
+//! Tests which children restart after which exit.
 
 use super::*;
 
@@ -15,7 +15,7 @@ async fn each_type_answers_each_exit_under_each_strategy() {
                 exit.befall(&x);
                 settle().await;
 
-                // Only an end in order runs `post_stop`.
+                // Only a graceful stop runs `post_stop`.
                 let end = if exit == Exit::End { " -x1" } else { "" };
                 let comes_back = restart == Permanent || restart == Transient && exit != Exit::End;
                 let (follows, rest, stands) = match (comes_back, group) {
@@ -58,7 +58,7 @@ async fn a_cycle_drops_temporary_siblings_and_starts_transient_ones_that_had_end
         let before = "+t1 +e1 +x1 +u1 +r1 +v1 -e1 -r1";
         assert_eq!(story(&stage), format!("{before} {story_of_cycle}"), "{group:?}");
         assert_eq!(standing(&root.face).await, stands, "{group:?}");
-        // Its spec is dropped: the name is free.
+        // Its specification is dropped, so the name is free.
         root.face.start_child(stage.child(u)).await.expect("the name is free");
         root.stop().await;
     }

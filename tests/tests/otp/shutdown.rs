@@ -1,8 +1,8 @@
-//! How do children end?
+//! Tests how children are stopped.
 
 use super::*;
 
-/// What stops the child.
+/// Cause of the child's stop.
 #[derive(Clone, Copy, Debug)]
 enum By {
     Hand,
@@ -84,7 +84,7 @@ async fn children_stop_in_order_when_their_parent_ends_by_hand_by_giving_up_or_i
     }
 }
 
-/// A root whose second child is a tier that is being restarted: `c`, its last, takes three seconds to start.
+/// A root whose second child is a tier that is being restarted: the tier's last child `c` takes three seconds to start.
 async fn restarting(prefix: &str, is_deep: bool, first: fn(ScriptedActor) -> ScriptedActor) -> (Stage, Root) {
     let stage = Stage::new(prefix);
     let first = first(stage.puppet("a"));

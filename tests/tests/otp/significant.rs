@@ -1,4 +1,4 @@
-//! When do significant children end their supervisor?
+//! Tests when significant children end their supervisor.
 
 use super::*;
 
@@ -16,7 +16,7 @@ async fn the_supervisor_ends_with_any_or_all_of_them_as_it_is_told() {
         (AnySignificant, &[(Temporary, true)], &[(0, End)], true),
         (AnySignificant, &[(Temporary, true)], &[(0, Fail)], true),
         (AnySignificant, &[(Temporary, true)], &[(0, Kill)], true),
-        // A transient one that crashes comes back; it still ends its supervisor when it ends in order.
+        // A transient child that crashes restarts; it ends its supervisor only when it stops normally.
         (AnySignificant, &[(Transient, true)], &[(0, Panic), (0, Kill)], false),
         (AnySignificant, &[(Transient, true)], &[(0, Panic), (0, End)], true),
         (AllSignificant, &[(Transient, true), (Transient, true)], &[(0, End)], false),
@@ -29,7 +29,7 @@ async fn the_supervisor_ends_with_any_or_all_of_them_as_it_is_told() {
     for (row, (auto_shutdown, children, exits, ends)) in rows.into_iter().enumerate() {
         let stage = Stage::new(&format!("otp-significant-{row}"));
         let puppets: Vec<_> = ["a", "b"][..children.len()].iter().map(|name| stage.puppet(name)).collect();
-        // Behind them one that shows that whoever is left is stopped in order.
+        // A further child shows that the remaining children are stopped gracefully.
         let z = stage.puppet("z");
         let spec = |(puppet, &(restart, is_significant)): (&ScriptedActor, &(RestartType, bool))| {
             let child = stage.child(puppet).restart(restart);

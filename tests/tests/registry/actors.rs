@@ -1,4 +1,4 @@
-//! What the registry says of real actors under real supervisors.
+//! Tests what the registry reports about real actors under real supervisors.
 
 use ActorLifecycleState::{Active, Failed, Registering, ShuttingDown, Suspended, Terminated};
 use alys_cluster::id::Incarnation;
@@ -13,7 +13,7 @@ use alys_tests::{eventually, seen};
 
 use super::*;
 
-/// The puppet as a child that is found by tag and reached by its orders.
+/// A child that is found by its tag and reached at its address.
 fn child(stage: &Stage, puppet: &ScriptedActor) -> ChildSpec {
     stage.child(puppet).tags([tag("puppet")]).reached_at(&puppet.address)
 }
@@ -23,7 +23,7 @@ fn stands(stage: &Stage, who: &str) -> Option<(ActorLifecycleState, u64)> {
     Some((standing.state, standing.incarnation.0))
 }
 
-/// Waits until the registry says this of the actor.
+/// Waits until the registry shows this status of the actor.
 async fn shows(stage: &Stage, who: &str, expected: Option<(ActorLifecycleState, u64)>) {
     eventually(SOON, &format!("the registry shows {who} {expected:?}"), async || {
         let found = stands(stage, who);
@@ -32,7 +32,7 @@ async fn shows(stage: &Stage, who: &str, expected: Option<(ActorLifecycleState, 
     .await;
 }
 
-/// The next changes of the actor's standing.
+/// The next `count` changes of the actor's status.
 async fn hears(subscription: &mut Subscription, count: usize) -> Vec<(ActorLifecycleState, u64)> {
     let mut heard = Vec::new();
     while heard.len() < count {
@@ -48,7 +48,7 @@ async fn hears(subscription: &mut Subscription, count: usize) -> Vec<(ActorLifec
     heard
 }
 
-/// Everyone a supervisor has is in the registry, where its supervisor has it, and nobody else.
+/// Waits until the registry contains exactly the children that the supervisors have.
 async fn agrees(stage: &Stage, root: &Root, supervisors: &[&'static str]) {
     let registry = &stage.context.registry;
     eventually(SOON, "the registry agrees with the supervisors", async || {
@@ -89,7 +89,7 @@ async fn an_actor_is_registered_with_its_start_and_followed_through_its_deaths()
     let root = stage.raise(stage.spec("root", 10, vec![child(&stage, &puppet)])).await.expect("it starts");
     assert_eq!(hears(&mut changes, 2).await, [(Registering, 1), (Active, 1)]);
 
-    // Found by type and tag, and reached through what was found.
+    // Found by type and tag, and reached through the entry.
     let puppets = registry.by_type(&ActorType::of::<ScriptedActor>());
     assert_eq!(names(&puppets), ["worker"]);
     assert_eq!(puppets[0].registration().supervisor, Some(name("root")));
@@ -105,7 +105,7 @@ async fn an_actor_is_registered_with_its_start_and_followed_through_its_deaths()
     for (life, hurt) in (2..).zip(ways) {
         hurt(&puppet);
         assert_eq!(hears(&mut changes, 2).await, [(Failed, life - 1), (Active, life)]);
-        // The handle found before follows to the new incarnation.
+        // The address found before also reaches the new incarnation.
         let who = address.call_retrying(SOON, Order::Who).await;
         assert_eq!(who, Ok(u32::try_from(life).expect("few lives")));
     }
@@ -154,7 +154,7 @@ async fn what_an_operator_does_to_a_child_shows_in_its_state() {
     face.stop_child(&worker).await.expect("stopped");
     face.delete_child(&worker).await.expect("deleted");
     assert_eq!(stands(&stage, "worker"), None);
-    // Whoever takes the name now is somebody else.
+    // The actor that takes the name now is a different one.
     face.start_child(child(&stage, &puppet)).await.expect("started");
     assert_eq!(stands(&stage, "worker"), Some((Active, 1)));
     let failed =
@@ -221,7 +221,7 @@ async fn a_killed_supervisor_leaves_nobody_behind_in_the_registry() {
     let listing = changes.next().await;
     assert!(matches!(&listing, RegistryChange::Listing(entries) if entries.len() == 1), "{listing:?}");
 
-    // It can not say a word about its children, and theirs.
+    // A killed tier cannot deregister its children and their children.
     stage.cell("tier").kill();
     assert_eq!(hears(&mut changes, 2).await, [(Failed, 1), (Active, 2)]);
     shows(&stage, "added", None).await;
@@ -257,7 +257,7 @@ async fn after_many_deaths_in_every_kind_of_group_the_registry_agrees_with_the_s
     let root = stage.raise(stage.spec("root", 10_000, tiers)).await.expect("it starts");
     for round in 0..60 {
         let puppet = &puppets[round * 7 % puppets.len()];
-        // One that is away, or gone for good, is spared.
+        // An actor that is down, or gone for good, is skipped.
         match round % 4 {
             0 => drop(puppet.address.cast(Order::Panic)),
             1 => drop(puppet.address.target().map(|actor| actor.kill())),
@@ -305,7 +305,7 @@ async fn a_supervisor_that_keeps_the_place_of_a_stopped_child_keeps_its_name() {
     face.stop_child(&name("worker")).await.expect("stopped");
     let refused = second.start_child(child(&stage, &thief)).await.expect_err("kept").to_string();
     assert!(refused.contains("expected a name of its own, or one of the same supervisor"), "{refused}");
-    // So it comes back with its supervisor.
+    // So it restarts with its supervisor.
     stage.cell("one").kill();
     shows(&stage, "worker", Some((Active, 2))).await;
     agrees(&stage, &root, &["root", "one", "other"]).await;
@@ -322,7 +322,7 @@ async fn with_a_supervisor_that_ends_for_good_everybody_below_it_is_terminated()
     let tier = stage.tier("tier", 10, vec![inner]);
     let root = stage.raise(stage.spec("root", 0, vec![tier])).await.expect("it starts");
     face.suspend_child(&name("idle")).await.expect("suspended");
-    // Over its budget at once, the root gives up on a tier that could not say a word.
+    // The root has no restarts left, so it gives up on a tier that could not deregister anything.
     stage.cell("tier").kill();
     tokio::time::timeout(SOON, root.ended).await.expect("it ends").expect("in order");
     for who in ["root", "tier", "inner", "worker", "idle"] {

@@ -1,7 +1,7 @@
-//! Does the registry say what is there, whoever asks, however, and whenever?
+//! Tests that the registry is correct for all queries, at any time, from any thread.
 //!
-//! [`model`] holds it against a naive one; [`threads`] asks while others write; [`actors`] has real actors killed,
-//! suspended and forgotten under real supervisors.
+//! [`model`] compares it with a naive implementation; [`threads`] reads while others write; [`actors`] kills, suspends
+//! and deletes real actors under real supervisors.
 
 mod actors;
 mod model;
@@ -30,7 +30,7 @@ fn query(text: &str) -> ActorQuery {
     text.parse().expect(text)
 }
 
-/// An actor to register.
+/// Registration of an actor.
 fn actor(text: &str, actor_type: &str, priority: ActorPriority, tags: &[&str]) -> Registration {
     let mut profile = Profile::new(ActorType::new(actor_type).expect("a type"));
     profile.tags = tags.iter().map(|text| tag(text)).collect();
@@ -41,7 +41,7 @@ fn names<'a>(entries: impl IntoIterator<Item = &'a ActorRegistryEntry>) -> Vec<&
     entries.into_iter().map(|entry| entry.name().as_str()).collect()
 }
 
-/// Every index leads to exactly those who are there.
+/// Checks that every index leads to exactly the registered actors.
 fn indexes_agree(registry: &ActorRegistry) {
     let everybody = registry.select(at(0), &ActorQuery::All);
     assert_eq!(registry.len(), everybody.len());

@@ -1,4 +1,4 @@
-//! The registry against one that is plain enough to be believed: a list.
+//! Compares the registry with a model that is obviously correct: a list.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ enum Step {
     Advance(ActorName, ActorLifecycleState),
     Health(ActorName, HealthStatus),
     Remove(ActorName),
-    /// Subscribers hear what there is to hear.
+    /// Subscribers receive all pending changes.
     Listen,
 }
 
@@ -58,7 +58,7 @@ fn arb_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Queries of every kind, nested.
+/// Nested queries of every kind.
 pub(super) fn arb_query() -> impl Strategy<Value = ActorQuery> {
     let leaf = select(vec![
         "all",
@@ -93,7 +93,7 @@ pub(super) fn arb_query() -> impl Strategy<Value = ActorQuery> {
     })
 }
 
-/// What the registry says of itself, done plainly.
+/// A naive implementation of the registry.
 #[derive(Default)]
 struct Naive {
     actors: BTreeMap<ActorName, (Registration, EntryStatus)>,
@@ -194,7 +194,7 @@ fn plain(entries: &[ActorRegistryEntry]) -> Vec<(ActorName, EntryStatus)> {
     entries.iter().map(|entry| (entry.name().clone(), entry.standing)).collect()
 }
 
-/// What a subscriber knows from what it was told.
+/// State that a subscriber derives from the changes it received.
 #[derive(Default)]
 struct Replay(BTreeMap<ActorName, EntryStatus>);
 
@@ -217,7 +217,7 @@ impl Replay {
         }
     }
 
-    /// Hears everything there is to hear.
+    /// Receives all pending changes.
     fn catch_up(&mut self, subscription: &mut Subscription) {
         while let Some(change) = subscription.next().now_or_never() {
             self.hear(change);
@@ -271,7 +271,7 @@ proptest! {
             let expected = naive.select(now, query);
             prop_assert_eq!(plain(&registry.select(now, query)), expected.clone(), "{}", query);
             prop_assert!(registry.explain(query).candidates >= expected.len(), "{}", registry.explain(query));
-            // Page by page, in any order, everybody comes once.
+            // Page by page, in any order, every entry appears once.
             let mut page = Page { order, limit, after: None };
             let mut paged = Vec::new();
             loop {

@@ -1,4 +1,4 @@
-//! Many threads write and read at once.
+//! Tests concurrent reads and writes from many threads.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use super::*;
 const WRITERS: usize = 4;
 const ROUNDS: usize = 3_000;
 
-/// A small generator, so that each thread's steps are its own and the same in every run.
+/// A small generator, so that each thread's steps are independent and the same in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -38,7 +38,7 @@ fn while_many_write_whoever_stays_is_always_found_by_everything_and_nobody_comes
                 threads.spawn(move || {
                     let mut dice = Dice(thread as u64);
                     for _ in 0..ROUNDS {
-                        // Half of the names are everybody's, so that writers also meet.
+                        // Half of the names are shared, so that writers also conflict.
                         let own = if dice.roll(2) == 0 { thread } else { WRITERS };
                         let who = format!("w/{own}-{}", dice.roll(5));
                         let tags: &[&str] = [&["shared"][..], &["shared", "odd"], &[]][dice.roll(3)];
@@ -86,7 +86,7 @@ fn what_each_of_many_threads_did_is_what_the_registry_says_and_what_subscribers_
             .map(|thread| {
                 let registry = &registry;
                 threads.spawn(move || {
-                    // What this thread knows of its own names, done plainly.
+                    // A naive copy of this thread's own entries.
                     let (mut dice, mut own) = (Dice(thread as u64 + 7), BTreeMap::new());
                     for _ in 0..ROUNDS {
                         let who = name(&format!("w/{thread}-{}", dice.roll(4)));
