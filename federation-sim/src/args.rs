@@ -1,4 +1,4 @@
-//! The command line.
+//! Defines the command line: subcommands and options.
 
 use std::path::PathBuf;
 use std::time::Duration;
