@@ -5,6 +5,7 @@ use std::time::Duration;
 use alys_benches::{Bare, Bounded, Echo};
 use alys_cluster::id::ActorName;
 use alys_cluster::mailbox::Address;
+use alys_cluster::supervision::spawn;
 use criterion::{Criterion, criterion_group, criterion_main};
 use ractor::Actor;
 use tokio::runtime::Runtime;
@@ -19,7 +20,7 @@ fn calls(c: &mut Criterion) {
         b.iter(|| runtime.block_on(bare.call(|reply| Echo::Back(1, reply), Some(DEADLINE))));
     });
     let address = Address::new(ActorName::literal("echo"), 1_024);
-    runtime.block_on(async { Actor::spawn(None, Bounded(address.clone()), ()).await.expect("starts") });
+    runtime.block_on(async { spawn(None, &address, Bounded, ()).await.expect("starts") });
     group.bench_function("bounded mailbox", |b| {
         b.iter(|| runtime.block_on(address.call(DEADLINE, |reply| Echo::Back(1, reply))));
     });

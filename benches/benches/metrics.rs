@@ -8,9 +8,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use alys_benches::report::{Plan, line, note, percentile};
-use alys_benches::supervision::tree::{Ledger, Task, Way, Worker};
+use alys_benches::supervision::tree::{Ledger, Way, Worker};
 use alys_cluster::id::ActorName;
-use alys_cluster::mailbox::Mail;
 use alys_cluster::supervision::{ChildSpec, EnhancedSupervision, SupervisedActorConfig, SupervisorSpec};
 use alys_tests::federation::{Federation, Member};
 use criterion::{Criterion, criterion_group};
@@ -42,7 +41,7 @@ impl Crowded {
             for number in 0..actors {
                 let name = ActorName::new(&format!("worker/{number}")).expect("a name");
                 let ledger = ledger.clone();
-                let make = move || (Worker::<Mail<Task>>::failing(ledger.clone(), Way::Fail), ());
+                let make = move || (Worker::failing(ledger.clone(), Way::Fail), ());
                 crowd.spawn_supervised(SupervisedActorConfig::new(name), make).await.expect("it starts");
             }
             (federation, crowd)

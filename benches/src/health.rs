@@ -1,59 +1,47 @@
 //! Fixture: many supervised actors that answer pings, with a health monitor, and their shutdown.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use alys_cluster::actor::{Actor, SelfRef};
 use alys_cluster::clock::{Clock, SystemClock, WallTime};
 use alys_cluster::event::EventBus;
-use alys_cluster::health::message::answer;
 use alys_cluster::health::{
-    HealthCheckResult, HealthConfig, HealthMessage, HealthMonitor, HealthStatus, MonitorHooks, PingMessage,
-    Pingable, PongMessage,
+    HealthConfig, HealthMessage, HealthMonitor, HealthStatus, MonitorHooks, PingMessage, Pingable,
 };
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
-use alys_cluster::mailbox::{Address, Mail};
+use alys_cluster::mailbox::Address;
 use alys_cluster::shutdown::actors;
 use alys_cluster::supervision::{ChildSpec, Context, EnhancedSupervision, SupervisorSpec};
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::ActorProcessingErr;
 
 /// Timeout of every operation.
 const DEADLINE: Duration = Duration::from_secs(30);
 const PRIORITIES: [ActorPriority; 4] =
     [ActorPriority::Critical, ActorPriority::High, ActorPriority::Normal, ActorPriority::Background];
 
-/// Message to a [`PingedActor`].
-pub enum Question {
-    /// Health check.
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
-}
-
-/// Actor that answers pings.
+/// An actor that answers health checks and takes no messages.
 #[derive(Clone)]
-pub struct PingedActor {
-    address: Address<Question>,
-    clock: Arc<dyn Clock>,
-}
+pub struct PingedActor;
 
 impl Actor for PingedActor {
-    type Msg = Mail<Question>;
+    type Msg = Infallible;
     type State = ();
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
-        self.address.bind(me);
+    async fn pre_start(&self, _: SelfRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
         Ok(())
     }
 
     async fn handle(
         &self,
-        _: ActorRef<Self::Msg>,
-        mail: Self::Msg,
+        _: SelfRef<Self::Msg>,
+        message: Self::Msg,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        let Question::Ping(ping, reply) = mail.open();
-        answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
-        Ok(())
+        match message {}
     }
 }
 
@@ -62,7 +50,7 @@ pub struct Crowd {
     context: Context,
     root: EnhancedSupervision,
     monitor: Address<HealthMessage>,
-    first: Address<Question>,
+    first: Address<Infallible>,
     size: usize,
 }
 
@@ -76,18 +64,15 @@ impl Crowd {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
         let context = Context::new(prefix, clock.clone(), EventBus::new(clock.clone()));
         let name = |n: usize| ActorName::new(&format!("actor-{n}")).expect("a name");
-        let patient = |n| PingedActor { address: Address::new(name(n), 64), clock: clock.clone() };
-        let patients: Vec<_> = (0..size).map(patient).collect();
-        let child = |(n, patient): (usize, &PingedActor)| {
-            let patient = patient.clone();
-            let child = ChildSpec::worker(prefix, &name(n), move || (patient.clone(), ()));
+        let addresses: Vec<_> = (0..size).map(|n| Address::new(name(n), 64)).collect();
+        let child = |(n, address): (usize, &Address<Infallible>)| {
+            let child = ChildSpec::worker(&context, address, || (PingedActor, ()));
             let child = child.priority(PRIORITIES[n % 4]);
             if n == 0 { child } else { child.depends_on(&[&name(n / 2)]) }
         };
         let monitor = Address::new(ActorName::literal("health"), 64);
-        let pingable = |(n, patient): (usize, &PingedActor)| {
-            Pingable::new(&patient.address, PRIORITIES[n % 4], Question::Ping)
-        };
+        let pingable =
+            |(n, address): (usize, &Address<Infallible>)| Pingable::new(address, PRIORITIES[n % 4]);
         let actor = HealthMonitor {
             address: monitor.clone(),
             // A long interval keeps the monitor's own checks out of the measured batches.
@@ -95,14 +80,14 @@ impl Crowd {
             incarnation: Incarnation(1),
             clock: clock.clone(),
             events: context.events.clone(),
-            actors: patients.iter().enumerate().map(pingable).collect(),
+            actors: addresses.iter().enumerate().map(pingable).collect(),
             recorder: Arc::new(|_, _| {}),
             listener: Arc::new(|_| {}),
             hooks: MonitorHooks::default(),
         };
-        let first = patients[0].address.clone();
-        let mut children: Vec<_> = patients.iter().enumerate().map(child).collect();
-        children.push(ChildSpec::worker(prefix, monitor.name(), move || (actor.clone(), ())));
+        let first = addresses[0].clone();
+        let mut children: Vec<_> = addresses.iter().enumerate().map(child).collect();
+        children.push(ChildSpec::worker(&context, &monitor, move || (actor.clone(), ())));
         let spec = SupervisorSpec::new(ActorName::literal("root"), children);
         let (root, _) = EnhancedSupervision::start(spec, context.clone()).await.expect("they start");
         Self { context, root, monitor, first, size }
@@ -137,7 +122,7 @@ impl Crowd {
             metadata: BTreeMap::new(),
         };
         let begun = Instant::now();
-        self.first.call(DEADLINE, |reply| Question::Ping(ping, reply)).await.expect("an answer");
+        self.first.ping(DEADLINE, ping).await.expect("an answer");
         begun.elapsed()
     }
 

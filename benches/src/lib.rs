@@ -9,19 +9,19 @@ pub mod supervision;
 
 use std::time::Duration;
 
+use alys_cluster::actor::{Actor, SelfRef};
 use alys_cluster::clock::Moment;
 use alys_cluster::federation::GateInputs;
 use alys_cluster::federation::decision::{Evaluation, Gates, MemberFacts, MemberState};
 use alys_cluster::health::accrual::AccrualConfig;
 use alys_cluster::health::{HealthStatus, PhiAccrual};
 use alys_cluster::id::NodeId;
-use alys_cluster::mailbox::{Address, Mail};
 use alys_node::consensus::certificate::precommit_bytes;
 use alys_node::consensus::context::MemberIndex;
 use alys_node::consensus::{BlockHash, Certificate};
 use alys_node::genesis::{Genesis, GenesisFile, GenesisMember};
 use alys_node::keys::SecretKey;
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{ActorProcessingErr, ActorRef, RpcReplyPort};
 
 /// Secret key of member `index`.
 pub fn secret(index: u8) -> SecretKey {
@@ -83,25 +83,24 @@ pub enum Echo {
 impl ractor::Message for Echo {}
 
 /// Echo actor with a bounded mailbox.
-pub struct Bounded(pub Address<Echo>);
+pub struct Bounded;
 
 impl Actor for Bounded {
-    type Msg = Mail<Echo>;
+    type Msg = Echo;
     type State = ();
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
-        self.0.bind(me);
+    async fn pre_start(&self, _: SelfRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
         Ok(())
     }
 
     async fn handle(
         &self,
-        _: ActorRef<Self::Msg>,
-        mail: Self::Msg,
+        _: SelfRef<Self::Msg>,
+        message: Self::Msg,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        let Echo::Back(n, reply) = mail.open();
+        let Echo::Back(n, reply) = message;
         Ok(reply.send(n)?)
     }
 }
@@ -109,7 +108,7 @@ impl Actor for Bounded {
 /// Echo actor with ractor's own mailbox, as the baseline.
 pub struct Bare;
 
-impl Actor for Bare {
+impl ractor::Actor for Bare {
     type Msg = Echo;
     type State = ();
     type Arguments = ();

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alys_cluster::actor::{Actor, SelfRef};
 use alys_cluster::clock::SystemClock;
 use alys_cluster::event::EventBus;
 use alys_cluster::id::ActorName;
-use alys_cluster::mailbox::Mail;
 use alys_cluster::supervision::{Context, EnhancedSupervision, SupervisedActorConfig, SupervisorSpec};
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{ActorProcessingErr, RpcReplyPort};
 
 /// Adds a number and answers with the sum.
 type Add = (u64, RpcReplyPort<u64>);
@@ -18,21 +18,21 @@ type Add = (u64, RpcReplyPort<u64>);
 struct Counter;
 
 impl Actor for Counter {
-    type Msg = Mail<Add>;
+    type Msg = Add;
     type State = u64;
     type Arguments = ();
 
-    async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<u64, ActorProcessingErr> {
+    async fn pre_start(&self, _: SelfRef<Self::Msg>, (): ()) -> Result<u64, ActorProcessingErr> {
         Ok(0)
     }
 
     async fn handle(
         &self,
-        _: ActorRef<Self::Msg>,
-        mail: Self::Msg,
+        _: SelfRef<Self::Msg>,
+        message: Self::Msg,
         sum: &mut u64,
     ) -> Result<(), ActorProcessingErr> {
-        let (number, reply) = mail.open();
+        let (number, reply) = message;
         assert!(number != 13, "13 is bad luck");
         *sum += number;
         Ok(reply.send(*sum)?)

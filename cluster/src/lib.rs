@@ -16,6 +16,7 @@
 //!
 //! Start with [`federation`], which explains the purpose of the crate.
 
+pub mod actor;
 pub mod clock;
 pub mod config;
 pub mod discovery;
@@ -24,6 +25,7 @@ pub mod federation;
 pub mod health;
 pub mod id;
 pub mod mailbox;
+pub mod ping;
 pub mod port;
 pub mod registry;
 pub mod shutdown;

@@ -14,70 +14,74 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use ractor::{ActorRef, ActorStatus, RpcReplyPort};
+use ractor::{ActorCell, ActorRef, RpcReplyPort};
 use thiserror::Error;
 use tokio::sync::Notify;
 
 use crate::id::ActorName;
+use crate::ping::{PingMessage, PongMessage};
 use crate::trace::{ParentSpan, current};
 
-/// A message that occupies a slot of its mailbox until it is dropped.
+/// A message with its mailbox slot, which is taken until this is opened or dropped.
 pub struct Mail<M> {
-    body: Body<M>,
+    message: M,
     cause: Option<Box<ParentSpan>>,
     _slot: Option<MailboxSlot>,
     _permit: Option<Permit>,
 }
 
-/// A value that is dropped together with a message.
+/// A resource that is released together with a message.
 type Permit = Box<dyn Any + Send>;
 
-enum Body<M> {
-    Message(M),
-    Fault(String),
-    Hang,
-}
-
 impl<M> Mail<M> {
-    /// A message that an actor sends to itself. It takes no slot, because a rejected timer message would stop the
-    /// actor's timers. An actor has at most one of them waiting per timer it set.
-    pub fn to_self(body: M) -> Self {
-        Self { body: Body::Message(body), cause: None, _slot: None, _permit: None }
-    }
-
-    /// Takes the message out and frees its slot.
-    ///
-    /// # Panics
-    ///
-    /// If it is an injected fault: see [`Address::inject_panic`] and [`Address::inject_hang`].
+    /// The message; releases the slot.
     pub fn open(self) -> M {
-        match self.body {
-            Body::Message(message) => message,
-            Body::Fault(reason) => panic!("{reason}"),
-            Body::Hang => panic!("a handler without a watch can not be made to hang"),
-        }
+        self.message
     }
 
-    /// The message; `None` if it is an injected fault.
-    pub fn peek(&self) -> Option<&M> {
-        match &self.body {
-            Body::Message(message) => Some(message),
-            Body::Fault(_) | Body::Hang => None,
-        }
+    /// The message, whose slot stays taken.
+    pub fn peek(&self) -> &M {
+        &self.message
     }
 
-    /// Trace context of the sender, if it is traced.
+    /// The span that caused the message, if it is traced.
     pub fn cause(&self) -> Option<ParentSpan> {
         self.cause.as_deref().copied()
     }
+}
 
-    /// Whether its handler must wait forever: see [`Address::inject_hang`].
-    pub fn is_hang(&self) -> bool {
-        matches!(self.body, Body::Hang)
+/// The envelope: all that a mailbox carries. Only the shell around an actor opens it.
+pub(crate) enum MailboxMessage<M> {
+    /// A message for the actor.
+    User(Mail<M>),
+    /// A health check.
+    Ping(PingMessage, RpcReplyPort<PongMessage>, MailboxSlot),
+    /// A fault to inject.
+    #[cfg(feature = "fault-injection")]
+    Fault(Fault, MailboxSlot),
+}
+
+/// A fault that the shell injects into a handler.
+#[cfg(feature = "fault-injection")]
+pub(crate) enum Fault {
+    /// Panics with this reason.
+    Panic(String),
+    /// Never completes.
+    Hang,
+}
+
+impl<M> MailboxMessage<M> {
+    pub(crate) fn to_self(message: M) -> Self {
+        Self::User(Mail { message, cause: None, _slot: None, _permit: None })
+    }
+
+    /// The span that caused it, if it is traced.
+    pub(crate) fn cause(&self) -> Option<ParentSpan> {
+        if let Self::User(mail) = self { mail.cause() } else { None }
     }
 }
 
-impl<M: Send + 'static> ractor::Message for Mail<M> {}
+impl<M: Send + 'static> ractor::Message for MailboxMessage<M> {}
 
 /// Mailbox counters that can be read from outside.
 #[derive(Default)]
@@ -86,7 +90,7 @@ struct Gauge {
     handled: AtomicU64,
 }
 
-struct MailboxSlot(Arc<Gauge>);
+pub(crate) struct MailboxSlot(Arc<Gauge>);
 
 impl Drop for MailboxSlot {
     fn drop(&mut self) {
@@ -104,9 +108,9 @@ pub enum MailError {
     /// Every slot is occupied.
     #[error("the mailbox of actor {name} is full ({capacity} messages)")]
     Full {
-        /// Actor that owns the mailbox.
+        /// The actor that owns the mailbox.
         name: ActorName,
-        /// Number of slots of the mailbox.
+        /// Number of slots.
         capacity: usize,
     },
 }
@@ -129,7 +133,7 @@ pub enum CallError {
     /// The deadline passed without an answer.
     #[error("actor {name} did not answer within {deadline:?}")]
     Deadline {
-        /// Actor that was called.
+        /// The actor that was called.
         name: ActorName,
         /// How long the caller waited.
         deadline: Duration,
@@ -162,7 +166,8 @@ pub trait MailboxStats: Send + Sync {
     fn handled(&self) -> u64;
 }
 
-/// An actor that faults can be injected into.
+/// An actor into which faults are injected.
+#[cfg(feature = "fault-injection")]
 pub trait FaultTarget: Send + Sync {
     /// Name of the actor.
     fn name(&self) -> &ActorName;
@@ -174,6 +179,7 @@ pub trait FaultTarget: Send + Sync {
     fn kill(&self) -> Result<(), MailError>;
 }
 
+#[cfg(feature = "fault-injection")]
 impl<M: Send + 'static> FaultTarget for Address<M> {
     fn name(&self) -> &ActorName {
         Self::name(self)
@@ -188,7 +194,7 @@ impl<M: Send + 'static> FaultTarget for Address<M> {
     }
 
     fn kill(&self) -> Result<(), MailError> {
-        let alive = self.target().filter(|actor| actor.get_status() == ActorStatus::Running);
+        let alive = self.target().filter(|actor| actor.get_status() == ractor::ActorStatus::Running);
         alive.map(|actor| actor.kill()).ok_or_else(|| MailError::Absent(self.shared.name.clone()))
     }
 }
@@ -295,7 +301,7 @@ struct Shared<M> {
     capacity: usize,
     gauge: Arc<Gauge>,
     refused: AtomicU64,
-    target: RwLock<Option<ActorRef<Mail<M>>>>,
+    target: RwLock<Option<ActorRef<MailboxMessage<M>>>>,
     bound: Notify,
 }
 
@@ -351,49 +357,61 @@ impl<M: Send + 'static> Address<M> {
         self.shared.refused()
     }
 
-    /// Binds `actor` to this address. An actor calls this first when it starts.
-    pub fn bind(&self, actor: ActorRef<Mail<M>>) {
+    /// Makes `actor` the one that is reached. The shell does this when a start has succeeded.
+    pub(crate) fn bind(&self, actor: ActorRef<MailboxMessage<M>>) {
         *self.shared.target.write().unwrap_or_else(PoisonError::into_inner) = Some(actor);
         self.shared.bound.notify_waiters();
     }
 
-    /// The actor bound last, if there is one; it may have ended.
-    pub fn target(&self) -> Option<ActorRef<Mail<M>>> {
-        self.shared.target.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The incarnation that is reached now, if one ever started; it may have ended.
+    pub fn target(&self) -> Option<ActorCell> {
+        let target = self.shared.target.read().unwrap_or_else(PoisonError::into_inner);
+        target.as_ref().map(|actor| actor.get_cell())
     }
 
-    /// Sends `body`, or returns why it was rejected.
-    pub fn cast(&self, body: M) -> Result<(), MailError> {
-        self.send(Body::Message(body), None)
+    /// Sends `message`, or says why not.
+    pub fn cast(&self, message: M) -> Result<(), MailError> {
+        self.send_user(message, None)
     }
 
-    /// Sends `body` and holds `permit`, a quota taken from another resource, until the message is handled or dropped.
-    pub fn cast_holding(&self, body: M, permit: impl Any + Send) -> Result<(), MailError> {
-        self.send(Body::Message(body), Some(Box::new(permit)))
+    /// Sends `message`, and holds `permit` until it is handled or dropped: a resource beside the mailbox slot.
+    pub fn cast_holding(&self, message: M, permit: impl Any + Send) -> Result<(), MailError> {
+        self.send_user(message, Some(Box::new(permit)))
     }
 
-    /// Injects a fault: the actor panics with `reason` in its own handler when it opens the message, as with any other
-    /// panic in a handler.
+    /// Injects a fault: the actor panics with `reason` in its handler.
+    #[cfg(feature = "fault-injection")]
     pub fn inject_panic(&self, reason: &str) -> Result<(), MailError> {
-        self.send(Body::Fault(reason.to_owned()), None)
+        let fault = Fault::Panic(reason.to_owned());
+        self.send(|slot| MailboxMessage::Fault(fault, slot))
     }
 
-    /// Injects a fault: the actor's handler waits forever, if its limits allow fault injection
-    /// ([`HandlerLimits::fault_injectable`](crate::supervision::HandlerLimits::fault_injectable)); otherwise it panics.
+    /// Injects a fault: the actor's handler never completes. Its deadline applies.
+    #[cfg(feature = "fault-injection")]
     pub fn inject_hang(&self) -> Result<(), MailError> {
-        self.send(Body::Hang, None)
+        self.send(|slot| MailboxMessage::Fault(Fault::Hang, slot))
     }
 
-    fn send(&self, body: Body<M>, permit: Option<Permit>) -> Result<(), MailError> {
+    fn send_user(&self, message: M, permit: Option<Permit>) -> Result<(), MailError> {
+        let cause = current().map(Box::new);
+        self.send(|slot| MailboxMessage::User(Mail { message, cause, _slot: Some(slot), _permit: permit }))
+    }
+
+    fn send(&self, wrap: impl FnOnce(MailboxSlot) -> MailboxMessage<M>) -> Result<(), MailError> {
         let shared = &self.shared;
         let absent = || MailError::Absent(shared.name.clone());
-        let target = self.target().ok_or_else(absent)?;
+        let target =
+            shared.target.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(absent)?;
         let slot = self.take_slot().ok_or_else(|| {
             shared.refused.fetch_add(1, Ordering::Relaxed);
             MailError::Full { name: shared.name.clone(), capacity: shared.capacity }
         })?;
-        let cause = current().map(Box::new);
-        target.cast(Mail { body, cause, _slot: Some(slot), _permit: permit }).map_err(|_| absent())
+        target.cast(wrap(slot)).map_err(|_| absent())
+    }
+
+    /// Sends a health check, and waits for the answer until the deadline.
+    pub async fn ping(&self, deadline: Duration, ping: PingMessage) -> Result<PongMessage, CallError> {
+        self.answered(deadline, |reply| self.send(|slot| MailboxMessage::Ping(ping, reply, slot))).await
     }
 
     /// Sends a request and waits for the answer until the deadline.
@@ -402,8 +420,16 @@ impl<M: Send + 'static> Address<M> {
         deadline: Duration,
         question: impl FnOnce(RpcReplyPort<R>) -> M,
     ) -> Result<R, CallError> {
+        self.answered(deadline, |reply| self.cast(question(reply))).await
+    }
+
+    async fn answered<R>(
+        &self,
+        deadline: Duration,
+        send: impl FnOnce(RpcReplyPort<R>) -> Result<(), MailError>,
+    ) -> Result<R, CallError> {
         let (sender, receiver) = ractor::concurrency::oneshot();
-        self.cast(question(sender.into()))?;
+        send(sender.into())?;
         match tokio::time::timeout(deadline, receiver).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(_)) => Err(CallError::Dropped(self.shared.name.clone())),
@@ -445,17 +471,13 @@ impl<M: Send + 'static> Address<M> {
     }
 }
 
-/// Sends `body` to `actor` itself after `delay`. The timer cannot be cancelled; the receiver recognises an outdated
-/// message by its content.
-pub fn send_self_after<M: Send + 'static>(actor: &ActorRef<Mail<M>>, delay: Duration, body: M) {
-    // The handle would only serve to abort; the timer ends by itself when the actor has ended.
-    drop(actor.send_after(delay, move || Mail::to_self(body)));
-}
-
 #[cfg(test)]
 mod tests {
+    use ractor::ActorProcessingErr;
+
     use super::*;
-    use ractor::{Actor, ActorProcessingErr};
+    use crate::actor::{Actor, SelfRef};
+    use crate::supervision::spawn;
 
     enum Question {
         Echo(u32, RpcReplyPort<u32>),
@@ -464,25 +486,24 @@ mod tests {
         Panic,
     }
 
-    struct Echo(Address<Question>);
+    struct Echo;
 
     impl Actor for Echo {
-        type Msg = Mail<Question>;
+        type Msg = Question;
         type State = ();
         type Arguments = ();
 
-        async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
-            self.0.bind(me);
+        async fn pre_start(&self, _: SelfRef<Question>, (): ()) -> Result<(), ActorProcessingErr> {
             Ok(())
         }
 
         async fn handle(
             &self,
-            _: ActorRef<Self::Msg>,
-            mail: Self::Msg,
+            _: SelfRef<Question>,
+            question: Question,
             (): &mut (),
         ) -> Result<(), ActorProcessingErr> {
-            match mail.open() {
+            match question {
                 Question::Echo(n, reply) => reply.send(n)?,
                 Question::Ignore(reply) => drop(reply),
                 Question::Hold(until) => drop(until.await),
@@ -493,7 +514,7 @@ mod tests {
     }
 
     async fn echo(address: &Address<Question>) -> ractor::concurrency::JoinHandle<()> {
-        Actor::spawn(None, Echo(address.clone()), ()).await.expect("starts").1
+        spawn(None, address, Echo, ()).await.expect("starts").1
     }
 
     const SOON: Duration = Duration::from_secs(5);
@@ -525,7 +546,7 @@ mod tests {
         while address.depth() == 0 {
             tokio::task::yield_now().await;
         }
-        address.target().expect("bound").get_cell().kill();
+        address.target().expect("bound").kill();
         first.await.expect("ended");
         let _second = echo(&address).await;
         assert_eq!(asking.await.expect("joined"), Ok(7));
@@ -535,6 +556,7 @@ mod tests {
         assert_eq!(late, Err(CallError::Deadline { name: ActorName::literal("nobody"), deadline: SOON }));
     }
 
+    #[cfg(feature = "fault-injection")]
     #[tokio::test]
     async fn an_injected_panic_ends_the_actor_in_its_own_handler() {
         let address = Address::new(ActorName::literal("echo"), 4);

@@ -36,7 +36,7 @@ pub struct IdentityConfig {
     pub key_file: PathBuf,
 }
 
-/// Configuration of the ops HTTP server.
+/// The ops HTTP server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OpsConfig {
@@ -59,11 +59,12 @@ impl Default for OpsConfig {
     }
 }
 
-/// Configuration of fault injection.
+/// Fault injection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FaultsConfig {
-    /// Whether `POST /faults` and the paths below it may inject faults into this member. Default false.
+    /// Whether faults can be injected into this member by `POST /faults`: for tests. Needs a binary with the cargo feature
+    /// `fault-injection`. Default false.
     pub enabled: bool,
 }
 
@@ -281,6 +282,10 @@ impl NodeConfig {
         if genesis.index_of(own).is_none() {
             let names: Vec<_> = genesis.members().iter().map(|member| member.name.as_str()).collect();
             return Err(error("identity.name", own, format!("a member of genesis: {}", names.join(", "))));
+        }
+        if self.faults.enabled && cfg!(not(feature = "fault-injection")) {
+            let expected = "false, or a binary built with the cargo feature `fault-injection`";
+            return Err(error("faults.enabled", &true, expected.to_owned()));
         }
         if !self.ops.address.ip().is_loopback() && !self.ops.expose {
             let expected = "a loopback address, or `ops.expose` = true, which lets everybody there read it";

@@ -49,14 +49,13 @@ use alys_cluster::shutdown::{
     Requester, ShutdownAnswer, ShutdownCoordinator, ShutdownOutcome, ShutdownState,
 };
 use alys_cluster::supervision::actor::start_failure;
-use alys_cluster::supervision::{Context, EnhancedSupervision, SupervisionMemory, Supervisor};
+use alys_cluster::supervision::{Context, EnhancedSupervision, SupervisionMemory, Supervisor, spawn};
 use alys_cluster::telemetry::History;
 use alys_cluster::telemetry::metrics::Metrics;
 use alys_cluster::telemetry::spans::SpanCounters;
 use alys_cluster::trace::Tracer;
 use alys_cluster::transport::tls::Trust;
 use alys_cluster::transport::{Duplicates, Holder, IdentityError, PeerChannel, PeerChannels, RejectionLog};
-use ractor::Actor;
 use ractor::concurrency::JoinHandle;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -228,7 +227,8 @@ impl Node {
         let spec = context.tree();
         let name = format!("{}/{}", context.roster.own(), spec.name);
         let supervision = EnhancedSupervision::of(&spec, context.supervision.clone());
-        let (root, ended) = Actor::spawn(Some(name), Supervisor::new(context.supervision.clone()), spec)
+        let (address, root) = (spec.address.clone(), Supervisor::new(context.supervision.clone()));
+        let (root, ended) = spawn(Some(name), &address, root, spec)
             .await
             .map_err(|error| StartError::Tree(start_failure(error)))?;
         let shutdown = shutdown::coordinator(&context, &root);

@@ -15,13 +15,12 @@ use std::time::Duration;
 use alys_cluster::clock::Clock;
 use alys_cluster::federation::{Decision, FederationMessage, GateReader, Staying, WISH_MAX};
 use alys_cluster::health::{HealthMessage, RecoveryMessage};
-use alys_cluster::mailbox::{Address, Mail};
+use alys_cluster::mailbox::Address;
 use alys_cluster::shutdown::{
     QuorumImpact, Request, Requester, ShutdownAnswer, ShutdownCoordinator, ShutdownPhase, ShutdownState,
     Task, actors,
 };
-use alys_cluster::supervision::SupervisorMessage;
-use ractor::{ActorRef, ActorStatus};
+use ractor::{ActorCell, ActorStatus};
 use tokio::time::{sleep, timeout};
 
 use crate::actors::consensus::ConsensusMessage;
@@ -50,7 +49,7 @@ const DEADLINE: Duration = Duration::from_secs(1);
 /// Longest duration of a forced stop.
 const FORCED: Duration = Duration::from_millis(300);
 
-type Root = ActorRef<Mail<SupervisorMessage>>;
+type Root = ActorCell;
 
 fn phases(block_time: Duration, deadline: Duration) -> Vec<ShutdownPhase> {
     let phase =

@@ -22,6 +22,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use alys_cluster::actor::Actor;
 use alys_cluster::clock::{Clock, OffsetClock};
 use alys_cluster::discovery::{
     Discovery, DiscoveryActor, DiscoveryMessage, DiscoveryWire, Exports, RequestHandler,
@@ -34,7 +35,9 @@ use alys_cluster::health::{
     HealthMessage, HealthMonitor, MonitorHooks, Pingable, RecoveryAgent, RecoveryMessage,
 };
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation, NodeId};
-use alys_cluster::mailbox::{Address, FaultTarget, Mail};
+use alys_cluster::mailbox::Address;
+#[cfg(feature = "fault-injection")]
+use alys_cluster::mailbox::FaultTarget;
 use alys_cluster::port::{LastWords, Outbox, PeerChange, PeerWatcher};
 use alys_cluster::supervision::{
     ChildSpec, Context, EscalationTable, HandlerLimits, RestartStrategy, SupervisorSpec, TreeRestartRequester,
@@ -50,7 +53,6 @@ use alys_cluster::transport::{
     Bounds, Duplicates, Gateway, Handshaker, Hello, InboundRouter, Lane, LinkActor, LinkMessage, LinkWatcher,
     NetworkActor, NetworkMessage, PeerChannels, RejectionLog, Routes, TypedSender, codec,
 };
-use ractor::Actor;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -141,7 +143,8 @@ impl Addresses {
         }
     }
 
-    /// Actors that are targets of fault injection.
+    /// Every actor into which faults can be injected.
+    #[cfg(feature = "fault-injection")]
     pub fn fault_targets(&self) -> Vec<&dyn FaultTarget> {
         let mut all: Vec<&dyn FaultTarget> = vec![
             &self.chain,
@@ -236,23 +239,20 @@ pub struct NodeContext {
 }
 
 impl NodeContext {
-    fn worker<A, M, F>(&self, name: &ActorName, make: F) -> ChildSpec
+    fn worker<A>(&self, address: &Address<A::Msg>, actor: A) -> ChildSpec
     where
-        A: Actor<Msg = Mail<M>, Arguments = ()>,
-        M: Send + 'static,
-        F: Fn() -> A + Send + Sync + 'static,
+        A: Actor<Arguments = ()> + Clone,
     {
-        let watch = HandlerLimits::default().deadline(|_| Some(HANDLER_DEADLINE)).fault_injectable();
-        self.watched(name, watch.traced(name, &self.events), make)
+        self.worker_within(HANDLER_DEADLINE, address, actor)
     }
 
-    fn watched<A, F>(&self, name: &ActorName, watch: HandlerLimits<A::Msg>, make: F) -> ChildSpec
+    fn worker_within<A>(&self, deadline: Duration, address: &Address<A::Msg>, actor: A) -> ChildSpec
     where
-        A: Actor<Arguments = ()>,
-        F: Fn() -> A + Send + Sync + 'static,
+        A: Actor<Arguments = ()> + Clone,
     {
-        let child = ChildSpec::watched(self.roster.own().as_str(), name, watch, move || (make(), ()));
-        child.tags(discovery::tags(name))
+        let limits = HandlerLimits::default().deadline(deadline);
+        let child = ChildSpec::limited(&self.supervision, address, limits, move || (actor.clone(), ()));
+        child.tags(discovery::tags(address.name()))
     }
 
     /// Restart strategy with exponential backoff.
@@ -307,37 +307,29 @@ impl NodeContext {
 
     fn chain(&self) -> ChildSpec {
         let actor = ChainActor {
-            address: self.addresses.chain.clone(),
             open: self.open_store.clone(),
             storage: self.storage.clone(),
             block_time: self.genesis.block_time(),
             head: self.head.clone(),
             clock: self.clock.clone(),
         };
-        let watch = HandlerLimits::default().deadline(|_| Some(CHAIN_DEADLINE)).fault_injectable();
-        let address = actor.address.clone();
-        let watch = watch.traced(address.name(), &self.events);
-        let chain = self.watched(address.name(), watch, move || actor.clone());
-        chain.at_boundary().start_deadline(START_DEADLINE).reached_at(&address)
+        let chain = self.worker_within(CHAIN_DEADLINE, &self.addresses.chain, actor);
+        chain.at_boundary().start_deadline(START_DEADLINE)
     }
 
     fn engine(&self) -> ChildSpec {
-        let address = self.addresses.engine.clone();
+        let address = &self.addresses.engine;
         let actor = EngineActor {
             outbox: self.outbox::<EngineWire>(address.name(), Lane::Bulk),
-            address,
             head: self.head.clone(),
             chain: self.addresses.chain.clone(),
             roster: self.roster.clone(),
-            clock: self.clock.clone(),
         };
-        let address = actor.address.clone();
-        let engine = self.worker(address.name(), move || actor.clone());
-        engine.depends_on(&[self.addresses.chain.name()]).reached_at(&address)
+        self.worker(address, actor).depends_on(&[self.addresses.chain.name()])
     }
 
     fn federation(&self) -> ChildSpec {
-        let address = self.addresses.federation.clone();
+        let address = &self.addresses.federation;
         let (consensus, sync) = (self.addresses.consensus.clone(), self.addresses.sync.clone());
         // A watcher that misses a change because it is restarting starts without any knowledge of peers anyway.
         let discovery = self.discovery.clone();
@@ -353,7 +345,6 @@ impl NodeContext {
         ];
         let actor = FederationActor {
             outbox: self.outbox::<FederationWire>(address.name(), Lane::Heartbeat),
-            address,
             roster: self.roster.clone(),
             incarnation: self.incarnation,
             config: self.config.heartbeat,
@@ -365,15 +356,13 @@ impl NodeContext {
             progress: Arc::new(Claim { head: self.head.clone(), drill: self.drill.clone() }),
             watchers: watchers.into(),
         };
-        let address = actor.address.clone();
-        self.worker(address.name(), move || actor.clone()).reached_at(&address)
+        self.worker(address, actor)
     }
 
     fn consensus(&self) -> ChildSpec {
-        let address = self.addresses.consensus.clone();
+        let address = &self.addresses.consensus;
         let actor = ConsensusActor {
             outbox: self.outbox::<ConsensusWire>(address.name(), Lane::Consensus),
-            address,
             genesis: self.genesis.clone(),
             roster: self.roster.clone(),
             key: self.key.clone(),
@@ -394,15 +383,15 @@ impl NodeContext {
             events: self.events.clone(),
         };
         let needs = [self.addresses.chain.name(), self.addresses.engine.name()];
-        let address = actor.address.clone();
-        let consensus = self.worker(address.name(), move || actor.clone()).reached_at(&address);
+        let consensus = self.worker(address, actor);
         consensus.strategy(self.backoff()).start_deadline(START_DEADLINE).depends_on(&needs)
     }
 
     fn gateway(&self) -> ChildSpec {
         let actor = Gateway { incarnation: self.incarnation };
-        let watch = HandlerLimits::default().deadline(|_| Some(HANDLER_DEADLINE));
-        self.watched(&ActorName::literal(GATEWAY), watch, move || actor).strategy(self.backoff())
+        let name = ActorName::literal(GATEWAY);
+        let child = ChildSpec::ractor(&self.supervision, &name, move || (actor, ()));
+        child.tags(discovery::tags(&name)).strategy(self.backoff())
     }
 
     fn last_words(&self) -> LastWords {
@@ -431,7 +420,6 @@ impl NodeContext {
         let (config, genesis) = (&self.config.link, self.genesis.hash());
         let hello = Hello::new(self.roster.own().clone(), self.incarnation, genesis, config.version);
         let actor = NetworkActor {
-            address: self.addresses.network.clone(),
             roster: self.roster.clone(),
             listener: self.link_listener.clone(),
             handshaker: Handshaker {
@@ -453,9 +441,7 @@ impl NodeContext {
             clock: self.clock.clone(),
             rejections: self.rejections.clone(),
         };
-        let address = actor.address.clone();
-        let network = self.worker(address.name(), move || actor.clone());
-        network.strategy(self.backoff()).reached_at(&address)
+        self.worker(&self.addresses.network, actor).strategy(self.backoff())
     }
 
     fn links(&self) -> ChildSpec {
@@ -466,7 +452,6 @@ impl NodeContext {
         });
         let link = |peer: &alys_cluster::transport::PeerConfig| {
             let actor = LinkActor {
-                address: self.addresses.links[&peer.name].clone(),
                 channel: self.channels[&peer.name].clone(),
                 peer_address: peer.address,
                 dials: *self.roster.own() > peer.name,
@@ -477,8 +462,7 @@ impl NodeContext {
                 events: self.events.clone(),
                 watcher: watcher.clone(),
             };
-            let address = actor.address.clone();
-            let link = self.worker(address.name(), move || actor.clone()).reached_at(&address);
+            let link = self.worker(&self.addresses.links[&peer.name], actor);
             let link = link.strategy(self.backoff()).metadata("peer", peer.name.as_str());
             link.depends_on(&[self.addresses.network.name()])
         };
@@ -488,10 +472,9 @@ impl NodeContext {
     }
 
     fn sync(&self) -> ChildSpec {
-        let address = self.addresses.sync.clone();
+        let address = &self.addresses.sync;
         let actor = SyncActor {
             outbox: self.outbox::<SyncWire>(address.name(), Lane::Bulk),
-            address,
             roster: self.roster.clone(),
             head: self.head.clone(),
             federation: self.addresses.federation.clone(),
@@ -500,8 +483,7 @@ impl NodeContext {
             clock: self.clock.clone(),
         };
         let needs = [self.addresses.chain.name(), self.addresses.consensus.name()];
-        let address = actor.address.clone();
-        let sync = self.worker(address.name(), move || actor.clone()).reached_at(&address);
+        let sync = self.worker(address, actor);
         sync.strategy(self.backoff()).depends_on(&needs)
     }
 
@@ -517,7 +499,7 @@ impl NodeContext {
             clock: self.clock.clone(),
             rejections: self.rejections.clone(),
         };
-        let discovery = self.worker(address.name(), move || actor.clone()).reached_at(&address);
+        let discovery = self.worker(&address, actor);
         discovery.strategy(self.backoff())
     }
 
@@ -525,19 +507,18 @@ impl NodeContext {
         use ActorPriority::{Background, Critical, Normal};
         let to = &self.addresses;
         let mut actors = vec![
-            Pingable::new(&to.chain, Critical, ChainMessage::Ping),
-            Pingable::new(&to.engine, Critical, EngineMessage::Ping),
-            Pingable::new(&to.federation, Critical, FederationMessage::Ping),
-            Pingable::new(&to.consensus, Critical, ConsensusMessage::Ping),
-            Pingable::new(&to.network, Normal, NetworkMessage::Ping),
-            Pingable::new(&to.sync, Normal, SyncMessage::Ping),
-            Pingable::new(&to.discovery, Normal, DiscoveryMessage::Ping),
-            Pingable::new(&to.recovery, Background, RecoveryMessage::Ping),
-            Pingable::new(&to.metrics, Background, MetricsMessage::Ping),
-            Pingable::new(&to.logging, Background, LoggingMessage::Ping),
+            Pingable::new(&to.chain, Critical),
+            Pingable::new(&to.engine, Critical),
+            Pingable::new(&to.federation, Critical),
+            Pingable::new(&to.consensus, Critical),
+            Pingable::new(&to.network, Normal),
+            Pingable::new(&to.sync, Normal),
+            Pingable::new(&to.discovery, Normal),
+            Pingable::new(&to.recovery, Background),
+            Pingable::new(&to.metrics, Background),
+            Pingable::new(&to.logging, Background),
         ];
-        let link = |link| Pingable::new(link, Normal, LinkMessage::Ping);
-        actors.extend(to.links.values().map(link));
+        actors.extend(to.links.values().map(|link| Pingable::new(link, Normal)));
         let (federation, registry) = (to.federation.clone(), self.supervision.registry.clone());
         let (asked, agent) = (to.federation.clone(), to.recovery.clone());
         let hooks = MonitorHooks {
@@ -569,21 +550,18 @@ impl NodeContext {
             listener: Arc::new(move |report| drop(federation.cast(FederationMessage::OwnHealth(report)))),
             hooks,
         };
-        let address = actor.address.clone();
-        self.worker(address.name(), move || actor.clone()).reached_at(&address)
+        self.worker(&to.health, actor)
     }
 
     fn recovery(&self) -> ChildSpec {
         let actor = RecoveryAgent {
-            address: self.addresses.recovery.clone(),
             config: self.config.health.recovery,
             monitor: self.addresses.health.clone(),
             restart_requester: Arc::new(TreeRestartRequester { context: self.supervision.clone() }),
             clock: self.clock.clone(),
             events: self.events.clone(),
         };
-        let address = actor.address.clone();
-        self.worker(address.name(), move || actor.clone()).reached_at(&address)
+        self.worker(&self.addresses.recovery, actor)
     }
 
     fn metrics(&self) -> ChildSpec {
@@ -594,8 +572,7 @@ impl NodeContext {
             clock: self.clock.clone(),
             event_receiver: EventReceiver::new(&self.events),
         };
-        let address = actor.address.clone();
-        self.worker(address.name(), move || actor.clone()).reached_at(&address)
+        self.worker(&self.addresses.metrics, actor)
     }
 
     fn logging(&self) -> ChildSpec {
@@ -603,10 +580,8 @@ impl NodeContext {
             address: self.addresses.logging.clone(),
             history: self.history.clone(),
             node: self.roster.own().clone(),
-            clock: self.clock.clone(),
             event_receiver: EventReceiver::new(&self.events),
         };
-        let address = actor.address.clone();
-        self.worker(address.name(), move || actor.clone()).reached_at(&address)
+        self.worker(&self.addresses.logging, actor)
     }
 }

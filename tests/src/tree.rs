@@ -4,18 +4,18 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use alys_cluster::actor::{Actor, SelfRef};
 use alys_cluster::clock::{Clock, Moment, SystemClock};
 use alys_cluster::event::EventBus;
-use alys_cluster::health::message::answer;
-use alys_cluster::health::{HealthCheckResult, PingMessage, PongMessage};
+use alys_cluster::health::HealthCheckResult;
 use alys_cluster::id::ActorName;
-use alys_cluster::mailbox::{Address, Mail};
+use alys_cluster::mailbox::Address;
 use alys_cluster::supervision::{
     ActorFailureType, ChildSpec, Context, EnhancedSupervision, RestartIntensity, SlotBudget, Supervisor,
-    SupervisorMessage, SupervisorSpec,
+    SupervisorSpec, spawn,
 };
 use ractor::concurrency::JoinHandle;
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr};
+use ractor::{ActorCell, ActorProcessingErr, RpcReplyPort, SpawnErr};
 
 /// Log of what happened to the actors of one tree, in order: `started a 1`, `stopped a 1`.
 #[derive(Clone, Debug, Default)]
@@ -64,8 +64,6 @@ pub enum Order {
     Jitter(Duration),
     /// From now on, report this health.
     Feel(HealthCheckResult),
-    /// Health check ping.
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
 /// How starts of a [`ScriptedActor`] go.
@@ -127,11 +125,11 @@ impl Life {
 }
 
 impl Actor for ScriptedActor {
-    type Msg = Mail<Order>;
+    type Msg = Order;
     type State = Life;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Life, ActorProcessingErr> {
+    async fn pre_start(&self, me: SelfRef<Self::Msg>, (): ()) -> Result<Life, ActorProcessingErr> {
         let start = self.starts.fetch_add(1, Ordering::SeqCst) + 1;
         match self.start {
             Start::Well => {}
@@ -151,18 +149,17 @@ impl Actor for ScriptedActor {
             Start::Ends | Start::EndsOn(_) => me.stop(Some("ends at once".to_owned())),
         }
         self.note("started", start);
-        self.address.bind(me);
         let chance = u64::from(start) + self.address.name().as_str().bytes().map(u64::from).sum::<u64>();
         Ok(Life { start, health: HealthCheckResult::healthy(), jitter: Duration::ZERO, chance })
     }
 
     async fn handle(
         &self,
-        me: ActorRef<Self::Msg>,
-        mail: Self::Msg,
+        me: SelfRef<Self::Msg>,
+        message: Self::Msg,
         life: &mut Life,
     ) -> Result<(), ActorProcessingErr> {
-        match mail.open() {
+        match message {
             Order::Who(reply) => drop(reply.send(life.start)),
             Order::Panic => panic!("panics on purpose"),
             Order::Fail => return Err("fails on purpose".into()),
@@ -177,17 +174,18 @@ impl Actor for ScriptedActor {
             }
             Order::Jitter(most) => life.jitter = most,
             Order::Feel(health) => life.health = health,
-            Order::Ping(ping, reply) => {
-                if !life.jitter.is_zero() {
-                    tokio::time::sleep(life.lag()).await;
-                }
-                answer(self.address.name(), &*self.clock, &ping, life.health.clone(), reply);
-            }
         }
         Ok(())
     }
 
-    async fn post_stop(&self, _: ActorRef<Self::Msg>, life: &mut Life) -> Result<(), ActorProcessingErr> {
+    async fn health(&self, life: &mut Life) -> HealthCheckResult {
+        if !life.jitter.is_zero() {
+            tokio::time::sleep(life.lag()).await;
+        }
+        life.health.clone()
+    }
+
+    async fn post_stop(&self, _: SelfRef<Self::Msg>, life: &mut Life) -> Result<(), ActorProcessingErr> {
         if self.clings {
             std::future::pending::<()>().await;
         }
@@ -238,7 +236,7 @@ impl Stage {
     /// Child specification of the actor.
     pub fn child(&self, puppet: &ScriptedActor) -> ChildSpec {
         let puppet = puppet.clone();
-        ChildSpec::worker(&self.context.prefix, &puppet.address.name().clone(), move || (puppet.clone(), ()))
+        ChildSpec::worker(&self.context, &puppet.address.clone(), move || (puppet.clone(), ()))
     }
 
     /// Specification of a supervisor with these children.
@@ -258,7 +256,8 @@ impl Stage {
     pub async fn raise(&self, spec: SupervisorSpec) -> Result<Root, SpawnErr> {
         let name = format!("{}/{}", self.context.prefix, spec.name);
         let face = EnhancedSupervision::of(&spec, self.context.clone());
-        let (actor, ended) = Actor::spawn(Some(name), Supervisor::new(self.context.clone()), spec).await?;
+        let (address, root) = (spec.address.clone(), Supervisor::new(self.context.clone()));
+        let (actor, ended) = spawn(Some(name), &address, root, spec).await?;
         Ok(Root { actor, face, ended })
     }
 
@@ -293,7 +292,7 @@ impl Stage {
 /// The root of a running tree.
 pub struct Root {
     /// The root supervisor.
-    pub actor: ActorRef<Mail<SupervisorMessage>>,
+    pub actor: ActorCell,
     /// Supervision interface of the root.
     pub face: EnhancedSupervision,
     /// Completes when the root ends.
@@ -357,7 +356,7 @@ impl ScriptedActor {
     ///
     /// If it was never started.
     pub fn kill(&self) {
-        self.address.target().expect("it was started").get_cell().kill();
+        self.address.target().expect("it was started").kill();
     }
 
     /// Number of starts, including failed ones.

@@ -13,6 +13,7 @@ use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::mailbox::Address;
 use alys_cluster::port::PeerChange;
 use alys_cluster::registry::{ActorLifecycleState, ActorQuery, LookupError};
+use alys_cluster::supervision::spawn;
 use alys_cluster::transport::error::AskError;
 use alys_cluster::transport::{InboundRouter, Lane, RejectionLog, Routes, TypedSender};
 use alys_node::discovery::{ChainAnswer, ChainProtocol, ChainQuestion, GateProtocol};
@@ -21,7 +22,6 @@ use alys_tests::federation::{Federation, Member, SOON, name};
 use alys_tests::tree::Stage;
 use alys_tests::wire::{End, Wire};
 use alys_tests::{eventually, seen};
-use ractor::Actor;
 
 fn query(text: &str) -> ActorQuery {
     text.parse().expect(text)
@@ -301,7 +301,7 @@ impl Side {
             rejections: RejectionLog::new(clock.clone(), events.clone()),
             clock,
         };
-        Actor::spawn(None, actor.clone(), ()).await.expect("it starts");
+        spawn(None, &actor.address, actor.clone(), ()).await.expect("it starts");
         Self { node, actor, end, router, events }
     }
 
@@ -343,7 +343,7 @@ fn echo(stage: &Stage) -> (alys_tests::tree::ScriptedActor, Exports) {
 async fn questions_are_answered_refused_or_of_unknown_outcome_and_never_left_behind() {
     let stage = Stage::new("discovery-wire");
     let (puppet, exports) = echo(&stage);
-    let child = stage.child(&puppet).tags(["echo".parse().expect("a tag")]).reached_at(&puppet.address);
+    let child = stage.child(&puppet).tags(["echo".parse().expect("a tag")]);
     let root = stage.raise(stage.spec("root", 9, vec![child])).await.expect("it starts");
     let elsewhere = Stage::new("discovery-elsewhere");
     let asker = Side::start(&elsewhere, "node-1", "node-2", 1, Exports::default()).await;
@@ -411,7 +411,7 @@ async fn questions_are_answered_refused_or_of_unknown_outcome_and_never_left_beh
 async fn an_answer_to_the_question_of_an_earlier_incarnation_is_no_answer_to_a_new_one() {
     let stage = Stage::new("discovery-reborn");
     let (puppet, exports) = echo(&stage);
-    let child = stage.child(&puppet).reached_at(&puppet.address);
+    let child = stage.child(&puppet);
     let root = stage.raise(stage.spec("root", 9, vec![child])).await.expect("it starts");
     let elsewhere = Stage::new("discovery-reborn-elsewhere");
     let other = Side::start(&stage, "node-2", "node-1", 7, exports).await;
@@ -451,7 +451,7 @@ async fn a_member_lost_while_the_federation_actor_is_restarted_is_missed_all_the
 async fn what_is_published_follows_the_actor_and_a_liar_is_refused_with_an_event() {
     let stage = Stage::new("discovery-follow");
     let (puppet, exports) = echo(&stage);
-    let child = stage.child(&puppet).reached_at(&puppet.address);
+    let child = stage.child(&puppet);
     let hidden = stage.puppet("hidden");
     let children = vec![child, stage.child(&hidden)];
     let root = stage.raise(stage.spec("root", 9, children)).await.expect("it starts");
@@ -488,7 +488,7 @@ async fn what_is_published_follows_the_actor_and_a_liar_is_refused_with_an_event
         .directory
         .peer(&PeerChange::Down { node: other.node.clone(), reason: "x".to_owned() });
     asker.actor.discovery.directory.peer(&other.up());
-    Actor::spawn(None, asker.actor.clone(), ()).await.expect("it starts");
+    spawn(None, &asker.actor.address, asker.actor.clone(), ()).await.expect("it starts");
     shows(Some((ActorLifecycleState::Active, 3))).await;
 
     let mut events = asker.events.listen();

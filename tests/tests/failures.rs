@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use alys_cluster::actor::{Actor, SelfRef};
 use alys_cluster::clock::Moment;
 use alys_cluster::config::FieldError;
 use alys_cluster::event::{ClusterEvent, Recorded};
 use alys_cluster::health::{HealthConfig, HealthMonitor, HealthStatus, MonitorHooks, Pingable};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
-use alys_cluster::mailbox::{Address, Mail};
+use alys_cluster::mailbox::Address;
 use alys_cluster::port::ConsensusHalt;
 use alys_cluster::supervision::child::ChildPhase;
 use alys_cluster::supervision::decision::{DecisionRecord, Obstacle, decide};
@@ -27,11 +28,11 @@ use alys_cluster::supervision::{
 use alys_tests::federation::SOON;
 use alys_tests::tree::{Root, Stage};
 use alys_tests::{eventually, seen};
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{ActorProcessingErr, RpcReplyPort};
 use tokio::sync::broadcast::Receiver;
 
 type Outcome = Result<(), ActorProcessingErr>;
-type Deed = Box<dyn FnOnce(ActorRef<Mail<Order>>) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send>;
+type Deed = Box<dyn FnOnce(SelfRef<Order>) -> Pin<Box<dyn Future<Output = Outcome> + Send>> + Send>;
 
 /// Message to a [`FailingActor`].
 enum Order {
@@ -102,11 +103,11 @@ impl FailingActor {
 }
 
 impl Actor for FailingActor {
-    type Msg = Mail<Order>;
+    type Msg = Order;
     type State = u32;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<u32, ActorProcessingErr> {
+    async fn pre_start(&self, me: SelfRef<Self::Msg>, (): ()) -> Result<u32, ActorProcessingErr> {
         let start = self.starts.fetch_add(1, Ordering::SeqCst) + 1;
         match self.trouble {
             Trouble::PreStart if start == 2 => panic!("pre_start panics"),
@@ -118,18 +119,18 @@ impl Actor for FailingActor {
             _ => {}
         }
         if self.is_hopeless {
-            me.cast(Mail::to_self(Order::Do(deed(|| panic!("hopeless")))))?;
+            me.cast(Order::Do(deed(|| panic!("hopeless"))));
         }
         Ok(start)
     }
 
-    async fn post_start(&self, _: ActorRef<Self::Msg>, start: &mut u32) -> Outcome {
+    async fn post_start(&self, _: SelfRef<Self::Msg>, start: &mut u32) -> Outcome {
         assert!(self.trouble != Trouble::PostStart || *start != 2, "post_start panics");
         Ok(())
     }
 
-    async fn handle(&self, me: ActorRef<Self::Msg>, mail: Self::Msg, start: &mut u32) -> Outcome {
-        match mail.open() {
+    async fn handle(&self, me: SelfRef<Self::Msg>, message: Self::Msg, start: &mut u32) -> Outcome {
+        match message {
             Order::Who(reply) => Ok(reply.send(*start)?),
             Order::Do(deed) | Order::DoAtLeisure(deed) => deed(me).await,
         }
@@ -316,7 +317,7 @@ async fn an_actor_that_fails_in_a_way_that_may_pass_is_restarted_and_its_callers
             Ok(())
         })
     });
-    let ends = Box::new(|me: ActorRef<Mail<Order>>| -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+    let ends = Box::new(|me: SelfRef<Order>| -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
         me.stop(Some("had enough".to_owned()));
         Box::pin(async { Ok(()) })
     });
@@ -347,7 +348,7 @@ async fn an_actor_that_fails_in_a_way_that_may_pass_is_restarted_and_its_callers
         assert_eq!((record.failure.class(), record.failure.message()), (class, message), "{record}");
         assert_eq!(record.decision.step, EscalationStep::Restart, "{record}");
     }
-    address.target().expect("it runs").get_cell().kill();
+    address.target().expect("it runs").kill();
     let record = ward.decided_normal("killed").await;
     assert_eq!(record.failure.kind(), &T::Killed);
     answers(&address, start + 1).await;
@@ -476,7 +477,7 @@ async fn a_panic_that_the_actor_caught_is_not_blamed_for_what_happens_later() {
         }),
     );
     answers(&address, 3).await;
-    address.target().expect("it runs").get_cell().kill();
+    address.target().expect("it runs").kill();
     assert_eq!(ward.decided_normal("killed").await.failure.location(), None);
     answers(&address, 4).await;
     ward.close().await;
@@ -494,7 +495,7 @@ async fn a_restart_that_goes_wrong_anywhere_is_one_more_failure_with_its_own_rea
         let mut ward = Ward::open(&format!("start-{trouble:?}").to_lowercase(), &EscalationTable::TIER).await;
         let config = SupervisedActorConfig { start_deadline: Duration::from_secs(3), ..named("patient") };
         let address = ward.admit(config, FailingActor::new(trouble)).await;
-        address.target().expect("it runs").get_cell().kill();
+        address.target().expect("it runs").kill();
         ward.decided_normal("killed").await;
         let record = ward.decided_normal(kind).await;
         assert_eq!(
@@ -514,13 +515,12 @@ async fn a_restart_that_goes_wrong_anywhere_is_one_more_failure_with_its_own_rea
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_takes_longer_than_its_kind_of_message_may_is_a_timeout() {
     let mut ward = Ward::open("deadline", &EscalationTable::TIER).await;
-    let (name, patient) = (ActorName::literal("patient"), FailingActor::new(Trouble::None));
-    let address = Address::new(name.clone(), 16);
-    let (second, bound) = (Duration::from_secs(1), address.clone());
-    let watch = HandlerLimits::default()
-        .started(move |actor| bound.bind(actor))
-        .deadline(move |mail: &Mail<Order>| matches!(mail.peek(), Some(Order::Do(_))).then_some(second));
-    let child = ChildSpec::watched(&ward.stage.context.prefix, &name, watch, patient.factory());
+    let (address, patient) =
+        (Address::new(ActorName::literal("patient"), 16), FailingActor::new(Trouble::None));
+    let second = Duration::from_secs(1);
+    let limits =
+        HandlerLimits::default().deadline_of(move |order| matches!(order, Order::Do(_)).then_some(second));
+    let child = ChildSpec::limited(&ward.stage.context, &address, limits, patient.factory());
     ward.root.face.start_child(child).await.expect("it starts");
 
     address.cast(Order::DoAtLeisure(takes(second * 5))).expect("taken");
@@ -593,16 +593,15 @@ async fn an_actor_that_the_health_monitor_finds_hanging_is_reported_and_restarte
         incarnation: Incarnation(1),
         clock: stage.context.clock.clone(),
         events: stage.context.events.clone(),
-        actors: [Pingable::new(&puppet.address, ActorPriority::Critical, alys_tests::tree::Order::Ping)]
-            .into(),
+        actors: [Pingable::new(&puppet.address, ActorPriority::Critical)].into(),
         recorder: Arc::new(|_, _| {}),
         listener: Arc::new(|_| {}),
         hooks: MonitorHooks::default(),
     };
-    let name = monitor.address.name().clone();
+    let address = monitor.address.clone();
     let children = vec![
         stage.child(&puppet),
-        ChildSpec::worker(&stage.context.prefix, &name, move || (monitor.clone(), ())),
+        ChildSpec::worker(&stage.context, &address, move || (monitor.clone(), ())),
     ];
     let mut ward = Ward::with(stage, &EscalationTable::TIER, |spec| spec.children = children).await;
     let becomes = async |events: &mut Receiver<Arc<Recorded>>, wanted: HealthStatus| loop {
@@ -713,8 +712,8 @@ async fn restarts_of_a_hopeless_tree(prefix: &str, bound: Option<u32>) -> (usize
         stage.context = stage.context.bound(RestartIntensity { max_restarts, within });
     }
     let patient = FailingActor { is_hopeless: true, ..FailingActor::new(Trouble::None) };
-    let name = ActorName::literal("patient");
-    let child = ChildSpec::worker(&stage.context.prefix, &name, patient.factory());
+    let address = Address::new(ActorName::literal("patient"), 16);
+    let child = ChildSpec::worker(&stage.context, &address, patient.factory());
     let mut events = stage.context.events.listen();
     let tier = stage.tier("tier", 3, vec![child]);
     let root = stage.raise(stage.spec("root", 4, vec![tier])).await.expect("the tree starts");
@@ -765,10 +764,7 @@ async fn node(prefix: &str, halt: &RecordingHalt) -> (Ward, Address<Order>, Addr
     let mut stage = Stage::new(prefix);
     stage.context.halt = Arc::new(halt.clone());
     let address = Address::new(ActorName::literal("consensus"), 16);
-    let bound = address.clone();
-    let watch = HandlerLimits::default().started(move |actor| bound.bind(actor));
-    let patient = FailingActor::new(Trouble::None);
-    let child = ChildSpec::watched(&stage.context.prefix, address.name(), watch, patient.factory());
+    let child = ChildSpec::worker(&stage.context, &address, FailingActor::new(Trouble::None).factory());
     let tier = SupervisorSpec {
         escalation: EscalationTable::TIER,
         priority: ActorPriority::Critical,
@@ -855,7 +851,7 @@ async fn a_halted_child_is_not_brought_back_by_the_restart_it_waited_for() {
         ..named("patient")
     };
     let address = ward.admit(config, FailingActor::new(Trouble::None)).await;
-    address.target().expect("it runs").get_cell().kill();
+    address.target().expect("it runs").kill();
     ward.phase("patient", ChildPhase::Restarting).await;
     let failure = ActorFailureType::ConsensusFailure { error_code: "two-locks".into() };
     let decision = ward.root.face.escalate_failure(address.name(), failure).await.expect("it is decided");
@@ -914,7 +910,7 @@ async fn a_failure_after_one_of_a_dependency_is_told_as_a_cascade_and_no_other()
     let needs = SupervisedActorConfig { depends_on: vec![ActorName::literal("engine")], ..named("chain") };
     let chain = ward.admit(needs, FailingActor::new(Trouble::None)).await;
     let stranger = ward.admit(named("stranger"), FailingActor::new(Trouble::None)).await;
-    engine.target().expect("it runs").get_cell().kill();
+    engine.target().expect("it runs").kill();
     ward.decided_normal("killed").await;
     for address in [&chain, &stranger] {
         order(address, deed(|| Err("it went away".into())));
@@ -943,12 +939,12 @@ async fn the_memory_of_failures_is_bounded_and_forgets_who_failed_longest_ago() 
     for n in 0..actors {
         let config = SupervisedActorConfig::new(ActorName::new(&format!("worker/{n}")).expect("a name"));
         let address = ward.admit(config, FailingActor::new(Trouble::None)).await;
-        address.target().expect("it runs").get_cell().kill();
+        address.target().expect("it runs").kill();
         answers(&address, 2).await;
         // The last actor fails more often than the history keeps per actor.
         for start in 3..=20 {
             if n == actors - 1 {
-                address.target().expect("it runs").get_cell().kill();
+                address.target().expect("it runs").kill();
                 answers(&address, start).await;
             }
         }

@@ -14,7 +14,7 @@ use alys_cluster::health::{
 };
 use alys_cluster::health::{HealthMessage, RecoveryAgent, RecoveryConfig, RecoveryMessage};
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
-use alys_cluster::mailbox::{Address, Mail};
+use alys_cluster::mailbox::Address;
 use alys_cluster::supervision::{ChildSpec, HandlerLimits, RestartType, TreeRestartRequester};
 use alys_tests::eventually;
 use alys_tests::federation::SOON;
@@ -53,8 +53,8 @@ impl Pair {
             clock: stage.context.clock.clone(),
             events: stage.context.events.clone(),
             actors: [
-                Pingable::new(&chain.address, ActorPriority::Critical, Order::Ping),
-                Pingable::new(&metrics.address, ActorPriority::Background, Order::Ping),
+                Pingable::new(&chain.address, ActorPriority::Critical),
+                Pingable::new(&metrics.address, ActorPriority::Background),
             ]
             .into(),
             recorder: Arc::new(|_, _| {}),
@@ -65,7 +65,7 @@ impl Pair {
         let children = vec![
             stage.child(&chain).restart(restart),
             stage.child(&metrics).restart(restart),
-            ChildSpec::worker(&stage.context.prefix, &address.name().clone(), move || (monitor.clone(), ())),
+            ChildSpec::worker(&stage.context, &address, move || (monitor.clone(), ())),
         ];
         let root = stage.raise(stage.spec("root", 10, children)).await.expect("the tree starts");
         let watch = Self { stage, chain, metrics, monitor: address, summaries, root };
@@ -180,7 +180,7 @@ async fn an_actor_that_nothing_critical_depends_on_does_not_make_the_member_unhe
 #[tokio::test(start_paused = true)]
 async fn a_monitor_that_is_restarted_watches_on() {
     let watch = Pair::start("monitor", RestartType::Permanent).await;
-    watch.monitor.target().expect("it was started").get_cell().kill();
+    watch.monitor.target().expect("it was started").kill();
     eventually(SOON, "the monitor is back", async || watch.health("chain").await).await;
     watch.chain.order(Order::Feel(HealthCheckResult::unhealthy("broken")));
     watch.becomes("chain", HealthStatus::Unhealthy).await;
@@ -188,7 +188,7 @@ async fn a_monitor_that_is_restarted_watches_on() {
     watch.root.stop().await;
 }
 
-type MonitorWatch = HandlerLimits<Mail<HealthMessage>>;
+type MonitorLimits = HandlerLimits<HealthMessage>;
 
 /// Actors of all tiers under one supervisor, with a monitor and a recovery agent.
 struct Ward {
@@ -203,7 +203,7 @@ struct Ward {
 
 impl Ward {
     async fn open(prefix: &str, names: &[&'static str], config: HealthConfig) -> Self {
-        Self::open_with(prefix, names, config, |watch| watch).await
+        Self::open_with(prefix, names, config, |limits| limits).await
     }
 
     /// Like `open`, with `watch` applied to the limits of the monitor's handlers.
@@ -211,14 +211,13 @@ impl Ward {
         prefix: &str,
         names: &[&'static str],
         config: HealthConfig,
-        watch: impl FnOnce(MonitorWatch) -> MonitorWatch,
+        limits: impl FnOnce(MonitorLimits) -> MonitorLimits,
     ) -> Self {
         let stage = Stage::new(prefix);
         let actors: Vec<_> = names.iter().map(|name| stage.puppet(name)).collect();
         let tiers =
             [ActorPriority::Critical, ActorPriority::High, ActorPriority::Normal, ActorPriority::Background];
-        let pingable =
-            |(puppet, tier): (&ScriptedActor, _)| Pingable::new(&puppet.address, tier, Order::Ping);
+        let pingable = |(puppet, tier): (&ScriptedActor, _)| Pingable::new(&puppet.address, tier);
         let agent = Address::new(ActorName::literal("recovery"), 256);
         let follows = agent.clone();
         let summaries: Arc<Mutex<Vec<(Moment, HealthCheckResult)>>> = Arc::default();
@@ -239,8 +238,7 @@ impl Ward {
                 ..MonitorHooks::default()
             },
         };
-        let agent = RecoveryAgent {
-            address: agent,
+        let recovery = RecoveryAgent {
             config: config.recovery,
             monitor: monitor.address.clone(),
             restart_requester: Arc::new(TreeRestartRequester { context: stage.context.clone() }),
@@ -248,12 +246,11 @@ impl Ward {
             events: stage.context.events.clone(),
         };
         let events = stage.context.events.listen();
-        let (address, prefix) = (monitor.address.clone(), stage.context.prefix.clone());
+        let (address, context) = (monitor.address.clone(), &stage.context);
         let mut children: Vec<_> = actors.iter().map(|puppet| stage.child(puppet)).collect();
-        let watch = watch(MonitorWatch::default().fault_injectable());
-        let name = address.name().clone();
-        children.push(ChildSpec::watched(&prefix, &name, watch, move || (monitor.clone(), ())));
-        children.push(ChildSpec::worker(&prefix, &agent.address.name().clone(), move || (agent.clone(), ())));
+        let limits = limits(MonitorLimits::default());
+        children.push(ChildSpec::limited(context, &address, limits, move || (monitor.clone(), ())));
+        children.push(ChildSpec::worker(context, &agent, move || (recovery.clone(), ())));
         let root = stage.raise(stage.spec("root", 100, children)).await.expect("the tree starts");
         Self { stage, actors, monitor: address, events, summaries, root }
     }
@@ -534,7 +531,7 @@ async fn a_monitor_that_hangs_is_restarted_by_the_agent_that_watches_it() {
 #[tokio::test(start_paused = true)]
 async fn a_monitor_that_hangs_is_restarted_by_its_supervisor_at_its_handler_s_deadline() {
     let config = HealthConfig { recovery: RecoveryConfig { enabled: false, ..quick().recovery }, ..quick() };
-    let deadline = |watch: MonitorWatch| watch.deadline(|_| Some(Duration::from_secs(2)));
+    let deadline = |limits: MonitorLimits| limits.deadline(Duration::from_secs(2));
     let ward = Ward::open_with("ward-deadline", &["chain", "sync"], config, deadline).await;
     is_replaced_and_checks_on(ward, &["health timeout"]).await;
 }

@@ -358,10 +358,10 @@ async fn a_member_over_every_budget_ends_with_its_reason_and_the_other_three_go_
     let killing = tokio::spawn(async move {
         let mut last = None;
         loop {
-            let target = addresses.chain.target().expect("the chain was started").get_cell();
+            let target = addresses.chain.target().expect("the chain was started");
             // Each start of the chain is killed once, but only after the engine, which reads from it, has started;
             // otherwise the tier would give up because of the engine's failed start.
-            let engine = addresses.engine.target().map(|engine| engine.get_cell().get_status());
+            let engine = addresses.engine.target().map(|engine| engine.get_status());
             if engine == Some(ractor::ActorStatus::Running) && last != Some(target.get_id()) {
                 last = Some(target.get_id());
                 target.kill();

@@ -110,7 +110,7 @@ impl Pair {
         let stage = Stage::new(prefix);
         let puppet = stage.puppet("worker");
         let hidden = stage.puppet("hidden");
-        let children = vec![stage.child(&puppet).reached_at(&puppet.address), stage.child(&hidden)];
+        let children = vec![stage.child(&puppet), stage.child(&hidden)];
         let root = stage.raise(stage.spec("root", 99, children)).await.expect("it starts");
         let questions = Questions::new();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
@@ -631,7 +631,7 @@ async fn an_actor_fails_with_its_partner_and_its_supervisor_decides() {
     let wire = pair.link();
     let here = Stage::new("remote-link-here");
     let dependent = here.puppet("dependent");
-    let children = vec![here.child(&dependent).reached_at(&dependent.address)];
+    let children = vec![here.child(&dependent)];
     let root = here.raise(here.spec("root", 9, children)).await.expect("it starts");
     let fate = Arc::new(TreeRestartRequester { context: here.context.clone() });
     let actor = dependent.address.name().clone();

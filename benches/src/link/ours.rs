@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use alys_cluster::actor::{Actor, SelfRef};
 use alys_cluster::clock::Clock;
 use alys_cluster::event::EventBus;
 use alys_cluster::federation::Roster;
 use alys_cluster::id::{ActorName, Incarnation, NodeId};
-use alys_cluster::mailbox::{Address, Mail};
+use alys_cluster::mailbox::Address;
+use alys_cluster::supervision::spawn;
 use alys_cluster::transport::envelope::Body;
 use alys_cluster::transport::gateway::PendingAnswer;
 use alys_cluster::transport::handshake::AuthenticatedPeer;
@@ -22,7 +24,7 @@ use alys_cluster::transport::{
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{ActorProcessingErr, RpcReplyPort};
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 
@@ -62,25 +64,24 @@ enum EchoMessage {
 }
 
 /// Actor that replies with the request.
-struct Echo(Address<EchoMessage>);
+struct Echo;
 
 impl Actor for Echo {
-    type Msg = Mail<EchoMessage>;
+    type Msg = EchoMessage;
     type State = ();
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
-        self.0.bind(me);
+    async fn pre_start(&self, _: SelfRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
         Ok(())
     }
 
     async fn handle(
         &self,
-        _: ActorRef<Self::Msg>,
-        mail: Self::Msg,
+        _: SelfRef<Self::Msg>,
+        message: Self::Msg,
         (): &mut (),
     ) -> Result<(), ActorProcessingErr> {
-        let EchoMessage::Echo(bytes, reply) = mail.open();
+        let EchoMessage::Echo(bytes, reply) = message;
         let payload: Payload = codec::decode(&bytes)?;
         let _ = reply.send(codec::encode(&payload)?);
         Ok(())
@@ -144,7 +145,7 @@ pub(super) async fn serve(is_secure: bool) {
     let clock = clock();
     let handshaker = handshaker("node-1", is_secure, &clock);
     let echo = Address::new(ActorName::literal("echo"), 65_536);
-    Actor::spawn(None, Echo(echo.clone()), ()).await.expect("it starts");
+    spawn(None, &echo, Echo, ()).await.expect("it starts");
     let told = Arc::new(AtomicU64::new(0));
     let mut open = Vec::new();
     loop {

@@ -1,10 +1,12 @@
 //! Fixture: a supervisor's decision core without a runtime, whose children fail in turn and run again at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use alys_cluster::clock::Moment;
+use alys_cluster::clock::{Moment, SystemClock};
+use alys_cluster::event::EventBus;
 use alys_cluster::id::{ActorName, ActorPriority};
-use alys_cluster::mailbox::Mail;
+use alys_cluster::mailbox::Address;
 use alys_cluster::supervision::child::ChildKey;
 use alys_cluster::supervision::command::Command;
 use alys_cluster::supervision::decision::{DecisionInputs, RestartThrottle};
@@ -14,11 +16,11 @@ use alys_cluster::supervision::slot::SlotTiming;
 use alys_cluster::supervision::spec::ChildPolicy;
 use alys_cluster::supervision::state::{Effect, Environment, Input, SupervisorState};
 use alys_cluster::supervision::{
-    ActorFailureType, ChildSpec, EscalationTable, ExponentialBackoffConfig, Failure, FailureClass,
+    ActorFailureType, ChildSpec, Context, EscalationTable, ExponentialBackoffConfig, Failure, FailureClass,
     RestartIntensity, RestartStrategy, SupervisorSpec,
 };
 
-use super::tree::{Ledger, Task, Worker};
+use super::tree::{Ledger, Worker};
 
 /// Time between two blocks.
 pub const BLOCK_TIME: Duration = Duration::from_secs(2);
@@ -153,10 +155,13 @@ impl Core {
         };
         let mut state = SupervisorState::new(&spec);
         let now = Moment::at(Duration::from_secs(1));
+        let clock = Arc::new(SystemClock::default());
+        let context = Context::new("core", clock.clone(), EventBus::new(clock));
         let add = |n: usize| {
             let name = ActorName::new(&format!("child-{n}")).expect("a name");
-            let make = || (Worker::<Mail<Task>>::new(Ledger::new()), ());
-            let child = ChildSpec::worker("core", &name, make).priority(ActorPriority::Critical);
+            let address = Address::new(name, 64);
+            let make = || (Worker::new(Ledger::new()), ());
+            let child = ChildSpec::worker(&context, &address, make).priority(ActorPriority::Critical);
             let key = state.add(now, child.policy).expect("a new name");
             state.handle(now, around, Input::Command(key, Command::Start)).expect("it may start");
             state.handle(now, around, Input::Started(key)).expect("no command");

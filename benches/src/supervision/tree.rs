@@ -1,14 +1,14 @@
 //! Fixture: the same worker under the real supervisor and under a bare ractor parent, as the baseline.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use alys_cluster::actor::SelfRef;
 use alys_cluster::clock::{Clock, SystemClock};
 use alys_cluster::event::{ClusterEvent, EventBus};
 use alys_cluster::id::ActorName;
-use alys_cluster::mailbox::{Address, Mail};
+use alys_cluster::mailbox::Address;
 use alys_cluster::supervision::{
     Context, EnhancedSupervision, SlotBudget, SupervisedActorConfig, SupervisorSpec,
 };
@@ -35,34 +35,6 @@ pub enum Task {
 }
 
 impl ractor::Message for Task {}
-
-/// Envelope of a task: mail of a bounded mailbox, or the task itself.
-pub trait Parcel: ractor::Message {
-    /// Wraps a task that an actor sends to itself.
-    fn to_self(task: Task) -> Self;
-    /// Unwraps the task.
-    fn open(self) -> Task;
-}
-
-impl Parcel for Task {
-    fn to_self(task: Task) -> Self {
-        task
-    }
-
-    fn open(self) -> Task {
-        self
-    }
-}
-
-impl Parcel for Mail<Task> {
-    fn to_self(task: Task) -> Self {
-        Self::to_self(task)
-    }
-
-    fn open(self) -> Task {
-        self.open()
-    }
-}
 
 /// How workers fail in a restart storm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,14 +73,13 @@ impl Ledger {
     }
 }
 
-/// Worker that counts, and fails while its ledger has failures left: again right after each start.
-pub struct Worker<P> {
+/// Counts, and fails as often as its ledger says: again right after each start. It is an actor of either kind.
+pub struct Worker {
     ledger: Arc<Ledger>,
     way: Way,
-    parcel: PhantomData<fn() -> P>,
 }
 
-impl<P> Worker<P> {
+impl Worker {
     /// Creates a worker that fails by an error.
     pub fn new(ledger: Arc<Ledger>) -> Self {
         Self::failing(ledger, Way::Fail)
@@ -116,27 +87,23 @@ impl<P> Worker<P> {
 
     /// Creates a worker that fails in the given way.
     pub fn failing(ledger: Arc<Ledger>, way: Way) -> Self {
-        Self { ledger, way, parcel: PhantomData }
+        Self { ledger, way }
     }
-}
 
-impl<P: Parcel> Actor for Worker<P> {
-    type Msg = P;
-    type State = ();
-    type Arguments = ();
-
-    async fn pre_start(&self, me: ActorRef<P>, (): ()) -> Result<(), ActorProcessingErr> {
+    /// The task with which a start begins.
+    fn started(&self) -> Option<Task> {
         let starts = self.ledger.starts.fetch_add(1, Ordering::AcqRel) + 1;
         if self.ledger.takes_failure() {
-            me.cast(P::to_self(if self.way == Way::Panic { Task::Panic } else { Task::Fail }))?;
-        } else if starts == self.ledger.awaited_starts.load(Ordering::Acquire) {
+            return Some(if self.way == Way::Panic { Task::Panic } else { Task::Fail });
+        }
+        if starts == self.ledger.awaited_starts.load(Ordering::Acquire) {
             self.ledger.reached.notify_one();
         }
-        Ok(())
+        None
     }
 
-    async fn handle(&self, _: ActorRef<P>, parcel: P, (): &mut ()) -> Result<(), ActorProcessingErr> {
-        match parcel.open() {
+    fn do_task(&self, task: Task) -> Result<(), ActorProcessingErr> {
+        match task {
             Task::Count => drop(self.ledger.counted.fetch_add(1, Ordering::Relaxed)),
             Task::Reach(reply) => reply.send(())?,
             Task::Panic => panic!("panics on purpose"),
@@ -145,8 +112,51 @@ impl<P: Parcel> Actor for Worker<P> {
         Ok(())
     }
 
-    async fn post_stop(&self, _: ActorRef<P>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+    fn stopped(&self) {
         self.ledger.orderly_ends.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl alys_cluster::actor::Actor for Worker {
+    type Msg = Task;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, me: SelfRef<Task>, (): ()) -> Result<(), ActorProcessingErr> {
+        if let Some(task) = self.started() {
+            me.cast(task);
+        }
+        Ok(())
+    }
+
+    async fn handle(&self, _: SelfRef<Task>, task: Task, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        self.do_task(task)
+    }
+
+    async fn post_stop(&self, _: SelfRef<Task>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        self.stopped();
+        Ok(())
+    }
+}
+
+impl ractor::Actor for Worker {
+    type Msg = Task;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, me: ActorRef<Task>, (): ()) -> Result<(), ActorProcessingErr> {
+        if let Some(task) = self.started() {
+            me.cast(task)?;
+        }
+        Ok(())
+    }
+
+    async fn handle(&self, _: ActorRef<Task>, task: Task, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        self.do_task(task)
+    }
+
+    async fn post_stop(&self, _: ActorRef<Task>, (): &mut ()) -> Result<(), ActorProcessingErr> {
+        self.stopped();
         Ok(())
     }
 }

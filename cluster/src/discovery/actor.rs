@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use crate::actor::{Actor, SelfRef};
+use ractor::ActorProcessingErr;
 use tokio::task::JoinHandle;
 
 use super::advert::Advert;
@@ -13,10 +14,8 @@ use super::message::DiscoveryMessage;
 use super::state::{Effect, Exchange, Input};
 use super::wire::DiscoveryWire;
 use crate::clock::Clock;
-use crate::health::HealthCheckResult;
-use crate::health::message::answer;
 use crate::id::{Incarnation, NodeId};
-use crate::mailbox::{Address, Mail, send_self_after};
+use crate::mailbox::Address;
 use crate::port::Outbox;
 use crate::registry::{ActorQuery, RegistryChange, ThreadSafeActorRegistry};
 use crate::transport::RejectionLog;
@@ -108,30 +107,29 @@ impl DiscoveryActor {
 }
 
 impl Actor for DiscoveryActor {
-    type Msg = Mail<DiscoveryMessage>;
+    type Msg = DiscoveryMessage;
     type State = DiscoveryActorState;
     type Arguments = ();
 
     async fn pre_start(
         &self,
-        me: ActorRef<Self::Msg>,
+        me: SelfRef<Self::Msg>,
         (): (),
     ) -> Result<DiscoveryActorState, ActorProcessingErr> {
-        self.address.bind(me.clone());
         let shell = DiscoveryActorState { exchange: Exchange::default(), watching: self.watch() };
-        send_self_after(&me, Duration::ZERO, DiscoveryMessage::Tick);
+        me.send_after(Duration::ZERO, DiscoveryMessage::Tick);
         Ok(shell)
     }
 
     async fn handle(
         &self,
-        me: ActorRef<Self::Msg>,
-        mail: Self::Msg,
+        me: SelfRef<Self::Msg>,
+        message: Self::Msg,
         shell: &mut DiscoveryActorState,
     ) -> Result<(), ActorProcessingErr> {
-        match mail.open() {
+        match message {
             DiscoveryMessage::Tick => {
-                send_self_after(&me, TICK, DiscoveryMessage::Tick);
+                me.send_after(TICK, DiscoveryMessage::Tick);
                 let members = self.discovery.directory.members().into_iter();
                 self.handle(
                     shell,
@@ -140,9 +138,6 @@ impl Actor for DiscoveryActor {
             }
             DiscoveryMessage::Changed => self.handle(shell, Input::Changed),
             DiscoveryMessage::Wire(from, wire) => self.wire(shell, from, wire),
-            DiscoveryMessage::Ping(ping, reply) => {
-                answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
-            }
         }
         Ok(())
     }

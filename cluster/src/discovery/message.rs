@@ -1,9 +1,6 @@
 //! Defines the messages of the discovery actor.
 
-use ractor::RpcReplyPort;
-
 use super::wire::DiscoveryWire;
-use crate::health::{PingMessage, PongMessage};
 use crate::id::NodeId;
 
 /// Messages of the discovery actor.
@@ -14,6 +11,4 @@ pub enum DiscoveryMessage {
     Changed,
     /// A message of another member.
     Wire(NodeId, DiscoveryWire),
-    /// Health check of the actor itself.
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
 }

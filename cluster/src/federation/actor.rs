@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use crate::actor::{Actor, SelfRef};
+use ractor::ActorProcessingErr;
 
 use super::attestation::ActorState;
 use super::config::HeartbeatConfig;
@@ -14,10 +15,9 @@ use super::verdict::{GateReader, Verdict};
 use super::wire::FederationWire;
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};
-use crate::health::message::answer;
-use crate::health::{HealthCheckResult, HealthMessage};
+use crate::health::HealthMessage;
 use crate::id::{ActorPriority, Incarnation};
-use crate::mailbox::{Address, Mail, send_self_after};
+use crate::mailbox::Address;
 use crate::port::{Outbox, PeerChange, PeerWatcher, Progress, Signer};
 
 /// Interval at which silence is checked: a fifth of the default heartbeat interval.
@@ -29,8 +29,6 @@ const BOARD_DEADLINE: Duration = Duration::from_secs(1);
 /// Configuration and dependencies of the federation actor.
 #[derive(Clone)]
 pub struct FederationActor {
-    /// Address of this actor.
-    pub address: Address<FederationMessage>,
     /// Configured members.
     pub roster: Roster,
     /// Incarnation of this node.
@@ -93,7 +91,7 @@ impl FederationActor {
 
     /// Requests the health of each critical actor in a separate task, so that a slow monitor does not block the
     /// handler.
-    fn ask_for_actors(&self, me: &ActorRef<Mail<FederationMessage>>) {
+    fn ask_for_actors(&self, me: &SelfRef<FederationMessage>) {
         let (me, health) = (me.clone(), self.health.clone());
         tokio::spawn(async move {
             // Without an answer, the last known states are attested; the summary does not depend on them.
@@ -101,7 +99,7 @@ impl FederationActor {
             let critical = board.into_iter().filter(|actor| actor.priority == ActorPriority::Critical);
             let states = critical.map(|actor| ActorState { name: actor.name, status: actor.status });
             // If this actor has stopped meanwhile, its next incarnation requests them again.
-            let _ = me.cast(Mail::to_self(FederationMessage::OwnActors(states.collect())));
+            me.cast(FederationMessage::OwnActors(states.collect()));
         });
     }
 
@@ -114,33 +112,32 @@ impl FederationActor {
 }
 
 impl Actor for FederationActor {
-    type Msg = Mail<FederationMessage>;
+    type Msg = FederationMessage;
     type State = Coordinator;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Coordinator, ActorProcessingErr> {
+    async fn pre_start(&self, me: SelfRef<Self::Msg>, (): ()) -> Result<Coordinator, ActorProcessingErr> {
         // A restart of this actor loses its state, which is no peer's fault. Peers that do not respond in time are then
         // reported lost, so that a loss during the restart is not missed.
         for node in self.roster.peers() {
             let change = PeerChange::Unknown { node: node.clone(), reason: "not heard of yet".to_owned() };
             self.watchers.iter().for_each(|watcher| watcher(&change));
         }
-        self.address.bind(me.clone());
-        send_self_after(&me, Duration::ZERO, FederationMessage::Tick);
+        me.send_after(Duration::ZERO, FederationMessage::Tick);
         Ok(Coordinator::new(self.roster.clone(), self.incarnation, self.config, self.signer.clone()))
     }
 
     async fn handle(
         &self,
-        me: ActorRef<Self::Msg>,
-        mail: Self::Msg,
+        me: SelfRef<Self::Msg>,
+        message: Self::Msg,
         coordinator: &mut Coordinator,
     ) -> Result<(), ActorProcessingErr> {
         let now = self.clock.now();
         let wall = self.clock.wall();
-        match mail.open() {
+        match message {
             FederationMessage::Tick => {
-                send_self_after(&me, TICK, FederationMessage::Tick);
+                me.send_after(TICK, FederationMessage::Tick);
                 let height = self.progress.height();
                 self.apply(coordinator.handle(now, Input::Tick { wall, height }));
             }
@@ -169,10 +166,6 @@ impl Actor for FederationActor {
             FederationMessage::Status(reply) => {
                 let verdict = self.gate.verdict(now);
                 let _ = reply.send(FederationStatus { verdict, members: coordinator.members(now) });
-            }
-            FederationMessage::Ping(ping, reply) => {
-                let health = HealthCheckResult::healthy();
-                answer(self.address.name(), &*self.clock, &ping, health, reply);
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use super::attestation::ActorState;
 use super::coordinator::MemberStatus;
 use super::verdict::Verdict;
 use super::wire::FederationWire;
-use crate::health::{HealthCheckResult, PingMessage, PongMessage};
+use crate::health::HealthCheckResult;
 use crate::id::NodeId;
 
 /// Messages of the federation actor.
@@ -31,8 +31,6 @@ pub enum FederationMessage {
     Leave(String, RpcReplyPort<Vec<NodeId>>),
     /// Asks for this member's view of all members.
     Status(RpcReplyPort<FederationStatus>),
-    /// Health check of the actor itself.
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
 /// Members that would stay if this member left, according to their announcements.

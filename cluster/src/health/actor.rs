@@ -5,19 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::actor::{Actor, SelfRef};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{ActorProcessingErr, RpcReplyPort};
 
 use super::config::HealthConfig;
-use super::message::{HealthMessage, MemberReading, answer};
-use super::ping::{HealthCheckResult, HealthStatus, PingMessage, PongMessage};
+use super::message::{HealthMessage, MemberReading};
 use super::state::{ActorHealth, Check, CheckOutcome, HealthBoard, Reading, Receipt};
 use crate::clock::{Clock, Moment};
 use crate::event::{ClusterEvent, EventBus};
 use crate::id::{ActorName, ActorPriority, Incarnation};
-use crate::mailbox::{Address, CallError, Mail, MailError, send_self_after};
+use crate::mailbox::{Address, CallError, MailError};
+use crate::ping::{HealthCheckResult, HealthStatus, PingMessage, PongMessage};
 use crate::port::LastWords;
 
 /// Interval at which the monitor determines which actors are due.
@@ -46,17 +47,13 @@ pub struct Pingable {
 }
 
 impl Pingable {
-    /// Creates a pingable actor; `wrap` converts a ping to the actor's message type.
-    pub fn new<M: Send + 'static>(
-        address: &Address<M>,
-        priority: ActorPriority,
-        wrap: fn(PingMessage, RpcReplyPort<PongMessage>) -> M,
-    ) -> Self {
+    /// The actor that is reached at `address`.
+    pub fn new<M: Send + 'static>(address: &Address<M>, priority: ActorPriority) -> Self {
         let name = address.name().clone();
         let (asked, seen) = (address.clone(), address.clone());
         let ask: Ask = Arc::new(move |ping, timeout| {
             let address = asked.clone();
-            Box::pin(async move { address.call(timeout, |reply| wrap(ping, reply)).await })
+            Box::pin(async move { address.ping(timeout, ping).await })
         });
         let read = Arc::new(move || Reading {
             incarnation: seen.target().map_or(0, |actor| actor.get_id().pid()),
@@ -122,7 +119,7 @@ pub struct HealthMonitorState {
     members_due: Moment,
 }
 
-type Me = ActorRef<Mail<HealthMessage>>;
+type Me = SelfRef<HealthMessage>;
 
 impl HealthMonitor {
     /// Checks these actors concurrently in one task.
@@ -136,9 +133,7 @@ impl HealthMonitor {
             let mut outcomes = checks.ready_chunks(OUTCOMES_MAX);
             while let Some(outcomes) = outcomes.next().await {
                 // If the monitor has stopped meanwhile, its next incarnation repeats the checks.
-                if me.cast(Mail::to_self(HealthMessage::Checked(outcomes))).is_err() {
-                    return;
-                }
+                me.cast(HealthMessage::Checked(outcomes));
             }
         });
     }
@@ -179,7 +174,7 @@ impl HealthMonitor {
                 Err(_) => {
                     tokio::spawn(async move {
                         if let Ok(pong) = asking.await {
-                            let _ = me.cast(Mail::to_self(HealthMessage::Late(index, pong)));
+                            me.cast(HealthMessage::Late(index, pong));
                         }
                     });
                     Check::Silent(CallError::Deadline { name, deadline }.to_string())
@@ -249,20 +244,19 @@ impl HealthMonitor {
             shell.members_due = now + MEMBERS_EVERY;
             let (me, asking) = (me.clone(), ask());
             tokio::spawn(async move {
-                let _ = me.cast(Mail::to_self(HealthMessage::Members(asking.await)));
+                me.cast(HealthMessage::Members(asking.await));
             });
         }
     }
 }
 
 impl Actor for HealthMonitor {
-    type Msg = Mail<HealthMessage>;
+    type Msg = HealthMessage;
     type State = HealthMonitorState;
     type Arguments = ();
 
     async fn pre_start(&self, me: Me, (): ()) -> Result<HealthMonitorState, ActorProcessingErr> {
-        self.address.bind(me.clone());
-        send_self_after(&me, Duration::ZERO, HealthMessage::Tick);
+        me.send_after(Duration::ZERO, HealthMessage::Tick);
         let actors = self.actors.iter().map(|actor| (actor.name.clone(), actor.priority));
         let board = HealthBoard::new(self.config, actors);
         Ok(HealthMonitorState { board, batches: Vec::new(), members_due: Moment::ORIGIN })
@@ -271,15 +265,15 @@ impl Actor for HealthMonitor {
     async fn handle(
         &self,
         me: Me,
-        mail: Self::Msg,
+        message: Self::Msg,
         shell: &mut HealthMonitorState,
     ) -> Result<(), ActorProcessingErr> {
-        match mail.open() {
+        match message {
             HealthMessage::Tick => {
                 let due = shell.board.due(self.clock.now());
                 self.check(&me, &mut shell.board, &due);
                 self.look_at_members(&me, shell);
-                send_self_after(&me, TICK, HealthMessage::Tick);
+                me.send_after(TICK, HealthMessage::Tick);
             }
             HealthMessage::Checked(outcomes) => self.checked(&me, shell, outcomes),
             HealthMessage::Late(index, pong) => {
@@ -324,11 +318,11 @@ impl Actor for HealthMonitor {
                 }
                 self.summarise(shell);
             }
-            HealthMessage::Ping(ping, reply) => {
-                let health = shell.board.own(self.clock.now());
-                answer(self.address.name(), &*self.clock, &ping, health, reply);
-            }
         }
         Ok(())
+    }
+
+    async fn health(&self, shell: &mut HealthMonitorState) -> HealthCheckResult {
+        shell.board.own(self.clock.now())
     }
 }

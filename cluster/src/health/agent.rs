@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use crate::actor::{Actor, SelfRef};
+use ractor::ActorProcessingErr;
 
-use super::message::{HealthMessage, RecoveryMessage, answer};
-use super::ping::HealthCheckResult;
+use super::message::{HealthMessage, RecoveryMessage};
 use super::recovery::{Effect, Input, Recovery, RecoveryConfig};
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};
-use crate::mailbox::{Address, Mail, send_self_after};
+use crate::mailbox::Address;
 use crate::port::RestartRequester;
 
 /// Interval at which patience and deadlines are checked.
@@ -19,8 +19,6 @@ const TICK: Duration = Duration::from_millis(250);
 /// Configuration and dependencies of the recovery agent.
 #[derive(Clone)]
 pub struct RecoveryAgent {
-    /// Address of this actor.
-    pub address: Address<RecoveryMessage>,
     /// Policy for restart requests.
     pub config: RecoveryConfig,
     /// The monitor whose results it receives, and which it supervises for silence.
@@ -33,7 +31,7 @@ pub struct RecoveryAgent {
     pub events: EventBus,
 }
 
-type Me = ActorRef<Mail<RecoveryMessage>>;
+type Me = SelfRef<RecoveryMessage>;
 
 impl RecoveryAgent {
     fn input(&self, me: &Me, recovery: &mut Recovery, input: Input) {
@@ -43,7 +41,7 @@ impl RecoveryAgent {
                     let (me, asking) = (me.clone(), self.restart_requester.restart(&actor, failures));
                     tokio::spawn(async move {
                         // The restart request has a deadline of its own.
-                        let _ = me.cast(Mail::to_self(RecoveryMessage::Answered(actor, asking.await)));
+                        me.cast(RecoveryMessage::Answered(actor, asking.await));
                     });
                 }
                 Effect::Escalate(actor, failures) => {
@@ -61,26 +59,25 @@ impl RecoveryAgent {
 }
 
 impl Actor for RecoveryAgent {
-    type Msg = Mail<RecoveryMessage>;
+    type Msg = RecoveryMessage;
     type State = Recovery;
     type Arguments = ();
 
     async fn pre_start(&self, me: Me, (): ()) -> Result<Recovery, ActorProcessingErr> {
-        self.address.bind(me.clone());
-        send_self_after(&me, TICK, RecoveryMessage::Tick);
+        me.send_after(TICK, RecoveryMessage::Tick);
         Ok(Recovery::new(self.clock.now(), self.config, self.monitor.name().clone()))
     }
 
     async fn handle(
         &self,
         me: Me,
-        mail: Self::Msg,
+        message: Self::Msg,
         recovery: &mut Recovery,
     ) -> Result<(), ActorProcessingErr> {
-        match mail.open() {
+        match message {
             RecoveryMessage::Tick => {
                 self.input(&me, recovery, Input::Tick);
-                send_self_after(&me, TICK, RecoveryMessage::Tick);
+                me.send_after(TICK, RecoveryMessage::Tick);
             }
             RecoveryMessage::Found(found) => {
                 for health in found {
@@ -97,9 +94,6 @@ impl Actor for RecoveryAgent {
                 self.input(&me, recovery, Input::Answered(actor, remedy));
             }
             RecoveryMessage::Shutdown => self.input(&me, recovery, Input::Shutdown),
-            RecoveryMessage::Ping(ping, reply) => {
-                answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
-            }
         }
         Ok(())
     }

@@ -1,15 +1,13 @@
 //! Defines the messages of the health monitor and the recovery agent, and answers pings.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ractor::RpcReplyPort;
 
-use super::ping::{HealthCheckResult, PingMessage, PongMessage};
 use super::recovery::Stage;
 use super::state::{ActorHealth, CheckOutcome, Trends};
-use crate::clock::Clock;
 use crate::id::{ActorName, NodeId};
+use crate::ping::PongMessage;
 
 /// Messages of the health monitor.
 pub enum HealthMessage {
@@ -31,8 +29,6 @@ pub enum HealthMessage {
     Members(Vec<MemberReading>),
     /// The node shuts down, for this reason: an actor that stops now has not failed.
     Shutdown(String),
-    /// Health check of the monitor itself.
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
 /// Messages of the recovery agent.
@@ -45,8 +41,6 @@ pub enum RecoveryMessage {
     Answered(ActorName, crate::port::RestartOutcome),
     /// The node shuts down: no further restarts.
     Shutdown,
-    /// Health check of the agent itself.
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
 /// State of another member at one moment.
@@ -58,23 +52,4 @@ pub struct MemberReading {
     pub healthy: bool,
     /// Time since its last response; `None` if there was none, or the member is lost.
     pub silence: Option<Duration>,
-}
-
-/// Answers `ping` on behalf of an actor of this node with its own health.
-pub fn answer(
-    name: &ActorName,
-    clock: &dyn Clock,
-    ping: &PingMessage,
-    status: HealthCheckResult,
-    reply: RpcReplyPort<PongMessage>,
-) {
-    // The caller may have timed out, which is no error here.
-    let _ = reply.send(PongMessage {
-        ping_id: ping.id,
-        timestamp: clock.wall(),
-        source: name.to_string(),
-        incarnation: ping.incarnation,
-        status,
-        metadata: BTreeMap::new(),
-    });
 }

@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ping::HealthStatus;
 use crate::clock::Moment;
 use crate::config::{FieldError, require, require_between};
 use crate::id::ActorName;
+use crate::ping::HealthStatus;
 use crate::port::RestartOutcome;
 
 /// Policy for restart requests of silent actors.

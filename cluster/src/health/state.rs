@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use super::config::HealthConfig;
 use super::message::MemberReading;
-use super::ping::{HealthCheckResult, HealthStatus, PongMessage};
 use super::recovery::Stage;
 use super::status::{HealthRecord, Signal};
 use super::trend::{Summary, Trend, node_score};
 use crate::clock::Moment;
 use crate::id::{ActorName, ActorPriority, Incarnation, NodeId};
+use crate::ping::{HealthCheckResult, HealthStatus, PongMessage};
 
 /// The first checks of all non-critical actors spread over this time.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);

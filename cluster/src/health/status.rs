@@ -12,7 +12,7 @@
 //! [`Thresholds::healthy_after`] consecutive good ones; the first answer of an incarnation counts at once. ³ A busy
 //! actor, or one that is behind, is still recovering: it has not answered yet. An actor that was told to stop stays so.
 
-use super::ping::HealthStatus;
+use crate::ping::HealthStatus;
 
 /// Numbers of checks that change a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,9 +8,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::ping::HealthStatus;
 use crate::clock::Moment;
 use crate::id::ActorPriority;
+use crate::ping::HealthStatus;
 
 /// Maximum number of samples kept per source.
 pub const SAMPLES_MAX: usize = 64;

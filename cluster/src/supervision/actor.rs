@@ -9,10 +9,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::actor::{Actor, SelfRef};
 use futures::FutureExt as _;
-use ractor::{
-    Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort, SpawnErr, SupervisionEvent,
-};
+use ractor::{ActorCell, ActorId, ActorProcessingErr, RpcReplyPort, SpawnErr, SupervisionEvent};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use super::child::{ChildKey, ChildPhase};
@@ -26,7 +25,6 @@ use super::restart_trace::Restarts;
 use super::spec::{ChildSpec, ExitChannel, Shutdown, SupervisorSpec};
 use super::state::{Effect, Input, SupervisorState};
 use crate::event::ClusterEvent;
-use crate::mailbox::{Mail, send_self_after};
 use crate::trace::{ParentSpan, TraceContext, within_sync};
 
 /// ractor's exit reason of a killed actor.
@@ -36,7 +34,7 @@ const KILLED_AT_START: &str = "Actor killed during startup";
 /// Maximum time to wait for a killed actor; one that does not yield to a kill cannot be ended.
 const KILL_GRACE: Duration = Duration::from_millis(200);
 
-type Me = ActorRef<Mail<SupervisorMessage>>;
+type Me = SelfRef<SupervisorMessage>;
 type Reply<T> = RpcReplyPort<Result<T, AdminError>>;
 
 /// Supervises the children of a [`SupervisorSpec`].
@@ -227,7 +225,7 @@ impl Supervisor {
                     spec.exit.start.cancel();
                 }
             }
-            Effect::Wake(wakeup, after) => send_self_after(me, after, SupervisorMessage::Wake(wakeup)),
+            Effect::Wake(wakeup, after) => me.send_after(after, SupervisorMessage::Wake(wakeup)),
             Effect::Tell(key, record) => self.tell(shell, key, *record),
             Effect::Halt(key, failure) => {
                 let name = shell.specs.get(&key).map_or(&shell.spec.name, ChildSpec::name);
@@ -261,7 +259,7 @@ impl Supervisor {
         let registered = self.register(shell, &spec, key);
         spec.exit.start.begin();
         shell.restarts.starting(key);
-        let cell = me.get_cell();
+        let cell = me.cell();
         let mut attempt = Box::pin(async move {
             registered?;
             attempt(spec, cell).await
@@ -271,14 +269,14 @@ impl Supervisor {
         let outcome = if is_dynamic { attempt.as_mut().now_or_never() } else { None };
         match outcome {
             Some(Ok(cell)) => return self.started(me, shell, key, cell),
-            Some(failed) => drop(me.cast(Mail::to_self(SupervisorMessage::Attempted(key, failed)))),
+            Some(failed) => me.cast(SupervisorMessage::Attempted(key, failed)),
             None => {
                 let me = me.clone();
                 let task = tokio::spawn(async move {
                     let outcome = attempt.await;
                     let cell = outcome.as_ref().ok().cloned();
                     // A supervisor that is ending does not read this; it awaits the task instead.
-                    let _ = me.cast(Mail::to_self(SupervisorMessage::Attempted(key, outcome)));
+                    me.cast(SupervisorMessage::Attempted(key, outcome));
                     cell
                 });
                 shell.attempts.insert(key, Attempt(task));
@@ -322,7 +320,7 @@ impl Supervisor {
             let has_ended = cell.wait(Some(deadline)).await.is_ok();
             let told = if has_ended { SupervisorMessage::Gone(key, id) } else { then };
             // A supervisor that is ending waits for its children itself.
-            let _ = me.cast(Mail::to_self(told));
+            me.cast(told);
         });
         waiting.abort_handle()
     }
@@ -582,7 +580,7 @@ impl Supervisor {
             self.decide(shell, Input::Command(key, Command::Start)).map_err(refused)?;
             let named = |failure: Failure| failure.in_words(format!("child {name} {}", failure.message()));
             self.register(shell, &spec, key).map_err(named)?;
-            let cell = self.boot_child(spec, me.get_cell()).await.map_err(named)?;
+            let cell = self.boot_child(spec, me.cell()).await.map_err(named)?;
             self.started(me, shell, key, cell);
         }
         Ok(())
@@ -649,7 +647,7 @@ impl Waiting {
 }
 
 impl Actor for Supervisor {
-    type Msg = Mail<SupervisorMessage>;
+    type Msg = SupervisorMessage;
     type State = SupervisorActorState;
     type Arguments = SupervisorSpec;
 
@@ -682,7 +680,6 @@ impl Actor for Supervisor {
             self.close(&shell, true);
             return Err(NotBooted(failure).into());
         }
-        shell.spec.address.bind(me);
         self.context.root_runs(&shell.spec.name);
         Ok(shell)
     }
@@ -690,10 +687,10 @@ impl Actor for Supervisor {
     async fn handle(
         &self,
         me: Me,
-        mail: Self::Msg,
+        message: Self::Msg,
         shell: &mut SupervisorActorState,
     ) -> Result<(), ActorProcessingErr> {
-        match mail.open() {
+        match message {
             SupervisorMessage::Attempted(key, outcome) => {
                 shell.unheard -= 1;
                 shell.attempts.remove(&key);
@@ -803,7 +800,7 @@ impl Actor for Supervisor {
         self.stop_children(shell).await;
         // Children that started so late that their outcome was never handled.
         let late = Some("its supervisor stops".to_owned());
-        me.stop_children_and_wait(late, Some(KILL_GRACE)).await;
+        me.cell().stop_children_and_wait(late, Some(KILL_GRACE)).await;
         shell.state().ended();
         self.close(shell, false);
         Ok(())

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ractor::RpcReplyPort;
 use ractor::concurrency::JoinHandle;
-use ractor::{Actor, RpcReplyPort};
 
 use super::actor::{Supervisor, start_failure};
 use super::command::Command;
@@ -15,10 +15,11 @@ use super::failure::{ActorFailureType, Failure};
 use super::message::{AdminError, ChildCounts, ChildInfo, Report, SupervisorMessage};
 use super::spec::{ChildSpec, RestartType, Shutdown, SupervisorSpec};
 use super::strategy::{ExponentialBackoffConfig, RestartStrategy};
-use super::supervised_actor::HandlerLimits;
+use super::supervised_actor::{HandlerLimits, spawn};
+use crate::actor::Actor;
 use crate::config::{FieldError, require, require_between};
 use crate::id::{ActorName, ActorPriority, ActorType, Tag};
-use crate::mailbox::{Address, CallError, Mail};
+use crate::mailbox::{Address, CallError};
 use crate::registry::Profile;
 
 /// Maximum time an administrative call waits: enough for a stop and a start with their longest usual deadlines.
@@ -113,8 +114,8 @@ impl EnhancedSupervision {
     /// Starts a supervisor without a parent. The join handle completes when it ends.
     pub async fn start(spec: SupervisorSpec, context: Context) -> Result<(Self, JoinHandle<()>), String> {
         let (name, address) = (format!("{}/{}", context.prefix, spec.name), spec.address.clone());
-        let (_, ended) =
-            Actor::spawn(Some(name), Supervisor::new(context.clone()), spec).await.map_err(start_failure)?;
+        let root = Supervisor::new(context.clone());
+        let (_, ended) = spawn(Some(name), &address, root, spec).await.map_err(start_failure)?;
         Ok((Self { address, context }, ended))
     }
 
@@ -135,32 +136,26 @@ impl EnhancedSupervision {
 
     /// Starts an actor under this supervisor. `factory` returns a new actor and its arguments for every start; the
     /// returned address stays the same for every incarnation.
-    pub async fn spawn_supervised<A, M>(
+    pub async fn spawn_supervised<A: Actor>(
         &self,
         config: SupervisedActorConfig,
         factory: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
-    ) -> Result<Address<M>, AdminError>
-    where
-        A: Actor<Msg = Mail<M>>,
-        M: Send + 'static,
-    {
+    ) -> Result<Address<A::Msg>, AdminError> {
         config.validate()?;
         let address = Address::new(config.name.clone(), config.mailbox);
-        let bound = address.clone();
-        let mut limits = HandlerLimits::default().started(move |actor| bound.bind(actor));
+        let mut limits = HandlerLimits::default();
         if let Some(refusals) = config.overflow_after {
-            limits = limits.overflow(address.clone(), refusals);
+            limits = limits.overflow(refusals);
         }
         if let Some(deadline) = config.handler_deadline {
-            limits = limits.deadline(move |_| Some(deadline));
+            limits = limits.deadline(deadline);
         }
         let profile = config.profile(ActorType::of::<A>());
-        let mut child = ChildSpec::watched(&self.context.prefix, &config.name, limits, factory)
+        let mut child = ChildSpec::limited(&self.context, &address, limits, factory)
             .restart(config.restart)
             .strategy(config.strategy)
             .priority(config.priority)
             .start_deadline(config.start_deadline)
-            .reached_at(&address)
             .shutdown(match config.stop_deadline {
                 Duration::ZERO => Shutdown::BrutalKill,
                 deadline => Shutdown::Within(deadline),

@@ -5,34 +5,27 @@ use std::sync::Arc;
 use super::panic::PanicSlot;
 use crate::event::EventBus;
 use crate::id::ActorName;
-use crate::mailbox::Mail;
 use crate::trace::{ParentSpan, SpanBuilder, SpanGuard, SpanKind, TraceContext, span_id};
 
-/// Reads the parent span from a message.
-type CauseOf<M> = fn(&M) -> Option<ParentSpan>;
-
-/// Creates spans for the messages of one actor.
-pub(super) struct Traced<M> {
+/// Makes the spans of one actor.
+pub(super) struct Traced {
     actor: ActorName,
     events: EventBus,
-    cause_of: CauseOf<M>,
 }
 
-impl<M: Send + 'static> Traced<Mail<M>> {
-    pub(super) fn new(actor: ActorName, events: EventBus) -> Self {
-        Self { actor, events, cause_of: Mail::cause }
+impl Traced {
+    /// Spans of the actor `name`, if traces are on.
+    pub(super) fn of(name: &ActorName, events: &EventBus) -> Option<Self> {
+        events.tracer().is_on().then(|| Self { actor: name.clone(), events: events.clone() })
     }
-}
 
-impl<M> Traced<M> {
-    /// The parent span for the handler of `message`, and the span to record. A message from another member gets no span
-    /// here: its actor creates one, because only the actor knows the meaning of the message.
+    /// The parent of what the handler of a message caused by `cause` does, and the span of handling it. A message of
+    /// another member gets no span here: its actor makes one, because it knows what the message means.
     pub(super) fn begin(
         &self,
-        message: &M,
+        cause: Option<ParentSpan>,
         slot: &Arc<PanicSlot>,
     ) -> (Option<ParentSpan>, Option<SpanGuard>) {
-        let cause = (self.cause_of)(message);
         let Some(cause) = cause.filter(|cause| !cause.is_remote && self.events.tracer().is_on()) else {
             slot.set_cause(cause.map_or_else(TraceContext::default, |cause| cause.context));
             return (cause.and_then(ParentSpan::handed_on), None);

@@ -54,5 +54,5 @@ pub use restart_requester::TreeRestartRequester;
 pub use slot::{SlotReader, SlotTiming};
 pub use spec::{AutoShutdown, ChildSpec, RestartType, Shutdown, SupervisionStrategy, SupervisorSpec};
 pub use strategy::{ExponentialBackoffConfig, FixedDelayConfig, RestartStrategy};
-pub use supervised_actor::HandlerLimits;
+pub use supervised_actor::{HandlerLimits, spawn};
 pub use tree::TreeReader;

@@ -1,23 +1,26 @@
 //! Specifications of children and supervisors, as data.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use ractor::concurrency::JoinHandle;
-use ractor::{Actor, ActorCell, ActorStatus, SpawnErr};
+use ractor::{ActorCell, ActorStatus, SpawnErr};
 
 use super::actor::Supervisor;
 use super::context::Context;
 use super::escalation::EscalationTable;
 use super::failure::Failure;
+use super::handling::Traced;
 use super::intensity::{RestartIntensity, SlotBudget};
 use super::message::SupervisorMessage;
 use super::panic::PanicSlot;
 use super::start_cancellation::StartCancellation;
 use super::strategy::RestartStrategy;
-use super::supervised_actor::{HandlerLimits, SupervisedActor};
+use super::supervised_actor::{HandlerLimits, ShellConfig, SupervisedActor};
+use crate::actor::Actor;
 use crate::config::{FieldError, require};
 use crate::id::{ActorName, ActorPriority, ActorType, Tag};
 use crate::mailbox::{Address, AnyAddress};
@@ -211,59 +214,101 @@ impl LastIncarnation {
 }
 
 impl ChildSpec {
-    /// A permanent worker that is restarted immediately. `make` returns a new actor and its arguments for every start.
-    /// The actor's ractor name is `prefix/name`, because ractor's name registry is global to the process.
+    /// A permanent worker that is restarted at once, reached at `address`, whose name is its name. `make` gives a fresh
+    /// actor and its arguments for every start.
     pub fn worker<A: Actor>(
-        prefix: &str,
-        name: &ActorName,
+        context: &Context,
+        address: &Address<A::Msg>,
         make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
     ) -> Self {
-        Self::watched(prefix, name, HandlerLimits::default(), make)
+        Self::limited(context, address, HandlerLimits::default(), make)
     }
 
-    /// Like [`Self::worker`], with deadlines for its handlers and limits for its mailbox.
-    pub fn watched<A: Actor>(
-        prefix: &str,
-        name: &ActorName,
+    /// The same, with limits for its handlers and its mailbox.
+    pub fn limited<A: Actor>(
+        context: &Context,
+        address: &Address<A::Msg>,
         limits: HandlerLimits<A::Msg>,
         make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
     ) -> Self {
-        Self::build(prefix, name, limits, Arc::default(), make)
+        let traced = Traced::of(address.name(), &context.events);
+        Self::build(context, address, limits, traced, Arc::default(), make)
     }
 
     /// A permanent supervisor with its own children, in the tier of `spec`.
     pub fn supervisor(spec: SupervisorSpec, context: Context) -> Self {
-        let (name, priority, address) = (spec.name.clone(), spec.priority, spec.address.any());
+        let (priority, address) = (spec.priority, spec.address.clone());
         let start_deadline = spec.start_deadline();
         let exit = Arc::new(ExitChannel::default());
-        let (prefix, left) = (context.prefix.clone(), exit.clone());
-        let make = move || (Supervisor::raising_to(context.clone(), left.clone()), spec.clone());
-        let worker = Self::build(&prefix, &name, HandlerLimits::default(), exit, make);
+        let (left, given) = (exit.clone(), context.clone());
+        let make = move || (Supervisor::raising_to(given.clone(), left.clone()), spec.clone());
+        let worker = Self::build(&context, &address, HandlerLimits::default(), None, exit, make);
         let policy = Arc::new(ChildPolicy { is_supervisor: true, priority, ..(*worker.policy).clone() });
         // Each of its children has a deadline, including those added later.
-        Self { policy, start_deadline, shutdown: Shutdown::Infinity, address: Some(address), ..worker }
+        Self { policy, start_deadline, shutdown: Shutdown::Infinity, ..worker }
     }
 
     fn build<A: Actor>(
-        prefix: &str,
-        name: &ActorName,
+        context: &Context,
+        address: &Address<A::Msg>,
         limits: HandlerLimits<A::Msg>,
+        traced: Option<Traced>,
         exit: Arc<ExitChannel>,
         make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
     ) -> Self {
-        let full_name = format!("{prefix}/{name}");
-        let limits = Arc::new(limits.reporting_to(exit.panic.clone()));
+        // ractor's registry of names spans the process.
+        let full_name = format!("{}/{}", context.prefix, address.name());
+        let config = Arc::new(ShellConfig {
+            address: address.clone(),
+            limits,
+            panic: exit.panic.clone(),
+            traced,
+            clock: context.clock.clone(),
+            refused_before: AtomicU64::new(0),
+        });
         let last = LastIncarnation::default();
         let start: Starter = Arc::new(move |supervisor| {
             let (actor, arguments) = make();
-            let guarded = SupervisedActor::new(actor, limits.clone());
+            let shell = SupervisedActor::new(actor, config.clone());
             let (name, last) = (full_name.clone(), last.clone());
             Box::pin(async move {
                 last.see_off().await;
-                let (child, task) = Actor::spawn_linked(Some(name), guarded, arguments, supervisor).await?;
+                let (child, task) =
+                    ractor::Actor::spawn_linked(Some(name), shell, arguments, supervisor).await?;
                 Ok(last.remember(child.get_cell(), task).await)
             })
         });
+        Self::started_by(address.name(), Some(address.any()), ActorType::of::<A>(), exit, start)
+    }
+
+    /// A permanent worker that is written for ractor itself, such as a remotable actor: it has no address, no health
+    /// checks, no limits, and its panics are known by their text only.
+    pub fn ractor<A: ractor::Actor>(
+        context: &Context,
+        name: &ActorName,
+        make: impl Fn() -> (A, A::Arguments) + Send + Sync + 'static,
+    ) -> Self {
+        let full_name = format!("{}/{name}", context.prefix);
+        let last = LastIncarnation::default();
+        let start: Starter = Arc::new(move |supervisor| {
+            let ((actor, arguments), name, last) = (make(), full_name.clone(), last.clone());
+            Box::pin(async move {
+                last.see_off().await;
+                let (child, task) =
+                    ractor::Actor::spawn_linked(Some(name), actor, arguments, supervisor).await?;
+                Ok(last.remember(child.get_cell(), task).await)
+            })
+        });
+        Self::started_by(name, None, ActorType::of::<A>(), Arc::default(), start)
+    }
+
+    fn started_by(
+        name: &ActorName,
+        address: Option<AnyAddress>,
+        actor_type: ActorType,
+        exit: Arc<ExitChannel>,
+        start: Starter,
+    ) -> Self {
         let policy = ChildPolicy {
             name: name.clone(),
             restart: RestartType::Permanent,
@@ -278,8 +323,8 @@ impl ChildSpec {
             policy: Arc::new(policy),
             start_deadline: WORKER_START_DEADLINE,
             shutdown: WORKER_SHUTDOWN,
-            profile: Arc::new(Profile::new(ActorType::of::<A>())),
-            address: None,
+            profile: Arc::new(Profile::new(actor_type)),
+            address,
             start,
             exit,
         }
@@ -358,13 +403,6 @@ impl ChildSpec {
     #[must_use]
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         Arc::make_mut(&mut self.profile).metadata.insert(key.into(), value.into());
-        self
-    }
-
-    /// Sets the address that the registry hands out.
-    #[must_use]
-    pub fn reached_at<M: Send + 'static>(mut self, address: &Address<M>) -> Self {
-        self.address = Some(address.any());
         self
     }
 

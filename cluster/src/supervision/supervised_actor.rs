@@ -1,103 +1,110 @@
-//! Wraps every supervised actor: its panics are captured, its handlers have deadlines, and an actor whose mailbox
-//! overflows fails instead of falling further behind.
+//! The shell around every actor: unwraps the mailbox's envelope, binds the address, answers health checks, applies
+//! handler deadlines and the overflow limit, carries the trace, and has panics leave a report.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ractor::message::SerializedMessage;
-use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::concurrency::JoinHandle;
+use ractor::{ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
 use super::failure::ActorFailureType;
 use super::handling::Traced;
 use super::panic::{PanicSlot, watched};
-use crate::event::EventBus;
-use crate::id::ActorName;
-use crate::mailbox::{Mail, MailboxStats};
+use crate::actor::{Actor, SelfRef};
+use crate::clock::{Clock, SystemClock};
+#[cfg(feature = "fault-injection")]
+use crate::mailbox::Fault;
+use crate::mailbox::{Address, MailboxMessage, MailboxStats};
+use crate::ping::{HealthCheckResult, PingMessage, PongMessage};
 use crate::trace::within;
 
-/// Deadline of the handler for a message; `None` for no deadline.
-pub type Deadline<M> = Arc<dyn Fn(&M) -> Option<Duration> + Send + Sync>;
+/// The longest a handler may take over this message; `None` for no limit.
+type DeadlineOf<M> = Arc<dyn Fn(&M) -> Option<Duration> + Send + Sync>;
 
-/// Limits and observations of an actor's handlers, besides its panics. By default there are none.
+/// Limits of an actor's handlers. By default there are none.
 pub struct HandlerLimits<M> {
-    slot: Arc<PanicSlot>,
-    deadline: Option<Deadline<M>>,
-    overflow: Option<Overflow>,
-    started: Option<Started<M>>,
-    is_hang: Option<fn(&M) -> bool>,
-    traced: Option<Traced<M>>,
-}
-
-type Started<M> = Box<dyn Fn(ActorRef<M>) + Send + Sync>;
-
-struct Overflow {
-    mailbox: Arc<dyn MailboxStats>,
-    refusals_max: u64,
-    /// Rejected messages when this incarnation started.
-    before: AtomicU64,
+    deadline: Option<Duration>,
+    deadline_of: Option<DeadlineOf<M>>,
+    refusals_max: Option<u64>,
 }
 
 impl<M> Default for HandlerLimits<M> {
     fn default() -> Self {
-        Self {
-            slot: Arc::default(),
-            deadline: None,
-            overflow: None,
-            started: None,
-            is_hang: None,
-            traced: None,
-        }
+        Self { deadline: None, deadline_of: None, refusals_max: None }
     }
 }
 
 impl<M> HandlerLimits<M> {
-    /// Handlers that exceed `deadline` fail with [`ActorFailureType::Timeout`] at their next await; a loop that never
-    /// yields cannot be interrupted.
+    /// A handler that takes longer than `deadline` fails with [`ActorFailureType::Timeout`], at its next await: nothing
+    /// interrupts a loop that never yields.
     #[must_use]
-    pub fn deadline(mut self, deadline: impl Fn(&M) -> Option<Duration> + Send + Sync + 'static) -> Self {
-        self.deadline = Some(Arc::new(deadline));
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline: Some(deadline), ..self }
+    }
+
+    /// The same, by message; what has no deadline here has the common one.
+    #[must_use]
+    pub fn deadline_of(mut self, deadline: impl Fn(&M) -> Option<Duration> + Send + Sync + 'static) -> Self {
+        self.deadline_of = Some(Arc::new(deadline));
         self
     }
 
-    /// An incarnation whose `mailbox` rejected more than `refusals_max` messages fails with
-    /// [`ActorFailureType::MailboxOverflow`] after the current message. The waiting messages are dropped with the
-    /// actor; until then, the mailbox rejects the newest messages.
+    /// An incarnation whose mailbox refused more than `refusals_max` messages fails with
+    /// [`ActorFailureType::MailboxOverflow`] after the message at hand. What waited is dropped with it; the mailbox
+    /// itself refuses the newest.
     #[must_use]
-    pub fn overflow(mut self, mailbox: impl MailboxStats + 'static, refusals_max: u64) -> Self {
-        self.overflow =
-            Some(Overflow { mailbox: Arc::new(mailbox), refusals_max, before: AtomicU64::new(0) });
-        self
+    pub fn overflow(self, refusals_max: u64) -> Self {
+        Self { refusals_max: Some(refusals_max), ..self }
     }
+}
 
-    /// Calls `started` for every incarnation, after its `pre_start` succeeded and before it handles a message.
-    #[must_use]
-    pub fn started(mut self, started: impl Fn(ActorRef<M>) + Send + Sync + 'static) -> Self {
-        self.started = Some(Box::new(started));
-        self
-    }
+/// What the shells of one child's incarnations share.
+pub(super) struct ShellConfig<M> {
+    pub(super) address: Address<M>,
+    pub(super) limits: HandlerLimits<M>,
+    pub(super) panic: Arc<PanicSlot>,
+    pub(super) traced: Option<Traced>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Messages refused before this incarnation started.
+    pub(super) refused_before: AtomicU64,
+}
 
-    pub(super) fn reporting_to(mut self, slot: Arc<PanicSlot>) -> Self {
-        self.slot = slot;
-        self
+impl<M: Send + 'static> ShellConfig<M> {
+    fn deadline(&self, message: &MailboxMessage<M>) -> Option<Duration> {
+        let by_message = match (message, &self.limits.deadline_of) {
+            (MailboxMessage::User(mail), Some(deadline_of)) => deadline_of(mail.peek()),
+            _ => None,
+        };
+        by_message.or(self.limits.deadline)
     }
 
     fn check_mailbox(&self) -> Result<(), ActorProcessingErr> {
-        let Some(overflow) = &self.overflow else { return Ok(()) };
-        let refused = overflow.mailbox.refused() - overflow.before.load(Ordering::Relaxed);
-        if refused <= overflow.refusals_max {
+        let Some(refusals_max) = self.limits.refusals_max else { return Ok(()) };
+        if self.address.refused() - self.refused_before.load(Ordering::Relaxed) <= refusals_max {
             return Ok(());
         }
-        let (capacity, pending) = (overflow.mailbox.capacity(), overflow.mailbox.depth());
+        let (capacity, pending) = (self.address.capacity(), self.address.depth());
         Err(ActorFailureType::MailboxOverflow { capacity, pending }.into())
+    }
+
+    fn pong(&self, ping: &PingMessage, status: HealthCheckResult) -> PongMessage {
+        PongMessage {
+            ping_id: ping.id,
+            timestamp: self.clock.wall(),
+            source: self.address.name().to_string(),
+            incarnation: ping.incarnation,
+            status,
+            metadata: std::collections::BTreeMap::new(),
+        }
     }
 }
 
 /// A state that catches a panic of its own drop.
 ///
 /// ractor drops an actor's state where it handles the exit, for example inside the supervisor, which must not panic.
-pub struct Contained<S>(Option<S>);
+pub(crate) struct Contained<S>(Option<S>);
 
 impl<S> Drop for Contained<S> {
     fn drop(&mut self) {
@@ -121,93 +128,92 @@ async fn in_time(
     }
 }
 
-/// An actor with its limits. To ractor and to callers it behaves like the actor itself.
-pub struct SupervisedActor<A: Actor> {
+/// An actor in its shell: what ractor runs.
+pub(crate) struct SupervisedActor<A: Actor> {
     actor: A,
-    limits: Arc<HandlerLimits<A::Msg>>,
-}
-
-impl<M: Send + 'static> HandlerLimits<Mail<M>> {
-    /// Lets an injected fault hang a handler (an endless await). Deadlines apply to it as to any message.
-    #[must_use]
-    pub fn fault_injectable(mut self) -> Self {
-        self.is_hang = Some(Mail::is_hang);
-        self
-    }
-
-    /// Records spans for traced messages of the actor `name` on `events`, and passes the trace on to the messages that
-    /// the handler sends.
-    #[must_use]
-    pub fn traced(mut self, name: &ActorName, events: &EventBus) -> Self {
-        self.traced = events.tracer().is_on().then(|| Traced::new(name.clone(), events.clone()));
-        self
-    }
+    config: Arc<ShellConfig<A::Msg>>,
 }
 
 impl<A: Actor> SupervisedActor<A> {
-    /// Wraps `actor` with `limits`.
-    pub fn new(actor: A, limits: Arc<HandlerLimits<A::Msg>>) -> Self {
-        Self { actor, limits }
+    pub(super) fn new(actor: A, config: Arc<ShellConfig<A::Msg>>) -> Self {
+        Self { actor, config }
+    }
+
+    async fn open(
+        &self,
+        myself: SelfRef<A::Msg>,
+        message: MailboxMessage<A::Msg>,
+        state: &mut A::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            MailboxMessage::User(mail) => self.actor.receive(myself, mail, state).await,
+            MailboxMessage::Ping(ping, reply, slot) => {
+                drop(slot);
+                let status = self.actor.health(state).await;
+                // A caller that gave up no longer listens.
+                let _ = reply.send(self.config.pong(&ping, status));
+                Ok(())
+            }
+            #[cfg(feature = "fault-injection")]
+            MailboxMessage::Fault(fault, slot) => {
+                drop(slot);
+                match fault {
+                    Fault::Panic(reason) => panic!("{reason}"),
+                    Fault::Hang => std::future::pending().await,
+                }
+            }
+        }
     }
 }
 
-impl<A: Actor> Actor for SupervisedActor<A> {
-    type Msg = A::Msg;
+impl<A: Actor> ractor::Actor for SupervisedActor<A> {
+    type Msg = MailboxMessage<A::Msg>;
     type State = Contained<A::State>;
     type Arguments = A::Arguments;
 
     async fn pre_start(
         &self,
-        me: ActorRef<A::Msg>,
+        me: ActorRef<Self::Msg>,
         arguments: A::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        if let Some(overflow) = &self.limits.overflow {
-            overflow.before.store(overflow.mailbox.refused(), Ordering::Relaxed);
-        }
-        let state = watched(self.limits.slot.clone(), self.actor.pre_start(me.clone(), arguments)).await?;
-        if let Some(started) = &self.limits.started {
-            started(me);
-        }
+        let config = &self.config;
+        config.refused_before.store(config.address.refused(), Ordering::Relaxed);
+        let starting = self.actor.pre_start(SelfRef::new(me.clone()), arguments);
+        let state = watched(config.panic.clone(), starting).await?;
+        config.address.bind(me);
         Ok(Contained(Some(state)))
     }
 
     async fn post_start(
         &self,
-        me: ActorRef<A::Msg>,
+        me: ActorRef<Self::Msg>,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
-        watched(self.limits.slot.clone(), self.actor.post_start(me, state)).await
+        watched(self.config.panic.clone(), self.actor.post_start(SelfRef::new(me), state)).await
     }
 
     async fn post_stop(
         &self,
-        me: ActorRef<A::Msg>,
+        me: ActorRef<Self::Msg>,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
-        watched(self.limits.slot.clone(), self.actor.post_stop(me, state)).await
+        watched(self.config.panic.clone(), self.actor.post_stop(SelfRef::new(me), state)).await
     }
 
     async fn handle(
         &self,
-        me: ActorRef<A::Msg>,
-        message: A::Msg,
+        me: ActorRef<Self::Msg>,
+        message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
-        let deadline = self.limits.deadline.as_ref().and_then(|deadline| deadline(&message));
-        let is_hang = self.limits.is_hang.is_some_and(|is_hang| is_hang(&message));
-        let traced = self.limits.traced.as_ref();
-        let (cause, span) = traced.map_or((None, None), |traced| traced.begin(&message, &self.limits.slot));
-        let handling = async {
-            if is_hang {
-                // An opened message no longer occupies a mailbox slot.
-                drop(message);
-                return std::future::pending().await;
-            }
-            watched(self.limits.slot.clone(), self.actor.handle(me, message, state)).await
-        };
+        let (config, deadline) = (&self.config, self.config.deadline(&message));
+        let traced = config.traced.as_ref();
+        let (cause, span) =
+            traced.map_or((None, None), |traced| traced.begin(message.cause(), &config.panic));
+        let handling = watched(config.panic.clone(), self.open(SelfRef::new(me), message, state));
         let outcome = if cause.is_some() {
             within(cause, in_time(deadline, handling)).await
         } else {
@@ -217,26 +223,42 @@ impl<A: Actor> Actor for SupervisedActor<A> {
             span.over(outcome.as_ref().err().map(ToString::to_string));
         }
         outcome?;
-        self.limits.check_mailbox()
-    }
-
-    async fn handle_serialized(
-        &self,
-        me: ActorRef<A::Msg>,
-        message: SerializedMessage,
-        state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
-        let Some(state) = &mut state.0 else { return Ok(()) };
-        watched(self.limits.slot.clone(), self.actor.handle_serialized(me, message, state)).await
+        config.check_mailbox()
     }
 
     async fn handle_supervisor_evt(
         &self,
-        me: ActorRef<A::Msg>,
+        me: ActorRef<Self::Msg>,
         event: SupervisionEvent,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
-        watched(self.limits.slot.clone(), self.actor.handle_supervisor_evt(me, event, state)).await
+        let handling = self.actor.handle_supervisor_evt(SelfRef::new(me), event, state);
+        watched(self.config.panic.clone(), handling).await
     }
+}
+
+/// Starts an actor that nobody supervises, under a name in ractor's registry if one is given: the root of a tree, or an
+/// actor of a test.
+///
+/// # Errors
+///
+/// If its `pre_start` fails, or the name is taken.
+pub async fn spawn<A: Actor>(
+    name: Option<String>,
+    address: &Address<A::Msg>,
+    actor: A,
+    arguments: A::Arguments,
+) -> Result<(ActorCell, JoinHandle<()>), SpawnErr> {
+    let config = ShellConfig {
+        address: address.clone(),
+        limits: HandlerLimits::default(),
+        panic: Arc::default(),
+        traced: None,
+        clock: Arc::new(SystemClock::default()),
+        refused_before: AtomicU64::new(0),
+    };
+    let shell = SupervisedActor::new(actor, Arc::new(config));
+    let (actor, ended) = ractor::Actor::spawn(name, shell, arguments).await?;
+    Ok((actor.get_cell(), ended))
 }

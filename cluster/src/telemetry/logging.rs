@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use crate::actor::{Actor, SelfRef};
+use ractor::ActorProcessingErr;
 
 use super::history::History;
 use super::message::LoggingMessage;
 use super::{EventReceiver, EventSubscription, forward};
-use crate::clock::Clock;
 use crate::event::{ClusterEvent, Recorded};
-use crate::health::HealthCheckResult;
-use crate::health::message::answer;
 use crate::id::NodeId;
-use crate::mailbox::{Address, Mail};
+use crate::mailbox::Address;
 use crate::trace::{ParentSpan, within_sync};
 
 /// Configuration of the logger.
@@ -24,8 +22,6 @@ pub struct LoggingActor {
     pub history: History,
     /// Name of this member, written to every line.
     pub node: NodeId,
-    /// Clock for health checks.
-    pub clock: Arc<dyn Clock>,
     /// Source of events.
     pub event_receiver: EventReceiver,
 }
@@ -51,26 +47,30 @@ impl LoggingActor {
 }
 
 impl Actor for LoggingActor {
-    type Msg = Mail<LoggingMessage>;
-    type State = EventSubscription;
+    type Msg = LoggingMessage;
+    type State = Option<EventSubscription>;
     type Arguments = ();
 
-    async fn pre_start(
+    async fn pre_start(&self, _: SelfRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
+        Ok(None)
+    }
+
+    async fn post_start(
         &self,
-        me: ActorRef<Self::Msg>,
-        (): (),
-    ) -> Result<EventSubscription, ActorProcessingErr> {
-        self.address.bind(me);
-        Ok(forward(&self.event_receiver, self.address.clone(), LoggingMessage::Event))
+        _: SelfRef<Self::Msg>,
+        subscription: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        *subscription = Some(forward(&self.event_receiver, self.address.clone(), LoggingMessage::Event));
+        Ok(())
     }
 
     async fn handle(
         &self,
-        _: ActorRef<Self::Msg>,
-        mail: Self::Msg,
-        _: &mut EventSubscription,
+        _: SelfRef<Self::Msg>,
+        message: Self::Msg,
+        _: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        match mail.open() {
+        match message {
             LoggingMessage::Event(heard, done) => {
                 match heard {
                     Ok(recorded) => self.remember(recorded),
@@ -83,9 +83,6 @@ impl Actor for LoggingActor {
             }
             LoggingMessage::History(reply) => {
                 let _ = reply.send(self.history.all());
-            }
-            LoggingMessage::Ping(ping, reply) => {
-                answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
             }
         }
         Ok(())

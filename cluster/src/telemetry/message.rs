@@ -6,7 +6,6 @@ use ractor::RpcReplyPort;
 
 use super::gauges::Asked;
 use crate::event::Recorded;
-use crate::health::{PingMessage, PongMessage};
 
 /// Message to the logger.
 pub enum LoggingMessage {
@@ -14,8 +13,6 @@ pub enum LoggingMessage {
     Event(Result<Arc<Recorded>, u64>, RpcReplyPort<()>),
     /// Asks for the stored events with their numbers, oldest first.
     History(RpcReplyPort<Vec<(u64, Arc<Recorded>)>>),
-    /// Health check of the actor itself.
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
 /// Message to the metrics collector.
@@ -24,6 +21,4 @@ pub enum MetricsMessage {
     Event(Result<Arc<Recorded>, u64>, RpcReplyPort<()>),
     /// Asks for all metrics in Prometheus' text format, given the readings of other actors.
     Render(Asked, RpcReplyPort<String>),
-    /// Health check of the actor itself.
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
 }

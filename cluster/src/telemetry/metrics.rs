@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::actor::{Actor, SelfRef};
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::ActorProcessingErr;
 
 use super::families::Families;
 use super::gauges::{Asked, Gauges, LinkReading, PEER_STATES, PeerReading, ReadGauges};
@@ -11,10 +12,8 @@ use super::message::MetricsMessage;
 use super::{EventReceiver, EventSubscription, forward};
 use crate::clock::Clock;
 use crate::event::ClusterEvent;
-use crate::health::HealthCheckResult;
-use crate::health::message::answer;
 use crate::id::NodeId;
-use crate::mailbox::{Address, Mail};
+use crate::mailbox::Address;
 
 /// Buckets around the 2 s slot time, in seconds.
 const INTERVAL_BUCKETS: [f64; 11] = [0.5, 1.0, 1.5, 1.8, 1.9, 1.95, 2.05, 2.1, 2.3, 3.0, 10.0];
@@ -621,26 +620,30 @@ pub struct MetricsActor {
 }
 
 impl Actor for MetricsActor {
-    type Msg = Mail<MetricsMessage>;
-    type State = EventSubscription;
+    type Msg = MetricsMessage;
+    type State = Option<EventSubscription>;
     type Arguments = ();
 
-    async fn pre_start(
+    async fn pre_start(&self, _: SelfRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
+        Ok(None)
+    }
+
+    async fn post_start(
         &self,
-        me: ActorRef<Self::Msg>,
-        (): (),
-    ) -> Result<EventSubscription, ActorProcessingErr> {
-        self.address.bind(me);
-        Ok(forward(&self.event_receiver, self.address.clone(), MetricsMessage::Event))
+        _: SelfRef<Self::Msg>,
+        subscription: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        *subscription = Some(forward(&self.event_receiver, self.address.clone(), MetricsMessage::Event));
+        Ok(())
     }
 
     async fn handle(
         &self,
-        _: ActorRef<Self::Msg>,
-        mail: Self::Msg,
-        _: &mut EventSubscription,
+        _: SelfRef<Self::Msg>,
+        message: Self::Msg,
+        _: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        match mail.open() {
+        match message {
             MetricsMessage::Event(heard, done) => {
                 match heard {
                     Ok(recorded) => self.metrics.observe(&recorded.event),
@@ -651,9 +654,6 @@ impl Actor for MetricsActor {
             MetricsMessage::Render(asked, reply) => {
                 self.metrics.show(&(self.gauges)(), &asked);
                 let _ = reply.send(self.metrics.families.render());
-            }
-            MetricsMessage::Ping(ping, reply) => {
-                answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
             }
         }
         Ok(())

@@ -109,13 +109,13 @@ fn forward<M: Send + 'static>(
 mod tests {
     use std::sync::Mutex as StdMutex;
 
-    use ractor::{Actor, ActorProcessingErr, ActorRef};
+    use crate::actor::{Actor, SelfRef};
+    use ractor::ActorProcessingErr;
 
     use super::*;
     use crate::clock::SystemClock;
     use crate::event::ClusterEvent;
     use crate::id::{ActorName, BlockHeight};
-    use crate::mailbox::Mail;
     use crate::supervision::{
         ChildSpec, Context, EnhancedSupervision, RestartIntensity, SlotBudget, SupervisorSpec,
     };
@@ -133,27 +133,31 @@ mod tests {
     }
 
     impl Actor for Fragile {
-        type Msg = Mail<Order>;
-        type State = EventSubscription;
+        type Msg = Order;
+        type State = Option<EventSubscription>;
         type Arguments = ();
 
-        async fn pre_start(
-            &self,
-            me: ActorRef<Self::Msg>,
-            (): (),
-        ) -> Result<EventSubscription, ActorProcessingErr> {
-            self.address.bind(me);
+        async fn pre_start(&self, _: SelfRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
             self.heard.lock().expect("not poisoned").push("starts".to_owned());
-            Ok(forward(&self.event_receiver, self.address.clone(), Order::Event))
+            Ok(None)
+        }
+
+        async fn post_start(
+            &self,
+            _: SelfRef<Self::Msg>,
+            subscription: &mut Self::State,
+        ) -> Result<(), ActorProcessingErr> {
+            *subscription = Some(forward(&self.event_receiver, self.address.clone(), Order::Event));
+            Ok(())
         }
 
         async fn handle(
             &self,
-            _: ActorRef<Self::Msg>,
-            mail: Self::Msg,
-            _: &mut EventSubscription,
+            _: SelfRef<Self::Msg>,
+            message: Self::Msg,
+            _: &mut Self::State,
         ) -> Result<(), ActorProcessingErr> {
-            let Order::Event(event, done) = mail.open();
+            let Order::Event(event, done) = message;
             let heard = match event {
                 Ok(recorded) => match &recorded.event {
                     ClusterEvent::RoundStarted { height, .. } if height.0 == 13 => panic!("unlucky"),
@@ -176,15 +180,14 @@ mod tests {
         let clock = Arc::new(SystemClock::default());
         let events = EventBus::new(clock.clone());
         let context = Context::new("poison", clock, events.clone());
-        let name = ActorName::literal("fragile");
         let heard = Arc::default();
         let fragile = Fragile {
-            address: Address::new(name.clone(), 16),
+            address: Address::new(ActorName::literal("fragile"), 16),
             event_receiver: EventReceiver::new(&events),
             heard,
         };
         let seen = fragile.heard.clone();
-        let child = ChildSpec::worker("poison", &name, move || (fragile.clone(), ()));
+        let child = ChildSpec::worker(&context, &fragile.address.clone(), move || (fragile.clone(), ()));
         let intensity = RestartIntensity { max_restarts: 20, within: Duration::from_hours(1) };
         let slot_budget = SlotBudget { max_missed: 10_000, within_slots: 1 };
         let spec = SupervisorSpec::new(ActorName::literal("root"), vec![child]);

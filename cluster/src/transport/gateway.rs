@@ -287,24 +287,30 @@ impl Actor for Gateway {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::actor::{Actor, SelfRef};
     use crate::mailbox::Mail;
+    use crate::supervision::spawn;
 
     /// Handles its first message for ever.
     struct Stuck;
 
     impl Actor for Stuck {
-        type Msg = Mail<u64>;
+        type Msg = u64;
         type State = ();
         type Arguments = ();
 
-        async fn pre_start(&self, _: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
+        async fn pre_start(&self, _: SelfRef<u64>, (): ()) -> Result<(), ActorProcessingErr> {
             Ok(())
         }
 
-        async fn handle(
+        async fn handle(&self, _: SelfRef<u64>, _: u64, (): &mut ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn receive(
             &self,
-            _: ActorRef<Self::Msg>,
-            _held: Self::Msg,
+            _: SelfRef<u64>,
+            _held: Mail<u64>,
             (): &mut (),
         ) -> Result<(), ActorProcessingErr> {
             std::future::pending().await
@@ -313,9 +319,8 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_sends_without_end_keeps_neither_the_others_nor_the_own_node_out() {
-        let (actor, _) = Actor::spawn(None, Stuck, ()).await.expect("it starts");
         let address: Address<u64> = Address::new(ActorName::literal("stuck"), 1_024);
-        address.bind(actor.clone());
+        let (actor, _) = spawn(None, &address, Stuck, ()).await.expect("it starts");
         let routes = Routes::default().to(&address, SHARE, codec::decode::<u64>, |_, number| number);
         let [flooder, other] = ["node-1", "node-2"].map(|name| NodeId::new(name).expect("a name"));
         let payload = codec::encode(&7u64).expect("small");
@@ -331,10 +336,9 @@ mod tests {
     #[tokio::test]
     async fn whatever_all_peers_send_the_own_node_is_heard() {
         for peers in [1, 3, 4, 12, 63] {
-            let (actor, _) = Actor::spawn(None, Stuck, ()).await.expect("it starts");
             let (slots, share) = mailbox(1_024, peers);
             let address: Address<u64> = Address::new(ActorName::literal("stuck"), slots);
-            address.bind(actor.clone());
+            let (actor, _) = spawn(None, &address, Stuck, ()).await.expect("it starts");
             let routes = Routes::default().to(&address, share, codec::decode::<u64>, |_, number| number);
             let payload = codec::encode(&7u64).expect("small");
             for peer in 0..peers {

@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::actor::{Actor, SelfRef};
 use ractor::rpc::CallResult;
-use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use ractor::{ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::config::LinkConfig;
 use super::duplicates::Duplicates;
@@ -20,10 +21,8 @@ use super::peer_channel::PeerChannel;
 use super::statistics::Count;
 use crate::clock::Clock;
 use crate::event::{ClusterEvent, EventBus};
-use crate::health::HealthCheckResult;
-use crate::health::message::answer;
 use crate::id::{ActorName, Incarnation, NodeId};
-use crate::mailbox::{Address, Mail, send_self_after};
+use crate::mailbox::Address;
 
 /// Interval at which dials and handshakes are checked.
 const TICK: Duration = Duration::from_millis(20);
@@ -34,8 +33,6 @@ pub type LinkWatcher = Arc<dyn Fn(&NodeId, bool) + Send + Sync>;
 /// Configuration and dependencies of a link actor.
 #[derive(Clone)]
 pub struct LinkActor {
-    /// Address of this actor.
-    pub address: Address<LinkMessage>,
     /// Channel to the peer.
     pub channel: Arc<PeerChannel>,
     /// Address where the peer listens.
@@ -120,13 +117,13 @@ impl LinkActor {
     }
 
     /// Tracks the session and sends [`LinkMessage::Closed`] to this actor when its connection ends.
-    fn follow(me: &ActorRef<Mail<LinkMessage>>, shell: &mut LinkActorState, session: Session) -> SessionId {
+    fn follow(me: &SelfRef<LinkMessage>, shell: &mut LinkActorState, session: Session) -> SessionId {
         let (id, connection, me) = (session.id(), session.connection.clone(), me.clone());
         if shell.sessions.insert(id, session).is_none() {
             tokio::spawn(async move {
                 connection.has_ended().await;
                 // The link actor may have stopped as well.
-                let _ = me.cast(Mail::to_self(LinkMessage::Closed(id)));
+                me.cast(LinkMessage::Closed(id));
             });
         }
         id
@@ -134,12 +131,7 @@ impl LinkActor {
 
     /// Asks the peer's gateway for the peer's incarnation; an answer proves that both the session and the connection
     /// under it work.
-    fn confirm(
-        &self,
-        me: &ActorRef<Mail<LinkMessage>>,
-        session: SessionId,
-        gateway: &ActorRef<GatewayMessage>,
-    ) {
+    fn confirm(&self, me: &SelfRef<LinkMessage>, session: SessionId, gateway: &ActorRef<GatewayMessage>) {
         let (me, gateway, deadline) = (me.clone(), gateway.clone(), self.config.handshake_timeout);
         tokio::spawn(async move {
             let outcome = match gateway.call(GatewayMessage::Incarnation, Some(deadline)).await {
@@ -148,22 +140,18 @@ impl LinkActor {
                 Ok(CallResult::SenderError) | Err(_) => Err("its gateway is gone".to_owned()),
             };
             // The link actor may have stopped meanwhile.
-            let _ = me.cast(Mail::to_self(LinkMessage::Confirmed { session, outcome }));
+            me.cast(LinkMessage::Confirmed { session, outcome });
         });
     }
 }
 
 impl Actor for LinkActor {
-    type Msg = Mail<LinkMessage>;
+    type Msg = LinkMessage;
     type State = LinkActorState;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<LinkActorState, ActorProcessingErr> {
-        self.address.bind(me.clone());
-        send_self_after(&me, Duration::ZERO, LinkMessage::Tick);
-        // The network actor stops the sessions of this actor's previous incarnation. Without a network actor there are
-        // none.
-        let _ = self.network.cast(NetworkMessage::LinkStarted(self.channel.peer().clone()));
+    async fn pre_start(&self, me: SelfRef<Self::Msg>, (): ()) -> Result<LinkActorState, ActorProcessingErr> {
+        me.send_after(Duration::ZERO, LinkMessage::Tick);
         Ok(LinkActorState {
             peer: PeerLink::new(self.dials, &self.config, self.clock.now(), rand::random()),
             sessions: HashMap::new(),
@@ -172,15 +160,26 @@ impl Actor for LinkActor {
         })
     }
 
+    async fn post_start(
+        &self,
+        _: SelfRef<Self::Msg>,
+        _: &mut LinkActorState,
+    ) -> Result<(), ActorProcessingErr> {
+        // The network actor stops the sessions of this actor's previous incarnation. Without a network actor there are
+        // none.
+        let _ = self.network.cast(NetworkMessage::LinkStarted(self.channel.peer().clone()));
+        Ok(())
+    }
+
     async fn handle(
         &self,
-        me: ActorRef<Self::Msg>,
-        mail: Self::Msg,
+        me: SelfRef<Self::Msg>,
+        message: Self::Msg,
         shell: &mut LinkActorState,
     ) -> Result<(), ActorProcessingErr> {
-        match mail.open() {
+        match message {
             LinkMessage::Tick => {
-                send_self_after(&me, TICK, LinkMessage::Tick);
+                me.send_after(TICK, LinkMessage::Tick);
                 if let Some(reason) = self.duplicates.halted() {
                     shell.sessions.values().for_each(|session| session.stop(reason));
                 }
@@ -196,7 +195,7 @@ impl Actor for LinkActor {
             LinkMessage::Shown { session, gateway } => {
                 let id = Self::follow(&me, shell, session);
                 shell.gateways.insert(gateway.get_id(), id);
-                me.get_cell().monitor(gateway.get_cell());
+                me.cell().monitor(gateway.get_cell());
                 self.confirm(&me, id, &gateway);
             }
             LinkMessage::Confirmed { session: id, outcome } => {
@@ -229,16 +228,13 @@ impl Actor for LinkActor {
                     last_loss: shell.peer.last_loss().to_owned(),
                 });
             }
-            LinkMessage::Ping(ping, reply) => {
-                answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
-            }
         }
         Ok(())
     }
 
     async fn handle_supervisor_evt(
         &self,
-        _: ActorRef<Self::Msg>,
+        _: SelfRef<Self::Msg>,
         event: SupervisionEvent,
         shell: &mut LinkActorState,
     ) -> Result<(), ActorProcessingErr> {

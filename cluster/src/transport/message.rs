@@ -10,7 +10,6 @@ use ractor_cluster::{NodeSessionMessage, RactorClusterMessage};
 use super::connection::Connection;
 use super::handshake::AuthenticatedPeer;
 use super::peer::{LinkPhase, SessionId};
-use crate::health::{PingMessage, PongMessage};
 use crate::id::{Incarnation, NodeId};
 
 /// Messages of a link actor.
@@ -28,7 +27,7 @@ pub enum LinkMessage {
     Opened {
         /// Number of the dial attempt.
         attempt: u64,
-        /// The new session.
+        /// Session that advertises the gateway.
         session: Session,
     },
     /// A session with the peer advertises the peer's gateway.
@@ -42,15 +41,13 @@ pub enum LinkMessage {
     Confirmed {
         /// Session on which the gateway was asked.
         session: SessionId,
-        /// Incarnation of the peer, or the reason for the failure.
+        /// Dial attempt of the link; `None` for an inbound connection.
         outcome: Result<Incarnation, String>,
     },
     /// The connection of a session has ended.
     Closed(SessionId),
     /// Asks for the link's status.
     Status(RpcReplyPort<LinkStatus>),
-    /// Health check of the actor itself.
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
 /// A session of `ractor_cluster` and the connection that carries it.
@@ -58,7 +55,7 @@ pub enum LinkMessage {
 pub struct Session {
     /// Actor of the session.
     pub actor: ActorRef<NodeSessionMessage>,
-    /// Connection that carries the session.
+    /// The authenticated connection.
     pub connection: Arc<Connection>,
 }
 
@@ -78,7 +75,7 @@ impl Session {
 /// Status of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkStatus {
-    /// Peer at the other end of the link.
+    /// Peer to connect to.
     pub peer: NodeId,
     /// Current phase of the link.
     pub phase: LinkPhase,
@@ -126,8 +123,6 @@ pub enum NetworkMessage {
     LinkStarted(NodeId),
     /// A session changed state.
     Session(SessionEvent, NodeServerSessionInformation),
-    /// Health check of the actor itself.
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
 /// Messages that `ractor_cluster` may deliver from other nodes.

@@ -11,7 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use crate::actor::{Actor, SelfRef};
+use ractor::{ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use ractor_cluster::node::{NodeConnectionMode, NodeServerSessionInformation};
 use ractor_cluster::{
     BoxRead, BoxWrite, ClusterBidiStream, IncomingEncryptionMode, NodeEventSubscription, NodeServer,
@@ -33,10 +34,8 @@ use super::rejection_log::RejectionLog;
 use super::tls;
 use crate::clock::{Clock, Moment};
 use crate::federation::Roster;
-use crate::health::HealthCheckResult;
-use crate::health::message::answer;
 use crate::id::NodeId;
-use crate::mailbox::{Address, Mail, send_self_after};
+use crate::mailbox::Address;
 
 /// Maximum frame size that `ractor_cluster` accepts, in bytes: it exchanges handshakes, pings and remotable actors.
 const CONTROL_FRAME_BYTES_MAX: u64 = 16 * 1024;
@@ -57,8 +56,6 @@ const REPLACE_DEADLINE: Duration = Duration::from_millis(500);
 /// Configuration and dependencies of the network actor.
 #[derive(Clone)]
 pub struct NetworkActor {
-    /// Address of this actor.
-    pub address: Address<NetworkMessage>,
     /// Members of the federation.
     pub roster: Roster,
     /// Listening socket; bound once per process, so that a restart of this actor does not lose the port.
@@ -138,12 +135,12 @@ impl ClusterBidiStream for ControlStream {
 }
 
 /// Forwards the node server's session events to the network actor.
-struct Subscription(ActorRef<Mail<NetworkMessage>>);
+struct Subscription(SelfRef<NetworkMessage>);
 
 impl Subscription {
     fn tell(&self, event: SessionEvent, session: NodeServerSessionInformation) {
         // Exempt from mailbox limits: a link would wait for a lost event. Fails only after the actor has stopped.
-        let _ = self.0.cast(Mail::to_self(NetworkMessage::Session(event, session)));
+        self.0.cast(NetworkMessage::Session(event, session));
     }
 }
 
@@ -205,7 +202,7 @@ impl NetworkActor {
             .with_max_inbound_frame_size(CONTROL_FRAME_BYTES_MAX)
     }
 
-    fn accept(&self, me: &ActorRef<Mail<NetworkMessage>>) -> AbortOnDrop {
+    fn accept(&self, me: &SelfRef<NetworkMessage>) -> AbortOnDrop {
         let (listener, handshaker, rejections) =
             (self.listener.clone(), self.handshaker.clone(), self.rejections.clone());
         let me = me.clone();
@@ -230,11 +227,7 @@ impl NetworkActor {
                         Ok(authenticated) => {
                             let authenticated = Box::new(authenticated);
                             // If the network actor has stopped, the connection is dropped.
-                            let _ = me.cast(Mail::to_self(NetworkMessage::Connected {
-                                authenticated,
-                                attempt: None,
-                                alone: false,
-                            }));
+                            me.cast(NetworkMessage::Connected { authenticated, attempt: None, alone: false });
                         }
                         Err(reason) => rejections.of_stranger(&from, &reason),
                     }
@@ -257,7 +250,7 @@ impl NetworkActor {
     /// keep the older one.
     fn connected(
         &self,
-        me: &ActorRef<Mail<NetworkMessage>>,
+        me: &SelfRef<NetworkMessage>,
         shell: &mut NetworkActorState,
         authenticated: AuthenticatedPeer,
         attempt: Option<u64>,
@@ -293,11 +286,11 @@ impl NetworkActor {
                     // If it does not end in time, the node server's election decides.
                     let _ = session.actor.stop_and_wait(None, Some(REPLACE_DEADLINE)).await;
                 }
-                let _ = me.cast(Mail::to_self(NetworkMessage::Connected {
+                me.cast(NetworkMessage::Connected {
                     authenticated: Box::new(authenticated),
                     attempt,
                     alone: true,
-                }));
+                });
             });
             return;
         }
@@ -334,7 +327,7 @@ impl NetworkActor {
     /// Asks the linked process whether it is still running. If it does not answer, it is a leftover from before a
     /// restart; if both answer, the elder keeps the link.
     fn settle(
-        me: &ActorRef<Mail<NetworkMessage>>,
+        me: &SelfRef<NetworkMessage>,
         duplicates: Duplicates,
         former: Arc<Connection>,
         mut authenticated: AuthenticatedPeer,
@@ -345,11 +338,11 @@ impl NetworkActor {
             let Some(instance) = authenticated.info.instance else { return };
             let Some(first) = duplicates.ask(&former, instance, REPLACE_DEADLINE).await else {
                 former.end("replaced by a new process");
-                let _ = me.cast(Mail::to_self(NetworkMessage::Connected {
+                me.cast(NetworkMessage::Connected {
                     authenticated: Box::new(authenticated),
                     attempt,
                     alone: true,
-                }));
+                });
                 return;
             };
             let second = authenticated.present(first.clone(), REPLACE_DEADLINE).await;
@@ -450,26 +443,25 @@ impl NetworkActor {
 }
 
 impl Actor for NetworkActor {
-    type Msg = Mail<NetworkMessage>;
+    type Msg = NetworkMessage;
     type State = NetworkActorState;
     type Arguments = ();
 
     async fn pre_start(
         &self,
-        me: ActorRef<Self::Msg>,
+        me: SelfRef<Self::Msg>,
         (): (),
     ) -> Result<NetworkActorState, ActorProcessingErr> {
         let mut servers = BTreeMap::new();
         for peer in self.roster.peers() {
             let server = self.node_server();
-            let (server, _) = Actor::spawn_linked(None, server, (), me.get_cell()).await?;
+            let (server, _) = ractor::Actor::spawn_linked(None, server, (), me.cell()).await?;
             let subscription = Box::new(Subscription(me.clone()));
             let id = "network".to_owned();
             server.cast(NodeServerMessage::SubscribeToEvents { id, subscription })?;
             servers.insert(peer.clone(), server);
         }
-        self.address.bind(me.clone());
-        send_self_after(&me, TICK, NetworkMessage::Tick);
+        me.send_after(TICK, NetworkMessage::Tick);
         Ok(NetworkActorState {
             servers,
             given: HashMap::new(),
@@ -482,13 +474,13 @@ impl Actor for NetworkActor {
 
     async fn handle(
         &self,
-        me: ActorRef<Self::Msg>,
-        mail: Self::Msg,
+        me: SelfRef<Self::Msg>,
+        message: Self::Msg,
         shell: &mut NetworkActorState,
     ) -> Result<(), ActorProcessingErr> {
-        match mail.open() {
+        match message {
             NetworkMessage::Tick => {
-                send_self_after(&me, TICK, NetworkMessage::Tick);
+                me.send_after(TICK, NetworkMessage::Tick);
                 let now = self.clock.now();
                 if now.since(shell.certificate_checked) >= CERTIFICATE_CHECK {
                     shell.certificate_checked = now;
@@ -521,7 +513,7 @@ impl Actor for NetworkActor {
                                 alone: false,
                             };
                             // The network actor may have been restarted; the link's own deadline then expires.
-                            let _ = me.cast(Mail::to_self(connected));
+                            me.cast(connected);
                         }
                         Err(unmet) => {
                             if let HandshakeError::Refused(reason) = &unmet {
@@ -539,16 +531,13 @@ impl Actor for NetworkActor {
                     .for_each(|session| session.stop("its link was restarted"));
             }
             NetworkMessage::Session(event, info) => self.session(shell, &event, info),
-            NetworkMessage::Ping(ping, reply) => {
-                answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
-            }
         }
         Ok(())
     }
 
     async fn handle_supervisor_evt(
         &self,
-        _: ActorRef<Self::Msg>,
+        _: SelfRef<Self::Msg>,
         event: SupervisionEvent,
         _: &mut NetworkActorState,
     ) -> Result<(), ActorProcessingErr> {
@@ -563,12 +552,12 @@ impl Actor for NetworkActor {
 
     async fn post_stop(
         &self,
-        me: ActorRef<Self::Msg>,
+        me: SelfRef<Self::Msg>,
         shell: &mut NetworkActorState,
     ) -> Result<(), ActorProcessingErr> {
         // ractor_cluster restarts actors that stop while their server runs; stopping the server first is orderly.
         let stop = shell.servers.values().map(|server| {
-            me.get_cell().unlink(server.get_cell());
+            me.cell().unlink(server.get_cell());
             server.stop_and_wait(None, Some(Duration::from_millis(500)))
         });
         futures::future::join_all(stop).await;

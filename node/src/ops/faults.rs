@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::extract::{Admitted, Body, NoQuery};
 use super::router::Ops;
-use super::view::{ClockRequest, DiskFaultRequest, FaultKind, FaultRequest, MisbehaviourRequest, Problem};
+use super::view::{ClockRequest, DiskFaultRequest, FaultRequest, MisbehaviourRequest, Problem};
 
 /// Extractor that requires `faults.enabled`.
 pub(super) struct Drilled;
@@ -48,9 +48,17 @@ pub(super) async fn inject_fault(
     _: NoQuery,
     Body(request): Body<FaultRequest>,
 ) -> Result<Response, Problem> {
-    let fault_targets = ops.context().addresses.fault_targets();
-    let Some(actor) = fault_targets.iter().find(|actor| actor.name().as_str() == request.actor) else {
-        let known: Vec<_> = fault_targets.iter().map(|actor| actor.name().as_str()).collect();
+    inject(&ops, &request)?;
+    Ok((StatusCode::ACCEPTED, Json(request)).into_response())
+}
+
+#[cfg(feature = "fault-injection")]
+fn inject(ops: &Ops, request: &FaultRequest) -> Result<(), Problem> {
+    use super::view::FaultKind;
+
+    let targets = ops.context().addresses.fault_targets();
+    let Some(actor) = targets.iter().find(|actor| actor.name().as_str() == request.actor) else {
+        let known: Vec<_> = targets.iter().map(|actor| actor.name().as_str()).collect();
         let detail = format!("field `actor` is {:?}; expected one of {}", request.actor, known.join(", "));
         return Err(Problem::new(StatusCode::NOT_FOUND, detail));
     };
@@ -59,8 +67,13 @@ pub(super) async fn inject_fault(
         FaultKind::Hang => actor.hang(),
         FaultKind::Kill => actor.kill(),
     };
-    outcome.map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
-    Ok((StatusCode::ACCEPTED, Json(request)).into_response())
+    outcome.map_err(|error| Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
+}
+
+/// `faults.enabled` is refused by a binary that is built without faults.
+#[cfg(not(feature = "fault-injection"))]
+fn inject(_: &Ops, _: &FaultRequest) -> Result<(), Problem> {
+    Err(Problem::new(StatusCode::FORBIDDEN, "this binary is built without fault injection"))
 }
 
 /// Make this member Byzantine, as fault injection

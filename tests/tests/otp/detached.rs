@@ -11,7 +11,7 @@ async fn detached(prefix: &str, shutdown: Shutdown) -> (Stage, Root, ScriptedAct
     let stage = Stage::new(prefix);
     let x = stage.puppet("x");
     let root = raise(&stage, OneForOne, 3, vec![stage.child(&x).shutdown(shutdown)]).await;
-    stage.cell("x").unlink(root.actor.get_cell());
+    stage.cell("x").unlink(root.actor.clone());
     (stage, root, x)
 }
 
@@ -55,7 +55,7 @@ async fn one_that_hangs_is_killed_at_its_deadline_and_one_that_is_restarted_by_h
     let stage = Stage::new("otp-detached-hangs");
     let x = stage.puppet("x").clinging();
     let root = raise(&stage, OneForOne, 3, vec![stage.child(&x).shutdown(Shutdown::Within(ms(500)))]).await;
-    stage.cell("x").unlink(root.actor.get_cell());
+    stage.cell("x").unlink(root.actor.clone());
     let origin = stage.context.clock.now();
     root.face.restart_child(x.address.name()).await.expect("it is killed, and starts again");
     assert_eq!(stage.context.clock.now().since(origin), ms(500));

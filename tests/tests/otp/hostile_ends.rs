@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use alys_cluster::actor::{Actor, SelfRef};
 use alys_cluster::clock::{Clock, SystemClock, WallTime};
 use alys_cluster::event::ClusterEvent;
-use alys_cluster::mailbox::{Address, Mail};
+use alys_cluster::mailbox::Address;
 use alys_cluster::port::ConsensusHalt;
 use alys_cluster::supervision::decision::Obstacle;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::ActorProcessingErr;
 
 use super::*;
 
@@ -87,7 +88,7 @@ impl Holder {
 
     fn child(&self, stage: &Stage) -> ChildSpec {
         let holder = self.clone();
-        ChildSpec::worker(&stage.context.prefix, self.address.name(), move || (holder.clone(), ()))
+        ChildSpec::worker(&stage.context, &self.address, move || (holder.clone(), ()))
     }
 
     async fn runs(&self, start: u32) {
@@ -100,23 +101,22 @@ impl Holder {
 }
 
 impl Actor for Holder {
-    type Msg = Mail<Order>;
+    type Msg = Order;
     type State = Hold;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Hold, ActorProcessingErr> {
+    async fn pre_start(&self, _: SelfRef<Self::Msg>, (): ()) -> Result<Hold, ActorProcessingErr> {
         self.starts.fetch_add(1, Ordering::SeqCst);
-        self.address.bind(me);
         Ok(Hold::new(self.treasure.clone(), self.drops))
     }
 
     async fn handle(
         &self,
-        me: ActorRef<Self::Msg>,
-        mail: Self::Msg,
+        me: SelfRef<Self::Msg>,
+        message: Self::Msg,
         _: &mut Hold,
     ) -> Result<(), ActorProcessingErr> {
-        match mail.open() {
+        match message {
             Order::Who(reply) => drop(reply.send(self.starts.load(Ordering::SeqCst))),
             Order::End => me.stop(Some("ends on purpose".to_owned())),
             _ => return Err("fails on purpose".into()),

@@ -15,7 +15,7 @@ use super::*;
 
 /// A child that is found by its tag and reached at its address.
 fn child(stage: &Stage, puppet: &ScriptedActor) -> ChildSpec {
-    stage.child(puppet).tags([tag("puppet")]).reached_at(&puppet.address)
+    stage.child(puppet).tags([tag("puppet")])
 }
 
 fn stands(stage: &Stage, who: &str) -> Option<(ActorLifecycleState, u64)> {

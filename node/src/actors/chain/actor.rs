@@ -4,12 +4,12 @@
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use alys_cluster::actor::{Actor, SelfRef};
 use alys_cluster::clock::{Clock, Moment};
-use alys_cluster::health::message::answer;
+use alys_cluster::health::HealthCheckResult;
 use alys_cluster::id::BlockHeight;
-use alys_cluster::mailbox::{Address, Mail};
 use alys_cluster::port::Progress;
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{ActorProcessingErr, RpcReplyPort};
 
 use super::message::{ChainMessage, Reader};
 use crate::failure::MemberFailure;
@@ -53,8 +53,6 @@ pub type OpenStore = Arc<dyn Fn() -> Result<Box<dyn BlockStore>, StoreError> + S
 /// The chain actor: its settings and ports.
 #[derive(Clone)]
 pub struct ChainActor {
-    /// Address of this actor.
-    pub address: Address<ChainMessage>,
     /// Opens the store.
     pub open: OpenStore,
     /// Where the head is published.
@@ -139,27 +137,26 @@ fn range(
 }
 
 impl Actor for ChainActor {
-    type Msg = Mail<ChainMessage>;
+    type Msg = ChainMessage;
     type State = ChainState;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
+    async fn pre_start(&self, _: SelfRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
         let open = self.open.clone();
         let opened = self.storage.open(move || open()).await?;
         let store = opened.inspect_err(|_| self.storage.disk().suspect()).map_err(MemberFailure::of)?;
         self.head.set(store.head(), self.clock.now());
-        self.address.bind(me);
         Ok(ChainState { store: Some(Arc::new(Mutex::new(store))), storage: self.storage.clone() })
     }
 
     async fn handle(
         &self,
-        me: ActorRef<Self::Msg>,
-        mail: Self::Msg,
+        me: SelfRef<Self::Msg>,
+        message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         // A caller that gave up does not receive the reply; a committed block stays committed.
-        match mail.open() {
+        match message {
             ChainMessage::Commit(block, reply) => {
                 let (head, clock) = (self.head.clone(), self.clock.clone());
                 state.write(Box::new(move |store| match store.append(&block) {
@@ -171,7 +168,7 @@ impl Actor for ChainActor {
                         let _ = reply.send(Err(error.to_string()));
                     }
                     // The reply port is dropped after the actor is notified: the caller then asks the next incarnation.
-                    Err(error) => drop(me.cast(Mail::to_self(ChainMessage::Failed(error)))),
+                    Err(error) => me.cast(ChainMessage::Failed(error)),
                 }));
             }
             // The restart reopens a database that failed to write.
@@ -185,11 +182,11 @@ impl Actor for ChainActor {
             ChainMessage::Range { reader, from, max, max_bytes, reply } => {
                 state.read(reader, reply, move |store| range(store, from, max, max_bytes));
             }
-            ChainMessage::Ping(ping, reply) => {
-                let health = self.storage.disk().reading().health(self.block_time);
-                answer(self.address.name(), &*self.clock, &ping, health, reply);
-            }
         }
         Ok(())
+    }
+
+    async fn health(&self, _: &mut Self::State) -> HealthCheckResult {
+        self.storage.disk().reading().health(self.block_time)
     }
 }

@@ -1,6 +1,5 @@
 //! Messages of the chain actor.
 
-use alys_cluster::health::{PingMessage, PongMessage};
 use ractor::RpcReplyPort;
 
 use crate::ports::{Head, StoreError, StoredBlock};
@@ -35,6 +34,4 @@ pub enum ChainMessage {
     },
     /// The storage thread failed to write: the store must be reopened.
     Failed(StoreError),
-    /// Health check.
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
 }

@@ -9,17 +9,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alys_cluster::actor::{Actor, SelfRef};
 use alys_cluster::clock::{Clock, Moment};
 use alys_cluster::event::{ClusterEvent, EventBus};
 use alys_cluster::federation::{GateReader, OperationClass, Roster};
-use alys_cluster::health::message::answer;
 use alys_cluster::health::{HealthCheckResult, HealthStatus};
 use alys_cluster::id::{BlockHeight, Incarnation, NodeId};
-use alys_cluster::mailbox::{Address, CallError, Mail, MailError, send_self_after};
+use alys_cluster::mailbox::{Address, CallError, Mail, MailError};
 use alys_cluster::port::{Outbox, PeerChange};
 use alys_cluster::supervision::{ActorFailureType, SlotReader, SlotTiming, set_cause};
 use alys_cluster::trace::{ParentSpan, within, within_sync};
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use ractor::{ActorProcessingErr, RpcReplyPort};
 
 use super::byzantine::{Byzantine, ByzantineDrill, Delivery};
 use super::height_driver::{
@@ -61,8 +61,6 @@ const FAREWELLS_MAX: usize = 8;
 /// The consensus actor: its settings and ports.
 #[derive(Clone)]
 pub struct ConsensusActor {
-    /// Address of this actor.
-    pub address: Address<ConsensusMessage>,
     /// Members, keys and parameters that all members share.
     pub genesis: Arc<Genesis>,
     /// All members, and which of them this node is.
@@ -172,7 +170,7 @@ impl ConsensusActorState {
     }
 }
 
-type Me = ActorRef<Mail<ConsensusMessage>>;
+type Me = SelfRef<ConsensusMessage>;
 /// Reply port of a caller that waits for a peer's block to be stored.
 pub(super) type Adopter = RpcReplyPort<Result<(), String>>;
 
@@ -186,14 +184,14 @@ impl Answering {
     fn give(mut self, message: ConsensusMessage) {
         self.retry = None;
         // If this actor has stopped, its next incarnation asks again.
-        let _ = self.me.cast(Mail::to_self(message));
+        self.me.cast(message);
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
         if let Some((height, request)) = self.retry.take() {
-            send_self_after(&self.me, RETRY, ConsensusMessage::Retry { height, request });
+            self.me.send_after(RETRY, ConsensusMessage::Retry { height, request });
         }
     }
 }
@@ -230,7 +228,7 @@ impl ConsensusActor {
         let taking = tokio::spawn(async move {
             let outcome = step.await.map(|(state, actions)| StepTaken { began: at.now, state, actions });
             // If this actor has stopped, its next incarnation starts from its files.
-            let _ = me.cast(Mail::to_self(ConsensusMessage::Stepped(outcome)));
+            me.cast(ConsensusMessage::Stepped(outcome));
         });
         shell.taking = Some(taking.abort_handle());
     }
@@ -275,7 +273,7 @@ impl ConsensusActor {
     }
 
     /// Health of this actor: that of consensus or that of its disk, whichever is worse.
-    fn health(&self, shell: &ConsensusActorState) -> HealthCheckResult {
+    fn own_health(&self, shell: &ConsensusActorState) -> HealthCheckResult {
         let disk = self.storage.disk().reading().health(self.genesis.block_time());
         let consensus = match &shell.step {
             Some(step) => step.driver.health(self.clock.now()),
@@ -341,7 +339,7 @@ impl ConsensusActor {
                 self.tell(shell, ClusterEvent::SignatureUnknown { height, round: statement.round, step });
             }
             Action::SetTimer(timer, generation, after) => {
-                send_self_after(me, after, ConsensusMessage::Timer(timer, generation));
+                me.send_after(after, ConsensusMessage::Timer(timer, generation));
             }
             Action::Build { round } => {
                 shell.round_tracing.step(RoundTraces::building);
@@ -388,7 +386,7 @@ impl ConsensusActor {
     fn deliver(&self, me: &Me, deliveries: Vec<Delivery>) {
         for Delivery { to, after, message } in deliveries {
             if after > Duration::ZERO {
-                send_self_after(me, after, ConsensusMessage::Deliver(to, message));
+                me.send_after(after, ConsensusMessage::Deliver(to, message));
                 continue;
             }
             let peers = self.roster.peers().filter(|peer| to.is_none() || self.genesis.index_of(peer) == to);
@@ -492,7 +490,7 @@ impl ConsensusActor {
             let adopted = observed.adopted;
             let committed = Committed { result, block, round, adopted, shown, deciding, adopter };
             // If this actor has stopped, its next incarnation starts at the head.
-            let _ = me.cast(Mail::to_self(ConsensusMessage::Committed(Box::new(committed))));
+            me.cast(ConsensusMessage::Committed(Box::new(committed)));
         });
         shell.committing = Some(committing.abort_handle());
     }
@@ -594,7 +592,7 @@ impl ConsensusActor {
 }
 
 impl Actor for ConsensusActor {
-    type Msg = Mail<ConsensusMessage>;
+    type Msg = ConsensusMessage;
     type State = ConsensusActorState;
     type Arguments = ();
 
@@ -639,10 +637,9 @@ impl Actor for ConsensusActor {
             head,
             self.genesis.block_time(),
         );
-        self.address.bind(me.clone());
         // Changes from here on arrive as messages.
         driver.begin_without(self.gate.lost());
-        send_self_after(&me, Duration::ZERO, ConsensusMessage::Tick);
+        me.send_after(Duration::ZERO, ConsensusMessage::Tick);
         let members = || self.roster.members().iter().map(ToString::to_string).collect();
         let round_tracing = RoundTracing::new(&self.events, || {
             RoundTraces::new(self.genesis.hash(), own, members(), head.height + 1)
@@ -668,15 +665,25 @@ impl Actor for ConsensusActor {
     async fn handle(
         &self,
         me: Me,
-        mail: Self::Msg,
+        message: ConsensusMessage,
         shell: &mut ConsensusActorState,
     ) -> Result<(), ActorProcessingErr> {
-        if needs_no_step(&mail) {
+        self.take(&me, shell, None, message).await
+    }
+
+    async fn health(&self, shell: &mut ConsensusActorState) -> HealthCheckResult {
+        self.own_health(shell)
+    }
+
+    /// Defers what needs a step while the storage thread takes one; what is deferred keeps its mailbox slot.
+    async fn receive(
+        &self,
+        me: Me,
+        mail: Mail<ConsensusMessage>,
+        shell: &mut ConsensusActorState,
+    ) -> Result<(), ActorProcessingErr> {
+        if needs_no_step(mail.peek()) {
             match mail.open() {
-                ConsensusMessage::Ping(ping, reply) => {
-                    let health = self.health(shell);
-                    answer(self.address.name(), &*self.clock, &ping, health, reply);
-                }
                 ConsensusMessage::Evidence(reply) => {
                     let _ = reply.send(shell.evidence.all());
                 }
@@ -696,36 +703,30 @@ impl Actor for ConsensusActor {
     }
 }
 
-/// Whether a message is handled while a step runs. An injected fault is, as it is not a `ConsensusMessage`.
-fn needs_no_step(mail: &Mail<ConsensusMessage>) -> bool {
-    matches!(
-        mail.peek(),
-        None | Some(
-            ConsensusMessage::Ping(..) | ConsensusMessage::Evidence(_) | ConsensusMessage::Stepped(_)
-        )
-    )
+/// Whether the message is handled although a step is being taken.
+fn needs_no_step(message: &ConsensusMessage) -> bool {
+    matches!(message, ConsensusMessage::Evidence(_) | ConsensusMessage::Stepped(_))
 }
 
 /// Queues a message until the running step ends. Of messages that would pile up while the disk hangs, only the newest
 /// or the first ones are kept.
 fn defer(me: &Me, shell: &mut ConsensusActorState, mail: Mail<ConsensusMessage>) {
-    let waits = |is: fn(&ConsensusMessage) -> bool| {
-        shell.deferred.iter().filter(|mail| mail.peek().is_some_and(is)).count()
-    };
+    let waits =
+        |is: fn(&ConsensusMessage) -> bool| shell.deferred.iter().filter(|mail| is(mail.peek())).count();
     match mail.peek() {
         // The next tick checks the gate and the time again.
-        Some(ConsensusMessage::Tick) if shell.step.is_none() => {
-            return send_self_after(me, TICK, ConsensusMessage::Tick);
+        ConsensusMessage::Tick if shell.step.is_none() => {
+            return me.send_after(TICK, ConsensusMessage::Tick);
         }
-        Some(ConsensusMessage::PeersAt { .. }) => {
-            shell.deferred.retain(|mail| !matches!(mail.peek(), Some(ConsensusMessage::PeersAt { .. })));
+        ConsensusMessage::PeersAt { .. } => {
+            shell.deferred.retain(|mail| !matches!(mail.peek(), ConsensusMessage::PeersAt { .. }));
         }
-        Some(ConsensusMessage::Adopt(..))
+        ConsensusMessage::Adopt(..)
             if waits(|message| matches!(message, ConsensusMessage::Adopt(..))) > 0 =>
         {
             return;
         }
-        Some(ConsensusMessage::Signatures(..) | ConsensusMessage::Received(..))
+        ConsensusMessage::Signatures(..) | ConsensusMessage::Received(..)
             if waits(|message| {
                 matches!(message, ConsensusMessage::Signatures(..) | ConsensusMessage::Received(..))
             }) >= QUESTIONS_MAX =>
@@ -748,11 +749,11 @@ impl ConsensusActor {
         message: ConsensusMessage,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            ConsensusMessage::Ping(..) | ConsensusMessage::Evidence(_) | ConsensusMessage::Stepped(_) => {
+            ConsensusMessage::Evidence(_) | ConsensusMessage::Stepped(_) => {
                 unreachable!("they never wait")
             }
             ConsensusMessage::Tick => {
-                send_self_after(me, TICK, ConsensusMessage::Tick);
+                me.send_after(TICK, ConsensusMessage::Tick);
                 let (stored, known) = (self.head.head().height, shell.step().driver.head().height);
                 if shell.committing.is_none() && stored > known {
                     // An earlier incarnation of this actor handed that block to the chain.
@@ -785,7 +786,7 @@ impl ConsensusActor {
                 }
                 let Some(payload) = payload else {
                     let request = EngineRequest::Build { round };
-                    send_self_after(me, RETRY, ConsensusMessage::Retry { height, request });
+                    me.send_after(RETRY, ConsensusMessage::Retry { height, request });
                     return Ok(());
                 };
                 let block = shell.step().driver.assemble(self.clock.wall(), payload);
@@ -796,7 +797,7 @@ impl ConsensusActor {
                     PayloadStatus::Valid => true,
                     PayloadStatus::Syncing if block.parent == shell.step().driver.head().hash => {
                         let (height, request) = (block.height, EngineRequest::Check { block, round });
-                        send_self_after(me, RETRY, ConsensusMessage::Retry { height, request });
+                        me.send_after(RETRY, ConsensusMessage::Retry { height, request });
                         return Ok(());
                     }
                     PayloadStatus::Syncing | PayloadStatus::Invalid(_) => {

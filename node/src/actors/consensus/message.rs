@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use alys_cluster::clock::Moment;
-use alys_cluster::health::{PingMessage, PongMessage};
 use alys_cluster::id::NodeId;
 use alys_cluster::port::PeerChange;
 use ractor::RpcReplyPort;
@@ -32,14 +31,14 @@ pub enum ConsensusMessage {
     Built {
         /// Height the block is for.
         height: u64,
-        /// Round the block is for.
+        /// Round to build for.
         round: u32,
         /// Payload, or `None` if the engine could not build on the parent.
         payload: Option<Payload>,
     },
     /// The engine executed a block.
     Checked {
-        /// Block that was executed.
+        /// Block to execute.
         block: Block,
         /// Round in which the block was proposed.
         round: u32,
@@ -80,8 +79,6 @@ pub enum ConsensusMessage {
     Stepped(Result<StepTaken, StorageError>),
     /// The chain stored a block, or failed to.
     Committed(Box<Committed>),
-    /// Health check.
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
 }
 
 /// A finished step and its actions.

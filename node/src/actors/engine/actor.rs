@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alys_cluster::clock::Clock;
+use alys_cluster::actor::{Actor, SelfRef};
 use alys_cluster::federation::Roster;
-use alys_cluster::health::HealthCheckResult;
-use alys_cluster::health::message::answer;
-use alys_cluster::mailbox::{Address, Mail};
+use alys_cluster::mailbox::Address;
 use alys_cluster::port::Outbox;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::ActorProcessingErr;
 
 use super::message::{EngineMessage, EngineWire};
 use crate::actors::chain::{ChainMessage, HeadReader, Reader};
@@ -26,8 +24,6 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// The engine actor: its ports.
 #[derive(Clone)]
 pub struct EngineActor {
-    /// Address of this actor.
-    pub address: Address<EngineMessage>,
     /// Reads the head of the chain.
     pub head: HeadReader,
     /// Address of the chain actor, which has the last blocks: their transactions are not accepted again.
@@ -36,8 +32,6 @@ pub struct EngineActor {
     pub roster: Roster,
     /// Sends messages to other members.
     pub outbox: Arc<dyn Outbox<EngineWire>>,
-    /// Source of time.
-    pub clock: Arc<dyn Clock>,
 }
 
 impl EngineActor {
@@ -66,11 +60,11 @@ impl EngineActor {
 }
 
 impl Actor for EngineActor {
-    type Msg = Mail<EngineMessage>;
+    type Msg = EngineMessage;
     type State = Box<dyn ExecutionEngine>;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
+    async fn pre_start(&self, _: SelfRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
         let mut engine = OrderingEngine::new(self.head.head());
         let from = self.head.head().height.saturating_sub(REMEMBERED_BLOCKS) + 1;
         let range = |reply| ChainMessage::Range {
@@ -84,17 +78,16 @@ impl Actor for EngineActor {
         for stored in self.chain.call_retrying(DEADLINE, range).await?? {
             engine.forkchoice_updated(&stored.block);
         }
-        self.address.bind(me);
         Ok(Box::new(engine))
     }
 
     async fn handle(
         &self,
-        _: ActorRef<Self::Msg>,
-        mail: Self::Msg,
+        _: SelfRef<Self::Msg>,
+        message: Self::Msg,
         engine: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        match mail.open() {
+        match message {
             EngineMessage::Build(parent, answer) => {
                 self.roll_forward(&mut **engine).await;
                 answer(engine.get_payload(&parent));
@@ -122,9 +115,6 @@ impl Actor for EngineActor {
                     tracing::debug!(%from, %error, "a member's transaction was not pooled");
                 }
             }
-            EngineMessage::Ping(ping, reply) => {
-                answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
-            }
         }
         Ok(())
     }
@@ -134,9 +124,11 @@ impl Actor for EngineActor {
 mod tests {
     use std::path::Path;
 
-    use alys_cluster::clock::SystemClock;
+    use alys_cluster::clock::{Clock, SystemClock};
     use alys_cluster::id::{ActorName, NodeId};
     use ractor::RpcReplyPort;
+
+    use alys_cluster::supervision::spawn;
 
     use super::*;
     use crate::consensus::{Block, BlockHash, Certificate, StateRoot};
@@ -158,6 +150,7 @@ mod tests {
     /// A running chain and a running engine. Only the chain moves the head.
     struct Fixture {
         engine: EngineActor,
+        address: Address<EngineMessage>,
         /// A second engine that has executed the same blocks, to build the next one.
         mirror: OrderingEngine,
         storage: Storage,
@@ -169,7 +162,6 @@ mod tests {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock::default());
             let storage = Storage::start(Disk::new(clock.clone(), Arc::new(|_| None))).expect("a thread");
             let chain = crate::actors::chain::ChainActor {
-                address: Address::new(ActorName::literal("chain"), 64),
                 open: Arc::new(move || Ok(Box::new(RedbStore::open(&path, GENESIS)?))),
                 head: head.clone(),
                 storage: storage.clone(),
@@ -178,22 +170,22 @@ mod tests {
             };
             let (name, other) =
                 (NodeId::new("node-1").expect("a name"), NodeId::new("node-2").expect("a name"));
+            let chain_address = Address::new(ActorName::literal("chain"), 64);
+            let address = Address::new(ActorName::literal("engine"), 64);
             let engine = EngineActor {
-                address: Address::new(ActorName::literal("engine"), 64),
                 head,
-                chain: chain.address.clone(),
+                chain: chain_address.clone(),
                 roster: Roster::new(vec![name.clone(), other], &name).expect("a roster"),
                 outbox: Arc::new(Nowhere),
-                clock,
             };
-            Actor::spawn(None, chain, ()).await.expect("the chain starts");
-            Actor::spawn(None, engine.clone(), ()).await.expect("the engine starts");
-            Self { engine, mirror: OrderingEngine::new(Head::genesis(GENESIS)), storage }
+            spawn(None, &chain_address, chain, ()).await.expect("the chain starts");
+            spawn(None, &address, engine.clone(), ()).await.expect("the engine starts");
+            Self { engine, address, mirror: OrderingEngine::new(Head::genesis(GENESIS)), storage }
         }
 
         async fn submit(&self, transaction: &[u8]) {
             let ask = |reply| EngineMessage::Submit(transaction.to_vec(), reply);
-            self.engine.address.call(SOON, ask).await.expect("an answer").expect("pooled");
+            self.address.call(SOON, ask).await.expect("an answer").expect("pooled");
         }
 
         async fn ask<T: Send + 'static>(
@@ -202,7 +194,7 @@ mod tests {
         ) -> T {
             let (sender, receiver) = ractor::concurrency::oneshot();
             let answer = Box::new(move |given| drop(sender.send(given)));
-            self.engine.address.cast(ask(answer)).expect("taken");
+            self.address.cast(ask(answer)).expect("taken");
             tokio::time::timeout(SOON, receiver).await.expect("in time").expect("answered")
         }
 
@@ -283,7 +275,7 @@ mod tests {
         let missed = fixture.commit(&[b"two"]).await;
         let told = fixture.commit(&[]).await;
         for block in [told, missed] {
-            fixture.engine.address.cast(EngineMessage::Committed(Box::new(block))).expect("taken");
+            fixture.address.cast(EngineMessage::Committed(Box::new(block))).expect("taken");
         }
         assert_eq!(fixture.build().await.expect("at the head").transactions, [b"six"]);
     }
@@ -297,7 +289,8 @@ mod tests {
         while fixture.storage.submit_read(|| ()).is_ok() {}
         let chain = fixture.engine.chain.clone();
         let before = chain.handled();
-        let starting = tokio::spawn(Actor::spawn(None, fixture.engine.clone(), ()));
+        let (second, engine) = (Address::new(ActorName::literal("second"), 64), fixture.engine.clone());
+        let starting = tokio::spawn(async move { spawn(None, &second, engine, ()).await.map(drop) });
         while chain.handled() == before || chain.depth() > 0 {
             tokio::task::yield_now().await;
         }

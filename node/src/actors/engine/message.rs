@@ -1,6 +1,5 @@
 //! Messages of the engine actor.
 
-use alys_cluster::health::{PingMessage, PongMessage};
 use alys_cluster::id::NodeId;
 use ractor::RpcReplyPort;
 use serde::{Deserialize, Serialize};
@@ -30,6 +29,4 @@ pub enum EngineMessage {
     Submit(Vec<u8>, RpcReplyPort<Result<usize, TransactionError>>),
     /// A message from another member's engine.
     Wire(NodeId, EngineWire),
-    /// Health check.
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
 }

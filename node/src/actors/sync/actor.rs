@@ -4,15 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alys_cluster::actor::{Actor, SelfRef};
 use alys_cluster::clock::Clock;
 use alys_cluster::federation::coordinator::MemberState;
 use alys_cluster::federation::{FederationMessage, Roster};
-use alys_cluster::health::HealthCheckResult;
-use alys_cluster::health::message::answer;
 use alys_cluster::id::NodeId;
-use alys_cluster::mailbox::{Address, Mail, send_self_after};
+use alys_cluster::mailbox::Address;
 use alys_cluster::port::{Outbox, PeerChange};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::ActorProcessingErr;
 
 use super::message::{SyncMessage, SyncWire};
 use super::state::{Effect, Input, SyncState};
@@ -34,8 +33,6 @@ const BYTES_MAX: usize = 512 * 1024;
 /// The sync actor: its ports.
 #[derive(Clone)]
 pub struct SyncActor {
-    /// Address of this actor.
-    pub address: Address<SyncMessage>,
     /// All members.
     pub roster: Roster,
     /// Reads the head of the chain.
@@ -100,7 +97,7 @@ impl SyncActor {
 
     /// Passes the next block of a response to consensus. Each message passes one block, so that the actor handles
     /// others in between.
-    async fn adopt(&self, me: &ActorRef<Mail<SyncMessage>>, shell: &mut SyncActorState) {
+    async fn adopt(&self, me: &SelfRef<SyncMessage>, shell: &mut SyncActorState) {
         let Some(mut answer) = shell.adopting.take() else { return };
         let asked = answer.asked.take();
         let outcome = match answer.blocks.pop_front() {
@@ -123,7 +120,7 @@ impl SyncActor {
             Ok(Ok(())) if !blocks.is_empty() => {
                 shell.adopting = Some(answer);
                 // If this actor has stopped, its next incarnation asks again.
-                let _ = me.cast(Mail::to_self(SyncMessage::Adopt));
+                me.cast(SyncMessage::Adopt);
                 return;
             }
             Ok(Ok(())) => Input::Answered { from, id, useful: true },
@@ -157,13 +154,12 @@ struct OfferedBlocks {
 }
 
 impl Actor for SyncActor {
-    type Msg = Mail<SyncMessage>;
+    type Msg = SyncMessage;
     type State = SyncActorState;
     type Arguments = ();
 
-    async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<SyncActorState, ActorProcessingErr> {
-        self.address.bind(me.clone());
-        send_self_after(&me, TICK, SyncMessage::Tick);
+    async fn pre_start(&self, me: SelfRef<Self::Msg>, (): ()) -> Result<SyncActorState, ActorProcessingErr> {
+        me.send_after(TICK, SyncMessage::Tick);
         let members = self.roster.members().len();
         let sync = SyncState::new(members - self.roster.required());
         Ok(SyncActorState { sync, adopting: None })
@@ -171,13 +167,13 @@ impl Actor for SyncActor {
 
     async fn handle(
         &self,
-        me: ActorRef<Self::Msg>,
-        mail: Self::Msg,
+        me: SelfRef<Self::Msg>,
+        message: Self::Msg,
         shell: &mut SyncActorState,
     ) -> Result<(), ActorProcessingErr> {
-        match mail.open() {
+        match message {
             SyncMessage::Tick => {
-                send_self_after(&me, TICK, SyncMessage::Tick);
+                me.send_after(TICK, SyncMessage::Tick);
                 self.compare(&mut shell.sync).await;
             }
             SyncMessage::Wire(from, SyncWire::Request { id, from: height }) => {
@@ -197,9 +193,6 @@ impl Actor for SyncActor {
                 self.apply(shell.sync.handle(self.clock.now(), Input::Down(node)));
             }
             SyncMessage::Peer(_) => {}
-            SyncMessage::Ping(ping, reply) => {
-                answer(self.address.name(), &*self.clock, &ping, HealthCheckResult::healthy(), reply);
-            }
         }
         Ok(())
     }
@@ -212,6 +205,8 @@ mod tests {
     use alys_cluster::clock::{SystemClock, WallTime};
     use alys_cluster::health::PingMessage;
     use alys_cluster::id::{ActorName, Incarnation};
+
+    use alys_cluster::supervision::spawn;
 
     use super::*;
     use crate::consensus::{BlockHash, StateRoot};
@@ -229,25 +224,24 @@ mod tests {
     }
 
     /// Accepts every block, slowly.
-    struct Slow(Address<ConsensusMessage>);
+    struct Slow;
 
     impl Actor for Slow {
-        type Msg = Mail<ConsensusMessage>;
+        type Msg = ConsensusMessage;
         type State = u64;
         type Arguments = ();
 
-        async fn pre_start(&self, me: ActorRef<Self::Msg>, (): ()) -> Result<u64, ActorProcessingErr> {
-            self.0.bind(me);
+        async fn pre_start(&self, _: SelfRef<Self::Msg>, (): ()) -> Result<u64, ActorProcessingErr> {
             Ok(0)
         }
 
         async fn handle(
             &self,
-            _: ActorRef<Self::Msg>,
-            mail: Self::Msg,
+            _: SelfRef<Self::Msg>,
+            message: Self::Msg,
             taken: &mut u64,
         ) -> Result<(), ActorProcessingErr> {
-            if let ConsensusMessage::Adopt(decided, reply) = mail.open() {
+            if let ConsensusMessage::Adopt(decided, reply) = message {
                 tokio::time::sleep(PER_BLOCK).await;
                 assert_eq!(decided.0.height, *taken + 1, "in order, and once");
                 *taken += 1;
@@ -261,15 +255,11 @@ mod tests {
     struct Asking(SyncActor);
 
     impl Actor for Asking {
-        type Msg = Mail<SyncMessage>;
+        type Msg = SyncMessage;
         type State = <SyncActor as Actor>::State;
         type Arguments = ();
 
-        async fn pre_start(
-            &self,
-            me: ActorRef<Self::Msg>,
-            (): (),
-        ) -> Result<Self::State, ActorProcessingErr> {
+        async fn pre_start(&self, me: SelfRef<Self::Msg>, (): ()) -> Result<Self::State, ActorProcessingErr> {
             let mut state = self.0.pre_start(me, ()).await?;
             let peers = vec![(name(2), 64), (name(3), 64), (name(4), 64)];
             let effects = state.sync.handle(self.0.clock.now(), Input::Tick { height: 0, peers });
@@ -279,11 +269,11 @@ mod tests {
 
         async fn handle(
             &self,
-            me: ActorRef<Self::Msg>,
-            mail: Self::Msg,
+            me: SelfRef<Self::Msg>,
+            message: Self::Msg,
             state: &mut Self::State,
         ) -> Result<(), ActorProcessingErr> {
-            self.0.handle(me, mail, state).await
+            self.0.handle(me, message, state).await
         }
     }
 
@@ -311,7 +301,6 @@ mod tests {
         let address = |name| Address::new(ActorName::literal(name), 64);
         let consensus = Address::new(ActorName::literal("consensus"), 64);
         let sync = SyncActor {
-            address: Address::new(ActorName::literal("sync"), 64),
             roster: Roster::new((1..=4).map(name).collect(), &name(1)).expect("a roster"),
             head: HeadReader::new(Head::genesis([7; 32])),
             federation: Address::new(ActorName::literal("federation"), 64),
@@ -320,9 +309,9 @@ mod tests {
             outbox: Arc::new(Nowhere),
             clock: Arc::new(SystemClock::default()),
         };
-        let me = sync.address.clone();
-        Actor::spawn(None, Slow(consensus), ()).await.expect("consensus starts");
-        Actor::spawn(None, Asking(sync), ()).await.expect("sync starts");
+        let me = Address::new(ActorName::literal("sync"), 64);
+        spawn(None, &consensus, Slow, ()).await.expect("consensus starts");
+        spawn(None, &me, Asking(sync), ()).await.expect("sync starts");
         let blocks = (1..=64).map(decided).collect();
         me.cast(SyncMessage::Wire(name(2), SyncWire::Response { id: 1, blocks })).expect("taken");
         for id in 0..20 {
@@ -334,7 +323,7 @@ mod tests {
                 federation_check: false,
                 metadata: BTreeMap::new(),
             };
-            let answered = me.call(3 * PER_BLOCK, |reply| SyncMessage::Ping(ping, reply)).await;
+            let answered = me.ping(3 * PER_BLOCK, ping).await;
             assert!(answered.is_ok(), "ping {id}: {answered:?}");
             tokio::time::sleep(PER_BLOCK).await;
         }

@@ -1,9 +1,7 @@
 //! Messages between members about missing blocks, and messages of the sync actor.
 
-use alys_cluster::health::{PingMessage, PongMessage};
 use alys_cluster::id::NodeId;
 use alys_cluster::port::PeerChange;
-use ractor::RpcReplyPort;
 use serde::{Deserialize, Serialize};
 
 use crate::consensus::{Block, Certificate};
@@ -37,6 +35,4 @@ pub enum SyncMessage {
     Adopt,
     /// The reachability of a member changed.
     Peer(PeerChange),
-    /// Health check.
-    Ping(PingMessage, RpcReplyPort<PongMessage>),
 }

@@ -1,4 +1,4 @@
-//! Defines the ping-pong protocol (specification, Phase 5), used within a node and between members.
+//! The ping-pong protocol (specification, Phase 5), used within a node and between members.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,32 +8,32 @@ use serde::{Deserialize, Serialize};
 use crate::clock::WallTime;
 use crate::id::{BlockHeight, Incarnation};
 
-/// Health of an actor or a member according to its checks. [`super::state`] defines the transitions.
+/// What the checks say of an actor or a member. Transitions are in [`crate::health::state`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthStatus {
     /// Never checked.
     #[default]
     Unknown,
-    /// The last check was answered with no problem.
+    /// The last check was answered well.
     Healthy,
-    /// A check failed, or the actor reports that it is degraded.
+    /// A check failed, or the actor says that it works with restrictions.
     Degraded,
-    /// Too many checks failed, or the actor is not running.
+    /// Checks failed too often, or the actor is not running.
     Unhealthy,
-    /// The actor was unhealthy, and its supervisor was asked to restart it.
+    /// It was unhealthy, and its supervisor was asked to restart it.
     Recovering,
-    /// The actor was told to stop and is stopping.
+    /// It is going to stop, as it was told to.
     #[serde(rename = "shutting_down")]
     ShuttingDown,
 }
 
 impl HealthStatus {
-    /// Every status.
+    /// All of them.
     pub const ALL: [Self; 6] =
         [Self::Unknown, Self::Healthy, Self::Degraded, Self::Unhealthy, Self::Recovering, Self::ShuttingDown];
 
-    /// Name in lower case.
+    /// The name in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -45,7 +45,7 @@ impl HealthStatus {
         }
     }
 
-    /// Whether the status counts as working: healthy or degraded.
+    /// Whether it can be counted on: healthy, or degraded.
     pub fn is_serving(self) -> bool {
         matches!(self, Self::Healthy | Self::Degraded)
     }
@@ -57,68 +57,68 @@ impl fmt::Display for HealthStatus {
     }
 }
 
-/// Asks the receiver for its health.
+/// A question whether the receiver works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PingMessage {
-    /// Unique for its source and incarnation; repeated in the pong.
+    /// Unique for its source and incarnation; the pong repeats it.
     pub id: u64,
-    /// Send time on the source's wall clock.
+    /// When it was sent, on the source's wall clock.
     pub timestamp: WallTime,
-    /// Actor or member that sends the ping.
+    /// Who asks: an actor, or a member.
     pub source: String,
-    /// Incarnation of the sending node.
+    /// The asking node's incarnation.
     pub incarnation: Incarnation,
-    /// Whether the ping asks about the whole member rather than one actor.
+    /// Whether it asks for the whole member rather than one actor.
     pub federation_check: bool,
-    /// Additional information.
+    /// Anything else worth saying.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Answers a [`PingMessage`].
+/// The answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PongMessage {
-    /// Id of the ping that this answers.
+    /// Which ping it answers.
     pub ping_id: u64,
-    /// Send time on the answering side's wall clock.
+    /// When it was sent, on the answerer's wall clock.
     pub timestamp: WallTime,
-    /// Actor or member that answers.
+    /// Who answers.
     pub source: String,
-    /// Incarnation of the answering node.
+    /// The answering node's incarnation.
     pub incarnation: Incarnation,
-    /// Health as reported by the answering side.
+    /// What the answerer says of itself.
     pub status: HealthCheckResult,
-    /// Additional information.
+    /// Anything else worth saying.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Result of a health check.
+/// What a check found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheckResult {
-    /// Status.
+    /// The verdict.
     pub status: HealthStatus,
-    /// Why the status is not healthy; empty if it is.
+    /// Why it is not healthy; empty when it is.
     pub reason: String,
-    /// Height of the chain, if the answering side is a member.
+    /// The chain's height, where the answerer speaks for a member.
     pub height: BlockHeight,
 }
 
 impl HealthCheckResult {
-    /// Creates a healthy result.
+    /// All is well.
     pub fn healthy() -> Self {
         Self { status: HealthStatus::Healthy, ..Self::default() }
     }
 
-    /// Creates a degraded result with its reason.
+    /// It works with restrictions.
     pub fn degraded(reason: impl Into<String>) -> Self {
         Self { status: HealthStatus::Degraded, reason: reason.into(), ..Self::default() }
     }
 
-    /// Creates a result for an actor or member that is stopping.
+    /// It is going to stop.
     pub fn shutting_down(reason: impl Into<String>) -> Self {
         Self { status: HealthStatus::ShuttingDown, reason: reason.into(), ..Self::default() }
     }
 
-    /// Creates an unhealthy result with its reason.
+    /// It does not work.
     pub fn unhealthy(reason: impl Into<String>) -> Self {
         Self { status: HealthStatus::Unhealthy, reason: reason.into(), ..Self::default() }
     }
