@@ -36,7 +36,7 @@ impl Crowded {
             let root = federation.members[0].node().supervision().clone();
             let spec = SupervisorSpec::dynamic(ActorName::literal("crowd"));
             let crowd = EnhancedSupervision::of(&spec, root.context().clone());
-            root.start_child(ChildSpec::supervisor(spec, root.context().clone())).await.expect("it starts");
+            root.start_child(ChildSpec::supervisor(spec, root.context())).await.expect("it starts");
             let ledger = Ledger::new();
             for number in 0..actors {
                 let name = ActorName::new(&format!("worker/{number}")).expect("a name");

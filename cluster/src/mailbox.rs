@@ -366,7 +366,7 @@ impl<M: Send + 'static> Address<M> {
     /// The incarnation that is reached now, if one ever started; it may have ended.
     pub fn target(&self) -> Option<ActorCell> {
         let target = self.shared.target.read().unwrap_or_else(PoisonError::into_inner);
-        target.as_ref().map(|actor| actor.get_cell())
+        target.as_ref().map(ActorRef::get_cell)
     }
 
     /// Sends `message`, or says why not.

@@ -1,4 +1,4 @@
-//! The ping-pong protocol (specification, Phase 5), used within a node and between members.
+//! Defines the ping-pong protocol (specification, Phase 5), used within a node and between members.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,32 +8,32 @@ use serde::{Deserialize, Serialize};
 use crate::clock::WallTime;
 use crate::id::{BlockHeight, Incarnation};
 
-/// What the checks say of an actor or a member. Transitions are in [`crate::health::state`].
+/// Health of an actor or a member according to its checks. [`crate::health::state`] defines the transitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthStatus {
     /// Never checked.
     #[default]
     Unknown,
-    /// The last check was answered well.
+    /// The last check was answered with no problem.
     Healthy,
-    /// A check failed, or the actor says that it works with restrictions.
+    /// A check failed, or the actor reports that it is degraded.
     Degraded,
-    /// Checks failed too often, or the actor is not running.
+    /// Too many checks failed, or the actor is not running.
     Unhealthy,
-    /// It was unhealthy, and its supervisor was asked to restart it.
+    /// The actor was unhealthy, and its supervisor was asked to restart it.
     Recovering,
-    /// It is going to stop, as it was told to.
+    /// The actor was told to stop and is stopping.
     #[serde(rename = "shutting_down")]
     ShuttingDown,
 }
 
 impl HealthStatus {
-    /// All of them.
+    /// Every status.
     pub const ALL: [Self; 6] =
         [Self::Unknown, Self::Healthy, Self::Degraded, Self::Unhealthy, Self::Recovering, Self::ShuttingDown];
 
-    /// The name in lower case.
+    /// Name in lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -45,7 +45,7 @@ impl HealthStatus {
         }
     }
 
-    /// Whether it can be counted on: healthy, or degraded.
+    /// Whether the status counts as working: healthy or degraded.
     pub fn is_serving(self) -> bool {
         matches!(self, Self::Healthy | Self::Degraded)
     }
@@ -57,68 +57,68 @@ impl fmt::Display for HealthStatus {
     }
 }
 
-/// A question whether the receiver works.
+/// Asks the receiver for its health.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PingMessage {
-    /// Unique for its source and incarnation; the pong repeats it.
+    /// Unique for its source and incarnation; repeated in the pong.
     pub id: u64,
-    /// When it was sent, on the source's wall clock.
+    /// Send time on the source's wall clock.
     pub timestamp: WallTime,
-    /// Who asks: an actor, or a member.
+    /// Actor or member that sends the ping.
     pub source: String,
-    /// The asking node's incarnation.
+    /// Incarnation of the sending node.
     pub incarnation: Incarnation,
-    /// Whether it asks for the whole member rather than one actor.
+    /// Whether the ping asks about the whole member rather than one actor.
     pub federation_check: bool,
-    /// Anything else worth saying.
+    /// Additional information.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// The answer.
+/// Answers a [`PingMessage`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PongMessage {
-    /// Which ping it answers.
+    /// Id of the ping that this answers.
     pub ping_id: u64,
-    /// When it was sent, on the answerer's wall clock.
+    /// Send time on the answering side's wall clock.
     pub timestamp: WallTime,
-    /// Who answers.
+    /// Actor or member that answers.
     pub source: String,
-    /// The answering node's incarnation.
+    /// Incarnation of the answering node.
     pub incarnation: Incarnation,
-    /// What the answerer says of itself.
+    /// Health as reported by the answering side.
     pub status: HealthCheckResult,
-    /// Anything else worth saying.
+    /// Additional information.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What a check found.
+/// Result of a health check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheckResult {
-    /// The verdict.
+    /// Status.
     pub status: HealthStatus,
-    /// Why it is not healthy; empty when it is.
+    /// Why the status is not healthy; empty if it is.
     pub reason: String,
-    /// The chain's height, where the answerer speaks for a member.
+    /// Height of the chain, if the answering side is a member.
     pub height: BlockHeight,
 }
 
 impl HealthCheckResult {
-    /// All is well.
+    /// Creates a healthy result.
     pub fn healthy() -> Self {
         Self { status: HealthStatus::Healthy, ..Self::default() }
     }
 
-    /// It works with restrictions.
+    /// Creates a degraded result with its reason.
     pub fn degraded(reason: impl Into<String>) -> Self {
         Self { status: HealthStatus::Degraded, reason: reason.into(), ..Self::default() }
     }
 
-    /// It is going to stop.
+    /// Creates a result for an actor or member that is stopping.
     pub fn shutting_down(reason: impl Into<String>) -> Self {
         Self { status: HealthStatus::ShuttingDown, reason: reason.into(), ..Self::default() }
     }
 
-    /// It does not work.
+    /// Creates an unhealthy result with its reason.
     pub fn unhealthy(reason: impl Into<String>) -> Self {
         Self { status: HealthStatus::Unhealthy, reason: reason.into(), ..Self::default() }
     }

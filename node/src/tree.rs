@@ -296,7 +296,7 @@ impl NodeContext {
         let mut root = self.supervisor("root", Critical, Vec::new());
         root.escalation = EscalationTable::ROOT;
         // Each tier keeps its own priority.
-        let tier = |tier| ChildSpec::supervisor(tier, self.supervision.clone()).strategy(self.backoff());
+        let tier = |tier| ChildSpec::supervisor(tier, &self.supervision).strategy(self.backoff());
         let [critical, high, normal, background] = tiers.map(tier);
         // Without its reports the gate closes. It is therefore a child of the root: no tier's failures stop it, and it
         // always restarts.
@@ -468,7 +468,7 @@ impl NodeContext {
         };
         let links = self.config.link.peers.iter().map(link).collect();
         let links = self.supervisor("links", ActorPriority::Normal, links);
-        ChildSpec::supervisor(links, self.supervision.clone())
+        ChildSpec::supervisor(links, &self.supervision)
     }
 
     fn sync(&self) -> ChildSpec {

@@ -249,7 +249,7 @@ impl Stage {
 
     /// Child specification of a supervisor with these children.
     pub fn tier(&self, name: &'static str, max_restarts: u32, children: Vec<ChildSpec>) -> ChildSpec {
-        ChildSpec::supervisor(self.spec(name, max_restarts, children), self.context.clone())
+        ChildSpec::supervisor(self.spec(name, max_restarts, children), &self.context)
     }
 
     /// Starts a root supervisor.

@@ -770,7 +770,7 @@ async fn node(prefix: &str, halt: &RecordingHalt) -> (Ward, Address<Order>, Addr
         priority: ActorPriority::Critical,
         ..stage.spec("tier", 3, vec![child.priority(ActorPriority::Critical)])
     };
-    let tier = ChildSpec::supervisor(tier, stage.context.clone());
+    let tier = ChildSpec::supervisor(tier, &stage.context);
     let ward = Ward::with(stage, &EscalationTable::ROOT, |spec| {
         spec.children = vec![tier];
         spec.halt_for = Duration::from_mins(1);

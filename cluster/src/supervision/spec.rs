@@ -236,13 +236,13 @@ impl ChildSpec {
     }
 
     /// A permanent supervisor with its own children, in the tier of `spec`.
-    pub fn supervisor(spec: SupervisorSpec, context: Context) -> Self {
+    pub fn supervisor(spec: SupervisorSpec, context: &Context) -> Self {
         let (priority, address) = (spec.priority, spec.address.clone());
         let start_deadline = spec.start_deadline();
         let exit = Arc::new(ExitChannel::default());
         let (left, given) = (exit.clone(), context.clone());
         let make = move || (Supervisor::raising_to(given.clone(), left.clone()), spec.clone());
-        let worker = Self::build(&context, &address, HandlerLimits::default(), None, exit, make);
+        let worker = Self::build(context, &address, HandlerLimits::default(), None, exit, make);
         let policy = Arc::new(ChildPolicy { is_supervisor: true, priority, ..(*worker.policy).clone() });
         // Each of its children has a deadline, including those added later.
         Self { policy, start_deadline, shutdown: Shutdown::Infinity, ..worker }

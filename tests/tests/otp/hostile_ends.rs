@@ -183,7 +183,7 @@ fn fatal() -> Order {
 async fn raise_halting(stage: &Stage, children: Vec<ChildSpec>) -> (Root, EnhancedSupervision) {
     let spec = SupervisorSpec { escalation: EscalationTable::TIER, ..stage.spec("tier", 3, children) };
     let face = EnhancedSupervision::of(&spec, stage.context.clone());
-    let tier = ChildSpec::supervisor(spec, stage.context.clone());
+    let tier = ChildSpec::supervisor(spec, &stage.context);
     let spec = stage.spec("root", 3, vec![tier]);
     let spec = SupervisorSpec { escalation: EscalationTable::ROOT, halt_for: secs(3_600), ..spec };
     (stage.raise(spec).await.expect("the tree starts"), face)

@@ -159,7 +159,7 @@ async fn a_child_added_to_a_running_tier_has_its_own_deadline_when_the_whole_tre
     let stage = Stage::new("otp-added");
     let spec = stage.spec("tier", 3, Vec::new());
     let face = EnhancedSupervision::of(&spec, stage.context.clone());
-    let tier = ChildSpec::supervisor(spec, stage.context.clone());
+    let tier = ChildSpec::supervisor(spec, &stage.context);
     let root = raise(&stage, OneForOne, 3, vec![tier]).await;
     let x = stage.puppet("x").stopping_in(secs(4));
     let added = stage.child(&x).shutdown(Shutdown::Within(secs(5)));

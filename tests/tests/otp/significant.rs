@@ -144,7 +144,7 @@ async fn a_tier_that_ends_itself_is_a_significant_end_for_its_parent_unless_it_i
         let [s, z] = ["s", "z"].map(|name| stage.puppet(name));
         let inner = stage.spec("tier", 3, vec![stage.child(&s).restart(Transient).significant()]);
         let inner = SupervisorSpec { auto_shutdown: AnySignificant, ..inner };
-        let tier = ChildSpec::supervisor(inner, stage.context.clone()).restart(restart);
+        let tier = ChildSpec::supervisor(inner, &stage.context).restart(restart);
         let tier = if is_significant { tier.significant() } else { tier };
         let spec = stage.spec("root", 1, vec![tier, stage.child(&z)]);
         let spec = SupervisorSpec { auto_shutdown: AnySignificant, ..spec };

@@ -209,11 +209,10 @@ async fn a_killed_supervisor_leaves_nobody_behind_in_the_registry() {
     let stage = Stage::new("registry-killed");
     let (steady, added) = (stage.puppet("steady"), stage.puppet("added"));
     let inner = stage.tier("inner", 10, vec![child(&stage, &steady)]);
-    let pool =
-        ChildSpec::supervisor(SupervisorSpec::dynamic(ActorName::literal("pool")), stage.context.clone());
+    let pool = ChildSpec::supervisor(SupervisorSpec::dynamic(ActorName::literal("pool")), &stage.context);
     let tier = stage.spec("tier", 10, vec![inner, pool]);
     let face = EnhancedSupervision::of(&tier, stage.context.clone());
-    let tier = ChildSpec::supervisor(tier, stage.context.clone());
+    let tier = ChildSpec::supervisor(tier, &stage.context);
     let root = stage.raise(stage.spec("root", 10, vec![tier])).await.expect("it starts");
     face.start_child(child(&stage, &added)).await.expect("it starts");
     assert_eq!(stands(&stage, "added"), Some((Active, 1)));
@@ -252,7 +251,7 @@ async fn after_many_deaths_in_every_kind_of_group_the_registry_agrees_with_the_s
             puppets.push(puppet);
         }
         let spec = SupervisorSpec { group, ..stage.spec(tier, 10_000, children) };
-        tiers.push(ChildSpec::supervisor(spec, stage.context.clone()));
+        tiers.push(ChildSpec::supervisor(spec, &stage.context));
     }
     let root = stage.raise(stage.spec("root", 10_000, tiers)).await.expect("it starts");
     for round in 0..60 {
@@ -300,7 +299,7 @@ async fn a_supervisor_that_keeps_the_place_of_a_stopped_child_keeps_its_name() {
     let (one, other) =
         (stage.spec("one", 10, vec![child(&stage, &worker)]), stage.spec("other", 10, Vec::new()));
     let [face, second] = [&one, &other].map(|spec| EnhancedSupervision::of(spec, stage.context.clone()));
-    let tiers = [one, other].map(|spec| ChildSpec::supervisor(spec, stage.context.clone()));
+    let tiers = [one, other].map(|spec| ChildSpec::supervisor(spec, &stage.context));
     let root = stage.raise(stage.spec("root", 10, tiers.to_vec())).await.expect("it starts");
     face.stop_child(&name("worker")).await.expect("stopped");
     let refused = second.start_child(child(&stage, &thief)).await.expect_err("kept").to_string();
@@ -318,7 +317,7 @@ async fn with_a_supervisor_that_ends_for_good_everybody_below_it_is_terminated()
     let (worker, idle) = (stage.puppet("worker"), stage.puppet("idle"));
     let inner = stage.spec("inner", 10, vec![child(&stage, &worker), child(&stage, &idle)]);
     let face = EnhancedSupervision::of(&inner, stage.context.clone());
-    let inner = ChildSpec::supervisor(inner, stage.context.clone());
+    let inner = ChildSpec::supervisor(inner, &stage.context);
     let tier = stage.tier("tier", 10, vec![inner]);
     let root = stage.raise(stage.spec("root", 0, vec![tier])).await.expect("it starts");
     face.suspend_child(&name("idle")).await.expect("suspended");
