@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use crate::clock::{Clock, WallTime};
-use crate::health::HealthStatus;
 use crate::id::{ActorName, BlockHeight, Incarnation, NodeId};
+use crate::ping::HealthStatus;
 use crate::supervision::decision::DecisionRecord;
 use crate::trace::{SpanBuilder, SpanGuard, TraceContext, Tracer, current_context};
 

@@ -8,8 +8,8 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::clock::Moment;
-use crate::health::HealthStatus;
 use crate::id::{ActorName, ActorPriority, ActorType, Incarnation, Tag};
+use crate::ping::HealthStatus;
 use crate::registry::{ActorLifecycleState, ActorRegistryEntry, EntryStatus, Profile, Registration};
 
 /// Maximum number of actors a member may publish.

@@ -139,8 +139,8 @@ impl Directory {
 mod tests {
     use super::super::advert::{ACTORS_MAX, Actors, Advertised};
     use super::*;
-    use crate::health::HealthStatus;
     use crate::id::{ActorName, ActorPriority, ActorType, Tag};
+    use crate::ping::HealthStatus;
     use crate::registry::ActorLifecycleState;
     use crate::transport::codec;
     use std::time::Duration;

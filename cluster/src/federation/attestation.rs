@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::clock::{Moment, WallTime};
-use crate::health::{HealthCheckResult, HealthStatus};
 use crate::id::{ActorName, BlockHeight, Incarnation, NodeId};
+use crate::ping::{HealthCheckResult, HealthStatus};
 use crate::port::Signer;
 
 /// Version of the statements that this code makes and accepts.

@@ -13,8 +13,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::gate::{Decision, Gate};
-use crate::health::HealthStatus;
 use crate::id::{ActorName, NodeId};
+use crate::ping::HealthStatus;
 
 /// Classes of operations, by their impact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

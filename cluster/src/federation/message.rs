@@ -6,8 +6,8 @@ use super::attestation::ActorState;
 use super::coordinator::MemberStatus;
 use super::verdict::Verdict;
 use super::wire::FederationWire;
-use crate::health::HealthCheckResult;
 use crate::id::NodeId;
+use crate::ping::HealthCheckResult;
 
 /// Messages of the federation actor.
 pub enum FederationMessage {

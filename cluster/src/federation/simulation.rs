@@ -18,8 +18,8 @@ use super::roster::Roster;
 use super::verdict::GateReader;
 use super::wire::FederationWire;
 use crate::clock::{Moment, WallTime};
-use crate::health::{HealthCheckResult, HealthStatus};
 use crate::id::{BlockHeight, Incarnation, NodeId};
+use crate::ping::{HealthCheckResult, HealthStatus};
 use crate::port::PeerChange;
 
 const MEMBERS: usize = 4;

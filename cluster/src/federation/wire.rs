@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::attestation::SignedAttestation;
-use crate::health::{PingMessage, PongMessage};
 use crate::id::NodeId;
+use crate::ping::{PingMessage, PongMessage};
 
 /// Heartbeats between members, and forwarded attestations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

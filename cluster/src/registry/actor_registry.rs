@@ -20,9 +20,9 @@ use super::query::{ActorQuery, QueryError};
 use super::subscription::{ChangeFeed, FeedItem, Subscription};
 use super::sync::{AtomicU64, Cell, Map, Mutex, MutexGuard, Ordering};
 use crate::clock::Moment;
-use crate::health::HealthStatus;
 use crate::id::{ActorName, ActorPriority, ActorType, Incarnation, Tag};
 use crate::mailbox::Address;
+use crate::ping::HealthStatus;
 
 /// Default maximum number of actors: far more than any node has, and few enough for memory.
 pub const ACTORS_MAX: usize = 2_000_000;

@@ -10,9 +10,9 @@ use super::lifecycle::ActorLifecycleState;
 use super::sync::{AtomicBool, Cell, Ordering};
 use crate::clock::Moment;
 use crate::config::{FieldError, require};
-use crate::health::HealthStatus;
 use crate::id::{ActorName, ActorPriority, ActorType, Incarnation, Tag};
 use crate::mailbox::{Address, AnyAddress};
+use crate::ping::HealthStatus;
 
 /// Maximum number of tags of one actor.
 pub const TAGS_MAX: usize = 16;

@@ -20,8 +20,8 @@ use thiserror::Error;
 use super::lifecycle::ActorLifecycleState;
 use super::pattern::Pattern;
 use super::query::{ActorQuery, DEPTH_MAX};
-use crate::health::HealthStatus;
 use crate::id::{ActorPriority, NameError};
+use crate::ping::HealthStatus;
 
 /// Maximum length of a query, in bytes.
 pub const QUERY_BYTES_MAX: usize = 4_096;

@@ -9,8 +9,8 @@ use super::entry::{EntryStatus, Registration};
 use super::lifecycle::ActorLifecycleState;
 use super::pattern::Pattern;
 use crate::clock::Moment;
-use crate::health::HealthStatus;
 use crate::id::{ActorName, ActorPriority, ActorType, Tag};
+use crate::ping::HealthStatus;
 
 /// Maximum number of parts of a query, including the combining ones.
 pub const PARTS_MAX: usize = 256;

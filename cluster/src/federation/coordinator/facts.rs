@@ -6,8 +6,8 @@ use super::{Coordinator, MemberState, clocks};
 use crate::clock::Moment;
 use crate::federation::decision::MemberFacts;
 use crate::health::config::REPORT_MAX_AGE;
-use crate::health::{HealthCheckResult, HealthStatus};
 use crate::id::{BlockHeight, Incarnation, NodeId};
+use crate::ping::{HealthCheckResult, HealthStatus};
 
 /// This member's view of one member.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,8 +6,8 @@ use super::{Coordinator, Effect, MemberState};
 use crate::clock::{Moment, WallTime};
 use crate::federation::departure::{LEAVING, WISH_MAX};
 use crate::federation::wire::FederationWire;
-use crate::health::{HealthCheckResult, PingMessage, PongMessage};
 use crate::id::NodeId;
+use crate::ping::{HealthCheckResult, PingMessage, PongMessage};
 use crate::port::PeerChange;
 
 /// Maximum number of unanswered pings per peer.

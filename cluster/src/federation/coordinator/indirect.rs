@@ -7,8 +7,8 @@ use super::{Coordinator, Effect, MemberState};
 use crate::clock::{Moment, WallTime};
 use crate::federation::attestation::{Checks, SignedAttestation, Taken};
 use crate::federation::wire::FederationWire;
-use crate::health::HealthCheckResult;
 use crate::id::NodeId;
+use crate::ping::HealthCheckResult;
 use crate::port::PeerChange;
 
 /// Time without a probe from one member for another after which the two count as connected again.

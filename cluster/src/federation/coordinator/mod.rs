@@ -52,8 +52,8 @@ use crate::federation::message::Staying;
 use crate::federation::roster::Roster;
 use crate::federation::verdict::Verdict;
 use crate::federation::wire::FederationWire;
-use crate::health::HealthCheckResult;
 use crate::id::{BlockHeight, Incarnation, NodeId};
+use crate::ping::HealthCheckResult;
 use crate::port::{PeerChange, Signer};
 use peer::MemberHealth;
 

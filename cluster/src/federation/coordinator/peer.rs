@@ -7,8 +7,9 @@ use super::clocks::PeerClock;
 use super::{Effect, GREETING, MemberState};
 use crate::clock::Moment;
 use crate::federation::config::HeartbeatConfig;
-use crate::health::{HealthCheckResult, HealthStatus, PhiAccrual};
+use crate::health::PhiAccrual;
 use crate::id::{Incarnation, NodeId};
+use crate::ping::{HealthCheckResult, HealthStatus};
 use crate::port::PeerChange;
 
 /// How long a peer's silences are remembered.

@@ -4,7 +4,7 @@ use super::*;
 use crate::federation::attestation::tests::NameSigner;
 use crate::federation::departure::LEAVING;
 use crate::federation::gate::Decision;
-use crate::health::{PingMessage, PongMessage};
+use crate::ping::{PingMessage, PongMessage};
 
 /// One member's coordinator with a clock and scripted peers.
 struct Federation {
