@@ -22,7 +22,7 @@ fn calls(c: &mut Criterion) {
     let address = Address::new(ActorName::literal("echo"), 1_024);
     runtime.block_on(async { spawn(None, &address, Bounded, ()).await.expect("starts") });
     group.bench_function("bounded mailbox", |b| {
-        b.iter(|| runtime.block_on(address.call(DEADLINE, |reply| Echo::Back(1, reply))));
+        b.iter(|| runtime.block_on(address.ask(DEADLINE, |reply| Echo::Back(1, reply))));
     });
     group.finish();
 }

@@ -14,7 +14,7 @@ use alys_cluster::health::{
 use alys_cluster::id::{ActorName, ActorPriority, Incarnation};
 use alys_cluster::mailbox::Address;
 use alys_cluster::shutdown::actors;
-use alys_cluster::supervision::{ChildSpec, Context, EnhancedSupervision, SupervisorSpec};
+use alys_cluster::supervision::{ChildSpec, Context, EnhancedSupervision, Root, SupervisorSpec};
 use ractor::ActorProcessingErr;
 
 /// Timeout of every operation.
@@ -48,7 +48,7 @@ impl Actor for PingedActor {
 /// Many supervised actors with their health monitor.
 pub struct Crowd {
     context: Context,
-    root: EnhancedSupervision,
+    root: Root,
     monitor: Address<HealthMessage>,
     first: Address<Infallible>,
     size: usize,
@@ -89,7 +89,7 @@ impl Crowd {
         let mut children: Vec<_> = addresses.iter().enumerate().map(child).collect();
         children.push(ChildSpec::worker(&context, &monitor, move || (actor.clone(), ())));
         let spec = SupervisorSpec::new(ActorName::literal("root"), children);
-        let (root, _) = EnhancedSupervision::start(spec, context.clone()).await.expect("they start");
+        let root = EnhancedSupervision::start(spec, context.clone()).await.expect("they start");
         Self { context, root, monitor, first, size }
     }
 
@@ -100,7 +100,7 @@ impl Crowd {
     /// If an actor is not healthy.
     pub async fn batch(&self) -> Duration {
         let begun = Instant::now();
-        let board = self.monitor.call(DEADLINE, HealthMessage::Batch).await.expect("an answer");
+        let board = self.monitor.ask(DEADLINE, HealthMessage::Batch).await.expect("an answer");
         let took = begun.elapsed();
         let healthy = board.iter().filter(|health| health.status == HealthStatus::Healthy).count();
         assert_eq!(healthy, self.size);

@@ -14,7 +14,8 @@ pub const NAME_BYTES_MAX: usize = 64;
 #[error("{name:?} is no name; expected {expected}")]
 pub struct NameError {
     name: String,
-    expected: &'static str,
+    /// Description of the accepted names.
+    pub expected: &'static str,
 }
 
 fn checked(name: &str) -> Result<Arc<str>, NameError> {

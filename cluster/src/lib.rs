@@ -30,6 +30,19 @@ pub mod port;
 pub mod registry;
 pub mod shutdown;
 pub mod supervision;
+pub mod system;
 pub mod telemetry;
 pub mod trace;
 pub mod transport;
+
+pub use ractor;
+
+/// What most users of the library need.
+pub mod prelude {
+    pub use ractor::ActorProcessingErr;
+
+    pub use crate::actor::{Actor, SelfRef};
+    pub use crate::mailbox::{Address, Call, CallError, MailError, Request};
+    pub use crate::supervision::{EnhancedSupervision, ExponentialBackoffConfig as Backoff, Root};
+    pub use crate::system::System;
+}

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use ractor::{ActorCell, ActorRef, RpcReplyPort};
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -58,7 +59,7 @@ pub(crate) enum MailboxMessage<M> {
     Ping(PingMessage, RpcReplyPort<PongMessage>, MailboxSlot),
     /// A fault to inject.
     #[cfg(feature = "fault-injection")]
-    Fault(Fault, MailboxSlot),
+    Fault(Fault, Option<Box<ParentSpan>>, MailboxSlot),
 }
 
 /// A fault that the shell injects into a handler.
@@ -77,13 +78,77 @@ impl<M> MailboxMessage<M> {
 
     /// The span that caused it, if it is traced.
     pub(crate) fn cause(&self) -> Option<ParentSpan> {
-        if let Self::User(mail) = self { mail.cause() } else { None }
+        match self {
+            Self::User(mail) => mail.cause(),
+            Self::Ping(..) => None,
+            #[cfg(feature = "fault-injection")]
+            Self::Fault(_, cause, _) => cause.as_deref().copied(),
+        }
     }
 }
 
 impl<M: Send + 'static> ractor::Message for MailboxMessage<M> {}
 
 /// Mailbox counters that can be read from outside.
+/// A request with a typed reply.
+pub trait Request: Send + 'static {
+    /// The reply.
+    type Reply: Send + 'static;
+}
+
+/// A request as an actor receives it. An actor with several messages has a variant for it and `From<Call<R>>`; one with
+/// a single request takes it as its message.
+pub struct Call<R: Request> {
+    /// The request.
+    pub request: R,
+    reply: RpcReplyPort<R::Reply>,
+}
+
+impl<R: Request> Call<R> {
+    /// Replies. A caller that gave up no longer listens.
+    pub fn reply(self, reply: R::Reply) {
+        let _ = self.reply.send(reply);
+    }
+
+    /// The request, and where its reply goes, for one that is answered later.
+    pub fn into_parts(self) -> (R, RpcReplyPort<R::Reply>) {
+        (self.request, self.reply)
+    }
+}
+
+/// A call that is sent when it is awaited. It waits 5 s for the reply, as Erlang/OTP's `gen_server:call` does, unless
+/// [`timeout`](Self::timeout) says otherwise.
+#[must_use = "a call is sent when it is awaited"]
+pub struct PendingCall<M, R> {
+    address: Address<M>,
+    request: R,
+    timeout: Duration,
+}
+
+/// Default timeout of a call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl<M, R> PendingCall<M, R> {
+    /// Waits up to `timeout` for the reply.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+}
+
+impl<M, R> IntoFuture for PendingCall<M, R>
+where
+    R: Request,
+    M: From<Call<R>> + Send + 'static,
+{
+    type Output = Result<R::Reply, CallError>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { address, request, timeout } = self;
+        Box::pin(async move { address.ask(timeout, |reply| Call { request, reply }.into()).await })
+    }
+}
+
 #[derive(Default)]
 struct Gauge {
     depth: AtomicUsize,
@@ -382,14 +447,19 @@ impl<M: Send + 'static> Address<M> {
     /// Injects a fault: the actor panics with `reason` in its handler.
     #[cfg(feature = "fault-injection")]
     pub fn inject_panic(&self, reason: &str) -> Result<(), MailError> {
-        let fault = Fault::Panic(reason.to_owned());
-        self.send(|slot| MailboxMessage::Fault(fault, slot))
+        self.inject(Fault::Panic(reason.to_owned()))
     }
 
     /// Injects a fault: the actor's handler never completes. Its deadline applies.
     #[cfg(feature = "fault-injection")]
     pub fn inject_hang(&self) -> Result<(), MailError> {
-        self.send(|slot| MailboxMessage::Fault(Fault::Hang, slot))
+        self.inject(Fault::Hang)
+    }
+
+    #[cfg(feature = "fault-injection")]
+    fn inject(&self, fault: Fault) -> Result<(), MailError> {
+        let cause = current().map(Box::new);
+        self.send(|slot| MailboxMessage::Fault(fault, cause, slot))
     }
 
     fn send_user(&self, message: M, permit: Option<Permit>) -> Result<(), MailError> {
@@ -414,8 +484,17 @@ impl<M: Send + 'static> Address<M> {
         self.answered(deadline, |reply| self.send(|slot| MailboxMessage::Ping(ping, reply, slot))).await
     }
 
+    /// Calls the actor with a request that has a typed reply. Nothing is sent until this is awaited.
+    pub fn call<R>(&self, request: R) -> PendingCall<M, R>
+    where
+        R: Request,
+        M: From<Call<R>>,
+    {
+        PendingCall { address: self.clone(), request, timeout: CALL_TIMEOUT }
+    }
+
     /// Sends a request and waits for the answer until the deadline.
-    pub async fn call<R: Send + 'static>(
+    pub async fn ask<R: Send + 'static>(
         &self,
         deadline: Duration,
         question: impl FnOnce(RpcReplyPort<R>) -> M,
@@ -439,7 +518,7 @@ impl<M: Send + 'static> Address<M> {
 
     /// Like `call`, but retries until the deadline: if the actor is absent or ends before it answers, the request is
     /// sent again as soon as a new incarnation is bound. So the request must be idempotent.
-    pub async fn call_retrying<R: Send + 'static>(
+    pub async fn ask_retrying<R: Send + 'static>(
         &self,
         deadline: Duration,
         question: impl Fn(RpcReplyPort<R>) -> M,
@@ -449,7 +528,7 @@ impl<M: Send + 'static> Address<M> {
                 let mut bound = pin!(self.shared.bound.notified());
                 // Register before the call, so that a bind during the call is not missed.
                 bound.as_mut().enable();
-                match self.call(deadline, &question).await {
+                match self.ask(deadline, &question).await {
                     Err(CallError::Mail(MailError::Absent(_)) | CallError::Dropped(_)) => bound.await,
                     outcome => return outcome,
                 }
@@ -523,13 +602,13 @@ mod tests {
     async fn an_address_reaches_the_actor_that_replaced_a_dead_one() {
         let address = Address::new(ActorName::literal("echo"), 4);
         let first = echo(&address).await;
-        assert_eq!(address.call(SOON, |reply| Question::Echo(1, reply)).await, Ok(1));
+        assert_eq!(address.ask(SOON, |reply| Question::Echo(1, reply)).await, Ok(1));
         address.cast(Question::Panic).expect("taken");
         first.await.expect("ended");
-        let absent = address.call(SOON, |reply| Question::Echo(2, reply)).await;
+        let absent = address.ask(SOON, |reply| Question::Echo(2, reply)).await;
         assert_eq!(absent, Err(MailError::Absent(ActorName::literal("echo")).into()));
         let _second = echo(&address).await;
-        assert_eq!(address.call(SOON, |reply| Question::Echo(3, reply)).await, Ok(3));
+        assert_eq!(address.ask(SOON, |reply| Question::Echo(3, reply)).await, Ok(3));
     }
 
     #[tokio::test(start_paused = true)]
@@ -541,7 +620,7 @@ mod tests {
         address.cast(Question::Hold(permit)).expect("taken");
         let asking = {
             let address = address.clone();
-            tokio::spawn(async move { address.call_retrying(SOON, |reply| Question::Echo(7, reply)).await })
+            tokio::spawn(async move { address.ask_retrying(SOON, |reply| Question::Echo(7, reply)).await })
         };
         while address.depth() == 0 {
             tokio::task::yield_now().await;
@@ -552,7 +631,7 @@ mod tests {
         assert_eq!(asking.await.expect("joined"), Ok(7));
 
         let nobody = Address::new(ActorName::literal("nobody"), 4);
-        let late = nobody.call_retrying(SOON, |reply| Question::Echo(1, reply)).await;
+        let late = nobody.ask_retrying(SOON, |reply| Question::Echo(1, reply)).await;
         assert_eq!(late, Err(CallError::Deadline { name: ActorName::literal("nobody"), deadline: SOON }));
     }
 
@@ -563,7 +642,7 @@ mod tests {
         let actor = echo(&address).await;
         address.inject_panic("a drill").expect("taken");
         actor.await.expect("ended");
-        assert!(address.call(SOON, |reply| Question::Echo(1, reply)).await.is_err());
+        assert!(address.ask(SOON, |reply| Question::Echo(1, reply)).await.is_err());
     }
 
     #[tokio::test]
@@ -577,29 +656,29 @@ mod tests {
         }
         let ask = |n| {
             let address = address.clone();
-            tokio::spawn(async move { address.call(SOON, |reply| Question::Echo(n, reply)).await })
+            tokio::spawn(async move { address.ask(SOON, |reply| Question::Echo(n, reply)).await })
         };
         let (one, two) = (ask(1), ask(2));
         while address.depth() < 2 {
             tokio::task::yield_now().await;
         }
-        let refusal = address.call(SOON, |reply| Question::Echo(3, reply)).await;
+        let refusal = address.ask(SOON, |reply| Question::Echo(3, reply)).await;
         let full = MailError::Full { name: ActorName::literal("echo"), capacity: 2 };
         assert_eq!((refusal, address.refused()), (Err(full.into()), 1));
         release.send(()).expect("still held");
         assert_eq!((one.await.expect("joined"), two.await.expect("joined")), (Ok(1), Ok(2)));
-        assert_eq!(address.call(SOON, |reply| Question::Echo(4, reply)).await, Ok(4));
+        assert_eq!(address.ask(SOON, |reply| Question::Echo(4, reply)).await, Ok(4));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_ends_at_its_deadline_or_when_its_question_is_dropped() {
         let address = Address::new(ActorName::literal("echo"), 4);
         let _actor = echo(&address).await;
-        let dropped = address.call(SOON, Question::Ignore).await;
+        let dropped = address.ask(SOON, Question::Ignore).await;
         assert_eq!(dropped, Err(CallError::Dropped(ActorName::literal("echo"))));
         let (_never, permit) = tokio::sync::oneshot::channel();
         address.cast(Question::Hold(permit)).expect("taken");
-        let late = address.call(SOON, |reply| Question::Echo(1, reply)).await;
+        let late = address.ask(SOON, |reply| Question::Echo(1, reply)).await;
         assert_eq!(late, Err(CallError::Deadline { name: ActorName::literal("echo"), deadline: SOON }));
     }
 }

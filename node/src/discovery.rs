@@ -123,14 +123,14 @@ pub fn exports(chain: &Address<ChainMessage>, federation: &Address<FederationMes
             let chain = blocks.clone();
             async move {
                 let ask = |reply| ChainMessage::Block(height, reply);
-                let found = chain.call(DEADLINE, ask).await.map_err(|error| error.to_string())??;
+                let found = chain.ask(DEADLINE, ask).await.map_err(|error| error.to_string())??;
                 Ok(ChainAnswer::Block(found.map(|stored| Box::new((stored.block, stored.certificate)))))
             }
         })
         .with::<GateProtocol, _>(federation.name().clone(), move |_, ()| {
             let federation = gate.clone();
             async move {
-                let status = federation.call(DEADLINE, FederationMessage::Status).await;
+                let status = federation.ask(DEADLINE, FederationMessage::Status).await;
                 let verdict = status.map_err(|error| error.to_string())?.verdict;
                 Ok(GateAnswer {
                     open: verdict.decision == Decision::Open,

@@ -48,7 +48,6 @@ use alys_cluster::id::{ActorName, Incarnation, NodeId};
 use alys_cluster::shutdown::{
     Requester, ShutdownAnswer, ShutdownCoordinator, ShutdownOutcome, ShutdownState,
 };
-use alys_cluster::supervision::actor::start_failure;
 use alys_cluster::supervision::{Context, EnhancedSupervision, SupervisionMemory, Supervisor, spawn};
 use alys_cluster::telemetry::History;
 use alys_cluster::telemetry::metrics::Metrics;
@@ -148,7 +147,7 @@ pub enum StartError {
     Token(#[from] TokenError),
     /// The supervision tree did not start.
     #[error("the supervision tree did not start: {0}")]
-    Tree(String),
+    Tree(alys_cluster::supervision::StartError),
 }
 
 /// Tracer of a member and the counters of its spans. The default records nothing.
@@ -228,9 +227,8 @@ impl Node {
         let name = format!("{}/{}", context.roster.own(), spec.name);
         let supervision = EnhancedSupervision::of(&spec, context.supervision.clone());
         let (address, root) = (spec.address.clone(), Supervisor::new(context.supervision.clone()));
-        let (root, ended) = spawn(Some(name), &address, root, spec)
-            .await
-            .map_err(|error| StartError::Tree(start_failure(error)))?;
+        let (root, ended) =
+            spawn(Some(name), &address, root, spec).await.map_err(|error| StartError::Tree(error.into()))?;
         let shutdown = shutdown::coordinator(&context, &root);
         let ops = ops::Server::start(ops_listener, ops::Ops::new(&context, shutdown.clone(), token, logs));
         Ok(Self { supervision, ended, shutdown, ops, context, _decisions: decisions, _lock: lock })

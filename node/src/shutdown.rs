@@ -171,7 +171,7 @@ impl Asking {
         let until = self.clock.now() + CONFIRMATION;
         loop {
             let want = |reply| FederationMessage::Want(self.is_told, reply);
-            let Ok((verdict, staying)) = self.federation.call(DEADLINE, want).await else {
+            let Ok((verdict, staying)) = self.federation.ask(DEADLINE, want).await else {
                 // The federation actor does not reply. If it is only slow, its last verdict still holds, and no peer
                 // has confirmed that it stays. If it hangs, the gate closes and the other members soon stop counting
                 // this member.
@@ -238,7 +238,7 @@ async fn tell_peers(context: NodeContext, reason: String) -> Result<String, Stri
     let told = async {
         loop {
             let ask = |reply| FederationMessage::Leave(reason.clone(), reply);
-            let unaware = context.addresses.federation.call(DEADLINE, ask).await;
+            let unaware = context.addresses.federation.ask(DEADLINE, ask).await;
             match unaware {
                 Ok(unaware) if unaware.is_empty() => return Ok("every peer that answers knows".to_owned()),
                 // A federation actor that restarted meanwhile has lost the notification and receives it again.
@@ -253,7 +253,7 @@ async fn tell_peers(context: NodeContext, reason: String) -> Result<String, Stri
 
 async fn finish_height(context: NodeContext) -> Result<String, String> {
     let patience = context.genesis.block_time() * FAREWELL_SLOTS;
-    match context.addresses.consensus.call(patience, ConsensusMessage::Leave).await {
+    match context.addresses.consensus.ask(patience, ConsensusMessage::Leave).await {
         Ok(DrainResult::Finished(height)) => {
             Ok(format!("the chain ends at height {height}, nothing is in hand"))
         }

@@ -527,7 +527,7 @@ impl NodeContext {
             members: Some(Arc::new(move || {
                 let federation = asked.clone();
                 Box::pin(async move {
-                    let status = federation.call(MEMBERS_DEADLINE, FederationMessage::Status).await;
+                    let status = federation.ask(MEMBERS_DEADLINE, FederationMessage::Status).await;
                     let members = status.map(|status| status.members).unwrap_or_default();
                     members.into_iter().filter_map(member_reading).collect()
                 })

@@ -337,7 +337,7 @@ impl ScriptedActor {
 
     /// Number of the start that answers.
     pub async fn who(&self) -> Result<u32, String> {
-        let asked = self.address.call(Duration::from_secs(2), Order::Who).await;
+        let asked = self.address.ask(Duration::from_secs(2), Order::Who).await;
         asked.map_err(|error| error.to_string())
     }
 

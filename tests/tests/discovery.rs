@@ -142,7 +142,7 @@ async fn an_actor_of_another_member_is_found_by_tag_and_asked_and_gone_with_its_
     }
     let asker = &federation.members[0];
     let own = asker.node().context().addresses.chain.clone();
-    let own = own.call(SOON, |reply| alys_node::actors::chain::ChainMessage::Block(1, reply)).await;
+    let own = own.ask(SOON, |reply| alys_node::actors::chain::ChainMessage::Block(1, reply)).await;
     let own = own.expect("it answers").expect("its store is well").expect("a block");
     let handles = chains(asker);
     for handle in &handles {

@@ -301,7 +301,7 @@ async fn reads_of_others_take_no_room_from_a_member_s_own_work_and_nothing_piles
         addresses.consensus.cast(ConsensusMessage::Adopt(offer, reply.into())).expect("there is room");
         offers.push(answered);
     }
-    let evidence = addresses.consensus.call(SOON, ConsensusMessage::Evidence).await;
+    let evidence = addresses.consensus.ask(SOON, ConsensusMessage::Evidence).await;
     assert_eq!(evidence, Ok(vec![]), "what needs no step is answered, after what came before it");
     let refused_questions = questions.iter_mut().filter_map(|answer| answer.try_recv().err());
     let refused_questions = refused_questions.filter(|error| *error == TryRecvError::Closed).count();

@@ -227,7 +227,7 @@ fn named(name: &'static str) -> SupervisedActorConfig {
 /// Waits until the start with this number answers at the callers' address.
 async fn answers(address: &Address<Order>, start: u32) {
     eventually(SOON, &format!("start {start} of {address:?} answers"), async || {
-        let who = address.call(SOON, Order::Who).await.map_err(|error| error.to_string())?;
+        let who = address.ask(SOON, Order::Who).await.map_err(|error| error.to_string())?;
         seen(who == start, format!("start {who}"))
     })
     .await;
@@ -313,7 +313,7 @@ async fn an_actor_that_fails_in_a_way_that_may_pass_is_restarted_and_its_callers
     let absent = Address::<Order>::new(ActorName::literal("engine"), 1);
     let calls = Box::new(move |_| -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
         Box::pin(async move {
-            absent.call(SOON, Order::Who).await?;
+            absent.ask(SOON, Order::Who).await?;
             Ok(())
         })
     });
@@ -400,7 +400,7 @@ async fn what_a_restart_would_only_repeat_stays_down_until_someone_starts_it_or_
             (EscalationStep::StayDown, Some(Obstacle::Class))
         );
         ward.phase("patient", ChildPhase::Stopped).await;
-        assert!(address.call(SOON, Order::Who).await.is_err(), "nobody is there");
+        assert!(address.ask(SOON, Order::Who).await.is_err(), "nobody is there");
         ward.root.face.start_stopped(&ActorName::literal("patient")).await.expect("it starts");
         answers(&address, 2).await;
 
@@ -882,7 +882,7 @@ async fn an_actor_that_repeats_itself_comes_back_later_and_later_and_then_after_
         let record = ward.decided_normal("error").await;
         happened.push(record.inputs.now);
         let back = eventually(SOON, "it is back", async || {
-            let who = address.call(SOON, Order::Who).await.map_err(|error| error.to_string())?;
+            let who = address.ask(SOON, Order::Who).await.map_err(|error| error.to_string())?;
             seen(who == start + 1, who).map(|()| clock.now())
         })
         .await;

@@ -75,7 +75,7 @@ impl Pair {
     }
 
     async fn health(&self, actor: &str) -> Result<ActorHealth, String> {
-        let board = self.monitor.call(SOON, HealthMessage::Board).await.map_err(|error| error.to_string())?;
+        let board = self.monitor.ask(SOON, HealthMessage::Board).await.map_err(|error| error.to_string())?;
         board
             .into_iter()
             .find(|health| health.name.as_str() == actor)
@@ -268,7 +268,7 @@ impl Ward {
 
     async fn becomes(&self, actor: &str, wanted: HealthStatus) -> ActorHealth {
         eventually(Duration::from_mins(2), &format!("{actor} becomes {wanted}"), async || {
-            let board = self.monitor.call(SOON, HealthMessage::Board).await.map_err(|e| e.to_string())?;
+            let board = self.monitor.ask(SOON, HealthMessage::Board).await.map_err(|e| e.to_string())?;
             let health = board.into_iter().find(|health| health.name.as_str() == actor);
             let health = health.ok_or_else(|| "not on the board".to_owned())?;
             if health.status == wanted {
@@ -474,7 +474,7 @@ async fn no_healthy_actor_is_restarted_in_an_hour_under_jitter() {
         }
         for _ in 0..60 {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            let board = ward.monitor.call(SOON, HealthMessage::Board).await.expect("answers");
+            let board = ward.monitor.ask(SOON, HealthMessage::Board).await.expect("answers");
             statuses.extend(board.iter().map(|health| (health.priority, health.status)));
         }
         told.extend(ward.told());
@@ -487,7 +487,7 @@ async fn no_healthy_actor_is_restarted_in_an_hour_under_jitter() {
     }
     assert_eq!(told, [""; 0]);
     assert!(ward.actors.iter().all(|actor| actor.starts() == 1));
-    let trends = ward.monitor.call(SOON, HealthMessage::Trends).await.expect("answers");
+    let trends = ward.monitor.ask(SOON, HealthMessage::Trends).await.expect("answers");
     let chain = &trends.actors[0].1;
     assert!(chain.samples == 64 && chain.response_mean > Duration::from_millis(100), "{chain:?}");
     assert!(trends.score > 0.4, "{}", trends.score);
@@ -611,7 +611,7 @@ async fn a_critical_actor_that_is_a_slot_behind_makes_its_node_unhealthy_and_wor
 #[tokio::test]
 async fn a_batch_checks_everybody_at_once() {
     let ward = Ward::open("ward-batch", &["a", "b", "c", "d", "e"], HealthConfig::default()).await;
-    let board = ward.monitor.call(SOON, HealthMessage::Batch).await.expect("answers");
+    let board = ward.monitor.ask(SOON, HealthMessage::Batch).await.expect("answers");
     assert_eq!(board.len(), 5);
     assert!(board.iter().all(|health| health.status == HealthStatus::Healthy), "{board:?}");
     ward.root.stop().await;

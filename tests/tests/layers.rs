@@ -146,6 +146,7 @@ const BELOW: &[(&str, &[&str])] = &[
         "discovery",
         &["actor", "id", "clock", "event", "ping", "port", "mailbox", "registry", "transport", "trace"],
     ),
+    ("system", &["actor", "clock", "config", "event", "id", "mailbox", "shutdown", "supervision"]),
     ("telemetry", &["actor", "id", "clock", "event", "ping", "mailbox", "registry", "trace"]),
 ];
 

@@ -110,7 +110,7 @@ impl Answers for Desk {
         let (echo, question) = (self.echo.clone(), question.to_vec());
         Ok(async move {
             let ask = |reply| EchoMessage::Echo(question, reply);
-            echo.call(DEADLINE, ask).await.map_err(|error| error.to_string())
+            echo.ask(DEADLINE, ask).await.map_err(|error| error.to_string())
         }
         .boxed())
     }

@@ -10,7 +10,7 @@ use alys_cluster::event::{ClusterEvent, EventBus};
 use alys_cluster::id::ActorName;
 use alys_cluster::mailbox::Address;
 use alys_cluster::supervision::{
-    Context, EnhancedSupervision, SlotBudget, SupervisedActorConfig, SupervisorSpec,
+    Context, EnhancedSupervision, Root, RootEnd, SlotBudget, SupervisedActorConfig, SupervisorSpec,
 };
 use ractor::concurrency::JoinHandle;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
@@ -230,8 +230,7 @@ pub trait Tree: Sized + Send + Sync + 'static {
 /// Workers under the real supervisor, reached by their addresses.
 pub struct Supervised {
     /// Handle of the supervisor.
-    pub face: EnhancedSupervision,
-    ended: JoinHandle<()>,
+    pub face: Root,
     ledger: Arc<Ledger>,
     way: Way,
 }
@@ -245,8 +244,8 @@ impl Tree for Supervised {
         let slot_budget = SlotBudget { max_missed: 10_000, within_slots: 1 };
         let spec = SupervisorSpec::dynamic(ActorName::literal("workers"));
         let spec = SupervisorSpec { intensity: ENDLESS, slot_budget, ..spec };
-        let (face, ended) = EnhancedSupervision::start(spec, context).await.expect("it starts");
-        Self { face, ended, ledger: ledger.clone(), way }
+        let face = EnhancedSupervision::start(spec, context).await.expect("it starts");
+        Self { face, ledger: ledger.clone(), way }
     }
 
     async fn spawn(&self, n: usize) -> Address<Task> {
@@ -260,7 +259,7 @@ impl Tree for Supervised {
 
     async fn stop(self) {
         self.face.stop();
-        self.ended.await.expect("it ends without a panic");
+        assert_eq!(self.face.ended().await, RootEnd::Stopped);
     }
 
     fn give(worker: &Address<Task>, task: Task) {
@@ -268,7 +267,7 @@ impl Tree for Supervised {
     }
 
     async fn reach(worker: &Address<Task>) {
-        worker.call(DEADLINE, Task::Reach).await.expect("it answers");
+        worker.ask(DEADLINE, Task::Reach).await.expect("it answers");
     }
 }
 

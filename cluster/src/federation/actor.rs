@@ -95,7 +95,7 @@ impl FederationActor {
         let (me, health) = (me.clone(), self.health.clone());
         tokio::spawn(async move {
             // Without an answer, the last known states are attested; the summary does not depend on them.
-            let Ok(board) = health.call(BOARD_DEADLINE, HealthMessage::Board).await else { return };
+            let Ok(board) = health.ask(BOARD_DEADLINE, HealthMessage::Board).await else { return };
             let critical = board.into_iter().filter(|actor| actor.priority == ActorPriority::Critical);
             let states = critical.map(|actor| ActorState { name: actor.name, status: actor.status });
             // If this actor has stopped meanwhile, its next incarnation requests them again.

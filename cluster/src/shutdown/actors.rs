@@ -109,6 +109,6 @@ async fn ask(
     deadline: Duration,
 ) -> Result<(), String> {
     let question = |reply| SupervisorMessage::Command(name.clone(), Command::Stop, reply);
-    let answer = supervisor.call(deadline, question).await.map_err(|error| error.to_string())?;
+    let answer = supervisor.ask(deadline, question).await.map_err(|error| error.to_string())?;
     answer.map_err(|error| error.to_string())
 }

@@ -3,7 +3,7 @@
 //! Starts run in their own tasks, so that a supervisor can answer and stop during a slow start. Only at boot does it
 //! wait for each start, because its own start includes the starts of its children.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,11 +19,13 @@ use super::command::Command;
 use super::context::Context;
 use super::decision::{DecisionRecord, RestartDecision};
 use super::failure::{ActorFailureType, Exit, Failure};
-use super::message::{AdminError, ChildCounts, ChildInfo, Report, SupervisorMessage};
+use super::message::{AdminError, ChildCounts, ChildInfo, Report, StartError, SupervisorMessage};
 use super::panic;
 use super::restart_trace::Restarts;
 use super::spec::{ChildSpec, ExitChannel, Shutdown, SupervisorSpec};
 use super::state::{Effect, Input, SupervisorState};
+use crate::clock::Moment;
+use crate::config::FieldError;
 use crate::event::ClusterEvent;
 use crate::trace::{ParentSpan, TraceContext, within_sync};
 
@@ -91,6 +93,20 @@ impl Drop for SupervisorActorState {
 }
 
 impl SupervisorActorState {
+    /// Takes the children that stop next: those on which no running child depends, in a circle all. Of a supervisor that
+    /// is not dynamic only the last started of them.
+    fn take_next_to_stop(&mut self) -> Vec<(ChildKey, ActorCell)> {
+        let running = self.cells.keys().filter_map(|key| self.specs.get(key));
+        let needed: HashSet<_> = running.flat_map(|spec| spec.policy.depends_on.iter()).collect();
+        let is_free = |key: &&ChildKey| self.specs.get(*key).is_none_or(|spec| !needed.contains(spec.name()));
+        let limit = if self.spec.is_dynamic { usize::MAX } else { 1 };
+        let mut next: Vec<_> = self.cells.keys().rev().filter(is_free).take(limit).copied().collect();
+        if next.is_empty() {
+            next = self.cells.keys().rev().take(limit).copied().collect();
+        }
+        next.into_iter().filter_map(|key| self.cells.remove_entry(&key)).collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, SupervisorState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -148,11 +164,16 @@ fn failure_of(error: &(dyn std::error::Error + Send + Sync + 'static), exit: &Ex
     }
 }
 
-/// Why an actor did not start, in its own words; ractor would report every failed start as a panic.
-pub fn start_failure(error: SpawnErr) -> String {
-    match error {
-        SpawnErr::StartupFailed(reason) => reason.to_string(),
-        other => other.to_string(),
+impl From<SpawnErr> for StartError {
+    fn from(error: SpawnErr) -> Self {
+        let SpawnErr::StartupFailed(reason) = error else { return Self::NotSpawned(error.to_string()) };
+        if let Some(NotBooted(failure)) = reason.downcast_ref() {
+            return Self::Child(failure.clone());
+        }
+        match reason.downcast_ref::<FieldError>() {
+            Some(error) => Self::Spec(error.clone()),
+            None => Self::NotSpawned(reason.to_string()),
+        }
     }
 }
 
@@ -485,11 +506,11 @@ impl Supervisor {
         self.child_ended(me, shell, key, Exit::abnormal(failure));
     }
 
-    /// Stops the children in reverse start order, each within its own deadline; those of a dynamic supervisor all at
-    /// once. A child that exceeds its deadline is killed. The start of a worker is aborted, because it has nothing to
-    /// stop yet; the start of a supervisor is cancelled and awaited, because it may have children to stop.
+    /// Stops the children in stages, each child within its own deadline: a child stops after those that depend on it, and
+    /// of the rest the last started stops first; those of a dynamic supervisor stop together. A child that exceeds its
+    /// deadline is killed. The start of a worker is aborted, because it has nothing to stop yet; the start of a supervisor
+    /// is cancelled and awaited, because it may have children to stop.
     async fn stop_children(&self, shell: &mut SupervisorActorState) {
-        let reason = || Some("its supervisor stops".to_owned());
         for (key, attempt) in &shell.attempts {
             match shell.specs.get(key) {
                 Some(spec) if !spec.policy.is_supervisor => attempt.0.abort(),
@@ -497,67 +518,62 @@ impl Supervisor {
                 _ => {}
             }
         }
-        if shell.spec.is_dynamic {
-            for (key, cell) in &shell.cells {
-                if let Some(spec) = shell.specs.get(key) {
-                    self.context.stops(&shell.spec.name, spec.name());
-                }
-                match shell.specs.get(key).map(|spec| spec.shutdown) {
-                    Some(Shutdown::BrutalKill) => cell.kill(),
-                    _ => cell.stop(reason()),
-                }
+        loop {
+            Self::await_last_starts(shell).await;
+            let stage = shell.take_next_to_stop();
+            if stage.is_empty() {
+                return;
             }
-        }
-        let begun = self.context.clock.now();
-        while let Some((key, cell)) = Self::last_child(shell).await {
-            let shutdown = shell.specs.get(&key).map_or(Shutdown::BrutalKill, |spec| spec.shutdown);
-            if let Some(spec) = shell.specs.get(&key) {
+            for (key, cell) in &stage {
+                let Some(spec) = shell.specs.get(key) else { continue };
                 self.context.stops(&shell.spec.name, spec.name());
+                match spec.shutdown {
+                    Shutdown::BrutalKill => cell.kill(),
+                    _ => cell.stop(Some("its supervisor stops".to_owned())),
+                }
             }
-            // Children that were asked at the same time share the elapsed time.
-            let spent =
-                if shell.spec.is_dynamic { self.context.clock.now().since(begun) } else { Duration::ZERO };
-            let in_time = match shutdown {
-                Shutdown::BrutalKill => false,
-                Shutdown::Within(deadline) => {
-                    cell.stop(reason());
-                    cell.wait(Some(deadline.saturating_sub(spent))).await.is_ok()
-                }
-                Shutdown::Infinity => {
-                    cell.stop(reason());
-                    cell.wait(None).await.is_ok()
-                }
-            };
-            if !in_time {
-                if let Some(child) = shell.specs.get(&key).filter(|_| shutdown != Shutdown::BrutalKill) {
-                    tracing::warn!(
-                        child = child.name().as_str(),
-                        ?shutdown,
-                        "killed: it did not stop in time"
-                    );
-                    self.context.tree.note_killed(child.name());
-                }
-                let _ = cell.kill_and_wait(Some(KILL_GRACE)).await;
+            let begun = self.context.clock.now();
+            for (key, cell) in stage {
+                self.await_stopped(shell.specs.get(&key), cell, begun).await;
             }
         }
     }
 
-    /// Takes the last running child, once the pending starts after it have ended.
-    async fn last_child(shell: &mut SupervisorActorState) -> Option<(ChildKey, ActorCell)> {
+    /// Waits for a child that was asked to stop at `begun`, and kills it at its deadline.
+    async fn await_stopped(&self, child: Option<&ChildSpec>, cell: ActorCell, begun: Moment) {
+        let shutdown = child.map_or(Shutdown::BrutalKill, |child| child.shutdown);
+        let in_time = match shutdown {
+            Shutdown::BrutalKill => false,
+            Shutdown::Within(deadline) => {
+                let spent = self.context.clock.now().since(begun);
+                cell.wait(Some(deadline.saturating_sub(spent))).await.is_ok()
+            }
+            Shutdown::Infinity => cell.wait(None).await.is_ok(),
+        };
+        if in_time {
+            return;
+        }
+        if let Some(child) = child.filter(|_| shutdown != Shutdown::BrutalKill) {
+            tracing::warn!(child = child.name().as_str(), ?shutdown, "killed: it did not stop in time");
+            self.context.tree.note_killed(child.name());
+        }
+        let _ = cell.kill_and_wait(Some(KILL_GRACE)).await;
+    }
+
+    /// Waits for the pending starts after the last running child. One that completed is stopped like any other child.
+    async fn await_last_starts(shell: &mut SupervisorActorState) {
         while let Some((key, mut attempt)) = shell.attempts.pop_last() {
             if shell.cells.last_key_value().is_some_and(|(last, _)| *last > key) {
                 shell.attempts.insert(key, attempt);
-                break;
+                return;
             }
             if let Some(spec) = shell.specs.get(&key) {
                 spec.exit.start.cancel();
             }
-            // A start that completed first is stopped like any other child.
             if let Ok(Some(cell)) = (&mut attempt.0).await {
                 shell.cells.insert(key, cell);
             }
         }
-        shell.cells.pop_last()
     }
 
     /// Marks every child as ended in the registry, because the supervisor ends.

@@ -1,19 +1,20 @@
 //! The public API of supervision: spawns actors, accepts reports of failures, and administers children.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::RpcReplyPort;
 use ractor::concurrency::JoinHandle;
+use ractor::{ActorCell, RpcReplyPort};
 
-use super::actor::{Supervisor, start_failure};
+use super::actor::Supervisor;
 use super::command::Command;
 use super::context::Context;
 use super::decision::RestartDecision;
 use super::failure::{ActorFailureType, Failure};
-use super::message::{AdminError, ChildCounts, ChildInfo, Report, SupervisorMessage};
-use super::spec::{ChildSpec, RestartType, Shutdown, SupervisorSpec};
+use super::message::{AdminError, ChildCounts, ChildInfo, Report, StartError, SupervisorMessage};
+use super::spec::{ChildSpec, ExitChannel, RestartType, Shutdown, SupervisorSpec};
 use super::strategy::{ExponentialBackoffConfig, RestartStrategy};
 use super::supervised_actor::{HandlerLimits, spawn};
 use crate::actor::Actor;
@@ -110,13 +111,56 @@ pub struct EnhancedSupervision {
     context: Context,
 }
 
+/// A running supervisor without a parent. Dropping this stops nothing.
+pub struct Root {
+    supervision: EnhancedSupervision,
+    cell: ActorCell,
+    exit: Arc<ExitChannel>,
+    ended: JoinHandle<()>,
+}
+
+impl Deref for Root {
+    type Target = EnhancedSupervision;
+
+    fn deref(&self) -> &EnhancedSupervision {
+        &self.supervision
+    }
+}
+
+impl Root {
+    /// The supervisor as ractor knows it.
+    pub fn cell(&self) -> &ActorCell {
+        &self.cell
+    }
+
+    /// Waits until the supervisor has ended, and says why.
+    pub async fn ended(self) -> RootEnd {
+        let _ = self.ended.await;
+        self.exit.take_raised().map_or(RootEnd::Stopped, RootEnd::GaveUp)
+    }
+}
+
+/// Why a supervisor without a parent ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RootEnd {
+    /// It was stopped or killed, or shut itself down with its last significant child.
+    Stopped,
+    /// It gave up over this failure of a child.
+    GaveUp(Failure),
+}
+
 impl EnhancedSupervision {
-    /// Starts a supervisor without a parent. The join handle completes when it ends.
-    pub async fn start(spec: SupervisorSpec, context: Context) -> Result<(Self, JoinHandle<()>), String> {
+    /// Starts a supervisor without a parent.
+    ///
+    /// # Errors
+    ///
+    /// If the spec is invalid, the name is taken in this process, or a child fails to start.
+    pub async fn start(spec: SupervisorSpec, context: Context) -> Result<Root, StartError> {
         let (name, address) = (format!("{}/{}", context.prefix, spec.name), spec.address.clone());
-        let root = Supervisor::new(context.clone());
-        let (_, ended) = spawn(Some(name), &address, root, spec).await.map_err(start_failure)?;
-        Ok((Self { address, context }, ended))
+        let exit = Arc::new(ExitChannel::default());
+        let root = Supervisor::raising_to(context.clone(), exit.clone());
+        let (cell, ended) = spawn(Some(name), &address, root, spec).await?;
+        Ok(Root { supervision: Self { address, context }, cell, exit, ended })
     }
 
     /// A handle to a supervisor that is started elsewhere.
@@ -267,6 +311,6 @@ impl EnhancedSupervision {
             supervisor: self.address.name().clone(),
             reason: error.to_string(),
         };
-        self.address.call(DEADLINE, question).await.map_err(silent)
+        self.address.ask(DEADLINE, question).await.map_err(silent)
     }
 }

@@ -73,6 +73,20 @@ pub enum AdminError {
     },
 }
 
+/// Why a supervisor without a parent was not started.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum StartError {
+    /// A value of the spec is invalid.
+    #[error(transparent)]
+    Spec(#[from] FieldError),
+    /// A child failed to start; those before it were stopped.
+    #[error("{0}")]
+    Child(Failure),
+    /// ractor did not start it: its name is taken in this process, or a panic.
+    #[error("{0}")]
+    NotSpawned(String),
+}
+
 /// One child in the answer to `list`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChildInfo {

@@ -155,7 +155,7 @@ impl<A: Actor> SupervisedActor<A> {
                 Ok(())
             }
             #[cfg(feature = "fault-injection")]
-            MailboxMessage::Fault(fault, slot) => {
+            MailboxMessage::Fault(fault, _, slot) => {
                 drop(slot);
                 match fault {
                     Fault::Panic(reason) => panic!("{reason}"),

@@ -94,7 +94,7 @@ fn forward<M: Send + 'static>(
                 },
             };
             heard.under_way = Some(event.clone());
-            match address.call(DEADLINE, |reply| wrap(event, reply)).await {
+            match address.ask(DEADLINE, |reply| wrap(event, reply)).await {
                 Ok(()) | Err(CallError::Deadline { .. } | CallError::Mail(MailError::Full { .. })) => {
                     (heard.under_way, heard.deaths) = (None, 0);
                 }
@@ -117,7 +117,7 @@ mod tests {
     use crate::event::ClusterEvent;
     use crate::id::{ActorName, BlockHeight};
     use crate::supervision::{
-        ChildSpec, Context, EnhancedSupervision, RestartIntensity, SlotBudget, SupervisorSpec,
+        ChildSpec, Context, EnhancedSupervision, RestartIntensity, RootEnd, SlotBudget, SupervisorSpec,
     };
 
     enum Order {
@@ -192,14 +192,14 @@ mod tests {
         let slot_budget = SlotBudget { max_missed: 10_000, within_slots: 1 };
         let spec = SupervisorSpec::new(ActorName::literal("root"), vec![child]);
         let spec = SupervisorSpec { intensity, slot_budget, ..spec };
-        let (face, ended) = EnhancedSupervision::start(spec, context).await.expect("it starts");
+        let root = EnhancedSupervision::start(spec, context).await.expect("it starts");
         for height in [1, 13, 2] {
             events.tell(ClusterEvent::RoundStarted { height: BlockHeight(height), round: 0 });
         }
         tokio::time::sleep(Duration::from_mins(1)).await;
         let heard = seen.lock().expect("not poisoned").clone();
         assert_eq!(heard, ["starts", "1", "starts", "starts", "missed 1", "2"]);
-        face.stop();
-        ended.await.expect("in order");
+        root.stop();
+        assert_eq!(root.ended().await, RootEnd::Stopped);
     }
 }

@@ -86,7 +86,7 @@ pub(super) async fn chain_block(
     })?;
     let height = height_of("height", &height)?;
     let found =
-        ops.context().addresses.chain.call(DEADLINE, |reply| ChainMessage::Block(height, reply)).await?;
+        ops.context().addresses.chain.ask(DEADLINE, |reply| ChainMessage::Block(height, reply)).await?;
     let found = found.map_err(|reason| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, reason))?;
     found.map(|stored| Json(block_view(&ops, stored))).ok_or_else(|| {
         let detail = match ops.context().head.head().height {
@@ -146,7 +146,7 @@ pub(super) async fn submit(
     })?;
     let hash = hex::encode(transaction_hash(&transaction));
     let submit = |reply| EngineMessage::Submit(transaction, reply);
-    let pooled = ops.context().addresses.engine.call(DEADLINE, submit).await?.map_err(|error| {
+    let pooled = ops.context().addresses.engine.ask(DEADLINE, submit).await?.map_err(|error| {
         let status = match error {
             TransactionError::Size { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             TransactionError::Known => StatusCode::CONFLICT,

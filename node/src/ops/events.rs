@@ -74,7 +74,7 @@ pub(super) async fn events(
         return stream(&ops, headers.get(LAST_EVENT_ID), filter);
     }
     let incarnation = ops.context().incarnation.0;
-    let history = ops.context().addresses.logging.call(DEADLINE, LoggingMessage::History).await?;
+    let history = ops.context().addresses.logging.ask(DEADLINE, LoggingMessage::History).await?;
     let views = history.iter().filter(|(_, recorded)| filter.admits(recorded));
     let views = views.map(|(number, recorded)| view(incarnation, *number, recorded));
     Ok(Json(views.collect::<Vec<_>>()).into_response())

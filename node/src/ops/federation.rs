@@ -34,7 +34,7 @@ fn stall(age: Duration, open_for: Option<Duration>, block_time: Duration) -> Opt
 }
 
 async fn ask(ops: &Ops) -> Result<FederationStatus, Problem> {
-    Ok(ops.context().addresses.federation.call(DEADLINE, FederationMessage::Status).await?)
+    Ok(ops.context().addresses.federation.ask(DEADLINE, FederationMessage::Status).await?)
 }
 
 /// Status of every link. If a link's actor does not reply, the view contains what is known without it.
@@ -42,7 +42,7 @@ async fn link_views(ops: &Ops) -> Vec<LinkView> {
     let context = ops.context();
     let asked = context.addresses.links.iter().map(|(peer, link)| async move {
         let (line, dials) = (&context.channels[peer], context.roster.own() > peer);
-        match link.call(DEADLINE, LinkMessage::Status).await {
+        match link.ask(DEADLINE, LinkMessage::Status).await {
             Ok(status) => links::view(line, status.phase.as_str(), dials, status.last_loss),
             Err(error) => links::view(line, "unknown", dials, error.to_string()),
         }

@@ -76,7 +76,7 @@ fn trends(node: String, trends: Trends) -> TrendsView {
     responses((status = OK, description = "Every actor's health", body = HealthView))
 )]
 pub(super) async fn health_status(State(ops): State<Ops>, _: NoQuery) -> JsonAnswer<HealthView> {
-    let actors = ops.context().addresses.health.call(DEADLINE, HealthMessage::Board).await?;
+    let actors = ops.context().addresses.health.ask(DEADLINE, HealthMessage::Board).await?;
     Ok(Json(status(ops.node(), actors)))
 }
 
@@ -88,6 +88,6 @@ pub(super) async fn health_status(State(ops): State<Ops>, _: NoQuery) -> JsonAns
     responses((status = OK, description = "How the checks develop", body = TrendsView))
 )]
 pub(super) async fn health_trends(State(ops): State<Ops>, _: NoQuery) -> JsonAnswer<TrendsView> {
-    let checked = ops.context().addresses.health.call(DEADLINE, HealthMessage::Trends).await?;
+    let checked = ops.context().addresses.health.ask(DEADLINE, HealthMessage::Trends).await?;
     Ok(Json(trends(ops.node(), checked)))
 }

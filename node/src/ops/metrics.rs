@@ -27,10 +27,10 @@ const DEADLINE: Duration = Duration::from_secs(1);
 )]
 pub(super) async fn metrics(State(ops): State<Ops>) -> Result<Response, Problem> {
     let context = ops.context();
-    let status = context.addresses.federation.call(PATIENCE, FederationMessage::Status).await;
+    let status = context.addresses.federation.ask(PATIENCE, FederationMessage::Status).await;
     let peers = status.ok().map(|status| status.members.iter().filter_map(peer).collect());
     let render = |reply| MetricsMessage::Render(peers, reply);
-    let text = context.addresses.metrics.call(DEADLINE, render).await?;
+    let text = context.addresses.metrics.ask(DEADLINE, render).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
 

@@ -39,7 +39,7 @@ pub(super) async fn consensus_signatures(
 ) -> JsonAnswer<SignaturesView> {
     let from_height = from_height.map_or(Ok(0), |text| height_of("from_height", &text))?;
     let ask = |reply| ConsensusMessage::Signatures(from_height, reply);
-    let signed = ops.context().addresses.consensus.call(DEADLINE, ask).await?;
+    let signed = ops.context().addresses.consensus.ask(DEADLINE, ask).await?;
     let signatures = signed.into_iter().map(|signed| SignatureView {
         incarnation: signed.incarnation.0,
         height: signed.statement.height,
@@ -68,7 +68,7 @@ pub(super) async fn consensus_received(
 ) -> JsonAnswer<ReceivedView> {
     let from_height = from_height.map_or(Ok(0), |text| height_of("from_height", &text))?;
     let ask = |reply| ConsensusMessage::Received(from_height, reply);
-    let received = ops.context().addresses.consensus.call(DEADLINE, ask).await?;
+    let received = ops.context().addresses.consensus.ask(DEADLINE, ask).await?;
     let statements = received.into_iter().map(|received| {
         let statement = received.signed.statement;
         ReceivedStatementView {
@@ -94,7 +94,7 @@ pub(super) async fn consensus_received(
     responses((status = OK, description = "At most 16 pieces for each member, oldest first", body = EvidenceView))
 )]
 pub(super) async fn consensus_evidence(State(ops): State<Ops>, _: NoQuery) -> JsonAnswer<EvidenceView> {
-    let kept = ops.context().addresses.consensus.call(DEADLINE, ConsensusMessage::Evidence).await?;
+    let kept = ops.context().addresses.consensus.ask(DEADLINE, ConsensusMessage::Evidence).await?;
     let evidence = kept.into_iter().map(|equivocation| {
         let (height, round, step) = equivocation.first.statement.place();
         EquivocationView {

@@ -93,7 +93,7 @@ impl Holder {
 
     async fn runs(&self, start: u32) {
         eventually(secs(20), &format!("start {start} runs"), async || {
-            let starts = self.address.call(secs(2), Order::Who).await.map_err(|error| error.to_string())?;
+            let starts = self.address.ask(secs(2), Order::Who).await.map_err(|error| error.to_string())?;
             seen(starts == start, format!("start {starts}"))
         })
         .await;

@@ -14,7 +14,11 @@ async fn a_budget_without_a_window_is_refused_for_it_would_never_be_exceeded() {
         (SupervisorSpec { intensity, ..spec.clone() }, "`intensity.within` is 0ns; expected more than 0"),
         (SupervisorSpec { slot_budget, ..spec }, "`slot_budget.within_slots` is 0; expected 1 or more"),
     ] {
-        let refused = stage.raise(wrong).await.err().map(alys_cluster::supervision::actor::start_failure);
+        let refused = stage
+            .raise(wrong)
+            .await
+            .err()
+            .map(|error| alys_cluster::supervision::StartError::from(error).to_string());
         assert_eq!(refused.as_deref(), Some(expected));
     }
     assert_eq!(story(&stage), "", "nothing was started");

@@ -7,6 +7,7 @@ use alys_cluster::supervision::child::ChildPhase;
 use alys_cluster::supervision::{
     AdminError, ChildSpec, EnhancedSupervision, RestartType, SupervisionStrategy, SupervisorSpec,
 };
+use alys_cluster::transport::Gateway;
 use alys_tests::federation::SOON;
 use alys_tests::tree::{Order, Root, ScriptedActor, Stage, Start};
 use alys_tests::{eventually, seen};
@@ -106,7 +107,7 @@ async fn an_actor_is_registered_with_its_start_and_followed_through_its_deaths()
         hurt(&puppet);
         assert_eq!(hears(&mut changes, 2).await, [(Failed, life - 1), (Active, life)]);
         // The address found before also reaches the new incarnation.
-        let who = address.call_retrying(SOON, Order::Who).await;
+        let who = address.ask_retrying(SOON, Order::Who).await;
         assert_eq!(who, Ok(u32::try_from(life).expect("few lives")));
     }
     let entry = registry.entry(&name("worker")).expect("it is there");
@@ -122,8 +123,11 @@ async fn an_actor_is_registered_with_its_start_and_followed_through_its_deaths()
 async fn a_handle_of_the_wrong_type_is_an_error_and_no_lost_message() {
     let stage = Stage::new("registry-typed");
     let registry = &stage.context.registry;
-    let (puppet, shy) = (stage.puppet("worker"), stage.puppet("shy"));
-    let children = vec![child(&stage, &puppet), stage.child(&shy)];
+    let puppet = stage.puppet("worker");
+    // An actor written for ractor itself has no address.
+    let gateway = Gateway { incarnation: Incarnation(1) };
+    let shy = ChildSpec::ractor(&stage.context, &name("shy"), move || (gateway, ()));
+    let children = vec![child(&stage, &puppet), shy];
     let root = stage.raise(stage.spec("root", 10, children)).await.expect("it starts");
     assert!(registry.find::<Order>(&name("worker")).is_ok());
     let wrong = registry.find::<u8>(&name("worker")).expect_err("another type").to_string();

@@ -478,7 +478,7 @@ impl ConsensusActor {
             let result = loop {
                 // A chain that is restarting has not lost the block: storing it is idempotent.
                 let ask = |reply| ChainMessage::Commit(stored.clone(), reply);
-                match within(cause, chain.call_retrying(COMMIT_DEADLINE, ask)).await {
+                match within(cause, chain.ask_retrying(COMMIT_DEADLINE, ask)).await {
                     // The disk hangs: this member has nothing to do until it responds.
                     Err(CallError::Deadline { .. }) => {}
                     // Other requests fill the chain's mailbox.
@@ -499,7 +499,7 @@ impl ConsensusActor {
     async fn settled(&self) -> Result<Head, ActorProcessingErr> {
         let (reader, from) = (Reader::Own, u64::MAX);
         let ask = |reply| ChainMessage::Range { reader, from, max: 0, max_bytes: 0, reply };
-        self.chain.call_retrying(OPEN_DEADLINE, ask).await??;
+        self.chain.ask_retrying(OPEN_DEADLINE, ask).await??;
         Ok(self.head.head())
     }
 
@@ -514,7 +514,7 @@ impl ConsensusActor {
         let from = (head + 1).saturating_sub(max as u64);
         let (reader, max_bytes) = (Reader::Own, usize::MAX);
         let ask = |reply| ChainMessage::Range { reader, from, max, max_bytes, reply };
-        let blocks = self.chain.call_retrying(DEADLINE, ask).await??;
+        let blocks = self.chain.ask_retrying(DEADLINE, ask).await??;
         let missed = blocks.iter().rev().find_map(|StoredBlock { block, certificate, .. }| {
             let step = shown(own, block, certificate)?;
             journal.lacks(block.height, step, block.hash()).then_some((block.height, step))

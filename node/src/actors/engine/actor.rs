@@ -49,7 +49,7 @@ impl EngineActor {
             max_bytes: usize::MAX,
             reply,
         };
-        let missed = self.chain.call(DEADLINE, range).await;
+        let missed = self.chain.ask(DEADLINE, range).await;
         match missed.map_err(|error| error.to_string()).flatten() {
             Ok(blocks) => blocks.iter().for_each(|stored| engine.forkchoice_updated(&stored.block)),
             Err(error) => {
@@ -75,7 +75,7 @@ impl Actor for EngineActor {
             reply,
         };
         // The chain may be waiting for the next slot before it restarts.
-        for stored in self.chain.call_retrying(DEADLINE, range).await?? {
+        for stored in self.chain.ask_retrying(DEADLINE, range).await?? {
             engine.forkchoice_updated(&stored.block);
         }
         Ok(Box::new(engine))
@@ -185,7 +185,7 @@ mod tests {
 
         async fn submit(&self, transaction: &[u8]) {
             let ask = |reply| EngineMessage::Submit(transaction.to_vec(), reply);
-            self.address.call(SOON, ask).await.expect("an answer").expect("pooled");
+            self.address.ask(SOON, ask).await.expect("an answer").expect("pooled");
         }
 
         async fn ask<T: Send + 'static>(
@@ -232,7 +232,7 @@ mod tests {
                 observed: Observed { proposal_at_ms: None, decided_at_ms: 1, adopted: true },
             };
             let commit = |reply: RpcReplyPort<_>| ChainMessage::Commit(Box::new(stored), reply);
-            self.engine.chain.call(SOON, commit).await.expect("an answer").expect("committed");
+            self.engine.chain.ask(SOON, commit).await.expect("an answer").expect("committed");
             block
         }
     }

@@ -52,7 +52,7 @@ pub struct SyncActor {
 impl SyncActor {
     /// Heights of the peers that are up; none if the federation actor does not reply in time.
     async fn peer_heights(&self) -> Vec<(NodeId, u64)> {
-        let Ok(status) = self.federation.call(TICK, FederationMessage::Status).await else {
+        let Ok(status) = self.federation.ask(TICK, FederationMessage::Status).await else {
             return Vec::new();
         };
         let up = status.members.into_iter().filter(|member| member.state == MemberState::Up);
@@ -85,7 +85,7 @@ impl SyncActor {
             max_bytes: BYTES_MAX,
             reply,
         };
-        match self.chain.call(DEADLINE, range).await {
+        match self.chain.ask(DEADLINE, range).await {
             Ok(Ok(blocks)) => {
                 let blocks = blocks.into_iter().map(|stored| (stored.block, stored.certificate)).collect();
                 self.outbox.send(to, SyncWire::Response { id, blocks });
@@ -110,7 +110,7 @@ impl SyncActor {
             Some((block, _)) if block.height <= self.head.head().height => Ok(Ok(())),
             Some(decided) => {
                 let adopt = |reply| ConsensusMessage::Adopt(Box::new(decided), reply);
-                self.consensus.call(DEADLINE, adopt).await
+                self.consensus.ask(DEADLINE, adopt).await
             }
             None => Ok(Err("it is empty".to_owned())),
         };
