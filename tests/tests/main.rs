@@ -11,6 +11,7 @@ mod exposure;
 mod failures;
 mod federation;
 mod fuzz;
+mod glossary;
 mod health;
 mod hostile;
 mod http;
