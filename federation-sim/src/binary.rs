@@ -40,7 +40,7 @@ pub fn locate(given: Option<&Path>, quiet: bool) -> Result<PathBuf, SetupError> 
     }
     let beside = binary.display();
     Err(SetupError::Binary(format!(
-        "there is no {beside}; expected {NAME} beside this executable (`cargo build -p {NAME}`), or --node-binary"
+        "there is no {beside}; expected {NAME} beside this executable (`cargo build -p {NAME} -p federation-sim`), or --node-binary"
     )))
 }
 

@@ -1,7 +1,7 @@
 //! Tests what slow disks cost: a bounded amount of time, and only for the member that has the slow disk.
 
 use std::collections::VecDeque;
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -321,4 +321,21 @@ async fn reads_of_others_take_no_room_from_a_member_s_own_work_and_nothing_piles
 
 fn restarts(tree: &TreeView) -> u64 {
     tree.restarts + tree.children.iter().map(restarts).sum::<u64>()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_whose_journal_is_still_locked_for_a_moment_starts() {
+    let mut federation = Federation::start("locked", |_| ()).await;
+    federation.members[3].take().stop().await;
+    let journal =
+        File::open(federation.members[3].config.data_dir.join("signatures.journal")).expect("it is there");
+    journal.lock().expect("nobody holds it");
+    let unlocking = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(journal);
+    });
+    federation.start_member(3).await;
+    unlocking.join().expect("it does not panic");
+    federation.members[3].gate_open(4).await;
+    federation.stop().await;
 }

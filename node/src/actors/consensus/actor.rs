@@ -33,7 +33,7 @@ use crate::actors::engine::EngineMessage;
 use crate::consensus::context::Statement;
 use crate::consensus::core::MalachiteCore;
 use crate::consensus::evidence::{Equivocation, Evidence, Signed};
-use crate::consensus::guard::{GuardedSigner, Journal, JournalMark, missing_blocks};
+use crate::consensus::guard::{GuardedSigner, Journal, JournalError, JournalMark, missing_blocks};
 use crate::consensus::log::WriteAheadLog;
 use crate::consensus::message::ConsensusWire;
 use crate::consensus::received::Received;
@@ -53,6 +53,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const COMMIT_DEADLINE: Duration = Duration::from_mins(1);
 /// User queries that may wait for the end of a step. Further ones are dropped with their reply ports.
 const QUESTIONS_MAX: usize = 32;
+/// Attempts to lock the journal, and the time between two: a second together.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_STEP: Duration = Duration::from_millis(50);
 /// Pause before a retry if the engine could not build, or the chain's mailbox was full.
 const RETRY: Duration = Duration::from_millis(50);
 /// Callers of `Leave` that may wait. One more replaces the oldest.
@@ -605,7 +608,8 @@ impl Actor for ConsensusActor {
         let (evidence_path, genesis) = (self.evidence_path.clone(), self.genesis.clone());
         let open = move || {
             let evidence = Evidence::open(&evidence_path, &genesis);
-            let journal = Journal::open(&journal_path, identity, head, mark).map_err(MemberFailure::of)?;
+            let journal = unlocked(|| Journal::open(&journal_path, identity, head, mark.clone()));
+            let journal = journal.map_err(MemberFailure::of)?;
             let log = WriteAheadLog::open(&log_path, identity).map_err(MemberFailure::of)?.on(disk.clone());
             let found = log.read().map_err(MemberFailure::of)?;
             let mut own = found.statements_of(own);
@@ -701,6 +705,18 @@ impl Actor for ConsensusActor {
         }
         Ok(())
     }
+}
+
+/// Opens the journal on the storage thread. For a moment after its end the incarnation before may still hold the lock, as may
+/// a child process that has not executed its program yet.
+fn unlocked(open: impl Fn() -> Result<Journal, JournalError>) -> Result<Journal, JournalError> {
+    for _ in 0..LOCK_ATTEMPTS {
+        match open() {
+            Err(JournalError::InUse { .. }) => std::thread::sleep(LOCK_STEP),
+            outcome => return outcome,
+        }
+    }
+    open()
 }
 
 /// Whether the message is handled although a step is being taken.
