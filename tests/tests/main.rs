@@ -1,38 +1,10 @@
-//! Cross-package tests. One module per topic.
+//! Cross-package tests, one module for each of the specification's eight phases.
 
-mod anew;
-mod audit;
-mod byzantine;
-mod configuration;
-mod discovery;
-mod disks;
-mod events;
-mod exposure;
-mod failures;
-mod federation;
-mod fuzz;
-mod glossary;
+mod basic;
+mod blockchain;
+mod chaos;
 mod health;
-mod hostile;
-mod http;
-mod layers;
-mod leaving;
-mod logs;
-mod members;
-mod memory;
-mod metrics;
-mod openapi;
-mod otp;
-mod processes;
-mod properties;
-mod readiness;
-mod registry;
-mod remote;
+mod integration;
+mod load;
 mod shutdown;
-mod signals;
-mod slow_links;
 mod supervision;
-mod top;
-mod traces;
-mod twins;
-mod unread_logs;

@@ -25,7 +25,7 @@ const SOURCES: &[&str] = &[
     "node/src/consensus/config.rs",
 ];
 const DOCUMENT: &str = "docs/configuration.md";
-const BEGIN: &str = "<!-- fields: written by tests/tests/configuration.rs -->\n";
+const BEGIN: &str = "<!-- fields: written by tests/tests/basic/configuration.rs -->\n";
 
 /// The smallest valid configuration.
 const MINIMAL: &str = r#"

@@ -1,0 +1,4 @@
+//! Phase 3: health checks, recovery, readiness.
+
+mod monitor;
+mod readiness;
