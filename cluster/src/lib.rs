@@ -14,10 +14,12 @@
 //!
 //! The [`registry`] is a shared structure: any code may read it, only supervisors write it.
 //!
-//! Start with [`federation`], which explains the purpose of the crate.
+//! Without a blockchain, start with [`system`] (supervised actors in one process) and [`cluster`] (linked processes). For the
+//! federation start with [`federation`], which explains the purpose of the crate.
 
 pub mod actor;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod discovery;
 pub mod event;
@@ -42,6 +44,9 @@ pub mod prelude {
     pub use ractor::ActorProcessingErr;
 
     pub use crate::actor::{Actor, SelfRef};
+    pub use crate::cluster::{Cluster, Identity};
+    pub use crate::discovery::Protocol;
+    pub use crate::id::{ActorName, NodeId};
     pub use crate::mailbox::{Address, Call, CallError, MailError, Request};
     pub use crate::supervision::{EnhancedSupervision, ExponentialBackoffConfig as Backoff, Root};
     pub use crate::system::System;

@@ -455,7 +455,7 @@ impl NodeContext {
                 channel: self.channels[&peer.name].clone(),
                 peer_address: peer.address,
                 dials: *self.roster.own() > peer.name,
-                duplicates: self.duplicates.clone(),
+                duplicates: Some(self.duplicates.clone()),
                 config: self.config.link.clone(),
                 network: self.addresses.network.clone(),
                 clock: self.clock.clone(),

@@ -45,8 +45,8 @@ pub struct LinkActor {
     pub network: Address<NetworkMessage>,
     /// Time source.
     pub clock: Arc<dyn Clock>,
-    /// Detection of other processes that hold this member's key.
-    pub duplicates: Duplicates,
+    /// Detection of other processes that hold this member's key, if it is looked for.
+    pub duplicates: Option<Duplicates>,
     /// Receives link up and link down events.
     pub events: EventBus,
     /// Called at once when the link comes up or goes down. Must not wait.
@@ -79,7 +79,7 @@ impl LinkActor {
         for effect in effects {
             match effect {
                 Effect::Dial { attempt } => {
-                    if let Some(reason) = self.duplicates.halted() {
+                    if let Some(reason) = self.duplicates.as_ref().and_then(Duplicates::halted) {
                         let reason = reason.to_owned();
                         shell.peer.handle(self.clock.now(), Input::DialFailed { attempt, reason });
                         continue;
@@ -180,7 +180,7 @@ impl Actor for LinkActor {
         match message {
             LinkMessage::Tick => {
                 me.send_after(TICK, LinkMessage::Tick);
-                if let Some(reason) = self.duplicates.halted() {
+                if let Some(reason) = self.duplicates.as_ref().and_then(Duplicates::halted) {
                     shell.sessions.values().for_each(|session| session.stop(reason));
                 }
                 self.input(shell, Input::Tick);

@@ -147,6 +147,20 @@ const BELOW: &[(&str, &[&str])] = &[
         &["actor", "id", "clock", "event", "ping", "port", "mailbox", "registry", "transport", "trace"],
     ),
     ("system", &["actor", "clock", "config", "event", "id", "mailbox", "shutdown", "supervision"]),
+    (
+        "cluster",
+        &[
+            "discovery",
+            "federation",
+            "id",
+            "mailbox",
+            "port",
+            "registry",
+            "supervision",
+            "system",
+            "transport",
+        ],
+    ),
     ("telemetry", &["actor", "id", "clock", "event", "ping", "mailbox", "registry", "trace"]),
 ];
 
