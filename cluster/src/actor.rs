@@ -106,9 +106,9 @@ impl<M: Send + 'static> SelfRef<M> {
     }
 
     /// Sends this incarnation a message. It takes no mailbox slot, because refusing it would stop the actor's clockwork;
-    /// an actor bounds what it sends itself. An incarnation that has ended takes none.
-    pub fn cast(&self, message: M) {
-        let _ = self.0.cast(MailboxMessage::to_self(message));
+    /// an actor bounds what it sends itself. Returns whether the incarnation still runs and took it.
+    pub fn cast(&self, message: M) -> bool {
+        self.0.cast(MailboxMessage::to_self(message)).is_ok()
     }
 
     /// Sends this incarnation a message after `delay`. It can not be cancelled: a message that may come too late carries

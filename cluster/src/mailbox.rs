@@ -89,7 +89,6 @@ impl<M> MailboxMessage<M> {
 
 impl<M: Send + 'static> ractor::Message for MailboxMessage<M> {}
 
-/// Mailbox counters that can be read from outside.
 /// A request with a typed reply.
 pub trait Request: Send + 'static {
     /// The reply.
@@ -149,6 +148,7 @@ where
     }
 }
 
+/// Mailbox counters that can be read from outside.
 #[derive(Default)]
 struct Gauge {
     depth: AtomicUsize,

@@ -51,14 +51,16 @@
 //! `tracing::warn!`, so that no panic is silent, and is an event of the [`System`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::actor::Actor;
 use crate::clock::SystemClock;
 use crate::config::FieldError;
-use crate::event::EventBus;
+use crate::event::{EventBus, Recorded};
 use crate::id::{ActorName, ActorPriority};
 use crate::mailbox::Address;
 use crate::shutdown::actors::{self, Stopped};
@@ -81,6 +83,8 @@ fn named(name: &str) -> Result<ActorName, FieldError> {
 #[derive(Clone)]
 pub struct System {
     context: Context,
+    /// Whether warnings are to be logged by this system, and are not yet.
+    logs_warnings: Arc<AtomicBool>,
 }
 
 impl System {
@@ -88,12 +92,12 @@ impl System {
     pub fn new(name: &str) -> Self {
         let clock = Arc::new(SystemClock::default());
         let events = EventBus::new(clock.clone());
-        Self { context: Context::new(name, clock, events) }
+        Self { context: Context::new(name, clock, events), logs_warnings: Arc::new(true.into()) }
     }
 
-    /// A system with another clock, event bus, or bound on restarts.
+    /// A system with another clock, event bus, or bound on restarts. What happens in it is on the event bus only.
     pub fn with(context: Context) -> Self {
-        Self { context }
+        Self { context, logs_warnings: Arc::default() }
     }
 
     /// What all supervisors of this system share: the registry, the events, the view of the tree.
@@ -103,7 +107,24 @@ impl System {
 
     /// Describes a supervisor without a parent.
     pub fn supervisor(&self, name: &str) -> SupervisorBuilder {
-        SupervisorBuilder::new(name, &self.context)
+        SupervisorBuilder {
+            logs_warnings: self.logs_warnings.clone(),
+            ..SupervisorBuilder::new(name, &self.context)
+        }
+    }
+}
+
+/// Logs the warnings of `events` until nothing can be told any more.
+async fn log_warnings(mut events: Receiver<Arc<Recorded>>) {
+    loop {
+        match events.recv().await {
+            Ok(recorded) if recorded.event.is_warning() => {
+                tracing::warn!(kind = recorded.event.kind(), "{}", recorded.event);
+            }
+            Ok(_) => {}
+            Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "events were missed"),
+            Err(RecvError::Closed) => return,
+        }
     }
 }
 
@@ -112,6 +133,7 @@ impl System {
 pub struct SupervisorBuilder {
     spec: Result<SupervisorSpec, FieldError>,
     context: Context,
+    logs_warnings: Arc<AtomicBool>,
 }
 
 impl SupervisorBuilder {
@@ -120,7 +142,7 @@ impl SupervisorBuilder {
         let slot_budget = SlotBudget { max_missed: u32::MAX, within_slots: 1 };
         let spec =
             named(name).map(|name| SupervisorSpec { slot_budget, ..SupervisorSpec::new(name, Vec::new()) });
-        Self { spec, context: context.clone() }
+        Self { spec, context: context.clone(), logs_warnings: Arc::default() }
     }
 
     fn change(mut self, change: impl FnOnce(&mut SupervisorSpec)) -> Self {
@@ -163,36 +185,28 @@ impl SupervisorBuilder {
     ///
     /// If a value is out of range, or the name is taken in this process.
     pub async fn start(self) -> Result<Root, StartError> {
-        let root = EnhancedSupervision::start(self.spec?, self.context).await?;
-        let mut events = root.context().events.listen();
-        tokio::spawn(async move {
-            loop {
-                match events.recv().await {
-                    Ok(recorded) if recorded.event.is_warning() => {
-                        tracing::warn!(kind = recorded.event.kind(), "{}", recorded.event);
-                    }
-                    Ok(_) => {}
-                    Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "events were missed"),
-                    Err(RecvError::Closed) => return,
-                }
-            }
-        });
-        Ok(root)
+        if self.logs_warnings.swap(false, Ordering::Relaxed) {
+            tokio::spawn(log_warnings(self.context.events.listen()));
+        }
+        EnhancedSupervision::start(self.spec?, self.context).await
     }
 }
 
 impl Root {
-    /// Stops every actor of the system in the order of their dependencies, then the supervisor. A supervisor below that
-    /// does not answer within `deadline` is skipped, and its children stop with it.
+    /// Stops every actor below this root in the order of their dependencies, then the supervisors. A supervisor that does
+    /// not answer within `deadline` is skipped; one that has not ended after another `deadline` is killed.
     ///
     /// # Errors
     ///
-    /// If the actors depend on one another in a circle; nothing is stopped then.
+    /// If the actors depend on one another in a circle. They are stopped then too, each supervisor's in its own order.
     pub async fn stop_all(self, deadline: Duration) -> Result<Stopped, DependencyCycle> {
-        let stopped = actors::stop(&self.context().tree, deadline).await?;
+        let stopped = actors::stop_under(&self.context().tree, self.name(), deadline).await;
         self.stop();
-        self.ended().await;
-        Ok(stopped)
+        let cell = self.cell().clone();
+        if tokio::time::timeout(deadline, self.ended()).await.is_err() {
+            let _ = cell.kill_and_wait(None).await;
+        }
+        stopped
     }
 }
 
@@ -288,7 +302,8 @@ impl<F> ChildBuilder<'_, F> {
         self.change(|config| config.stop_deadline = deadline)
     }
 
-    /// Stops before `actors`, and its failures that follow theirs are recognised as cascades.
+    /// Stops before those of `actors` that have the same supervisor, and with [`Root::stop_all`] before all of them; its
+    /// failures that follow theirs are recognised as cascades.
     pub fn depends_on(self, actors: &[&ActorName]) -> Self {
         self.change(|config| config.depends_on = actors.iter().copied().cloned().collect())
     }
@@ -456,6 +471,45 @@ mod tests {
         let refused = system.supervisor("No Name").start().await.err().map(|error| error.to_string());
         let expected = "`name` is No Name; expected 1 to 64 characters of a-z, 0-9, '-' and '/', beginning with a letter";
         assert_eq!(refused.as_deref(), Some(expected));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_roots_of_a_system_log_each_warning_once_and_end_apart() {
+        // See above.
+        let (log, _second) = (Log::default(), tracing::Dispatch::new(Log::default()));
+        let _guard = tracing::subscriber::set_default(log.clone());
+        let (system, diary) = (System::new("system-two"), Diary::default());
+        let mut roots = Vec::new();
+        for (root, name) in [("one", "first"), ("two", "second")] {
+            let root = system.supervisor(root).start().await.expect("it starts");
+            let clerk = Clerk { name, diary: diary.clone() };
+            let address = root.child(name, move || clerk.clone()).spawn().await.expect("it starts");
+            roots.push((root, address));
+        }
+        roots[0].1.cast(Order::Panic).expect("taken");
+        tokio::time::sleep(SOON).await;
+        let ends = entries(&log.0).iter().filter(|line| line.contains("first under one ended")).count();
+        assert_eq!(ends, 1, "{:?}", entries(&log.0));
+        let (other, address) = roots.pop().expect("two");
+        roots.pop().expect("one").0.stop_all(SOON).await.expect("no circle");
+        assert_eq!((entries(&diary), address.call(Sum(1, 1)).await), (vec!["first".to_owned()], Ok(2)));
+        other.stop_all(SOON).await.expect("no circle");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn actors_that_need_one_another_end_all_the_same_and_that_is_told() {
+        let (system, diary) = (System::new("system-circle"), Diary::default());
+        let root = system.supervisor("root").start().await.expect("it starts");
+        let (one, two, database) =
+            (ActorName::literal("one"), ActorName::literal("two"), ActorName::literal("database"));
+        for (name, needs) in [("one", vec![&two, &database]), ("two", vec![&one]), ("database", vec![])] {
+            let clerk = Clerk { name, diary: diary.clone() };
+            root.child(name, move || clerk.clone()).depends_on(&needs).spawn().await.expect("it starts");
+        }
+        let error = root.stop_all(SOON).await.expect_err("a circle").to_string();
+        assert!(error.contains("one") && error.contains("two"), "{error}");
+        let stopped = entries(&diary);
+        assert_eq!((stopped.len(), stopped.last().map(String::as_str)), (3, Some("database")), "{stopped:?}");
     }
 
     #[tokio::test(start_paused = true)]

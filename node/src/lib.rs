@@ -197,7 +197,8 @@ impl Node {
         clock: Arc<dyn Clock>,
         NodeEnvironment { tracing, logs }: NodeEnvironment,
     ) -> Result<Self, StartError> {
-        let drill_clock = config.faults.enabled.then(|| Arc::new(OffsetClock::new(clock.clone())));
+        let drill_clock = (cfg!(feature = "fault-injection") && config.faults.enabled)
+            .then(|| Arc::new(OffsetClock::new(clock.clone())));
         let clock = drill_clock.clone().map_or(clock, |clock| clock as Arc<dyn Clock>);
         check_clock(&*clock)?;
         let key = read_key(&config, &genesis)?;

@@ -133,7 +133,9 @@ impl HealthMonitor {
             let mut outcomes = checks.ready_chunks(OUTCOMES_MAX);
             while let Some(outcomes) = outcomes.next().await {
                 // If the monitor has stopped meanwhile, its next incarnation repeats the checks.
-                me.cast(HealthMessage::Checked(outcomes));
+                if !me.cast(HealthMessage::Checked(outcomes)) {
+                    return;
+                }
             }
         });
     }

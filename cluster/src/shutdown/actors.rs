@@ -9,6 +9,7 @@ use crate::id::ActorName;
 use crate::mailbox::Address;
 use crate::supervision::child::ChildPhase;
 use crate::supervision::command::Command;
+use crate::supervision::tree::Worker;
 use crate::supervision::{SupervisorMessage, TreeReader};
 
 /// Maximum number of actors asked to stop at once: less than the capacity of a supervisor's mailbox.
@@ -49,8 +50,24 @@ impl Stopped {
 /// Stops every actor of the tree that is not a supervisor, in stages: see [`stages`]. An actor that hangs is killed by
 /// its supervisor at its own deadline; a supervisor that does not answer within `deadline` is skipped.
 pub async fn stop(tree: &TreeReader, deadline: Duration) -> Result<Stopped, DependencyCycle> {
-    let workers = tree.workers();
-    let target = |worker: &crate::supervision::tree::Worker| StopTarget {
+    stop_workers(tree, tree.workers(), deadline).await
+}
+
+/// Like [`stop`], for the actors below the supervisor `root` only.
+pub async fn stop_under(
+    tree: &TreeReader,
+    root: &ActorName,
+    deadline: Duration,
+) -> Result<Stopped, DependencyCycle> {
+    stop_workers(tree, tree.workers_under(root), deadline).await
+}
+
+async fn stop_workers(
+    tree: &TreeReader,
+    workers: Vec<Worker>,
+    deadline: Duration,
+) -> Result<Stopped, DependencyCycle> {
+    let target = |worker: &Worker| StopTarget {
         name: worker.policy.name.clone(),
         priority: worker.policy.priority,
         depends_on: worker.policy.depends_on.to_vec(),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::actor::{Actor, SelfRef};
+use crate::id::ActorName;
 use futures::FutureExt as _;
 use ractor::{ActorCell, ActorId, ActorProcessingErr, RpcReplyPort, SpawnErr, SupervisionEvent};
 use tokio::task::{AbortHandle, JoinHandle};
@@ -27,6 +28,7 @@ use super::state::{Effect, Input, SupervisorState};
 use crate::clock::Moment;
 use crate::config::FieldError;
 use crate::event::ClusterEvent;
+use crate::registry::RegistryError;
 use crate::trace::{ParentSpan, TraceContext, within_sync};
 
 /// ractor's exit reason of a killed actor.
@@ -93,16 +95,41 @@ impl Drop for SupervisorActorState {
 }
 
 impl SupervisorActorState {
-    /// Takes the children that stop next: those on which no running child depends, in a circle all. Of a supervisor that
-    /// is not dynamic only the last started of them.
-    fn take_next_to_stop(&mut self) -> Vec<(ChildKey, ActorCell)> {
-        let running = self.cells.keys().filter_map(|key| self.specs.get(key));
-        let needed: HashSet<_> = running.flat_map(|spec| spec.policy.depends_on.iter()).collect();
-        let is_free = |key: &&ChildKey| self.specs.get(*key).is_none_or(|spec| !needed.contains(spec.name()));
+    /// How many children that run or start need each name.
+    fn needs(&self) -> HashMap<ActorName, usize> {
+        let mut needs = HashMap::new();
+        for spec in self.cells.keys().chain(self.attempts.keys()).filter_map(|key| self.specs.get(key)) {
+            for name in spec.policy.depends_on.iter() {
+                *needs.entry(name.clone()).or_default() += 1;
+            }
+        }
+        needs
+    }
+
+    /// Takes the children that stop next: those that no running or starting child needs, and if there is none, the last
+    /// started of a circle. Of a supervisor that is not dynamic only the last started.
+    fn take_next_to_stop(&mut self, needs: &mut HashMap<ActorName, usize>) -> Vec<(ChildKey, ActorCell)> {
+        let is_free = |key: &&ChildKey| {
+            let needed = self.specs.get(*key).and_then(|spec| needs.get(spec.name()));
+            needed.is_none_or(|count| *count == 0)
+        };
         let limit = if self.spec.is_dynamic { usize::MAX } else { 1 };
         let mut next: Vec<_> = self.cells.keys().rev().filter(is_free).take(limit).copied().collect();
-        if next.is_empty() {
-            next = self.cells.keys().rev().take(limit).copied().collect();
+        if next.is_empty() && self.attempts.is_empty() {
+            // Not what the circle needs and needs nothing itself.
+            let running: HashSet<_> =
+                self.cells.keys().filter_map(|key| self.specs.get(key)).map(ChildSpec::name).collect();
+            let is_in_need = |key: &&ChildKey| {
+                let needed = self.specs.get(*key).map(|spec| spec.policy.depends_on.iter());
+                needed.into_iter().flatten().any(|name| running.contains(name))
+            };
+            let mut last_first = self.cells.keys().rev();
+            next.extend(last_first.clone().find(is_in_need).or_else(|| last_first.next()).copied());
+        }
+        for spec in next.iter().filter_map(|key| self.specs.get(key)) {
+            for name in spec.policy.depends_on.iter() {
+                needs.entry(name.clone()).and_modify(|count| *count = count.saturating_sub(1));
+            }
         }
         next.into_iter().filter_map(|key| self.cells.remove_entry(&key)).collect()
     }
@@ -169,6 +196,9 @@ impl From<SpawnErr> for StartError {
         let SpawnErr::StartupFailed(reason) = error else { return Self::NotSpawned(error.to_string()) };
         if let Some(NotBooted(failure)) = reason.downcast_ref() {
             return Self::Child(failure.clone());
+        }
+        if let Some(error) = reason.downcast_ref::<RegistryError>() {
+            return Self::Registry(error.clone());
         }
         match reason.downcast_ref::<FieldError>() {
             Some(error) => Self::Spec(error.clone()),
@@ -290,7 +320,9 @@ impl Supervisor {
         let outcome = if is_dynamic { attempt.as_mut().now_or_never() } else { None };
         match outcome {
             Some(Ok(cell)) => return self.started(me, shell, key, cell),
-            Some(failed) => me.cast(SupervisorMessage::Attempted(key, failed)),
+            Some(failed) => {
+                me.cast(SupervisorMessage::Attempted(key, failed));
+            }
             None => {
                 let me = me.clone();
                 let task = tokio::spawn(async move {
@@ -518,9 +550,19 @@ impl Supervisor {
                 _ => {}
             }
         }
+        let mut needs = shell.needs();
         loop {
-            Self::await_last_starts(shell).await;
-            let stage = shell.take_next_to_stop();
+            // Those of a dynamic supervisor are asked before it waits for a start.
+            let waits = !shell.spec.is_dynamic || shell.cells.is_empty();
+            if waits && Self::await_starts(shell, false).await {
+                needs = shell.needs();
+            }
+            let mut stage = shell.take_next_to_stop(&mut needs);
+            // What is left may be needed by children that are starting.
+            if stage.is_empty() && Self::await_starts(shell, true).await {
+                needs = shell.needs();
+                stage = shell.take_next_to_stop(&mut needs);
+            }
             if stage.is_empty() {
                 return;
             }
@@ -560,13 +602,16 @@ impl Supervisor {
         let _ = cell.kill_and_wait(Some(KILL_GRACE)).await;
     }
 
-    /// Waits for the pending starts after the last running child. One that completed is stopped like any other child.
-    async fn await_last_starts(shell: &mut SupervisorActorState) {
+    /// Cancels the pending starts and waits for them: all, or those after the last running child. One that completed is
+    /// stopped like any other child. Returns whether there were any.
+    async fn await_starts(shell: &mut SupervisorActorState, all: bool) -> bool {
+        let mut any = false;
         while let Some((key, mut attempt)) = shell.attempts.pop_last() {
-            if shell.cells.last_key_value().is_some_and(|(last, _)| *last > key) {
+            if !all && shell.cells.last_key_value().is_some_and(|(last, _)| *last > key) {
                 shell.attempts.insert(key, attempt);
-                return;
+                break;
             }
+            any = true;
             if let Some(spec) = shell.specs.get(&key) {
                 spec.exit.start.cancel();
             }
@@ -574,6 +619,7 @@ impl Supervisor {
                 shell.cells.insert(key, cell);
             }
         }
+        any
     }
 
     /// Marks every child as ended in the registry, because the supervisor ends.
@@ -696,8 +742,13 @@ impl Actor for Supervisor {
             self.close(&shell, true);
             return Err(NotBooted(failure).into());
         }
-        self.context.root_runs(&shell.spec.name);
         Ok(shell)
+    }
+
+    async fn post_start(&self, _: Me, shell: &mut SupervisorActorState) -> Result<(), ActorProcessingErr> {
+        // From here on it can be reached.
+        self.context.root_runs(&shell.spec.name);
+        Ok(())
     }
 
     async fn handle(

@@ -50,7 +50,8 @@ pub struct SupervisedActorConfig {
     pub stop_deadline: Duration,
     /// Maximum time to handle one message, 1 ms to 1 h. Default unlimited.
     pub handler_deadline: Option<Duration>,
-    /// Actors that it depends on: failures that follow theirs are reported as cascades. Default none.
+    /// Actors that it depends on: failures that follow theirs are reported as cascades, and when their supervisor stops, its
+    /// children among them stop after it. Default none.
     pub depends_on: Vec<ActorName>,
     /// Tags in the registry, at most 16. Default none.
     pub tags: Vec<Tag>,
@@ -136,14 +137,19 @@ impl Root {
     /// Waits until the supervisor has ended, and says why.
     pub async fn ended(self) -> RootEnd {
         let _ = self.ended.await;
-        self.exit.take_raised().map_or(RootEnd::Stopped, RootEnd::GaveUp)
+        match self.exit.take_raised() {
+            Some(failure) if !matches!(failure.kind(), ActorFailureType::Ended { .. }) => {
+                RootEnd::GaveUp(failure)
+            }
+            _ => RootEnd::Stopped,
+        }
     }
 }
 
 /// Why a supervisor without a parent ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RootEnd {
-    /// It was stopped or killed, or shut itself down with its last significant child.
+    /// It was stopped or killed, shut itself down with its last significant child, or panicked itself, which is printed.
     Stopped,
     /// It gave up over this failure of a child.
     GaveUp(Failure),
@@ -171,6 +177,11 @@ impl EnhancedSupervision {
     /// A handle to the supervisor at `address`.
     pub fn at(address: Address<SupervisorMessage>, context: Context) -> Self {
         Self { address, context }
+    }
+
+    /// Name of the supervisor.
+    pub fn name(&self) -> &ActorName {
+        self.address.name()
     }
 
     /// The state shared by all supervisors of the node.
@@ -288,7 +299,8 @@ impl EnhancedSupervision {
         self.ask(SupervisorMessage::Count).await
     }
 
-    /// Asks the supervisor to stop its children in reverse start order, then itself.
+    /// Asks the supervisor to stop its children, those that others depend on after these, else in reverse start order, and
+    /// then itself.
     pub fn stop(&self) {
         if let Some(supervisor) = self.address.target() {
             supervisor.stop(Some("shutdown".to_owned()));

@@ -11,6 +11,7 @@ use super::spec::{ChildSpec, RestartType};
 use super::state::Wakeup;
 use crate::config::FieldError;
 use crate::id::ActorName;
+use crate::registry::RegistryError;
 
 /// Message to a supervisor.
 pub enum SupervisorMessage {
@@ -82,7 +83,10 @@ pub enum StartError {
     /// A child failed to start; those before it were stopped.
     #[error("{0}")]
     Child(Failure),
-    /// ractor did not start it: its name is taken in this process, or a panic.
+    /// The registry refused its name.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// ractor did not start it: its name is taken in this process, or it panicked.
     #[error("{0}")]
     NotSpawned(String),
 }

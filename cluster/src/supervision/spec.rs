@@ -152,7 +152,8 @@ pub struct ChildPolicy {
     pub is_supervisor: bool,
     /// Tier of the child.
     pub priority: ActorPriority,
-    /// Actors of the node that it depends on: a failure that follows one of theirs is reported as a cascade.
+    /// Actors of the node that it depends on: a failure that follows one of theirs is reported as a cascade, and when the
+    /// supervisor stops, its siblings among them stop after it. A cycle restarts in start order only.
     pub depends_on: Arc<[ActorName]>,
 }
 
@@ -261,7 +262,7 @@ impl ChildSpec {
         let config = Arc::new(ShellConfig {
             address: address.clone(),
             limits,
-            panic: exit.panic.clone(),
+            panic: Some(exit.panic.clone()),
             traced,
             clock: context.clock.clone(),
             refused_before: AtomicU64::new(0),
@@ -430,7 +431,7 @@ pub struct SupervisorSpec {
     pub name: ActorName,
     /// Address of the supervisor; it stays the same across restarts.
     pub address: Address<SupervisorMessage>,
-    /// Children in start order; they stop in reverse order.
+    /// Children in start order; they stop in reverse order, but after their siblings that depend on them.
     pub children: Vec<ChildSpec>,
     /// Which children are restarted when one fails.
     pub group: SupervisionStrategy,

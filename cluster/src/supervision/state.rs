@@ -77,7 +77,7 @@ pub enum Effect {
     Release(ChildKey),
     /// Forget the child.
     Forget(ChildKey),
-    /// Stop every child in reverse order, then end as a shutdown.
+    /// Stop every child, then end as a shutdown.
     GiveUp(Failure),
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::future::Either;
 use ractor::concurrency::JoinHandle;
 use ractor::{ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
@@ -64,7 +65,8 @@ impl<M> HandlerLimits<M> {
 pub(super) struct ShellConfig<M> {
     pub(super) address: Address<M>,
     pub(super) limits: HandlerLimits<M>,
-    pub(super) panic: Arc<PanicSlot>,
+    /// Where panics are reported; without it they are printed by the process's panic hook.
+    pub(super) panic: Option<Arc<PanicSlot>>,
     pub(super) traced: Option<Traced>,
     pub(super) clock: Arc<dyn Clock>,
     /// Messages refused before this incarnation started.
@@ -72,6 +74,13 @@ pub(super) struct ShellConfig<M> {
 }
 
 impl<M: Send + 'static> ShellConfig<M> {
+    fn watched<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F, M> {
+        match &self.panic {
+            Some(slot) => Either::Left(watched(slot.clone(), future)),
+            None => Either::Right(future),
+        }
+    }
+
     fn deadline(&self, message: &MailboxMessage<M>) -> Option<Duration> {
         let by_message = match (message, &self.limits.deadline_of) {
             (MailboxMessage::User(mail), Some(deadline_of)) => deadline_of(mail.peek()),
@@ -179,7 +188,7 @@ impl<A: Actor> ractor::Actor for SupervisedActor<A> {
         let config = &self.config;
         config.refused_before.store(config.address.refused(), Ordering::Relaxed);
         let starting = self.actor.pre_start(SelfRef::new(me.clone()), arguments);
-        let state = watched(config.panic.clone(), starting).await?;
+        let state = config.watched(starting).await?;
         config.address.bind(me);
         Ok(Contained(Some(state)))
     }
@@ -190,7 +199,7 @@ impl<A: Actor> ractor::Actor for SupervisedActor<A> {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
-        watched(self.config.panic.clone(), self.actor.post_start(SelfRef::new(me), state)).await
+        self.config.watched(self.actor.post_start(SelfRef::new(me), state)).await
     }
 
     async fn post_stop(
@@ -199,7 +208,7 @@ impl<A: Actor> ractor::Actor for SupervisedActor<A> {
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
-        watched(self.config.panic.clone(), self.actor.post_stop(SelfRef::new(me), state)).await
+        self.config.watched(self.actor.post_stop(SelfRef::new(me), state)).await
     }
 
     async fn handle(
@@ -210,10 +219,11 @@ impl<A: Actor> ractor::Actor for SupervisedActor<A> {
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
         let (config, deadline) = (&self.config, self.config.deadline(&message));
-        let traced = config.traced.as_ref();
-        let (cause, span) =
-            traced.map_or((None, None), |traced| traced.begin(message.cause(), &config.panic));
-        let handling = watched(config.panic.clone(), self.open(SelfRef::new(me), message, state));
+        let (cause, span) = match (&config.traced, &config.panic) {
+            (Some(traced), Some(slot)) => traced.begin(message.cause(), slot),
+            _ => (None, None),
+        };
+        let handling = config.watched(self.open(SelfRef::new(me), message, state));
         let outcome = if cause.is_some() {
             within(cause, in_time(deadline, handling)).await
         } else {
@@ -234,7 +244,7 @@ impl<A: Actor> ractor::Actor for SupervisedActor<A> {
     ) -> Result<(), ActorProcessingErr> {
         let Some(state) = &mut state.0 else { return Ok(()) };
         let handling = self.actor.handle_supervisor_evt(SelfRef::new(me), event, state);
-        watched(self.config.panic.clone(), handling).await
+        self.config.watched(handling).await
     }
 }
 
@@ -253,7 +263,7 @@ pub async fn spawn<A: Actor>(
     let config = ShellConfig {
         address: address.clone(),
         limits: HandlerLimits::default(),
-        panic: Arc::default(),
+        panic: None,
         traced: None,
         clock: Arc::new(SystemClock::default()),
         refused_before: AtomicU64::new(0),

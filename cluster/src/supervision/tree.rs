@@ -3,7 +3,7 @@
 //! Each supervisor's state is available here from its start on. Readers copy what they need and never wait for a
 //! supervisor, so the tree can be read while one of them hangs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::child::{Child, ChildPhase};
@@ -115,6 +115,18 @@ impl TreeReader {
         let row =
             |(name, (state, address)): (&ActorName, &Row)| (name.clone(), state.clone(), address.clone());
         supervisors.iter().map(row).collect()
+    }
+
+    /// Actors below the supervisor `root` that are not supervisors themselves.
+    pub fn workers_under(&self, root: &ActorName) -> Vec<Worker> {
+        let (mut supervisors, mut new) = (BTreeSet::new(), vec![root.clone()]);
+        while let Some(name) = new.pop() {
+            // A child that is not a supervisor has no children.
+            new.extend(self.children(&name).into_iter().flatten());
+            supervisors.insert(name);
+        }
+        let is_below = |worker: &Worker| supervisors.contains(worker.supervisor.name());
+        self.workers().into_iter().filter(is_below).collect()
     }
 
     /// Every actor of the tree that is not a supervisor.

@@ -27,7 +27,7 @@ pub enum LinkMessage {
     Opened {
         /// Number of the dial attempt.
         attempt: u64,
-        /// Session that advertises the gateway.
+        /// The new session.
         session: Session,
     },
     /// A session with the peer advertises the peer's gateway.
@@ -41,7 +41,7 @@ pub enum LinkMessage {
     Confirmed {
         /// Session on which the gateway was asked.
         session: SessionId,
-        /// Dial attempt of the link; `None` for an inbound connection.
+        /// Incarnation of the peer, or why the gateway did not report it.
         outcome: Result<Incarnation, String>,
     },
     /// The connection of a session has ended.
@@ -75,7 +75,7 @@ impl Session {
 /// Status of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkStatus {
-    /// Peer to connect to.
+    /// Peer of the link.
     pub peer: NodeId,
     /// Current phase of the link.
     pub phase: LinkPhase,

@@ -19,7 +19,7 @@ impl FromRequestParts<Ops> for Drilled {
     type Rejection = Problem;
 
     async fn from_request_parts(_: &mut Parts, ops: &Ops) -> Result<Self, Problem> {
-        if ops.context().config.faults.enabled {
+        if cfg!(feature = "fault-injection") && ops.context().config.faults.enabled {
             return Ok(Self);
         }
         let detail = "field `faults.enabled` is false; expected true on a member that takes part in a drill";

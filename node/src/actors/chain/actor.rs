@@ -168,7 +168,7 @@ impl Actor for ChainActor {
                         let _ = reply.send(Err(error.to_string()));
                     }
                     // The reply port is dropped after the actor is notified: the caller then asks the next incarnation.
-                    Err(error) => me.cast(ChainMessage::Failed(error)),
+                    Err(error) => drop(me.cast(ChainMessage::Failed(error))),
                 }));
             }
             // The restart reopens a database that failed to write.

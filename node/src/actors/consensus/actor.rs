@@ -606,19 +606,20 @@ impl Actor for ConsensusActor {
         let (identity, mark) = self.journal.clone();
         let disk = self.storage.disk().clone();
         let (evidence_path, genesis) = (self.evidence_path.clone(), self.genesis.clone());
-        let open = move || {
+        let open = move |is_last: bool| {
+            let journal = match Journal::open(&journal_path, identity, head, mark.clone()) {
+                Err(JournalError::InUse { .. }) if !is_last => return Ok(None),
+                opened => opened.map_err(MemberFailure::of)?,
+            };
             let evidence = Evidence::open(&evidence_path, &genesis);
-            let journal = unlocked(|| Journal::open(&journal_path, identity, head, mark.clone()));
-            let journal = journal.map_err(MemberFailure::of)?;
             let log = WriteAheadLog::open(&log_path, identity).map_err(MemberFailure::of)?.on(disk.clone());
             let found = log.read().map_err(MemberFailure::of)?;
             let mut own = found.statements_of(own);
             own.try_for_each(|statement| journal.require(statement)).map_err(MemberFailure::of)?;
-            let journal = journal.on(disk);
-            Ok::<_, MemberFailure>((journal, log, evidence))
+            let journal = journal.on(disk.clone());
+            Ok::<_, MemberFailure>(Some((journal, log, evidence)))
         };
-        let (journal, log, evidence) =
-            self.storage.open(open).await?.inspect_err(|_| self.storage.disk().suspect())?;
+        let (journal, log, evidence) = self.opened(open).await?;
         let head = self.settled().await?;
         if let Some(missing) = missing_blocks(journal.records().last(), head.height) {
             tracing::warn!("{missing}");
@@ -633,7 +634,7 @@ impl Actor for ConsensusActor {
             self.clock.clone(),
         );
         let core = Box::new(MalachiteCore::new(&self.genesis, own, self.config));
-        let mut driver = HeightDriver::new(
+        let driver = HeightDriver::new(
             core,
             self.config,
             self.roster.members().to_vec(),
@@ -641,8 +642,6 @@ impl Actor for ConsensusActor {
             head,
             self.genesis.block_time(),
         );
-        // Changes from here on arrive as messages.
-        driver.begin_without(self.gate.lost());
         me.send_after(Duration::ZERO, ConsensusMessage::Tick);
         let members = || self.roster.members().iter().map(ToString::to_string).collect();
         let round_tracing = RoundTracing::new(&self.events, || {
@@ -664,6 +663,14 @@ impl Actor for ConsensusActor {
             apart: BTreeSet::new(),
             farewells: Vec::new(),
         })
+    }
+
+    async fn post_start(&self, _: Me, shell: &mut ConsensusActorState) -> Result<(), ActorProcessingErr> {
+        // Changes from here on arrive as messages.
+        if let Some(step) = &mut shell.step {
+            step.driver.begin_without(self.gate.lost());
+        }
+        Ok(())
     }
 
     async fn handle(
@@ -707,18 +714,6 @@ impl Actor for ConsensusActor {
     }
 }
 
-/// Opens the journal on the storage thread. For a moment after its end the incarnation before may still hold the lock, as may
-/// a child process that has not executed its program yet.
-fn unlocked(open: impl Fn() -> Result<Journal, JournalError>) -> Result<Journal, JournalError> {
-    for _ in 0..LOCK_ATTEMPTS {
-        match open() {
-            Err(JournalError::InUse { .. }) => std::thread::sleep(LOCK_STEP),
-            outcome => return outcome,
-        }
-    }
-    open()
-}
-
 /// Whether the message is handled although a step is being taken.
 fn needs_no_step(message: &ConsensusMessage) -> bool {
     matches!(message, ConsensusMessage::Evidence(_) | ConsensusMessage::Stepped(_))
@@ -755,6 +750,23 @@ fn defer(me: &Me, shell: &mut ConsensusActorState, mail: Mail<ConsensusMessage>)
 }
 
 impl ConsensusActor {
+    /// What `open` gives on the storage thread. It gives nothing while the journal is locked: for a moment after its end the
+    /// incarnation before may hold the lock, as may a child process that has not executed its program yet.
+    async fn opened<T: Send + 'static>(
+        &self,
+        open: impl Fn(bool) -> Result<Option<T>, MemberFailure> + Clone + Send + 'static,
+    ) -> Result<T, ActorProcessingErr> {
+        for attempt in 1.. {
+            let (open, is_last) = (open.clone(), attempt >= LOCK_ATTEMPTS);
+            let opened = self.storage.open(move || open(is_last)).await?;
+            match opened.inspect_err(|_| self.storage.disk().suspect())? {
+                Some(opened) => return Ok(opened),
+                None => tokio::time::sleep(LOCK_STEP).await,
+            }
+        }
+        unreachable!("the last attempt gives something or fails")
+    }
+
     /// Handles a message that may lead to a step.
     #[expect(clippy::too_many_lines, reason = "one arm a message")]
     async fn take(

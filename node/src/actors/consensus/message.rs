@@ -29,16 +29,16 @@ pub enum ConsensusMessage {
     Timer(RoundTimer, u64),
     /// The engine answered a build request.
     Built {
-        /// Height the block is for.
+        /// Height for which the block was requested.
         height: u64,
-        /// Round to build for.
+        /// Round for which the block was requested.
         round: u32,
         /// Payload, or `None` if the engine could not build on the parent.
         payload: Option<Payload>,
     },
     /// The engine executed a block.
     Checked {
-        /// Block to execute.
+        /// The executed block.
         block: Block,
         /// Round in which the block was proposed.
         round: u32,
@@ -119,7 +119,7 @@ pub enum EngineRequest {
     },
     /// Execute a block.
     Check {
-        /// Block to execute.
+        /// The executed block.
         block: Block,
         /// Round in which the block was proposed.
         round: u32,
