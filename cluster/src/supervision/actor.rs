@@ -742,13 +742,9 @@ impl Actor for Supervisor {
             self.close(&shell, true);
             return Err(NotBooted(failure).into());
         }
-        Ok(shell)
-    }
-
-    async fn post_start(&self, _: Me, shell: &mut SupervisorActorState) -> Result<(), ActorProcessingErr> {
-        // From here on it can be reached.
+        // It can be reached a moment later; whoever started it finds it active.
         self.context.root_runs(&shell.spec.name);
-        Ok(())
+        Ok(shell)
     }
 
     async fn handle(

@@ -18,7 +18,7 @@ const BLOCK_TIME: Duration = Duration::from_secs(2);
 /// Blocks made while the member is down: more than one response holds.
 const MISSED: u64 = 7;
 /// Catching up takes about 40 s; a member that discards late responses has not caught up after minutes.
-const LONG: Duration = Duration::from_mins(3);
+const LONG: Duration = Duration::from_mins(8);
 
 async fn height(client: &Client) -> Result<u64, String> {
     Ok(client.get::<HeadView>("/chain/head").await?.height)
