@@ -51,10 +51,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok(sum) => println!("added {number}: the sum is {sum}"),
             Err(error) => {
                 println!("could not add {number}: {error}");
-                // Adding nothing may be asked again and again, until the counter is back.
-                while counter.call(Add(0)).await.is_err() {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
+                // Adding nothing may be asked twice: it waits until the counter is back.
+                counter.call(Add(0)).retrying().await?;
             }
         }
     }

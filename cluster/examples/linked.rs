@@ -82,15 +82,7 @@ async fn call(own: SocketAddr, callee: SocketAddr) -> Result<(), Box<dyn std::er
         .spawn()?;
     let (peer, name) = (NodeId::new("bob")?, ActorName::literal("greeter"));
     // The other process is linked, and has shown its actors, a moment after its start.
-    let greeter = tokio::time::timeout(SOON, async {
-        loop {
-            match cluster.find::<Greetings>(&peer, &name) {
-                Ok(greeter) => return greeter,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    })
-    .await?;
+    let greeter = cluster.wait_for::<Greetings>(&peer, &name, SOON).await?;
     println!("{}", greeter.call(SOON, "alice".to_owned()).await?);
     let monitor = greeter.monitor()?;
     bob.kill()?;

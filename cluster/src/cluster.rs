@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
@@ -366,6 +367,26 @@ impl Cluster {
         self.discovery.remote(peer, name)
     }
 
+    /// Like [`find`](Self::find), but waits up to `timeout` until the peer is linked and shows the actor.
+    ///
+    /// # Errors
+    ///
+    /// As for [`find`](Self::find), at the end of `timeout`.
+    pub async fn wait_for<P: Protocol>(
+        &self,
+        peer: &NodeId,
+        name: &ActorName,
+        timeout: Duration,
+    ) -> Result<RemoteHandle<P>, LookupError> {
+        let mut changes = self.discovery.directory.changes();
+        let waiting = async {
+            // The sender lives as long as the directory.
+            while self.find::<P>(peer, name).is_err() && changes.changed().await.is_ok() {}
+        };
+        let _ = tokio::time::timeout(timeout, waiting).await;
+        self.find(peer, name)
+    }
+
     /// Closes the links and waits until their actors have ended.
     pub async fn stop(self) {
         self.root.stop();
@@ -375,12 +396,10 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-    use std::time::Duration;
-
     use super::*;
     use crate::event::ClusterEvent;
     use crate::prelude::{Actor, ActorProcessingErr, Call, Request, SelfRef};
+    use std::net::Ipv4Addr;
 
     const SOON: Duration = Duration::from_secs(20);
 
@@ -454,15 +473,7 @@ mod tests {
     }
 
     async fn found(cluster: &Cluster) -> RemoteHandle<Doubling> {
-        let finding = async {
-            loop {
-                match cluster.find(&node("two"), &ActorName::literal("doubler")) {
-                    Ok(found) => return found,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-                }
-            }
-        };
-        tokio::time::timeout(SOON, finding).await.expect("it is found")
+        cluster.wait_for(&node("two"), &ActorName::literal("doubler"), SOON).await.expect("it is found")
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -134,6 +134,19 @@ impl<M, R> PendingCall<M, R> {
     }
 }
 
+impl<M, R> PendingCall<M, R>
+where
+    R: Request + Clone + Sync,
+    M: From<Call<R>> + Send + 'static,
+{
+    /// Sends it again, within the same timeout, whenever the actor is absent or ends before it replies. For requests that may
+    /// be handled twice.
+    pub async fn retrying(self) -> Result<R::Reply, CallError> {
+        let Self { address, request, timeout } = self;
+        address.ask_retrying(timeout, |reply| Call { request: request.clone(), reply }.into()).await
+    }
+}
+
 impl<M, R> IntoFuture for PendingCall<M, R>
 where
     R: Request,
@@ -516,7 +529,7 @@ impl<M: Send + 'static> Address<M> {
         }
     }
 
-    /// Like `call`, but retries until the deadline: if the actor is absent or ends before it answers, the request is
+    /// Like [`ask`](Self::ask), but retries until the deadline: if the actor is absent or ends before it answers, the request is
     /// sent again as soon as a new incarnation is bound. So the request must be idempotent.
     pub async fn ask_retrying<R: Send + 'static>(
         &self,

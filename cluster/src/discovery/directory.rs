@@ -58,7 +58,7 @@ impl Directory {
         self.1.send_modify(|changes| *changes += 1);
     }
 
-    /// Notifies of every membership change.
+    /// Notifies of every membership change and every newer advert.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.1.subscribe()
     }
@@ -84,6 +84,8 @@ impl Directory {
             (entry, protocol.into())
         });
         *peer = KnownMember { incarnation, version: Some(version), actors: actors.collect() };
+        drop(peers);
+        self.1.send_modify(|changes| *changes += 1);
         Ok(true)
     }
 

@@ -14,7 +14,7 @@ const ROWS_MAX: usize = 250;
 enum Cell {
     /// A text.
     Text(String),
-    /// A number, or a placeholder for a missing one.
+    /// A number; a dash where it is not known.
     Number(String),
     /// Whether something held, shown by a sign and a word.
     Held(bool, &'static str),

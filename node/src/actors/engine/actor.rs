@@ -141,9 +141,9 @@ mod tests {
     const SOON: Duration = Duration::from_secs(20);
 
     /// Drops all messages: there is no peer.
-    struct Nowhere;
+    struct NoPeers;
 
-    impl Outbox<EngineWire> for Nowhere {
+    impl Outbox<EngineWire> for NoPeers {
         fn send(&self, _: &NodeId, _: EngineWire) {}
     }
 
@@ -176,7 +176,7 @@ mod tests {
                 head,
                 chain: chain_address.clone(),
                 roster: Roster::new(vec![name.clone(), other], &name).expect("a roster"),
-                outbox: Arc::new(Nowhere),
+                outbox: Arc::new(NoPeers),
             };
             spawn(None, &chain_address, chain, ()).await.expect("the chain starts");
             spawn(None, &address, engine.clone(), ()).await.expect("the engine starts");

@@ -217,9 +217,9 @@ mod tests {
     const PER_BLOCK: Duration = Duration::from_millis(400);
 
     /// Drops all requests: there is no peer.
-    struct Nowhere;
+    struct NoPeers;
 
-    impl Outbox<SyncWire> for Nowhere {
+    impl Outbox<SyncWire> for NoPeers {
         fn send(&self, _: &NodeId, _: SyncWire) {}
     }
 
@@ -306,7 +306,7 @@ mod tests {
             federation: Address::new(ActorName::literal("federation"), 64),
             chain: address("chain"),
             consensus: consensus.clone(),
-            outbox: Arc::new(Nowhere),
+            outbox: Arc::new(NoPeers),
             clock: Arc::new(SystemClock::default()),
         };
         let me = Address::new(ActorName::literal("sync"), 64);
